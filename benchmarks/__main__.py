@@ -7,14 +7,27 @@ import signal
 import sys
 import time
 
-from . import bandwidth, check, counts, faults, imports, job, logs, memory, share, start, sync
+from . import (
+    bandwidth,
+    check,
+    console,
+    counts,
+    faults,
+    imports,
+    job,
+    logs,
+    memory,
+    share,
+    start,
+    sync,
+)
 
 #: What measures memory comes first: a child's peak is never less than the size of this process,
 #: which grows with the logs that it compares.
 ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
-    "counts": counts,
+    "counts": counts, "console": console,
 }  # fmt: skip
 
 

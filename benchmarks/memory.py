@@ -6,19 +6,21 @@ import os
 import signal
 import statistics
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .measure import race, spread, table
+from .measure import Sample, race, spread, table
 from .place import Place, labs, place
 
 SIZES = (2, 8, 32)
-#: MB of outputs that one host writes.
+#: MB of outputs that one host writes, and how many files of it.
 OUTPUTS = (1, 400)
+FILES = (1, 10_000, 50_000)
 _KEYS = ("Rss", "Pss", "Private_Dirty")
 
 
 def main(rounds: int) -> str:
-    """Three tables."""
+    """Four tables."""
     peaks: dict[int, list[float]] = {}
     with place(max(SIZES)) as here:
         contenders = {
@@ -27,6 +29,7 @@ def main(rounds: int) -> str:
         for size, samples in race(contenders, rounds).items():
             peaks[int(size)] = [s.rss for s in samples]
         outputs = race({str(n): here.timed(_writes(here, n)) for n in OUTPUTS}, rounds)
+        files = race({str(n): here.timed(_touches(here, n)) for n in FILES}, rounds)
         parts = _on_host(here)
     least, most = min(peaks), max(peaks)
     slope = statistics.median(peaks[most]) - statistics.median(peaks[least])
@@ -39,6 +42,12 @@ def main(rounds: int) -> str:
                 ["MB of outputs from one host", "launcher, peak RSS, MiB"],
                 [[size, spread([s.rss for s in found], ".1f")] for size, found in outputs.items()],
             ),
+            "",
+            table(
+                ["output files of one host", "launcher, peak RSS, MiB"],
+                [[count, spread([s.rss for s in found], ".1f")] for count, found in files.items()],
+            ),
+            f"\n- per further file: {_each(files):.2f} KiB",
             "\nOn a host while its process sleeps, MiB:\n",
             table(["process", "RSS", "PSS", "private dirty"], parts),
         ]
@@ -48,6 +57,21 @@ def main(rounds: int) -> str:
 def _writes(here: Place, megabytes: int) -> list[str]:
     script = f'head -c {megabytes}000000 /dev/urandom >"$LAUNCHER_OUTPUT_DIR/weights"'
     return here.launcher(1, "--framework", "env", "--", "sh", "-c", script)
+
+
+def _touches(here: Place, count: int) -> list[str]:
+    script = (
+        'cd "$LAUNCHER_OUTPUT_DIR" && seq -f "folder-%g" $((($0 + 999) / 1000)) | xargs mkdir && '
+        "seq $0 | awk '{ printf \"folder-%d/sample-%08d.txt\\n\", ($1 + 999) / 1000, $1 }' | xargs touch"
+    )
+    return here.launcher(1, "--framework", "env", "--", "sh", "-c", script, str(count))
+
+
+def _each(files: Mapping[str, Sequence[Sample]]) -> float:
+    least, most = (
+        statistics.median(s.rss for s in files[str(n)]) for n in (min(FILES), max(FILES))
+    )
+    return (most - least) * 1024 / (max(FILES) - min(FILES))
 
 
 def _on_host(here: Place) -> list[list[str]]:

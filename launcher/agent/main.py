@@ -25,12 +25,14 @@ def main() -> None:
         from .mesh.cluster import main as run
     elif part == "share":
         from .mesh.sharing import main as run
+    elif part == "slurm":
+        from .mesh.slurm import main as run
     elif part in ("head", "peer"):
         from .mesh.peers import main as run
 
         rest = sys.argv[1:]
     else:
         sys.exit(
-            "usage: start.py relay | rank | await-port | ssh | cluster | share | head | peer ..."
+            "usage: start.py relay | rank | await-port | ssh | cluster | share | slurm | head | peer ..."
         )
     run(rest)

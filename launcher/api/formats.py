@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from ..jobs.environments import with_python
 from ..spec.errors import DocumentError, InputError
 from ..spec.files import read_text
+from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job
 
 #: Formats of task files, and of inventories that are written.
-TASKS = ("skypilot", "dstack", "polyaxon", "osmo")
+TASKS = ("skypilot", "dstack", "polyaxon", "osmo", "slurm")
 EXPORTS = ("hostfile", "ssh_config", "ansible")
 
 
@@ -66,6 +70,45 @@ def import_task(text: str, source: str, form: str) -> tuple[str, Sequence[str]]:
     from ..interop import tasks
 
     return tasks.read(text, source, form)
+
+
+@frozen
+class BatchScript:
+    """A batch script of Slurm, read: values of a job and options of its run, as in a job file, and notes
+    on what is not carried over."""
+
+    values: Mapping[str, Any]
+    options: Mapping[str, Any]
+    notes: Sequence[str]
+
+
+def batch_script(words: Sequence[str]) -> BatchScript | None:
+    """Return what a script with ``#SBATCH`` lines and its arguments ask for; None if the first word is
+    no such script. Raises InputError, DocumentError."""
+    from ..interop import tasks
+    from ..jobs import job_file
+    from ..jobs.settings import in_a_job
+
+    path = Path(words[0])
+    if not path.is_file() or path.suffix in (".py", ".yaml", ".yml"):
+        return None
+    with path.open("rb") as file:
+        if file.read(2) != b"#!":
+            return None
+    content = read_text(path, "batch script")
+    if not tasks.is_batch_script(content):
+        return None
+    text, notes = tasks.read(content, words[0], "slurm")
+    if "\nmatrix:" in text:
+        raise InputError(
+            f"{words[0]} is an array, which is a sweep here",
+            f"launcher import slurm {shlex.quote(words[0])} -o sweep.yaml; launcher sweep sweep.yaml",
+        )
+    values = dict(job_file.load(text, words[0]))
+    if words[1:]:
+        values["run"] = (f"set -- {shlex.join(words[1:])}\n{values['run'][0]}",)
+    options = {name: one.value for name, one in in_a_job(text, words[0]).items()}
+    return BatchScript(values, options, notes)
 
 
 def export_scripts(

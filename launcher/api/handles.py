@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ from ..records import events as ev
 from ..records.adoption import commands
 from ..records.code import Code
 from ..records.data import UsedSet
-from ..records.receipt import NotBrought, Receipt
+from ..records.receipt import NotBrought, Receipt, StoredOutputs
 from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader, code_of, sets_of
 from ..records.state import RunState
@@ -28,6 +29,7 @@ from ..spec.model import Inventory, Job, Layout, Request
 from .loop_thread import LoopThread
 
 if TYPE_CHECKING:
+    from ..runner.files.stored_again import Restored as Restored
     from ..runner.remote_commands import ExecResult as ExecResult
     from ..runner.remote_commands import OnOutput as OnOutput
     from ..runner.remote_commands import RemoteShell as RemoteShell
@@ -58,6 +60,7 @@ class Pulled:
     bytes: int
     failed: Mapping[str, str]
     not_brought: tuple[NotBrought, ...] = ()
+    stored: StoredOutputs | None = None  # of a run that has ended, in the store of its job
 
 
 class RecordedRun:
@@ -335,7 +338,8 @@ class AsyncRunHandle(RecordedRun):
         async with self._client.hosts_up(request.inventory):
             if dest is None:
                 brought = await bring(self._following, also, on_event)
-                return await asyncio.to_thread(_brought, self.folder, brought)
+                pulled = await asyncio.to_thread(_brought, self.folder, brought)
+                return replace(pulled, stored=await self._store_rest())
             from ..runner.files.choice import Choice
             from ..runner.files.fetch import fetch
 
@@ -343,8 +347,29 @@ class AsyncRunHandle(RecordedRun):
             wants = on_event or ignore_event
             place = Path(dest)
             got = await fetch(request, self.layout, self.folder, place, choice, wants)
-        size = got.outputs.total
-        return Pulled(place / "outputs", len(got.outputs), size, got.failed, got.not_brought)
+            stored = await self._store_rest()
+        size, where = got.outputs.total, place / "outputs"
+        return Pulled(where, len(got.outputs), size, got.failed, got.not_brought, stored)
+
+    async def _store_rest(self) -> StoredOutputs | None:
+        """Write to the job's store what is not there yet, once the run has ended."""
+        if not self._following.request.job.output_to:
+            return None
+        from ..runner.files.stored_again import store_rest
+
+        return await store_rest(self._following.request, self.layout, self.folder)
+
+    async def pull_stored(self, dest: Path | str) -> Restored:
+        """Bring what the job's store has of the run into a folder, compared with its sums; no host is
+        asked. What is there already, and is the same, stays. Raises InputError, LauncherError."""
+        from ..runner.files.stored_again import restore
+
+        to = self._following.request.job.output_to
+        if not to:
+            raise InputError(
+                f"{self.name} stored nothing", "launcher run --output-to s3://... stores outputs"
+            )
+        return await restore(to, self.name, Path(dest))
 
     async def not_brought(self) -> tuple[NotBrought, ...]:
         """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.
@@ -557,6 +582,11 @@ class RunHandle(RecordedRun):
         OutputsProgressed where this process does the copying, in another thread. Raises LauncherError.
         """
         return self._loop.call(self._handle.pull(dest, also=also, only=only, on_event=on_event))
+
+    def pull_stored(self, dest: Path | str) -> Restored:
+        """Bring what the job's store has of the run into a folder, compared with its sums; no host is
+        asked. What is there already, and is the same, stays. Raises InputError, LauncherError."""
+        return self._loop.call(self._handle.pull_stored(dest))
 
     def not_brought(self) -> tuple[NotBrought, ...]:
         """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.

@@ -53,6 +53,8 @@ __all__ = [
     "local_paths_of",
     "make_job",
     "misplaced_option",
+    "read_job",
+    "read_options",
     "run_options",
     "schema",
     "seconds",
@@ -64,9 +66,15 @@ __all__ = [
 
 def load_job(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the values of a job file, ``workdir`` resolved from its folder. Raises DocumentError."""
-    values = job_file.load(read_text(path, "job file"), str(path))
-    values["workdir"] = str((Path(path).parent / values.get("workdir", ".")).resolve())
-    values["data"] = _in_folder(values.get("data", ()), Path(path).parent.resolve())
+    return read_job(read_text(path, "job file"), str(path), Path(path).parent)
+
+
+def read_job(content: str, source: str, folder: Path) -> dict[str, Any]:
+    """Return the values in the text of a job file, ``workdir`` resolved from a folder; ``source`` names
+    the text in errors. Raises DocumentError."""
+    values = job_file.load(content, source)
+    values["workdir"] = str((folder / Path(values.get("workdir", ".")).expanduser()).resolve())
+    values["data"] = _in_folder(values.get("data", ()), folder.resolve())
     return values
 
 
@@ -76,8 +84,12 @@ def load_options(path: str | os.PathLike[str]) -> RunOptions:
     A file of somebody else's may have commands under ``notify``, which run on this machine. Raises
     DocumentError.
     """
-    content = read_text(path, "job file")
-    return run_options({name: one.value for name, one in in_a_job(content, str(path)).items()})
+    return read_options(read_text(path, "job file"), str(path))
+
+
+def read_options(content: str, source: str) -> RunOptions:
+    """Return the options of a run in the text of a job file. Raises DocumentError."""
+    return run_options({name: one.value for name, one in in_a_job(content, source).items()})
 
 
 def run_options(values: Mapping[str, Any]) -> RunOptions:

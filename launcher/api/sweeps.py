@@ -6,18 +6,18 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..jobs import matrix, sweep_file
 from ..jobs.matrix import Trial
-from ..jobs.sweep_file import Settings, Sweep, from_words
-from ..records.metric import last_value
+from ..jobs.sweep_file import PRUNERS, SAMPLERS, Settings, Sweep, from_words
 from ..records.reasons import EndReason
 from ..records.receipt import Receipt
 from ..records.sweep_folder import (
+    PRUNED,
     RUNNING,
     STOPPED,
     SUCCEEDED,
@@ -28,21 +28,25 @@ from ..records.sweep_folder import (
     names,
     new_record,
 )
-from ..runner.concurrency import in_thread
+from ..records.trial_values import last_value, reader
+from ..runner.concurrency import beside, in_thread
 from ..runner.files import code_copy
 from ..runner.policy import sweep as policy
 from ..runner.policy.sweep import Slot
 from ..runner.policy.turn import can_wait
+from ..runner.study import Study, is_needed
 from ..spec import inventory as inventories
 from ..spec.errors import InputError, LauncherError, UnknownRun
 from ..spec.files import read_text
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job
-from .client import AsyncClient
+from .client import AsyncClient, RunOptions
 from .handles import AsyncRunHandle
 from .jobs import layered_job
 
 __all__ = [
+    "PRUNERS",
+    "SAMPLERS",
     "Listener",
     "Planned",
     "Settings",
@@ -63,8 +67,13 @@ __all__ = [
     "stop_runs",
 ]
 
-#: Seconds between two looks at whether the sweep was asked to stop.
-LOOK = 0.5
+#: Seconds between two looks at whether the sweep was asked to stop, and at the values of a trial.
+LOOK, LOOK_AT_VALUES = 0.5, 2.0
+#: Seconds between two times that the value of a running trial is recorded, and that its outputs are
+#: brought where they hold it.
+NOTE, PULL = 10.0, 5.0
+#: A trial with one of these is not done again.
+_DONE = (SUCCEEDED, PRUNED)
 
 metric, failures = sweep_file.metric, sweep_file.failures
 
@@ -79,12 +88,21 @@ def load_sweep(path: str | os.PathLike[str]) -> Sweep:
 
 @frozen
 class Planned:
-    """A sweep whose trials are known, and ``values``, by layer, of the job that they share."""
+    """A sweep whose trials are known, and ``layers`` of values of the job that they share.
+
+    Of ``count`` trials that a sampler chooses one after the other, the first is an example.
+    """
 
     sweep: Sweep
     layers: Mapping[str, Mapping[str, Any]]
     trials: tuple[Trial, ...]
     slots: tuple[Slot, ...]
+    count: int
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether a sampler chooses each trial when it may start."""
+        return self.sweep.settings.sampler == "tpe"
 
     def job(self, trial: Trial, slot: Slot) -> Job:
         """Return the job of one trial. Raises InputError."""
@@ -109,10 +127,11 @@ def planned(sweep: Sweep, layers: Mapping[str, Mapping[str, Any]], inventory: In
     """
     layers = layers if "file" in layers else {"file": {}, **layers}
     settings = sweep.settings
-    finite = matrix.size(sweep.matrix) is not None
-    sampler = settings.sampler or ("grid" if finite else "random")
-    trials = matrix.trials(sweep.matrix, sampler, settings.max_trials, settings.seed)
-    found = Planned(sweep, layers, tuple(trials), (Slot(),))
+    sweep_file.check(settings, sweep.matrix)
+    if is_needed(settings):
+        Study(sweep.matrix, settings, ())  # without Optuna, nothing starts
+    trials, count = _trials(sweep)
+    found = Planned(sweep, layers, tuple(trials), (Slot(),), count)
     job = found.job(trials[0], Slot())
     if job.resources.gpus or job.roles:
         slots = policy.chosen_by_launcher(settings.concurrency)
@@ -120,6 +139,18 @@ def planned(sweep: Sweep, layers: Mapping[str, Mapping[str, Any]], inventory: In
         hosts = [host.name for host in inventories.select(inventory, job.hosts)]
         slots = policy.slots(hosts, job.num_nodes, settings.concurrency)
     return replace(found, slots=slots)
+
+
+def _trials(sweep: Sweep) -> tuple[list[Trial], int]:
+    """Return the trials of a sweep, and how many there will be. Raises InputError."""
+    settings, whole = sweep.settings, matrix.size(sweep.matrix)
+    if settings.sampler == "tpe":
+        count = min(one for one in (settings.max_trials, whole) if one is not None)
+        matrix.check_count(count)
+        return matrix.trials(sweep.matrix, "random", 1, settings.seed), count
+    sampler = settings.sampler or ("random" if whole is None else "grid")
+    trials = matrix.trials(sweep.matrix, sampler, settings.max_trials, settings.seed)
+    return trials, len(trials)
 
 
 class Listener:
@@ -138,6 +169,47 @@ class Listener:
         """Hosts get no more trials: theirs failed one after the other."""
 
 
+class Waiting:
+    """The trials that have not started; behind these, ``count`` more that a study chooses when their
+    time has come: it has learned from those before."""
+
+    def __init__(self, trials: Iterable[Trial], study: Study | None = None, count: int = 0) -> None:
+        self._trials, self._study, self._count = deque(trials), study, count
+
+    def __bool__(self) -> bool:
+        if not self._trials and self._study and self._count > 0:
+            asked = self._study.ask()
+            self._count = self._count - 1 if asked else 0
+            self._trials.extend([asked] if asked else [])
+        return bool(self._trials)
+
+    def __len__(self) -> int:
+        return len(self._trials) + self._count
+
+    def popleft(self) -> Trial:
+        """Return the next one."""
+        return self._trials.popleft()
+
+    def appendleft(self, trial: Trial) -> None:
+        """Put one back that could not start."""
+        self._trials.appendleft(trial)
+
+
+class _Values:
+    """The values of a trial that runs, as they come; ``last`` is the latest."""
+
+    def __init__(self, trial: Trial, handle: AsyncRunHandle, metric: str | None) -> None:
+        self.trial, self.handle = trial, handle
+        self.last: float | None = None
+        self._reader = reader(handle.folder, metric) if metric else None
+
+    def look(self) -> list[tuple[int, float]]:
+        """Return what came since the last look."""
+        found = self._reader.look() if self._reader else []
+        self.last = found[-1][1] if found else self.last
+        return found
+
+
 class Trials:
     """Runs the trials of a sweep that have not succeeded yet. Use it inside of its client."""
 
@@ -146,6 +218,10 @@ class Trials:
     ) -> None:
         self._client, self._folder, self._plan, self._listener = client, folder, plan, listener
         self._known = folder.trials()
+        settings = plan.sweep.settings
+        needs = is_needed(settings)
+        self._study = Study(plan.sweep.matrix, settings, self._known.values()) if needs else None
+        self._pruned: set[str] = set()
         self._ended: list[TrialRecord] = []
         self._live: dict[asyncio.Task[TrialRecord | None], tuple[Trial, Slot]] = {}
         self._handles: dict[str, AsyncRunHandle] = {}
@@ -174,10 +250,10 @@ class Trials:
 
     async def all(self) -> None:
         """Return when every trial has ended, or no other one may start. Raises LauncherError."""
-        waiting = deque(trial for trial in self._plan.trials if not self._is_done(trial))
+        waiting = self._waiting()
         free = deque(self._plan.slots)
         if len(waiting) > 1:
-            self._code = await in_thread(self._keep_code, waiting[0])
+            self._code = await in_thread(self._keep_code, self._plan.trials[0])
         try:
             while self._live or self._may_start(waiting, free):
                 while self._may_start(waiting, free):
@@ -207,21 +283,28 @@ class Trials:
         code_copy.keep(self._plan.job(trial, Slot()), place)
         return str(place)
 
+    def _waiting(self) -> Waiting:
+        """Return the trials that may start: those of the plan, or those that a sampler chooses."""
+        if not self._study or not self._plan.is_chosen:
+            return Waiting(trial for trial in self._plan.trials if not self._is_done(trial))
+        again = [Trial(one.params) for one in self._known.values() if one.status not in _DONE]
+        return Waiting(again, self._study, self._plan.count - len(self._known))
+
     def _is_done(self, trial: Trial) -> bool:
         known = self._known.get(trial.id)
-        return known is not None and known.status == SUCCEEDED
+        return known is not None and known.status in _DONE
 
-    def _may_start(self, waiting: deque[Trial], free: deque[Slot]) -> bool:
+    def _may_start(self, waiting: Waiting, free: deque[Slot]) -> bool:
         most = self._plan.sweep.settings.max_failures
-        enough = policy.too_many(self._ended, len(self._plan.trials), most)
-        return bool(waiting and free) and not enough and not self._is_stopping
+        enough = policy.too_many(self._ended, self._plan.count, most)
+        return not self._is_stopping and not enough and bool(free and waiting)
 
     def _settle(
         self,
         ended: TrialRecord | None,
         trial: Trial,
         slot: Slot,
-        waiting: deque[Trial],
+        waiting: Waiting,
         free: deque[Slot],
     ) -> None:
         """Take note of a trial that ended; None means that its GPUs are in use."""
@@ -250,7 +333,7 @@ class Trials:
         record = TrialRecord(trial.id, trial.params)
         left = self._left_running(trial)
         job = self._plan.job(trial, slot)
-        handle = left or await self._client.run(job, wait=wait, code_copy=self._code)
+        handle = left or await self._begin(job, wait)
         started = time.time()
         record = replace(record, status=RUNNING, run=handle.name, started=started)
         self._handles[handle.name] = handle
@@ -259,7 +342,10 @@ class Trials:
             self._listener.started(record)
             if self._is_stopping:
                 handle.request_stop()
-            receipt = await handle.wait()
+            values = _Values(trial, handle, self._plan.sweep.settings.metric)
+            async with beside(self._watch(values, record)):
+                receipt = await handle.wait()
+            await self._hear(values)  # what came since the last look
         finally:
             del self._handles[handle.name]
         if left and receipt.reason == EndReason.LAUNCHER_DIED:  # before it had begun: begin now
@@ -272,12 +358,17 @@ class Trials:
             self._folder.note(TrialRecord(trial.id, trial.params))
             # One of them waits its turn behind other people's runs, and the others for that one.
             return None if self._others_run() else await self._one(trial, slot, wait=None)
-        pattern = self._plan.sweep.settings.metric
-        value = await asyncio.to_thread(last_value, handle.folder, pattern) if pattern else None
+        metric = self._plan.sweep.settings.metric
+        value = await asyncio.to_thread(last_value, handle.folder, metric) if metric else None
+        status, reason = str(receipt.status), str(receipt.reason)
+        if trial.id in self._pruned and status == STOPPED and not self._is_stopping:
+            status = reason = PRUNED
+        if self._study:
+            self._study.tell(trial, status, value)
         record = replace(
             record,
-            status=str(receipt.status),
-            reason=str(receipt.reason),
+            status=status,
+            reason=reason,
             value=value,
             hosts=tuple(host.host for host in receipt.hosts),
             seconds=receipt.seconds,
@@ -285,6 +376,39 @@ class Trials:
         self._folder.note(record)
         self._listener.ended(record, receipt)
         return record
+
+    async def _begin(self, job: Job, wait: float | None) -> AsyncRunHandle:
+        settings = self._plan.sweep.settings
+        options: RunOptions = {"wait": wait, "code_copy": self._code}
+        if settings.pruner and (settings.metric or "").startswith(sweep_file.SCALAR_OF):
+            options["pull_every"] = PULL
+        return await self._client.run(job, **options)
+
+    async def _watch(self, values: _Values, record: TrialRecord) -> None:
+        """Record the values of a trial while it runs, and stop it when it falls behind."""
+        noted = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_AT_VALUES)
+            before = values.last
+            falls_behind = await self._hear(values)
+            if values.last != before and time.monotonic() > noted + NOTE:
+                noted = time.monotonic()
+                self._folder.note(replace(record, value=values.last))
+            if falls_behind:
+                self._pruned.add(values.trial.id)
+                values.handle.request_stop()
+                return  # asked twice, it would be killed without grace
+
+    async def _hear(self, values: _Values) -> bool:
+        """Pass on the values of a trial since the last look; return whether it falls behind."""
+        study = self._study
+        if study:
+            study.begin(values.trial)
+        points = await in_thread(values.look)
+        if study is None or self._plan.sweep.settings.pruner is None:
+            return False
+        behind = [study.report(values.trial, *point) for point in points]  # all are reported
+        return any(behind)
 
     def _others_run(self) -> bool:
         return len(self._live) > 1

@@ -239,21 +239,60 @@ class _Shell:
             opened = ["/bin/sh", "-c", 'exec <>"$0" >&0 2>&0 && exec "$@"', os.ttyname(theirs)]
             child = await spawn([*opened, *argv], stdin=theirs, stderr=subprocess.DEVNULL)
             os.close(theirs)  # the terminal ends once the last process there has closed it
-            streams: dict[str, Any] = {
-                "stdin": os.fdopen(ours, "wb", 0),
-                "stdout": os.fdopen(os.dup(ours), "rb", 0),
-            }
+            keyboard, screen = os.fdopen(ours, "wb", 0), os.fdopen(os.dup(ours), "rb", 0)
+            await process.redirect(stdin=keyboard, stdout=screen)
+            pumps = _Pumps()
         else:
             pipe = subprocess.PIPE
             child = await spawn(argv, stdin=pipe, stdout=pipe)
-            streams = {"stdin": child.stdin, "stdout": child.stdout, "stderr": child.stderr}
+            pumps = _Pumps((child.stdout, process.stdout), (child.stderr, process.stderr))
+            pumps.feed(process.stdin, child.stdin)
         try:
-            await process.redirect(**streams)
             code = await child.wait()
+            await pumps.finish()
             await process.stdout.drain()
             process.exit(code if code >= 0 else 255)
         finally:
+            pumps.end()
             child.send_signal(signal.SIGTERM)
+
+
+class _Pumps:
+    """Moves bytes between a command and its channel. (asyncssh's own redirection of an asyncio stream
+    reads it twice at once when the channel is full, and closes the connection.)"""
+
+    def __init__(self, *outputs: tuple[Any, Any]) -> None:
+        self._moved = 0
+        self._outputs = [asyncio.ensure_future(self._pump(*each)) for each in outputs]
+        self._input: asyncio.Future[None] | None = None
+
+    def feed(self, source: Any, target: Any) -> None:
+        """Move what the channel brings, too, and its end."""
+        self._input = asyncio.ensure_future(self._pump(source, target, close=True))
+
+    async def _pump(self, source: Any, target: Any, close: bool = False) -> None:
+        try:
+            with suppress(OSError):  # the other side is gone
+                while data := await source.read(1 << 16):
+                    target.write(data)
+                    await target.drain()
+                    self._moved += len(data)
+        finally:
+            if close:
+                target.close()
+
+    async def finish(self) -> None:
+        """Wait for the rest; not for a child of the command that keeps its output open."""
+        before = -1
+        left = set(self._outputs)
+        while left and before != self._moved:
+            before = self._moved
+            _, left = await asyncio.wait(left, timeout=1.0)
+
+    def end(self) -> None:
+        """Move nothing more."""
+        for each in (*self._outputs, *filter(None, [self._input])):
+            each.cancel()
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ BUILTIN = {
     "slurm": "slurm:Slurm",
     "dask": "dask:Dask",
     "ray": "ray:Ray",
+    "sbatch": "sbatch:Sbatch",
 }
 
 

@@ -23,19 +23,19 @@ _TASKS_PER_NODE = ("SLURM_TASKS_PER_NODE", "SLURM_STEP_TASKS_PER_NODE")
 _OTHERS = (
     *("SLURM_JOB_NAME", "SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
     *("SLURMD_NODENAME", "SLURM_SUBMIT_DIR", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_RESTART_COUNT"),
-    *("SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS"),
+    *("SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_GTIDS"),
+    *("SLURM_SUBMIT_HOST", "SLURM_CLUSTER_NAME"),
 )
 
 
-def task(place: Place, rank: int) -> dict[str, str]:
-    """Return Slurm's variables of a rank.
+def of_job(place: Place, counts: list[int]) -> dict[str, str]:
+    """Return Slurm's variables of a job, on one of its nodes; ``counts`` are the tasks of each node.
 
     Lists of nodes hold addresses, since hosts need not know each other's names, and a job's number is
     made from the run's name.
     """
     node, layout = place.node, place.layout
     addresses = (place.meeting.address_of(other.host) for other in layout.nodes)
-    counts = [other.local_world_size for other in layout.nodes]
     number = str(zlib.crc32(layout.run_id.encode()) & 0x7FFFFFFF)
     equal = {"SLURM_NTASKS_PER_NODE": str(counts[0])} if len(set(counts)) == 1 else {}
     gpus = {
@@ -44,9 +44,8 @@ def task(place: Place, rank: int) -> dict[str, str]:
     }
     return {
         **dict.fromkeys(_JOB, number),
-        **dict.fromkeys(_STEP, "0"),
         **dict.fromkeys(_NODES, str(layout.num_nodes)),
-        **dict.fromkeys(_TASKS, str(layout.world_size)),
+        **dict.fromkeys(_TASKS, str(sum(counts))),
         **dict.fromkeys(_NODELISTS, ",".join(addresses)),
         **dict.fromkeys(_TASKS_PER_NODE, _repeated(counts)),
         **equal,
@@ -54,12 +53,26 @@ def task(place: Place, rank: int) -> dict[str, str]:
         # Lightning takes a job named bash or interactive for one without srun.
         "SLURM_JOB_NAME": place.job.name or "launcher",
         "SLURM_NODEID": str(node.node_rank),
-        "SLURM_PROCID": str(rank),
-        "SLURM_LOCALID": str(rank - node.rank_offset),
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
         "SLURMD_NODENAME": node.host.name,
         "SLURM_SUBMIT_DIR": f"{place.env['LAUNCHER_RUN_DIR']}/code",
+        "SLURM_SUBMIT_HOST": layout.nodes[0].host.name,
+        "SLURM_CLUSTER_NAME": "launcher",
         "SLURM_LAUNCH_NODE_IPADDR": place.meeting.master_addr,
         "SLURM_RESTART_COUNT": place.env["LAUNCHER_ATTEMPT"],
+    }
+
+
+def task(place: Place, rank: int) -> dict[str, str]:
+    """Return Slurm's variables of a rank, which is a task of the only step."""
+    node = place.node
+    return {
+        **of_job(place, [other.local_world_size for other in place.layout.nodes]),
+        **dict.fromkeys(_STEP, "0"),
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank - node.rank_offset),
+        "SLURM_GTIDS": ",".join(map(str, node.ranks)),
     }
 
 

@@ -20,10 +20,8 @@ COMMANDS = {
     "experiment": "launcher run --nodes N SCRIPT (with --framework env, a command once per node)",
     **dict.fromkeys(("list", "ps", "jobs"), "launcher ls"),
     **dict.fromkeys(("get", "describe", "query"), _SHOW),
-    **dict.fromkeys(
-        ("sbatch", "srun"),
-        "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
-    ),
+    "sbatch": "launcher run job.sbatch reads its #SBATCH lines; -d runs it in the background",
+    "srun": "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
     "sacct": "launcher ls",
     **dict.fromkeys(("squeue", "qstat"), "launcher queue"),
     **dict.fromkeys(("sinfo", "nodes", "hosts", "top"), "launcher gpus, or launcher inventory ls"),

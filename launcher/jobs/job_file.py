@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec import data as data_values
 from ..spec.data import DataSet
 from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
@@ -38,7 +39,16 @@ from ..spec.yaml_document import (
     whole_number,
 )
 from ..spec.yaml_document import schema as mapping_schema
-from . import command, data, foreign_terms, placeholders, roles, shares, start_commands
+from . import (
+    command,
+    data,
+    foreign_terms,
+    outputs,
+    placeholders,
+    roles,
+    shares,
+    start_commands,
+)
 from .durations import seconds
 from .run_options import OPTIONS
 
@@ -186,9 +196,14 @@ KEYS: Mapping[str, Key] = {
         "Folders of the workdir: what one host writes there appears on all hosts of the run",
     ),
     "outputs": Key(
-        texts,
-        TEXTS,
+        outputs.read_outputs,
+        outputs.SCHEMA,
         "Paths of the workdir to bring back, besides LAUNCHER_OUTPUT_DIR; `auto`: small files anywhere",
+    ),
+    "output_to": Key(
+        checked(data_values.target),
+        TEXT,
+        "Store that gets all outputs at the end, s3://bucket/path; {{run}} in it is the run's name",
     ),
     "bring": Key(texts, TEXTS, "Patterns of the outputs to bring back (default: all)"),
     "keep_on_host": Key(
@@ -323,6 +338,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     ``environment``. Raises InputError.
     """
     values: dict[str, Any] = {}
+    layers = {layer: outputs.spread(given) for layer, given in layers.items()}
     sets: tuple[DataSet, ...] = ()
     sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
     for layer, given in layers.items():
@@ -463,6 +479,7 @@ _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,
+    "output_to": data_values.target,
 }
 
 

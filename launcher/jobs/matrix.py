@@ -207,13 +207,13 @@ def trials(matrix: Matrix, sampler: str, most: int | None, seed: int) -> list[Tr
                 f"{free} may be any number, and a grid takes each value once",
                 "sampler: random and max_trials: 20, or list the values",
             )
-        _check_count(min(whole, most or whole))
+        check_count(min(whole, most or whole))
         return list(itertools.islice(_grid(matrix), most))
     count = most or whole
     if count is None:
         raise InputError("nothing says how many trials there are", "set max_trials, such as 20")
     count = min(count, whole or count)
-    _check_count(count)
+    check_count(count)
     return _drawn(matrix, count, random.Random(seed))
 
 
@@ -236,7 +236,8 @@ def _drawn(matrix: Matrix, count: int, dice: random.Random) -> list[Trial]:
     return list(found.values())
 
 
-def _check_count(count: int) -> None:
+def check_count(count: int) -> None:
+    """Raise InputError for more trials than a sweep has."""
     if count > MOST_TRIALS:
         raise InputError(
             f"{count:,} trials; a sweep has at most {MOST_TRIALS:,}",

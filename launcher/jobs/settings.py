@@ -45,7 +45,18 @@ DEFAULTS = {
 #: Keys by which a file that somebody else wrote could surprise its user: they decide what runs here or
 #: on hosts (``LD_PRELOAD`` under ``envs``, too), send the user's files or values of the environment, or
 #: let hosts control the terminal.
-DELICATE = ("data", "envs", "notify", "prepare", "python", "raw", "secrets", "setup")
+DELICATE = (
+    "data",
+    "envs",
+    "notify",
+    "output_to",
+    "outputs",
+    "prepare",
+    "python",
+    "raw",
+    "secrets",
+    "setup",
+)
 #: Those of a job file, which its user has named: only they have an effect on this machine.
 DELICATE_IN_A_JOB = ("notify", "raw")
 
@@ -106,6 +117,8 @@ def is_delicate(name: str, value: Any, names: tuple[str, ...] = DELICATE) -> boo
     """Return whether a setting needs its user's word if the file may be somebody else's."""
     if name == "notify":
         return name in names and any(one != "desktop" for one in value)
+    if name == "outputs":  # only where they go elsewhere
+        return name in names and isinstance(value, Mapping)
     return name in names and value is not False
 
 

@@ -28,10 +28,13 @@ from ..spec.yaml_document import (
 )
 from ..spec.yaml_document import schema as mapping_schema
 from . import job_file, matrix
-from .matrix import Matrix, Params
+from .matrix import Matrix, Params, size
 
-SAMPLERS = ("grid", "random")
+SAMPLERS = ("grid", "random", "tpe")
+PRUNERS = ("median", "asha", "hyperband")
 GOALS = ("min", "max")
+#: How a metric begins that is a scalar of TensorBoard.
+SCALAR_OF = "scalar:"
 #: The functions that ``matrix:`` knows, also as ``{log_uniform: [1e-5, 1e-1]}``.
 _FUNCTIONS = ("choice", "range", "uniform", "log_uniform")
 #: Options of the script: ``--lr=[...]``; or, as Hydra has them, ``lr=0.1,0.01``.
@@ -43,8 +46,9 @@ _ASSIGNED = re.compile(r"(--?)?([A-Za-z_][\w.-]*)=(.*)\Z", re.DOTALL)
 class Settings:
     """How a sweep goes through its trials.
 
-    ``metric`` is a pattern with one group, whose last match in the logs is the value of a trial, and
-    ``goal`` which values are better. ``sampler`` None takes a grid where there is one. After
+    ``metric`` is a pattern with one group, whose last match in the logs is the value of a trial, or
+    ``scalar:TAG``, a scalar of TensorBoard; ``goal`` is which values are better. ``sampler`` None takes
+    a grid where there is one. A ``pruner`` stops trials that do worse than others at one step. After
     ``max_failures`` failed trials no other one starts: a number, or a part of all trials below 1.
     """
 
@@ -55,6 +59,7 @@ class Settings:
     concurrency: int | None = None
     seed: int = 0
     max_failures: float | None = None
+    pruner: str | None = None
 
 
 @frozen
@@ -70,14 +75,33 @@ class Sweep:
 
 
 def metric(value: str) -> str:
-    """Return a pattern that has one group. Raises ValueError."""
+    """Return a pattern that has one group, or a scalar of TensorBoard. Raises ValueError."""
+    if value.startswith(SCALAR_OF):
+        if not value.removeprefix(SCALAR_OF):
+            raise ValueError("which scalar? scalar:val/loss")
+        return value
     try:
         groups = re.compile(value).groups
     except re.error as error:
         raise ValueError(f"{value!r} is not a regular expression: {error}") from None
     if groups != 1:
-        raise ValueError(f"{value!r} needs one group for the number, such as 'loss: ([0-9.]+)'")
+        raise ValueError(
+            f"{value!r} needs one group for the number, such as 'loss: ([0-9.]+)'; or scalar:val/loss, "
+            "a scalar of TensorBoard"
+        )
     return value
+
+
+def check(settings: Settings, matrix: Matrix) -> None:
+    """Raise InputError for settings that contradict each other."""
+    needs = settings.pruner or (settings.sampler if settings.sampler == "tpe" else None)
+    if needs and settings.metric is None:
+        raise InputError(
+            f"{needs} needs to know how well trials do",
+            "metric: 'loss: ([0-9.]+)', or metric: scalar:val/loss",
+        )
+    if settings.sampler == "tpe" and settings.max_trials is None and size(matrix) is None:
+        raise InputError("nothing says how many trials there are", "set max_trials, such as 20")
 
 
 def failures(value: str) -> float:
@@ -101,8 +125,11 @@ def one_of(names: Sequence[str]) -> Any:
 
 _SETTINGS: Mapping[str, Key] = {
     "sampler": Key(one_of(SAMPLERS), {"enum": list(SAMPLERS)}, "Which trials (default: grid)"),
+    "pruner": Key(one_of(PRUNERS), {"enum": list(PRUNERS)}, "Stop trials that fall behind"),
     "metric": Key(
-        checked(metric), TEXT, "Pattern of the value that a trial prints: 'loss: ([0-9.]+)'"
+        checked(metric),
+        TEXT,
+        "Pattern of the value that a trial prints, 'loss: ([0-9.]+)', or scalar:TAG of TensorBoard",
     ),
     "goal": Key(one_of(GOALS), {"enum": list(GOALS)}, "Which values are better (default: max)"),
     "max_trials": Key(whole_number(1), whole(1), "At most so many trials"),

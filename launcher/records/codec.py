@@ -28,6 +28,7 @@ _SINCE_0_1 = frozenset(
         "keep_on_host",
         "launcher_options",
         "modules",
+        "output_to",
         "prepare",
         "python",
         "share",
@@ -74,17 +75,16 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
 
     ``started`` is in seconds since the epoch. Nodes are empty until the layout is decided.
     """
-    values = {one.name: getattr(request, one.name) for one in fields(request)}
+    values = {
+        one.name: value
+        for one in fields(request)
+        if (value := getattr(request, one.name)) != one.default or one.name not in _SINCE_0_2
+    }
     return {
         **formats.stamp(),
         "run": layout.run_id,
         "started": started,
-        **{
-            name: to_json(value)
-            for name, value in values.items()
-            if name not in _SPECIAL
-            and not (name in _SINCE_0_2 and (value is None or value is False))
-        },
+        **{name: to_json(value) for name, value in values.items() if name not in _SPECIAL},
         "job": describe_job(request.job),
         "inventory": {
             **to_json(replace(request.inventory, hosts=())),

@@ -603,6 +603,7 @@ def damage(events: Iterable[Event]) -> str:
 
 #: What a supervisor writes about its own host. All other events are this machine's to record.
 JOURNALED = (
+    WaitsOnHost,
     BegunThere,
     ProcessStarted,
     ProcessExited,

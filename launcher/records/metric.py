@@ -22,9 +22,9 @@ def last_value(run: Path, pattern: str) -> float | None:
     one with a number counts.
     """
     compiled = re.compile(pattern.encode())
-    for log in _logs(run):
+    for log in logs(run):
         for line in _lines_from_the_end(log):
-            found = [_number(match[1]) for match in compiled.finditer(line[:LONGEST])]
+            found = [number_in(match[1]) for match in compiled.finditer(line[:LONGEST])]
             numbers = [number for number in found if number is not None]
             if numbers:
                 return numbers[-1]
@@ -38,6 +38,10 @@ _NAMED = re.compile(
     rb"(?:[_/@-][a-z0-9]+|\d+)*)"
     rb"['\"]?(?:\s*[:=]\s*|\s+)(-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)(?![\w.])"
 )
+#: What each of those names contains: most lines of most logs have none of it.
+_PARTS = b"loss acc perplexity ppl f1 auc bleu rouge miou reward score".split()
+#: Bytes that are looked through at once for them.
+BLOCK = 1 << 15
 #: Bytes of a log's end in which such names are looked for, and how many are returned.
 TAIL, NAMES = 1 << 18, 12
 
@@ -45,7 +49,7 @@ TAIL, NAMES = 1 << 18, 12
 def last_values(run: Path) -> dict[str, float]:
     """Return the last value of each metric that rank 0 printed in the last attempt, by its name."""
     found: dict[str, float] = {}
-    for log in _logs(run):
+    for log in logs(run):
         read = 0
         for line in _lines_from_the_end(log):
             read += len(line) + 1
@@ -58,13 +62,32 @@ def last_values(run: Path) -> dict[str, float]:
     return dict(sorted(found.items())[:NAMES])
 
 
+def lines_with_names(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield offset and text of the lines in which such a name may be; a carriage return ends one, too.
+
+    Most of a log has no such line: it is looked through in blocks first.
+    """
+    at = 0
+    while at < len(data):
+        end = data.find(b"\n", at + BLOCK) + 1 or len(data)
+        block = data[at:end]
+        low = block.lower()
+        if any(part in low for part in _PARTS):
+            place = at
+            for line in block.replace(b"\r", b"\n").split(b"\n"):
+                yield place, line
+                place += len(line) + 1
+        at = end
+
+
 def named(line: bytes) -> list[tuple[str, float]]:
     """Return the metrics in a line, by the names that programs usually print."""
-    found = ((name.decode(), _number(text)) for name, text in _NAMED.findall(line[:LONGEST]))
+    found = ((name.decode(), number_in(text)) for name, text in _NAMED.findall(line[:LONGEST]))
     return [(name, number) for name, number in found if number is not None]
 
 
-def _logs(run: Path) -> list[Path]:
+def logs(run: Path) -> list[Path]:
+    """Return the logs of the last attempt of a run, in the order in which they count."""
     folder = run / "logs"
     placed = []
     for path in folder.glob("attempt-*/*"):
@@ -74,12 +97,13 @@ def _logs(run: Path) -> list[Path]:
     return [path for key, path in sorted(placed, reverse=True) if key[0] == latest]
 
 
-def _number(text: bytes | None) -> float | None:
+def number_in(text: bytes | None) -> float | None:
+    """Return the number in a text, with commas for thousands; None for what is none."""
     try:
-        number = float((text or b"").replace(b",", b""))
+        found = float((text or b"").replace(b",", b""))
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def _lines_from_the_end(path: Path) -> Iterator[bytes]:

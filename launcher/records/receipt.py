@@ -38,7 +38,7 @@ _RECORD_FRAME = re.compile(
 )
 
 #: Fields that are left out where they are empty.
-_NEW = ("reason_host", "reason_detail", "not_brought", "tracebacks")
+_NEW = ("reason_host", "reason_detail", "not_brought", "stored", "tracebacks")
 
 #: The stages of a run, in order.
 STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
@@ -98,6 +98,17 @@ class NotBrought:
 
 
 @frozen
+class StoredOutputs:
+    """Outputs in an object store at ``to``. ``missing`` says, by host, what is not there and why."""
+
+    to: str
+    files: int
+    bytes: int
+    whole: bool
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@frozen
 class FirstFailure:
     """The process that failed first, by skew-corrected time, and its last output.
 
@@ -146,6 +157,7 @@ class Receipt:
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
     outputs_complete: bool = True
     not_brought: tuple[NotBrought, ...] = ()
+    stored: StoredOutputs | None = None
     folder: str = ""
     reason_host: str | None = None
     reason_detail: str = ""

@@ -15,6 +15,7 @@ Files appear whole or not at all: each is written under a temporary name and ren
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which hosts each file came from; output-links.json: the links in outputs/
         receipt.json
+        stored.json     which outputs are in the store of the job
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
         also.json       which files beside the outputs are brought, because a user asked for them

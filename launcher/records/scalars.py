@@ -93,6 +93,13 @@ class Scalars:
             left = self._log(path, source, left)
         return left > 0
 
+    def look_at_events(self) -> None:
+        """Read what TensorBoard's files have got since the last look, and no logs."""
+        while True:
+            before = sum(self._at.values())
+            if self._events(BUDGET) > 0 or sum(self._at.values()) == before:
+                return
+
     def _add(self, key: Key, step: int, time: float, value: float) -> None:
         series = self.series.get(key)
         if series is None:
@@ -139,19 +146,19 @@ class Scalars:
 
     def _lines(self, name: str, source: str, at: int, data: bytes) -> None:
         base, last, count = self._steps.get(name, (0, -1, 0))
-        for line in re.split(rb"[\r\n]", data):
+        for offset, line in metric.lines_with_names(data):
             found = metric.named(line)
-            if found:
-                step = step_of(line[: metric.LONGEST])
-                if step is None:
-                    step = count
-                elif step + base < last:  # it counts from 0 again in each epoch
-                    base = last + 1 - step
-                last, count = step + base, count + 1
-                time = self._arrivals.of(name, at)
-                for tag, value in found:
-                    self._add(Key(tag, source), last, time, value)
-            at += len(line) + 1
+            if not found:
+                continue
+            step = step_of(line[: metric.LONGEST])
+            if step is None:
+                step = count
+            elif step + base < last:  # it counts from 0 again in each epoch
+                base = last + 1 - step
+            last, count = step + base, count + 1
+            time = self._arrivals.of(name, at + offset)
+            for tag, value in found:
+                self._add(Key(tag, source), last, time, value)
         self._steps[name] = base, last, count
 
 

@@ -249,7 +249,7 @@ def _turn_came(event: ev.TurnCame, state: RunState) -> RunState:
 
 @_apply.register
 def _waits_on_host(event: ev.WaitsOnHost, state: RunState) -> RunState:
-    return replace(state, waits_on=event.host)
+    return state if state.all_started else replace(state, waits_on=event.host)
 
 
 @_apply.register

@@ -34,6 +34,8 @@ from .run_folder import home, make_home, read_json, write_json
 FORMAT = 1
 #: Statuses of a trial. Those of a run that ended are the run's.
 WAITING, RUNNING, SUCCEEDED, STOPPED = "waiting", "running", "succeeded", "stopped"
+#: It fell behind others, and was stopped for that.
+PRUNED = "pruned"
 
 _CODE = "code-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}\Z")
@@ -42,7 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}\Z")
 @frozen
 class SweepRecord:
     """What was asked for. ``argv`` are the words behind ``launcher sweep``, typed in ``cwd``; ``trials``
-    the number of trials, ``metric`` the pattern of their value."""
+    the number of trials, ``metric`` the pattern or the scalar of their value."""
 
     argv: tuple[str, ...]
     cwd: str
@@ -58,7 +60,7 @@ class SweepRecord:
 @frozen
 class TrialRecord:
     """A trial: its values, its run, and what came of it. ``reason`` is the receipt's; ``value`` the last
-    number that its metric's pattern found."""
+    of its metric, also while it runs."""
 
     id: str
     params: Mapping[str, str]
@@ -73,7 +75,7 @@ class TrialRecord:
     @property
     def failed(self) -> bool:
         """Whether it ended, neither well nor because somebody stopped it."""
-        return self.status not in (WAITING, RUNNING, SUCCEEDED, STOPPED)
+        return self.status not in (WAITING, RUNNING, SUCCEEDED, STOPPED, PRUNED)
 
 
 @frozen

@@ -83,7 +83,8 @@ class Attempts:
         return None
 
     async def _start(self) -> None:
-        if self._place.starts_by_itself and await self._leave_to_host():
+        if self._place.starts_by_itself:
+            await self._leave_to_host()
             return
         await self._keep_place()
         while True:
@@ -104,24 +105,15 @@ class Attempts:
 
     # -- a run that its host starts
 
-    async def _leave_to_host(self) -> bool:
-        """Let the only host of the run start it when its turn has come, and wait for that.
-
-        Return False if it is this run's turn here instead: its plan depends on its GPUs.
-        """
+    async def _leave_to_host(self) -> None:
+        """Let the only host of the run start it when its turn has come, and wait for that."""
         (session,) = self._hosts.active
         request = await wait_request(self._launch(), self._place.ticket_of_host())
-        if request is None:
-            self._place.starts_by_itself = False
-            self._hosts.settle(await self._place.until_turn(self._hosts.layout))
-            self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
-            self._context.enter("start")
-            return False
         session.starts_by_itself = True
         await session.insist(**request, seconds=self._place.wait_left())
-        self._context.add(ev.WaitsOnHost(time.time(), session.name))
+        log = self._context.event_log
+        await log.until(lambda: bool(log.state.waits_on) or session.is_over or session.has_died)
         await self._until_begun()
-        return True
 
     async def _until_begun(self) -> None:
         """Wait until the host has begun the run by itself, and take note of that.
@@ -130,7 +122,7 @@ class Attempts:
         stopped there otherwise.
         """
         (session,) = self._hosts.active
-        watching = self._place.watch(session, turn.shares_of(self._hosts.layout))
+        watching = self._place.watch(session, self._hosts.layout)
         async with beside(watching):
             while (event := self._context.state.begun_there) is None:
                 if session.is_over:
@@ -166,8 +158,7 @@ class Attempts:
         try:
             await self._launch().supervise()
             request = await wait_request(self._launch(), self._place.ticket_of_host())
-            if request is not None:
-                await session.insist(**request, seconds=self._place.wait_left())
+            await session.insist(**request, seconds=self._place.wait_left())
         except errors.ConnectionLost:
             session.reconnect()
 
@@ -278,6 +269,8 @@ class Attempts:
             self._number = context.state.attempt + 1
             context.add(ev.RunRestarted(time.time(), self._number, str(why)))
             await context.switch.unless_asked(self._second_look.take(self._number))
+            await self._keep_place()
+            await self._place.require_turn()
         else:
             number = await context.switch.unless_asked(self._replacement.fill())
             if number is None:

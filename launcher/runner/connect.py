@@ -21,7 +21,7 @@ from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
 from .opening_hosts import Opening
-from .place import Place
+from .place import Place, behind
 from .policy import turn
 from .policy.host_count import how_many
 from .policy.passed_over import passed_over
@@ -37,9 +37,9 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
     search = _Search(context, hosts)
     try:
         layout = await search.layout(place.can_wait)
-        ours = await _turn(hosts, place, layout) if layout else None
+        ours = await _turn(context, hosts, place, layout) if layout else None
         if ours is None and not place.can_wait:
-            raise _behind(place.others)
+            raise behind(place.others)
         if ours is None:
             await _queue_up(context, place, await search.all_able())
             ours = place.layout_now()
@@ -111,32 +111,38 @@ class _Search:
         self.opening.begin(batch)
 
 
-async def _turn(hosts: HostSet, place: Place, layout: Layout) -> Layout | None:
+async def _turn(context: RunContext, hosts: HostSet, place: Place, layout: Layout) -> Layout | None:
     """Take a place on the hosts of a layout. Return it if it is this run's turn there, else None."""
     shares = turn.shares_of(layout)
     names = [node.host.name for node in layout.nodes if node.gpus]
     if not shares:
         return layout
+    place.fixed = layout if turn.is_fixed(context.job) else None
     await place.enter([one for one in hosts.active if one.name in names], shares)
     return layout if not place.others or place.is_first else None
 
 
 async def _queue_up(context: RunContext, place: Place, able: Sequence[HostSession]) -> None:
-    """Take a place on all hosts that have GPUs for the run."""
+    """Take a place on all hosts that have GPUs for the run, or on the only ones that would do."""
     model = context.job.resources.gpu_model
     order = [host.name for host in context.request.hosts]
     fit = [one for one in able if usable(one.host, one.facts, (), model).indices]
     fit.sort(key=lambda one: order.index(one.name))
     facts = {one.name: one.facts for one in fit}
+    if turn.is_fixed(context.job):
+        able_facts = {one.name: one.facts for one in able}
+        hosts = sorted((one.host for one in able), key=lambda host: order.index(host.name))
+        place.fixed = layout = turn.idle_layout(context.job, hosts, able_facts, context.name)
+        if context.job.resources.gpu_ids and not turn.can_be_named(layout):
+            raise GpusInUse(
+                "a MIG instance that --gpu-ids names is in use, and no run can wait for it",
+                "start it again later, or leave the choice of GPUs to launcher: --gpus N",
+            )
+        names = [node.host.name for node in layout.nodes if node.gpus]
+        own = [one for one in able if one.name in names]
+        await place.enter(own, turn.shares_of_fixed(layout, able_facts))
+        return
     await place.enter(fit, turn.shares(context.job, [one.host for one in fit], facts))
-
-
-def _behind(others: int) -> GpusInUse:
-    runs = "1 other run waits" if others == 1 else f"{others} other runs wait"
-    return GpusInUse(
-        f"{runs} for these GPUs, and came earlier",
-        "--wait forever waits for the turn of this one; launcher queue shows who waits",
-    )
 
 
 def report_passed_over(context: RunContext, hosts: HostSet) -> None:

@@ -49,23 +49,30 @@ class Choice:
     def layout(self, layout: Layout) -> Layout:
         """Return a layout of one node with these GPUs."""
         (node,) = layout.nodes
-        return replace(layout, nodes=(replace(node, gpus=self.gpus, gpu_names=self.names),))
+        return replace(layout, nodes=(turn.on_gpus(node, self.gpus, self.names),))
 
 
-async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the request to wait on the only host of a launch, and to start there; None if the plan
-    cannot be made before the GPUs are known. It contains secrets.
+def is_possible(launch: Launch) -> bool:
+    """Return whether the host can start the run by itself: whether it would start what this launcher
+    would have sent. Some frameworks pack GPUs or ports into something that has to be made anew."""
+    (node,) = launch.layout.nodes
+    peers = launch.certified()
+    tokens = _tokens(launch)
+    names = node.gpu_names or tuple(map(str, node.gpus))
+    real = Choice(node.gpus, names, tuple(range(20_001, 20_001 + len(tokens.ports))))
+    start: Any = _request(launch, tokens, peers)
+    made: Any = filled(start, tokens.as_tokens(), real.gpus, real.names, real.ports)
+    return bool(made == _request(launch, real, peers))
+
+
+async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request to wait on the only host of a launch, and to start there. It contains secrets.
 
     Raises FrameworkMissing, HostError.
     """
     await launch.require()
-    (session,), (node,) = launch.sessions, launch.layout.nodes
-    job, peers = launch.context.job, launch.certified()
-    ports = 1 + planner.ports_needed(job, launch.layout).get(session.name, 0)
-    tokens = Choice.tokens(len(node.gpus), ports)
-    start = _request(launch, tokens, peers)
-    if not _can_be_filled(launch, tokens, start, peers):
-        return None
+    (session,) = launch.sessions
+    job, tokens = launch.context.job, _tokens(launch)
     there = turn.gpus_of(session.host, session.facts, job.resources.gpu_model)
     names = usable(session.host, session.facts).names
     return {
@@ -74,11 +81,17 @@ async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, A
         "ticket": ticket,
         "gpus": list(there),
         "names": {str(gpu): names.get(gpu, str(gpu)) for gpu in there},
-        "start": start,
+        "start": _request(launch, tokens, launch.certified()),
         "tokens": tokens.as_tokens(),
         "ports": list(job.master_port),
         "ignore_foreign": int(launch.context.request.ignore_foreign),
     }
+
+
+def _tokens(launch: Launch) -> Choice:
+    (session,), (node,) = launch.sessions, launch.layout.nodes
+    ports = planner.ports_needed(launch.context.job, launch.layout).get(session.name, 0)
+    return Choice.tokens(len(node.gpus), 1 + ports)
 
 
 def _request(launch: Launch, choice: Choice, peers: Peers) -> dict[str, Any]:
@@ -93,16 +106,6 @@ def _plan(launch: Launch, choice: Choice) -> Plan:
 def _meeting(launch: Launch, choice: Choice) -> Meeting:
     (session,) = launch.sessions
     return alone(launch.context.job, session, choice.ports[0], choice.ports[1:])
-
-
-def _can_be_filled(launch: Launch, tokens: Choice, start: Mapping[str, Any], peers: Peers) -> bool:
-    """Return whether the host will start what this launcher would have sent. Some frameworks pack GPUs
-    or ports into something that has to be made anew."""
-    (node,) = launch.layout.nodes
-    names = node.gpu_names or tuple(map(str, node.gpus))
-    real = Choice(node.gpus, names, tuple(range(20_001, 20_001 + len(tokens.ports))))
-    made: Any = filled(start, tokens.as_tokens(), real.gpus, real.names, real.ports)  # type: ignore[arg-type]
-    return bool(made == _request(launch, real, peers))
 
 
 def begun(launch: Launch, event: ev.BegunThere) -> Plan:

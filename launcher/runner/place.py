@@ -44,6 +44,7 @@ class Place:
     def __init__(self, context: RunContext) -> None:
         self.sessions: tuple[HostSession, ...] = ()
         self.starts_by_itself = False  # its only host starts the run
+        self.fixed: Layout | None = None  # that of a run which no other hosts would do for
         self._context = context
         self._shares: tuple[int, ...] = ()
         self._number: int | None = None
@@ -95,6 +96,12 @@ class Place:
         """How many other runs have a ticket on these hosts."""
         return len(set(turn.waiting(self._in_sight())) - {self._name})
 
+    async def require_turn(self) -> None:
+        """Raise GpusInUse if runs that came earlier need the GPUs that this one could take."""
+        await self._look()
+        if self.others and not self.is_first:
+            raise behind(self.others)
+
     @property
     def is_first(self) -> bool:
         """Whether it is this run's turn."""
@@ -103,10 +110,13 @@ class Place:
     @property
     def only_host(self) -> HostSession | None:
         """The host that can start the run by itself: the only one that it waits on."""
-        return self.sessions[0] if len(self.sessions) == 1 else None
+        alone = len(self.sessions) == 1 and (self.fixed is None or self.fixed.num_nodes == 1)
+        return self.sessions[0] if alone else None
 
     def any_layout(self) -> Layout:
         """Return the layout of the run on its only host, with any GPUs. Raises PlanError."""
+        if self.fixed is not None:
+            return self.fixed
         (stand,) = self._in_sight()
         job = self._context.job
         return turn.provisional(job, stand, self._shares, self._context.name)
@@ -147,17 +157,19 @@ class Place:
 
     def ticket_of_host(self) -> dict[str, Any]:
         """Return the ticket that the only host holds for the run, which it starts by itself."""
-        return {**self._made(), "by_itself": True}
+        ticket = {**self._made(), "by_itself": True}
+        return {**ticket, **self._only(self.sessions[0].name if self.sessions else "")}
 
     def wait_left(self) -> float | None:
         """Return for how many seconds the run may wait from now on; None: for ever."""
         wait = self._context.request.wait
         return None if wait is None else max(0.0, self._since + wait - time.monotonic())
 
-    async def watch(self, session: HostSession, shares: Sequence[int]) -> None:
+    async def watch(self, session: HostSession, layout: Layout) -> None:
         """Tell what a run waits for whose only host holds the ticket, until this is cancelled."""
         await self.close()
-        self.sessions, self._shares = (session,), tuple(shares)
+        self.sessions, self._shares = (session,), turn.shares_of(layout)
+        self.fixed = layout if turn.is_fixed(self._context.job) else None
         if self._number is None:  # another launcher began to wait
             self._since = time.monotonic() - (time.time() - self._context.started)
         self._ticket = None
@@ -251,6 +263,16 @@ class Place:
             "aside": self._aside,
         }
 
+    def _made_for(self, host: str) -> dict[str, Any] | None:
+        return self._ticket and {**self._ticket, **self._only(host)}
+
+    def _only(self, host: str) -> dict[str, Any]:
+        """Return what the ticket for a host has more, where the user named the GPUs."""
+        fixed, named = self.fixed, self._context.job.resources.gpu_ids
+        if fixed is None or not named or not turn.can_be_named(fixed):
+            return {}
+        return {"only": [g for one in fixed.nodes if one.host.name == host for g in one.gpus]}
+
     async def _look(self) -> HostError | None:
         """Look at all hosts; return the error of one that does not answer."""
         asked = (self._ask(one, 0.0) for one in self.sessions)
@@ -263,7 +285,8 @@ class Place:
         return next((error for error in found if isinstance(error, HostError)), None)
 
     async def _ask(self, session: HostSession, wait: float) -> None:
-        self._stands[session.name] = await session.turn(self._ticket, wait)
+        ticket = self._made_for(session.name)
+        self._stands[session.name] = await session.turn(ticket, wait)
         self._changed.set()
 
     async def _keep(self, session: HostSession) -> None:
@@ -283,7 +306,7 @@ class Place:
         """Keep a ticket without hearing of changes, until this is cancelled or the host is given up."""
         while session.lost is None:
             try:
-                await session.turn(self._ticket, 0.0)
+                await session.turn(self._made_for(session.name), 0.0)
                 await asyncio.sleep(RENEW)
             except BadAnswer:
                 return
@@ -312,6 +335,7 @@ class Place:
 
     def _layout(self, answer: Begin, layout: Layout | None = None) -> Layout:
         stands = self._in_sight()
+        layout = layout or self.fixed
         if layout is not None:
             facts = {one.host.name: one.facts for one in stands}
             return turn.with_gpus(layout, facts, answer.gpus)
@@ -339,6 +363,15 @@ class Place:
         if aside is not self._aside and self._ticket is not None:
             self._aside = aside
             await self._hold()
+
+
+def behind(others: int) -> GpusInUse:
+    """Return the error of a run that does not wait for its turn."""
+    runs = "1 other run waits" if others == 1 else f"{others} other runs wait"
+    return GpusInUse(
+        f"{runs} for these GPUs, and came earlier",
+        "--wait forever waits for the turn of this one; launcher queue shows who waits",
+    )
 
 
 def _still_in_use(answer: Wait | Begin | None) -> GpusInUse:

@@ -142,7 +142,7 @@ def _entry(
         ticket.user,
         0 if isinstance(answer, Begin) else None,
         ticket.priority,
-        ticket.sizes,
+        tuple(len(one.only) for one in there.values()) if ticket.only else ticket.sizes,
         tuple(there),
         now - max(one.waited for one in there.values()),
         ticket.seconds,

@@ -41,6 +41,7 @@ class Claim:
     host: str
     alive: bool
     started: bool
+    waits: bool
     attempt: int
     record: Mapping[str, Any]
     request: Request
@@ -122,7 +123,7 @@ def _claim(name: str, host: str, run: RunThere) -> Claim:
         raise BadAnswer(host, f"its record of {name} tells of attempt {attempt}")
     if not 0 <= float(record["started"]) <= time.time() + CLOCK_AHEAD:
         raise BadAnswer(host, f"its record of {name} is of another time")
-    return Claim(host, run.alive, run.started, attempt, record, request, layout)
+    return Claim(host, run.alive, run.started, run.waits, attempt, record, request, layout)
 
 
 #: Seconds that the clock of the machine that started a run may be ahead of this one's.
@@ -156,6 +157,9 @@ def _make_folder(
     folder.record(ev.StageStarted(started, "run"))
     if all(node.host.name in claims and claims[node.host.name].started for node in nodes):
         folder.record(ev.AllStarted(time.time(), 0))
+    for node in nodes:
+        if node.host.name in claims and claims[node.host.name].waits:
+            folder.record(ev.WaitsOnHost(time.time(), node.host.name))
     folder.close()
     write_json(path / "shown.json", {})
 

@@ -43,16 +43,10 @@ def check_waiting(
 ) -> None:
     """Raise InputError for a run that cannot wait as it was asked to."""
     if wait != 0.0 and not can_wait(job):
-        what = (
-            "a job with roles"
-            if job.roles
-            else "--gpu-ids"
-            if job.resources.gpu_ids
-            else "--gpus 0"
-        )
+        what = "a job with roles" if job.roles else "--gpus 0"
         raise InputError(
-            f"--wait: {what} cannot wait for its turn",
-            "start it again later, or leave the choice of GPUs to launcher: --gpus N",
+            f"--wait: {what} wants no GPUs, so it cannot wait for some",
+            "leave --wait out, or ask for GPUs",
         )
     if wait is not None and wait < 0:
         raise InputError(f"wait: {wait:g} seconds are less than none")

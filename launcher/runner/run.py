@@ -23,16 +23,26 @@ from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..transport import rsync
 from ..transport.ssh_lookup import SshLookup
-from . import connect, shutdown
+from . import connect, left_to_host, shutdown
 from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .data.run_data import RunData
 from .event_log import EventLog
-from .files import code_copy, code_here, code_snapshot, code_sync, local_paths, secret_files
+from .files import (
+    code_copy,
+    code_here,
+    code_snapshot,
+    code_sync,
+    local_paths,
+    outputs,
+    secret_files,
+    storing,
+)
+from .files.choice import Choice
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
-from .files.collector import Collector
+from .files.collector import SKIPPED, Collector
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
@@ -87,6 +97,7 @@ class Run:
         )
         self._code: CodeHere | None = None  # once it was read
         self._data = RunData(self.context)
+        self._storing = storing.of_job(folder, request.job, folder.name)
 
     def _tell(self, event: ev.Event) -> None:
         self._on_event(event)
@@ -176,7 +187,7 @@ class Run:
         if self.context.state.waits_on and not self.context.state.has_begun:
             await self._place.forget(self.hosts.active)
         try:
-            final = self._conclude(error)
+            final = await self._with_stored(self._conclude(error))
             await self._notifier.finish()
             return final
         finally:
@@ -201,7 +212,7 @@ class Run:
         if context.request.not_before is not None:
             await self.switch.unless_asked(self._until(context.request.not_before))
         for name, step in self._steps():
-            if name != "wait" or not self._place.only_host:
+            if name != "wait":
                 context.enter(name)
             await self.switch.unless_asked(step())
         await self._follow_attempts()
@@ -240,6 +251,7 @@ class Run:
             (
                 self._read_code(),
                 self._data.read(),
+                self._begin_storing(),
                 asyncio.to_thread(rsync.require_here),
                 self._open(),
             )
@@ -250,6 +262,10 @@ class Run:
         if context.request.check:
             preflight.require(opened, facts)
         self._describe()
+
+    async def _begin_storing(self) -> None:
+        if self._storing is not None:
+            await self._storing.begin()
 
     async def _open(self) -> None:
         await connect.connect(self.context, self.hosts, self._place)
@@ -311,16 +327,20 @@ class Run:
 
         A run that may use one host alone waits there, once its setup has run: see Attempts.
         """
-        if self._place.only_host:
-            self._place.starts_by_itself = True
-            await connect.settle(self.context, self.hosts, self._place.any_layout())
-            self._describe()
-            return
+        if host := self._place.only_host:
+            any_layout = self._place.any_layout()
+            if left_to_host.is_possible(Launch(self.context, [host], any_layout, 0)):
+                self._place.starts_by_itself = True
+                await connect.settle(self.context, self.hosts, any_layout)
+                self._describe()
+                return
+        self.context.enter("wait")
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
         left = [session for session in self.hosts.active if session.name not in chosen]
+        with_gpus = {node.host.name for node in layout.nodes if node.gpus}
         await self._place.enter(
-            [one for one in self.hosts.active if one.name in chosen], turn.shares_of(layout)
+            [one for one in self.hosts.active if one.name in with_gpus], turn.shares_of(layout)
         )
         await self._place.forget(left)
         await connect.settle(self.context, self.hosts, layout)
@@ -379,6 +399,37 @@ class Run:
         if any(session.is_supervised for session in self.hosts.active):
             await race(self._collector.pull(), self._killed())
             await self._collector.conclude()
+            await race(self._store(), self._killed())
+
+    async def _store(self) -> None:
+        """Write the outputs of all hosts to the job's store, if it names one."""
+        if self._storing is None:
+            return
+        choice = Choice(self.context.job.output_paths)
+        for session in (*self.hosts.active, *self.hosts.aside):
+            if not session.is_supervised:
+                continue
+            self._storing.miss(session.name, SKIPPED)  # until it is done
+            try:
+                listed = await outputs.listed(session.agent, self.name, choice)
+            except errors.HostError as error:
+                self._storing.miss(session.name, error.message)
+            else:
+                await self._storing.store(session.name, session.agent, listed)
+
+    async def _with_stored(self, final: Receipt) -> Receipt:
+        """Write the manifest of what was stored, with the run's ending; return the receipt with it."""
+        if self._storing is None or not self._storing.has_begun:
+            return final
+        try:
+            await self._storing.conclude(storing.ending_of(final))
+            final = replace(final, stored=storing.summary(self._storing.stored))
+        except errors.LauncherError as error:
+            final = replace(final, error=final.error or error.message)
+        if final.stored and not final.stored.whole and not final.exit_code:
+            final = replace(final, exit_code=outcome.OUTPUTS_MISSING)
+        self.context.event_log.note("receipt.json", final.to_record())
+        return final
 
     async def _killed(self) -> None:
         await self.switch.kill.wait()

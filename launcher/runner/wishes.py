@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the wishes.
 LOOK = 0.1
-_STOP, _PULL, _MOVE = "stop.json", "pull.json", "move.json"
+_STOP, _PULL, _MOVE, _MOVED = "stop.json", "pull.json", "move.json", "moved.json"
 
 
 def ask_stop(path: Path, grace: float) -> None:
@@ -52,8 +52,7 @@ def ask_move(path: Path, priority: int | None, first: bool) -> None:
 
     Raises RecordError.
     """
-    wish = {"asked": _asked(path, _MOVE) + 1, "first": first, "priority": priority}
-    _note(path / _MOVE, wish)
+    _note(path / _MOVE, {"first": first, "priority": priority})
 
 
 class Wishes:
@@ -61,7 +60,7 @@ class Wishes:
 
     def __init__(self, folder: RunFolder) -> None:
         self._path = folder.path
-        self._heard = {name: _asked(self._path, name) for name in (_STOP, _PULL, _MOVE)}
+        self._heard = {name: _asked(self._path, name) for name in (_STOP, _PULL)}
         #: Whether a stop was requested that the previous follower may not have carried out.
         self.stop_pending = self._heard[_STOP] > 0
 
@@ -73,21 +72,24 @@ class Wishes:
                 run.stop()
             if self._new(_PULL):
                 run.pull_now()
-            if self._new(_MOVE):
-                run.move(*_movement(self._path))
+            if (wish := _taken(self._path)) is not None:
+                run.move(*wish)
 
     def _new(self, name: str) -> int:
         before, self._heard[name] = self._heard[name], _asked(self._path, name)
         return self._heard[name] - before
 
 
-def _movement(path: Path) -> tuple[int | None, bool]:
+def _taken(path: Path) -> tuple[int | None, bool] | None:
+    """Take the wish to be moved, if there is one: nobody else reads it, and it may be older than this
+    follower."""
     try:
-        wish: Any = read_json(path / _MOVE)
+        os.replace(path / _MOVE, path / _MOVED)
+        wish: Any = read_json(path / _MOVED)
         priority = wish.get("priority")
         return (priority if priority in (-1, 0, 1) else None), bool(wish.get("first"))
     except (OSError, ValueError, AttributeError):
-        return None, False
+        return None
 
 
 def _note(file: Path, wish: Mapping[str, Any]) -> None:

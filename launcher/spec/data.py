@@ -81,6 +81,25 @@ def in_store(source: str) -> tuple[str, str]:
     return bucket, f"{prefix}/" if prefix else ""
 
 
+#: What stands for the name of the run in a path of a store.
+_RUN = re.compile(r"\{\{\s*run\s*\}\}")
+
+
+def of_run(to: str, run: str) -> str:
+    """Return where outputs of a run go: without ``{{run}}``, its name comes last."""
+    return _RUN.sub(run, to) if _RUN.search(to) else f"{to.rstrip('/')}/{run}"
+
+
+def target(value: str) -> str:
+    """Return the store that outputs go to. Raises ValueError."""
+    if scheme(value) not in STORES:
+        raise ValueError(f"{value!r} is no store: s3://BUCKET/PATH, also with {{{{run}}}} in it")
+    rest = source(_RUN.sub("", value))
+    if "{{" in rest:
+        raise ValueError(f"{value!r}: only {{{{run}}}} is filled in there")
+    return value
+
+
 def name(value: str) -> str:
     """Return the name of a data set. Raises ValueError."""
     if not _NAME.match(value):

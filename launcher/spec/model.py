@@ -193,6 +193,7 @@ class Job:
     include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
     outputs: tuple[str, ...] = ()
+    output_to: str = ""  # a store that gets all outputs
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()

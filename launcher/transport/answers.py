@@ -100,6 +100,7 @@ class WaitingThere:
     seconds: float | None = None
     aside: bool = False
     by_itself: bool = False
+    only: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
@@ -110,6 +111,7 @@ class WaitingThere:
         _require(abs(self.number) <= 1 << 40, "number", "not a number of a ticket")
         _require(0 < self.hosts <= MOST, "hosts", "not a number of hosts")
         _require(len(self.user) <= 256, "user", "is too long")
+        _require(all(0 <= one <= MOST for one in self.only), "only", "not GPUs of a host")
         for moment in (self.waited, self.seconds or 0.0):
             _require_moment(moment, "waited")
 
@@ -267,6 +269,32 @@ class DataFetched:
         for _, code, text in self.failed:
             _require(code in ("expired", "changed", "later", "refused"), "failed", "not a code")
             _require(len(text) <= 1000, "failed", "is too long")
+
+
+@frozen
+class DataPut:
+    """What became of parts of files that a host has written to a store: tag, sha256, a code and a text
+    of what went wrong."""
+
+    results: tuple[tuple[str, str, str, str], ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.results) <= MOST, "results", "more than was asked for")
+        for tag, found, code, text in self.results:
+            _require(len(tag) <= 256 and not set(tag) & set('"<>&'), "results", "not a tag")
+            _require(re.match(r"([0-9a-f]{64})?\Z", found) is not None, "results", "not a sum")
+            _require(code in ("", "changed", "refused"), "results", "not a code")
+            _require(len(text) <= 1000, "results", "is too long")
+
+
+@frozen
+class DataSum:
+    """The sha256 of a file on a host; "" if it is gone."""
+
+    sum: str
+
+    def __post_init__(self) -> None:
+        _require(re.match(r"([0-9a-f]{64})?\Z", self.sum) is not None, "sum", "not a sum")
 
 
 @frozen
@@ -496,12 +524,14 @@ class Standing:
 
 @frozen
 class RunThere:
-    """A run of this user on a host, with the record that its launcher left there."""
+    """A run of this user on a host, with the record that its launcher left there. ``waits``: the host is
+    to start it."""
 
     run: str
     alive: bool
     started: bool
     record: Mapping[str, Any] | None = None
+    waits: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")

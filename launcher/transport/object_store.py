@@ -16,11 +16,12 @@ import hmac
 import http.client
 import json
 import os
+import shutil
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -34,8 +35,8 @@ GOOD_FOR = 3600
 PATIENCE, TRIES = 30.0, 5
 #: What a store answers where this machine's clock is wrong.
 SKEWED = "RequestTimeTooSkewed"
-#: Longest list of objects in one answer, in bytes: 1000 keys of 1024 characters, each escaped.
-LONGEST = 32 << 20
+#: Longest answer in memory, in bytes: a list of objects, or the manifest of a run's outputs.
+LONGEST = 256 << 20
 #: Where instances and containers of AWS ask for credentials.
 _INSTANCE, _CONTAINER = "http://169.254.169.254", "http://169.254.170.2"
 #: Seconds to wait for one of these: machines elsewhere have none.
@@ -76,11 +77,7 @@ class Bucket:
 
     def url(self, key: str) -> str:
         """Return a URL that reads an object for the next hour."""
-        path = self._path(key)
-        if self.credentials is None:
-            return self.endpoint + path
-        query = self._signed("GET", path, {}, GOOD_FOR)
-        return f"{self.endpoint}{path}?{query}"
+        return self.sign("GET", key, {}, GOOD_FOR)
 
     def in_step(self) -> Bucket:
         """Return the bucket with the store's clock, if that is not this machine's. It is asked, and so
@@ -116,11 +113,73 @@ class Bucket:
             if _text(found, "IsTruncated") != "true" or not token:
                 return
 
-    def _list_url(self, query: Mapping[str, str]) -> str:
-        path = self._path(None)
+    def sign(self, method: str, key: str | None, query: Mapping[str, str], seconds: int) -> str:
+        """Return a URL that allows a request to anybody for so long: a secret."""
+        path = self._path(key)
         if self.credentials is None:
-            return f"{self.endpoint}{path}?{_encoded(query)}"
-        return f"{self.endpoint}{path}?{self._signed('GET', path, query, 300)}"
+            return f"{self.endpoint}{path}?{_encoded(query)}".rstrip("?")
+        return f"{self.endpoint}{path}?{self._signed(method, path, query, seconds)}"
+
+    # -- objects that this machine itself reads and writes
+
+    def get(self, key: str) -> bytes:
+        """Return an object that is small. Raises StoreError."""
+        return _ask(self, "GET", key, {})
+
+    def read_into(self, key: str, path: Path, size: int) -> None:
+        """Write an object to a file, and continue one that was cut off. Raises StoreError, OSError."""
+        for attempt in range(TRIES):
+            have = path.stat().st_size if path.exists() else 0
+            if have >= size and attempt:
+                return
+            request = urllib.request.Request(self.url(key))
+            if 0 < have < size:
+                request.add_header("Range", f"bytes={have}-")
+            try:
+                with (
+                    _opener().open(request, timeout=PATIENCE) as answer,
+                    path.open("ab" if answer.status == 206 else "wb") as file,
+                ):
+                    shutil.copyfileobj(answer, file, 1 << 20)
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code not in (429, 500, 502, 503, 504) or attempt == TRIES - 1:
+                        raise _refused(self, error.code, _code(error), "GET") from None
+            except (
+                urllib.error.URLError,
+                http.client.HTTPException,
+                ConnectionError,
+                TimeoutError,
+            ):
+                pass  # what has come is continued
+            else:
+                if path.stat().st_size == size:
+                    return
+            time.sleep(min(0.5 * 2**attempt, 5.0))
+        raise StoreError(f"s3://{self.name}/{key} is cut off again and again")
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object that is small. Raises StoreError."""
+        _ask(self, "PUT", key, {}, data)
+
+    def begin_upload(self, key: str) -> str:
+        """Begin to write an object in parts, and return the upload's name. Raises StoreError."""
+        return _text(_tree(self, _ask(self, "POST", key, {"uploads": ""})), "UploadId")
+
+    def end_upload(self, key: str, upload: str, tags: Sequence[str]) -> None:
+        """Make an object of its parts, which have these tags. Raises StoreError."""
+        parts = "".join(
+            f'<Part><PartNumber>{number}</PartNumber><ETag>"{tag}"</ETag></Part>'
+            for number, tag in enumerate(tags, start=1)
+        )
+        body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        answer = _tree(self, _ask(self, "POST", key, {"uploadId": upload}, body))
+        if not _text(answer, "ETag"):  # 200 with an error inside
+            raise StoreError(f"{self.endpoint} could not put s3://{self.name}/{key} together")
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Delete the parts of an object that will not be whole. Raises StoreError."""
+        _ask(self, "DELETE", key, {"uploadId": upload})
 
     def _path(self, key: str | None) -> str:
         name = "/" + _quoted(self.name)
@@ -174,11 +233,21 @@ class _Skewed(StoreError):
 
 
 def _list(bucket: Bucket, query: Mapping[str, str]) -> bytes:
+    """Return a list of objects. Raises StoreError."""
+    return _ask(bucket, "GET", None, query)
+
+
+def _ask(
+    bucket: Bucket, method: str, key: str | None, query: Mapping[str, str], body: bytes = b""
+) -> bytes:
     """Return an answer of a store. Raises StoreError."""
     for attempt in range(TRIES):
         is_last = attempt == TRIES - 1
+        url = bucket.sign(method, key, query, 300)
+        data = body if method in ("PUT", "POST") else None
         try:
-            with _opener().open(bucket._list_url(query), timeout=PATIENCE) as answer:
+            request = urllib.request.Request(url, data=data, method=method)
+            with _opener().open(request, timeout=PATIENCE) as answer:
                 found: bytes = answer.read(LONGEST)
                 return found
         except urllib.error.HTTPError as error:
@@ -188,7 +257,9 @@ def _list(bucket: Bucket, query: Mapping[str, str]) -> bytes:
                 there = email.utils.parsedate_to_datetime(date).timestamp()
                 raise _Skewed(bucket, there - time.time()) from None
             if error.code not in (429, 500, 502, 503, 504) or is_last:
-                raise _refused(bucket, error.code, code) from None
+                raise _refused(
+                    bucket, error.code, code, method if key is not None else ""
+                ) from None
         except (OSError, http.client.HTTPException) as error:
             if is_last:
                 raise StoreError(
@@ -222,9 +293,14 @@ def _code(error: urllib.error.HTTPError) -> str:
         return ""
 
 
-def _refused(bucket: Bucket, status: int, code: str) -> StoreError:
-    """Return the error for an answer other than a list."""
-    what = f"s3://{bucket.name} at {bucket.endpoint} cannot be listed: {code or status}"
+#: What a request would have done, by its method.
+_DID = {"": "listed", "GET": "read", "PUT": "written", "POST": "written", "DELETE": "written"}
+
+
+def _refused(bucket: Bucket, status: int, code: str, method: str = "") -> StoreError:
+    """Return the error for an answer that is a refusal."""
+    where = f"s3://{bucket.name} at {bucket.endpoint}"
+    what = f"{where} cannot be {_DID[method]}: {code or status}"
     if status in (301, 307, 400) and code in ("", "PermanentRedirect", "TemporaryRedirect",
                                               "AuthorizationHeaderMalformed"):  # fmt: skip
         return StoreError(what, f"it is in another region than {bucket.region}: set AWS_REGION")
@@ -238,7 +314,7 @@ def _refused(bucket: Bucket, status: int, code: str) -> StoreError:
         return StoreError(
             what, "no credentials were found: AWS_ACCESS_KEY_ID, AWS_PROFILE, or ~/.aws/credentials"
         )
-    return StoreError(what, "does the bucket exist, and may these credentials list it?")
+    return StoreError(what, "does the bucket exist, and may these credentials do that?")
 
 
 def _tree(bucket: Bucket, answer: bytes) -> ElementTree.Element:

@@ -286,7 +286,9 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     known = os_error(host, complaint)
     if known:
         return known
-    last = complaint.splitlines()[0] if complaint else "no message"
+    lines = complaint.splitlines() or ["no message"]
+    # "rsync error" sums up what went before, which may be the far side's and so stand behind it.
+    last = next((line for line in lines if not line.startswith("rsync error: ")), lines[0])
     if code < 0:
         return errors.SyncError(host, f"rsync here was killed by {signal.Signals(-code).name}")
     if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from ..api.client import AsyncClient
 from ..spec.errors import InputError, LauncherError, RunKept
 from ..spec.version import __version__
-from . import archive, bodies, confined, logs, stream
+from . import archive, bodies, confined, drafts, logs, stream, sweeps
 from .actions import Actions
 from .answers import Runs
 from .cluster import ClusterPages
@@ -51,8 +51,9 @@ class Console:
     """Answers requests about the runs of this machine."""
 
     def __init__(self, session: Session, client: AsyncClient | None = None) -> None:
-        client = client or AsyncClient()
-        self._actions, self._cluster = Actions(client), ClusterPages(client)
+        self._client = client or AsyncClient()
+        self._actions, self._cluster = Actions(self._client), ClusterPages(self._client)
+        self._stops = sweeps.SweepStops(self._client)
         self._session, self._runs, self._streams = session, Runs(), 0
         self._curves = Curves()
 
@@ -80,6 +81,13 @@ class Console:
             Route("/api/runs/{run}/scalars", self._scalars),
             Route("/api/compare", self._compare),
             Route("/api/cluster", self._hosts),
+            Route("/api/sweeps", self._sweeps),
+            Route("/api/sweeps/{sweep}", self._sweep),
+            Route("/api/sweeps/{sweep}/stop", self._stop_sweep, methods=["POST"]),
+            Route("/api/fields", self._fields),
+            Route("/api/scripts", self._scripts),
+            Route("/api/plan", self._plan, methods=["POST"]),
+            Route("/api/jobs", self._start, methods=["POST"]),
             Route("/api/runs/{run}/outputs", self._outputs),
             Route("/api/runs/{run}/outputs/{path:path}", self._output),
             Route("/api/runs/{run}/stop", self._stop, methods=["POST"]),
@@ -165,6 +173,33 @@ class Console:
 
     async def _hosts(self, request: Request) -> Response:
         return JSONResponse(await self._cluster.now())
+
+    async def _sweeps(self, request: Request) -> Response:
+        return JSONResponse({"sweeps": await asyncio.to_thread(sweeps.listed)})
+
+    async def _sweep(self, request: Request) -> Response:
+        name = request.path_params["sweep"]
+        return JSONResponse(await asyncio.to_thread(sweeps.one, name))
+
+    async def _stop_sweep(self, request: Request) -> Response:
+        await bodies.values(request)
+        await self._stops.stop(request.path_params["sweep"])
+        return Response(status_code=202)
+
+    async def _fields(self, request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(drafts.fields))
+
+    async def _scripts(self, request: Request) -> Response:
+        workdir = request.query_params.get("workdir", "")
+        return JSONResponse(await asyncio.to_thread(drafts.scripts, workdir))
+
+    async def _plan(self, request: Request) -> Response:
+        values = bodies.typed(await bodies.values(request), "values", dict, {})
+        return JSONResponse(await asyncio.to_thread(drafts.plan, values, self._client))
+
+    async def _start(self, request: Request) -> Response:
+        values = bodies.typed(await bodies.values(request), "values", dict, {})
+        return JSONResponse({"run": await drafts.start(values, self._client)}, 201)
 
     async def _outputs(self, request: Request) -> Response:
         parts = [part for part in request.query_params.get("path", "").split("/") if part]
@@ -293,6 +328,8 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, LauncherError)
     told: dict[str, object] = {"error": str(error), "hint": error.hint}
+    if isinstance(error, drafts.Refused):
+        told["field"] = error.field
     if isinstance(error, RunKept):
         told["hosts"] = [str(one) for one in error.errors]
     return JSONResponse(told, 400 if isinstance(error, InputError) else 409)

@@ -14,6 +14,9 @@ from support import browser, console_runs
 
 #: Where pictures of all pages go; make screenshots gives some of them to the documentation.
 SHOTS = os.environ.get("LAUNCHER_SCREENSHOTS")
+INVENTORY = "hosts:\n" + "".join(
+    f"  gpu{number}: {{address: 127.0.0.1, port: 1, gpus: 2}}\n" for number in (1, 2)
+)
 WIDTHS = {"phone": 360, "desk": 1280}
 
 
@@ -36,7 +39,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def session(chromium: Any, home: Path) -> Iterator[tuple[str, Any]]:
     """A console, and the cookies of a browser that has opened it."""
-    with browser.console(home) as address:
+    (home / "train.py").write_text("")
+    inventory = home / "inventory.yaml"
+    inventory.write_text(INVENTORY)
+    with browser.console(home, "-i", str(inventory)) as address:
         base = address.partition("#")[0]
         context = chromium.new_context()
         page = context.new_page()
@@ -67,6 +73,9 @@ PAGES = {
     "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
     "job": ("#/runs/{baseline}/job", "launcher rerun"),
     "scalars": ("#/runs/{wider}/scalars", "val/accuracy"),
+    "sweeps": ("#/sweeps", "5 done, 1 running of 8"),
+    "sweep": ("#/sweeps/{sweep}", "Best so far"),
+    "new": ("#/new", "Script and arguments"),
     "compare": ("#/compare/{wider},{baseline}", "Best values"),
 }
 
@@ -75,6 +84,7 @@ PAGES = {
 def test_every_page_can_be_read(page: browser.Watched, home: Path, name: str) -> None:
     where, text = PAGES[name]
     names = {word: named(home, word) for word in ("night", "wider", "baseline")}
+    names["sweep"] = next((home / "sweeps").iterdir()).name
     page.page.goto(page.base + where.format(**names))
     page.page.get_by_text(text).first.wait_for()
     for scheme, (device, width) in product(("light", "dark"), WIDTHS.items()):
@@ -173,3 +183,33 @@ def test_chosen_runs_are_compared(page: browser.Watched, home: Path) -> None:
     row = page.page.get_by_role("table", name="Parameters").get_by_role("row", name="--lr")
     assert row.inner_text().split() == ["--lr", "0.003", "0.001"]
     assert page.wrong() == []
+
+
+def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base + "#/new")
+    page.page.get_by_text("What shall run?").wait_for()
+    start = page.page.get_by_role("button", name="Start")
+    assert start.is_disabled()
+    run = page.page.get_by_label("Script and arguments")
+    run.fill("trian.py --lr 0.1")
+    page.page.get_by_text("there is no trian.py in").wait_for()
+    assert run.get_attribute("aria-invalid") == "true"
+    run.fill("train.py --lr 0.1")
+    page.page.get_by_label("GPUs (total)").fill("4")
+    plan = page.page.get_by_role("table", name="Plan")
+    plan.get_by_role("row", name="gpu2 2-3 0 1").wait_for()
+    page.page.get_by_label("Environment, a NAME").fill("A=1\nB=x y")
+    file = page.page.get_by_role("region", name="Job file")
+    file.get_by_text("B: x y").wait_for()
+    assert start.is_enabled()
+    for scheme, (device, width) in product(("light", "dark"), WIDTHS.items()):
+        page.page.emulate_media(color_scheme=scheme)
+        page.page.set_viewport_size({"width": width, "height": 800})
+        if SHOTS:
+            page.page.screenshot(path=f"{SHOTS}/console-plan-{device}-{scheme}.png")
+        assert not [one for one in page.wrong() if "400" not in one]
+    page.page.get_by_label("GPUs (total)").fill("99")
+    page.page.get_by_text("the hosts have only 4 GPUs").wait_for()
+    page.page.get_by_role("link", name="Runs").click()
+    page.page.get_by_role("link", name="New").click()
+    page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there

@@ -1,4 +1,4 @@
-"""A person's way through the console, on real hosts: see a failure, run it again, stop, compare, delete."""
+"""A person's way through the console, on real hosts: plan, start, see why it failed, again, compare."""
 
 from __future__ import annotations
 
@@ -19,21 +19,34 @@ while "--long" in sys.argv:
 """
 
 
-def test_fail_see_why_run_again_stop_compare_delete(launcher: Launcher, clean: labs.Lab) -> None:
-    name = launcher.script(SCRIPT)
-    ran = launcher.run("--nodes", "2", "--framework", "torch", "--name", "first", name, "--bad")
-    assert ran.code == 1, ran.err
-    with browser.browser() as chromium, browser.console(launcher.home) as address:
+def test_plan_start_see_why_run_again_stop_compare_delete(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    launcher.script(SCRIPT)
+    place = ("-i", str(launcher.inventory))
+    with (
+        browser.browser() as chromium,
+        browser.console(launcher.home, *place, cwd=launcher.work) as address,
+    ):
         page = chromium.new_page()
         watched = browser.Watched(page, address.partition("#")[0])
         page.goto(address)
-        page.get_by_role("link", name="first-").click()
+        page.get_by_role("link", name="New").click()
+        page.get_by_label("Script and arguments").fill("train.py --bad")
+        page.get_by_label("Framework").select_option("torch")
+        page.get_by_label("Hosts (how many)").fill("2")
+        page.get_by_label("Name", exact=True).fill("first")
+        page.get_by_role("table", name="Plan").get_by_role("row", name="lab2").wait_for()
+        page.get_by_role("button", name="Start").click()
+        page.get_by_role("heading", name="first-").wait_for()
         page.get_by_text("RuntimeError: the batch is too large").first.wait_for()
 
         again(page, "--long")
         page.get_by_role("status").get_by_text("running").wait_for()
         page.get_by_role("link", name="Output").click()
         page.get_by_text("step 19").wait_for()
+        page.get_by_role("link", name="Scalars").click()
+        page.get_by_role("img", name="loss: rank 0 0.05").wait_for()
         page.get_by_role("button", name="Stop").click()
         page.get_by_role("dialog").get_by_role("button", name="Stop").click()
         page.get_by_role("status").get_by_text("stopped").wait_for()

@@ -140,6 +140,30 @@ def test_outputs_that_lead_elsewhere_cost_the_others_nothing(
     assert [path.name for path in (ran.folder / "outputs").iterdir()] == ["0"]
 
 
+#: Outputs that a host lists.
+LISTED: dict[str, tuple[object, str]] = {
+    "files that it has not": ([["a", 1, 1], ["b/c", 1, 1]], "it did not send 2 of the files"),
+    "a size that is no number of ours": ([["a", 1 << 63, 1]], "is negative or endless"),
+    "a name that no file has": ([["a\ud800", 1, 1]], "cannot be a file here"),
+    "a name that is too long": ([["n" * 300, 1, 1]], "File name too long"),
+}
+
+
+@pytest.mark.parametrize("case", LISTED)
+def test_outputs_that_do_not_come_are_missed(own: labs.Lab, launcher: Launcher, case: str) -> None:
+    """Its rsync says nothing of them, or a word that helps nobody."""
+    hostile.inventory(own, launcher.inventory)
+    listed, why = LISTED[case]
+    hostile.corrupt(own.hosts["lab2"], f"""\
+honest = relay.Relay.do_outputs
+relay.Relay.do_outputs = lambda self, request: dict(honest(self, request), outputs={listed!r})
+""")  # fmt: skip
+    ran = launcher.run("--nodes=2", "--framework=env", "--", "true", timeout=60)
+    assert ran.code == 74, ran.err
+    assert why in ran.receipt["outputs_failed"]["lab2"], ran.err
+    assert ran.receipt["outputs_complete"] is False
+
+
 def test_no_text_of_a_host_controls_the_terminal(own: labs.Lab, launcher: Launcher) -> None:
     """Neither a refusal nor the name of an output that two hosts wrote differently."""
     hostile.inventory(own, launcher.inventory)

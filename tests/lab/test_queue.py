@@ -267,3 +267,59 @@ def test_two_users_wait_for_each_other(own: labs.Lab, launcher: Launcher, tmp_pa
     finally:
         one.close()
         two.close()
+
+
+ROLES = """
+framework: env
+roles:
+  actor: {replicas: 2, resources: {gpus: 1}, run: python3 hold.py roles}
+  learner: {resources: {gpus: 4}, run: python3 hold.py roles}
+"""
+#: Takes the lock of a GPU without a ticket, as programs of other versions do.
+SNIPER = """
+import socket, time
+one = socket.socket(socket.AF_UNIX)
+one.bind("\\0launcher/gpu/0")
+one.listen()
+open("/tmp/sniper", "w").close()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_roles_and_named_gpus_wait_and_no_wait_passes_nobody(queue: Queue) -> None:
+    """What they wait for is kept for them, and all other GPUs are given to whoever comes."""
+    host = queue.lab.hosts["gpu1"]
+    queue.start("first", "--hosts", "gpu1", "--gpus", "3")
+    queue.until("first", "AllStarted")
+    queue.launcher.script(ROLES, "roles.yaml")
+    named = queue.start("named", "--hosts", "gpu1", "--gpu-ids", "2,1")
+    told = queue.until("named", "RunWaits")
+    assert (told["why"], told["runs"][0].partition("-")[0]) == ("busy", "first")
+    roles = queue.launcher.start("--wait", "forever", "--name", "roles", "roles.yaml")
+    queue.started.append(roles)
+    assert queue.until("roles", "RunWaits")["place"] == 2
+    beside = queue.launcher.run("--no-wait", "--hosts", "gpu1", "--gpus", "1", *FRAMEWORK, "true")
+    assert (beside.code, "came earlier" in beside.err) == (75, True), beside.err
+    queue.let_go("first")
+    queue.until("named", "AllStarted")
+    queue.let_go("named")
+    queue.until("roles", "AllStarted")
+    queue.let_go("roles")
+    out, err = named.communicate(timeout=60)
+    assert (named.returncode, b"has 2,1" in out) == (0, True), err
+    _, err = roles.communicate(timeout=60)
+    assert roles.returncode == 0, err
+    late = queue.start(
+        "late", "--no-wait", "--hosts", "gpu1", "--gpus", "1", "--setup",
+        "touch /tmp/set; while ! test -e /tmp/set-up; do sleep 0.1; done",
+    )  # fmt: skip
+    labs.wait_until(lambda: host.exists("/tmp/set"), "setup", 60)
+    host.write("/srv/sniper.py", SNIPER.encode())
+    host.spawn("python3", "/srv/sniper.py")
+    labs.wait_until(lambda: host.exists("/tmp/sniper"), "the sniper", 30)
+    queue.start("urgent", "--hosts", "gpu1", "--gpus", "4", "--priority", "high")
+    queue.until("urgent", "RunWaits")
+    host.write("/tmp/set-up", b"")
+    _, err = late.communicate(timeout=60)
+    assert (late.returncode, b"came earlier" in err) == (75, True), err

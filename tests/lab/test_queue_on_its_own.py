@@ -65,14 +65,23 @@ def moment(queue: Queue, run: str, event: str) -> float:
 
 
 @pytest.mark.parametrize("own", [ONE], indirect=True)
-def test_it_begins_with_nobody_in_touch(queue: Queue) -> None:
-    """The cable is pulled when its turn comes; attach shows every byte, and what it was given."""
+def test_it_begins_with_nobody_in_touch(queue: Queue, tmp_path: Path) -> None:
+    """The cable is pulled when its turn comes; attach shows every byte, and what it was given. Who looked
+    from another machine has changed nothing."""
     host = queue.lab.hosts["gpu1"]
     command = "python3 tell.py && seq 20000 && touch $LAUNCHER_OUTPUT_DIR/made"
     folder = detached(queue, "second", "--wait", "forever", command=command)
     shown = queue.call().stdout
     assert re.search(r"1  second-\w+ +root +2 +gpu1 +\S+ \S+ +- +its host +in use by", shown), shown
     (first,) = queue.launcher.home.glob("runs/first-*")
+    elsewhere = Launcher(queue.launcher.inventory, queue.launcher.work, tmp_path / "elsewhere")
+    looking = elsewhere.start_command("attach", "-i", str(elsewhere.inventory), folder.name)
+    queue.started.append(looking)
+    records = elsewhere.home / "runs" / folder.name / "events.jsonl"
+    labs.wait_until(
+        lambda: records.exists() and "RunWaits" in records.read_text(), "a look from elsewhere", 60
+    )
+    looking.kill()
     host.unplug()
     queue.let_go("first")
     begun = moment(queue, folder.name, "BegunThere")

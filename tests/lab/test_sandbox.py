@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,27 @@ def test_runs_share_hosts_and_the_last_one_ends_them(sandbox: Launcher) -> None:
         assert process.returncode == 0, err
         assert b"over" in out
     assert "no sandbox is up" in _call(sandbox, "ls").stdout
+
+
+def test_much_output_that_is_read_slowly(sandbox: Launcher) -> None:
+    """All of it comes, and input reaches its end; 4 MB of answers cost the connection."""
+    _call(sandbox, "up", "1")
+    config = sandbox.home / "sandbox" / "ssh_config"
+    script = "cat; head -c 20000000 /dev/zero; echo told >&2; (sleep 9 &)"
+    with subprocess.Popen(
+        ["ssh", "-F", str(config), "local1", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"x" * 100_000)
+        process.stdin.close()
+        count = 0
+        while piece := process.stdout.read(200_000):
+            count += len(piece)
+            time.sleep(0.005)
+        assert (count, process.stderr.read()) == (20_100_000, b"told\n")
+    assert process.returncode == 0

@@ -190,3 +190,43 @@ def test_all_trials_execute_the_code_as_it_was(
     assert not list(launcher.home.glob("sweeps/*/code-*"))
     for host in clean.hosts.values():
         host.run("rm", wait)
+
+
+BEHIND = """
+import sys, time
+rate = float(sys.argv[2])
+for step in range(3):
+    print("accuracy:", 1 - rate + step / 100, flush=True)
+while rate > 0.5:  # until somebody sees that it falls behind
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_trial_that_falls_behind_is_stopped_and_a_sampler_chooses_others(
+    launcher: Launcher, sweeps: Sweeps
+) -> None:
+    launcher.script(BEHIND, "behind.py")
+    common = ("--framework", "torch", "--nodes", "1", "--metric", "accuracy: ([0-9.]+)")
+    rates = "[0.1, 0.11, 0.12, 0.13, 0.14, 0.9]"
+    pruned = sweeps.start(
+        *common, "--pruner", "median", "--concurrency", "1", "behind.py", "--lr", rates
+    )
+    _, err = pruned.communicate(timeout=120)
+    assert pruned.returncode == 0, err
+    found = sweeps.statuses()
+    assert found.pop("0.9") == "pruned"
+    assert set(found.values()) == {"succeeded"}
+    assert b"6 trials: 5 succeeded, 1 pruned" in err
+    again = launcher.call("sweep", "resume", "-")
+    assert (again.returncode, len(sweeps.runs())) == (0, 6), again.stderr
+    drawn = launcher.call("sweep", "show", "-", "--svg", "sweep.svg")
+    assert drawn.returncode == 0, drawn.stderr
+    assert (launcher.work / "sweep.svg").read_text().count("<circle") == 6
+    chosen = sweeps.start(
+        *common, "--sampler", "tpe", "--max-trials", "4", "behind.py", "--lr", "uniform(0, 0.4)"
+    )
+    _, err = chosen.communicate(timeout=120)
+    assert chosen.returncode == 0, err
+    assert b"each chosen when it starts" in err
+    assert len({trial["value"] for trial in sweeps.known()["results"]}) == 4

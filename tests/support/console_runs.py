@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import product
 from random import Random
 
 from tensorboard.summary import Writer
@@ -12,6 +13,7 @@ from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.receipt import FirstFailure
 from launcher.records.run_folder import RunFolder
+from launcher.records.sweep_folder import SweepFolder, TrialRecord, new_record
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
 from support.receipts import failed_receipt
 
@@ -165,7 +167,32 @@ def several() -> RunFolder:
     done.write_bytes("code.diff", DIFF)
     succeed(done, STARTED + 3600)
     running = begin("wider-lr", STARTED + 7200, "--batch", "64", "--lr", "0.003")
+    sweep((done.name, failed.name))
     for rank in range(4):
         printed(running, rank, steps(0, 120, 40.0 - 3 * rank))
     board(running, 120, 40.0)
     return running
+
+
+def sweep(runs: tuple[str, str]) -> SweepFolder:
+    """Record a sweep of six trials, of which two have these runs."""
+    record = new_record(("train.py",), 8, ("lr", "batch", "optimizer"), "acc", "max")
+    folder = SweepFolder.create("lr", record)
+    for number, (rate, batch) in enumerate(product(("0.1", "0.01", "0.001"), ("32", "64"))):
+        params = {"lr": rate, "batch": batch, "optimizer": ("adam", "sgd")[number % 2]}
+        value = 0.9 - abs(number - 3) * 0.05
+        run = runs[number] if number < 2 else f"lr-t{number}"
+        status, seconds = ("succeeded", 60.0 + number) if number < 5 else ("running", None)
+        folder.note(
+            TrialRecord(
+                id=f"t{number}",
+                params=params,
+                status=status,
+                run=run,
+                hosts=("gpu1",),
+                value=value if seconds else None,
+                started=STARTED,
+                seconds=seconds,
+            )
+        )
+    return folder

@@ -101,7 +101,7 @@ def running(folder: Path, address: str) -> Iterator[Store]:
     process = subprocess.Popen(
         [
             *(str(WEED), "server", "-s3", f"-dir={folder}", f"-ip={address}", "-ip.bind=0.0.0.0"),
-            *("-volume.max=8", "-master.volumeSizeLimitMB=64", f"-s3.config={config}", *flags),
+            *("-volume.max=200", "-master.volumeSizeLimitMB=64", f"-s3.config={config}", *flags),
         ],
         stdout=log,
         stderr=log,
@@ -137,3 +137,12 @@ def _wait(store: Store, process: subprocess.Popen[bytes], log: Path) -> None:
         except (OSError, urllib.error.URLError):
             time.sleep(0.2)
     raise AssertionError(f"weed did not start:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def uploads(bucket: Bucket) -> bytes:
+    """Return the store's list of objects that are being written in parts."""
+    with urllib.request.urlopen(
+        bucket.sign("GET", None, {"uploads": ""}, 60), timeout=30
+    ) as answer:
+        found: bytes = answer.read()
+        return found

@@ -41,7 +41,8 @@ class Queue:
 
     def start(self, name: str, *words: str, command: str = "") -> subprocess.Popen[bytes]:
         """Start a run that waits if it must."""
-        options = ("--wait", "forever", "--name", name, *FRAMEWORK)
+        wait = () if "--no-wait" in words else ("--wait", "forever")
+        options = (*wait, "--name", name, *FRAMEWORK)
         process = self.launcher.start(*options, *words, command or f"python3 hold.py {name}")
         self.started.append(process)
         return process

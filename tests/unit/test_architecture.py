@@ -41,6 +41,7 @@ EFFECTS = {
     "records.metric",
     "records.run_reader",
     "records.scalars",
+    "records.trial_values",
     "records.sweep_folder",
     "records.catalog",
 }

@@ -157,8 +157,8 @@ class TicketFacts(TypedDict):
 
     ``waited`` and ``seconds``, the longest that it runs (None: unlimited), are in seconds. ``hosts`` is
     on how many hosts it waits; each pair of ``shares`` is a number of nodes and the GPUs of each.
-    ``aside``: it holds nobody back now. ``by_itself``: its hosts start it, whether its launcher lives
-    or not.
+    ``only`` are the GPUs of this host that it wants, where no others would do. ``aside``: it holds
+    nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not.
     """
 
     run: str
@@ -169,6 +169,7 @@ class TicketFacts(TypedDict):
     seconds: float | None
     hosts: int
     shares: List[List[int]]
+    only: NotRequired[List[int]]
     aside: bool
     by_itself: NotRequired[bool]
 

@@ -44,8 +44,8 @@ def was_started(run_dir: str, request: StartRequest) -> bool:
 
 
 def runs(root: str) -> Message:
-    """Return the runs of this user, ``{"run", "alive", "started", "record"}``, and ``going_on``: those
-    of all users that a supervisor owns on this host now, with the GPUs that they hold."""
+    """Return the runs of this user, ``{"run", "alive", "started", "waits", "record"}``; and
+    ``going_on``, those of all users that a supervisor owns on this host now, with their GPUs."""
     found = []
     base = os.path.join(root, "runs")
     for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
@@ -54,11 +54,13 @@ def runs(root: str) -> Message:
             record = lean.loads(plain_files.content(os.path.join(place, "run.json")).decode())
         except (OSError, ValueError, RecursionError):
             record = None  # it is damaged, or never got a supervisor
+        started, waits = _progress(place)
         found.append(
             {
                 "run": name,
                 "alive": run_lock.is_alive(place),
-                "started": _has_started(place),
+                "started": started,
+                "waits": waits,
                 "record": record,
             }
         )
@@ -196,10 +198,13 @@ def _end_owner(run_dir: str, deadline: float) -> list[int]:
     return [pid]
 
 
-def _has_started(place: str) -> bool:
-    """Return whether processes of the run itself, not only of its setup, were started."""
+def _progress(place: str) -> tuple[bool, bool]:
+    """Return whether processes of the run itself, not only of its setup, were started; and whether this
+    host is to start them."""
+    waits = False
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
         key = str(record.get("key"))
         if record["event"] == "ProcessStarted" and not key.startswith(protocol.SETUP):
-            return True
-    return False
+            return True, False
+        waits = (waits or record["event"] == "WaitsOnHost") and record["event"] != "HostEnded"
+    return False, waits

@@ -32,6 +32,10 @@ MOST_NUMBER, MOST_SECONDS, MOST_HOSTS, MOST_SHARE = 1 << 40, 1 << 30, 1 << 12, 1
 #: The longest list of shares; of a longer one the largest share counts for all.
 LONGEST_SHARES = 12
 
+#: What begins the field of a run that wants these very GPUs of the host, as a bit mask; and how many
+#: GPUs it can name.
+ONLY, MOST_ONLY = "g", 44
+
 #: Most fields of a ticket, with those of later versions.
 MOST_FIELDS = 16
 #: Names that are tried for a ticket.
@@ -49,7 +53,8 @@ def enter(run: str, ticket: Message) -> Socket:
         ticket["hosts"],
     ]
     letter = next(one for one, value in PRIORITIES.items() if value == ticket.get("priority", 0))
-    parts = [letter, *map(_written, numbers), _shares_text(ticket["shares"])]
+    what = _only_text(ticket["only"]) if ticket.get("only") else _shares_text(ticket["shares"])
+    parts = [letter, *map(_written, numbers), what]
     if ticket.get("aside"):
         parts.append("a")
     if ticket.get("by_itself"):
@@ -108,7 +113,8 @@ def _read(name: str) -> TicketFacts | None:
         return None
     try:
         number, since, seconds, hosts = [_number(text) for text in fields[1:5]]
-        shares = _shares(fields[5])
+        only = _only(fields[5]) if fields[5].startswith(ONLY) else []
+        shares = [[1, len(only)]] if only else _shares(fields[5])
     except ValueError:
         return None
     bounded = abs(number) < MOST_NUMBER and since < MOST_NUMBER and seconds < MOST_SECONDS
@@ -122,6 +128,7 @@ def _read(name: str) -> TicketFacts | None:
         "seconds": float(seconds) if seconds else None,
         "hosts": hosts,
         "shares": shares,
+        "only": only,
         "aside": "a" in fields[6:],
         "by_itself": "s" in fields[6:],
     }
@@ -132,6 +139,25 @@ def _shares_text(shares: list[int]) -> str:
     counts = [(shares.count(size), size) for size in sorted(set(shares), reverse=True)]
     text = "+".join("%dx%d" % one for one in counts)
     return text if len(text) <= LONGEST_SHARES else "%dx%d" % (len(shares), max(shares))
+
+
+def _only_text(indices: list[int]) -> str:
+    """Return ``gc`` for GPU 2 and 3. Raises OSError for one that does not fit."""
+    if not all(0 <= index < MOST_ONLY for index in indices):
+        raise OSError(errno.ENAMETOOLONG, "no ticket can name these GPUs")
+    return "%s%x" % (ONLY, sum(1 << index for index in set(indices)))
+
+
+def _only(text: str) -> list[int]:
+    digits = text[len(ONLY) :]
+    if not 0 < len(digits) <= MOST_ONLY // 4 or any(
+        one not in "0123456789abcdef" for one in digits
+    ):
+        raise ValueError(text)
+    mask = int(digits, 16)
+    if not mask:
+        raise ValueError(text)
+    return [index for index in range(MOST_ONLY) if mask >> index & 1]
 
 
 def _shares(text: str) -> list[list[int]]:

@@ -19,6 +19,7 @@ import sys
 
 from ..base import frames, programs
 from ..base.tcp import keep_alive, listen, own_address
+from . import slurm
 from .commands import LOOK, Commands, hang_up, say, signal_group
 from .tls import context, join, name_in
 
@@ -59,7 +60,9 @@ class Member:
     def _write_programs(self) -> None:
         folder = programs.folder(self.run_dir, "relay")
         start = [sys.executable, "-I", "-S", os.path.abspath(sys.argv[0])]
-        for name, rest in PROGRAMS.items():
+        more = slurm.PROGRAMS if slurm.NODES in self.env else ()
+        shims = dict(PROGRAMS, **{name: "slurm %s {run_dir}" % name for name in more})
+        for name, rest in shims.items():
             words = start + [w.format(run_dir=self.run_dir) for w in rest.split()]
             text = '#!/bin/sh\nexec %s "$@"\n' % " ".join(_quoted(word) for word in words)
             path = os.path.join(folder, name)

@@ -50,17 +50,18 @@ class SharedTree:
 
     # -- what happens here
 
-    def changes(self) -> List[str]:
+    def changes(self, last: bool = False) -> List[str]:
         """Return the paths that have changed since the last look, in the order in which they were
-        written; what is not whole yet is not among them. Folders come first, and what is gone last."""
+        written; what is not whole yet is not among them. Folders come first, and what is gone last.
+
+        At the ``last`` look, no process of the run is left: everything is whole.
+        """
         seen: Known = {}
         closed: List[str] = []
         for folder in self._folders:
             self._list(folder, seen, closed)
         changed = [path for path, state in seen.items() if self.known.get(path) != state]
-        changed = [
-            path for path in changed if seen[path][0] != FILE or self._is_whole(path, seen[path])
-        ]
+        changed = [p for p in changed if last or seen[p][0] != FILE or self._is_whole(p, seen[p])]
         gone = [
             path
             for path in self.known
@@ -95,7 +96,8 @@ class SharedTree:
         for path in below:
             self._list(path, seen, closed)
 
-    def _here(self, path: str) -> State | None:
+    def here(self, path: str) -> State | None:
+        """Return what there is at a path, whoever knows it."""
         try:
             return self._state(path, os.lstat(os.path.join(self._base, path)))
         except OSError:
@@ -141,7 +143,7 @@ class SharedTree:
 
     def is_as_told(self, path: str) -> bool:
         """Return whether a path is as the other hosts know it: no process here has changed it."""
-        return self._here(path) == self.known.get(path)
+        return self.here(path) == self.known.get(path)
 
     # -- what other hosts send
 
@@ -183,7 +185,7 @@ class SharedTree:
             os.chmod(name, state[3] & 0o777 | 0o600)
             os.utime(name, ns=(state[2], state[2]))
             os.replace(name, whole)
-        now = self._here(path)
+        now = self.here(path)
         if now is not None:
             self.known[path] = now
             if state[0] == FILE:

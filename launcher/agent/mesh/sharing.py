@@ -45,6 +45,8 @@ AGAIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 #: Seconds for all of a host's changes to reach the hub after its processes have ended.
 FLUSH = 15.0
+#: Seconds for which the hub outlives its own part while a host is away that has not ended its part.
+AWAY = 60.0
 #: Largest piece of a file in one frame, and paths of a list in one message.
 PIECE, LISTED = 1 << 18, 2000
 #: Problems that are told at most.
@@ -73,15 +75,15 @@ class Member:
         """Look for changes again and again, until the processes of this host have ended."""
         while True:
             ending, began = self._ended.done(), time.process_time()
-            self.look()
+            self.look(last=ending)
             if ending:
                 return
             pause = max(PAUSE, (time.process_time() - began) / SHARE_OF_TIME)
             await asyncio.wait([self._ended], timeout=pause)
 
-    def look(self) -> None:
+    def look(self, last: bool = False) -> None:
         """Have all lines tell what has changed here."""
-        self.spread(self.tree.changes(), None)
+        self.spread(self.tree.changes(last), None)
 
     def spread(self, paths: Iterable[str], source: Line | None) -> None:
         """Have all lines but one tell the state of these paths."""
@@ -122,6 +124,7 @@ class Line:
         self.member, self.host, self.outbox = member, host, Outbox()
         self._tree = member.tree
         self._changed = asyncio.Event()
+        self.has_ended = False  # the other host's part
         self._writer: asyncio.StreamWriter | None = None
 
     @property
@@ -156,6 +159,14 @@ class Line:
     async def drained(self) -> None:
         """Return when the other host has everything, or is gone."""
         while self._writer and self.outbox:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def say_goodbye(self) -> None:
+        """Tell the other host that this one has ended its part; return when it hangs up."""
+        if self._writer:
+            await say(self._writer, frames.ASK, {"bye": True})
+        while self._writer:
             self._changed.clear()
             await self._changed.wait()
 
@@ -216,6 +227,9 @@ class Line:
                 return
             if "took" in message:
                 self._answered(bool(message["took"]))
+            elif "bye" in message:
+                self.has_ended = True
+                return
             elif "give" in message:
                 self.add([path for path in message["give"] if self._tree.accepts(path)])
             elif "path" in message:
@@ -318,13 +332,20 @@ class Hub(Member):
             limit=4 * PIECE,
         )
         await self.watch()
-        connected = [line.drained() for line in self.lines.values() if line.is_connected]
-        if connected:
-            await asyncio.wait([asyncio.ensure_future(one) for one in connected], timeout=FLUSH)
-        while any(line.is_connected for line in self.lines.values()):
-            self._left.clear()
-            await self._left.wait()
+        await self._until_all_have_ended()
         server.close()
+
+    async def _until_all_have_ended(self) -> None:
+        """Pass changes on until the last host has ended its part. One that is away has a minute to come
+        back; one that never came is not waited for."""
+        while lines := [self.lines[host] for host in self._met if not self.lines[host].has_ended]:
+            is_anybody_there = any(line.is_connected for line in lines)
+            self._left.clear()
+            waiting = asyncio.ensure_future(self._left.wait())
+            await asyncio.wait([waiting], timeout=None if is_anybody_there else AWAY)
+            waiting.cancel()
+            if not is_anybody_there and not any(line.is_connected for line in lines):
+                return
 
     async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = self.lines.get(name_in(writer) or "")
@@ -373,7 +394,7 @@ class Hub(Member):
             if path in line.outbox:
                 line.add([path])
             return not is_ours and path not in line.outbox
-        same = state == self.tree.known.get(path) or (name and self.tree.equals(path, name))
+        same = state == self.tree.here(path) or (name and self.tree.equals(path, name))
         if not same and (is_ours or path in line.outbox):
             self.trouble(CONFLICT, path, self.host if is_ours else line.host)
         return not is_ours
@@ -397,9 +418,13 @@ class Spoke(Member):
         reaching = asyncio.ensure_future(self._keep_reaching(line))
         await self.watch()
         if line.is_connected:
-            await asyncio.wait([asyncio.ensure_future(line.drained())], timeout=FLUSH)
+            await asyncio.wait([asyncio.ensure_future(self._leave(line))], timeout=FLUSH)
         reaching.cancel()
         await asyncio.gather(reaching, return_exceptions=True)
+
+    async def _leave(self, line: Line) -> None:
+        await line.drained()
+        await line.say_goodbye()
 
     async def _keep_reaching(self, line: Line) -> None:
         pause, secure = FIRST_PAUSE, context(self.spec, ssl.PROTOCOL_TLS_CLIENT)

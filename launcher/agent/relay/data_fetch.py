@@ -33,7 +33,7 @@ TRIES = 6
 #: Longest pause between two tries, in seconds, also if the store asks for more.
 LONGEST_PAUSE = 20.0
 #: Answers after which it is worth to ask again.
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+AGAIN = (408, 425, 429, 500, 502, 503, 504)
 #: What goes wrong with a disk, and not with a connection.
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EACCES)
 _MD5 = re.compile(r"[0-9a-f]{32}\Z")
@@ -62,7 +62,7 @@ class Fetch:
         self.bytes = 0
         self._keyed: set[bytes] = set()  # encrypted so that their tag is no sum
         self.failed: list[list[str]] = []
-        self._opener = urllib.request.build_opener(_Here)
+        self._opener = urllib.request.build_opener(Here)
 
     def run(self, wanted: list[tuple[manifest.Entry, str]], going_on: Callable[[], Any]) -> None:
         """Read objects; ``failed`` gets paths with a code and a text, LATER for those that are left."""
@@ -180,7 +180,7 @@ class Fetch:
         """Note the sum of an object that has arrived, and move it to its path."""
         tag = entry.sum[len(manifest.ETAG) :].decode()
         is_sum = _MD5.match(tag) and entry.path not in self._keyed
-        sha256, md5 = hashlib.sha256(), _md5() if is_sum else None
+        sha256, md5 = hashlib.sha256(), md5_or_none() if is_sum else None
         with open(part, "ab"):
             pass  # an empty object
         with open(part, "rb", 0) as file:
@@ -217,7 +217,7 @@ class _Again(Exception):
         self.seconds = seconds
 
 
-class _Here(urllib.request.HTTPRedirectHandler):
+class Here(urllib.request.HTTPRedirectHandler):
     """Follow no redirection: it could lead a signature elsewhere."""
 
     def redirect_request(self, *_: Any) -> None:
@@ -225,7 +225,7 @@ class _Here(urllib.request.HTTPRedirectHandler):
 
 
 def _refusal(error: urllib.error.HTTPError) -> Exception:
-    if error.code in _AGAIN:
+    if error.code in AGAIN:
         after = error.headers.get("Retry-After") or ""
         seconds = float(after) if after.isascii() and after.isdigit() else 0.0
         return _Again("the store answers %d" % error.code, seconds)
@@ -237,10 +237,11 @@ def _refusal(error: urllib.error.HTTPError) -> Exception:
     return Failure(REFUSED, "the store answers %d" % error.code)
 
 
-def _md5() -> Any:
+def md5_or_none() -> Any:
+    """Return a new MD5, or None on a machine where it is forbidden."""
     try:
         return hashlib.md5()
-    except ValueError:  # a machine where it is forbidden
+    except ValueError:
         return None
 
 

@@ -21,6 +21,7 @@ class DataRequests:
 
     def __init__(self, root: str, going_on: Callable[[], object]) -> None:
         self._store = DataStore(root, going_on)
+        self._root, self._going_on = root, going_on
         self._missing: Iterator[Entry] = iter(())  # of the copy that is being made
         self._named: dict[str, Entry] = {}  # those of it that the launcher was told
 
@@ -64,10 +65,29 @@ class DataRequests:
                 del self._named[name]
         return answer
 
-    def do_use(self, request: Message) -> Message:
-        """Give a run its data sets."""
+    def do_put(self, request: Message) -> Message:
+        """Write parts of a run's files to a store."""
+        from .data_put import Put
+
+        putting = Put(self._run_dir(request), request["pieces"])
+        putting.run(self._going_on)
+        return {"results": putting.results}
+
+    def do_sum(self, request: Message) -> Message:
+        """Return the sha256 of a file of a run."""
+        from .data_examine import digest
+        from .data_put import path_of
+
+        return {"sum": digest(path_of(self._run_dir(request), request), self._going_on)}
+
+    def _run_dir(self, request: Message) -> str:
         if not run_lock.is_run_name(request["run"]):
             raise Refused("bad-run", "not the name of a run: %.80r" % (request["run"],))
+        return os.path.join(self._root, "runs", request["run"])
+
+    def do_use(self, request: Message) -> Message:
+        """Give a run its data sets."""
+        self._run_dir(request)
         return {"missing": self._store.use(request["run"], request["sets"])}
 
     def do_list(self, request: Message) -> Message:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .turns import Begin, Wait
 
     class Ticket(Protocol):
-        """The ticket of a waiting run on a host; ``sizes`` are the GPUs of each node."""
+        """The ticket of a waiting run on a host; ``sizes`` are the GPUs of each node, and ``only`` those
+        of this host that it wants, where no others would do."""
 
         @property
         def run(self) -> str: ...
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
         def hosts(self) -> int: ...
         @property
         def aside(self) -> bool: ...
+        @property
+        def only(self) -> Sequence[int]: ...
 
     T = TypeVar("T", bound=Ticket)
 
@@ -51,11 +54,12 @@ class Stand:
 class Entered:
     """A ticket as the host reads it from its name."""
 
-    __slots__ = ("aside", "hosts", "number", "priority", "run", "seconds", "sizes")
+    __slots__ = ("aside", "hosts", "number", "only", "priority", "run", "seconds", "sizes")
 
     def __init__(self, facts: TicketFacts) -> None:
         self.run, self.priority, self.number = facts["run"], facts["priority"], facts["number"]
         self.seconds, self.hosts, self.aside = facts["seconds"], facts["hosts"], facts["aside"]
+        self.only = tuple(facts.get("only") or ())
         pairs = sorted(facts["shares"], key=lambda pair: -pair[1])
         self.sizes = tuple(size for count, size in pairs for _ in range(count))
 
@@ -101,6 +105,7 @@ def _tickets(
         sizes = first.sizes
         if name != run and len(there) < first.hosts:
             sizes = sizes[: len(there)]  # what it may need of those that are in sight
+        only = {host: ticket.only for host, ticket in there.items() if ticket.only}
         yield turns.Ticket(
             name,
             first.number,
@@ -108,4 +113,5 @@ def _tickets(
             candidates if name == run else frozenset(there),
             priority=first.priority,
             seconds=first.seconds,
+            only=only,
         )

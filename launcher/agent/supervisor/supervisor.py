@@ -303,6 +303,7 @@ class Supervisor:
 
                 self.waiting = Waiting(self.run_id, request, time.monotonic())
                 self.machine.wait()
+                self._record("WaitsOnHost")
         return {"ok": {}}
 
     def _look_at_queue(self, now: float) -> None:

@@ -48,10 +48,11 @@ class Ticket(Value):
     """A waiting run: ``shares`` are the GPUs of each of its nodes, ``hosts`` those it may use.
 
     ``number`` is its Lamport time, ``seconds`` the longest that it runs (None: unlimited). A higher
-    ``priority`` goes first, then the lower number, then the name.
+    ``priority`` goes first, then the lower number, then the name. ``only`` are the GPUs of each host
+    that it wants, where no others would do.
     """
 
-    __slots__ = ("hosts", "name", "number", "priority", "seconds", "shares")
+    __slots__ = ("hosts", "name", "number", "only", "priority", "seconds", "shares")
 
     def __init__(
         self,
@@ -62,9 +63,11 @@ class Ticket(Value):
         *,
         priority: int = 0,
         seconds: float | None = None,
+        only: Mapping[str, Iterable[int]] | None = None,
     ) -> None:
         self.name, self.number, self.priority, self.seconds = name, number, priority, seconds
         self.shares, self.hosts = tuple(shares), tuple(sorted(set(hosts)))
+        self.only = {host: frozenset(gpus) for host, gpus in (only or {}).items()}
 
     @property
     def key(self) -> tuple[int, int, str]:
@@ -171,12 +174,25 @@ class Plan:
     def places(self, ticket: Ticket, start: float, *, known: bool = True) -> dict[str, int] | None:
         """Return the hosts where ``ticket`` can run from ``start`` to its end, with their shares."""
         end = FOREVER if ticket.seconds is None else start + ticket.seconds
+        if ticket.only:
+            return self._only_places(ticket, start, end, known)
         free = []
         for name in ticket.hosts:
             if name in self.spans:
                 spans = [one for one in self.spans[name] if known or one.end < FOREVER]
                 free.append((self.size[name], name, self.size[name] - _most(spans, start, end)))
         return _places(ticket.shares, sorted(free))
+
+    def _only_places(
+        self, ticket: Ticket, start: float, end: float, known: bool
+    ) -> dict[str, int] | None:
+        """Return its very hosts and shares, if there is room for them."""
+        places = {name: len(gpus) for name, gpus in ticket.only.items()}
+        for name, count in places.items():
+            spans = [one for one in self.spans.get(name, ()) if known or one.end < FOREVER]
+            if self.size.get(name, 0) - _most(spans, start, end) < count:
+                return None
+        return places
 
     def reserve(self, ticket: Ticket, places: Mapping[str, int], start: float) -> None:
         """Keep these GPUs for ``ticket`` from ``start`` on."""
@@ -195,12 +211,26 @@ class Plan:
             if found and name in self.spans:
                 self.spans[name].append(Span(ticket.name, largest, found[0], FOREVER, True))
 
-    def take(self, places: Mapping[str, int]) -> dict[str, list[int]]:
+    def take(self, places: Mapping[str, int], ticket: Ticket) -> dict[str, list[int]]:
         """Return free GPUs for a run that begins, and give them to no other."""
         taken = {}
         for name, count in places.items():
-            taken[name], self._free[name] = self._free[name][:count], self._free[name][count:]
+            wanted = [gpu for gpu in self._free[name] if gpu in ticket.only.get(name, (gpu,))]
+            taken[name] = wanted[:count]
+            self._free[name] = [gpu for gpu in self._free[name] if gpu not in taken[name]]
         return taken
+
+    def has_all(self, ticket: Ticket) -> bool:
+        """Return whether the very GPUs that ``ticket`` wants are free now."""
+        return all(gpus <= set(self._free.get(name, ())) for name, gpus in ticket.only.items())
+
+    def keep(self, ticket: Ticket) -> None:
+        """Give those of its very GPUs that are free to no other: the rest may be free next."""
+        for name, gpus in ticket.only.items():
+            kept = gpus & set(self._free.get(name, ()))
+            if kept:
+                self._free[name] = [gpu for gpu in self._free[name] if gpu not in kept]
+                self.spans[name].append(Span(ticket.name, len(kept), 0.0, FOREVER, True))
 
     def before(self, ticket: Ticket, *, waiting: bool) -> set[str]:
         """Return the runs that keep GPUs of its hosts from it: those that wait, or those that run."""
@@ -227,17 +257,19 @@ def decide(tickets: Iterable[Ticket], hosts: Mapping[str, Host]) -> list[Begin |
         why = _hindrance(ticket, plan, hosts)
         if why is None and planned < MOST_PLANNED:
             found = plan.earliest(ticket)
-            if found and found[0] == 0.0:
-                answers.append(Begin(ticket.name, plan.take(found[1])))
+            if found and found[0] == 0.0 and plan.has_all(ticket):
+                answers.append(Begin(ticket.name, plan.take(found[1], ticket)))
                 plan.reserve(ticket, found[1], 0.0)
                 running.reserve(ticket, found[1], 0.0)
                 continue
         place += 1
-        answers.append(_wait(ticket, place, why, found, plan, running))
+        answers.append(_wait(ticket, place, why, found, plan, running, hosts))
         if why is not None or planned == MOST_PLANNED:
             continue
         planned += 1
-        if found:
+        if ticket.only:
+            plan.keep(ticket)
+        elif found:
             plan.reserve(ticket, found[1], found[0])
         else:
             plan.hold_back(ticket)
@@ -247,6 +279,11 @@ def decide(tickets: Iterable[Ticket], hosts: Mapping[str, Host]) -> list[Begin |
 def _hindrance(ticket: Ticket, plan: Plan, hosts: Mapping[str, Host]) -> str | None:
     """Return why no end of other runs would let it begin. Such a run holds nobody back."""
     seen = [(plan.size[name], name, plan.size[name]) for name in ticket.hosts if name in hosts]
+    if ticket.only:
+        if len(seen) < len(ticket.hosts):
+            return HOSTS_MISSING
+        there = all(gpus <= hosts[name].gpus for name, gpus in ticket.only.items())
+        return None if there else TOO_LARGE
     if ticket.shares and _places(ticket.shares, sorted(seen)) is not None:
         return None
     return HOSTS_MISSING if len(seen) < len(ticket.hosts) else TOO_LARGE
@@ -259,6 +296,7 @@ def _wait(
     found: tuple[float, dict[str, int]] | None,
     plan: Plan,
     running: Plan,
+    hosts: Mapping[str, Host],
 ) -> Wait:
     """Say what it waits for."""
     if why == TOO_LARGE:
@@ -266,12 +304,23 @@ def _wait(
     if why == HOSTS_MISSING:
         missing = [name for name in ticket.hosts if name not in plan.size]
         return Wait(ticket.name, place, HOSTS_MISSING, hosts=missing)
-    seconds = found[0] if found else None
-    if running.places(ticket, 0.0) is not None:
+    seconds = found[0] if found and not ticket.only else None
+    if running.places(ticket, 0.0) is not None and running.has_all(ticket):
         runs = plan.before(ticket, waiting=True)
         return Wait(ticket.name, place, BEHIND, runs=runs, seconds=seconds)
-    runs = running.before(ticket, waiting=False) | running.before(ticket, waiting=True)
+    using = _using(ticket, hosts) if ticket.only else running.before(ticket, waiting=False)
+    runs = using | running.before(ticket, waiting=True)
     return Wait(ticket.name, place, BUSY, runs=runs, seconds=seconds)
+
+
+def _using(ticket: Ticket, hosts: Mapping[str, Host]) -> set[str]:
+    """Return who uses the very GPUs that it wants."""
+    return {
+        use.name
+        for name, gpus in ticket.only.items()
+        for use in hosts[name].uses
+        if use.gpus & gpus
+    }
 
 
 def _in_use(host: Host) -> Iterable[Span]:

@@ -110,7 +110,7 @@ class Waiting:
         stand = stand_of(self.request["gpus"], leased, there, outside, shared)
         for answer in stands.decide([stand], self._short, [HERE]):
             if answer.name == self._short and isinstance(answer, turns.Begin):
-                return answer.gpus[HERE]
+                return self.request["ticket"].get("only") or answer.gpus[HERE]
         return []
 
 

@@ -16,7 +16,7 @@ from .inventory import write_text
 @click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 @options.force
 def command(form: str, file: str, output: str | None, force: bool) -> None:
-    """Convert a task FILE of another system (skypilot, dstack, polyaxon, osmo) into a job file.
+    """Convert a task FILE of another system (skypilot, dstack, polyaxon, osmo, slurm) into a job file.
 
     What cannot be converted is listed in comments and on stderr.
     """

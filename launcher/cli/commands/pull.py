@@ -7,17 +7,23 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ...api.handles import Pulled
 from ...records import events as ev
+from ...spec.errors import InputError
 from .. import options
 from ..render.hints import terminal_width
 from ..render.not_brought import not_brought_lines
+from ..render.receipt import stored_lines
 from ..render.run_view import Screen
 from ..render.tables import counted, size
 from ..run_argument import attached, run_argument
+
+if TYPE_CHECKING:
+    from ...api.handles import Restored
 
 
 @click.command("pull")
@@ -35,6 +41,13 @@ from ..run_argument import attached, run_argument
     metavar="PATTERNS",
     help="Bring only these files to DEST, such as '*.json'; also those kept on the hosts.",
 )
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["hosts", "s3"]),
+    default="hosts",
+    help="Where they come from: the hosts (default), or the store of --output-to, to DEST.",
+)
 @options.as_json
 @click.pass_context
 def command(
@@ -43,12 +56,16 @@ def command(
     dest: Path | None,
     also: tuple[str, ...],
     only: tuple[str, ...],
+    source: str,
     as_json: bool,
 ) -> None:
     """Bring outputs and logs of a run back as they are on its hosts now. The run continues.
 
-    With DEST they go straight there, and not to ~/.launcher.
+    With DEST they go straight there, and not to ~/.launcher. If the run has ended, what its store lacks
+    is stored as well.
     """
+    if source == "s3":
+        _restore(ctx, word, dest, as_json)
     name, pulled = asyncio.run(_pull(word, dest, _patterns(also), _patterns(only)))
     if as_json:
         value = {**asdict(pulled), "run": name, "outputs": str(pulled.outputs)}
@@ -58,9 +75,34 @@ def command(
         click.echo(f"{count}, {size(pulled.bytes)} in {pulled.outputs}", err=True)
         for line in not_brought_lines(name, pulled.not_brought, terminal_width()):
             click.secho(line, fg="yellow", err=True)
+        for line in stored_lines(name, pulled.stored):
+            click.echo(line, err=True)
     for host, why in pulled.failed.items():
         click.secho(f"{host}: not complete: {why}", fg="yellow", err=True)
-    ctx.exit(1 if pulled.failed else 0)
+    ctx.exit(1 if pulled.failed or (pulled.stored and not pulled.stored.whole) else 0)
+
+
+def _restore(ctx: click.Context, word: str, dest: Path | None, as_json: bool) -> None:
+    if dest is None:
+        raise InputError(
+            "--from s3 needs a folder to bring them to", "launcher pull RUN DEST --from s3"
+        )
+    restored = asyncio.run(_pull_stored(word, dest))
+    if as_json:
+        click.echo(json.dumps({**asdict(restored), "outputs": str(dest)}, indent=2))
+    else:
+        count = counted(restored.files, "file")
+        click.echo(f"{count}, {size(restored.bytes)} in {dest}", err=True)
+        for why in restored.failed[:20]:
+            click.secho(why, fg="yellow", err=True)
+        if not restored.whole:
+            click.secho("the store does not have all outputs of this run", fg="yellow", err=True)
+    ctx.exit(0 if restored.whole else 1)
+
+
+async def _pull_stored(word: str, dest: Path) -> Restored:
+    async with attached(word) as run:
+        return await run.pull_stored(dest)
 
 
 def _patterns(given: tuple[str, ...]) -> list[str]:

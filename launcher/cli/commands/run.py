@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from ...api import jobs
-from ...api.settings import OPTIONS, of_job
+from ...api import formats, jobs
+from ...api.settings import OPTIONS, SettingsFile, of_job
 from ...jobs import foreign_terms
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
@@ -61,6 +61,7 @@ GROUPS = {
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
     "Results": (
         "outputs",
+        "output_to",
         "share",
         "bring",
         "keep_on_host",
@@ -164,6 +165,11 @@ EXAMPLES = (
     multiple=True,
     metavar="PATH",
     help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+)
+@click.option(
+    "--output-to",
+    metavar="S3URL",
+    help="Also store all outputs at the end: s3://bucket/path, where {{run}} is the run's name.",
 )
 @click.option(
     "--from",
@@ -330,16 +336,13 @@ def asked_for(
     files = found_settings()
     layers: dict[str, dict[str, Any]] = {file.whose: file.values() for file in files}
     if words[0].endswith((".yaml", ".yml")):
-        if len(words) > 1:
-            raise InputError(
-                f"{words[0]} says what to run; {words[1]!r} cannot be added",
-                "put options before the job file, or change run: in the file",
-            )
-        own = of_job(words[0])
-        files = (*files, own)
-        layers["file"] = {**(jobs.load_job(words[0]) if read is None else read), **own.values()}
+        files = (*files, _only_file(words))
+        values = jobs.load_job(words[0]) if read is None else read
+        layers["file"] = {**values, **files[-1].values()}
     elif read is not None:
         layers["file"] = dict(read)
+    elif (batch := _batch_script(words, flags)) is not None:
+        layers["file"] = batch
     else:
         flags["run"] = words
     for name, value in _values(flags).items():
@@ -354,6 +357,26 @@ def asked_for(
     if not ctx.params.get("dry_run"):
         agree(files)
     return Asked(layers, options)
+
+
+def _only_file(words: tuple[str, ...]) -> SettingsFile:
+    """Return the settings in a job file, behind which nothing may stand. Raises InputError."""
+    if len(words) > 1:
+        raise InputError(
+            f"{words[0]} says what to run; {words[1]!r} cannot be added",
+            "put options before the job file, or change run: in the file",
+        )
+    return of_job(words[0])
+
+
+def _batch_script(words: tuple[str, ...], flags: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what a script with ``#SBATCH`` lines asks for, unless a framework is named."""
+    script = formats.batch_script(words) if flags.get("framework") is None else None
+    if script is None:
+        return None
+    for one in script.notes:
+        tell(f"{words[0]}: {one}")
+    return {**script.values, **script.options}
 
 
 def _origin(ctx: click.Context, name: str) -> str:

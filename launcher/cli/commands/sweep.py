@@ -9,7 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ import click
 from ...api import sweeps
 from ...api.client import AsyncClient
 from ...records.receipt import Receipt
-from ...records.sweep_folder import SUCCEEDED, SweepSummary, TrialRecord
+from ...records.sweep_folder import PRUNED, SUCCEEDED, SweepSummary, TrialRecord
 from ...spec import nodeset
 from ...spec.errors import InputError, UnreadableRecord
 from ...spec.model import Inventory
@@ -66,8 +67,13 @@ def command() -> None:
 @options.nproc_per_node
 @options.framework
 @click.option("--name", help="Beginning of the sweep's name, and of its runs'.")
-@click.option("--sampler", type=click.Choice(["grid", "random"]), help="Which trials.")
-@click.option("--metric", metavar="REGEX", help="What a trial prints: 'accuracy: ([0-9.]+)'.")
+@click.option("--sampler", type=click.Choice(sweeps.SAMPLERS), help="Which trials.")
+@click.option("--pruner", type=click.Choice(sweeps.PRUNERS), help="Stop trials that fall behind.")
+@click.option(
+    "--metric",
+    metavar="REGEX|scalar:TAG",
+    help="What a trial prints, 'accuracy: ([0-9.]+)', or writes for TensorBoard.",
+)
 @click.option("--goal", type=click.Choice(["min", "max"]), help="Which values are better.")
 @click.option("--max-trials", type=click.IntRange(1), metavar="N", help="At most N trials.")
 @click.option(
@@ -101,7 +107,7 @@ def run(
     settings = plan.sweep.settings
     record = sweeps.new_record(
         (*_given(ctx, inventory), *command_words),
-        len(plan.trials),
+        plan.count,
         tuple(plan.sweep.matrix),
         settings.metric,
         settings.goal,
@@ -159,9 +165,12 @@ def ls(as_json: bool) -> None:
 @command.command()
 @click.argument("name", metavar="SWEEP")
 @options.as_json
-def show(name: str, as_json: bool) -> None:
+@click.option("--svg", metavar="FILE", help="Draw the values of its trials into this file.")
+def show(name: str, as_json: bool, svg: str | None) -> None:
     """Show the trials of a sweep, the best first."""
     found = sweeps.SweepFolder.find(name).summary()
+    if svg is not None:
+        _draw(found, svg)
     if as_json:
         click.echo(json.dumps(_as_json(found), indent=2))
         return
@@ -183,6 +192,15 @@ def stop(name: str) -> None:
         click.echo(f"{folder.name} does not run", err=True)
 
 
+def _draw(found: SweepSummary, file: str) -> None:
+    from ..render.sweep_picture import svg
+
+    try:
+        Path(file).write_text(svg(found), "utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error.strerror}") from None
+
+
 # -- what was asked for
 
 
@@ -193,8 +211,7 @@ def _planned(
     flags: dict[str, Any],
     connects: bool,
 ) -> tuple[sweeps.Planned, Inventory]:
-    names = ("sampler", "metric", "goal", "max_trials", "concurrency", "seed", "max_failures")
-    given = {name: flags.pop(name) for name in names}
+    given = {field.name: flags.pop(field.name) for field in fields(sweeps.Settings)}
     settings = {name: value for name, value in given.items() if value is not None}
     for name, convert in (("metric", sweeps.metric), ("max_failures", sweeps.failures)):
         if name in settings:
@@ -233,15 +250,17 @@ def _stem(words: Sequence[str]) -> str:
 def _print_plan(plan: sweeps.Planned, as_json: bool) -> None:
     if as_json:
         value = [{"id": trial.id, "params": dict(trial.params)} for trial in plan.trials]
+        value = [] if plan.is_chosen else value
         click.echo(json.dumps(value, indent=2))
         return
-    for trial in plan.trials:
+    for trial in () if plan.is_chosen else plan.trials:
         click.echo(params_text(trial.params))
-    click.echo(f"{counted(len(plan.trials), 'trial')}, {_at_a_time(plan)}", err=True)
+    click.echo(f"{counted(plan.count, 'trial')}, {_at_a_time(plan)}", err=True)
 
 
 def _at_a_time(plan: sweeps.Planned) -> str:
-    return f"{min(len(plan.slots), len(plan.trials))} at a time"
+    chosen = ", each chosen when it starts" if plan.is_chosen else ""
+    return f"{min(len(plan.slots), plan.count)} at a time{chosen}"
 
 
 # -- running it
@@ -253,7 +272,7 @@ def _follow(
     """Run the trials, show them, and return the exit code."""
     with folder.held():
         click.echo(
-            f"sweep {click.style(folder.name, bold=True)}: {counted(len(plan.trials), 'trial')}, "
+            f"sweep {click.style(folder.name, bold=True)}: {counted(plan.count, 'trial')}, "
             f"{_at_a_time(plan)}",
             err=True,
         )
@@ -266,7 +285,7 @@ def _follow(
         click.echo(json.dumps(_as_json(found), indent=2))
     else:
         _print(found)
-    done = found.counted(SUCCEEDED) == found.record.trials
+    done = found.counted(SUCCEEDED, PRUNED) == found.record.trials
     if not done:
         click.echo(f"  try the rest again: launcher sweep resume {folder.name}", err=True)
     return code or int(not done)
@@ -275,7 +294,7 @@ def _follow(
 async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder) -> int:
     """Run the trials; return 130 if the user stopped them, and 143 if a signal let go of them."""
     async with new_client(hosts, _no_passphrase) as client:
-        trials = sweeps.Trials(client, folder, plan, _Screen(len(plan.trials)))
+        trials = sweeps.Trials(client, folder, plan, _Screen(plan.count))
 
         def asked() -> None:
             _say("killing now" if trials.is_stopping else "stopping all trials", "yellow")

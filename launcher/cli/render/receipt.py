@@ -11,7 +11,7 @@ import click
 from ...records.events import signal_name
 from ...records.postmortem import LastLine, OtherEnd
 from ...records.reasons import SETUP, EndReason, Reason
-from ...records.receipt import FirstFailure, HostReceipt, Receipt
+from ...records.receipt import FirstFailure, HostReceipt, Receipt, StoredOutputs
 from ...spec import nodeset
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
@@ -299,9 +299,25 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
         names = nodeset.fold(name for name, _ in alike)
         text = f"outputs  of {names} are not complete: {alike[0][1]}"
         lines.append(click.style(text, fg="yellow"))
+    lines += stored_lines(receipt.run, receipt.stored)
     left = not_brought_lines(receipt.run, receipt.not_brought, width)
     lines += [click.style(text, fg="yellow") for text in left]
     return [*lines, f"record   {receipt.folder}"]
+
+
+def stored_lines(run: str, stored: StoredOutputs | None) -> list[str]:
+    """Return how far outputs have come to their store."""
+    if stored is None:
+        return []
+    files = f"{counted(stored.files, 'file')}, {size(stored.bytes)} in {stored.to}"
+    if stored.whole:
+        return [f"stored   {files}"]
+    lines = [f"stored   NOT all: {files}; launcher pull {run} stores the rest"]
+    by_reason: dict[str, list[str]] = {}
+    for host, why in stored.missing.items():
+        by_reason.setdefault(why, []).append(host)
+    lines += [f"         {nodeset.fold(hosts)}: {why}" for why, hosts in by_reason.items()]
+    return [click.style(line, fg="yellow") for line in lines]
 
 
 def _outputs(receipt: Receipt) -> list[str]:

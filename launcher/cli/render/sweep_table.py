@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from ...records.sweep_folder import RUNNING, SUCCEEDED, SweepSummary, TrialRecord
+from ...records.sweep_folder import PRUNED, RUNNING, SUCCEEDED, SweepSummary, TrialRecord
 from .tables import age, counted, duration, table
 
 
@@ -47,6 +47,7 @@ def sentence(sweep: SweepSummary) -> str:
     counts = [
         (sweep.counted(SUCCEEDED), "succeeded"),
         (sweep.counted(RUNNING), "running" if sweep.is_held else "left running"),
+        (sweep.counted(PRUNED), "pruned"),
         (sweep.failed, "failed"),
         (sweep.counted("stopped"), "stopped"),
         (total - len([t for t in sweep.trials if t.status != "waiting"]), "not started"),
@@ -78,4 +79,4 @@ def sweeps_table(sweeps: Sequence[SweepSummary]) -> str:
 def _status(sweep: SweepSummary) -> str:
     if sweep.is_held:
         return "running"
-    return "done" if sweep.counted(SUCCEEDED) == sweep.record.trials else "incomplete"
+    return "done" if sweep.counted(SUCCEEDED, PRUNED) == sweep.record.trials else "incomplete"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ...spec.errors import InputError, suggestion
 from ..source import Text, check_tags
-from . import dstack, osmo, polyaxon, skypilot
+from . import dstack, osmo, polyaxon, skypilot, slurm
 from .draft import JobDraft
 
 #: By format: its name for people, and its reader.
@@ -18,6 +18,7 @@ FORMATS: dict[str, tuple[str, Callable[[Text, JobDraft], None]]] = {
     "dstack": ("dstack task", dstack.read),
     "polyaxon": ("Polyaxon experiment", polyaxon.read),
     "osmo": ("OSMO workflow", osmo.read),
+    "slurm": ("Slurm batch script", slurm.read),
 }
 
 
@@ -32,11 +33,17 @@ def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
     text = Text(content, source)
     if name == "skypilot":
         text = skypilot.only(text)
-    check_tags(text.yaml())
+    if name != "slurm":
+        check_tags(text.yaml())
     draft = JobDraft(source)
     about, reader = FORMATS[name]
     reader(text, draft)
     return draft.text(about), draft.notes
 
 
-__all__ = ["FORMATS", "JobDraft", "read"]
+def is_batch_script(content: str) -> bool:
+    """Return whether a file is a script for ``sbatch``."""
+    return slurm.is_batch_script(content)
+
+
+__all__ = ["FORMATS", "JobDraft", "is_batch_script", "read"]

@@ -165,6 +165,10 @@ class Collector:
         for session in left:
             if session.name in missing or session.name not in self._listed:
                 self._fail(session.name, SKIPPED)
+        for host in missing - self.failed.keys():  # its rsync said nothing
+            mirror = self._context.folder.mirror(host)
+            if count := await in_thread(outputs.absent, self._listed[host], mirror):
+                self._fail(host, f"it did not send {count} of the files that it lists")
         if left:
             await self._lay_together()
 

@@ -105,6 +105,8 @@ async def fetch(
         await _logs(visited, dest)
         files, size = await in_thread(outputs.not_here, what, mirror)
         missing = [NotBrought(visited.host, "", files, size, Because.MISSING)] if files else []
+        if files and not pulled.missing and (count := outputs.absent(what, mirror)):
+            failed[visited.host] = f"it did not send {count} of the files that it lists"
         outside = [
             NotBrought(visited.host, w.path, w.files, w.bytes, Because.OUTSIDE)
             for w in what.written

@@ -194,6 +194,11 @@ def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
     return count, total
 
 
+def absent(what: Listed, mirror: Path) -> int:
+    """Return how many of the listed files have no version in the mirror at all."""
+    return sum(state_of(f"{mirror}/{path}") == NOWHERE for path, _, _ in what.files)
+
+
 def _differs(mirror: str, path: str, size: int, time: int) -> bool:
     """Return whether a file is not in the mirror, or another one."""
     return state_of(f"{mirror}/{path}") != (size, time)
@@ -224,12 +229,16 @@ def _forget_partial(mirror: Path) -> None:
             shutil.rmtree(Path(base, ".partial"), ignore_errors=True)
 
 
+#: The state of a file that does not exist.
+NOWHERE = (-1, -1)
+
+
 def state_of(path: str | Path) -> tuple[int, int]:
     """Return size and modification time of a file; (-1, -1) where there is none."""
     try:
         status = os.lstat(path)
     except OSError:
-        return (-1, -1)
+        return NOWHERE
     return (status.st_size, status.st_mtime_ns)
 
 
@@ -332,6 +341,13 @@ def lay_together(
     return found
 
 
+class Names(Protocol):
+    """Names that are in use."""
+
+    def __contains__(self, name: str) -> bool: ...
+    def add(self, name: str) -> None: ...
+
+
 class _Used:
     """Names that no other file of a view can have."""
 
@@ -398,7 +414,7 @@ def _links_of(
     for name, targets in sorted(wanted.items()):
         is_one = len(targets) == 1 and name not in used
         for target, host in targets.items():
-            made[name if is_one else _marked(name, host, used)] = target
+            made[name if is_one else marked(name, host, used)] = target
     return made
 
 
@@ -478,7 +494,7 @@ def _names(
     groups = _equal(mirrors, path, owners) if len(owners) > 1 else [owners]
     if len(groups) == 1 and path not in used.taken:
         return [(path, owners)]
-    return [(_marked(path, group[0], used), group) for group in groups]
+    return [(marked(path, group[0], used), group) for group in groups]
 
 
 def _equal(
@@ -499,7 +515,8 @@ def _equal(
     return [tuple(group) for group in groups]
 
 
-def _marked(path: str, host: str, used: _Used) -> str:
+def marked(path: str, host: str, used: Names) -> str:
+    """Return a path with the name of a host in it, which is none of those ``used``, and add it."""
     pure = PurePosixPath(path)
     stem = pure.name[: -len(pure.suffix)] if pure.suffix else pure.name
     while len(os.fsencode(f"{stem}@{host}{pure.suffix}")) > LONGEST_NAME and stem:

@@ -26,6 +26,10 @@ from ...transport.answers import Holder, Turns, WaitingThere
 FEW = 3
 
 
+#: GPUs of a host that a ticket can name. Also in launcher.agent.host.tickets.
+MOST_ONLY = 44
+
+
 @frozen
 class Stand:
     """How things stand on a host: who holds its GPUs, and who waits for them. ``model`` is the only one
@@ -73,14 +77,47 @@ def gpus_of(host: Host, facts: Facts, model: str | None = None) -> tuple[int, ..
 
 
 def can_wait(job: Job) -> bool:
-    """Return whether any GPUs of the hosts suffice for a job, so that it can wait for its turn."""
-    return not job.roles and not job.resources.gpu_ids and job.resources.gpus != 0
+    """Return whether a job wants GPUs that it may have to wait for."""
+    if job.roles:
+        return any(role.at(n).resources.gpus for role in job.roles for n in range(role.replicas))
+    return job.resources.gpus != 0
 
 
 def shares(job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts]) -> tuple[int, ...]:
     """Return the GPUs of each node of a job on hosts that are idle. Raises PlanError."""
-    idle = {name: replace(known, leased={}) for name, known in facts.items()}
-    return shares_of(make_layout(job, hosts, idle))
+    return shares_of(idle_layout(job, hosts, facts))
+
+
+def idle_layout(
+    job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], run: str = ""
+) -> Layout:
+    """Return the layout of a job on hosts that are idle. Raises PlanError."""
+    idle = {name: replace(known, leased={}, gpu_users=()) for name, known in facts.items()}
+    return make_layout(job, hosts, idle, run)
+
+
+def can_be_named(layout: Layout) -> bool:
+    """Return whether a ticket can name the very GPUs of a layout: MIG instances have no place there."""
+    return all(gpu < MOST_ONLY for node in layout.nodes for gpu in node.gpus)
+
+
+def is_fixed(job: Job) -> bool:
+    """Return whether a job waits for the very hosts of its idle layout: processes of roles, or GPUs that
+    are named, cannot move to any others."""
+    return bool(job.roles or job.resources.gpu_ids)
+
+
+def shares_of_fixed(layout: Layout, facts: Mapping[str, Facts]) -> tuple[int, ...]:
+    """Return the GPUs to wait for on the hosts of a layout that cannot change.
+
+    The deciding function knows how many GPUs each node needs, and not on which host: where that is not
+    the same everywhere, the run waits for whole hosts.
+    """
+    nodes = [node for node in layout.nodes if node.gpus]
+    if len({len(node.gpus) for node in nodes}) == 1:
+        return shares_of(layout)
+    sizes = (len(gpus_of(node.host, facts[node.host.name])) for node in nodes)
+    return tuple(sorted(sizes, reverse=True))
 
 
 def shares_of(layout: Layout) -> tuple[int, ...]:
@@ -178,10 +215,17 @@ def with_gpus(
 
     def of(node: Node) -> Node:
         name = node.host.name
-        if not gpus.get(name):
+        if not gpus.get(name) or set(gpus[name]) == set(node.gpus) or not node.gpus:
             return node
         names = usable(node.host, facts[name]).names
-        called = tuple(names.get(gpu, str(gpu)) for gpu in gpus[name])
-        return replace(node, gpus=tuple(gpus[name]), gpu_names=called)
+        mine = tuple(gpus[name])[: len(node.gpus)]
+        return on_gpus(node, mine, [names.get(gpu, str(gpu)) for gpu in mine])
 
     return replace(layout, nodes=tuple(map(of, layout.nodes)))
+
+
+def on_gpus(node: Node, gpus: Sequence[int], names: Sequence[str]) -> Node:
+    """Return a node whose processes have these GPUs, which programs call by these names."""
+    moved = dict(zip(node.gpus, gpus, strict=True))
+    tasks = tuple(replace(task, gpus=tuple(moved[one] for one in task.gpus)) for task in node.tasks)
+    return replace(node, gpus=tuple(gpus), gpu_names=tuple(names), tasks=tasks)

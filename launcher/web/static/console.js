@@ -3,11 +3,13 @@ import { console_ } from './actions.js';
 import { clusterPage } from './cluster.js';
 import { comparePage } from './compare.js';
 import { empty, get, make } from './dom.js';
+import { newPage } from './new.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
+import { sweepPage, sweepsPage } from './sweeps.js';
 
 const main = document.getElementById('main'), link = document.getElementById('link'), nav = document.getElementById('nav');
-const PAGES = [['#/', 'Runs', runsPage], ['#/cluster', 'Cluster', clusterPage]];
+const PAGES = [['#/', 'Runs', runsPage], ['#/sweeps', 'Sweeps', sweepsPage], ['#/cluster', 'Cluster', clusterPage], ['#/new', 'New', newPage]];
 let page = null; // what is shown: { load(), changed(news), query(), close() }
 let stream = null;
 
@@ -35,10 +37,12 @@ async function go() {
   page?.close();
   main.replaceChildren();
   const run = location.hash.match(/^#\/runs\/([^/]+)(?:\/(\w*))?$/);
+  const sweep = location.hash.match(/^#\/sweeps\/([^/]+)$/);
   const several = location.hash.match(/^#\/compare\/(.+)$/);
   const [, , made] = PAGES.find(([hash]) => hash === location.hash) || PAGES[0];
   if (run) page = runPage(main, decodeURIComponent(run[1]), run[2] || '', listen);
   else if (several) page = comparePage(main, several[1].split(',').map(decodeURIComponent));
+  else if (sweep) page = sweepPage(main, decodeURIComponent(sweep[1]));
   else page = made(main);
   for (const one of nav.querySelectorAll('a')) one.ariaCurrent = one.className !== 'brand' && (one.hash === location.hash || one.hash + 'runs/' === location.hash.slice(0, 7)) ? 'page' : null;
   listen();
@@ -48,7 +52,6 @@ async function go() {
 }
 
 async function start() {
-  nav.append(...PAGES.map(([href, textContent]) => make('a', { href, textContent })));
   const code = location.hash.slice(1);
   if (code && !code.startsWith('/')) {
     history.replaceState(null, '', '/');
@@ -58,6 +61,8 @@ async function start() {
   addEventListener('hashchange', go);
   document.addEventListener('visibilitychange', () => { listen(); if (!document.hidden && page) guarded(page, () => page.load()); });
   await get('/api/console').then(told => Object.assign(console_, told), () => {});
+  const pages = PAGES.filter(([, , made]) => made !== newPage || !console_.read_only);
+  nav.append(...pages.map(([href, textContent]) => make('a', { href, textContent })));
   await go();
 }
 

@@ -48,7 +48,7 @@ class Plan:
     """One trial, whose job nobody looks at."""
 
     sweep = sweeps.Sweep({}, {"lr": Choice(("0.1",))}, sweeps.Settings())
-    trials, slots = (TRIAL,), (Slot(("a",)),)
+    trials, slots, count, is_chosen = (TRIAL,), (Slot(("a",)),), 1, False
 
     def job(self, trial: Trial, slot: Slot) -> None:
         assert (trial, slot) == (TRIAL, Slot(("a",)))

@@ -28,8 +28,7 @@ def typed(tmp_path: Path) -> Launcher:
         ("--time 0", "--time 0: must be more than 0", "leave it out for never"),
         ("--wait soon", "--wait: ", ""),
         ("--wait 1h --no-wait", "--wait and --no-wait contradict", "leave one of them out"),
-        ("--wait 1h --gpu-ids 1", "--wait: --gpu-ids cannot wait", "--gpus N"),
-        ("--wait forever --gpus 0", "--wait: --gpus 0 cannot wait", "--gpus N"),
+        ("--wait forever --gpus 0", "--wait: --gpus 0 wants no GPUs", "leave --wait out"),
         ("--priority urgent", "'--priority'", ""),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.jobs import data, job_file, placeholders, planner
 from launcher.jobs.layout import make_layout
-from launcher.spec.data import DataSet, byte_count, from_words
+from launcher.spec.data import DataSet, byte_count, from_words, of_run
 from launcher.spec.errors import DocumentError, InputError
 from launcher.spec.model import Host
 
@@ -105,3 +105,17 @@ def test_sizes() -> None:
     for bad in ("", "GB", "-1GB", "5 parsecs", "5i"):
         with pytest.raises(ValueError, match="not a size"):
             byte_count(bad)
+
+
+def test_outputs_to_a_store() -> None:
+    """As flags, as a key of its own, and as a part of outputs."""
+    text = "run: x.py\noutputs: {to: 's3://b/{{run}}', pull: false, paths: ckpt}\n"
+    job = job_file.make({"file": job_file.load(text, "job.yaml")}, {})
+    assert (job.output_to, job.outputs, job.keep_on_host) == ("s3://b/{{run}}", ("ckpt",), ("*",))
+    job = job_file.make({"flag": {"run": ("x.py",), "output_to": "s3://b/a"}}, {})
+    assert (job.output_to, job.keep_on_host) == ("s3://b/a", ())
+    assert of_run("s3://b/{{ run }}/x", "owl") == "s3://b/owl/x"
+    assert of_run("s3://b/a/", "owl") == "s3://b/a/owl"
+    for bad in ("/nfs", "gs://b/x", "s3://", "s3://b/{{rank}}"):
+        with pytest.raises(InputError, match="output-to"):
+            job_file.make({"flag": {"run": ("x.py",), "output_to": bad}}, {})

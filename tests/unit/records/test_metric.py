@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from launcher.records import metric
 
 PATTERN = r"loss: (\S+)"
@@ -63,3 +65,15 @@ def test_what_programs_usually_print(tmp_path: Path) -> None:
     silent = lay(tmp_path / "x", a0_r0_out=b"done\n", a0_r0_err=b"loss 1\n", a0_r1_out=b"acc 2\n")
     assert metric.last_values(silent) == {"loss": 1.0}
     assert metric.last_values(tmp_path / "nothing") == {}
+
+
+def test_lines_that_may_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"nothing here\nloss 1\r10% Loss 2\rno\n\nacc 3\nmore of nothing\nend loss"
+    for size in (1, 10, 1000):
+        monkeypatch.setattr(metric, "BLOCK", size)
+        found = list(metric.lines_with_names(data))
+        named = [line for _, line in found if metric.named(line)]
+        assert named == [b"loss 1", b"10% Loss 2", b"acc 3"]
+        assert all(data[at:].startswith(line) for at, line in found)
+    monkeypatch.setattr(metric, "BLOCK", 1)
+    assert b"nothing here" not in [line for _, line in metric.lines_with_names(data)]

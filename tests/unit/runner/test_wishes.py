@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -95,3 +98,23 @@ def test_a_damaged_wish_asks_for_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "stop.json").write_text(text)
     with closing(RunFolder(tmp_path)) as folder:
         assert not wishes.Wishes(folder).stop_pending
+
+
+def test_a_wish_to_be_moved_is_carried_out_once_by_whoever_follows_next(tmp_path: Path) -> None:
+    """It may be older than the follower, which had just taken the lock of the run."""
+    moved: list[tuple[int | None, bool]] = []
+
+    async def follow(folder: RunFolder) -> None:
+        run: Any = SimpleNamespace(move=lambda *wish: moved.append(wish))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(3 * wishes.LOOK):
+                await wishes.Wishes(folder).carry_out(run)
+
+    with closing(RunFolder(tmp_path)) as folder:
+        wishes.ask_move(tmp_path, -1, False)
+        asyncio.run(follow(folder))
+        asyncio.run(follow(folder))
+        assert moved == [(-1, False)]
+        wishes.ask_move(tmp_path, None, True)
+        asyncio.run(follow(folder))
+        assert moved[1:] == [(None, True)]

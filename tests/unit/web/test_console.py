@@ -194,6 +194,7 @@ def test_answers_bind_the_browser(run: RunFolder, owner: TestClient) -> None:
 
 
 def _pattern(path: str) -> str:
+    path = re.sub("(?<=/api/sweeps/).+", "{sweep}", path)
     return path.replace(LOG, "{log:path}").replace("deep/page.html", "{path:path}")
 
 
@@ -203,6 +204,9 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
     at = f"/api/runs/{run.name}"
     every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
     every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
+    every += ["/api/fields", "/api/scripts", "/api/sweeps"]
+    sweep = console_runs.sweep((run.name, other.name)).name
+    every.append(f"/api/sweeps/{sweep}")
     every += [f"{at}/moment?log={LOG}&time=1", f"{at}/outputs.tar", "/api/console"]
     every.append(f"{at}/outputs/deep/page.html")
     every.append(f"/api/compare?run={run.name}&run={other.name}")
@@ -390,6 +394,25 @@ def test_what_a_run_was_started_with(run: RunFolder, owner: TestClient) -> None:
     assert (value["branch"], value["diff"], value["diff_is_whole"]) == ("main", "+ new\n", True)
     assert value["job"]["envs"] == {"WANDB_API_KEY": "(not shown)"}
     assert value["job"]["secrets"] == ["KEY"] and value["again"] == f"launcher rerun {run.name}"
+
+
+def test_sweeps(run: RunFolder, owner: TestClient) -> None:
+    assert owner.get("/api/sweeps").json() == {"sweeps": []}
+    folder = console_runs.sweep((run.name, "other"))
+    (line,) = owner.get("/api/sweeps").json()["sweeps"]
+    assert (line["trials"], line["succeeded"], line["running"]) == (8, 5, 1)
+    assert (line["best"], line["best_run"], line["is_running"]) == (0.9, "lr-t3", False)
+    one = owner.get(f"/api/sweeps/{folder.name}").json()
+    assert [trial["id"] for trial in one["ranked"]] == ["t3", "t2", "t4", "t1", "t0", "t5"]
+    assert one["ranked"][0]["params"] == {"lr": "0.01", "batch": "64", "optimizer": "sgd"}
+    with folder.held():
+        assert owner.post(f"/api/sweeps/{folder.name}/stop", json={}).status_code == 202
+        assert folder.is_stopping
+    for name in ("lr", "-", "..%2f..", "nothing"):
+        assert owner.get(f"/api/sweeps/{name}").status_code == 404, name
+    (folder.path / "sweep.json").write_text("[")
+    assert "sweep.json" in owner.get("/api/sweeps").json()["sweeps"][0]["problem"]
+    assert owner.get(f"/api/sweeps/{folder.name}").status_code == 409
 
 
 @pytest.mark.anyio

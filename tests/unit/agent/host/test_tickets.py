@@ -34,6 +34,7 @@ def test_a_ticket_is_read_as_it_was_entered_and_gone_when_it_is_closed() -> None
     assert seen == {
         "run": "calm-otter-1234", "priority": 1, "number": 7, "seconds": 90.0, "hosts": 4,
         "shares": [[2, 4], [1, 2]], "aside": False, "by_itself": False,
+        "only": [],
     }  # fmt: skip
     again = tickets.enter("calm-otter-1234", {**TICKET, "seconds": 90.5, "waited": 60.0})
     with tickets.enter("next", {**TICKET, "by_itself": True}):
@@ -42,6 +43,16 @@ def test_a_ticket_is_read_as_it_was_entered_and_gone_when_it_is_closed() -> None
     held.close()
     again.close()
     assert _seen() == []
+
+
+@pytest.mark.usefixtures("scope")
+def test_a_ticket_names_the_very_gpus_that_it_wants() -> None:
+    """Where no others would do; a version that does not know that takes it for nonsense."""
+    with tickets.enter("picky", {**TICKET, "only": [3, 0, 43]}):
+        (seen,) = _seen()
+        assert (seen["only"], seen["shares"]) == ([0, 3, 43], [[1, 3]])
+    with pytest.raises(OSError, match="no ticket can name"):
+        tickets.enter("picky", {**TICKET, "only": [44]})
 
 
 @pytest.mark.usefixtures("scope")

@@ -215,3 +215,34 @@ def test_no_change_goes_through_a_link(tmp_path: Path) -> None:
             tree.put("code/ckpt/link", ["link", target])
     assert not list((tmp_path / "else").iterdir())
     assert tree.changes() == [], "and none is told"
+
+
+def test_what_was_written_last_arrives(play: Callable[..., Shared]) -> None:
+    """A process writes and ends: nobody looks a second time."""
+
+    async def scene(shared: Shared) -> None:
+        write(shared["b"] / "last", "of b")
+        write(shared["a"] / "last-too", "of a")
+        shared.members["b"].end()
+        shared.members["a"].end()
+        await shared.until(lambda: len(shared.content("c")) == 2)
+
+    assert play(scene).content("c") == {"last": b"of b", "last-too": b"of a"}
+
+
+def test_a_host_that_is_away_while_the_first_one_ends(
+    play: Callable[..., Shared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back for what was written, and gets it."""
+    monkeypatch.setattr(sharing, "FIRST_PAUSE", 0.5)
+
+    async def scene(shared: Shared) -> None:
+        writer = shared.line("c", "a")._writer
+        assert writer
+        writer.transport.abort()
+        write(shared["b"] / "late", "of b")
+        shared.members["b"].end()
+        shared.members["a"].end()
+        await shared.until(lambda: len(shared.content("c")) == 1)
+
+    play(scene)

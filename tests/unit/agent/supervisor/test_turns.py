@@ -119,6 +119,39 @@ CASES: dict[str, tuple[list[Ticket], dict[str, Host], list[Any]]] = {
         idle("a"),
         [Wait("none", 1, turns.TOO_LARGE), Begin("x", {"a": [0, 1, 2, 3]})],
     ),
+    "the very GPUs that it wants": (
+        [Ticket("x", 1, [2], A, only={"a": [2, 3]}), Ticket("y", 2, [2], A)],
+        idle("a"),
+        [Begin("x", {"a": [2, 3]}), Begin("y", {"a": [0, 1]})],
+    ),
+    "no others would do, and what is free of them is kept": (
+        [Ticket("x", 1, [2], A, only={"a": [0, 1]}), Ticket("y", 2, [2], A)],
+        {"a": used(1)},
+        [Wait("x", 1, turns.BUSY, runs=["old"]), Begin("y", {"a": [2, 3]})],
+    ),
+    "who uses others does not count": (
+        [Ticket("x", 1, [1], A, only={"a": [3]})],
+        {"a": Host(range(4), [Use("old", [0]), Use("mine", [3])])},
+        [Wait("x", 1, turns.BUSY, runs=["mine"])],
+    ),
+    "nor does a GPU that is not there": (
+        [Ticket("x", 1, [1], A, only={"a": [7]}), Ticket("y", 2, [4], A)],
+        idle("a"),
+        [Wait("x", 1, turns.TOO_LARGE), Begin("y", {"a": [0, 1, 2, 3]})],
+    ),
+    "on all of its hosts": (
+        [Ticket("x", 1, [1, 2], ("a", "gone"), only={"a": [3]})],
+        idle("a"),
+        [Wait("x", 1, turns.HOSTS_MISSING, hosts=["gone"])],
+    ),
+    "an earlier run may need them": (
+        [Ticket("big", 1, [4], A), Ticket("x", 2, [1], A, only={"a": [3]})],
+        {"a": used(1)},
+        [
+            Wait("big", 1, turns.BUSY, runs=["old"]),
+            Wait("x", 2, turns.BEHIND, runs=["big"]),
+        ],
+    ),
 }
 
 
@@ -218,6 +251,7 @@ class Storm:
         assert sorted(map(len, answer.gpus.values())) == sorted(ticket.shares), "all or nothing"
         for host, gpus in answer.gpus.items():
             assert host in ticket.hosts
+            assert set(gpus) <= ticket.only.get(host, {*gpus})
             for _, _, _, others in self.running.values():
                 assert not set(gpus) & set(others.get(host, ())), "no GPU twice"
         assert self.now <= self.promised.pop(answer.name, turns.FOREVER) + 1e-6
@@ -243,12 +277,19 @@ NAMES = ("a", "b", "c", "d")
 
 
 @st.composite
-def jobs(draw: Any, limits: bool | None = None) -> list[tuple[float, Ticket, float]]:
-    """Up to 30 runs for four hosts of four GPUs, as (arrival, ticket, work)."""
+def jobs(
+    draw: Any, limits: bool | None = None, named: bool = False
+) -> list[tuple[float, Ticket, float]]:
+    """Up to 30 runs for four hosts of four GPUs, as (arrival, ticket, work); some want certain GPUs."""
     made = []
     for number in range(draw(st.integers(1, 30))):
         hosts = draw(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
         shares = draw(st.lists(st.sampled_from([1, 1, 2, 4]), min_size=1, max_size=len(hosts)))
+        only = {}
+        if named and draw(st.booleans()):
+            some = st.lists(st.integers(0, 3), min_size=1, unique=True)
+            only = {host: draw(some) for host in hosts}
+            shares = [len(gpus) for gpus in only.values()]
         work = draw(st.integers(1, 20))
         limited = draw(st.booleans()) if limits is None else limits
         ticket = Ticket(
@@ -258,6 +299,7 @@ def jobs(draw: Any, limits: bool | None = None) -> list[tuple[float, Ticket, flo
             hosts,
             priority=draw(st.sampled_from([0, 0, 0, 1])),
             seconds=work + draw(st.integers(0, 9)) if limited else None,
+            only=only,
         )
         made.append((float(draw(st.integers(0, 30))), ticket, float(work)))
     return made
@@ -266,6 +308,14 @@ def jobs(draw: Any, limits: bool | None = None) -> list[tuple[float, Ticket, flo
 @settings(max_examples=60)
 @given(jobs())
 def test_a_storm_ends_and_no_gpu_is_given_twice(made: Any) -> None:
+    storm = Storm(made, dict.fromkeys(NAMES, 4))
+    storm.play()
+    assert set(storm.began) == {ticket.name for _, ticket, _ in made}
+
+
+@settings(max_examples=60)
+@given(jobs(named=True))
+def test_a_storm_ends_in_which_some_want_certain_gpus(made: Any) -> None:
     storm = Storm(made, dict.fromkeys(NAMES, 4))
     storm.play()
     assert set(storm.began) == {ticket.name for _, ticket, _ in made}

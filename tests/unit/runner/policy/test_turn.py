@@ -14,6 +14,7 @@ from launcher.runner.policy import turn
 from launcher.runner.policy.turn import Begin, Stand, Wait
 from launcher.spec.model import Facts, Gpu, GpuUser, Host, Job, Resources
 from launcher.transport.answers import Holder, Turns, WaitingThere
+from support.jobs import job_of
 
 EIGHT = Job(run=("x",), framework="env", resources=Resources(gpus=8))
 
@@ -120,12 +121,34 @@ def test_the_layout_has_what_the_turn_gives() -> None:
     assert {node.host.name: node.gpus for node in made.nodes} == {
         "b": (0, 1, 2, 3), "c": (0, 1, 2, 3),
     }  # fmt: skip
-    known = {one.host.name: one.facts for one in stands}
-    again = turn.with_gpus(made, known, {"b": [2, 3], "c": [1]})
-    assert [(node.gpus, node.gpu_names) for node in again.nodes] == [
-        ((2, 3), ("2", "3")),
-        ((1,), ("1",)),
-    ]
+
+
+ROLES = """
+framework: env
+roles:
+  actor: {replicas: 2, resources: {gpus: 1}, run: python actor.py}
+  learner: {resources: {gpus: 2}, run: python learner.py}
+"""
+
+
+def test_processes_of_roles_move_to_other_gpus_with_their_tasks() -> None:
+    large = stand("a", gpus=tuple(Gpu(index) for index in range(8)))
+    made = turn.idle_layout(job_of(ROLES), [large.host], {"a": large.facts}, "mine")
+    (node,) = turn.with_gpus(made, {"a": large.facts}, {"a": [3, 5, 6, 7, 4]}).nodes
+    assert node.gpus == (3, 5, 6, 7) == tuple(gpu for task in node.tasks for gpu in task.gpus)
+    assert {task.key: len(task.gpus) for task in node.tasks} == {
+        "actor-0": 1, "actor-1": 1, "learner-0": 2,
+    }  # fmt: skip
+
+
+def test_a_run_that_cannot_move_waits_for_what_its_layout_needs_or_for_whole_hosts() -> None:
+    two = [stand("a"), stand("b", gpus=tuple(Gpu(index) for index in range(8)))]
+    facts = {one.host.name: one.facts for one in two}
+    made = turn.layout(EIGHT, two, Begin("mine", {"a": [0, 1, 2, 3], "b": [0, 1, 2, 3]}), "mine")
+    assert turn.shares_of_fixed(made, facts) == (4, 4)
+    (first, *others) = made.nodes
+    uneven = replace(made, nodes=(replace(first, gpus=(0,), gpu_names=("0",)), *others))
+    assert turn.shares_of_fixed(uneven, facts) == (8, 4), "1 on a and 4 on b, never the other way"
 
 
 def test_the_host_of_a_run_gives_it_as_many_gpus_as_it_asked_for() -> None:
@@ -138,7 +161,12 @@ def test_the_host_of_a_run_gives_it_as_many_gpus_as_it_asked_for() -> None:
 @pytest.mark.parametrize(
     ("resources", "waits"),
     [(Resources(gpus=8), True), (Resources(), True), (Resources(gpus=0), False),
-     (Resources(gpu_ids=("1",)), False)],
+     (Resources(gpu_ids=("1",)), True)],
 )  # fmt: skip
 def test_who_can_wait(resources: Resources, waits: bool) -> None:
     assert turn.can_wait(Job(run=("x",), resources=resources)) is waits
+
+
+def test_roles_wait_if_they_want_gpus() -> None:
+    assert turn.can_wait(job_of(ROLES))
+    assert not turn.can_wait(job_of("framework: env\nroles: {a: {run: x}}"))

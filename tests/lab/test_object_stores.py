@@ -1,4 +1,4 @@
-"""Data sets from an object store: hosts read them, and never see a credential."""
+"""Data sets from an object store, and outputs to one: hosts never see a credential."""
 
 from __future__ import annotations
 
@@ -114,3 +114,104 @@ def test_what_a_store_refuses(launcher: Launcher, store: Store) -> None:
         assert ran.code == 125
         assert words in ran.err, ran.err
         assert "Signature=" not in ran.err
+
+
+WRITER = """
+outputs: {to: s3://lab/runs, pull: false, paths: [ckpt]}
+num_nodes: 2
+framework: env
+run: |
+  echo of $LAUNCHER_HOST >"$LAUNCHER_OUTPUT_DIR/same é.txt"
+  if [ $RANK = 0 ]; then
+    mkdir -p ckpt "$LAUNCHER_OUTPUT_DIR/deep er"
+    head -c 70000000 /dev/zero >ckpt/large.pt
+    : >"$LAUNCHER_OUTPUT_DIR/deep er/empty"
+  fi
+"""
+
+
+def test_outputs_in_every_ending(
+    launcher: Launcher, clean: labs.Lab, store: Store, tmp_path: Path
+) -> None:
+    """All of a run is in its store, a large file in parts; the manifest comes last, and says how it
+    ended."""
+    store.put("lab", {})
+    launcher.env |= store.environment
+    (launcher.work / "job.yaml").write_text(WRITER)
+    ran = launcher.run("job.yaml")
+    assert ran.code == 0, ran.err
+    folder = ran.folder
+    name = folder.name
+    assert f"stored   4 files, 70.0 MB in s3://lab/runs/{name}" in ran.err, ran.err
+    assert not (folder / "outputs" / "ckpt").exists(), "pull: false"
+    bucket = store.bucket("lab")
+    manifest = json.loads(bucket.get(f"runs/{name}/.launcher.json"))
+    assert manifest["whole"] is True
+    assert (manifest["status"], manifest["exit_code"]) == ("succeeded", 0)
+    names = [one["path"] for one in manifest["files"]]
+    assert [n for n in names if "same" not in n] == ["ckpt/large.pt", "deep er/empty"]
+    assert len(names) == 4
+    assert bucket.get(f"runs/{name}/ckpt/large.pt") == bytes(70_000_000)
+    assert b"<UploadId>" not in object_store.uploads(bucket)
+    no_secrets(launcher, clean)
+
+    dest = tmp_path / "back"
+    pulled = launcher.call("pull", name, str(dest), "--from", "s3", "--json")
+    assert pulled.returncode == 0, pulled.stderr
+    assert json.loads(pulled.stdout)["files"] == 4
+    said = sorted(path.read_text() for path in dest.glob("same*"))
+    assert said == ["of lab1\n", "of lab2\n"]
+    bucket.put(f"runs/{name}/deep er/empty", b"?")
+    (dest / "deep er/empty").write_bytes(b"lost")
+    bad = launcher.call("pull", name, str(dest), "--from", "s3")
+    assert bad.returncode == 1
+    assert "deep er/empty: the store has other bytes than were written" in bad.stderr
+
+    words = ["--hosts", "lab1", "--framework", "env", "--output-to", "s3://lab/runs"]
+    assert launcher.run(*words, 'echo x >"$LAUNCHER_OUTPUT_DIR/log"; exit 3').code == 3
+    (failed,) = {*(launcher.home / "runs").iterdir()} - {folder}
+    manifest = json.loads(bucket.get(f"runs/{failed.name}/.launcher.json"))
+    assert (manifest["status"], manifest["reason"], manifest["whole"]) == ("failed", "exit-3", True)
+    assert [one["path"] for one in manifest["files"]] == ["log"]
+
+
+def test_what_could_not_be_stored_is_stored_later(
+    launcher: Launcher, clean: labs.Lab, store: Store
+) -> None:
+    """One host does not reach the store: the receipt says so, and the next pull does the rest."""
+    store.put("lab", {})
+    launcher.env |= store.environment
+    host, port = clean.hosts["lab2"], store.endpoint.rpartition(":")[2]
+    rules = f"table ip store {{ chain out {{ type filter hook output priority 0; tcp dport {port} reject with tcp reset; }}; }}"
+    host.run("nft", rules)
+    try:
+        words = ["--nodes", "2", "--framework", "env", "--output-to", "s3://lab/by/{{run}}/x"]
+        ran = launcher.run(*words, 'echo $RANK >"$LAUNCHER_OUTPUT_DIR/of-$RANK"')
+    finally:
+        host.run("nft", "delete table ip store")
+    name = ran.folder.name
+    assert ran.code == 74, ran.err
+    assert f"NOT all: 1 file, 2 B in s3://lab/by/{name}/x; launcher pull {name}" in ran.err
+    assert "lab2: of-1 cannot be written to the store: Connection" in ran.err
+    bucket = store.bucket("lab")
+    manifest = json.loads(bucket.get(f"by/{name}/x/.launcher.json"))
+    assert (manifest["whole"], list(manifest["missing"])) == (False, ["lab2"])
+    assert (ran.folder / "outputs" / "of-1").exists(), "here they are all the same"
+    later = launcher.call("pull", name)
+    assert later.returncode == 0, later.stderr
+    assert f"stored   2 files, 4 B in s3://lab/by/{name}/x" in later.stderr
+    manifest = json.loads(bucket.get(f"by/{name}/x/.launcher.json"))
+    assert (manifest["whole"], manifest["missing"]) == (True, {})
+    assert "stored   2 files" in launcher.call("show", name).stdout
+
+
+def test_a_store_that_takes_nothing(launcher: Launcher, store: Store) -> None:
+    """Said before anything starts."""
+    launcher.env |= store.environment
+    ran = launcher.run(
+        "--hosts", "lab1", "--output-to", "s3://nobody-made-it/x", launcher.script("")
+    )
+    assert ran.code == 125
+    assert "s3://nobody-made-it at " in ran.err
+    assert "NoSuchBucket" in ran.err
+    assert launcher.run("--output-to", "/nfs/x", launcher.script("")).code == 2

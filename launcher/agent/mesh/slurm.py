@@ -1,0 +1,448 @@
+"""``srun``, ``scontrol show hostnames`` and ``sbatch`` for batch scripts, through the agents.
+
+The framework ``sbatch`` describes the nodes in LAUNCHER_SLURM. A step's tasks have the variables that
+the batch script has changed, and the folder that it is in, on any node.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+
+from ..base import frames, lean
+from ..base.lean import signal
+from ..base.local_sockets import PEER, connect, node_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, Dict, List, NoReturn, Tuple
+
+    from ..base.lean import Socket
+
+    #: ``name``, ``address``, ``tasks`` and ``gpus`` (what programs call each) of a host.
+    Node = Dict[str, Any]
+    Options = Dict[str, str]
+
+#: The variable that describes the nodes, and the programs that a batch script finds first on PATH.
+NODES = "LAUNCHER_SLURM"
+PROGRAMS = ("srun", "scontrol", "sbatch", "hostname")
+#: Short options of srun and sbatch that take a value, by the names of the long ones.
+_SHORT = {
+    "A": "account", "C": "constraint", "D": "chdir", "G": "gpus", "J": "job-name", "N": "nodes",
+    "S": "core-spec", "a": "array", "c": "cpus-per-task", "d": "dependency", "e": "error",
+    "i": "input", "m": "distribution", "n": "ntasks", "o": "output", "p": "partition", "q": "qos",
+    "t": "time", "w": "nodelist", "x": "exclude",
+}  # fmt: skip
+#: Long options without a value, or with one only behind ``=``.
+_ALONE = frozenset(
+    ("exact", "exclusive", "kill-on-bad-exit", "label", "no-kill", "oversubscribe", "overcommit",
+     "overlap", "parsable", "preserve-env", "propagate", "pty", "quiet", "requeue", "unbuffered",
+     "verbose", "wait-all-nodes", "multi-prog", "disable-status", "hold", "contiguous", "spread-job")
+)  # fmt: skip
+#: Those of sbatch alone that take none.
+_OF_SBATCH = frozenset(("wait",))
+#: What changes the meaning of a step, and cannot be done.
+_IMPOSSIBLE = ("multi-prog", "het-group", "pty", "bcast")
+#: Options that send output elsewhere: it is in the run's logs.
+_OUTPUT = ("output", "error")
+#: Variables of a shell and of this program that no task takes over.
+_OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_", NODES))
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+#: The exit status of srun for an error of its own.
+FAILED = 1
+
+
+class Wrong(Exception):
+    """The command line cannot be obeyed."""
+
+
+def parse(words: List[str], alone: frozenset[str] = _ALONE) -> Tuple[Options, List[str]]:
+    """Return the options in front of a command, by their long names, and the command. Raises Wrong."""
+    options: Options = {}
+    words = list(words)
+    while words and words[0].startswith("-") and len(words[0]) > 1:
+        word = words.pop(0)
+        if word == "--":
+            break
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            if not equals and name not in alone:
+                value = _value(word, words)
+            options[name] = value
+            continue
+        letters = word[1:]
+        while letters:
+            letter, letters = letters[0], letters[1:]
+            long = _SHORT.get(letter)
+            if long:
+                options[long], letters = letters.lstrip("=") or _value("-" + letter, words), ""
+            elif letter == "K":
+                options["kill-on-bad-exit"], letters = letters.lstrip("="), ""
+            else:
+                options[{"l": "label", "W": "wait"}.get(letter, letter)] = ""
+    return options, words
+
+
+def _value(option: str, words: List[str]) -> str:
+    if not words:
+        raise Wrong("%s needs a value" % option)
+    return words.pop(0)
+
+
+def number(options: Options, name: str) -> int | None:
+    """Return the number of an option, of ``2-4`` the first; None without it. Raises Wrong."""
+    if name not in options:
+        return None
+    text = options[name].partition("-")[0]
+    if not re.match(r"[0-9]{1,6}\Z", text) or int(text) < 1:
+        raise Wrong("--%s=%s: not a number" % (name, options[name]))
+    return int(text)
+
+
+def expand(text: str) -> List[str]:
+    """Return the names of a node list such as ``gpu[01-03,7],n2``."""
+    found: List[str] = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        opened = re.match(r"(.*?)\[([^\]]*)\](.*)\Z", part)
+        if not opened:
+            found.append(part)
+            continue
+        before, inside, after = opened.groups()
+        for piece in inside.split(","):
+            first, dash, last = piece.partition("-")
+            if not dash:
+                found += expand(before + piece + after)
+            elif first.isdigit() and last.isdigit() and int(last) - int(first) < 65536:
+                for one in range(int(first), int(last) + 1):
+                    found += expand(before + str(one).zfill(len(first)) + after)
+    return found
+
+
+def chosen(nodes: List[Node], options: Options) -> List[Node]:
+    """Return the nodes of a step. Raises Wrong."""
+    found = nodes
+    if "nodelist" in options:
+        names = expand(options["nodelist"])
+        unknown = [n for n in names if not any(n in (o["name"], o["address"]) for o in nodes)]
+        if unknown:
+            known = ", ".join(node["name"] for node in nodes)
+            raise Wrong("%s is no host of this run (%s)" % (unknown[0], known))
+        found = [o for o in nodes if o["name"] in names or o["address"] in names]
+    without = expand(options.get("exclude", ""))
+    found = [o for o in found if o["name"] not in without and o["address"] not in without]
+    count = number(options, "nodes")
+    if not found or (count or 0) > len(found):
+        raise Wrong("the run has %d hosts, and %s are asked for" % (len(found), count or "some"))
+    return found[:count] if count else found
+
+
+def spread(nodes: List[Node], options: Options) -> List[Tuple[Node, int]]:
+    """Return the nodes of a step that have tasks, each with their number. Raises Wrong."""
+    total, each = number(options, "ntasks"), number(options, "ntasks-per-node")
+    if total is None:
+        return [(node, each or node["tasks"]) for node in nodes]
+    if each is None and total == sum(node["tasks"] for node in nodes):
+        return [(node, node["tasks"]) for node in nodes]
+    if each is not None and total > each * len(nodes):
+        raise Wrong("%d tasks do not fit: %d on each of %d nodes" % (total, each, len(nodes)))
+    base, more = divmod(total, len(nodes))
+    parts = [(node, base + (place < more)) for place, node in enumerate(nodes)]
+    return [part for part in parts if part[1]]
+
+
+class Task:
+    """One task of a step: where it runs, and its variables."""
+
+    def __init__(self, node: Node, rank: int, env: Dict[str, str]) -> None:
+        self.node, self.rank, self.env = node, rank, env
+
+
+def tasks(nodes: List[Node], options: Options, step: int) -> List[Task]:
+    """Return the tasks of a step with Slurm's variables. Raises Wrong."""
+    parts = spread(chosen(nodes, options), options)
+    counts = [count for _, count in parts]
+    gpus = number(options, "gpus-per-task")
+    shared = {
+        "SLURM_STEP_ID": str(step),
+        "SLURM_STEPID": str(step),
+        "SLURM_STEP_NODELIST": ",".join(node["address"] for node, _ in parts),
+    }
+    for name in ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_STEP_NUM_TASKS"):
+        shared[name] = str(sum(counts))
+    for name in ("SLURM_NNODES", "SLURM_STEP_NUM_NODES"):
+        shared[name] = str(len(parts))
+    for name in ("SLURM_TASKS_PER_NODE", "SLURM_STEP_TASKS_PER_NODE"):
+        shared[name] = repeated(counts)
+    found: List[Task] = []
+    for place, (node, count) in enumerate(parts):
+        ranks = range(len(found), len(found) + count)
+        for local, rank in enumerate(ranks):
+            env = dict(
+                shared,
+                SLURM_PROCID=str(rank),
+                SLURM_LOCALID=str(local),
+                SLURM_NODEID=str(place),
+                SLURM_GTIDS=",".join(map(str, ranks)),
+                SLURMD_NODENAME=node["name"],
+            )
+            if gpus and node["gpus"]:
+                mine = node["gpus"][local * gpus : (local + 1) * gpus]
+                if len(mine) < gpus:
+                    raise Wrong("%s has fewer GPUs than its tasks ask for" % node["name"])
+                env["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+            found.append(Task(node, rank, env))
+    return found
+
+
+def repeated(counts: Iterable[int]) -> str:
+    """Return numbers as Slurm writes them: ``4(x2),2``."""
+    runs: List[List[int]] = []
+    for count in counts:
+        if runs and runs[-1][0] == count:
+            runs[-1][1] += 1
+        else:
+            runs.append([count, 1])
+    return ",".join("%d(x%d)" % (c, n) if n > 1 else str(c) for c, n in runs)
+
+
+def changed(env: Dict[str, str], node: Dict[str, str], export: str = "ALL") -> Dict[str, str]:
+    """Return the variables that a batch script has set or changed: its tasks have them, too.
+
+    ``export`` is that of srun: ALL, NONE, or names and assignments.
+    """
+    words = [word for word in export.split(",") if word]
+    given = dict(word.partition("=")[::2] for word in words if "=" in word)
+    if "NONE" in words or ("ALL" not in words and not given and not words):
+        return {}
+    names = None if "ALL" in words or not words else [word for word in words if "=" not in word]
+    found = {
+        name: value
+        for name, value in env.items()
+        if node.get(name) != value and name not in _OWN and _NAME.match(name)
+        if names is None or name in names
+    }
+    found.update(given)
+    return found
+
+
+def command(argv: List[str], env: Dict[str, str], folder: str) -> str:
+    """Return the shell text of a task: in a folder of the code, our programs first on PATH."""
+    env = dict(env)
+    path = env.pop("PATH", None)
+    lines = ["export %s=%s" % (name, quoted(value)) for name, value in sorted(env.items())]
+    if path is not None:
+        lines.append("PATH=%s" % quoted(path))
+    lines.append('export PATH="${LAUNCHER_NODE:-$LAUNCHER_RUN_DIR}/relay:$PATH"')
+    if folder != ".":
+        lines.append("cd -- %s || exit" % quoted(folder))
+    return "\n".join([*lines, "exec %s" % " ".join(map(quoted, argv))])
+
+
+def quoted(word: str) -> str:
+    """Quote a word for a shell."""
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+# -- srun
+
+
+class Step:
+    """The tasks of an srun, and what they print, in whole lines."""
+
+    def __init__(self, run_dir: str, label: bool, kill: bool) -> None:
+        self._run_dir, self._label, self._kill = run_dir, label, kill
+        self._lines: Dict[Socket, Task] = {}
+        self._heard: Dict[Socket, bytearray] = {}
+        self._rest: Dict[Tuple[Socket, int], bytes] = {}
+        self.code = 0
+
+    def start(self, task: Task, text: str) -> None:
+        """Start a task. Raises OSError."""
+        line = connect(self._run_dir, PEER)
+        line.sendall(frames.frame(frames.ASK, {"host": task.node["name"], "command": text}))
+        line.sendall(frames.frame(frames.INPUT))
+        self._lines[line], self._heard[line] = task, bytearray()
+
+    def wait(self) -> int:
+        """Pass output on until all tasks have ended, or one has failed; return the exit status.
+
+        Tasks end with our connections.
+        """
+        while self._lines:
+            for line in select.select(list(self._lines), [], [])[0]:
+                self._hear(line)
+                if self.code and self._kill:
+                    return self.code
+        return self.code
+
+    def _hear(self, line: Socket) -> None:
+        try:
+            data = line.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            self._end(line, 255, "the connection to %s is lost" % self._lines[line].node["name"])
+            return
+        heard = self._heard[line]
+        heard += data
+        while line in self._lines and len(heard) >= frames.HEAD.size:
+            kind, length = frames.size_of(bytes(heard[: frames.HEAD.size]))
+            end = frames.HEAD.size + length
+            if len(heard) < end:
+                return
+            piece = bytes(heard[frames.HEAD.size : end])
+            del heard[:end]
+            if kind in (frames.OUTPUT, frames.ERROR):
+                self._print(line, 1 if kind == frames.OUTPUT else 2, piece)
+            elif kind == frames.EXIT:
+                message = lean.loads(piece.decode("utf-8"))
+                self._end(line, message.get("code", 255), message.get("trouble", ""))
+
+    def _print(self, line: Socket, stream: int, data: bytes) -> None:
+        """Print the lines that are complete."""
+        *lines, rest = (self._rest.get((line, stream), b"") + data).split(b"\n")
+        self._rest[line, stream] = rest
+        mark = b"%d: " % self._lines[line].rank if self._label else b""
+        _write(stream, b"".join(mark + one + b"\n" for one in lines))
+
+    def _end(self, line: Socket, code: int, trouble: str) -> None:
+        for stream in (1, 2):
+            if self._rest.pop((line, stream), b""):
+                self._print(line, stream, b"\n")
+        task = self._lines.pop(line)
+        line.close()
+        if trouble:
+            _say("%s: %s" % (task.node["name"], trouble))
+        elif code:
+            _say("task %d on %s exited with %d" % (task.rank, task.node["name"], code))
+        self.code = self.code or code
+
+
+def run_step(run_dir: str, words: List[str]) -> int:
+    """Run ``srun`` with these words; return its exit status. Raises Wrong, OSError."""
+    options, argv = parse(words)
+    if not argv:
+        raise Wrong("there is no command: srun python train.py")
+    if wrong := [name for name in _IMPOSSIBLE if name in options]:
+        raise Wrong("--%s cannot be done through launcher" % wrong[0])
+    if any(name in options for name in _OUTPUT):
+        _say("--output and --error are ignored: what tasks print is in the logs of the run")
+    env, folder = node_of(run_dir)
+    found = tasks(lean.loads(os.environ[NODES]), options, _count(run_dir))
+    own = changed(dict(os.environ), env, options.get("export", "ALL"))
+    if "PATH" in own:
+        own["PATH"] = _plain_path(own["PATH"], run_dir)
+        if own["PATH"] == env.get("PATH"):
+            del own["PATH"]
+    there = options.get("chdir") or os.getcwd()
+    inside = os.path.relpath(there, folder) if os.path.isabs(there) else there
+    if inside.startswith(".."):
+        inside = there
+    step = Step(run_dir, "label" in options, options.get("kill-on-bad-exit") != "0")
+    for task in found:
+        step.start(task, command(argv, dict(own, **task.env), inside))
+    return step.wait()
+
+
+def _plain_path(path: str, run_dir: str) -> str:
+    """Return a PATH without the folder of our programs, which is another one on each host."""
+    own = os.path.realpath(os.path.join(run_dir, "relay"))
+    return os.pathsep.join(p for p in path.split(os.pathsep) if os.path.realpath(p) != own)
+
+
+def _count(run_dir: str) -> int:
+    """Return the number of this step: those before it have a byte each in a file of the run."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    file = os.open(os.path.join(run_dir, "slurm-steps"), flags, 0o600)
+    try:
+        os.write(file, b".")
+        return os.fstat(file).st_size - 1
+    finally:
+        os.close(file)
+
+
+# -- the other programs
+
+
+def show_hostnames(words: List[str]) -> int:
+    """Run ``scontrol show hostnames [LIST]``. Raises Wrong."""
+    words = [word for word in words if not word.startswith("-")]
+    if words[:1] != ["show"] or words[1:2] not in (["hostnames"], ["hostname"], ["hostlist"]):
+        raise Wrong("only `scontrol show hostnames [LIST]` is known in a run of launcher")
+    given = words[2:] or [os.environ.get("SLURM_JOB_NODELIST", "")]
+    if words[1] == "hostlist":
+        print(",".join(given))
+    else:
+        print("\n".join(name for text in given for name in expand(text)))
+    return 0
+
+
+def run_batch(words: List[str]) -> NoReturn:
+    """Run ``sbatch SCRIPT`` here, on the same hosts, and wait for it. Raises Wrong, OSError."""
+    options, argv = parse(words, _ALONE | _OF_SBATCH)
+    if "wrap" in options:
+        argv = ["bash", "-c", options["wrap"]]
+    elif argv:
+        argv = ["bash", *argv]
+    else:
+        raise Wrong("there is no script: sbatch job.sh")
+    if not {"dependency", "array"}.isdisjoint(options):
+        raise Wrong("--dependency and --array need launcher on your own machine")
+    job = os.environ.get("SLURM_JOB_ID", "0")
+    print(job if "parsable" in options else "Submitted batch job %s" % job, flush=True)
+    os.execvp("bash", argv)
+
+
+def show_name(words: List[str]) -> NoReturn:
+    """Run ``hostname``; the address is that at which the other hosts reach this one."""
+    own = os.environ.get("POD_IP")
+    if own and words and words[0] in ("-i", "--ip-address", "-I", "--all-ip-addresses"):
+        print(own)
+        sys.stdout.flush()
+        os._exit(0)
+    for folder in os.defpath.split(os.pathsep) + ["/usr/bin", "/bin"]:
+        program = os.path.join(folder or "/", "hostname")
+        if os.access(program, os.X_OK):
+            os.execv(program, ["hostname", *words])
+    raise Wrong("hostname is not installed")
+
+
+def _write(stream: int, data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(stream, data) :]
+        except BlockingIOError:
+            select.select([], [stream], [])
+        except OSError:
+            os._exit(FAILED)  # the reader is gone
+
+
+def _say(text: str) -> None:
+    _write(2, b"launcher: srun: %s\n" % os.fsencode(text))
+
+
+def main(argv: list[str]) -> None:
+    """Run ``slurm PROGRAM RUN_DIR WORDS``."""
+    program, run_dir, words = argv[0], argv[1], argv[2:]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        if program == "srun":
+            code = run_step(run_dir, words)
+        elif program == "scontrol":
+            code = show_hostnames(words)
+        elif program == "sbatch":
+            run_batch(words)
+        else:
+            show_name(words)
+    except Wrong as wrong:
+        sys.stderr.write("launcher: %s: %s\n" % (program, wrong))
+        code = FAILED
+    except OSError as error:
+        sys.stderr.write("launcher: %s: %s\n" % (program, error.strerror or error))
+        code = FAILED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if 0 <= code < 256 else FAILED)

@@ -1,0 +1,40 @@
+"""Reads ``outputs:`` of a job file: paths, or where they go as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from ..spec import data
+from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
+from ..spec.yaml_document import schema as mapping_schema
+
+_KEYS: Mapping[str, Key] = {
+    "paths": Key(texts, TEXTS, "Paths of the workdir, besides LAUNCHER_OUTPUT_DIR"),
+    "to": Key(checked(data.target), TEXT, "Store that gets them at the end: s3://bucket/path"),
+    "pull": Key(truth, {"type": "boolean"}, "Whether they come back here, too (default: true)"),
+}
+SCHEMA: Mapping[str, Any] = {"oneOf": [*TEXTS["oneOf"], mapping_schema(_KEYS)]}
+
+
+def read_outputs(node: YamlNode) -> tuple[str, ...] | dict[str, Any]:
+    """Return paths, or what a mapping says of them."""
+    if isinstance(node.yaml, yaml.MappingNode):
+        return read(node, _KEYS, "outputs")
+    return texts(node)
+
+
+def spread(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a layer, with a mapping of ``outputs`` as the keys that it stands for."""
+    found = dict(values)
+    if isinstance(given := found.get("outputs"), Mapping):
+        del found["outputs"]
+        if "paths" in given:
+            found["outputs"] = given["paths"]
+        if "to" in given:
+            found["output_to"] = given["to"]
+        if given.get("pull") is False:
+            found["keep_on_host"] = ("*",)
+    return found

@@ -1,0 +1,35 @@
+"""What ``stored.json`` says of outputs in an object store. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from ..spec.frozen import frozen
+
+FILE = "stored.json"
+
+
+@frozen
+class StoredFile:
+    """A file of a host, as it is in the store: ``name`` is its path there."""
+
+    name: str
+    host: str
+    path: str
+    size: int
+    time: int
+    sum: str
+
+
+@frozen
+class Stored:
+    """How far outputs have come to a store at ``to``. ``begun`` are objects that are written in parts,
+    with the names of their uploads; ``missing`` says, by host, what is not there and why. ``whole``: all
+    of it is there, and so is the manifest that says so."""
+
+    to: str
+    files: tuple[StoredFile, ...] = ()
+    begun: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = False

@@ -1,0 +1,157 @@
+"""After a run that stores its outputs: write what is missing in the store, and bring them back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...fleet.fanout import Visited, visit
+from ...records.receipt import Receipt, StoredOutputs
+from ...records.run_folder import read_as, write_record
+from ...records.run_reader import RunReader
+from ...spec.errors import HostError, RecordError, StoreError
+from ...spec.frozen import frozen
+from ...spec.model import Layout, Request
+from ...spec.typed_json import Mismatch, from_json
+from ...transport.answers import is_inside
+from ..concurrency import in_thread
+from . import outputs, storing
+from .choice import Choice
+from .storing import Target
+
+T = TypeVar("T")
+
+
+@frozen
+class Notes:
+    """The folder of a run that has ended, for what is noted of its outputs in a store."""
+
+    path: Path
+
+    def read_as(self, kind: type[T], name: str) -> T | None:
+        """Return a JSON file as a ``kind``; None when it is missing or damaged."""
+        return read_as(kind, self.path / name)
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file. Raises RecordError."""
+        write_record(self.path / name, value)
+
+
+async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutputs | None:
+    """Write to the run's store what is not there yet, and note it in the receipt; return how far it is.
+
+    None for a run that stores nothing, or has not ended. Raises RecordError, StoreError.
+    """
+    receipt = await in_thread(RunReader(path).receipt)
+    there = storing.of_job(Notes(path), request.job, path.name)
+    if receipt is None or there is None:
+        return None
+    if receipt.stored and receipt.stored.whole:
+        return receipt.stored
+
+    async def one(visited: Visited) -> None:
+        agent = await visited.agent()
+        try:
+            listed = await outputs.listed(agent, path.name, Choice(request.job.output_paths))
+            await there.store(visited.host, agent, listed)
+        finally:
+            await agent.close()
+
+    nodes = [node for node in layout.nodes if node.host.name in there.stored.missing]
+    found = await visit(request, layout, one, nodes) if nodes else {}
+    for host, error in found.items():
+        if isinstance(error, HostError):
+            there.miss(host, error.message)
+    there.miss("this machine", "")
+    await there.conclude(storing.ending_of(receipt))
+    return await in_thread(_note, path, receipt, storing.summary(there.stored))
+
+
+def _note(path: Path, receipt: Receipt, stored: StoredOutputs) -> StoredOutputs:
+    write_record(path / "receipt.json", replace(receipt, stored=stored).to_record())
+    return stored
+
+
+# -- bringing it back
+
+
+@frozen
+class Restored:
+    """What came from a store: files, bytes, whether the store has all, and what could not be read."""
+
+    files: int
+    bytes: int
+    whole: bool
+    failed: tuple[str, ...] = ()
+
+
+async def restore(to: str, run: str, dest: Path) -> Restored:
+    """Bring what a store has of a run into a folder, and compare it with its sums.
+
+    Raises StoreError, RecordError.
+    """
+    return await in_thread(_restore, to, run, dest)
+
+
+def _restore(to: str, run: str, dest: Path) -> Restored:
+    target = Target.of(to, run)
+    bucket = target.bucket.in_step()
+    found = _manifest(bucket.get(target.key(storing.MANIFEST)), target.to)
+    files, size, failed = 0, 0, []
+    for one in found.get("files") or ():
+        path, length, known = _checked(one, target.to)
+        place = dest / path
+        try:
+            if not (place.is_file() and _sum(place) == known):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                part = place.with_name(f".{place.name[:200]}.part")
+                bucket.read_into(target.key(path), part, length)
+                if _sum(part) != known:
+                    failed.append(f"{path}: the store has other bytes than were written")
+                    part.unlink()
+                    continue
+                os.replace(part, place)
+        except OSError as error:
+            raise RecordError(place, error) from None
+        except StoreError as error:
+            failed.append(f"{path}: {error.message}")
+            continue
+        files, size = files + 1, size + length
+    return Restored(files, size, found.get("whole") is True and not failed, tuple(failed))
+
+
+def _manifest(data: bytes, to: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("files", []), list):
+        raise StoreError(f"{to}/{storing.MANIFEST} is no manifest of launcher")
+    return found
+
+
+@frozen
+class _File:
+    path: str
+    size: int
+    sha256: str
+
+
+def _checked(one: Any, to: str) -> tuple[str, int, str]:
+    """Return path, size and sum of a file of a manifest. Raises StoreError."""
+    try:
+        found = from_json(_File, one)
+    except Mismatch:
+        found = _File("", 0, "")
+    if not is_inside(found.path) or found.size < 0:
+        raise StoreError(f"{to}/{storing.MANIFEST} names a file that leads elsewhere")
+    return found.path, found.size, found.sha256
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

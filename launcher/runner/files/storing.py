@@ -1,0 +1,326 @@
+"""Writes the outputs of a run to an object store: hosts send them there by URLs that are signed here.
+
+``PREFIX/.launcher.json`` says what is whole. It is written before the run starts, with ``whole: false``,
+and last, once everything else is there: with the run's ending, and the size and sum of every file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from ...records.receipt import Receipt, StoredOutputs
+from ...records.stored import FILE, Stored, StoredFile
+from ...spec import data
+from ...spec.errors import BadAnswer, LauncherError, StoreError
+from ...spec.frozen import frozen
+from ...spec.model import Job
+from ...spec.typed_json import to_json
+from ...transport.agent_client import Agent
+from ...transport.answers import DataPut, DataSum
+from ...transport.object_store import Bucket, find_bucket
+from ..concurrency import in_thread
+from .outputs import Listed, marked
+
+T = TypeVar("T")
+#: The name of the manifest below the prefix.
+MANIFEST = ".launcher.json"
+#: Files above this are written in parts of it, or of more where they would be more than MOST_PARTS.
+PART, MOST_PARTS = 64 << 20, 9000
+#: Parts and bytes of one request.
+MOST, MOST_BYTES = 64, 256 << 20
+#: Seconds for the answer, and bytes that the slowest link carries in one.
+PATIENCE, BYTES_A_SECOND = 300.0, 250e3
+#: Seconds between two notes of what is there: files since then are written again if this is killed.
+NOTED_EVERY = 5.0
+#: Seconds for which the URL of a part is good.
+GOOD_FOR = 3600
+
+
+class Folder(Protocol):
+    """Where it is noted what has been stored."""
+
+    def read_as(self, kind: type[T], name: str) -> T | None: ...
+    def write(self, name: str, value: Any) -> None: ...
+
+
+@frozen
+class Part:
+    """A part of a file on a host, and where it goes."""
+
+    kind: str
+    path: str
+    size: int
+    time: int
+    name: str
+    offset: int = 0
+    number: int = 0  # of a file in parts, from 1
+
+
+@frozen
+class Target:
+    """A prefix in a store that takes the outputs of one run."""
+
+    bucket: Bucket
+    prefix: str
+    to: str
+
+    @classmethod
+    def of(cls, to: str, run: str) -> Target:
+        """Return the target of a run; without ``{{run}}`` its name comes last. Raises StoreError."""
+        name, prefix = data.in_store(data.of_run(to, run))
+        return cls(find_bucket(name), prefix, f"s3://{name}/{prefix}".rstrip("/"))
+
+    def key(self, name: str) -> str:
+        """Return the key of a file."""
+        return self.prefix + name
+
+
+class Storing:
+    """Brings the outputs of one run to its store, and notes how far that is."""
+
+    def __init__(self, folder: Folder, to: str, run: str) -> None:
+        self._folder, self._run, self._to = folder, run, to
+        self._target: Target | None = None
+        noted = folder.read_as(Stored, FILE)
+        self.has_begun = noted is not None
+        self._stored = noted or Stored(data.of_run(to, run))
+        self._files = {one.name: one for one in self._stored.files}
+        self._noted = 0.0
+
+    @property
+    def stored(self) -> Stored:
+        """What is there."""
+        return replace(self._stored, files=tuple(self._files.values()))
+
+    async def begin(self) -> None:
+        """Make sure that the store takes something. Raises StoreError."""
+        began: dict[str, Any] = {"run": self._run, "whole": False, "started": time.time()}
+        await self._put_manifest(began)
+        self._note()
+        self.has_begun = True
+
+    async def store(self, host: str, agent: Agent, listed: Listed) -> None:
+        """Write all files of a host that are not there yet; what cannot be written is noted."""
+        missing = ""
+        try:
+            await self._store(host, agent, listed)
+        except LauncherError as error:
+            missing = error.message
+        self.miss(host, missing)
+
+    def miss(self, host: str, why: str) -> None:
+        """Note why files of a host are not there; "" if they are."""
+        missing = {name: text for name, text in self._stored.missing.items() if name != host}
+        self._note(missing={**missing, **({host: why} if why else {})})
+
+    async def conclude(self, ending: Mapping[str, Any]) -> None:
+        """Write the manifest, with how the run ended; a store that does not take it is noted."""
+        files = [
+            {"path": one.name, "size": one.size, "sha256": one.sum, "host": one.host}
+            for one in sorted(self._files.values(), key=lambda one: one.name)
+        ]
+        missing = dict(self._stored.missing)
+        whole = {
+            **ending,
+            "run": self._run,
+            "whole": not missing,
+            "missing": missing,
+            "files": files,
+        }
+        try:
+            await self._put_manifest(whole)
+        except StoreError as error:
+            self._note(missing={**missing, "this machine": error.message})
+            return
+        self._note(whole=not missing)
+
+    # -- one host
+
+    async def _store(self, host: str, agent: Agent, listed: Listed) -> None:
+        target = await self._opened()
+        parts = [one for one in self._parts(host, listed) if not self._has(one)]
+        small = [one for one in parts if one.size <= PART]
+        for batch in _batches(small):
+            await self._put_small(host, agent, target, batch)
+        for one in parts:
+            if one.size > PART:
+                await self._put_large(host, agent, target, one)
+
+    def _parts(self, host: str, listed: Listed) -> list[Part]:
+        """Return the files of a host with their names in the store: those that another host has under
+        the same path get the host's name into theirs."""
+        mine = {one.path: one.name for one in self._files.values() if one.host == host}
+        used = {*self._files, MANIFEST}
+        found = []
+        outputs_of_host = set(listed.outputs.paths)
+        for path, size, mtime in sorted(listed.files):
+            name = mine.get(path) or path
+            if name in used and path not in mine:
+                name = marked(path, host, used)
+            used.add(name)
+            kind = "outputs" if path in outputs_of_host else "code"
+            found.append(Part(kind, path, size, mtime, name))
+        return found
+
+    def _has(self, part: Part) -> bool:
+        one = self._files.get(part.name)
+        return one is not None and (one.size, one.time) == (part.size, part.time)
+
+    async def _put_small(
+        self, host: str, agent: Agent, target: Target, batch: Sequence[Part]
+    ) -> None:
+        urls = [target.bucket.sign("PUT", target.key(one.name), {}, GOOD_FOR) for one in batch]
+        answer = await _put(agent, self._run, batch, urls, [one.size for one in batch])
+        done = [
+            StoredFile(one.name, host, one.path, one.size, one.time, result[1])
+            for one, result in zip(batch, answer.results, strict=True)
+            if not result[2]
+        ]
+        self._add(done)
+        _require_all(batch, answer)
+
+    async def _put_large(self, host: str, agent: Agent, target: Target, one: Part) -> None:
+        """Write a file in parts. What an earlier try has begun is deleted: nothing is left for ever."""
+        key, length = target.key(one.name), max(PART, -(-one.size // MOST_PARTS))
+        await self._abort(target, key)
+        upload = await in_thread(target.bucket.begin_upload, key)
+        self._note(begun={**self._stored.begun, key: upload})
+        try:
+            tags = []
+            offsets = range(0, one.size, length)
+            parts = [replace(one, offset=at, number=n) for n, at in enumerate(offsets, start=1)]
+            for batch in _groups(parts, max(1, MOST_BYTES // length)):
+                urls = [self._part_url(target, key, upload, part.number) for part in batch]
+                lengths = [min(length, one.size - part.offset) for part in batch]
+                answer = await _put(agent, self._run, batch, urls, lengths)
+                _require_all(batch, answer)
+                tags += [result[0] for result in answer.results]
+            found = await agent.answer(
+                DataSum,
+                "data",
+                patience=PATIENCE + one.size / BYTES_A_SECOND,
+                do="sum",
+                run=self._run,
+                folder=one.kind,
+                path=one.path,
+            )
+            await in_thread(target.bucket.end_upload, key, upload, tags)
+        except BaseException:
+            with suppress(LauncherError):
+                await asyncio.shield(self._abort(target, key))
+            raise
+        self._note(begun={name: it for name, it in self._stored.begun.items() if name != key})
+        self._add([StoredFile(one.name, host, one.path, one.size, one.time, found.sum)])
+
+    @staticmethod
+    def _part_url(target: Target, key: str, upload: str, number: int) -> str:
+        query = {"partNumber": str(number), "uploadId": upload}
+        return target.bucket.sign("PUT", key, query, GOOD_FOR)
+
+    async def _abort(self, target: Target, key: str) -> None:
+        if upload := self._stored.begun.get(key):
+            with suppress(StoreError):  # it is gone
+                await in_thread(target.bucket.abort_upload, key, upload)
+            self._note(begun={name: it for name, it in self._stored.begun.items() if name != key})
+
+    # -- the store, and the notes
+
+    async def _opened(self) -> Target:
+        """Return the store, with its clock. Raises StoreError."""
+        if self._target is None:
+            target = await in_thread(Target.of, self._to, self._run)
+            self._target = replace(target, bucket=await in_thread(target.bucket.in_step))
+        return self._target
+
+    async def _put_manifest(self, value: Mapping[str, Any]) -> None:
+        target = await self._opened()
+        text = json.dumps({"launcher": 1, **value}, indent=1)
+        await in_thread(target.bucket.put, target.key(MANIFEST), text.encode())
+
+    def _add(self, files: Sequence[StoredFile]) -> None:
+        self._files |= {one.name: one for one in files}
+        if time.monotonic() > self._noted + NOTED_EVERY:
+            self._note()
+
+    def _note(self, **changes: Any) -> None:
+        self._stored = replace(self._stored, **changes)
+        self._folder.write(FILE, to_json(self.stored))
+        self._noted = time.monotonic()
+
+
+def of_job(folder: Folder, job: Job, run: str) -> Storing | None:
+    """Return what stores the outputs of a job; None if it names no store."""
+    return Storing(folder, job.output_to, run) if job.output_to else None
+
+
+def summary(stored: Stored) -> StoredOutputs:
+    """Return what a receipt says of it."""
+    size = sum(one.size for one in stored.files)
+    return StoredOutputs(stored.to, len(stored.files), size, stored.whole, stored.missing)
+
+
+def ending_of(final: Receipt) -> dict[str, Any]:
+    """Return what a manifest says of a run's ending."""
+    return {
+        "status": final.status,
+        "reason": final.reason,
+        "exit_code": final.exit_code,
+        "started": final.started,
+        "seconds": final.seconds,
+        "hosts": [host.host for host in final.hosts],
+    }
+
+
+async def _put(
+    agent: Agent, run: str, parts: Sequence[Part], urls: Sequence[str], lengths: Sequence[int]
+) -> DataPut:
+    """Have a host write parts. Raises HostError."""
+    asked = [
+        {
+            "folder": one.kind,
+            "path": one.path,
+            "size": one.size,
+            "offset": one.offset,
+            "length": length,
+            "url": url,
+        }
+        for one, url, length in zip(parts, urls, lengths, strict=True)
+    ]
+    patience = PATIENCE + sum(lengths) / BYTES_A_SECOND
+    answer = await agent.answer(DataPut, "data", patience=patience, do="put", run=run, pieces=asked)
+    if len(answer.results) != len(parts):
+        raise BadAnswer(agent.host.name, "it has written more or fewer files than asked for")
+    return answer
+
+
+def _require_all(parts: Sequence[Part], answer: DataPut) -> None:
+    """Raise StoreError for the first part that was not written."""
+    failed = [(one, its) for one, its in zip(parts, answer.results, strict=True) if its[2]]
+    if failed:
+        one, (_, _, _, text) = failed[0]
+        more = f", and {len(failed) - 1} more" if failed[1:] else ""
+        raise StoreError(f"{one.path} cannot be written to the store: {text}{more}")
+
+
+def _batches(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Yield small files in groups of so many, and of so many bytes."""
+    batch: list[Part] = []
+    size = 0
+    for one in parts:
+        if batch and (len(batch) >= MOST or size + one.size > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += one.size
+    if batch:
+        yield batch
+
+
+def _groups(parts: Sequence[Part], count: int) -> Iterator[Sequence[Part]]:
+    return (parts[at : at + count] for at in range(0, len(parts), count))

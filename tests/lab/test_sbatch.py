@@ -1,0 +1,67 @@
+"""Batch scripts of Slurm run as they are: srun in them starts tasks on all hosts of the run."""
+
+from __future__ import annotations
+
+import json
+
+from support import lab as labs
+from support.command import Launcher
+
+#: As public projects have it: pytorch/examples and Ray find their first node like this.
+SCRIPT = r"""#!/bin/bash
+#SBATCH --job-name="two nodes"
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=2
+#SBATCH --cpus-per-task=3
+#SBATCH --time=00:10:00
+#SBATCH --output=logs/%j.out
+#SBATCH --partition=gpu
+
+nodes=( $( scontrol show hostnames $SLURM_JOB_NODELIST ) )
+nodes_array=($nodes)
+head_node=${nodes_array[0]}
+head_node_ip=$(srun --nodes=1 --ntasks=1 -w "$head_node" hostname --ip-address)
+echo "head $head_node_ip of ${#nodes[@]} cpus $SLURM_CPUS_PER_TASK args $*"
+false  # a batch script goes on
+export MASTER_ADDR=$head_node_ip WORDS="it's \$HOME"
+mkdir -p sub; cd sub 2>/dev/null || cd /tmp
+srun --label python3 ../task.py
+echo "step 1: $?"
+srun -N2 --ntasks-per-node=1 sh -c 'test $SLURM_NODEID = 0 || exit 7; sleep 600'
+echo "step 2: $?"
+srun --export=NONE -n 1 sh -c 'echo "words are ${WORDS:-none}"'
+"""
+TASK = r"""
+import json, os
+names = "PROCID LOCALID NODEID NTASKS NNODES JOB_ID JOB_NAME STEP_ID TASKS_PER_NODE".split()
+print(json.dumps({
+    **{name: os.environ["SLURM_" + name] for name in names},
+    "host": os.environ["LAUNCHER_HOST"], "words": os.environ["WORDS"],
+    "master": os.environ["MASTER_ADDR"], "cwd": os.path.basename(os.getcwd()),
+}))
+"""
+
+
+def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> None:
+    launcher.script(TASK, "task.py")
+    (launcher.work / "sub").mkdir()
+    (launcher.work / "sub" / "kept").touch()
+    launcher.script(SCRIPT, "job.sbatch")
+    ran = launcher.run("job.sbatch", "one", "two words")
+    assert ran.code == 0, ran.out + ran.err
+    said = ran.log("node-0.out").decode().splitlines()
+    address = clean.hosts["lab1"].address
+    assert said[0] == f"head {address} of 2 cpus 3 args one two words"
+    tasks = [json.loads(line.partition(": ")[2]) for line in said if line[:1].isdigit()]
+    tasks.sort(key=lambda task: int(task["PROCID"]))
+    assert [task["host"] for task in tasks] == ["lab1", "lab1", "lab2", "lab2"]
+    assert [task["LOCALID"] for task in tasks] == ["0", "1", "0", "1"]
+    assert {task["words"] for task in tasks} == {"it's $HOME"}
+    assert {task["cwd"] for task in tasks} == {"sub"}
+    assert {task["master"] for task in tasks} == {address}
+    assert {(t["NTASKS"], t["NNODES"], t["TASKS_PER_NODE"]) for t in tasks} == {("4", "2", "2(x2)")}
+    assert {task["STEP_ID"] for task in tasks} == {"1"}
+    assert said[-3:] == ["step 1: 0", "step 2: 7", "words are none"]
+    assert "task 1 on lab2 exited with 7" in ran.log("node-0.err").decode()
+    assert "job.sbatch: line 8: --partition=gpu is not carried over" in ran.err
+    assert "job.sbatch: line 7: --output" in ran.err

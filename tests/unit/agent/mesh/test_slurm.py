@@ -1,0 +1,87 @@
+"""The words of srun, and which tasks they mean."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from launcher.agent.mesh import slurm
+from launcher.agent.mesh.slurm import Wrong
+
+NODES = [
+    {"name": "gpu1", "address": "10.0.0.1", "tasks": 4, "gpus": ["0", "1", "2", "3"]},
+    {"name": "gpu2", "address": "10.0.0.2", "tasks": 2, "gpus": ["4", "5"]},
+]
+
+
+def tasks(line: str) -> list[tuple[str, str, str]]:
+    options, _ = slurm.parse(shlex.split(line))
+    found = slurm.tasks(NODES, options, 3)
+    return [(one.node["name"], one.env["SLURM_PROCID"], one.env["SLURM_LOCALID"]) for one in found]
+
+
+def test_options_end_where_the_command_begins() -> None:
+    line = "-N2 -n 4 -lu --export=ALL,A=1 --cpu-bind none --label -K0 --gpus-per-task=1 python -n x"
+    options, command = slurm.parse(shlex.split(line))
+    assert command == ["python", "-n", "x"]
+    assert options["nodes"] == "2"
+    assert options["ntasks"] == "4"
+    assert options["cpu-bind"] == "none"
+    assert options["kill-on-bad-exit"] == "0"
+    assert slurm.parse(["--", "-x"]) == ({}, ["-x"])
+    with pytest.raises(Wrong, match="needs a value"):
+        slurm.parse(["--ntasks"])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (
+            "",
+            [*[("gpu1", str(n), str(n)) for n in range(4)], ("gpu2", "4", "0"), ("gpu2", "5", "1")],
+        ),
+        ("--ntasks-per-node=1", [("gpu1", "0", "0"), ("gpu2", "1", "0")]),
+        ("-N 1 -n 1", [("gpu1", "0", "0")]),
+        ("--nodes=1 --ntasks=1 -w 10.0.0.2", [("gpu2", "0", "0")]),
+        ("-n 3", [("gpu1", "0", "0"), ("gpu1", "1", "1"), ("gpu2", "2", "0")]),
+        ("-n 1", [("gpu1", "0", "0")]),
+        ("-x gpu1", [("gpu2", "0", "0"), ("gpu2", "1", "1")]),
+    ],
+)
+def test_which_tasks_a_step_has(line: str, expected: list[tuple[str, str, str]]) -> None:
+    assert tasks(line) == expected
+
+
+def test_the_variables_of_a_task() -> None:
+    options, _ = slurm.parse(["--ntasks-per-node=2", "--gpus-per-task=1"])
+    last = slurm.tasks(NODES, options, 3)[-1].env
+    assert last["SLURM_NTASKS"] == last["SLURM_STEP_NUM_TASKS"] == "4"
+    assert last["SLURM_TASKS_PER_NODE"] == "2(x2)"
+    assert (last["SLURM_NODEID"], last["SLURM_LOCALID"], last["SLURM_STEP_ID"]) == ("1", "1", "3")
+    assert (last["SLURM_GTIDS"], last["CUDA_VISIBLE_DEVICES"]) == ("2,3", "5")
+    assert last["SLURMD_NODENAME"] == "gpu2"
+
+
+@pytest.mark.parametrize(
+    "line", ["-w gpu9", "-N 3", "-n 0", "-n x", "-n 5 --ntasks-per-node 2", "--gpus-per-task 4"]
+)
+def test_what_no_step_can_have(line: str) -> None:
+    with pytest.raises(Wrong):
+        tasks(line)
+
+
+def test_lists_of_hosts() -> None:
+    assert slurm.expand("gpu[01-03,7],n2,10.0.0.1") == [
+        *("gpu01", "gpu02", "gpu03", "gpu7", "n2", "10.0.0.1")
+    ]
+    assert slurm.expand("") == []
+
+
+def test_tasks_have_what_the_script_has_changed() -> None:
+    node = {"HOME": "/root", "PATH": "/bin", "NCCL_SOCKET_IFNAME": "eth0"}
+    env = {**node, "A": "it's", "PATH": "/x:/bin", "PWD": "/a", "BASH_FUNC_f%%": "() {}"}
+    assert slurm.changed(env, node) == {"A": "it's", "PATH": "/x:/bin"}
+    assert slurm.changed(env, node, "NONE") == {}
+    assert slurm.changed(env, node, "ALL,B=2")["B"] == "2"
+    assert slurm.changed(env, node, "A") == {"A": "it's"}

@@ -1,0 +1,169 @@
+"""Storing outputs: what they are called, what is written again, and what is never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.records.stored import Stored
+from launcher.runner.files import storing
+from launcher.runner.files.outputs import Listed
+from launcher.runner.files.stored_again import Notes, restore
+from launcher.runner.files.storing import Storing
+from launcher.spec.errors import HostError, StoreError
+from launcher.spec.packed import PackedFiles
+from launcher.transport.answers import DataPut, DataSum
+from launcher.transport.object_store import Bucket
+
+SUM = "0" * 64
+
+
+class Objects:
+    """What a bucket would do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.uploads: dict[str, str] = {}
+        self.began = 0
+        monkeypatch.setattr(storing, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+        monkeypatch.setattr(Bucket, "in_step", lambda bucket: bucket)
+        monkeypatch.setattr(
+            Bucket, "put", lambda bucket, key, data: self.objects.__setitem__(key, data)
+        )
+        monkeypatch.setattr(Bucket, "get", lambda bucket, key: self.objects[key])
+        monkeypatch.setattr(Bucket, "begin_upload", lambda bucket, key: self._begin(key))
+        monkeypatch.setattr(
+            Bucket, "end_upload", lambda bucket, key, upload, tags: self.uploads.pop(upload)
+        )
+        monkeypatch.setattr(
+            Bucket, "abort_upload", lambda bucket, key, upload: self.uploads.pop(upload)
+        )
+
+    def _begin(self, key: str) -> str:
+        self.began += 1
+        upload = f"upload-{self.began}"
+        self.uploads[upload] = key
+        return upload
+
+    def manifest(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.objects["runs/calm-owl/.launcher.json"])
+        return found
+
+
+class Agent:
+    """A host that writes what it is asked to, but for ``bad`` paths."""
+
+    def __init__(self, bad: str = "") -> None:
+        self.bad = bad
+        self.written: list[str] = []
+
+    async def answer(self, kind: type, op: str, **request: Any) -> Any:
+        if request["do"] == "sum":
+            return DataSum(SUM)
+        pieces = request["pieces"]
+        self.written += [one["path"] for one in pieces]
+        if any(one["path"] == "gone" for one in pieces):
+            raise HostError("h", "it is gone")
+        results = [
+            ("", "", "refused", "the store answers 500")
+            if one["path"] == self.bad
+            else ("tag", SUM, "", "")
+            for one in pieces
+        ]
+        return DataPut(tuple(results))
+
+
+def listed(files: Mapping[str, int]) -> Listed:
+    return Listed(PackedFiles((path, size, 1) for path, size in files.items()), PackedFiles(), "/x")
+
+
+@pytest.fixture
+def objects(monkeypatch: pytest.MonkeyPatch) -> Objects:
+    """A store without a network."""
+    return Objects(monkeypatch)
+
+
+def store(folder: Path, *hosts: tuple[str, Agent, Mapping[str, int]]) -> Stored:
+    """Store the outputs of hosts, as at the end of a run."""
+
+    async def all_of_it() -> Stored:
+        there = Storing(Notes(folder), "s3://lab/runs", "calm-owl")
+        for host, agent, files in hosts:
+            await there.store(host, agent, listed(files))  # type: ignore[arg-type]
+        await there.conclude({"status": "failed"})
+        return there.stored
+
+    return asyncio.run(all_of_it())
+
+
+def test_a_path_of_several_hosts(tmp_path: Path, objects: Objects) -> None:
+    """Each file has a name of its own, which stays when more come."""
+    found = store(
+        tmp_path,
+        ("gpu1", Agent(), {"a/log.txt": 1, "one": 1}),
+        ("gpu2", Agent(), {"a/log.txt": 2, ".launcher.json": 3}),
+    )
+    assert found.whole
+    names = {(one.host, one.path): one.name for one in found.files}
+    assert names == {
+        ("gpu1", "a/log.txt"): "a/log.txt",
+        ("gpu1", "one"): "one",
+        ("gpu2", "a/log.txt"): "a/log@gpu2.txt",
+        ("gpu2", ".launcher.json"): ".launcher@gpu2.json",
+    }
+    again = store(tmp_path, ("gpu2", Agent(), {"a/log.txt": 2}))
+    assert {(one.host, one.path): one.name for one in again.files} == names
+
+
+def test_only_what_is_missing_is_written_again(tmp_path: Path, objects: Objects) -> None:
+    first = Agent(bad="b")
+    found = store(tmp_path, ("gpu1", first, {"a": 1, "b": 1}))
+    assert not found.whole
+    assert found.missing == {"gpu1": "b cannot be written to the store: the store answers 500"}
+    assert objects.manifest()["whole"] is False
+    assert objects.manifest()["missing"] == dict(found.missing)
+    second = Agent()
+    assert store(tmp_path, ("gpu1", second, {"a": 1, "b": 1})).whole
+    assert second.written == ["b"]
+    assert [one["path"] for one in objects.manifest()["files"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["large", "gone"])
+def test_no_upload_is_left(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A file in parts that fails is deleted in the store, also one that a killed launcher began."""
+    monkeypatch.setattr(storing, "PART", 10)
+    found = store(tmp_path, ("gpu1", Agent(bad="large"), {name: 25}))
+    assert found.missing
+    assert objects.uploads == {}
+    objects.uploads["of a launcher that was killed"] = f"runs/calm-owl/{name}"
+    begun = {f"runs/calm-owl/{name}": "of a launcher that was killed"}
+    Notes(tmp_path).write("stored.json", {"to": "s3://lab/runs/calm-owl", "begun": begun})
+    agent = Agent()
+    found = store(tmp_path, ("gpu1", agent, {"large": 25, name: 25}))
+    assert objects.uploads == {}
+    assert found.begun == {}
+    assert found.whole is (name == "large")
+    assert agent.written[:3] == [name] * 3 if name == "large" else True
+
+
+def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> None:
+    """It may be anybody's who can write to the bucket."""
+    for bad in (
+        b"no json",
+        b"[]",
+        b'{"files": [{"path": "../x", "size": 1, "sha256": ""}]}',
+        b'{"files": [{"path": "/x", "size": 1, "sha256": ""}]}',
+        b'{"files": [{"path": "x", "size": "1", "sha256": ""}]}',
+        b'{"files": [1]}',
+    ):
+        objects.objects["runs/calm-owl/.launcher.json"] = bad
+        with pytest.raises(StoreError):
+            asyncio.run(restore("s3://lab/runs", "calm-owl", tmp_path / "dest"))
+    assert not (tmp_path / "x").exists()
