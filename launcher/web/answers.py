@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
+import time
 from dataclasses import asdict
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ..api.client import home
@@ -14,15 +17,23 @@ from ..records.state import ENDED
 from ..spec.errors import LauncherError
 from . import confined
 
-#: When the records of a run were changed, and their sizes.
+#: When the folder of a run and its records were changed, and their sizes.
 Stamp = tuple[tuple[int, int], ...]
+
+#: Seconds in which a look at all runs is still new.
+FRESH = 0.9
 
 
 class Runs:
-    """The runs of this machine. A summary is folded again only when a file of its run has changed."""
+    """The runs of this machine. A summary is folded again only when a file of its run has changed.
+
+    Of a run that has ended only its folder is looked at: its records are replaced, never appended to.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Stamp, catalog.Summary]] = {}
+        self._guard = Lock()
+        self._stamps: tuple[float, dict[str, Stamp]] = (0.0, {})
 
     @property
     def root(self) -> Path:
@@ -30,8 +41,14 @@ class Runs:
         return home() / "runs"
 
     def stamps(self) -> dict[str, Stamp]:
-        """Return for every run what differs once it has changed."""
-        return {path.name: _stamp(path) for path in self._folders()}
+        """Return for every run what differs once it has changed. Pages that ask at the same time share
+        one look."""
+        with self._guard:
+            looked, stamps = self._stamps
+            if time.monotonic() - looked > FRESH:
+                stamps = {path.name: stamp for path, stamp in self._folders()}
+                self._stamps = time.monotonic(), stamps
+            return stamps
 
     def line(self, name: str) -> dict[str, Any]:
         """Return a run of ``stamps`` as in ``lines``."""
@@ -39,9 +56,10 @@ class Runs:
 
     def lines(self) -> list[dict[str, Any]]:
         """Return all runs, the latest first."""
-        folders = {path.name: path for path in self._folders()}
-        self._known = {name: known for name, known in self._known.items() if name in folders}
-        found = [self._summary(path) for path in folders.values()]
+        folders = dict(self._folders())
+        names = {path.name for path in folders}
+        self._known = {name: known for name, known in self._known.items() if name in names}
+        found = [self._summary(path, stamp) for path, stamp in folders.items()]
         return [_line(one) for one in sorted(found, key=lambda one: (-one.started, one.run))]
 
     def one(self, name: str) -> dict[str, Any]:
@@ -82,16 +100,28 @@ class Runs:
                 ]
         return found
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> list[tuple[Path, Stamp]]:
         try:
             with os.scandir(self.root) as listing:
-                names = [entry.name for entry in listing if entry.is_dir(follow_symlinks=False)]
+                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
         except OSError:  # nothing was run yet
             return []
-        return [path for name in names if any(_stamp(path := self.root / name))]
+        stamped = [
+            (self.root / name, self._stamp(name, facts.st_mtime_ns))
+            for name, facts in found
+            if stat.S_ISDIR(facts.st_mode)
+        ]
+        return [(path, stamp) for path, stamp in stamped if stamp]
 
-    def _summary(self, path: Path) -> catalog.Summary:
-        stamp = _stamp(path)
+    def _stamp(self, name: str, changed: int) -> Stamp:
+        known = self._known.get(name)
+        if known is not None and known[1].status in ENDED and known[0][0] == (changed, 0):
+            return known[0]
+        return _stamp(self.root / name, changed)
+
+    def _summary(self, path: Path, stamp: Stamp | None = None) -> catalog.Summary:
+        if stamp is None:
+            stamp = _stamp(path, os.stat(path, follow_symlinks=False).st_mtime_ns)
         known = self._known.get(path.name)
         # Who follows a run is a lock, which no stamp shows; an ended run has no follower.
         if known is not None and known[0] == stamp and known[1].status in ENDED:
@@ -136,7 +166,7 @@ def _described(reader: RunReader) -> dict[str, Any]:
     }
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: Path, changed: int) -> Stamp:
     def one(name: str) -> tuple[int, int]:
         try:
             facts = os.stat(path / name, follow_symlinks=False)
@@ -145,4 +175,4 @@ def _stamp(path: Path) -> Stamp:
         return facts.st_mtime_ns, facts.st_size
 
     stamps = tuple(one(name) for name in ("events.jsonl", "run.json", "receipt.json"))
-    return stamps if any(size for _, size in stamps) else ()
+    return ((changed, 0), *stamps) if any(size for _, size in stamps) else ()

@@ -21,29 +21,45 @@ async def events(
     """Yield events until the page is gone. The id of an event are the next offsets of the logs."""
     yield b"retry: 1000\n\n"
     at = list(offsets)
-    before, look = await asyncio.to_thread(runs.stamps), 0
-    while True:
-        more = True
-        while more:
-            more = False
-            for index, log in enumerate(logs):
-                try:
-                    start, data, size = await asyncio.to_thread(
-                        log_bytes, runs, run, log, at[index], PIECE
-                    )
-                except OSError:  # the process has not printed yet, or the run was deleted
-                    continue
-                if data:
-                    at[index] = start + len(data)
-                    more = more or at[index] < size
-                    yield event(at, log, start, data)
-        if look % LOOKS == 0:
-            now = await asyncio.to_thread(runs.stamps)
-            # The comment finds out whether anybody still listens.
-            yield await asyncio.to_thread(_changes, runs, before, now) or b":\n\n"
-            before = now
-        look += 1
-        await asyncio.sleep(EVERY)
+    looking: asyncio.Task[dict[str, Stamp]] | None = None
+    before: dict[str, Stamp] | None = None
+    look = 0
+    try:
+        while True:
+            async for piece in _pieces(runs, run, logs, at):
+                yield piece
+            if looking is None and look % LOOKS == 0:
+                looking = asyncio.create_task(asyncio.to_thread(runs.stamps))
+            look += 1
+            await asyncio.sleep(EVERY)
+            if looking is not None and looking.done():  # thousands of runs take longer than logs
+                now, looking = looking.result(), None
+                changes = (
+                    b"" if before is None else await asyncio.to_thread(_changes, runs, before, now)
+                )
+                yield changes or b":\n\n"  # the comment finds out whether anybody still listens
+                before = now
+    finally:
+        if looking is not None:
+            looking.cancel()
+
+
+async def _pieces(runs: Runs, run: str, logs: Sequence[str], at: list[int]) -> AsyncIterator[bytes]:
+    """Yield what is new in the logs, a piece of each in turn; ``at`` moves on."""
+    more = True
+    while more:
+        more = False
+        for index, log in enumerate(logs):
+            try:
+                start, data, size = await asyncio.to_thread(
+                    log_bytes, runs, run, log, at[index], PIECE
+                )
+            except OSError:  # the process has not printed yet, or the run was deleted
+                continue
+            if data:
+                at[index] = start + len(data)
+                more = more or at[index] < size
+                yield event(at, log, start, data)
 
 
 def resumed(seen: str, offsets: Sequence[int]) -> list[int]:
