@@ -188,7 +188,8 @@ def error_codes() -> str:
     def below(kind: type[LauncherError]) -> Iterator[type[LauncherError]]:
         yield kind
         for inner in kind.__subclasses__():
-            yield from below(inner)
+            if inner.__module__ == LauncherError.__module__:  # others are of one room alone
+                yield from below(inner)
 
     kinds = {kind.code: kind for kind in reversed(list(below(LauncherError)))}
     rows = (
