@@ -353,4 +353,6 @@ def _matches(name: str, pattern: str) -> bool:
     pattern = posixpath.normpath(pattern)
     if pattern == ".":
         return True
-    return name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern)
+    if name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern):
+        return True
+    return pattern[:3] == "**/" and _matches(name, pattern[3:])
