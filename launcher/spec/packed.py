@@ -147,6 +147,9 @@ class Rows(Sequence[T]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[type[tuple[T, ...]], tuple[tuple[T, ...]]]:
+        return (tuple, (tuple(self),))  # a copy or a pickle holds the items
+
     def __repr__(self) -> str:
         return f"Rows of {self._count}"
 

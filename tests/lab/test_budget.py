@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from support import ROOT
 from support import lab as labs
 from support.command import Launcher
@@ -48,6 +50,7 @@ def counted(launcher: Launcher, hosts: int, counts: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.usefixtures("by_asyncssh")  # over OpenSSH each command is an ssh of its own
 def test_a_start_takes_the_work_it_took(
     launcher: Launcher, clean: labs.Lab, tmp_path: Path
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_host_whose_python_is_gone_for_a_while(own: labs.Lab, launcher: Launch
 def test_a_host_whose_python_stays_away(own: labs.Lab, launcher: Launcher) -> None:
     """Why it was given up is told: it can be reached."""
     host = _without_python(own, launcher)
-    process, _ = _start(launcher, "--lost-after", "3s")
+    process, _ = _start(launcher, "--lost-after", "8s")
     try:
         host.run("mv", PYTHON, f"{PYTHON}.old")
         host.kill_sshd_sessions()

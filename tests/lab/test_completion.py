@@ -96,7 +96,7 @@ FILES = ["<-o default>"]
         ("launcher logs --tail 5 br", ["brave-hen-3"]),
         ("launcher stop ca", ["calm-fox-2"]),
         ("launcher rm ca", ["calm-fox-2", "calm-owl-1"]),
-        ("launcher import s", ["skypilot"]),
+        ("launcher import s", ["skypilot", "slurm"]),
         ("launcher inventory export --to h", ["hostfile"]),
         ("launcher bootstrap --with h", ["horovod"]),
         ("launcher run --workdir da", ["<-o dirnames>"]),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeGuard
 
 from ...spec import errors
 from ...spec.model import Facts, Host
@@ -77,7 +76,8 @@ class HostConnection:
                     await greet()
                 return True
             except (TimeoutError, errors.HostError) as error:
-                self.refusal = error if _is_refusal(error) else None
+                if isinstance(error, errors.HostError):  # nothing is learnt where time is up
+                    self.refusal = None if isinstance(error, _AWAY) else error
                 await asyncio.sleep(min(pause, max(0.0, deadline - time.monotonic())))
                 pause = min(LONGEST_PAUSE, pause * 2)
             first = 0.0
@@ -97,7 +97,3 @@ _AWAY = (
     errors.NoBanner,
     errors.ConnectionLost,
 )
-
-
-def _is_refusal(error: Exception) -> TypeGuard[errors.HostError]:
-    return isinstance(error, errors.HostError) and not isinstance(error, _AWAY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 
 import pytest
@@ -60,3 +62,4 @@ def test_rows_are_a_sequence() -> None:
     assert rows != ("a", "b")
     with pytest.raises(IndexError):
         rows[3]
+    assert pickle.loads(pickle.dumps(rows)) == copy.deepcopy(rows) == ("a", "b", "c")
