@@ -21,6 +21,8 @@ def main() -> None:
         from .mesh.await_port import main as run
     elif part == "ssh":
         from .mesh.ssh import main as run
+    elif part == "cluster":
+        from .mesh.cluster import main as run
     elif part == "share":
         from .mesh.sharing import main as run
     elif part == "slurm":
@@ -31,6 +33,6 @@ def main() -> None:
         rest = sys.argv[1:]
     else:
         sys.exit(
-            "usage: start.py relay | rank | await-port | ssh | share | slurm | head | peer ..."
+            "usage: start.py relay | rank | await-port | ssh | cluster | share | slurm | head | peer ..."
         )
     run(rest)

@@ -48,6 +48,8 @@ BUILTIN = {
     "accelerate": "accelerate:Accelerate",
     "deepspeed": "deepspeed:DeepSpeed",
     "slurm": "slurm:Slurm",
+    "dask": "dask:Dask",
+    "ray": "ray:Ray",
     "sbatch": "sbatch:Sbatch",
 }
 

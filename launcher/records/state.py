@@ -254,6 +254,8 @@ def _waits_on_host(event: ev.WaitsOnHost, state: RunState) -> RunState:
 
 @_apply.register
 def _begun_there(event: ev.BegunThere, state: RunState) -> RunState:
+    if not state.waits_on:
+        return state
     return replace(_to(state, "preparing"), waits=None, begun_there=event)
 
 

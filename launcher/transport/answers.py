@@ -616,18 +616,19 @@ class UsedByAgent:
 @frozen
 class Usage:
     """What launcher's files take on a host, and how much of its disk is free. ``stubs`` are lock files
-    that an earlier version has left."""
+    that an earlier version has left, ``data`` the bytes of data sets."""
 
     free: int
     code: tuple[UsedByCode, ...]
     runs: tuple[UsedByRun, ...]
     agents: tuple[UsedByAgent, ...]
     stubs: int = 0
+    data: int = 0
 
     def __post_init__(self) -> None:
         most = max(len(self.code), len(self.runs), len(self.agents))
         _require(most <= MOST_ENTRIES, "runs", "more than a host has")
-        _require(min(self.free, self.stubs) >= 0, "free", "is negative")
+        _require(min(self.free, self.stubs, self.data) >= 0, "free", "is negative")
 
 
 @frozen

@@ -91,6 +91,8 @@ def test_a_run_has_its_data(launcher: Launcher, clean: labs.Lab, tmp_path: Path)
         modes = clean.hosts[name].run("stat", "-c", "%a", f"{files}/a", f"{files}/tool.sh", files)
         assert modes.stdout.split() == [b"444", b"555", b"555"]
     assert {event["copied"] > 300_000 for event in events(first, "DataGiven")} == {True}
+    taken = launcher.call("df", "-i", str(launcher.inventory), "--hosts", "lab1", "--json")
+    assert json.loads(taken.stdout)["hosts"]["lab1"]["data"] > 300_000
     shown = launcher.call("show", first.name)
     assert f"my-set {version[:12]}" in shown.stdout, shown.stdout
 

@@ -31,6 +31,7 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
             *("cloudpickle", "submitit==1.5.4", "hydra-core==1.3.8", "torchx==0.7.0"),
         ),
     ),
+    "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "ray==2.60.0"),),
     # It looks at torch while it is built.
     "deepspeed": (
         ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),

@@ -60,6 +60,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         "code": code[:MOST],
         "runs": runs[:MOST],
         "agents": agents[:MOST],
+        "data": _bytes(os.path.join(root, "data"), seen, going_on),
         "stubs": len(_stubs()),
     }
 

@@ -26,6 +26,7 @@ def usage_text(here: Here, there: There) -> str:
             f"{len(here.runs)}: {size(of_runs)}",
             "-",
             "-",
+            "-",
         )
     ]
     known = {host: one for host, one in there.items() if not isinstance(one, HostError)}
@@ -34,24 +35,26 @@ def usage_text(here: Here, there: There) -> str:
             sum(run.bytes for run in one.runs),
             sum(version.bytes for version in one.code),
             sum(agent.bytes for agent in one.agents),
+            one.data,
         ]
         for host, one in known.items()
     }
     order = sorted(known, key=lambda host: -sum(sums[host]))
     for host in order[:LISTED]:
-        one, (runs, code, agents) = known[host], sums[host]
+        one, (runs, code, agents, data) = known[host], sums[host]
         projects = len({version.source for version in one.code})
         rows.append(
             (
                 host,
-                size(runs + code + agents),
+                size(runs + code + agents + data),
                 size(one.free),
                 f"{len(one.runs)}: {size(runs)}",
                 f"{counted(projects, 'project')}: {size(code)}",
                 f"{len(one.agents)}: {size(agents)}",
+                size(data),
             )
         )
-    text = table(("place", "total", "free", "runs", "code", "agents"), rows)
+    text = table(("place", "total", "free", "runs", "code", "agents", "data"), rows)
     text += f"\n{size(outputs)} of the runs here are outputs"
     rest = order[LISTED:]
     if rest:

@@ -59,6 +59,8 @@ _OURS = {
     "min_nodes": "a lost host ends the run (min_nodes)",
     "outputs": "outputs stay on the hosts",
     "share": "folders are not shared between hosts (share)",
+    "data": "data sets are not brought, and LAUNCHER_DATA_* are not set (data)",
+    "output_to": "outputs are not stored (output_to)",
     "needs": "the paths of needs: are not checked",
 }
 

@@ -62,6 +62,8 @@ class Belongings:
             return wrong or self._wrong_primary(event)
         if attempt is not None and attempt > self._last:
             return f"an event of attempt {attempt}, which has not begun"
+        if isinstance(event, ev.WaitsOnHost | ev.BegunThere) and not self._is_alone():
+            return "a start of its own, of a run that has other hosts"
         if isinstance(event, ev.StopRequested) and event.origin:
             known = {n.host.name for layout in self._layouts.values() for n in layout.nodes}
             return "" if event.origin in known else "a stop that arose on a host of no attempt"
@@ -107,6 +109,11 @@ class Belongings:
         tasks = [t for node in layout.nodes if node.host.name == self._host for t in node.tasks]
         of_task = any(task.rank <= process.index < task.rank + task.size for task in tasks)
         return process.kind is ProcessKind.RANK and of_task
+
+    def _is_alone(self) -> bool:
+        """Return whether the run has no other host."""
+        hosts = {node.host.name for layout in self._layouts.values() for node in layout.nodes}
+        return hosts == {self._host}
 
     def _is_spare(self, layout: Layout) -> bool:
         """Return whether the host has no place yet: its setup runs for one that it will take."""

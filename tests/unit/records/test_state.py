@@ -171,6 +171,8 @@ def test_a_run_that_its_host_starts_needs_no_launcher() -> None:
     state = fold([ev.BegunThere(3.0, "gpu1", 0, 2.0, (0, 1), (20_000,))], state)
     assert (state.status, state.waits, state.is_on_its_own) == ("preparing", None, True)
     assert fold([ev.AllStarted(4.0, 0)], state).waits_on == ""
+    begun = ev.BegunThere(9.0, "gpu1", 0, 2.0, (0, 1), (20_000,))
+    assert fold([begun]) == RunState(), "nobody let it"
     assert fold([ev.RunRestarted(4.0, 1, "gpu-busy")], state).begun_there is None
 
 

@@ -99,3 +99,11 @@ def test_a_stop_arises_on_a_host_of_the_run() -> None:
     stop = ev.StopRequested(1.0, StopReason.PROCESS_FAILED, "b", attempt=1)
     assert second().wrong_event(replace(stop, origin="c")) == ""
     assert second().wrong_event(replace(stop, origin="elsewhere"))
+
+
+def test_only_the_one_host_of_a_run_starts_it_by_itself() -> None:
+    alone = Belongings("a", JOB)
+    alone.place(0, layout("a"), {})
+    for event in (ev.WaitsOnHost(1.0, "a"), ev.BegunThere(1.0, "a", 0, 1.0, (0,), (20_000,))):
+        assert alone.wrong_event(event) == ""
+        assert second().wrong_event(event)

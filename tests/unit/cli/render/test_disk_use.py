@@ -21,6 +21,13 @@ def test_64_hosts_fit_on_a_screen_the_largest_first() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_data_sets_count() -> None:
+    lines = usage_text(HERE, {"gpu1": Usage(9, (), (), (), data=5_000_000)}).splitlines()
+    assert lines[0].split() == ["place", "total", "free", "runs", "code", "agents", "data"]
+    assert lines[2].split()[:3] == ["gpu1", "5.0", "MB"]
+    assert lines[2].endswith("5.0 MB")
+
+
 def test_equal_hosts_are_one_line_and_what_stays_is_said() -> None:
     one = HostPlan(("a-1",), (("aa", "01"),), (), False, 1_000)
     hosts = {f"node{n:02d}": one for n in range(64)}

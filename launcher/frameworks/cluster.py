@@ -1,0 +1,73 @@
+"""What dask and ray share: a head on the first host, a worker on each, and the command on the first.
+
+The parts are started through the agents, as ``ssh HOST`` of a run, and so end with it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from abc import abstractmethod
+from collections.abc import Mapping
+
+from ..spec.frozen import frozen
+from ..spec.model import Node, Process
+from . import rsh
+from .base import Framework, Place
+
+#: Seconds in which all hosts have to join.
+PATIENCE = 180
+
+
+@frozen
+class Parts:
+    """What a cluster is made of: commands for the first host and the others, each with the host's own
+    ``python``; what waits for all to join; and variables of the user's command."""
+
+    head: tuple[str, ...]
+    workers: Mapping[str, tuple[str, ...]]
+    joined: tuple[str, ...]
+    env: Mapping[str, str]
+
+
+class Cluster(Framework):
+    """Base of both. A subclass says what its parts are."""
+
+    joins_hosts = True
+
+    def ports(self, node: Node) -> int:
+        """Return two for the head: where parts meet, and the dashboard."""
+        return 2 if node.node_rank == 0 else 0
+
+    @abstractmethod
+    def parts(self, place: Place) -> Parts:
+        """Return what the cluster is made of."""
+
+    def processes(self, place: Place) -> tuple[Process, ...]:
+        """Return the head with the command on the first host, and a peer of ours on the others."""
+        if place.node.node_rank:
+            return rsh.processes(place, (), place.env)
+        parts, first = self.parts(place), place.node.host.name
+        started = [(first, parts.head)]
+        for host, argv in parts.workers.items():
+            remote = ("ssh", "-n", host, shlex.join(argv))
+            started.append((host, argv if host == first else remote))
+        spec = {
+            "name": self.name,
+            "parts": started,
+            "joined": parts.joined,
+            "seconds": PATIENCE,
+            "env": dict(parts.env),
+            "ready": f"{self.name}: {len(place.layout.nodes)} hosts have joined; its dashboard: "
+            f"launcher forward {place.layout.run_id} {meeting_point(place)[2]}",
+        }
+        agent = (place.node.python, "-I", "-S", place.agent)
+        argv = (*agent, "cluster", json.dumps(spec), *place.command())
+        return rsh.processes(place, argv, {**place.env, **rsh.names(place.layout)})
+
+
+def meeting_point(place: Place) -> tuple[str, str, str]:
+    """Return the address of the head, its port, and the port of its dashboard."""
+    head = place.layout.nodes[0].host
+    port, dashboard = (*map(str, place.meeting.ports.get(head.name, ())), "0", "0")[:2]
+    return place.meeting.master_addr, port, dashboard

@@ -1,0 +1,62 @@
+"""Dask and Ray over two real hosts: a script uses both, and nothing of them is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher
+
+pytestmark = pytest.mark.timeout(300)
+
+DASK = """
+import socket, sys
+from dask.distributed import Client, get_worker
+
+client = Client()
+workers = client.scheduler_info(n_workers=-1)["workers"]
+names = sorted(client.run(socket.gethostname).values())
+print(len(workers), *names, client.submit(sum, [1, 2]).result())
+sys.exit(int(sys.argv[1]))
+"""
+RAY = """
+import socket, sys, time
+import ray
+
+ray.init(log_to_driver=False)
+
+@ray.remote(num_cpus=2)
+def where():
+    time.sleep(1)
+    return socket.gethostname()
+
+nodes = sum(node["Alive"] for node in ray.nodes())
+print(nodes, *sorted(set(ray.get([where.remote() for _ in range(4)]))))
+sys.exit(int(sys.argv[1]))
+"""
+each = pytest.mark.parametrize("of", ["clusters"], indirect=True)
+
+
+def _run(of: Launcher, framework: str, text: str, code: int) -> tuple[str, dict[str, object]]:
+    of.script(text, "use.py")
+    words = ("--framework", framework, "--nodes", "2", "--nproc-per-node", "2", "use.py", str(code))
+    ran = of.run(*words, timeout=250)
+    receipt = ran.receipts[-1]
+    assert (ran.code, [host["left"] for host in receipt["hosts"]]) == (code, [0, 0]), ran.err
+    return ran.out, receipt
+
+
+@each
+def test_dask(of: Launcher, clean: labs.Lab) -> None:
+    out, _ = _run(of, "dask", DASK, 0)
+    names = [clean.hosts[name].run("hostname").stdout.decode().strip() for name in ("lab1", "lab2")]
+    assert f"4 {' '.join(sorted(2 * names))} 3" in out
+    _, receipt = _run(of, "dask", DASK, 5)
+    assert receipt["reason"] == "exit-5"
+
+
+@each
+def test_ray(of: Launcher, clean: labs.Lab) -> None:
+    out, _ = _run(of, "ray", RAY, 0)
+    names = [clean.hosts[name].run("hostname").stdout.decode().strip() for name in ("lab1", "lab2")]
+    assert f"2 {' '.join(sorted(names))}" in out

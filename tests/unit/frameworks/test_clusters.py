@@ -1,0 +1,65 @@
+"""dask and ray: what each host starts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from launcher.frameworks import get
+from launcher.frameworks.base import Place
+from launcher.spec.model import Host, Job, Layout, Meeting, Node, Resources
+
+HOSTS = (Host("a", address="10.0.0.1"), Host("b", address="10.0.0.2"))
+MEETING = Meeting(
+    "10.0.0.1", 20000, addresses={"a": "10.0.0.1", "b": "10.0.0.2"}, ports={"a": (20001, 20002)}
+)
+
+
+def places(framework: str, gpus: tuple[int, ...] = ()) -> list[Place]:
+    nodes = tuple(
+        Node(host, rank, 2, 2 * rank, python="/py", root="/r", gpus=gpus)
+        for rank, host in enumerate(HOSTS)
+    )
+    job = Job(("train.py", "--x"), framework=framework, resources=Resources(nproc_per_node=2))
+    layout = Layout("calm-owl", nodes)
+    env = {"LAUNCHER_RUN_DIR": "/r/run", "LAUNCHER_ATTEMPT": "0"}
+    return [Place(job, layout, node, MEETING, "/agent", env) for node in nodes]
+
+
+def spec_of(framework: str, gpus: tuple[int, ...] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
+    first, second = (get(framework).processes(place) for place in places(framework, gpus))
+    argv = first[0].argv
+    at = argv.index("cluster")
+    assert "peer" in second[0].argv
+    return json.loads(argv[at + 1]), argv[at + 2 :]
+
+
+@pytest.mark.parametrize("name", ["dask", "ray"])
+def test_the_command_is_on_the_first_host_and_workers_are_reached_by_ssh(name: str) -> None:
+    spec, command = spec_of(name)
+    assert command == ("/py", "train.py", "--x")
+    assert spec["ready"].endswith("launcher forward calm-owl 20002")
+    assert {argv[2] for host, argv in spec["parts"] if argv[0] == "ssh"} == {"b"}
+    assert next(host for host, argv in spec["parts"] if argv[0] != "ssh") == "a"
+    assert [get(name).ports(place.node) for place in places(name)] == [2, 0]
+
+
+def test_dask_has_a_worker_for_each_rank() -> None:
+    spec, _ = spec_of("dask")
+    assert spec["env"] == {"DASK_SCHEDULER_ADDRESS": "tcp://10.0.0.1:20001"}
+    assert spec["joined"][-2:] == ["tcp://10.0.0.1:20001", "4"]
+    (remote,) = (argv[-1] for _, argv in spec["parts"] if argv[0] == "ssh")
+    assert "--host 10.0.0.2" in remote
+    assert "--nworkers 2" in remote
+
+
+def test_ray_has_the_gpus_of_each_host() -> None:
+    spec, _ = spec_of("ray")
+    assert spec["env"] == {"RAY_ADDRESS": "10.0.0.1:20001"}
+    (remote,) = (argv[-1] for _, argv in spec["parts"] if argv[0] == "ssh")
+    assert "--num-gpus=0 --num-cpus=2" in remote
+    spec, _ = spec_of("ray", gpus=(4, 6))
+    assert "--num-gpus=2" in spec["parts"][0][1]
+    assert "--num-cpus=2" not in spec["parts"][0][1]
