@@ -27,7 +27,6 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
     first.add_user("bob", "secret")
     pid = first.spawn("setpriv", "--reuid", "bob", "--clear-groups", "sleep", "1000")
     first.write(gpu_tools.APPS, f"{pid}, {first.spec.gpu_uuids[3]}, 40960\n".encode())
-    first.write(gpu_tools.LOAD, b"0, 97, 71, 60000\n1, 80, 64, 60000\n")
     options = ("--hosts", "gpu[1-2]", "--framework", "env", "--wait", "forever")
     hold = f"python3 {launcher.script(HOLD)}"
     running = launcher.start("--name", "holds", "--gpus", "2", *options, hold)
@@ -35,6 +34,7 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
     try:
         assert running.stdout
         assert running.stdout.readline()
+        first.write(gpu_tools.LOAD, b"0, 97, 71, 60000\n1, 80, 64, 60000\n2, 0, 30, 9000\n")
         waiting = launcher.start("--name", "waits", "--gpus", "8", *options, "true")
         place = ("-i", str(launcher.inventory))
         with browser.browser() as chromium, browser.console(launcher.home, *place) as address:
@@ -42,12 +42,13 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
             watched = browser.Watched(page, address.partition("#")[0])
             page.goto(address)
             page.get_by_role("link", name="Cluster").click()
-            page.get_by_text("3 hosts, 8 GPUs · 2 held · 5 free · 1 used outside").wait_for()
+            page.get_by_text("3 hosts, 8 GPUs · 2 held · 4 free · 1 used outside").wait_for()
             row = page.get_by_role("table", name="Waiting").get_by_role("row", name="waits-")
-            row.get_by_text("in use by root (holds-").wait_for()
+            row.get_by_text("in use by").wait_for()
             host = page.get_by_role("region", name="gpu1")
             assert host.get_by_text("97 %").inner_text() == "97 % · 59/80 GB · 71 °C"
             host.get_by_text("bob, not launcher").wait_for()
+            host.get_by_text("memory held by no process").wait_for()
             page.get_by_role("region", name="gpu3").locator(".warn").wait_for()
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
@@ -59,9 +60,9 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
             host.get_by_role("link", name="holds-").first.click()
             page.get_by_role("heading", name="holds-").wait_for()
     finally:
-        for host in own.hosts.values():
-            if host.name != "gpu3":
-                host.write("/tmp/go", b"")
+        for name in ("gpu1", "gpu2"):
+            own.hosts[name].write("/tmp/go", b"")
         for process in (running, waiting):
             if process is not None:
-                process.communicate(timeout=60)
+                process.kill()
+                process.communicate()

@@ -16,7 +16,7 @@ import pytest
 #: What the tests of pages run in, of Debian's chromium and others.
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 #: Milliseconds that a busy machine gets for what takes a moment on an idle one.
-PATIENCE = 30_000
+PATIENCE = 60_000
 
 #: Text that can be seen and has too little contrast to be read (WCAG AA), as "ratio: text".
 _FAINT = """() => {

@@ -23,11 +23,11 @@ function bar(share, label) {
 function gpuTile(gpu, mine) {
   const memory = Math.round(gpu.used / 1024) + '/' + Math.round(gpu.memory / 1024) + ' GB';
   const told = [gpu.percent === null ? '' : gpu.percent + ' %', memory, gpu.celsius === null ? '' : gpu.celsius + ' °C'].filter(Boolean).join(' · ');
-  const who = gpu.state === 'free' ? 'free' : gpu.user || '?';
-  const what = gpu.state === 'foreign' ? gpu.command || 'not launcher' : gpu.run;
+  const who = gpu.state === 'free' ? 'free' : gpu.state === 'left' ? 'in use' : gpu.user || '?';
+  const what = gpu.state === 'foreign' ? gpu.command || 'not launcher' : gpu.state === 'left' ? 'memory held by no process' : gpu.run;
   return make('li', { className: 'gpu ' + gpu.state, title: gpu.name },
     make('div', {}, make('b', { textContent: gpu.index }), make('span', { textContent: who + (gpu.state === 'foreign' ? ', not launcher' : '') })),
-    make('div', { className: 'what' }, gpu.state === 'held' && mine.has(gpu.run) ? make('a', { href: runLink(gpu.run), textContent: gpu.run }) : what || '\u00a0'),
+    make('div', { className: 'what', title: what || '' }, gpu.state === 'held' && mine.has(gpu.run) ? make('a', { href: runLink(gpu.run), textContent: gpu.run }) : what || '\u00a0'),
     bar(gpu.percent ?? (gpu.memory ? 100 * gpu.used / gpu.memory : 0), 'GPU ' + gpu.index + ': ' + told),
     make('div', { className: 'dim', textContent: told }));
 }
@@ -52,7 +52,7 @@ export function clusterPage(main) {
     if (closed) return;
     const gpus = now.hosts.flatMap(host => host.gpus), count = state => gpus.filter(gpu => gpu.state === state).length;
     const silent = now.hosts.filter(host => host.problem && !host.off).length;
-    summary.textContent = [now.hosts.length + ' hosts, ' + gpus.length + ' GPUs', count('held') + ' held', count('free') + ' free', count('foreign') && count('foreign') + ' used outside launcher', silent && silent + (silent > 1 ? ' hosts do' : ' host does') + ' not answer'].filter(Boolean).join(' · ');
+    summary.textContent = [now.hosts.length + ' hosts, ' + gpus.length + ' GPUs', count('held') + ' held', count('free') + ' free', count('foreign') && count('foreign') + ' used outside launcher', count('left') && count('left') + ' with memory of no process', silent && silent + (silent > 1 ? ' hosts do' : ' host does') + ' not answer'].filter(Boolean).join(' · ');
     hosts.replaceChildren(...now.hosts.map(host => hostRow(host, mine)));
     const rows = now.queue.waiting.map(one => [one.place === null ? '-' : one.place || 'now', one.run, one.user, shares(one.shares), one.hosts.join(' '), lasted(now.time - one.since), reason(one)].map(String));
     waiting.replaceChildren(...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows)] : []));
