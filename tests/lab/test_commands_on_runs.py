@@ -374,4 +374,4 @@ def test_a_run_from_the_outputs_of_another_one(launcher: Launcher, clean: labs.L
     here = launcher.run(*nodes, "--output", "out", words)
     assert "- mine - lab2" in here.out, here.err
     assert "copied 1 file of outputs here, which the command names, to 2 hosts" in here.err
-    assert "outputs  " not in here.err, "they are no outputs of this run"
+    assert "outputs  1 file" not in here.err, "they are no outputs of this run"

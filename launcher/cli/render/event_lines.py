@@ -249,10 +249,12 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
     parts = []
     if event.paths:
         ways = " ".join(f"--include {shlex.quote(path)}" for path in event.paths[:FEW])
-        parts.append(f"{_first(event.paths)} is here, but ignored and not copied: {ways}")
+        parts.append(
+            f"{_first(event.paths)} {_is(event.paths)} here, but ignored and not copied: {ways}"
+        )
     if event.outside:
-        where = "is outside the workdir and not copied: launcher push, or needs: in a job file"
-        parts.append(f"{_first(event.outside)} {where}")
+        where = "outside the workdir and not copied: launcher push, or needs: in a job file"
+        parts.append(f"{_first(event.outside)} {_is(event.outside)} {where}")
     return Line("; ".join(parts), "yellow")
 
 
@@ -317,6 +319,10 @@ def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> st
     """Return how large the code is, and what in it."""
     parts = ", ".join(f"{entry} {size(count)}" for entry, count in largest)
     return f"code is {size(total)} in {counted(files, 'file')}; largest: {parts}"
+
+
+def _is(paths: tuple[str, ...]) -> str:
+    return "is" if len(paths) == 1 else "are"
 
 
 def _first(paths: tuple[str, ...]) -> str:
