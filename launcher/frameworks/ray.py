@@ -27,6 +27,7 @@ class Ray(Cluster):
     about = "a Ray node on every host, and the command on the first one, which is the head"
     computed = frozenset({"RAY_ADDRESS", "HOSTS", "SLOTS", "CUDA_VISIBLE_DEVICES"})
     modules = ("ray",)
+    ip_versions = frozenset({4})
 
     def parts(self, place: Place) -> Parts:
         """Return nodes that stay in the foreground, so that they end with the run."""

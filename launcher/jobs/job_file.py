@@ -366,6 +366,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
     _check_gpus(values.get("resources", Resources()))
+    outputs.check(values.get("outputs", ()))
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
 
 from ..spec import data
+from ..spec.errors import InputError
 from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
 from ..spec.yaml_document import schema as mapping_schema
 
+_NO_OUTPUT = "output {!r}: outputs are below the workdir"
+_WRITE_BELOW = (
+    "have the program write below it, or to $LAUNCHER_OUTPUT_DIR: '{{outputs}}' in an argument"
+)
+
+
+def _paths(node: YamlNode) -> tuple[str, ...]:
+    paths = texts(node)
+    for path in paths:
+        if not _can_be(path):
+            raise node.error(_NO_OUTPUT.format(path), _WRITE_BELOW)
+    return paths
+
+
+def check(paths: Iterable[str]) -> None:
+    """Raise InputError for a path of ``--output`` that cannot be below the workdir."""
+    for path in paths:
+        if not _can_be(path):
+            raise InputError(f"--{_NO_OUTPUT.format(path)}", _WRITE_BELOW)
+
+
+def _can_be(path: str) -> bool:
+    return not path.startswith(("/", "~")) and ".." not in path.split("/")
+
+
 _KEYS: Mapping[str, Key] = {
-    "paths": Key(texts, TEXTS, "Paths of the workdir, besides LAUNCHER_OUTPUT_DIR"),
+    "paths": Key(_paths, TEXTS, "Paths of the workdir, besides LAUNCHER_OUTPUT_DIR"),
     "to": Key(checked(data.target), TEXT, "Store that gets them at the end: s3://bucket/path"),
     "pull": Key(truth, {"type": "boolean"}, "Whether they come back here, too (default: true)"),
 }
@@ -23,7 +49,7 @@ def read_outputs(node: YamlNode) -> tuple[str, ...] | dict[str, Any]:
     """Return paths, or what a mapping says of them."""
     if isinstance(node.yaml, yaml.MappingNode):
         return read(node, _KEYS, "outputs")
-    return texts(node)
+    return _paths(node)
 
 
 def spread(values: Mapping[str, Any]) -> dict[str, Any]:

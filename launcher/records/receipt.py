@@ -38,7 +38,7 @@ _RECORD_FRAME = re.compile(
 )
 
 #: Fields that are left out where they are empty.
-_NEW = ("reason_host", "reason_detail", "not_brought", "stored", "tracebacks")
+_NEW = ("reason_host", "reason_detail", "not_brought", "stored", "tracebacks", "unmatched")
 
 #: The stages of a run, in order.
 STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
@@ -134,7 +134,8 @@ class Receipt:
     ``reason_detail`` what the code leaves out. ``started`` is in seconds since the epoch.
 
     ``outputs_failed`` says, by host, what of the outputs did not come and why; ``outputs_complete`` is
-    False if anything of them is missing here. ``not_brought`` is all that the hosts still have.
+    False if anything of them is missing here. ``not_brought`` is all that the hosts still have,
+    ``unmatched`` what the job calls outputs and no host has written.
     ``tracebacks`` are the last lines of processes that exited with 0 all the same."""
 
     run: str
@@ -157,6 +158,7 @@ class Receipt:
     outputs_failed: Mapping[str, str] = field(default_factory=dict)
     outputs_complete: bool = True
     not_brought: tuple[NotBrought, ...] = ()
+    unmatched: tuple[str, ...] = ()
     stored: StoredOutputs | None = None
     folder: str = ""
     reason_host: str | None = None

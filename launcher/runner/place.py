@@ -147,13 +147,7 @@ class Place:
             left = MEASURE if wait is None else self._since + wait - time.monotonic()
             if left <= 0:
                 raise _still_in_use(answer)
-            again = MEASURE_OUTSIDE if isinstance(answer, Wait) and "" in answer.runs else MEASURE
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(left, again)):
-                    await self._changed.wait()
-            if time.monotonic() > measured + again:
-                measured = time.monotonic()
-                await asyncio.gather(*map(_measure, self.sessions))
+            measured = await self._until_news(answer, measured, left)
 
     def ticket_of_host(self) -> dict[str, Any]:
         """Return the ticket that the only host holds for the run, which it starts by itself."""
@@ -174,6 +168,7 @@ class Place:
             self._since = time.monotonic() - (time.time() - self._context.started)
         self._ticket = None
         self._holding = (asyncio.ensure_future(self._keep(session)),)
+        measured = time.monotonic()
         while True:
             self._changed.clear()
             if self._is_stale:
@@ -189,7 +184,7 @@ class Place:
             answer = self._decide()
             if isinstance(answer, Wait):
                 await self._tell(answer)
-            await self._changed.wait()
+            measured = await self._until_news(answer, measured)
 
     def move(self, priority: int | None, first: bool) -> None:
         """Wait with another priority, or before all others of the same one."""
@@ -323,6 +318,20 @@ class Place:
             for one in self.sessions
             if one.name in self._stands
         ]
+
+    async def _until_news(
+        self, answer: Begin | Wait | None, measured: float, most: float = MEASURE
+    ) -> float:
+        """Wait for a change, at most so long, and look when it is time who works on the GPUs outside
+        launcher. Return when that was looked at last."""
+        again = MEASURE_OUTSIDE if isinstance(answer, Wait) and "" in answer.runs else MEASURE
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(most, again)):
+                await self._changed.wait()
+        if time.monotonic() < measured + again:
+            return measured
+        await asyncio.gather(*map(_measure, self.sessions))
+        return time.monotonic()
 
     def _decide(self) -> Begin | Wait | None:
         run, hosts = self._context.name, [one.name for one in self.sessions]

@@ -14,7 +14,7 @@ from typing import Any
 from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import events as ev
-from ..records import postmortem, receipt
+from ..records import missing_files, postmortem, receipt
 from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import RunFolder
@@ -465,7 +465,7 @@ class Run:
             world_size=self.layout.world_size,
             framework=context.job.framework,
             hosts=tuple(self._host_receipt(session) for session in self.hosts.touched),
-            failure=receipt.first_failure(context.state, last_words, context.job.framework),
+            failure=self._failure(last_words),
             others=postmortem.other_ends(context.state),
             others_said=postmortem.last_lines(event_log.last_words_of_others()),
             tracebacks=postmortem.tracebacks(event_log.last_words_on_stderr()),
@@ -475,6 +475,7 @@ class Run:
             outputs_failed=self._collector.failed,
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,
+            unmatched=self._collector.unmatched,
             folder=str(self.folder.path),
         )
         event_log.note("receipt.json", final.to_record())
@@ -484,6 +485,12 @@ class Run:
         if incomplete and not error:
             return replace(final, error=str(incomplete), hint=incomplete.hint)
         return final
+
+    def _failure(self, last_words: bytes) -> receipt.FirstFailure | None:
+        """Return the first failure, which may be a file that other hosts have."""
+        context = self.context
+        failure = receipt.first_failure(context.state, last_words, context.job.framework)
+        return failure and missing_files.with_holders(failure, self.name, self._collector.holders)
 
     def _host_receipt(self, session: HostSession) -> receipt.HostReceipt:
         return receipt.host_receipt(

@@ -59,7 +59,12 @@ class Console:
 
     def app(self) -> ASGIApp:
         """Return the guarded application."""
-        handlers = {HTTPException: _refused, LauncherError: _failed, OSError: _missing}
+        handlers = {
+            HTTPException: _refused,
+            LauncherError: _failed,
+            drafts.Refused: _wrong,
+            OSError: _missing,
+        }
         pages = Starlette(routes=self.routes(), exception_handlers=handlers)
         return Guard(pages, self._session)
 
@@ -328,11 +333,15 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _failed(request: Request, error: Exception) -> Response:
     assert isinstance(error, LauncherError)
     told: dict[str, object] = {"error": str(error), "hint": error.hint}
-    if isinstance(error, drafts.Refused):
-        told["field"] = error.field
     if isinstance(error, RunKept):
         told["hosts"] = [str(one) for one in error.errors]
     return JSONResponse(told, 400 if isinstance(error, InputError) else 409)
+
+
+async def _wrong(request: Request, error: Exception) -> Response:
+    assert isinstance(error, drafts.Refused)
+    told = {"error": error.error.message, "hint": error.error.hint, "field": error.field}
+    return JSONResponse(told, 400)
 
 
 async def _missing(request: Request, error: Exception) -> Response:

@@ -24,12 +24,12 @@ _SOURCE = "job"
 _FLAGS = {"nodes": "num_nodes", "env": "envs", "secret": "secrets", "output": "outputs"}
 
 
-class Refused(InputError):
-    """A draft that cannot be planned or started; ``field`` is the key that is wrong, if one is."""
+class Refused(Exception):
+    """A draft that cannot be planned or started because of an ``error`` in its key ``field``."""
 
     def __init__(self, error: InputError, field: str) -> None:
-        super().__init__(error.message, error.hint)
-        self.field = field
+        super().__init__(error.message)
+        self.error, self.field = error, field
 
 
 @frozen

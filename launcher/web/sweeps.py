@@ -77,6 +77,7 @@ def _line(found: SweepSummary) -> dict[str, Any]:
         "succeeded": found.counted("succeeded"),
         "running": found.counted("running"),
         "stopped": found.counted("stopped"),
+        "pruned": found.counted("pruned"),
         "failed": found.failed,
         "is_running": found.is_held,
         "metric": found.record.metric,

@@ -120,6 +120,14 @@ def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) 
     page.page.get_by_role("button", name="Live").click()
     page.page.get_by_text("the same line").wait_for()
     page.page.get_by_role("link", name="Runs").click()
+    table, sort = (
+        page.page.get_by_role("table", name="Runs"),
+        page.page.get_by_role("button", name="run"),
+    )
+    page.page.get_by_text("3 runs").wait_for()
+    for first in ("baseline", "wider"):  # by name, and again: the other way round
+        sort.click()
+        assert table.get_by_role("link").first.inner_text().startswith(first)
     page.page.get_by_role("searchbox", name="Filter runs").fill("lr failed")
     page.page.get_by_text("0 of 3 runs").wait_for()
     page.page.get_by_role("searchbox", name="Filter runs").fill("night gpu2")

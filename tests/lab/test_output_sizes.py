@@ -44,6 +44,21 @@ def test_sparse_files_and_those_without_room(launcher: Launcher, clean: labs.Lab
     assert sizes["holes"] < 100
 
 
+def test_odd_outputs_cost_themselves_alone(launcher: Launcher, clean: labs.Lab) -> None:
+    """A time that no record holds; a folder that rsync takes for its own."""
+    script = (
+        'cd "$LAUNCHER_OUTPUT_DIR" && mkdir .partial && echo 1 >.partial/a && echo 2 >late && echo 3 >b'
+        " && touch -d 2400-01-01 late"
+    )
+    ran = launcher.run("--hosts", "lab1", "--framework", "env", "--", "sh", "-c", script)
+    assert ran.code == 74, ran.err
+    assert ran.receipt["outputs_failed"] == {
+        "lab1": "1 in folders named .partial: rsync has its own there"
+    }
+    assert sorted(path.name for path in (ran.folder / "outputs").iterdir()) == ["b", "late"]
+    assert "NOT brought back: 1 file, 2 B" in ran.err
+
+
 #: Runs a command line that takes few values in a message.
 FEW_VALUES = """
 import runpy, sys

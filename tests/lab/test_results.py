@@ -176,3 +176,31 @@ def test_ctrl_c_while_outputs_come_back_says_what_stays(
     assert receipt["outputs_failed"] == {"lab1": "you did not wait for them"}
     assert launcher.call("pull", folder.name).returncode == 0
     assert (folder / "outputs" / "model.pt").stat().st_size == 40_000_000
+
+
+def test_a_file_that_another_host_has(launcher: Launcher, clean: labs.Lab) -> None:
+    """Rank 0 saves, all ranks load: without a shared folder the screen says who has it."""
+    script = launcher.script(
+        "import os, pathlib, time\n"
+        "path = pathlib.Path('ckpt/best.pt')\n"
+        "if os.environ['NODE_RANK'] == '0':\n"
+        "    path.parent.mkdir()\n    path.write_text('weights')\n    time.sleep(600)\n"
+        "time.sleep(3)\nprint(path.read_text())\n"
+    )
+    ran = launcher.run("--nodes", "2", "--framework", "env", "--grace", "1s", f"python3 {script}")
+    assert ran.code == 1
+    assert "likely: lab1 has ckpt/best.pt, and lab2 has not: hosts share no files" in ran.err
+    assert "With --share ckpt, what one host writes there appears on all hosts" in ran.err
+
+
+def test_outputs_that_nothing_matches(launcher: Launcher, clean: labs.Lab) -> None:
+    script = launcher.script("open('a.pt', 'w').write('x')\n")
+    flags = ["--hosts", "lab1", "--framework", "torch", "--nproc-per-node", "1"]
+    ran = launcher.run(*flags, "--output", "**/*.pt", "--output", "no it's", script)
+    assert ran.code == 0, ran.err
+    assert "outputs  nothing was written that matches no it's" in ran.err
+    assert (ran.folder / "outputs" / "a.pt").exists()
+    assert ran.receipt["unmatched"] == ["no it's"]
+    for wrong in ("/tmp/ckpt", "~/results", "../x"):
+        refused = launcher.run(*flags, "--output", wrong, script)
+        assert (refused.code, f"--output '{wrong}': outputs are below" in refused.err) == (2, True)

@@ -115,6 +115,17 @@ print("null")
     fresh(folder, code)
 
 
+def test_a_run_imports_nothing_for_stores() -> None:
+    """http.client and XML take as long as a host's login; only runs with data or a store pay for it."""
+    program = (
+        "import sys\nfrom launcher.runner import attach, run\n"
+        "print(*sorted({'http.client', 'xml.etree.ElementTree'} & sys.modules.keys()))"
+    )
+    words = [sys.executable, "-c", program]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "\n"
+
+
 def test_a_dry_run_and_a_list_import_no_ssh(tmp_path: Path) -> None:
     """asyncssh takes a third of a second; only what goes to hosts pays for it."""
     (tmp_path / "lab.yaml").write_text("hosts: {a: {}}\n")

@@ -342,9 +342,9 @@ class Hub(Member):
             is_anybody_there = any(line.is_connected for line in lines)
             self._left.clear()
             waiting = asyncio.ensure_future(self._left.wait())
-            await asyncio.wait([waiting], timeout=None if is_anybody_there else AWAY)
+            done, _ = await asyncio.wait([waiting], timeout=None if is_anybody_there else AWAY)
             waiting.cancel()
-            if not is_anybody_there and not any(line.is_connected for line in lines):
+            if not done and not any(line.is_connected for line in lines):
                 return
 
     async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -27,6 +27,8 @@ KEPT = 3
 SNAPSHOT = "code.list"
 #: Bytes of a list of files in one message, about: a launcher needs ten times that to read it.
 PART = 1 << 18
+#: The latest time of a file that is told exactly: in the year 2262. Some file systems have later ones.
+LATEST = (1 << 63) - 1
 #: Bytes of a character in JSON at most, such as of one that is not UTF-8.
 LONGEST_ESCAPE = 12
 
@@ -283,7 +285,7 @@ def listing(
             unreadable[name] = str(error.strerror)
             continue
         if stat.S_ISREG(status.st_mode):
-            found.append((name, status.st_size, status.st_mtime_ns))
+            found.append((name, status.st_size, min(status.st_mtime_ns, LATEST)))
         elif stat.S_ISLNK(status.st_mode):
             target, why = _target(root, name)
             if why:
@@ -351,4 +353,6 @@ def _matches(name: str, pattern: str) -> bool:
     pattern = posixpath.normpath(pattern)
     if pattern == ".":
         return True
-    return name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern)
+    if name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern):
+        return True
+    return pattern[:3] == "**/" and _matches(name, pattern[3:])

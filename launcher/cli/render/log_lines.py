@@ -27,7 +27,13 @@ _CONTROL = re.compile(
 _C0 = bytes(code for code in [*range(32), 127] if code not in b"\t\n")
 # Colours and other text attributes: ECMA-48, SGR.
 _COLOUR = re.compile(rb"\x1b\[([0-9;:]*)m")
-_COLOUR_OR_CONTROL = re.compile(_COLOUR.pattern + b"|" + _CONTROL.pattern)
+# What is shown in place of a control character; the 7-bit form of C1 is ESC and a letter.
+_PICTURES: dict[int, int | str] = {
+    **{code: 0x2400 + code for code in range(32) if code not in b"\t\n"},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), "␛"),
+    **{code: f"<U+{code:04X}>" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
+}
 # Those that hide no text: bold, dim, italic, underlined and the eight colours but black, and their ends.
 _SEEN = frozenset(map(str, [*range(5), *range(22, 25), *range(31, 38), 39, *range(91, 98)]))
 #: What colours by number begin with: text, background, underline.
@@ -126,16 +132,22 @@ def harmless(line: bytes, colours: bool = False) -> bytes:
     """Return a line with all control characters made visible; of colours, with ``colours`` those that
     hide no text are kept, to the end of the line, and else none."""
     if not colours:
-        line = _CONTROL.sub(_picture, uncoloured(line))
-        return line.decode("utf-8", "replace").encode()
-    shown = _COLOUR_OR_CONTROL.sub(_colour_or_picture, line).decode("utf-8", "replace").encode()
+        return _visible(uncoloured(line))
+    pieces = _COLOUR.split(line)  # every second one is a colour
+    pieces[::2] = map(_visible, pieces[::2])
+    pieces[1::2] = map(_seen, pieces[1::2])
+    shown = b"".join(pieces)
     return shown + _RESET if b"\x1b" in shown and not shown.endswith(_RESET) else shown
 
 
-def _colour_or_picture(match: re.Match[bytes]) -> bytes:
-    if match[1] is None:
-        return _picture(match)
-    words = match[1].decode().split(";")
+def _visible(text: bytes) -> bytes:
+    """Replace control characters; by a table, as a process may print a binary file."""
+    return text.decode("utf-8", "replace").translate(_PICTURES).encode()
+
+
+def _seen(colour: bytes) -> bytes:
+    """Return what is kept of a colour."""
+    words = colour.decode().split(";")
     kept, skip = [], 0
     for index, word in enumerate(words):
         if skip:
@@ -145,16 +157,6 @@ def _colour_or_picture(match: re.Match[bytes]) -> bytes:
         elif not word or word in _SEEN:
             kept.append(word or "0")
     return b"\x1b[" + ";".join(kept).encode() + b"m" if kept else b""
-
-
-def _picture(match: re.Match[bytes]) -> bytes:
-    found = match.group()
-    if len(found) == 3:
-        return f"<U+{ord(found.decode()):04X}>".encode()
-    if len(found) == 2:  # C1: its 7-bit form is ESC and a letter
-        return "␛".encode()
-    code = found[0]
-    return chr(0x2421 if code == 0x7F else 0x2400 + code).encode()
 
 
 def readable(

@@ -299,10 +299,20 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
         names = nodeset.fold(name for name, _ in alike)
         text = f"outputs  of {names} are not complete: {alike[0][1]}"
         lines.append(click.style(text, fg="yellow"))
+    if receipt.unmatched and receipt.status == "succeeded":
+        lines += [click.style(text, fg="yellow") for text in _unmatched(receipt, width)]
     lines += stored_lines(receipt.run, receipt.stored)
     left = not_brought_lines(receipt.run, receipt.not_brought, width)
     lines += [click.style(text, fg="yellow") for text in left]
     return [*lines, f"record   {receipt.folder}"]
+
+
+def _unmatched(receipt: Receipt, width: int) -> list[str]:
+    names = [
+        *(f"{_harmless(path)}," for path in receipt.unmatched[:-1]),
+        _harmless(receipt.unmatched[-1]),
+    ]
+    return wrapped("outputs  nothing was written that matches ", names, width)
 
 
 def stored_lines(run: str, stored: StoredOutputs | None) -> list[str]:

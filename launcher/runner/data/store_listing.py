@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...agent.base import manifest
 from ...agent.base.manifest import Entry
@@ -17,8 +18,10 @@ from ...spec import data
 from ...spec.data import Version
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
-from ...transport.object_store import Bucket, Object, find_bucket
 from . import registry
+
+if TYPE_CHECKING:
+    from ...transport.object_store import Bucket, Object
 
 #: Longest name of a file in bytes, and longest path.
 LONGEST_NAME, LONGEST_PATH = 255, 4000
@@ -41,6 +44,8 @@ def read(source: str) -> tuple[Version, Prefix, Path]:
 
     Raises InputError, StoreError, OSError.
     """
+    from ...transport.object_store import find_bucket  # slow to import, and few runs need it
+
     name, prefix = data.in_store(source)
     bucket = find_bucket(name).in_step()
     try:

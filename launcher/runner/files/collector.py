@@ -9,10 +9,12 @@ import time
 from ...records import events as ev
 from ...records.receipt import Because, NotBrought
 from ...spec.errors import HostError, LauncherError
+from ...spec.model import AUTO
 from ..concurrency import in_thread
 from ..context import RunContext
 from ..host_session import HostSession
 from ..host_set import HostSet
+from ..policy.spares import named
 from . import outputs
 from .also import asked_for
 from .choice import Choice
@@ -146,6 +148,23 @@ class Collector:
 
         return told
 
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """The paths that the job calls outputs, of which no host has listed any file."""
+        everything = self._listed.values()
+        return tuple(
+            pattern
+            for pattern in self._context.job.outputs
+            if everything and pattern != AUTO
+            if not any(named(path, [pattern]) for what in everything for path in what.code.paths)
+            if not any(named(link, [pattern]) for what in everything for link, _ in what.links)
+        )
+
+    def holders(self, path: str) -> tuple[str, ...]:
+        """Return the hosts that have written a path of the run's folder, as ``code/ckpt/last.pt``."""
+        kind, _, name = path.partition("/")
+        return tuple(h for h, what in self._listed.items() if _has(what, kind == "code", name))
+
     # -- what did not come
 
     @property
@@ -190,3 +209,14 @@ class Collector:
                 for one in what.written
             ]
         return tuple(found)
+
+
+def _has(what: Listed, in_code: bool, name: str) -> bool:
+    """Return whether a host has written a file, a link or a folder with files."""
+    files = what.code if in_code else what.outputs
+    if any(link == name for link, _ in what.links):
+        return True
+    if any(path == name or path.startswith(name + "/") for path in files.paths):
+        return True
+    outside = [one.path for one in what.written] if in_code else []
+    return any(name == one or (one[-1:] == "/" and name.startswith(one)) for one in outside)

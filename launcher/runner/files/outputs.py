@@ -27,7 +27,7 @@ from ...spec.errors import LauncherError, RecordError, SyncError
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
 from ...spec.model import AUTO_BYTES
-from ...spec.packed import PackedFiles, PackedNames, Rows
+from ...spec.packed import LARGEST, PackedFiles, PackedNames, Rows
 from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
@@ -42,6 +42,9 @@ LINKS = "output-links.json"
 #: Bytes that outputs leave free on this disk, or a twentieth of a small one.
 RESERVE = 64 << 20
 
+
+#: The folder in which rsync keeps a file of which it has a half.
+PARTIAL = ".partial"
 
 #: Links of a host: the path of each, and of what it leads to.
 Links = Sequence[tuple[str, str]]
@@ -136,7 +139,10 @@ async def pull(
     if what.unlisted:
         missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
     left_out = [f"{_short(name)} was left there: {why}" for name, why in what.left_out]
-    for kind, files in (("code", what.code), ("outputs", what.outputs)):
+    for kind, listed in (("code", what.code), ("outputs", what.outputs)):
+        files = listed.only(lambda path, *_: not _is_among_halves(path))
+        if taken := len(listed) - len(files):
+            missing.append(f"{taken} in folders named {PARTIAL}: rsync has its own there")
         wanted = files.only(partial(_differs, str(mirror)))
         room = _room(mirror)
         fitting = wanted if wanted.total <= room else wanted.smallest(room)
@@ -151,7 +157,7 @@ async def pull(
                 [
                     "--times",
                     "--sparse",
-                    "--partial-dir=.partial",
+                    f"--partial-dir={PARTIAL}",
                     f"--temp-dir={_incoming(mirror).absolute()}",
                     f"x:{what.folder}/{kind}/",
                     f"{mirror}/",
@@ -199,6 +205,11 @@ def absent(what: Listed, mirror: Path) -> int:
     return sum(state_of(f"{mirror}/{path}") == NOWHERE for path, _, _ in what.files)
 
 
+def _is_among_halves(path: str) -> bool:
+    """Return whether a file is where rsync keeps halves of files, and so refuses others."""
+    return PARTIAL in path and PARTIAL in path.split("/")[:-1]
+
+
 def _differs(mirror: str, path: str, size: int, time: int) -> bool:
     """Return whether a file is not in the mirror, or another one."""
     return state_of(f"{mirror}/{path}") != (size, time)
@@ -225,8 +236,8 @@ def _no_room(wanted: PackedFiles, fitting: PackedFiles, mirror: Path) -> str:
 def _forget_partial(mirror: Path) -> None:
     """Remove halves of files: they would keep the disk full."""
     for base, folders, _ in os.walk(mirror):
-        if ".partial" in folders:
-            shutil.rmtree(Path(base, ".partial"), ignore_errors=True)
+        if PARTIAL in folders:
+            shutil.rmtree(Path(base, PARTIAL), ignore_errors=True)
 
 
 #: The state of a file that does not exist.
@@ -239,7 +250,7 @@ def state_of(path: str | Path) -> tuple[int, int]:
         status = os.lstat(path)
     except OSError:
         return NOWHERE
-    return (status.st_size, status.st_mtime_ns)
+    return (status.st_size, min(status.st_mtime_ns, LARGEST))
 
 
 class View(Protocol):
@@ -470,7 +481,7 @@ def _entries(folder: bytes) -> list[bytes]:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
                     found.append(entry.name)
-                elif entry.is_dir(follow_symlinks=False) and entry.name != b".partial":
+                elif entry.is_dir(follow_symlinks=False) and entry.name != os.fsencode(PARTIAL):
                     found.append(entry.name + b"/")
     except OSError:
         pass

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ...records.receipt import Receipt, StoredOutputs
 from ...records.stored import FILE, Stored, StoredFile
@@ -23,9 +23,11 @@ from ...spec.model import Job
 from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
 from ...transport.answers import DataPut, DataSum
-from ...transport.object_store import Bucket, find_bucket
 from ..concurrency import in_thread
 from .outputs import Listed, marked
+
+if TYPE_CHECKING:
+    from ...transport.object_store import Bucket
 
 T = TypeVar("T")
 #: The name of the manifest below the prefix.
@@ -74,6 +76,8 @@ class Target:
     def of(cls, to: str, run: str) -> Target:
         """Return the target of a run; without ``{{run}}`` its name comes last. Raises StoreError."""
         name, prefix = data.in_store(data.of_run(to, run))
+        from ...transport.object_store import find_bucket  # slow to import, and few runs need it
+
         return cls(find_bucket(name), prefix, f"s3://{name}/{prefix}".rstrip("/"))
 
     def key(self, name: str) -> str:

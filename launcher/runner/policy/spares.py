@@ -97,6 +97,8 @@ def named(path: str, patterns: Iterable[str]) -> bool:
             return True
         if fnmatch.fnmatchcase(path, pattern):
             return True
+        if pattern.startswith("**/") and named(path, [pattern[3:]]):
+            return True
     return False
 
 

@@ -3,13 +3,15 @@ import { console_, remove, stop } from './actions.js';
 import { empty, get, lasted, make, reasonOf, runLink, status, when } from './dom.js';
 
 const ROW = 52;
-const NAMES = ['run', 'status', 'hosts', 'ranks', 'took', 'started'];
+const took = run => run.ended ? run.seconds || 0 : Date.now() / 1000 - run.started;
+// What each column is sorted by.
+const COLUMNS = { run: run => run.run, status: run => run.status, hosts: run => run.hosts.length, ranks: run => run.ranks, took, started: run => run.started };
 
 export function runsPage(main) {
   const search = make('input', { type: 'search', placeholder: 'Name, command, status, host, tag', ariaLabel: 'Filter runs' });
   const count = make('span', { role: 'status', className: 'dim' });
   const space = make('div', { className: 'space', role: 'rowgroup' });
-  const head = make('div', { className: 'row head', role: 'row' }, ...NAMES.map(name => make('span', { role: 'columnheader', textContent: name })));
+  const head = make('div', { className: 'row head', role: 'row' }, ...Object.keys(COLUMNS).map(name => { const button = make('button', { textContent: name, title: 'Sort by ' + name }); button.addEventListener('click', () => sortBy(name)); return make('span', { role: 'columnheader' }, button); }));
   const rows = make('div', { className: 'rows', role: 'table', tabIndex: 0, ariaLabel: 'Runs' }, head, space);
   const known = new Map(), chosen = new Set();
   const compare = make('a', { className: 'button', textContent: 'Compare', hidden: true });
@@ -18,7 +20,7 @@ export function runsPage(main) {
   const choose = ended => [...chosen].filter(name => Boolean(known.get(name)?.ended) === ended);
   stopping.addEventListener('click', () => stop(choose(false)));
   removing.addEventListener('click', () => remove(choose(true)));
-  let shown = [], pending = false;
+  let shown = [], pending = false, by = 'started', down = true;
   document.title = 'launcher';
 
   const cell = (className, ...children) => make('span', { role: 'cell', className }, ...children);
@@ -34,17 +36,30 @@ export function runsPage(main) {
     compare.href = '#/compare/' + [...chosen].map(encodeURIComponent).join(',');
   }
   function row(run, index) {
-    const why = reasonOf(run), took = run.ended ? run.seconds : Date.now() / 1000 - run.started;
+    const why = reasonOf(run);
     const element = make('div', { className: 'row', role: 'row', ariaRowIndex: index + 2 },
       cell('', choice(run.run), make('a', { href: runLink(run.run), textContent: run.run }), make('span', { className: 'dim', textContent: run.note || run.command, title: run.command })),
       cell('', status(run.status), make('span', { className: 'dim', textContent: why, title: why })),
       cell('', run.hosts.join(' ')),
       cell('', String(run.ranks || '')),
-      cell('dim', lasted(took)),
+      cell('dim', lasted(took(run))),
       cell('dim', when(run.started)),
     );
     element.style.top = index * ROW + 'px';
     return element;
+  }
+  function inOrder(one, other) {
+    const [a, b] = [COLUMNS[by](one), COLUMNS[by](other)];
+    return (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1) || other.started - one.started || (one.run < other.run ? -1 : 1);
+  }
+  function sortBy(name) {
+    down = by === name ? !down : !['run', 'status'].includes(name);
+    by = name;
+    mark();
+    filter();
+  }
+  function mark() {
+    [...head.children].forEach((cell, index) => { cell.ariaSort = Object.keys(COLUMNS)[index] === by ? (down ? 'descending' : 'ascending') : 'none'; });
   }
   function draw() {
     const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - 10);
@@ -61,7 +76,7 @@ export function runsPage(main) {
     shown = [...known.values()].filter(run => {
       const text = [run.run, run.command, run.status, run.reason, run.note, ...run.hosts, ...run.tags].join(' ').toLowerCase();
       return words.every(word => text.includes(word));
-    }).sort((one, other) => other.started - one.started || (one.run < other.run ? -1 : 1));
+    }).sort(inOrder);
     const all = known.size === 1 ? '1 run' : known.size + ' runs';
     count.textContent = shown.length === known.size ? all : shown.length + ' of ' + all;
     draw();
@@ -82,6 +97,7 @@ export function runsPage(main) {
     act();
     show();
   }
+  mark();
   rows.addEventListener('scroll', () => {
     if (!pending) requestAnimationFrame(() => { pending = false; draw(); });
     pending = true;

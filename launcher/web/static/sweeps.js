@@ -5,7 +5,7 @@ import { number } from './plot.js';
 
 const EVERY = 3000, DRAWN = 400, SHOWN = 1000;
 const link = name => '#/sweeps/' + encodeURIComponent(name);
-const counts = one => [one.succeeded && one.succeeded + ' done', one.running && one.running + ' running', one.failed && one.failed + ' failed', one.stopped && one.stopped + ' stopped'].filter(Boolean).join(', ') + ' of ' + one.trials;
+const counts = one => [one.succeeded && one.succeeded + ' done', one.running && one.running + ' running', one.failed && one.failed + ' failed', one.stopped && one.stopped + ' stopped', one.pruned && one.pruned + ' pruned'].filter(Boolean).join(', ') + ' of ' + one.trials;
 
 export function sweepsPage(main) {
   document.title = 'sweeps · launcher';

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter, deque
 
 import pytest
@@ -139,6 +140,14 @@ def test_harmless_is_valid_text_without_controls(data: bytes) -> None:
     assert not CONTROL.search(log_lines.harmless(data).decode("utf-8"))
 
 
+def test_a_binary_file_is_shown_at_once() -> None:
+    """A microsecond and a half for each byte kept the screen busy for minutes."""
+    begin = time.monotonic()
+    shown = log_lines.harmless(bytes(12_000_000))
+    assert time.monotonic() - begin < 12
+    assert len(shown) == 3 * 12_000_000
+
+
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
@@ -175,6 +184,8 @@ def test_harmless(line: bytes, shown: str) -> None:
         (b"\x1b\x1b[m[31m", "␛\x1b[0m[31m\x1b[0m"),
         (b"\x1b]0;title\x07", "␛]0;title␇"),
         (b"\xc2\x1b[m\x9b2J", "\ufffd\x1b[0m\ufffd2J\x1b[0m"),
+        (b"\xc2\x1b[8m\x9b2J", "\ufffd\ufffd2J"),  # nor what a colour that goes leaves behind
+        (b"\xe2\x80\x1b[8m\xaegpj", "\ufffd\ufffdgpj"),
     ],
 )
 def test_a_terminal_gets_colours_that_hide_nothing(line: bytes, shown: str) -> None:
