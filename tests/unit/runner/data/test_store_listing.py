@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from launcher.agent.base import manifest
-from launcher.runner.data import listing, store_listing
+from launcher.runner.data import listing
 from launcher.spec.errors import InputError
+from launcher.transport import object_store
 from launcher.transport.object_store import Bucket, Object
 
 
@@ -17,7 +18,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Object]:
     """The objects of a store that needs no network."""
     objects: list[Object] = []
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(store_listing, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+    monkeypatch.setattr(object_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
     monkeypatch.setattr(Bucket, "in_step", lambda self: self)
     monkeypatch.setattr(
         Bucket, "objects", lambda self, prefix: (o for o in objects if o.key.startswith(prefix))

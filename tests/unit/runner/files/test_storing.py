@@ -17,6 +17,7 @@ from launcher.runner.files.stored_again import Notes, restore
 from launcher.runner.files.storing import Storing
 from launcher.spec.errors import HostError, StoreError
 from launcher.spec.packed import PackedFiles
+from launcher.transport import object_store
 from launcher.transport.answers import DataPut, DataSum
 from launcher.transport.object_store import Bucket
 
@@ -30,7 +31,7 @@ class Objects:
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, str] = {}
         self.began = 0
-        monkeypatch.setattr(storing, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+        monkeypatch.setattr(object_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
         monkeypatch.setattr(Bucket, "in_step", lambda bucket: bucket)
         monkeypatch.setattr(
             Bucket, "put", lambda bucket, key, data: self.objects.__setitem__(key, data)
