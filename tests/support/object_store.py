@@ -101,6 +101,7 @@ def running(folder: Path, address: str) -> Iterator[Store]:
     process = subprocess.Popen(
         [
             *(str(WEED), "server", "-s3", f"-dir={folder}", f"-ip={address}", "-ip.bind=0.0.0.0"),
+            *("-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *("-volume.max=200", "-master.volumeSizeLimitMB=64", f"-s3.config={config}", *flags),
         ],
         stdout=log,
@@ -115,6 +116,9 @@ def running(folder: Path, address: str) -> Iterator[Store]:
     finally:
         process.send_signal(signal.SIGKILL)  # it takes half a minute to end otherwise
         process.wait()
+        for port in ports:  # its sockets
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
