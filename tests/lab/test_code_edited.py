@@ -14,7 +14,9 @@ from support.command import Launcher
 #: rsync, but the second copy begins once the first host has its code, and somebody saves a file.
 EDITING = """#!/bin/sh
 if ! mkdir {scratch}/first 2>/dev/null && mkdir {scratch}/second 2>/dev/null; then
-    until grep -q CodeSynced {scratch}/home/runs/*/events.jsonl; do sleep 0.05; done
+    for wait in $(seq 1200); do
+        grep -q CodeSynced {scratch}/home/runs/*/events.jsonl && break; sleep 0.05
+    done
     echo the second one > {work}/version.txt
 fi
 exec {rsync} "$@"
