@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ...api.client import Cluster, Holding, HostNow
 
 _HEAD = ("hosts", "gpus", "use", "memory GB", "°C", "who")
+NO_GPUS = "no GPUs"
 #: In which order GPUs are shown.
 _ORDER = (HELD, FOREIGN, LEFT, FREE)
 
@@ -146,15 +147,20 @@ def _holding(cluster: Cluster, user: str, run: str) -> Holding | None:
 
 
 def _silent(hosts: Iterable[HostNow]) -> list[str]:
-    """Return a line for all hosts that say nothing for the same reason."""
-    reasons: dict[tuple[bool, str], list[str]] = {}
+    """Return a line for each reason why hosts show no GPUs; reasons may differ in the host's name."""
+    alike: dict[tuple[bool, str], list[HostNow]] = {}
     for host in hosts:
         if host.problem or not host.gpus:
-            reasons.setdefault((host.off, host.problem or "no GPUs"), []).append(host.host)
-    return [
-        f"{nodeset.fold(names)}: {'off: ' if off else ''}{problem}"
-        for (off, problem), names in reasons.items()
-    ]
+            reason = (host.problem or NO_GPUS).replace(host.host, "\0")
+            alike.setdefault((host.off, reason), []).append(host)
+    lines = []
+    for (off, _), group in alike.items():
+        said = group[0].problem or NO_GPUS
+        is_of_first = any((host.problem or NO_GPUS) != said for host in group)
+        note = f" (as {group[0].host} says)" if is_of_first else ""
+        names = nodeset.fold(host.host for host in group)
+        lines.append(f"{names}: {'off: ' if off else ''}{said}{note}")
+    return lines
 
 
 def _waiting(cluster: Cluster, most: int) -> list[str]:

@@ -47,6 +47,17 @@ def test_equal_hosts_share_a_line_and_others_say_what_is_different() -> None:
     )
 
 
+def test_hosts_that_are_all_away_are_one_line() -> None:
+    hosts = [HostNow(f"gpu{n}", problem=f"cannot reach gpu{n} port 22") for n in range(1, 65)]
+    hosts += [HostNow("big", problem="cannot reach big port 23"), HostNow("cpu")]
+    shown = top_text(Cluster(NOW, tuple(hosts), Queue((), (), 0, 0)), 100, 24)
+    assert shown.splitlines()[2:] == [
+        "gpu[1-64]: cannot reach gpu1 port 22 (as gpu1 says)",
+        "big: cannot reach big port 23",
+        "cpu: no GPUs",
+    ]
+
+
 def test_what_does_not_fit_is_folded_by_user_and_then_counted() -> None:
     """64 hosts with 8 runs each are 512 lines."""
     users = ("ann", "bob", "eve")
