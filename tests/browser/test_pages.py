@@ -211,7 +211,7 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     file.get_by_text("B: x y").wait_for()
     assert start.is_enabled()
     page.page.get_by_label("Folder").evaluate("field => { field.placeholder = '/home/ann/digits' }")
-    page.page.evaluate("scrollTo(0, 0)")
+    page.page.evaluate("document.querySelectorAll('*').forEach(each => { each.scrollTop = 0 })")
     for scheme, (device, width) in product(("light", "dark"), WIDTHS.items()):
         page.page.emulate_media(color_scheme=scheme)
         page.page.set_viewport_size({"width": width, "height": 800})
