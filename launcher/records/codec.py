@@ -21,6 +21,7 @@ _SPECIAL = ("job", "inventory", "hosts", "code_copy", "ask_passphrase")
 _SINCE_0_1 = frozenset(
     (
         "bring",
+        "data",
         "gpu_ids",
         "gpu_model",
         "gpu_names",
@@ -37,6 +38,8 @@ _SINCE_0_1 = frozenset(
 )
 
 
+#: What says nothing in these fields.
+_SAYS_NOTHING = {"vendor": NVIDIA, "output_to": ""}
 #: Fields of requests that are new, and left out where they say nothing.
 _SINCE_0_2 = frozenset(("ignore_foreign", "not_before", "resume_paths"))
 
@@ -50,7 +53,7 @@ def _for_earlier(value: Any) -> Any:
     return {
         name: one
         for name, one in value.items()
-        if name not in _SINCE_0_1 or one not in (None, {}, [], NVIDIA if name == "vendor" else None)
+        if name not in _SINCE_0_1 or one not in (None, {}, [], _SAYS_NOTHING.get(name))
     }
 
 

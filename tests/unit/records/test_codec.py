@@ -26,6 +26,7 @@ from launcher.spec.errors import NewerRecord, UnreadableRecord
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret, Share, Task
 from launcher.spec.typed_json import Mismatch, from_json, to_json
 from launcher.spec.version import __version__
+from support import ROOT
 
 FEW = settings(max_examples=30)
 
@@ -102,6 +103,15 @@ def test_a_run_comes_back_whole(run: tuple[Request, Layout], started: float) -> 
     assert codec.read_run(described) == run
     later = {**described, "later": 1, "job": {**described["job"], "later": [2]}}
     assert codec.read_run(later) == run
+
+
+def test_a_plain_job_is_one_that_the_first_release_reads() -> None:
+    """It refuses a run whose job has keys that it does not know: new ones say nothing by absence."""
+    first = ROOT / "tests" / "golden" / "0.1" / "stopped" / "run.json"
+    known = json.loads(first.read_text())["job"]
+    found = codec.describe_job(Job(("x",)))
+    assert set(found) <= set(known)
+    assert set(found["resources"]) <= set(known["resources"])
 
 
 def test_no_record_holds_a_secret() -> None:

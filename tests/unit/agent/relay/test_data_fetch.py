@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from launcher.agent.base import manifest
 from launcher.agent.base.manifest import Entry
 from launcher.agent.relay import data_fetch
 from launcher.agent.relay.data_fetch import Fetch
+from support.http_server import Server
 
 CONTENT = bytes(range(256)) * 4000
 SECRET = "X-Amz-Signature=0123456789abcdef"
@@ -34,7 +35,7 @@ class Store:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
 
