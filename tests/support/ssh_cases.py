@@ -90,6 +90,7 @@ CONFIG = {
     "another cipher": Case("Ciphers chacha20-poly1305@openssh.com\n"),
     "one MAC": Case("Ciphers aes128-ctr\nMACs hmac-sha2-512\n"),
     "one more key exchange": Case("KexAlgorithms +diffie-hellman-group14-sha256\n"),
+    "no file of known hosts": Case("UserKnownHostsFile none\n", works=False),
     "one kind of host key": Case("HostKeyAlgorithms ssh-ed25519\n"),
     "a kind of host key that it has not": Case("HostKeyAlgorithms rsa-sha2-256\n", works=False),
     "no publickey among the ways to log in": Case("PreferredAuthentications password\n", False),
