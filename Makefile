@@ -23,7 +23,7 @@ demo: setup ## Trains a real DDP model over two embedded hosts
 
 test: setup system horovod ## Lints, then runs the suite, on real sshd hosts where this machine allows it
 	$(MAKE) lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 quick: setup ## Lints and runs the unit tests, in under a minute
 	$(MAKE) lint

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 from support import ROOT
 
 #: How `make test` runs the suite.
-PYTEST = ("-m", "pytest", "-n", "3", "--dist", "worksteal")
+PYTEST = ("-m", "pytest", "-n", "4", "--dist", "worksteal")
 #: Exits on its own when this process is killed and cannot stop it.
 SPIN = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
 
