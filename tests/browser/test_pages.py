@@ -223,3 +223,20 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_role("link", name="Runs").click()
     page.page.get_by_role("link", name="New").click()
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there
+
+
+def test_what_gets_no_answer_is_asked_for_again(page: browser.Watched) -> None:
+    """A connection that broke left an empty page, for good."""
+    broken = []
+
+    def first_breaks(route: Any) -> None:
+        if broken:
+            route.fallback()
+        else:
+            broken.append(route)
+            route.abort("connectionreset")
+
+    page.page.route("**/api/runs", first_breaks)
+    page.page.goto(page.base)
+    page.page.get_by_text("3 runs").wait_for()
+    assert broken

@@ -27,7 +27,11 @@ function listen() {
   stream = null;
   if (document.hidden || !page) return;
   const shown = page, mine = stream = new EventSource('/api/events?' + new URLSearchParams(page.query()));
-  mine.onopen = () => { link.textContent = ''; };
+  mine.onopen = () => {
+    const back = Boolean(link.textContent);
+    link.textContent = '';
+    if (back && stream === mine) guarded(shown, () => shown.load()); // what was asked for meanwhile got no answer
+  };
   mine.onerror = () => { if (stream === mine) link.textContent = 'console not reachable'; };
   mine.addEventListener('runs', event => { if (stream === mine) guarded(shown, () => shown.changed(JSON.parse(event.data))); });
   mine.addEventListener('log', event => { if (stream === mine) shown.add?.(JSON.parse(event.data)); });

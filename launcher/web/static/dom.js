@@ -16,7 +16,19 @@ export async function ask(path, options) {
   return answer;
 }
 
-export const get = async path => (await ask(path)).json();
+const PATIENCE = 30_000, TRIES = 3;
+
+// What gets no answer, as from a connection that broke, is asked for again; an answer that refuses counts.
+export async function get(path) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await (await ask(path, { signal: AbortSignal.timeout(PATIENCE) })).json();
+    } catch (error) {
+      if (error.status || tries === TRIES) throw error;
+    }
+  }
+}
+
 export const at = run => '/api/runs/' + encodeURIComponent(run);
 export const pathOf = name => name.split('/').map(encodeURIComponent).join('/');
 export const runLink = (name, tab = '') => '#/runs/' + encodeURIComponent(name) + (tab && '/' + tab);
