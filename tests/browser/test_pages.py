@@ -44,7 +44,7 @@ def session(chromium: Any, home: Path) -> Iterator[tuple[str, Any]]:
     inventory.write_text(INVENTORY)
     with browser.console(home, "-i", str(inventory)) as address:
         base = address.partition("#")[0]
-        context = chromium.new_context()
+        context = browser.context(chromium)
         page = context.new_page()
         page.goto(address)
         page.get_by_role("table", name="Runs").wait_for(timeout=browser.PATIENCE)
@@ -55,7 +55,9 @@ def session(chromium: Any, home: Path) -> Iterator[tuple[str, Any]]:
 @pytest.fixture
 def page(chromium: Any, session: tuple[str, Any]) -> Iterator[browser.Watched]:
     base, cookies = session
-    context = chromium.new_context(viewport={"width": 1280, "height": 800}, storage_state=cookies)
+    context = browser.context(
+        chromium, viewport={"width": 1280, "height": 800}, storage_state=cookies
+    )
     yield browser.Watched(context.new_page(), base)
     context.close()
 

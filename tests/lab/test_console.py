@@ -28,7 +28,7 @@ def test_plan_start_see_why_run_again_stop_compare_delete(
         browser.browser() as chromium,
         browser.console(launcher.home, *place, cwd=launcher.work) as address,
     ):
-        page = chromium.new_page()
+        page = browser.context(chromium).new_page()
         watched = browser.Watched(page, address.partition("#")[0])
         page.goto(address)
         page.get_by_role("link", name="New").click()

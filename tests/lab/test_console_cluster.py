@@ -38,7 +38,8 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
         waiting = launcher.start("--name", "waits", "--gpus", "8", *options, "true")
         place = ("-i", str(launcher.inventory))
         with browser.browser() as chromium, browser.console(launcher.home, *place) as address:
-            page = chromium.new_page(viewport={"width": 1280, "height": 800})
+            size = {"width": 1280, "height": 800}
+            page = browser.context(chromium, viewport=size).new_page()
             watched = browser.Watched(page, address.partition("#")[0])
             page.goto(address)
             page.get_by_role("link", name="Cluster").click()

@@ -25,6 +25,7 @@ export async function get(path) {
       return await (await ask(path, { signal: AbortSignal.timeout(PATIENCE) })).json();
     } catch (error) {
       if (error.status || tries === TRIES) throw error;
+      await new Promise(resolve => setTimeout(resolve, 300 * tries));
     }
   }
 }
