@@ -1,23 +1,21 @@
 """Reads objects of a store by URLs that the launcher has signed, in several threads.
 
-A URL is a secret: it stays in memory, and no message, log or exception text of ours contains one. What
-was cut off is continued where it stopped, if it is still the same object.
+What was cut off is continued where it stopped, if it is still the same object.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import http.client
 import os
 import random
 import re
 import threading
 import time
-import urllib.error
 import urllib.request
 
 from ..base import manifest
+from . import signed_urls
+from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +30,6 @@ SILENCE = 30.0
 TRIES = 6
 #: Longest pause between two tries, in seconds, also if the store asks for more.
 LONGEST_PAUSE = 20.0
-#: Answers after which it is worth to ask again.
-AGAIN = (408, 425, 429, 500, 502, 503, 504)
-#: What goes wrong with a disk, and not with a connection.
-_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EACCES)
 _MD5 = re.compile(r"[0-9a-f]{32}\Z")
 
 #: Why an object was not read, for programs.
@@ -62,20 +56,12 @@ class Fetch:
         self.bytes = 0
         self._keyed: set[bytes] = set()  # encrypted so that their tag is no sum
         self.failed: list[list[str]] = []
-        self._opener = urllib.request.build_opener(Here)
 
     def run(self, wanted: list[tuple[manifest.Entry, str]], going_on: Callable[[], Any]) -> None:
         """Read objects; ``failed`` gets paths with a code and a text, LATER for those that are left."""
         os.makedirs(self._parts, mode=0o700, exist_ok=True)
         self._left = list(reversed(wanted))
-        threads = [threading.Thread(target=self._work) for _ in wanted[:THREADS]]
-        for thread in threads:
-            thread.daemon = True
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(1.0)
-                going_on()
+        signed_urls.in_threads(min(THREADS, len(wanted)), self._work, going_on)
 
     def _work(self) -> None:
         while True:
@@ -87,10 +73,8 @@ class Fetch:
                 self._one(entry, url)
             except Failure as failure:
                 code, text = failure.code, str(failure)
-            except OSError as error:
-                code, text = REFUSED, str(error.strerror or type(error).__name__)
-            except Exception as error:  # its text might have the URL
-                code, text = REFUSED, type(error).__name__
+            except Exception as error:
+                code, text = REFUSED, signed_urls.what_failed(error)
             else:
                 continue
             with self._lock:
@@ -106,7 +90,7 @@ class Fetch:
             try:
                 self._continue(entry, url, part)
                 break
-            except _Again as again:
+            except Again as again:
                 if attempt == TRIES - 1:
                     raise Failure(REFUSED, "%s, %d times" % (again, TRIES))
                 pause = min(max(pause * 2, again.seconds), LONGEST_PAUSE)
@@ -114,7 +98,7 @@ class Fetch:
         self._place(entry, part)
 
     def _continue(self, entry: manifest.Entry, url: str, part: str) -> None:
-        """Append what is missing of an object. Raises Failure, _Again, OSError."""
+        """Append what is missing of an object. Raises Failure, Again, OSError."""
         have = _size(part)
         if have > entry.size:
             os.unlink(part)
@@ -128,28 +112,20 @@ class Fetch:
         if have:
             request.add_header("Range", "bytes=%d-" % have)
         try:
-            with self._opener.open(request, timeout=SILENCE) as answer:
+            with signed_urls.answer(request, SILENCE) as answer:
                 have = self._agree(entry, tag, answer, have)
                 self._receive(answer, part, have, entry.size)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise _refusal(error)
-        except http.client.HTTPException as error:
-            raise _Again(type(error).__name__)
-        except OSError as error:
-            if error.errno in _OF_DISKS:
-                raise
-            inner = getattr(error, "reason", error)
-            raise _Again(str(getattr(inner, "strerror", None) or type(inner).__name__))
+        except Refusal as refusal:
+            raise _failure(refusal)
         if _size(part) != entry.size:
-            raise _Again("it was cut off at %d of %d bytes" % (_size(part), entry.size))
+            raise Again("it was cut off at %d of %d bytes" % (_size(part), entry.size))
 
     def _agree(self, entry: manifest.Entry, tag: str, answer: Any, have: int) -> int:
         """Return from where on the answer is; it must be of the object that was listed."""
-        theirs = (answer.headers.get("ETag") or "").strip('"')
+        theirs = signed_urls.tag_of(answer)
         if tag and theirs and theirs != tag:
             raise Failure(CHANGED, "it has changed in the store")
-        if (answer.headers.get("x-amz-server-side-encryption") or "AES256") != "AES256":
+        if signed_urls.is_keyed(answer):
             self._keyed.add(entry.path)
         begins = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
@@ -180,7 +156,7 @@ class Fetch:
         """Note the sum of an object that has arrived, and move it to its path."""
         tag = entry.sum[len(manifest.ETAG) :].decode()
         is_sum = _MD5.match(tag) and entry.path not in self._keyed
-        sha256, md5 = hashlib.sha256(), md5_or_none() if is_sum else None
+        sha256, md5 = hashlib.sha256(), signed_urls.md5_or_none() if is_sum else None
         with open(part, "ab"):
             pass  # an empty object
         with open(part, "rb", 0) as file:
@@ -209,40 +185,14 @@ class Fetch:
         time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
 
 
-class _Again(Exception):
-    """The store cannot send an object now. ``seconds`` is how long it asks to wait."""
-
-    def __init__(self, text: str, seconds: float = 0.0) -> None:
-        super().__init__(text)
-        self.seconds = seconds
-
-
-class Here(urllib.request.HTTPRedirectHandler):
-    """Follow no redirection: it could lead a signature elsewhere."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _refusal(error: urllib.error.HTTPError) -> Exception:
-    if error.code in AGAIN:
-        after = error.headers.get("Retry-After") or ""
-        seconds = float(after) if after.isascii() and after.isdigit() else 0.0
-        return _Again("the store answers %d" % error.code, seconds)
-    if error.code == 403:
-        return Failure(EXPIRED, "the store answers 403")
-    if error.code in (404, 412):
-        gone = "it is gone from the store" if error.code == 404 else "it has changed in the store"
-        return Failure(CHANGED, gone)
-    return Failure(REFUSED, "the store answers %d" % error.code)
-
-
-def md5_or_none() -> Any:
-    """Return a new MD5, or None on a machine where it is forbidden."""
-    try:
-        return hashlib.md5()
-    except ValueError:
-        return None
+def _failure(refusal: Refusal) -> Failure:
+    if refusal.status == 403:
+        return Failure(EXPIRED, str(refusal))
+    if refusal.status == 404:
+        return Failure(CHANGED, "it is gone from the store")
+    if refusal.status == 412:
+        return Failure(CHANGED, "it has changed in the store")
+    return Failure(REFUSED, str(refusal))
 
 
 def _size(path: str) -> int:

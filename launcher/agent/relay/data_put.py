@@ -1,21 +1,17 @@
-"""Writes files of a run to a store by URLs that the launcher has signed, in several threads.
-
-A URL is a secret: it stays in memory, and no message, log or exception text of ours contains one.
-"""
+"""Writes files of a run to a store by URLs that the launcher has signed, in several threads."""
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
 import random
 import threading
 import time
-import urllib.error
 import urllib.request
 
 from ..base import manifest
-from .data_fetch import AGAIN, Here, md5_or_none
+from . import signed_urls
+from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,18 +37,10 @@ class Put:
         self._next, self._lock = 0, threading.Lock()
         #: By part: the tag that the store gave it, its sha256, a code of what went wrong, and a text.
         self.results: list[list[str]] = [["", "", REFUSED, "it was not tried"] for _ in parts]
-        self._opener = urllib.request.build_opener(Here)
 
     def run(self, going_on: Callable[[], Any]) -> None:
         """Write them all."""
-        threads = [threading.Thread(target=self._work) for _ in self._parts[:THREADS]]
-        for thread in threads:
-            thread.daemon = True
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(1.0)
-                going_on()
+        signed_urls.in_threads(min(THREADS, len(self._parts)), self._work, going_on)
 
     def _work(self) -> None:
         while True:
@@ -62,11 +50,10 @@ class Put:
                 return
             try:
                 self.results[number] = self._one(self._parts[number])
-            except OSError as error:
-                text = str(error.strerror or type(error).__name__)
-                self.results[number] = ["", "", REFUSED, text]
-            except Exception as error:  # its text might have the URL
-                self.results[number] = ["", "", REFUSED, type(error).__name__]
+            except Refusal as refusal:
+                self.results[number] = ["", "", REFUSED, str(refusal)]
+            except Exception as error:
+                self.results[number] = ["", "", REFUSED, signed_urls.what_failed(error)]
 
     def _one(self, part: Message) -> list[str]:
         path = path_of(self._folder, part)
@@ -79,7 +66,7 @@ class Put:
                 sent = _Sent(file, part["offset"], part["length"])
                 try:
                     return self._send(part["url"], sent)
-                except _Again as again:
+                except Again as again:
                     text = str(again)
             if attempt < TRIES - 1:
                 time.sleep(min(0.5 * 2**attempt, 10.0) * random.uniform(0.5, 1.0))
@@ -89,30 +76,14 @@ class Put:
         request = urllib.request.Request(url, data=iter(sent), method="PUT")
         request.add_header("Content-Length", str(sent.length))
         request.add_header("Content-Type", "application/octet-stream")
-        try:
-            with self._opener.open(request, timeout=SILENCE) as answer:
-                tag = (answer.headers.get("ETag") or "").strip('"')
-                keyed = (answer.headers.get("x-amz-server-side-encryption") or "AES256") != "AES256"
-                answer.read(1 << 16)
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code in AGAIN:
-                    raise _Again("the store answers %d" % error.code)
-                return ["", "", REFUSED, "the store answers %d" % error.code]
-        except http.client.HTTPException as error:
-            raise _Again(type(error).__name__)
-        except OSError as error:
-            inner = getattr(error, "reason", error)
-            raise _Again(str(getattr(inner, "strerror", None) or type(inner).__name__))
+        with signed_urls.answer(request, SILENCE) as answer:
+            tag, keyed = signed_urls.tag_of(answer), signed_urls.is_keyed(answer)
+            answer.read(1 << 16)
         if sent.left:
             return ["", "", CHANGED, "it became shorter"]
         if sent.md5 and len(tag) == 32 and not keyed and sent.md5.hexdigest() != tag:
-            raise _Again("the store has got other bytes")
+            raise Again("the store has got other bytes")
         return [tag, sent.sha256.hexdigest(), "", ""]
-
-
-class _Again(Exception):
-    """The store cannot take a part now."""
 
 
 class _Sent:
@@ -120,7 +91,7 @@ class _Sent:
 
     def __init__(self, file: Any, offset: int, length: int) -> None:
         self._file, self.length, self.left = file, length, length
-        self.sha256, self.md5 = hashlib.sha256(), md5_or_none()
+        self.sha256, self.md5 = hashlib.sha256(), signed_urls.md5_or_none()
         file.seek(offset)
 
     def __iter__(self) -> Iterator[bytes]:

@@ -1,0 +1,115 @@
+"""What it takes to read and write objects of a store by URLs that the launcher has signed.
+
+A URL is a secret: it stays in memory, and no message, log or exception text of ours contains one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import threading
+import urllib.error
+import urllib.request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+#: Answers after which it is worth to ask again.
+AGAIN = (408, 425, 429, 500, 502, 503, 504)
+#: What goes wrong with a disk, and not with a connection.
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EACCES)
+
+
+class Again(Exception):
+    """The store cannot do it now. ``seconds`` is how long it asks to wait."""
+
+    def __init__(self, text: str, seconds: float = 0.0) -> None:
+        super().__init__(text)
+        self.seconds = seconds
+
+
+class Refusal(Exception):
+    """The store answers with a ``status`` that asking again would not change."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("the store answers %d" % status)
+        self.status = status
+
+
+class _Here(urllib.request.HTTPRedirectHandler):
+    """Follow no redirection: it could lead a signature elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_Here)
+
+
+@contextlib.contextmanager
+def answer(request: urllib.request.Request, silence: float) -> Iterator[Any]:
+    """Send a request, and give its answer to the body, also while it is read.
+
+    Raises Again for a connection that breaks off or stays silent for so many seconds, Refusal, and
+    OSError for a disk.
+    """
+    try:
+        with _opener.open(request, timeout=silence) as found:
+            yield found
+    except urllib.error.HTTPError as error:
+        with error:
+            raise _of_status(error)
+    except http.client.HTTPException as error:
+        raise Again(type(error).__name__)
+    except OSError as error:
+        if error.errno in _OF_DISKS:
+            raise
+        inner = getattr(error, "reason", error)
+        raise Again(str(getattr(inner, "strerror", None) or type(inner).__name__))
+
+
+def _of_status(error: urllib.error.HTTPError) -> Exception:
+    if error.code not in AGAIN:
+        return Refusal(error.code)
+    after = error.headers.get("Retry-After") or ""
+    seconds = float(after) if after.isascii() and after.isdigit() else 0.0
+    return Again("the store answers %d" % error.code, seconds)
+
+
+def what_failed(error: Exception) -> str:
+    """Return what to say of an error whose own text might have the URL."""
+    return str(getattr(error, "strerror", None) or type(error).__name__)
+
+
+def tag_of(found: Any) -> str:
+    """Return the tag of the object in an answer; "" without one."""
+    return str(found.headers.get("ETag") or "").strip('"')
+
+
+def is_keyed(found: Any) -> bool:
+    """Return whether an object is encrypted so that its tag is no sum."""
+    return (found.headers.get("x-amz-server-side-encryption") or "AES256") != "AES256"
+
+
+def md5_or_none() -> Any:
+    """Return a new MD5, or None on a machine where it is forbidden."""
+    try:
+        return hashlib.md5()
+    except ValueError:
+        return None
+
+
+def in_threads(count: int, work: Callable[[], None], going_on: Callable[[], Any]) -> None:
+    """Do this in so many threads, until all have returned."""
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(1.0)
+            going_on()
