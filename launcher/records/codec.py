@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
-from ..spec.gpus import NVIDIA
-from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request
+from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request, Resources
 from ..spec.typed_json import Mismatch, from_json, to_json
 from . import compat, formats
 
 #: Fields of a request that ``run.json`` holds in another form, or not at all.
 _SPECIAL = ("job", "inventory", "hosts", "code_copy", "ask_passphrase")
 
-
-#: Fields of jobs, their resources and nodes that 0.1 does not know, and so refuses.
-_SINCE_0_1 = frozenset(
-    (
+#: Fields that an earlier release does not know, and may refuse: left out where they hold their default.
+_NEW: Mapping[type, Collection[str]] = {
+    Job: (
         "bring",
         "data",
-        "gpu_ids",
-        "gpu_model",
-        "gpu_names",
         "include",
         "keep_on_host",
         "launcher_options",
@@ -33,35 +28,28 @@ _SINCE_0_1 = frozenset(
         "prepare",
         "python",
         "share",
-        "vendor",
-    )
-)
+    ),
+    Resources: ("gpu_ids", "gpu_model"),
+    Node: ("gpu_names", "vendor"),
+    Request: ("ignore_foreign", "not_before", "resume_paths"),
+}
 
 
-#: What says nothing in these fields.
-_SAYS_NOTHING = {"vendor": NVIDIA, "output_to": ""}
-#: Fields of requests that are new, and left out where they say nothing.
-_SINCE_0_2 = frozenset(("ignore_foreign", "not_before", "resume_paths"))
-
-
-def _for_earlier(value: Any) -> Any:
-    """Leave out what an earlier release does not know, where it says nothing."""
-    if isinstance(value, list):
-        return [_for_earlier(one) for one in value]
-    if not isinstance(value, dict):
-        return value
+def _described(value: Any, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the fields of a value as JSON values, without the new ones that say nothing."""
+    new = _NEW[type(value)]
+    values = {one: getattr(value, one.name) for one in fields(value) if one.name not in without}
     return {
-        name: one
-        for name, one in value.items()
-        if name not in _SINCE_0_1 or one not in (None, {}, [], _SAYS_NOTHING.get(name))
+        one.name: to_json(its)
+        for one, its in values.items()
+        if one.name not in new or its != one.default
     }
 
 
 def describe_job(job: Job) -> dict[str, Any]:
     """Return a job as JSON values; of its secrets only the names."""
-    values = _for_earlier(to_json(replace(job, secrets={})))
-    values["resources"] = _for_earlier(values["resources"])
-    return {**values, "secrets": sorted(job.secrets)}
+    values = _described(replace(job, secrets={}))
+    return {**values, "resources": _described(job.resources), "secrets": sorted(job.secrets)}
 
 
 def describe_host(host: Host) -> dict[str, Any]:
@@ -78,23 +66,18 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
 
     ``started`` is in seconds since the epoch. Nodes are empty until the layout is decided.
     """
-    values = {
-        one.name: value
-        for one in fields(request)
-        if (value := getattr(request, one.name)) != one.default or one.name not in _SINCE_0_2
-    }
     return {
         **formats.stamp(),
         "run": layout.run_id,
         "started": started,
-        **{name: to_json(value) for name, value in values.items() if name not in _SPECIAL},
+        **_described(request, without=_SPECIAL),
         "job": describe_job(request.job),
         "inventory": {
             **to_json(replace(request.inventory, hosts=())),
             "hosts": [describe_host(host) for host in request.inventory.hosts],
         },
         "hosts": [host.name for host in request.hosts],
-        "nodes": [{**_for_earlier(to_json(node)), "host": node.host.name} for node in layout.nodes],
+        "nodes": [{**_described(node), "host": node.host.name} for node in layout.nodes],
     }
 
 
