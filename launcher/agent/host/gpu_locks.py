@@ -66,6 +66,13 @@ def parent_of(index: int) -> int:
     return (index - MIG) // MIG_EACH if index >= MIG else index
 
 
+def are_one(one: int, other: int) -> bool:
+    """Return whether runs that use these would meet: on one GPU, or on a part of it."""
+    if one >= MIG and other >= MIG:
+        return one == other
+    return parent_of(one) == parent_of(other)
+
+
 def _check_parts(index: int) -> None:
     """Raise Busy if somebody holds the GPU of this MIG instance, or an instance of this GPU.
 

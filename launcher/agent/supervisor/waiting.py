@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..base.lean import Socket
-    from ..base.messages import Holder, Message, StartRequest, TicketFacts, WaitRequest
+    from ..base.messages import (
+        GpuFacts,
+        GpuUse,
+        Holder,
+        Message,
+        StartRequest,
+        TicketFacts,
+        WaitRequest,
+    )
 
 #: What this host is called where no other is in sight.
 HERE = "here"
@@ -127,7 +135,7 @@ def stand_of(
     """
     held: dict[str, tuple[set[int], float | None]] = {}
     for index, holder in leased.items():
-        used = {gpu for gpu in mine if _are_one(gpu, index)}
+        used = {gpu for gpu in mine if gpu_locks.are_one(gpu, index)}
         held.setdefault(holder.get("run") or "", (set(), holder.get("left")))[0].update(used)
     uses = [turns.Use(run, used, left) for run, (used, left) in held.items() if used]
     uses += [] if shared else [turns.Use("", {gpu}) for gpu in outside]
@@ -136,24 +144,24 @@ def stand_of(
     return stands.Stand(HERE, turns.Host(mine, uses, outside), entered, running)
 
 
-def _are_one(one: int, other: int) -> bool:
-    """Return whether runs that use these would meet: on one GPU, or on a part of it."""
-    parents = gpu_locks.parent_of(one), gpu_locks.parent_of(other)
-    if parents[0] != one and parents[1] != other:
-        return one == other
-    return parents[0] == parents[1]
-
-
 def strangers(leased: Mapping[int, Holder]) -> list[int]:
-    """Return the GPUs that are used outside launcher, by processes or by memory that none holds."""
+    """Ask which GPUs are used outside launcher, and return them."""
     asked = gpu_users.ask()
     listed = gpus.listed()
-    uses = gpu_users.users(listed, asked)
-    with_process = {use["gpu"] for use in uses}
-    found = {use["gpu"] for use in uses if use["run"] is None}
+    return used_outside(listed, gpu_users.users(listed, asked), leased)
+
+
+def used_outside(
+    listed: Iterable[GpuFacts], uses: Iterable[GpuUse], leased: Mapping[int, Holder]
+) -> list[int]:
+    """Return the GPUs that processes use which are of no run, or memory that no process holds, where no
+    run has a lock. Also in launcher.jobs.gpus: a test holds them to the same answers."""
+    users = [(use["gpu"], use["run"]) for use in uses]
+    with_process = {gpu for gpu, _ in users}
+    found = {gpu for gpu, run in users if run is None}
     found |= {
         gpu["index"]
         for gpu in listed
         if gpu["index"] not in with_process and gpu["memory_used"] > IDLE_MEMORY
     }
-    return sorted(gpu for gpu in found if not any(_are_one(gpu, index) for index in leased))
+    return sorted(gpu for gpu in found if not any(gpu_locks.are_one(gpu, one) for one in leased))
