@@ -84,7 +84,7 @@ class DataStore:
     def _base(self, name: str) -> str:
         """Return the files of the version of this name that was used last; "" if there is none."""
         mine = [one for one in self._versions() if self._about(one).get("name") == name]
-        newest = max(mine, key=lambda one: _used(self._place(one)), default=None)
+        newest = max(mine, key=lambda one: tree.mtime(self._place(one)), default=None)
         return os.path.join(self._place(newest), "files") if newest else ""
 
     def _make_room(self, wanted: int) -> None:
@@ -133,10 +133,8 @@ class DataStore:
         """Return the folder of a copy that this process is making. Raises Refused."""
         if self._locks.get(self._checked(version)) is None:
             raise protocol.Refused("not-locked", "nobody is bringing this data set")
-        return self._with_manifest(os.path.join(self.folder, INCOMING + version), version)
-
-    def _with_manifest(self, incoming: str, version: str) -> str:
-        if os.path.exists(os.path.join(incoming, version)):  # as its sender calls it
+        incoming = os.path.join(self.folder, INCOMING + version)
+        if os.path.exists(os.path.join(incoming, version)):  # the manifest, as its sender calls it
             os.replace(os.path.join(incoming, version), os.path.join(incoming, "manifest"))
         return incoming
 
@@ -198,7 +196,7 @@ class DataStore:
                     "name": str(about.get("name", "?")),
                     "bytes": about.get("bytes", 0) if whole else _bytes(place),
                     "files": about.get("files", 0) if whole else 0,
-                    "used": _used(place),
+                    "used": tree.mtime(place),
                     "pinned": os.path.exists(os.path.join(place, "pinned")),
                     "runs": users.get(bare, [])[:NAMED],
                 }
@@ -231,8 +229,8 @@ class DataStore:
             return {"here": False}
         if on:
             _write(mark, b"")
-        elif os.path.exists(mark):
-            os.unlink(mark)
+        else:
+            _remove_file(mark)
         return {"here": True}
 
     def remove(self, versions: list[str]) -> Message:
@@ -355,13 +353,6 @@ def _remove_file(path: str) -> None:
 def _write(path: str, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
-
-
-def _used(place: str) -> float:
-    try:
-        return os.lstat(place).st_mtime
-    except OSError:
-        return 0.0
 
 
 def _bytes(place: str) -> int:

@@ -101,14 +101,15 @@ def sealed(source: str) -> str | None:
         names = [name for name in os.listdir(source) if not name.startswith("incoming-")]
     except OSError:
         return None
-    return max(names, key=lambda name: _mtime(os.path.join(source, name)), default=None)
+    return max(names, key=lambda name: mtime(os.path.join(source, name)), default=None)
 
 
-def _mtime(path: str) -> int:
+def mtime(path: str) -> float:
+    """Return when a file or folder was changed last, in seconds since the epoch; 0 without one."""
     try:
-        return os.lstat(path).st_mtime_ns
+        return os.lstat(path).st_mtime
     except OSError:
-        return 0
+        return 0.0
 
 
 def snapshot(source: str, version: str, code: str) -> bool:
@@ -233,7 +234,7 @@ def seal(source: str, incoming: str, version: str = "", coarse: str = "") -> str
 
 def _forget_old(source: str, keep: str) -> None:
     names = [name for name in os.listdir(source) if not name.startswith("incoming-")]
-    names.sort(key=lambda name: _mtime(os.path.join(source, name)), reverse=True)
+    names.sort(key=lambda name: mtime(os.path.join(source, name)), reverse=True)
     for name in names[KEPT:]:
         if name != keep:
             remove(os.path.join(source, name))

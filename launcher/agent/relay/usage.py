@@ -10,6 +10,7 @@ import stat
 from ..base import run_lock
 from ..host.machine import OTHERS
 from ..processes import processes
+from . import tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
             "source": source,
             "version": version,
             "bytes": _bytes(path, seen, going_on),
-            "used": _time(path),
+            "used": tree.mtime(path),
         }
         for source, version, path in _versions(root)
     ]
@@ -42,7 +43,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         {
             "run": name,
             "bytes": _bytes(path, seen, going_on),
-            "used": _time(os.path.join(path, "journal.jsonl")) or _time(path),
+            "used": tree.mtime(os.path.join(path, "journal.jsonl")) or tree.mtime(path),
             "alive": run_lock.is_alive(path),
         }
         for name, path in _entries(os.path.join(root, "runs"))
@@ -71,7 +72,6 @@ def prune(
     """Delete runs without a supervisor, versions of code, and agents that no process uses; return the
     names of what is in use and stays."""
     from ..processes import cgroup
-    from . import tree
 
     kept = []
     for name in runs:
@@ -130,13 +130,6 @@ def _bytes(path: str, seen: set[tuple[int, int]], going_on: Callable[[], object]
                 seen.add(inode)
             total += status.st_blocks * 512
     return total
-
-
-def _time(path: str) -> float:
-    try:
-        return os.lstat(path).st_mtime
-    except OSError:
-        return 0.0
 
 
 def _remove_empty(path: str) -> None:
