@@ -334,8 +334,11 @@ def _turn_on(inventory: Inventory, hosts: str) -> str:
     return f"to use {hosts} again, remove off: in {inventory.source}"
 
 
-def narrowed(inventory: Inventory, wanted: str) -> Inventory:
-    """Return the inventory with only the hosts that ``wanted`` selects. Raises InputError."""
+def narrowed(inventory: Inventory, wanted: str | None) -> Inventory:
+    """Return the inventory with only the hosts that ``wanted`` selects; None takes all of it, also hosts
+    that are off. Raises InputError."""
+    if wanted is None:
+        return inventory
     hosts = select(inventory, wanted)
     left = {host.name for host in hosts}
     groups = {

@@ -77,13 +77,13 @@ def show_command(
     is_known = find_inventory(inventory) is not None or hosts
     there = asyncio.run(_place(inventory, hosts).sets()) if is_known else {}
     if as_json:
-        value = {
-            **asdict(one),
-            "hosts": _as_json(
-                there, lambda sets: [asdict(its) for its in sets.sets if its.name == name]
-            ),
+        on_hosts = {
+            host: {"error": found.message}
+            if isinstance(found, HostError)
+            else [asdict(its) for its in found.sets if its.name == name]
+            for host, found in there.items()
         }
-        click.echo(json.dumps(value, indent=2))
+        click.echo(json.dumps({**asdict(one), "hosts": on_hosts}, indent=2))
     else:
         click.echo(set_text(one, time.time()))
         if there:
@@ -106,7 +106,7 @@ def push_command(
     host did not get it.
     """
     one, done = asyncio.run(_push(_place(inventory, hosts), name))
-    sent = {host: count for host, count in done.items() if not isinstance(count, HostError)}
+    sent = _answered(done)
     if as_json:
         value = {"version": one.version.version, "sent": sent, "failed": _failed(done)}
         click.echo(json.dumps(value, indent=2))
@@ -141,13 +141,9 @@ def verify_command(
     """
     one = data.find(name)
     done = asyncio.run(_place(inventory, hosts).verify(one.version.version, one.version.bytes))
-    found = {host: its for host, its in done.items() if not isinstance(its, HostError)}
+    found = _answered(done)
     if as_json:
-        value = {
-            "hosts": {host: asdict(its) for host, its in found.items()},
-            "failed": _failed(done),
-        }
-        click.echo(json.dumps(value, indent=2))
+        _print_json(done)
     else:
         for word, hosts_of in _verdicts(found).items():
             click.echo(f"{nodeset.fold(hosts_of)}: {word}")
@@ -184,8 +180,9 @@ def pin_command(
     """Let the present version of a data set stay on hosts: no prune and no full disk removes it."""
     one = data.find(name)
     done = asyncio.run(_place(inventory, hosts).pin(one.version.version, not off))
-    has = [host for host, its in done.items() if not isinstance(its, HostError) and its.here]
-    lacks = [host for host, its in done.items() if not isinstance(its, HostError) and not its.here]
+    found = _answered(done)
+    has = [host for host, its in found.items() if its.here]
+    lacks = [host for host, its in found.items() if not its.here]
     if as_json:
         value = {"pinned": not off, "hosts": has, "missing": lacks, "failed": _failed(done)}
         click.echo(json.dumps(value, indent=2))
@@ -244,14 +241,10 @@ def prune_command(
 
 
 def _tell_freed(done: Mapping[str, DataFreed | HostError], as_json: bool) -> None:
-    found = {host: its for host, its in done.items() if not isinstance(its, HostError)}
     if as_json:
-        value = {
-            "hosts": {host: asdict(its) for host, its in found.items()},
-            "failed": _failed(done),
-        }
-        click.echo(json.dumps(value, indent=2))
+        _print_json(done)
         return
+    found = _answered(done)
     if found:
         freed = size(sum(its.freed for its in found.values()))
         click.echo(f"freed {freed} on {counted(len(found), 'host')} ({nodeset.fold(found)})")
@@ -268,15 +261,17 @@ def _place(inventory: str | None, hosts: str | None) -> Place:
     return Place(found, select_hosts(found, hosts))
 
 
+def _answered(done: Mapping[str, T | HostError]) -> dict[str, T]:
+    return {host: its for host, its in done.items() if not isinstance(its, HostError)}
+
+
 def _failed(done: Mapping[str, Any]) -> dict[str, str]:
     return {host: its.message for host, its in done.items() if isinstance(its, HostError)}
 
 
-def _as_json(done: Mapping[str, Any], describe: Any) -> dict[str, Any]:
-    return {
-        host: {"error": its.message} if isinstance(its, HostError) else describe(its)
-        for host, its in done.items()
-    }
+def _print_json(done: Mapping[str, Any]) -> None:
+    hosts = {host: asdict(its) for host, its in _answered(done).items()}
+    click.echo(json.dumps({"hosts": hosts, "failed": _failed(done)}, indent=2))
 
 
 def _finish(ctx: click.Context, done: Mapping[str, Any], is_bad: bool = False) -> None:

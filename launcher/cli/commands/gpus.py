@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ...api.client import AsyncClient
+from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from ...spec.model import Inventory
 from .. import complain_of_hosts, options
@@ -34,11 +35,7 @@ def command(
 
     Users outside of launcher are shown, too. The exit code is 1 when no host could be asked.
     """
-    from ...api import hosts as api_hosts
-
-    there = loaded(inventory)
-    if hosts:
-        there = api_hosts.narrowed(there, hosts)
+    there = narrowed(loaded(inventory), hosts or None)
     while watch:
         answers = _ask(there)
         click.clear()

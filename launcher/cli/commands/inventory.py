@@ -140,9 +140,7 @@ def export_command(
     form: str, inventory: str | None, hosts: str | None, output: str | None, force: bool
 ) -> None:
     """Write the inventory in another tool's format."""
-    known = loaded(inventory, connects=False)
-    if hosts is not None:
-        known = narrowed(known, hosts)
+    known = narrowed(loaded(inventory, connects=False), hosts)
     text, notes = formats.export_inventory(known, form)
     for one in notes:
         note(one)

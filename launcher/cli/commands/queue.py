@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import click
 
+from ...api.hosts import narrowed
 from ...api.jobs import PRIORITIES
 from ...spec.errors import InputError
 from .. import complain_of_hosts, options
@@ -30,11 +31,7 @@ def command(ctx: click.Context, inventory: str | None, hosts: str | None, as_jso
     """
     if ctx.invoked_subcommand:
         return
-    from ...api import hosts as api_hosts
-
-    there = loaded(inventory)
-    if hosts:
-        there = api_hosts.narrowed(there, hosts)
+    there = narrowed(loaded(inventory), hosts or None)
     queue, failed = asyncio.run(new_client(there).queue())
     if as_json:
         value = {**asdict(queue), "failed": {name: str(one) for name, one in failed.items()}}

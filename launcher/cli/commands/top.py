@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ...api.hosts import narrowed
 from .. import keys, options
 from ..inventory_lookup import loaded
 from ..render.top import top_text
@@ -45,11 +46,7 @@ def command(
     Programs outside launcher are shown, too. A host that does not answer is a line. The exit code is 1
     when no host could be asked.
     """
-    from ...api import hosts as api_hosts
-
-    there = loaded(inventory)
-    if hosts:
-        there = api_hosts.narrowed(there, hosts)
+    there = narrowed(loaded(inventory), hosts or None)
     if not (once or as_json) and _can_move():
         asyncio.run(_live(there))
         return
