@@ -60,7 +60,7 @@ class Pulled:
     bytes: int
     failed: Mapping[str, str]
     not_brought: tuple[NotBrought, ...] = ()
-    stored: StoredOutputs | None = None  # of a run that has ended, in the store of its job
+    stored: StoredOutputs | None = None  # in the store of its job; None while a follower sees to it
 
 
 class RecordedRun:

@@ -22,6 +22,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -178,8 +179,9 @@ class Bucket:
             raise StoreError(f"{self.endpoint} could not put s3://{self.name}/{key} together")
 
     def abort_upload(self, key: str, upload: str) -> None:
-        """Delete the parts of an object that will not be whole. Raises StoreError."""
-        _ask(self, "DELETE", key, {"uploadId": upload})
+        """Delete the parts of an object that will not be whole, if there are any. Raises StoreError."""
+        with suppress(_Missing):
+            _ask(self, "DELETE", key, {"uploadId": upload})
 
     def _path(self, key: str | None) -> str:
         name = "/" + _quoted(self.name)
@@ -221,6 +223,10 @@ def _encoded(query: Mapping[str, str]) -> str:
 
 
 # -- asking a store
+
+
+class _Missing(StoreError):
+    """What a request is about is not there."""
 
 
 class _Skewed(StoreError):
@@ -314,7 +320,8 @@ def _refused(bucket: Bucket, status: int, code: str, method: str = "") -> StoreE
         return StoreError(
             what, "no credentials were found: AWS_ACCESS_KEY_ID, AWS_PROFILE, or ~/.aws/credentials"
         )
-    return StoreError(what, "does the bucket exist, and may these credentials do that?")
+    kind = _Missing if status == 404 else StoreError
+    return kind(what, "does the bucket exist, and may these credentials do that?")
 
 
 def _tree(bucket: Bucket, answer: bytes) -> ElementTree.Element:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...api.handles import Pulled
+from ...api.handles import Pulled, RecordedRun
 from ...records import events as ev
 from ...spec.errors import InputError
 from .. import options
@@ -62,11 +62,12 @@ def command(
     """Bring outputs and logs of a run back as they are on its hosts now. The run continues.
 
     With DEST they go straight there, and not to ~/.launcher. If the run has ended, what its store lacks
-    is stored as well.
+    is stored as well; if nobody follows it, `launcher attach` does that.
     """
     if source == "s3":
         _restore(ctx, word, dest, as_json)
-    name, pulled = asyncio.run(_pull(word, dest, _patterns(also), _patterns(only)))
+    run, pulled = asyncio.run(_pull(word, dest, _patterns(also), _patterns(only)))
+    name = run.name
     if as_json:
         value = {**asdict(pulled), "run": name, "outputs": str(pulled.outputs)}
         click.echo(json.dumps(value, indent=2))
@@ -75,7 +76,7 @@ def command(
         click.echo(f"{count}, {size(pulled.bytes)} in {pulled.outputs}", err=True)
         for line in not_brought_lines(name, pulled.not_brought, terminal_width()):
             click.secho(line, fg="yellow", err=True)
-        for line in stored_lines(name, pulled.stored):
+        for line in stored_lines(name, pulled.stored, "pull" if run.receipt else "attach"):
             click.echo(line, err=True)
     for host, why in pulled.failed.items():
         click.secho(f"{host}: not complete: {why}", fg="yellow", err=True)
@@ -111,7 +112,7 @@ def _patterns(given: tuple[str, ...]) -> list[str]:
 
 async def _pull(
     word: str, dest: Path | None, also: list[str], only: list[str]
-) -> tuple[str, Pulled]:
+) -> tuple[RecordedRun, Pulled]:
     screen = Screen()
     async with attached(word) as run, screen:
         screen.on_event(ev.StageStarted(time.time(), "collect"))
@@ -120,4 +121,4 @@ async def _pull(
             if isinstance(event, ev.Progressed):
                 screen.on_event(event)
 
-        return run.name, await run.pull(dest, also=also, only=only, on_event=show)
+        return run, await run.pull(dest, also=also, only=only, on_event=show)

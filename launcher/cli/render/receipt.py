@@ -315,14 +315,14 @@ def _unmatched(receipt: Receipt, width: int) -> list[str]:
     return wrapped("outputs  nothing was written that matches ", names, width)
 
 
-def stored_lines(run: str, stored: StoredOutputs | None) -> list[str]:
-    """Return how far outputs have come to their store."""
+def stored_lines(run: str, stored: StoredOutputs | None, step: str = "pull") -> list[str]:
+    """Return how far outputs have come to their store; ``step`` is the command that does the rest."""
     if stored is None:
         return []
     files = f"{counted(stored.files, 'file')}, {size(stored.bytes)} in {stored.to}"
     if stored.whole:
         return [f"stored   {files}"]
-    lines = [f"stored   NOT all: {files}; launcher pull {run} stores the rest"]
+    lines = [f"stored   NOT all: {files}; launcher {step} {run} stores the rest"]
     by_reason: dict[str, list[str]] = {}
     for host, why in stored.missing.items():
         by_reason.setdefault(why, []).append(host)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ...fleet.fanout import Visited, visit
 from ...records.receipt import Receipt, StoredOutputs
-from ...records.run_folder import read_as, write_record
+from ...records.run_folder import holder, read_as, write_record
 from ...records.run_reader import RunReader
 from ...spec.errors import HostError, RecordError, StoreError
 from ...spec.frozen import frozen
@@ -44,12 +44,15 @@ class Notes:
 async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutputs | None:
     """Write to the run's store what is not there yet, and note it in the receipt; return how far it is.
 
-    None for a run that stores nothing, or has not ended. Raises RecordError, StoreError.
+    None for a run that stores nothing, or that somebody follows, who stores it at the end. One that
+    nobody follows may have ended or not: nothing is written. Raises RecordError, StoreError.
     """
     receipt = await in_thread(RunReader(path).receipt)
     there = storing.of_job(Notes(path), request.job, path.name)
-    if receipt is None or there is None:
+    if there is None:
         return None
+    if receipt is None:
+        return storing.summary(there.stored) if holder(path) is None else None
     if receipt.stored and receipt.stored.whole:
         return receipt.stored
 

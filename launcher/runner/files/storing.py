@@ -139,6 +139,8 @@ class Storing:
         }
         try:
             await self._put_manifest(whole)
+            for key in self._stored.begun:
+                await self._abort(await self._opened(), key)
         except StoreError as error:
             self._note(missing={**missing, "this machine": error.message})
             return
@@ -193,9 +195,8 @@ class Storing:
         """Write a file in parts. What an earlier try has begun is deleted: nothing is left for ever."""
         key, length = target.key(one.name), max(PART, -(-one.size // MOST_PARTS))
         await self._abort(target, key)
-        upload = await in_thread(target.bucket.begin_upload, key)
-        self._note(begun={**self._stored.begun, key: upload})
         try:
+            upload = await in_thread(self._begin, target, key)
             tags = []
             offsets = range(0, one.size, length)
             parts = [replace(one, offset=at, number=n) for n, at in enumerate(offsets, start=1)]
@@ -219,8 +220,14 @@ class Storing:
             with suppress(LauncherError):
                 await asyncio.shield(self._abort(target, key))
             raise
-        self._note(begun={name: it for name, it in self._stored.begun.items() if name != key})
+        self._forget_upload(key)
         self._add([StoredFile(one.name, host, one.path, one.size, one.time, found.sum)])
+
+    def _begin(self, target: Target, key: str) -> str:
+        """Begin to write an object in parts, and note it, whether anybody still waits for it or not."""
+        upload = target.bucket.begin_upload(key)
+        self._note(begun={**self._stored.begun, key: upload})
+        return upload
 
     @staticmethod
     def _part_url(target: Target, key: str, upload: str, number: int) -> str:
@@ -228,10 +235,14 @@ class Storing:
         return target.bucket.sign("PUT", key, query, GOOD_FOR)
 
     async def _abort(self, target: Target, key: str) -> None:
+        """Delete what was begun of an object; it stays noted where the store does not do so now."""
         if upload := self._stored.begun.get(key):
-            with suppress(StoreError):  # it is gone
+            with suppress(StoreError):
                 await in_thread(target.bucket.abort_upload, key, upload)
-            self._note(begun={name: it for name, it in self._stored.begun.items() if name != key})
+                self._forget_upload(key)
+
+    def _forget_upload(self, key: str) -> None:
+        self._note(begun={name: it for name, it in self._stored.begun.items() if name != key})
 
     # -- the store, and the notes
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,13 @@ class Objects:
         monkeypatch.setattr(
             Bucket, "end_upload", lambda bucket, key, upload, tags: self.uploads.pop(upload)
         )
-        monkeypatch.setattr(
-            Bucket, "abort_upload", lambda bucket, key, upload: self.uploads.pop(upload)
-        )
+        monkeypatch.setattr(Bucket, "abort_upload", lambda bucket, key, upload: self._abort(upload))
+        self.is_away = False
+
+    def _abort(self, upload: str) -> None:
+        if self.is_away:
+            raise StoreError("http://s does not answer")
+        self.uploads.pop(upload)
 
     def _begin(self, key: str) -> str:
         self.began += 1
@@ -152,6 +157,49 @@ def test_no_upload_is_left(
     assert found.begun == {}
     assert found.whole is (name == "large")
     assert agent.written[:3] == [name] * 3 if name == "large" else True
+
+
+@pytest.mark.parametrize("later", [{"large": 25}, {}])
+def test_no_upload_is_left_by_a_store_that_went_away(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch, later: dict[str, int]
+) -> None:
+    """What could not be deleted then is deleted when the store is back, whatever became of the file."""
+    monkeypatch.setattr(storing, "PART", 10)
+    objects.is_away = True
+    store(tmp_path, ("gpu1", Agent(bad="large"), {"large": 25}))
+    assert len(objects.uploads) == 1
+    objects.is_away = False
+    found = store(tmp_path, ("gpu1", Agent(), later))
+    assert (found.whole, found.begun) == (True, {})
+    assert objects.uploads == {}
+
+
+def test_a_cancelled_upload_is_not_left(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who stops twice while the store still thinks about its name leaves nothing there."""
+    monkeypatch.setattr(storing, "PART", 10)
+    asked, answer = threading.Event(), threading.Event()
+
+    def begin(bucket: Bucket, key: str) -> str:
+        asked.set()
+        answer.wait(60)
+        return objects._begin(key)
+
+    monkeypatch.setattr(Bucket, "begin_upload", begin)
+
+    async def cancelled() -> None:
+        there = Storing(Notes(tmp_path), "s3://lab/runs", "calm-owl")
+        writing = asyncio.create_task(there.store("gpu1", Agent(), listed({"large": 25})))  # type: ignore[arg-type]
+        await asyncio.to_thread(asked.wait, 60)
+        writing.cancel()
+        answer.set()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+    asyncio.run(cancelled())
+    assert objects.began == 1
+    assert objects.uploads == {}
 
 
 def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> None:
