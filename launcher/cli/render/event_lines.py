@@ -253,7 +253,7 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
             f"{_first(event.paths)} {_is(event.paths)} here, but ignored and not copied: {ways}"
         )
     if event.outside:
-        where = "outside the workdir and not copied: launcher push, or needs: in a job file"
+        where = "outside the workdir and not copied: --data NAME=FOLDER, or launcher push"
         parts.append(f"{_first(event.outside)} {_is(event.outside)} {where}")
     return Line("; ".join(parts), "yellow")
 
