@@ -26,8 +26,8 @@ def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job
     """Return a job that does nothing for so long with so many GPUs. Raises InputError."""
     if not 0 < seconds <= LONGEST:
         raise InputError(
-            f"a reservation cannot last {seconds:.0f} s",
-            f"it is to end, and within {LONGEST / 86400:.0f} days: somebody may forget it",
+            f"a reservation lasts {LONGEST / 86400:.0f} days at most",
+            "a longer one would block GPUs if it were forgotten; reserve again when it ends",
         )
     try:
         model, count = read_count(str(gpus))

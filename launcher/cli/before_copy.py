@@ -43,7 +43,7 @@ def tell_local_paths(job: Job) -> None:
             text = f"{found.argument} is a path of this machine; on the hosts it is {found.inside}"
         else:
             text = (
-                f"{found.argument} is a path of this machine and not copied: every host needs one of "
-                "its own (needs: in a job file looks for it; in quotes, '~/...' is the home there)"
+                f"{found.argument} is a path of this machine and not copied: --data NAME=FOLDER brings "
+                "a folder to every host (in quotes, '~/...' is the home there)"
             )
         click.secho(f"note: {text}", fg="yellow", err=True)

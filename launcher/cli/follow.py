@@ -102,7 +102,8 @@ class _Watch:
         return End(receipt.exit_code, receipt)
 
     async def _let_go(self) -> Receipt | None:
-        if self._signal and not self._run.state().all_started:
+        state = self._run.state()
+        if self._signal and not (state.all_started or state.waits_on):
             self._screen.stopping()
         return await self._run.detach(in_background=not self._signal)
 

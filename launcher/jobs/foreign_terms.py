@@ -24,15 +24,13 @@ COMMANDS = {
     "srun": "launcher run --framework slurm --nodes N SCRIPT: ranks find SLURM_PROCID and its like",
     "sacct": "launcher ls",
     **dict.fromkeys(("squeue", "qstat"), "launcher queue"),
-    **dict.fromkeys(("sinfo", "nodes", "hosts", "top"), "launcher gpus, or launcher inventory ls"),
+    **dict.fromkeys(("sinfo", "nodes", "hosts"), "launcher gpus, or launcher inventory ls"),
     **dict.fromkeys(("up", "login"), "launcher check, or for bare hosts launcher bootstrap"),
     **dict.fromkeys(("clean", "gc"), "launcher prune asks before it deletes; launcher df shows"),
     "history": "launcher ls",
     "info": _SHOW,
     "cat": "launcher logs RUN",
-    **dict.fromkeys(
-        ("watch", "follow", "monitor"), "launcher attach RUN, or launcher gpus --watch"
-    ),
+    **dict.fromkeys(("watch", "follow", "monitor"), "launcher attach RUN, or launcher top"),
     **dict.fromkeys(
         ("resume", "retry", "restart"),
         "launcher attach RUN follows one that runs; launcher rerun RUN --from-checkpoint",

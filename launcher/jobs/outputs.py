@@ -12,9 +12,9 @@ from ..spec.errors import InputError
 from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
 from ..spec.yaml_document import schema as mapping_schema
 
-_NO_OUTPUT = "output {!r}: outputs are below the workdir"
+_NO_OUTPUT = "output {!r} is outside the workdir"
 _WRITE_BELOW = (
-    "have the program write below it, or to $LAUNCHER_OUTPUT_DIR: '{{outputs}}' in an argument"
+    "write below the workdir, or to $LAUNCHER_OUTPUT_DIR, which is '{{outputs}}' in arguments"
 )
 
 

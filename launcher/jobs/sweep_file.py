@@ -97,7 +97,7 @@ def check(settings: Settings, matrix: Matrix) -> None:
     needs = settings.pruner or (settings.sampler if settings.sampler == "tpe" else None)
     if needs and settings.metric is None:
         raise InputError(
-            f"{needs} needs to know how well trials do",
+            f"{needs} needs a metric to compare trials by",
             "metric: 'loss: ([0-9.]+)', or metric: scalar:val/loss",
         )
     if settings.sampler == "tpe" and settings.max_trials is None and size(matrix) is None:

@@ -35,7 +35,7 @@ def with_holders(failure: FirstFailure, run: str, holders: Holders) -> FirstFail
         name = path.partition("/")[2]
         return replace(
             failure,
-            cause=f"{have} {name}, and {failure.host} has not: hosts share no files",
+            cause=f"{have} {name}, but {failure.host} does not: hosts share no files",
             hint=_hint(path),
         )
     return failure
@@ -44,11 +44,9 @@ def with_holders(failure: FirstFailure, run: str, holders: Holders) -> FirstFail
 def _hint(path: str) -> str:
     kind, *folders, _ = path.split("/")
     if kind == "code" and not folders:
-        return (
-            "Save it in a folder: with --share FOLDER, all hosts of the run get what is in there."
-        )
+        return "Save it in a folder and run with --share FOLDER: every host of the run then gets it."
     shared = f"--share {folders[0]}" if kind == "code" else "--share '{{outputs}}'"
-    return f"With {shared}, what one host writes there appears on all hosts of the run."
+    return f"Run with {shared}: what one host writes there then appears on all hosts of the run."
 
 
 def _paths(lines: Sequence[str], run: str) -> Iterator[str]:

@@ -93,10 +93,12 @@ def of_run(to: str, run: str) -> str:
 def target(value: str) -> str:
     """Return the store that outputs go to. Raises ValueError."""
     if scheme(value) not in STORES:
-        raise ValueError(f"{value!r} is no store: s3://BUCKET/PATH, also with {{{{run}}}} in it")
+        raise ValueError(
+            f"{value!r} is not a store: say s3://BUCKET/PATH, with or without {{{{run}}}}"
+        )
     rest = source(_RUN.sub("", value))
     if "{{" in rest:
-        raise ValueError(f"{value!r}: only {{{{run}}}} is filled in there")
+        raise ValueError(f"{value!r}: {{{{run}}}} is the only placeholder here")
     return value
 
 
@@ -104,8 +106,8 @@ def name(value: str) -> str:
     """Return the name of a data set. Raises ValueError."""
     if not _NAME.match(value):
         raise ValueError(
-            f"{value!r} cannot be the name of a data set: letters, digits, '_' and '-', at most 41, "
-            "and a letter first"
+            f"{value!r} cannot name a data set: start with a letter, then letters, digits, '_' and "
+            "'-', 41 characters at most"
         )
     return value
 
@@ -113,15 +115,18 @@ def name(value: str) -> str:
 def source(value: str) -> str:
     """Return the source of a data set. Raises ValueError."""
     if not value or "\0" in value or "\n" in value:
-        raise ValueError("a data set comes from a folder here, or from s3://bucket/path")
+        raise ValueError("a data set comes from a folder on this machine or from s3://bucket/path")
     if there := on_a_host(value):
         raise ValueError(
-            f"{value}: a folder of another host is no source; ./{there[0]}:{there[1]} is one of this "
-            "machine, with a path for runs behind it. needs: takes paths that hosts have already"
+            f"{value} is a folder on another host, and data sets come from this machine or a store. For "
+            f"data that hosts already have, use needs: {there[1]}; for a folder called {there[0]} here, "
+            f"write ./{there[0]}:{there[1]}"
         )
     kind = scheme(value)
     if kind and kind not in STORES:
-        raise ValueError(f"{kind}:// is no source of data: a folder here, or s3://bucket/path")
+        raise ValueError(
+            f"{kind}:// is not supported: use a folder on this machine, or s3://bucket/path"
+        )
     if kind:
         bucket, _ = in_store(value)
         if not bucket or "?" in value or "@" in bucket:
@@ -132,10 +137,12 @@ def source(value: str) -> str:
 def to(value: str) -> str:
     """Return the path at which a run finds a data set. Raises ValueError."""
     if not value or value.startswith("~") or any(mark in value for mark in "\0\n\r"):
-        raise ValueError(f"to: {value!r} is no path: data/corpus in the code, or /data/corpus")
+        raise ValueError(
+            f"to: {value!r} is not a path: use data/corpus (in the code) or /data/corpus"
+        )
     cleaned = posixpath.normpath(value)
     if cleaned.startswith("../") or cleaned in (".", "..", "/", "//"):
-        raise ValueError(f"to: {value!r} leads out of the code: data/corpus, or /data/corpus")
+        raise ValueError(f"to: {value!r} leads out of the code: use data/corpus or /data/corpus")
     return cleaned
 
 

@@ -99,7 +99,7 @@ def refusal(session: Session, method: str, path: str, headers: Headers) -> tuple
     if writes and method != "POST":
         return 405, "the console knows GET and POST only"
     if writes and path != "/session" and session.read_only:
-        return 403, "this console only reads: it was started with --read-only"
+        return 403, "this console is read-only: it was started with --read-only"
     origin = headers.get("origin")
     if origin is not None and origin != f"http://{host}":
         return 403, "the request comes from another page"

@@ -189,8 +189,8 @@ def test_a_file_that_another_host_has(launcher: Launcher, clean: labs.Lab) -> No
     )
     ran = launcher.run("--nodes", "2", "--framework", "env", "--grace", "1s", f"python3 {script}")
     assert ran.code == 1
-    assert "likely: lab1 has ckpt/best.pt, and lab2 has not: hosts share no files" in ran.err
-    assert "With --share ckpt, what one host writes there appears on all hosts" in ran.err
+    assert "likely: lab1 has ckpt/best.pt, but lab2 does not: hosts share no files" in ran.err
+    assert "Run with --share ckpt: what one host writes there then appears on all hosts" in ran.err
 
 
 def test_outputs_that_nothing_matches(launcher: Launcher, clean: labs.Lab) -> None:

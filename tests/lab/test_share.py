@@ -157,7 +157,7 @@ if me == "1":
         own.hosts["lab2"].plug()
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said.decode()
-        assert b"lab2: no room for checkpoints/big, which lab1 shares" in said, said.decode()
+        assert b"lab2: no room for checkpoints/big from lab1" in said, said.decode()
     finally:
         process.kill()
         process.communicate()

@@ -253,7 +253,7 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
             f"{_first(event.paths)} {_is(event.paths)} here, but ignored and not copied: {ways}"
         )
     if event.outside:
-        where = "outside the workdir and not copied: launcher push, or needs: in a job file"
+        where = "outside the workdir and not copied: --data NAME=FOLDER, or launcher push"
         parts.append(f"{_first(event.outside)} {_is(event.outside)} {where}")
     return Line("; ".join(parts), "yellow")
 
@@ -262,11 +262,11 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
 def _share_troubled(event: ev.ShareTroubled) -> Line:
     path = event.path.removeprefix("code/")
     if event.code is ShareTrouble.CONFLICT:
-        text = f"{path}: several hosts wrote it at once; all get that of {event.other}"
+        text = f"{path}: several hosts wrote it at once; all now have {event.other}'s version"
     elif event.code is ShareTrouble.NO_ROOM:
-        text = f"{event.host}: no room for {path}, which {event.other} shares; it is tried again"
+        text = f"{event.host}: no room for {path} from {event.other}; trying again"
     else:
-        text = f"{event.host}: cannot write {path}, which {event.other} shares: {event.detail}"
+        text = f"{event.host}: cannot write {path} from {event.other}: {event.detail}"
     return Line(text, "yellow")
 
 

@@ -59,7 +59,7 @@ def read(content: Text, draft: JobDraft) -> None:
         line, limit = given["max_duration"]
         draft.note(
             line,
-            f"max_duration is not carried over: launcher does not end a run after {text(limit)[:20]}",
+            f"max_duration is not carried over: set time: {text(limit)[:20]}",
         )
     if "commands" in given:
         line, node = given["commands"]

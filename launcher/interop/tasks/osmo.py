@@ -172,10 +172,11 @@ def _with_values(node: YamlNode, values: dict[str, str], draft: JobDraft) -> Yam
 def _timeout(draft: JobDraft, node: YamlNode) -> None:
     for name, (line, value) in entries(node, "time limits").items():
         try:
-            limit = f"{seconds(text(value)):.0f} s"
+            limit = f" {seconds(text(value)):.0f}s"
         except ValueError:
-            limit = "that time"
-        draft.note(line, f"{name} is not carried over: launcher does not end a run after {limit}")
+            limit = ""
+        key = "wait" if name == "queue_timeout" else "time"
+        draft.note(line, f"{name} is not carried over: set {key}:{limit}")
 
 
 def _role(
@@ -214,8 +215,8 @@ def _role(
 
 #: These notes leave out the URLs, some of which contain a password.
 _STORES = {
-    "inputs": "inputs are not fetched: {{input:0}} becomes ${INPUT_0}, to be set to a path on the host",
-    "outputs": "files in {{outputs}} are copied to this machine, and to no object store",
+    "inputs": "inputs are not fetched: set INPUT_0, which replaces {{input:0}}, or use data:",
+    "outputs": "files in {{outputs}} come back to this machine; output_to: also stores them",
 }
 
 

@@ -124,7 +124,7 @@ def _included(folder: Path, pattern: str) -> Iterator[bytes]:
         )
     names = [wanted] if os.path.lexists(folder / wanted) else _matching(folder, wanted)
     if not names:
-        raise InputError(f"--include {pattern}: nothing in {folder} is called that")
+        raise InputError(f"--include {pattern}: nothing in {folder} matches")
     for name in map(os.fsencode, names):
         whole = os.path.join(root, name)
         if os.path.isdir(whole) and not os.path.islink(whole):

@@ -29,17 +29,17 @@ def test_words(words: str, found: DataSet) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("1=x", "cannot be the name"),
-        ("a b=x", "cannot be the name"),
-        ("../x=y", "cannot be the name"),
+        ("1=x", "cannot name a data set"),
+        ("a b=x", "cannot name a data set"),
+        ("../x=y", "cannot name a data set"),
         ("x=", "comes from a folder"),
-        ("x=ftp://host/y", "ftp:// is no source of data"),
+        ("x=ftp://host/y", "ftp:// is not supported"),
         ("x=y:../z", "leads out of the code"),
         ("x=y:.", "leads out of the code"),
         ("x=y:a/../../b", "leads out of the code"),
-        ("x=y:", "is no path"),
-        ("x=./y:~/z", "is no path"),
-        ("x=gpu3:/z", "gpu3:/z: a folder of another host is no source; ./gpu3:/z is one of this"),
+        ("x=y:", "is not a path"),
+        ("x=./y:~/z", "is not a path"),
+        ("x=gpu3:/z", "gpu3:/z is a folder on another host, and data sets come from this machine"),
     ],
 )
 def test_bad_words(words: str, problem: str) -> None:
@@ -60,7 +60,7 @@ def test_a_job_file() -> None:
         "data: {a: {from: /x, to: d}, b: {from: /y, to: d/e}}": "overlap",
         "data: {a: {form: /x}}": 'unknown key "form"',
         "data: {a: {to: ../x}}": "leads out of the code",
-        "data: {a: http://x/y}": "http:// is no source of data",
+        "data: {a: http://x/y}": "http:// is not supported",
     }
     for line, problem in cases.items():
         with pytest.raises(DocumentError, match=problem):

@@ -26,17 +26,17 @@ def failed(*lines: str) -> FirstFailure:
         (
             "FileNotFoundError: Checkpoint file not found: /root/.launcher/host/runs/calm-otter-3f9a/code/"
             "lightning_logs/version_0/best.ckpt. Aborting testing.",
-            "n1 has lightning_logs/version_0/best.ckpt, and n2 has not: hosts share no files",
+            "n1 has lightning_logs/version_0/best.ckpt, but n2 does not: hosts share no files",
             "--share lightning_logs",
         ),
         (
             "FileNotFoundError: [Errno 2] No such file or directory: './model.pt'",
-            "n[1,3] have model.pt, and n2 has not: hosts share no files",
-            "Save it in a folder: with --share FOLDER",
+            "n[1,3] have model.pt, but n2 does not: hosts share no files",
+            "Save it in a folder and run with --share FOLDER",
         ),
         (
             "OSError: /home/x/runs/calm-otter-3f9a/outputs/last.ckpt does not exist",
-            "n1 has last.ckpt, and n2 has not: hosts share no files",
+            "n1 has last.ckpt, but n2 does not: hosts share no files",
             "--share '{{outputs}}'",
         ),
     ],

@@ -53,7 +53,7 @@ def test_osmo() -> None:
         "in the workdir",
         "INPUT_0",
         "not fetched",
-        "no object store",
+        "output_to: also stores them",
         "HF_TOKEN",
         "credential data",
         "max_restarts",
