@@ -44,7 +44,9 @@ def with_holders(failure: FirstFailure, run: str, holders: Holders) -> FirstFail
 def _hint(path: str) -> str:
     kind, *folders, _ = path.split("/")
     if kind == "code" and not folders:
-        return "Save it in a folder and run with --share FOLDER: every host of the run then gets it."
+        return (
+            "Save it in a folder and run with --share FOLDER: every host of the run then gets it."
+        )
     shared = f"--share {folders[0]}" if kind == "code" else "--share '{{outputs}}'"
     return f"Run with {shared}: what one host writes there then appears on all hosts of the run."
 

@@ -211,7 +211,8 @@ def test_a_detached_run_that_fails_at_once_says_so(launcher: Launcher, clean: la
     ran = launcher.run("--detach", "--framework", "env", "--setup", "exit 4", "true")
     assert ran.code == 4, ran.err
     assert "setup" in ran.err
-    assert _gone(_pid(launcher, ran.folder.name))
+    follower = _pid(launcher, ran.folder.name)
+    labs.wait_until(lambda: _gone(follower), "the follower to be gone with its run", 10)
 
 
 def test_a_follower_that_dies_before_the_start_is_not_waited_for(
