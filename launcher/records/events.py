@@ -513,6 +513,18 @@ class RunStalled(Event):
 
 
 @frozen
+class TracebackSeen(Event):
+    """A process has not ended, though the last that it wrote to stderr is an exception that nobody
+    caught: ``line``."""
+
+    host: str
+    key: str
+    rank: int | None
+    line: str
+    attempt: int | None = None
+
+
+@frozen
 class StacksTaken(Event):
     """A host has written the stacks of its ranks to files."""
 

@@ -74,6 +74,17 @@ def tracebacks(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine,
     )
 
 
+def unended(outputs: Iterable[tuple[ProcessState, bytes]]) -> dict[ProcessState, str]:
+    """Return the processes that have not ended although their last lines are a traceback, each with the
+    last one."""
+    found = {}
+    for process, output in outputs:
+        text = output.decode("utf-8", "replace")
+        if process.code is None and ends_in_traceback(text):
+            found[process] = _last(essence(text))
+    return found
+
+
 def last_lines(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine, ...]:
     """Group processes by their last line: first those that exited on their own, then the largest
     groups."""

@@ -12,7 +12,7 @@ from ..records import events as ev
 from ..records.reasons import EndReason, Reason, StopReason
 from ..records.run_reader import RunReader
 from ..spec import errors
-from . import shutdown, stall_watch
+from . import shutdown, stall_watch, traceback_watch
 from .concurrency import beside, race
 from .context import RunContext
 from .files.collector import Collector
@@ -196,9 +196,12 @@ class Attempts:
         """Wait until the attempt is over. Raises Stalled when a stall ends the run."""
         if not self._context.state.all_started:
             raise errors.LauncherDied()
+        context = self._context
         async with beside(self._rest()):
             await race(
-                self._until_over(), stall_watch.watch(self._context, self._hosts, self._collector)
+                self._until_over(),
+                stall_watch.watch(context, self._hosts, self._collector),
+                traceback_watch.watch(context.event_log, context.add),
             )
 
     async def _until_over(self) -> None:

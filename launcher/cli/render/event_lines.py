@@ -15,6 +15,7 @@ from ...records.reasons import EndReason, PassedOver, ShareTrouble, WaitReason
 from ...spec import nodeset
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
+from .log_lines import harmless
 from .tables import counted, due, duration, size
 
 #: Lines about GPUs of many hosts.
@@ -235,6 +236,14 @@ def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired) -> Line:
 
 
 @line_of.register
+def _traceback_seen(event: ev.TracebackSeen) -> Line:
+    line = harmless(event.line.encode()).decode()
+    return Line(
+        f"{process_name(event)} has not ended, but its last lines are a traceback: {line}", "yellow"
+    )
+
+
+@line_of.register
 def _stall_ended(event: ev.StallEnded) -> Line:
     return Line(f"{event.host}: progress again after {duration(event.seconds)}", "green")
 
@@ -303,7 +312,7 @@ def _record_passed_over(event: ev.RecordPassedOver) -> Line:
 # -- parts of lines
 
 
-def process_name(event: ev.ProcessExited) -> str:
+def process_name(event: ev.ProcessExited | ev.TracebackSeen) -> str:
     """Return ``gpu1 [3]`` for a rank, and ``gpu1`` for a process that has none."""
     return event.host if event.rank is None else f"{event.host} [{event.rank}]"
 
