@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
 from support import ROOT
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, end_followers
 from support.hosts import SPECS, need_lab
 
 # The machine may be busy: how long an example takes says nothing of the code.
@@ -61,11 +61,12 @@ def inventory(lab: labs.Lab, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def launcher(inventory: Path, tmp_path: Path) -> Launcher:
+def launcher(inventory: Path, tmp_path: Path) -> Iterator[Launcher]:
     """The command, an empty work folder with a space in its name, and the lab's inventory."""
     work = tmp_path / "work folder's"
     work.mkdir()
-    return Launcher(inventory, work, tmp_path / "home")
+    yield Launcher(inventory, work, tmp_path / "home")
+    end_followers(tmp_path)
 
 
 @pytest.fixture
