@@ -21,9 +21,12 @@ from support.hosts import SPECS, need_lab
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-#: `make test &` in a script ignores Ctrl-C, and its children inherit that; tests press it.
+#: `make test &` in a script ignores Ctrl-C, `nohup make test` hangups, and children inherit that; tests
+#: send both.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
