@@ -173,8 +173,10 @@ class Receipt:
         return {**self._as_json(), "outputs": [dict(one) for one in self.outputs]}
 
     def to_record(self) -> dict[str, Any]:
-        """Return what ``receipt.json`` holds: 0.1 refuses a field that it does not know."""
+        """Return what ``receipt.json`` holds: 0.1 refuses a field that it does not know. ``use`` is in a
+        file of its own, since nearly every run has it."""
         value = self._as_json()
+        value.pop("use", None)
         if self.outputs_complete:
             del value["outputs_complete"]
         return value

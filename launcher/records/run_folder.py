@@ -11,7 +11,8 @@ Files appear whole or not at all: each is written under a temporary name and ren
         data.json       its data sets: name, source, version
         events.jsonl    everything that happened, one event a line
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
-        metrics/HOST.jsonl  how busy each host was, a line every few seconds
+        metrics/HOST.jsonl  how busy each host was, a line every few seconds; use.json: what it
+                        comes to over the whole run
         times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which hosts each file came from; output-links.json: the links in outputs/
@@ -64,7 +65,7 @@ T = TypeVar("T")
 
 FOLLOWER = "follower.json"
 ADDED = "added"
-METRICS = "metrics"
+METRICS, USE = "metrics", "use.json"
 #: Logs that a run has open at once.
 OPEN_LOGS = 32
 

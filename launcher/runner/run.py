@@ -18,10 +18,11 @@ from ..records import metric_files, missing_files, postmortem, receipt
 from ..records.metrics import HostUse
 from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
-from ..records.run_folder import RunFolder
+from ..records.run_folder import USE, RunFolder
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
+from ..spec.typed_json import to_json
 from ..transport import rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, left_to_host, shutdown
@@ -481,6 +482,8 @@ class Run:
             use=use,
             folder=str(self.folder.path),
         )
+        if use:
+            event_log.note(USE, to_json(use))
         event_log.note("receipt.json", final.to_record())
         with suppress(OSError):  # a full disk
             cleanup.remember(self.name, [host.host for host in final.hosts if host.left is None])

@@ -47,7 +47,10 @@ def test_a_run_tells_how_busy_its_hosts_were(own: labs.Lab, launcher: Launcher) 
     assert file.name == "gpu1.jsonl"
     there = f"/root/.launcher/host/runs/{left.folder.name}/metrics.jsonl"
     assert file.read_bytes() == host.read(there)
-    use = json.loads((left.folder / "receipt.json").read_text())["use"]["gpu1"]
+    use = json.loads((left.folder / "use.json").read_text())["gpu1"]
+    assert "use" not in json.loads((left.folder / "receipt.json").read_text()), "0.1 refuses it"
+    receipt = json.loads(launcher.call("show", "-", "--json").stdout)["receipt"]
+    assert receipt["use"]["gpu1"] == use
     assert (use["gpus"]["0"]["percent"], use["gpus"]["1"]["idle"]) == (90.0, 1.0)
     assert 0 <= use["cpu"] <= 100
     assert 0 < use["memory"] < use["memory_total"]
