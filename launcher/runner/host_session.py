@@ -27,6 +27,7 @@ from ..transport.ssh import Dialler
 from .concurrency import cancel
 from .context import RunContext
 from .listeners import OnLog
+from .policy import environments
 from .session.belongings import Belongings
 from .session.connection import HostConnection
 from .session.journal_cursor import JournalCursor
@@ -121,7 +122,7 @@ class HostSession:
     async def open(self, with_gpus: bool = True) -> None:
         """Connect, clean up leftovers of earlier runs, and probe the host. Raises HostError."""
         started = time.time()
-        await self._line.dial()
+        await self._dial()
         for run in await cleanup.finish(self.agent, self.name):
             self._context.add(ev.OldRunEnded(time.time(), self.name, run))
         facts = await self._line.probe(with_gpus, self._context.job.needs)
@@ -135,6 +136,14 @@ class HostSession:
                 strays=facts.strays,
             )
         )
+
+    async def _dial(self) -> None:
+        try:
+            await self._line.dial()
+        except errors.HostError as error:
+            if environment := self._context.job.environment:
+                raise environments.missing(self.name, environment, error) from None
+            raise
 
     async def look_again(self) -> None:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""
