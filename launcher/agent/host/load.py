@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..base.lean import prctl
 from ..processes import processes
 from . import gpu_locks, gpus, nvidia
 
@@ -133,6 +134,7 @@ class GpuLoads:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                preexec_fn=_die_with_parent,
             )
         except OSError:
             self._is_over = True
@@ -173,6 +175,10 @@ class GpuLoads:
         """Kill the tool."""
         self._is_over = True
         processes.send(self.pids, 9)
+
+
+def _die_with_parent() -> None:
+    prctl(processes.PR_SET_PDEATHSIG, 9)
 
 
 def _number(word: str) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from launcher.agent.host import load
-from support import gpu_tools
+from support import ROOT, gpu_tools
+from support import lab as labs
 
 
 def test_the_kernel_counts() -> None:
@@ -90,6 +93,27 @@ def test_a_tool_that_ends_is_started_again_unless_it_said_nothing(
         loads.take([0], "nvidia")
         assert loads.pids == set()
     assert (tmp_path / "starts").read_text().count("\n") == 3
+
+
+def test_the_tool_dies_with_the_supervisor(tool: Callable[[str], None], tmp_path: Path) -> None:
+    """Also where it hangs, and writes to no pipe that is closed."""
+    tool(f"echo $$ > {tmp_path}/pid.new\nmv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 60")
+    program = (
+        "import signal\nfrom launcher.agent.host import load\n"
+        "loads = load.GpuLoads(5.0)\nloads.take([0], 'nvidia')\nsignal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as supervisor:
+        labs.wait_until((tmp_path / "pid").exists, "the tool", 30)
+        supervisor.kill()
+    pid = int((tmp_path / "pid").read_text())
+    labs.wait_until(lambda: _has_ended(pid), "its end", 30)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
 
 
 def test_other_vendors_and_hosts_without_a_tool_have_no_gpus(
