@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .api.runs import run_job
     from .fleet.inventory_file import load_inventory
     from .records.catalog import Summary, Wanted
+    from .records.metrics import GpuSample, GpuUse, HostUse, Sample
     from .records.receipt import Receipt
     from .records.run_reader import LogPiece, RunReader
     from .records.state import RunState
@@ -40,7 +41,10 @@ __all__ = [
     "Executor",
     "FunctionFailed",
     "FunctionJob",
+    "GpuSample",
+    "GpuUse",
     "Host",
+    "HostUse",
     "InputError",
     "Inventory",
     "Job",
@@ -57,6 +61,7 @@ __all__ = [
     "RunOptions",
     "RunReader",
     "RunState",
+    "Sample",
     "Secret",
     "Summary",
     "Wanted",
@@ -80,6 +85,7 @@ _HOME = {
     "api.runs": ("run_job",),
     "fleet.inventory_file": ("load_inventory",),
     "records.catalog": ("Summary", "Wanted"),
+    "records.metrics": ("GpuSample", "GpuUse", "HostUse", "Sample"),
     "records.receipt": ("Receipt",),
     "records.run_reader": ("LogPiece", "RunReader"),
     "records.state": ("RunState",),

@@ -20,7 +20,7 @@ from ..records.reasons import EndReason
 from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
-from ..transport.agent_client import Agent
+from ..transport.agent_client import METRICS, Agent
 from ..transport.answers import Turns
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
@@ -114,8 +114,8 @@ class HostSession:
     @property
     def log_bytes(self) -> tuple[int, int | None]:
         """Bytes of all logs, ``(here, there)``; None until the host has reported how many."""
-        there = None if self._log_sizes is None else sum(self._log_sizes.values())
-        return sum(self._logs.sizes.values()), there
+        there = None if self._log_sizes is None else _of_logs(self._log_sizes)
+        return _of_logs(self._logs.sizes), there
 
     # -- beginning
 
@@ -387,3 +387,7 @@ class HostSession:
         self.phase, self.lost = Phase.LOST, reason
         self._contact.stop()
         self._settled.set()
+
+
+def _of_logs(sizes: Mapping[str, int]) -> int:
+    return sum(size for name, size in sizes.items() if name != METRICS)

@@ -26,6 +26,8 @@ from .connection import Connection, Reader, RemoteProcess
 
 T = TypeVar("T")
 
+#: What stands for the name of a log where a host sends its metrics.
+METRICS = protocol.METRICS
 #: Seconds for the agent's first line: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
 #: Seconds for an answer; an agent that is silent for longer counts as gone.
