@@ -64,6 +64,7 @@ _ABOUT = {
     "top": "show what all GPUs do, who holds them and who waits, as it changes",
     "queue": "show who holds GPUs and who waits for them; move a waiting run",
     "reserve": "hold GPUs for work by hand, until a time that everybody sees",
+    "up": "keep a Dask or Ray cluster over hosts until launcher stop",
     "ls": "list runs: status, when, how long, commit, command",
     "console": "show the runs of this machine in a browser",
     "attach": "follow a running run again, from where you left off",
