@@ -57,9 +57,10 @@ anything is done. A failure within a run raises nothing: it is in the receipt.
 and return what it returned there.
 
 Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
-``run_job``, ``functions`` calls functions over ranks, ``reservations`` hold GPUs, ``sweeps`` and
-``scaling`` run many trials. ``hosts``, ``discovery``, ``check``, ``bootstrap`` and ``sandbox`` are about
-machines, ``housekeeping`` about their disks, ``data`` about data sets on them, ``formats`` about files
-of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which parses,
-calls these, and prints.
+``run_job``, ``functions`` calls functions over ranks, ``reservations`` hold GPUs, ``clusters``
+keep Dask or Ray, ``sweeps`` and ``scaling`` run many trials. ``plugins`` has what plug-ins are
+made of. ``hosts``, ``discovery``, ``check``, ``bootstrap`` and ``sandbox`` are about machines,
+``housekeeping`` about their disks, ``data`` about data sets on them, ``formats`` about files of
+other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which
+parses, calls these, and prints.
 """

@@ -1,5 +1,7 @@
 """Build sdist and wheel, and use the wheel as a stranger does: ``python -m support.distribution``.
 
+Beside both come a bill of materials (CycloneDX) and the notes of the release.
+
 The wheel is built from the sdist, installed with what it needs into an empty environment, and runs a job
 on embedded hosts from a folder in which nothing of the repository is.
 """
@@ -57,7 +59,11 @@ def main() -> None:
         (wheel,) = DIST.glob("*.whl")
         with zipfile.ZipFile(wheel) as files:
             _look(files.namelist())
-        _use(_environment(scratch / "user"), wheel, scratch)
+        user = _environment(scratch / "user")
+        _use(user, wheel, scratch)
+        site = _run(user, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        bill = _run(sys.executable, ROOT / "docs" / "sbom.py", site)
+    (DIST / f"{sdist.name.removesuffix('.tar.gz')}.cdx.json").write_text(bill, "utf-8")
     notes = [sys.executable, ROOT / "docs" / "release_notes.py"]
     (DIST / "notes.md").write_text(_run(*notes), "utf-8")
     sys.stdout.write(f"{sdist.name} and {wheel.name} in {DIST}: installed, and a job ran\n")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import re
 import shlex
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import click
 import pytest
@@ -83,6 +85,13 @@ def leaf(words: list[str]) -> None:
     made = command.make_context(str(command.name), list(words), parent=context.parent)
     script = made.params.get("command_words")
     assert not script or not script[0].startswith("-"), script
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """An option that is parsed may set a variable for the rest of its command."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 def test_there_are_as_many_as_a_reader_sees() -> None:
