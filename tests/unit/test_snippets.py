@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
+import json
 import os
 import re
 import shlex
@@ -19,6 +21,7 @@ from unittest import mock
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 
 import launcher
@@ -65,7 +68,9 @@ RUNS = [
 
 
 def words_of(line: str) -> list[str]:
-    words = shlex.split(line, comments=True)[1:]
+    words = list(
+        itertools.takewhile(lambda word: word != ">", shlex.split(line, comments=True)[1:])
+    )
     return ["train.py" if word == "..." else word for word in words]
 
 
@@ -170,7 +175,21 @@ def read_as(text: str) -> str:
 
 @pytest.mark.parametrize(("page", "text"), list(blocks("yaml")))
 def test_yaml_is_a_file_of_ours(page: str, text: str) -> None:
-    assert read_as(text)
+    if "runs-on:" not in text:
+        assert read_as(text)
+        return
+    (job,) = yaml.safe_load(text)["jobs"].values()  # a workflow of GitHub
+    ours = [step["run"] for step in job["steps"] if step.get("run", "").startswith("launcher ")]
+    assert ours
+    for line in ours:
+        leaf(words_of(line))
+
+
+@pytest.mark.parametrize(("page", "text"), list(blocks("json")))
+def test_json_is_read_and_tasks_are_commands(page: str, text: str) -> None:
+    for task in json.loads(text).get("tasks", ()):
+        assert task["command"] == "launcher"
+        leaf(task["args"])
 
 
 @pytest.mark.parametrize(("page", "text"), list(blocks("toml")))
