@@ -126,7 +126,7 @@ def test_the_pages_are_programs_that_work(tmp_path: Path, page: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text()
     program = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     # The processes do nothing: torchrun would only take its time.
-    program = program.replace("num_nodes=2)", "num_nodes=2, framework='env')")
+    program = re.sub(r"num_nodes=2|\bnodes=2(?=, envs)", r"\g<0>, framework='torch'", program)
     (tmp_path / "guide.py").write_text(program)
     (tmp_path / "train.py").write_text("import sys\nprint('trains', *sys.argv[1:])\n")
     (tmp_path / "inventory").mkdir()

@@ -82,6 +82,7 @@ SURFACE = [
     "FunctionFailed",
     "FunctionJob",
     "Ranks",
+    "RunArguments",
     "RunFuture",
     "processes",
     "results",
