@@ -12,7 +12,7 @@ HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LO
 LOWEST := pytest pytest-timeout pytest-xdist hypothesis jsonschema httpx psutil tensorboard
 # Hundreds of launchers are started: an image that sets this would have each compile itself anew.
 export PYTHONDONTWRITEBYTECODE :=
-SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light compare-desk-dark plan-desk-light sweep-desk-light cluster-desk-dark
+SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light metrics-desk-light compare-desk-dark plan-desk-light sweep-desk-light cluster-desk-dark
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help demo test fuzz test-openssh quick flakes test-frameworks test-lowest lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .api.runs import run_job
     from .fleet.inventory_file import load_inventory
     from .records.catalog import Summary, Wanted
+    from .records.metrics import GpuSample, GpuUse, HostUse, Sample
     from .records.receipt import Receipt
     from .records.run_reader import LogPiece, RunReader
     from .records.state import RunState
@@ -41,7 +42,10 @@ __all__ = [
     "Executor",
     "FunctionFailed",
     "FunctionJob",
+    "GpuSample",
+    "GpuUse",
     "Host",
+    "HostUse",
     "InputError",
     "Inventory",
     "Job",
@@ -59,6 +63,7 @@ __all__ = [
     "RunOptions",
     "RunReader",
     "RunState",
+    "Sample",
     "Secret",
     "Summary",
     "Wanted",
@@ -83,6 +88,7 @@ _HOME = {
     "api.runs": ("run_job",),
     "fleet.inventory_file": ("load_inventory",),
     "records.catalog": ("Summary", "Wanted"),
+    "records.metrics": ("GpuSample", "GpuUse", "HostUse", "Sample"),
     "records.receipt": ("Receipt",),
     "records.run_reader": ("LogPiece", "RunReader"),
     "records.state": ("RunState",),

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..records import events as ev
+from ..records import metric_files
 from ..records.adoption import commands
 from ..records.code import Code
 from ..records.data import UsedSet
+from ..records.metrics import HostUse, Sample, offsets
 from ..records.receipt import NotBrought, Receipt, StoredOutputs
 from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader, code_of, sets_of
@@ -192,6 +194,18 @@ class RecordedRun:
         """Have ``on_log`` get only so many last lines of each log that is here already. Call it before
         the run is followed."""
         self._following.tail = lines
+
+    def metrics(self) -> Mapping[str, tuple[Sample, ...]]:
+        """Return what each host has measured so far, by this machine's clock."""
+        clocks = offsets(self._reader.events())
+        return {
+            host: tuple(metric_files.samples(file, clocks.get(host, 0.0)))
+            for host, file in metric_files.files(self.folder).items()
+        }
+
+    def use(self) -> Mapping[str, HostUse]:
+        """Return how busy each host was so far: means and peaks of `metrics`."""
+        return metric_files.uses(self.folder)
 
     def reader(self) -> RunReader:
         """Return a reader of events and logs with its own position, for a console that polls."""

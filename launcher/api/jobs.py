@@ -13,9 +13,11 @@ from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner
 from ..jobs.data import of_flags as data_of_flags
 from ..jobs.durations import seconds, wait_time
-from ..jobs.environments import with_python
+from ..jobs.environments import KINDS as ENVIRONMENTS
+from ..jobs.environments import of_flags, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
+from ..jobs.preparation import behind, command_of
 from ..jobs.run_options import PRIORITIES
 from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
@@ -28,21 +30,26 @@ from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
 from ..spec.data import DataSet, check
+from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
 from ..spec.model import Inventory, Job, Meeting, Plan, Resources
 from .arguments import RunOptions
 
 __all__ = [
+    "ENVIRONMENTS",
     "PRIORITIES",
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "behind",
     "can_wait",
+    "command_of",
     "data_of_flags",
     "describe_job",
     "describe_plan",
     "dry_run",
+    "environment_of_flags",
     "framework_names",
     "gpu_bounds",
     "job_of_words",
@@ -209,6 +216,11 @@ def leave_out(code: LargeCode) -> None:
 def local_paths_of(job: Job) -> tuple[LocalPath, ...]:
     """Return arguments of a job that are paths of this machine, which hosts need not have."""
     return local_paths.found(job)
+
+
+def environment_of_flags(given: Mapping[str, str]) -> Environment:
+    """Return the environment that flags name, by its kind. Raises InputError."""
+    return of_flags(given, os.path.expanduser("~"))
 
 
 def misplaced_option(words: Sequence[str]) -> tuple[str, str] | None:

@@ -70,6 +70,7 @@ _ABOUT = {
     "attach": "follow a running run again, from where you left off",
     "follow": "keep all runs of this machine followed, also across logouts",
     "show": "show a run: status, host by host, what was run, and its timeline",
+    "metrics": "show how busy the hosts and GPUs of a run were",
     "tag": "tag a run, or write a note about it",
     "diff": "show what differs between two runs: arguments, code, hosts, result",
     "logs": "show what the ranks of a run wrote",

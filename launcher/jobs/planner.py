@@ -12,8 +12,8 @@ from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
 from . import placeholders
-from .environments import prepared
 from .interpolation import fill
+from .preparation import prepared
 
 LOOPBACK = "lo"
 #: A narrow terminal wraps lines; fewer columns than this no bar could use.
@@ -53,7 +53,7 @@ def plan(
             },
         )
         processes = framework.processes(place)
-        filled = (prepared(fill(process, place), job, node.host) for process in processes)
+        filled = (prepared(fill(process, place), job, node) for process in processes)
         nodes.append(NodePlan(node, tuple(filled)))
     return Plan(where, meeting, job.framework, tuple(nodes))
 

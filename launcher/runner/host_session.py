@@ -20,13 +20,14 @@ from ..records.reasons import EndReason
 from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
-from ..transport.agent_client import Agent
+from ..transport.agent_client import METRICS, Agent
 from ..transport.answers import Turns
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
 from .concurrency import cancel
 from .context import RunContext
 from .listeners import OnLog
+from .policy import environments
 from .session.belongings import Belongings
 from .session.connection import HostConnection
 from .session.journal_cursor import JournalCursor
@@ -113,15 +114,15 @@ class HostSession:
     @property
     def log_bytes(self) -> tuple[int, int | None]:
         """Bytes of all logs, ``(here, there)``; None until the host has reported how many."""
-        there = None if self._log_sizes is None else sum(self._log_sizes.values())
-        return sum(self._logs.sizes.values()), there
+        there = None if self._log_sizes is None else _of_logs(self._log_sizes)
+        return _of_logs(self._logs.sizes), there
 
     # -- beginning
 
     async def open(self, with_gpus: bool = True) -> None:
         """Connect, clean up leftovers of earlier runs, and probe the host. Raises HostError."""
         started = time.time()
-        await self._line.dial()
+        await self._dial()
         for run in await cleanup.finish(self.agent, self.name):
             self._context.add(ev.OldRunEnded(time.time(), self.name, run))
         facts = await self._line.probe(with_gpus, self._context.job.needs)
@@ -135,6 +136,14 @@ class HostSession:
                 strays=facts.strays,
             )
         )
+
+    async def _dial(self) -> None:
+        try:
+            await self._line.dial()
+        except errors.HostError as error:
+            if environment := self._context.job.environment:
+                raise environments.missing(self.name, environment, error) from None
+            raise
 
     async def look_again(self) -> None:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""
@@ -378,3 +387,7 @@ class HostSession:
         self.phase, self.lost = Phase.LOST, reason
         self._contact.stop()
         self._settled.set()
+
+
+def _of_logs(sizes: Mapping[str, int]) -> int:
+    return sum(size for name, size in sizes.items() if name != METRICS)

@@ -12,6 +12,7 @@ from typing import Any
 from .. import frameworks
 from ..jobs import planner, shares
 from ..jobs.host_entries import host_entries
+from ..jobs.preparation import for_setup
 from ..records import events as ev
 from ..records import packages
 from ..records.state import ProcessState, is_setup
@@ -84,7 +85,10 @@ class Launch:
             return None
         process = {
             "key": str(ProcessKey.of_setup(node.node_rank)),
-            "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
+            "argv": [
+                *for_setup(self.context.job, node),
+                *("bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts),
+            ],
             "env": planner.early_environment(self.context.job, self.layout, node, self.attempt),
         }
         return self._request("setup", session, [process])

@@ -14,13 +14,15 @@ from typing import Any
 from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import events as ev
-from ..records import missing_files, postmortem, receipt
+from ..records import metric_files, missing_files, postmortem, receipt
+from ..records.metrics import HostUse
 from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
-from ..records.run_folder import RunFolder
+from ..records.run_folder import USE, RunFolder
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
+from ..spec.typed_json import to_json
 from ..transport import rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, left_to_host, shutdown
@@ -187,7 +189,8 @@ class Run:
         if self.context.state.waits_on and not self.context.state.has_begun:
             await self._place.forget(self.hosts.active)
         try:
-            final = await self._with_stored(self._conclude(error))
+            use = await asyncio.to_thread(metric_files.uses, self.folder.path)
+            final = await self._with_stored(self._conclude(error, use))
             await self._notifier.finish()
             return final
         finally:
@@ -436,7 +439,7 @@ class Run:
 
     # -- the receipt
 
-    def _conclude(self, error: Exception | None) -> Receipt:
+    def _conclude(self, error: Exception | None, use: Mapping[str, HostUse]) -> Receipt:
         """Write the receipt and return it."""
         context, event_log = self.context, self.context.event_log
         last_words = event_log.last_words()
@@ -476,8 +479,11 @@ class Run:
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,
             unmatched=self._collector.unmatched,
+            use=use,
             folder=str(self.folder.path),
         )
+        if use:
+            event_log.note(USE, to_json(use))
         event_log.note("receipt.json", final.to_record())
         with suppress(OSError):  # a full disk
             cleanup.remember(self.name, [host.host for host in final.hosts if host.left is None])

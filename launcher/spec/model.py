@@ -13,6 +13,7 @@ from typing import Any
 
 from . import gpus as gpu_names
 from .data import DataSet
+from .environments import Environment
 from .frozen import frozen
 from .process_key import ProcessKey, ProcessKind
 
@@ -188,7 +189,8 @@ class Job:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
     python: str | None = None  # instead of the hosts' own
-    modules: tuple[str, ...] = ()  # loaded before that
+    environment: Environment | None = None  # with a Python of its own, instead of ``python``
+    modules: tuple[str, ...] = ()  # loaded first
     prepare: str | None = None
     include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike

@@ -657,8 +657,10 @@ class Missing:
 
     missing: tuple[str, ...]
     packages: tuple[str, ...] = ()
+    trouble: str = ""  # why the job's environment cannot be activated there
 
     def __post_init__(self) -> None:
+        _require(len(self.trouble) <= LONGEST_MESSAGE, "trouble", "is too long")
         _require(len(self.packages) <= MOST, "packages", "more than a Python has")
         for one in self.packages:
             _require(_PACKAGE.match(one) is not None, "packages", f"not a package: {one[:80]!r}")

@@ -75,6 +75,7 @@ PAGES = {
     "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
     "job": ("#/runs/{baseline}/job", "launcher rerun"),
     "scalars": ("#/runs/{wider}/scalars", "val/accuracy"),
+    "metrics": ("#/runs/{wider}/metrics", "GPU temperature"),
     "sweeps": ("#/sweeps", "5 done, 1 running of 8"),
     "sweep": ("#/sweeps/{sweep}", "Best so far"),
     "new": ("#/new", "Script and arguments"),

@@ -93,6 +93,34 @@ def board(folder: RunFolder, last: int, bend: float = 60.0) -> None:
     writer.close()
 
 
+def measured(folder: RunFolder, seconds: int, bend: float = 60.0) -> None:
+    """Write what hosts with two GPUs each measured."""
+    noise = Random(int(bend))
+    for host in HOSTS:
+        lines = []
+        for moment in range(0, seconds, 5):
+            warm = 1 - math.exp(-moment / bend)
+            gpus = {
+                str(gpu): [
+                    round(max(0.0, 96 * warm - 30 * gpu + noise.uniform(-4, 4)), 1),
+                    round(61_000 * warm),
+                    round(90 + 250 * warm + noise.uniform(-9, 9), 1),
+                    round(34 + 35 * warm),
+                ]
+                for gpu in range(2)
+            }
+            line = {
+                "time": STARTED + moment,
+                "cpu": round(35 + noise.uniform(-8, 8), 1),
+                "memory": [round(9e9 + 4e9 * warm), 256 << 30],
+                "network": [round(8e7 * warm), round(8e7 * warm)],
+                "disk": [round(2e7 * noise.random()), round(3e6 * noise.random())],
+                "gpus": gpus,
+            }
+            lines.append(json.dumps(line) + "\n")
+        folder.metrics(host.name).write(0, "".join(lines).encode())
+
+
 def exited(folder: RunFolder, codes: tuple[int, ...], started: float, seconds: float) -> None:
     """Record that the processes of a run have exited."""
     for rank, code in enumerate(codes):
@@ -171,6 +199,7 @@ def several() -> RunFolder:
     for rank in range(4):
         printed(running, rank, steps(0, 120, 40.0 - 3 * rank))
     board(running, 120, 40.0)
+    measured(running, 120, 40.0)
     return running
 
 

@@ -2,10 +2,11 @@
 import { console_, kill, remove, rerun, stop } from './actions.js';
 import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
 import { logView } from './log.js';
+import { metricsView } from './metrics.js';
 import { scalarsView } from './scalars.js';
 import { codeView, jobView } from './source.js';
 
-const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
+const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['metrics', 'Metrics', metricsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
 
 function facts(run) {
   const job = run.job || { run: [], nodes: [], framework: '' };
