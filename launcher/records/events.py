@@ -241,6 +241,15 @@ class HostsSilent(Event):
 
 
 @frozen
+class PackagesDiffered(Event):
+    """Hosts do not have the same: by package, the hosts that have each version, "" for none. ``more``
+    packages differ that are not named."""
+
+    packages: Mapping[str, Mapping[str, tuple[str, ...]]]
+    more: int = 0
+
+
+@frozen
 class OutputsGiven(Event):
     """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues; without
     a ``run``, of outputs in the workdir that the command names."""

@@ -7,6 +7,7 @@ import posixpath
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from .. import frameworks
@@ -192,6 +193,10 @@ class Launch:
         await requirements.check()
         if requirements.packages:
             self.context.event_log.note(packages.FILE, packages.folded(requirements.packages))
+        if self.attempt == 0 and (differ := requirements.differing()):
+            named = dict(islice(differ.items(), packages.MOST_NAMED))
+            more = len(differ) - len(named)
+            self.context.add(ev.PackagesDiffered(time.time(), named, more))
 
     def plan(self, layout: Layout, meeting: Meeting) -> Plan:
         """Return argv and environment of every process of this attempt."""

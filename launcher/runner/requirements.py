@@ -9,6 +9,7 @@ from .. import frameworks
 from ..frameworks import requirements
 from ..jobs import planner
 from ..jobs.preparation import on_trial
+from ..records import packages
 from ..spec.errors import FrameworkMissing
 from ..spec.model import Job, Layout, Node
 from ..transport.answers import Missing
@@ -86,6 +87,23 @@ class Requirements:
         }
         if without:
             raise self._missing(without)
+
+    def differing(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Return what the hosts do not have alike, once it was checked: of an environment all packages;
+        of another Python, which may have any, those that the job needs."""
+        pythons = {
+            one.name: one.facts.python_version
+            for one in self._sessions
+            if one.name in self.packages
+        }
+        found = packages.differing(self.packages, pythons)
+        if not found or self._job.environment:
+            return found
+        pythons = {host: version.rpartition(".")[0] for host, version in pythons.items()}
+        from ..fleet.check.job_needs import imported  # slow, and hosts seldom differ
+
+        needed = {*requirements.modules_of(self._job.framework), *imported(self._job)}
+        return packages.differing(self.packages, pythons, needed)
 
     def _missing(self, without: Mapping[HostSession, Sequence[str]]) -> FrameworkMissing:
         """Return the first host's error, naming all other hosts that miss the same."""

@@ -37,11 +37,16 @@ def conda(clean: labs.Lab) -> labs.Lab:
 def test_a_conda_environment_is_active_wherever_the_job_runs(
     launcher: Launcher, conda: labs.Lab
 ) -> None:
+    version = "{}.{}".format(*sys.version_info)
+    packages = f"{PLACE}/lib/python{version}/site-packages"
+    for host, extra in (("lab1", "extra-2.0"), ("lab2", "extra-1.0")):
+        conda.hosts[host].run("mkdir", f"{packages}/{extra}.dist-info")
     launcher.script("import os, sys\nprint(sys.executable, os.environ['LIBRARY'])\n", "show.py")
     setup = "echo setup $LIBRARY $(command -v python)"
     words = ("--nodes", "2", "--framework", "torch", "--conda", "train", "--setup", setup)
     ran = launcher.run(*words, "show.py")
     assert ran.code == 0, ran.err
+    assert "hosts differ: extra 2.0 on lab1, 1.0 on lab2\n" in ran.out + ran.err
     for host in ("lab1", "lab2"):
         name = conda.hosts[host].run("hostname").stdout.decode().strip()
         assert f"{PLACE}/bin/python {PLACE}/lib of {name}" in ran.out

@@ -58,6 +58,20 @@ def _hosts_silent(event: ev.HostsSilent) -> Line:
 
 
 @line_of.register
+def _packages_differed(event: ev.PackagesDiffered) -> Line:
+    named = [
+        f"{name} "
+        + ", ".join(
+            f"{version or 'none'} on {nodeset.fold(on)}" for version, on in versions.items()
+        )
+        for name, versions in event.packages.items()
+    ]
+    if event.more:
+        named.append(f"{counted(event.more, 'more package')} in packages.json")
+    return Line(f"hosts differ: {'; '.join(named)}", "yellow")
+
+
+@line_of.register
 def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
     verb = "is" if len(event.gpus) == 1 else "are"
     gpus = f"{event.host}: GPU {fold(event.gpus)} {verb}"
