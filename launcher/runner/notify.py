@@ -42,7 +42,7 @@ class _Note:
 
 @frozen
 class News:
-    """Something that a person wants to hear: ``event`` is ended, stalled or lost."""
+    """Something that a person wants to hear: ``event`` is ended, stalled, lost or began."""
 
     run: str
     event: str
@@ -96,6 +96,10 @@ def news_of(event: ev.Event, run: str) -> News | None:
     if isinstance(event, ev.NodeLost):
         text = f"{run}: {event.host} is lost ({event.reason})"
         return News(run, "lost", text, "", event.reason, event.host)
+    if isinstance(event, ev.TurnCame | ev.BegunThere):
+        seconds = event.seconds
+        waited = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+        return News(run, "began", f"{run} begins: it has waited for {waited}")
     return None
 
 

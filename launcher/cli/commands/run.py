@@ -249,7 +249,8 @@ EXAMPLES = (
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Report the end, a stall or a lost host to a URL, desktop, or a command (repeatable).",
+    help="Report the start after a wait, the end, a stall or a lost host to a URL, desktop, or a command "
+    "(repeatable).",
 )
 @options.waiting
 @options.tags
