@@ -74,7 +74,7 @@ def _ready(name: str, place: Place, env: Mapping[str, str]) -> str:
     joined = "1 host has joined" if count == 1 else f"{count} hosts have joined"
     where = " ".join(f"{variable}={value}" for variable, value in env.items())
     forward = f"launcher forward {place.layout.run_id} {meeting_point(place)[2]}"
-    return f"{name}: {joined}; {where}; its dashboard: {forward}"
+    return f"{name}: {joined}; {where}; dashboard: {forward}"
 
 
 def meeting_point(place: Place) -> tuple[str, str, str]:

@@ -71,7 +71,7 @@ def test_a_cluster_is_kept_until_it_is_stopped(of: Launcher, clean: labs.Lab) ->
     up = of.call("up", *words, "--json", timeout=250)
     assert up.returncode == 0, up.stderr
     name = json.loads(up.stdout)["run"]
-    address = re.search(r"RAY_ADDRESS=(\S+);", up.stderr)
+    address = re.search(r"RAY_ADDRESS=(\S+)", up.stderr)
     assert address, up.stderr
     count = "import ray; ray.init(log_to_driver=False); print('nodes', len(ray.nodes()))"
     asked = of.call(

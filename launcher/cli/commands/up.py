@@ -94,8 +94,9 @@ def command(ctx: click.Context, /, yes: bool, as_json: bool, **flags: Any) -> No
         if not joined:
             tell_detached(run)
             return
-        click.echo(joined, err=True)
-        click.echo(f"{run.name} is kept until: launcher stop {run.name}", err=True)
+        for number, line in enumerate(joined.split("; ")):
+            click.echo(f"{'  ' if number else ''}{line}", err=True)
+        click.echo(f"  stop: launcher stop {run.name}", err=True)
 
     client = new_client(hosts, screen.ask_passphrase)
     ctx.exit(asyncio.run(begin(client, start, screen, True, as_json, tell, ready)))

@@ -75,5 +75,5 @@ def test_a_cluster_that_is_kept_starts_no_command() -> None:
     assert command == ()
     assert spec["ready"] == (
         "ray: 2 hosts have joined; RAY_ADDRESS=10.0.0.1:20001; "
-        "its dashboard: launcher forward calm-owl 20002"
+        "dashboard: launcher forward calm-owl 20002"
     )
