@@ -249,7 +249,7 @@ EXAMPLES = (
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Report the start after a wait, the end, a stall or a lost host to a URL, desktop, or a command "
+    help="Report a start after a wait, the end, a stall or a lost host to a URL, desktop, or a command "
     "(repeatable).",
 )
 @options.waiting
