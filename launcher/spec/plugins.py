@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .errors import InputError
+from .errors import InputError, LauncherError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -81,6 +82,18 @@ class Plugins(Generic[T]):
         dist = _found(self.group)[name].dist
         package = f" of {dist.name} {dist.version}" if dist else ""
         return f'{self._what} plug-in "{name}"{package}'
+
+    @contextmanager
+    def blaming(self, name: str) -> Iterator[None]:
+        """Name a plug-in's package in whatever it raises but errors of ours."""
+        try:
+            yield
+        except LauncherError:
+            raise
+        except Exception as error:
+            if name in self._reserved:
+                raise
+            raise self.failed(name, error) from error
 
     def failed(self, name: str, error: BaseException) -> InputError:
         """Return the error of a plug-in that raised ``error``."""

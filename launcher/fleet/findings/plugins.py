@@ -55,4 +55,6 @@ def _checked(one: Any, name: str, host: Host) -> Finding:
         raise ValueError(f'the code "{one.code}" does not begin with {prefix}-')
     if one.level not in LEVELS:
         raise ValueError(f'the level "{one.level}" is none of {", ".join(LEVELS)}')
+    if not isinstance(one.evidence, str) or not isinstance(one.fix, str):
+        raise ValueError("evidence and fix are texts")
     return replace(one, hosts=(host.name,), there=(), value="")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...spec.errors import DocumentError, InputError, LauncherError, suggestion
+from ...spec.errors import DocumentError, InputError, suggestion
 from ...spec.frozen import frozen
 from ...spec.plugins import Plugins, Unusable
 from ..source import Text, check_tags
@@ -106,14 +106,8 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Inven
     if text.root is not None:
         check_tags(text.root)
     draft = InventoryDraft(source)
-    try:
+    with PLUGINS.blaming(form):
         reader.read(text, draft)
-    except LauncherError:
-        raise
-    except Exception as error:
-        if form in FORMATS:
-            raise
-        raise PLUGINS.failed(form, error) from error
     return form, draft
 
 

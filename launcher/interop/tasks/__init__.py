@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...spec.errors import InputError, LauncherError, suggestion
+from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen
 from ...spec.plugins import Plugins, Unusable
 from ..source import Text, check_tags
@@ -59,15 +59,9 @@ def read(content: str, source: str, name: str) -> tuple[str, tuple[str, ...]]:
     if form.is_yaml:
         check_tags(text.yaml())
     draft = JobDraft(source)
-    try:
+    with PLUGINS.blaming(name):
         form.read(text, draft)
         return draft.text(form.about), draft.notes
-    except LauncherError:
-        raise
-    except Exception as error:
-        if name in FORMATS:
-            raise
-        raise PLUGINS.failed(name, error) from error
 
 
 def is_batch_script(content: str) -> bool:

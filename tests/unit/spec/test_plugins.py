@@ -189,6 +189,20 @@ def test_a_broken_format_harms_no_other(installed: Path, value: str, why: str) -
         formats.import_inventory("host,gpus\ngpu1,8\n", "hosts.csv", None)
 
 
+@pytest.mark.parametrize("result", ["1 / 0", "['a process']"])
+def test_a_framework_that_fails_is_named(installed: Path, result: str) -> None:
+    package = break_(installed, "launcher.frameworks", "broken_plan:Bad")
+    (installed / "broken_plan.py").write_text(
+        "from launcher.api.plugins import Framework\n"
+        "class Bad(Framework):\n"
+        "    name = 'bad'\n"
+        f"    def processes(self, place):\n        return {result}\n"
+    )
+    job = make_job(run=("true",), framework="bad", num_nodes=1)
+    with pytest.raises(InputError, match=f'framework plug-in "bad" of {package} failed: '):
+        dry_run(job, Inventory((Host("h"),)))
+
+
 @pytest.mark.parametrize("group", ["launcher.inventories", "launcher.tasks"])
 def test_a_format_that_fails_is_named(installed: Path, group: str) -> None:
     package = break_(installed, group, "broken_raises:it")
@@ -223,6 +237,7 @@ def test_a_broken_check_is_a_finding(installed: Path, value: str, says: str) -> 
     [
         (5, "5 is not a Finding"),
         (Finding("DISK-FULL", "error", (), ""), 'the code "DISK-FULL" does not begin with KERNEL-'),
+        (Finding("KERNEL-OLD", "error", (), ["4.18"]), "evidence and fix are texts"),  # type: ignore[arg-type]
         (Finding("KERNEL-OLD", "fatal", (), ""), 'the level "fatal" is none of'),
     ],
 )
