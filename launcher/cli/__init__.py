@@ -67,6 +67,7 @@ _ABOUT = {
     "up": "keep a Dask or Ray cluster over hosts until launcher stop",
     "ls": "list runs: status, when, how long, commit, command",
     "console": "show the runs of this machine in a browser",
+    "tensorboard": "start TensorBoard over the outputs of runs, for you alone",
     "attach": "follow a running run again, from where you left off",
     "follow": "keep all runs of this machine followed, also across logouts",
     "show": "show a run: status, host by host, what was run, and its timeline",
