@@ -21,7 +21,8 @@ class RunOptions(TypedDict, total=False):
     """Stop a run that stalls. Default: False."""
     notify: Sequence[str]
     """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
-    ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
+    ``desktop``, ``NAME:WHERE`` for a plug-in, and commands for ``sh``. It stays on this
+    machine. Default: nobody."""
     tags: Sequence[str]
     """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
     note: str
