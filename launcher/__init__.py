@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from .spec.version import __version__
 
 if TYPE_CHECKING:
-    from .api.client import AsyncClient, Client, RerunOptions, RunOptions
-    from .api.functions import FunctionJob, Ranks, processes, results
+    from .api.arguments import FunctionJob, RerunOptions, RunArguments, RunOptions
+    from .api.client import AsyncClient, Client
+    from .api.functions import Ranks, processes, results
     from .api.functions.executor import Executor, RunFuture
     from .api.handles import AsyncRunHandle, Pulled, RunHandle
     from .api.jobs import dry_run, load_job, load_options, make_job
@@ -56,6 +57,7 @@ __all__ = [
     "Receipt",
     "RerunOptions",
     "Resources",
+    "RunArguments",
     "RunFuture",
     "RunHandle",
     "RunOptions",
@@ -77,8 +79,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "api.client": ("AsyncClient", "Client", "RerunOptions", "RunOptions"),
-    "api.functions": ("FunctionJob", "Ranks", "processes", "results"),
+    "api.arguments": ("FunctionJob", "RerunOptions", "RunArguments", "RunOptions"),
+    "api.client": ("AsyncClient", "Client"),
+    "api.functions": ("Ranks", "processes", "results"),
     "api.functions.executor": ("Executor", "RunFuture"),
     "api.handles": ("AsyncRunHandle", "Pulled", "RunHandle"),
     "api.jobs": ("dry_run", "load_job", "load_options", "make_job"),

@@ -33,8 +33,8 @@ from ..spec.data import DataSet, check
 from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
-from ..spec.model import Inventory, Job, Meeting, Plan
-from .client import RunOptions
+from ..spec.model import Inventory, Job, Meeting, Plan, Resources
+from .arguments import RunOptions
 
 __all__ = [
     "ENVIRONMENTS",
@@ -52,6 +52,7 @@ __all__ = [
     "environment_of_flags",
     "framework_names",
     "gpu_bounds",
+    "job_of_words",
     "large_code",
     "layered_job",
     "leave_out",
@@ -119,6 +120,25 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
 def make_job(**values: Any) -> Job:
     """Make a job from values named as in a job file. Raises InputError."""
     return layered_job({"argument": values})
+
+
+def job_of_words(run: str | Sequence[str], values: Mapping[str, Any]) -> Job:
+    """Make a job of a command, or of a job file that ``run`` names, with values as ``FunctionJob`` has
+    them. Raises InputError."""
+    given = dict(values)
+    sizes = {name: given.pop(name) for name in ("nproc_per_node", "gpus") if name in given}
+    if "nodes" in given:
+        given["num_nodes"] = given.pop("nodes")
+    layers: dict[str, dict[str, Any]] = {}
+    if isinstance(run, str) and run.endswith((".yaml", ".yml")):
+        layers["file"] = load_job(run)
+    else:
+        given["run"] = (run,) if isinstance(run, str) else tuple(run)
+    if sizes:
+        known = vars(layers.get("file", {}).get("resources", Resources()))
+        known = {**known, "gpus": None, "gpu_model": None} if "gpus" in sizes else known
+        given["resources"] = {**known, **given.get("resources", {}), **sizes}
+    return layered_job({**layers, "argument": given})
 
 
 def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:

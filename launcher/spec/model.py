@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any
 
@@ -411,6 +411,11 @@ class Layout:
         hosts = max(len(node.host.name) for node in self.nodes)
         keys = [len(task.key) for node in self.nodes for task in node.tasks]
         return hosts + 1 + max(keys) if keys else hosts + len(str(self.world_size - 1)) + 3
+
+    def keys_of(self, ranks: Collection[int]) -> set[str]:
+        """Return the keys of the processes of some ranks: ``rank-3``, or ``worker-0`` of a role."""
+        tasks = {task.key for node in self.nodes for task in node.tasks if task.rank in ranks}
+        return tasks or {str(ProcessKey.of_rank(rank)) for rank in ranks}
 
     def host_of(self, key: str) -> str | None:
         """Return the host of a process by its key (``rank-3``, ``node-0``) or by one of its logs."""

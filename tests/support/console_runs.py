@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from itertools import product
@@ -36,6 +37,9 @@ DIFF = b"""diff --git a/train.py b/train.py
 +        loss = model(batch, mixed=True)
          loss.backward()
 """
+
+#: A picture of one pixel.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 def begin(name: str, started: float = STARTED, *arguments: str) -> RunFolder:
@@ -188,6 +192,10 @@ def several() -> RunFolder:
     (done.outputs / "checkpoints").mkdir(parents=True)
     (done.outputs / "checkpoints" / "model.pt").write_bytes(bytes(2_400_000))
     (done.outputs / "metrics.json").write_text(json.dumps({"accuracy": 0.93}))
+    (done.outputs / "history.csv").write_text('epoch,"loss, mean"\n1,"0.9 ""rough"""\n2,0.4\n')
+    (done.outputs / "report.html").write_text("<script>document.title = 'gone'</script>")
+    (done.outputs / "curve.png").write_bytes(base64.b64decode(PIXEL))
+    (done.outputs / "broken.json").write_text('{"loss": ')
     done.write(
         "code.json",
         {"folder": "/home/ann/vit", "commit": "4f1c" * 10, "branch": "main", "dirty": True},

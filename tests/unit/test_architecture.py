@@ -86,6 +86,7 @@ SURFACE = [
     "GpuSample",
     "GpuUse",
     "Ranks",
+    "RunArguments",
     "RunFuture",
     "processes",
     "results",
