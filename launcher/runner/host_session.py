@@ -161,7 +161,8 @@ class HostSession:
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
         set one, Python processes there are prepared to write their stacks.
         """
-        python = next(node.python for node in layout.nodes if node.host.name == self.name)
+        pythons = {node.host.name: node.python for node in layout.nodes}
+        python = pythons.get(self.name, self.facts.python)
         text = f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n'
         request = self._context.request
         self.phase = Phase.SUPERVISED
