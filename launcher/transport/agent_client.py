@@ -544,6 +544,9 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
         return errors.DiskFull(
             host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
         )
+    if code == "no-environment":
+        hint = "what git ignores is not copied: --include PATH, or !PATH in .launcherignore"
+        return errors.NoEnvironment(host, message, hint)
     if code in ("in-the-way", "no-path"):
         return errors.SyncError(
             host,

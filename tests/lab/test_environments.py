@@ -98,6 +98,7 @@ def test_hosts_without_a_registry_build_an_environment_once(
         assert line.count(b"/root/.launcher/host/envs/") == 2
         assert b" 1.0 " in line
     assert "built the environment on 2 hosts" in ran.err
+    assert clean.hosts["lab1"].run("ls", "/root/.launcher/host/tools").stdout.startswith(b"uv-")
     visited = launcher.call("exec", "-", "--", "python", "-c", "import tiny; print(tiny.version)")
     assert "1.0" in visited.stdout, visited.stderr
     again = launcher.call("rerun", ran.folder.name)

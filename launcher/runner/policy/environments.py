@@ -40,12 +40,16 @@ def without_uv(host: str, machine: str) -> NoEnvironment:
     )
 
 
+#: What venv says on Debian, where it is a package of its own.
+_NO_VENV = "ensurepip is not available"
 #: What uv draws around its words, and how many of them are shown.
 _FRAME, MOST = " ×╰─▶├│·", 300
 
 
 def cause(log: str) -> str:
     """Return the line of a build's output that says why it failed; "" if none does."""
+    if _NO_VENV in log:
+        return f"{_NO_VENV} to this Python: apt install python3-venv there, or pip install uv"
     lines = log.splitlines()
     plain = [line for line in lines if line.lower().startswith("error:")]
     if plain:

@@ -164,3 +164,8 @@ def test_an_environment_is_activated_behind_the_modules() -> None:
         made = sbatch(job)[0].splitlines()
         start = made.index("module load cuda") + 1
         assert made[start : start + len(lines)] == lines
+
+
+def test_a_batch_file_builds_no_environment() -> None:
+    with pytest.raises(InputError, match="a batch file builds no environment"):
+        sbatch(job_of(run=("a.py",), environment={"uv": "."}))

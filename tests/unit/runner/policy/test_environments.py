@@ -54,6 +54,11 @@ def test_the_first_of_several_names_the_others() -> None:
             "Because tiny was not found because",
         ),
         ("  × Failed to build\n", "Failed to build"),
+        (
+            "The virtual environment was not created successfully because ensurepip is not available."
+            "\n\nFailing command: /v/bin/python3\n",
+            "ensurepip is not available to this Python: apt install python3-venv there, or pip install uv",
+        ),
         ("Killed\n", ""),
         ("", ""),
     ],
