@@ -13,7 +13,7 @@ from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner
 from ..jobs.data import of_flags as data_of_flags
 from ..jobs.durations import seconds, wait_time
-from ..jobs.environments import KINDS as ENVIRONMENTS
+from ..jobs.environments import FIELDS as ENVIRONMENTS
 from ..jobs.environments import of_flags, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
@@ -150,12 +150,40 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     workdir = str(Path(job.workdir).expanduser().resolve())
     job = replace(job, workdir=workdir, data=_resolved(job.data))
     job = local_paths.with_relative_script(job)
+    if job.environment and job.environment.uv:
+        _check_uv(Path(job.workdir), job.environment)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
     return job
+
+
+def _check_uv(folder: Path, environment: Environment) -> None:
+    """Raise InputError where nothing says what hosts are to build, or from which wheels."""
+    place = folder / environment.uv
+    if place.name in ("uv.lock", "pyproject.toml"):
+        raise InputError(f"uv: {environment.uv} is named by its folder", f"--uv {place.parent}")
+    if not place.exists():
+        raise InputError(f"uv: there is no {environment.uv} in {folder}", "such as --uv .")
+    if place.is_dir() and not (place / "uv.lock").exists():
+        if (place / "pyproject.toml").exists() and not (place / "requirements.txt").exists():
+            raise InputError(
+                f"uv: {place} has a pyproject.toml, and no uv.lock that says which versions hosts get",
+                f"uv lock --project {place}",
+            )
+        if not (place / "requirements.txt").exists():
+            raise InputError(
+                f"uv: {place} has neither uv.lock nor requirements.txt",
+                "uv lock; or name a file: --uv FILE",
+            )
+    wheels = environment.wheels
+    if wheels and not wheels.startswith("/") and not (folder / wheels).is_dir():
+        raise InputError(
+            f"wheels: there is no folder {wheels} in {folder}",
+            f"pip download -d {wheels} -r requirements.txt makes one",
+        )
 
 
 def _resolved(sets: tuple[DataSet, ...]) -> tuple[DataSet, ...]:

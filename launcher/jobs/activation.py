@@ -78,6 +78,6 @@ def activation(environment: Environment, python: str) -> str:
     """Return lines of bash that activate the environment to which ``python`` belongs on a host; they
     fail, with a word about it on stderr, where it is gone."""
     call = f"launcher_activate {shlex.quote(prefix(python))}"
-    if environment.venv:
+    if not environment.conda:
         return f"{_VENV}{call}"
     return f"launcher_variables={shlex.quote(_VARIABLES)}\n{_CONDA}{call}"

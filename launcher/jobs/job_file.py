@@ -356,7 +356,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             value = _converted(layer, name, value)
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
-            if value and (other := environments.replaces(name)) in values:
+            if other := environments.replaced(name, value, values):
                 del values[other]
                 sources[other] = "default"
             if name == "data":

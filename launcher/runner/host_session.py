@@ -10,6 +10,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -63,6 +64,7 @@ class HostSession:
         self.phase = Phase.IDLE
         self.lost: str | None = None  # why the host was given up
         self.starts_by_itself = False  # the run waits there: the host is waited for, however long
+        self.built_python = ""  # of an environment that it has built for the run
         self.has_died = False  # its supervisor, while the run waited there
         self._context = context
         self._line = HostConnection(host, dialler, self._listen)
@@ -89,6 +91,8 @@ class HostSession:
         """What probing the host measured, once it was reached. GPUs in use outside launcher count as
         held, unless the run ignores that."""
         found = self._line.facts
+        if self.built_python:
+            found = replace(found, python=self.built_python)
         return found if self._context.request.ignore_foreign else with_foreign_held(found)
 
     @property
@@ -157,7 +161,9 @@ class HostSession:
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
         set one, Python processes there are prepared to write their stacks.
         """
-        text = f'#!/bin/sh\nexec {shlex.quote(self.facts.python)} "$@"\n'
+        pythons = {node.host.name: node.python for node in layout.nodes}
+        python = pythons.get(self.name, self.facts.python)
+        text = f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n'
         request = self._context.request
         self.phase = Phase.SUPERVISED
         self._belongings.place(attempt, layout, log_hosts(self._context.events))

@@ -50,6 +50,7 @@ class Requirements:
                     modules=self._modules,
                     env={**session.host.env, **self._job.envs},
                     folder=self._folder(session),
+                    python=self._node(session).python,
                     behind=on_trial(self._job, self._node(session)),
                 )
                 for session in self._sessions

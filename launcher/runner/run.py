@@ -30,6 +30,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .data.run_data import RunData
+from .environments import Environments, with_built
 from .event_log import EventLog
 from .files import (
     code_copy,
@@ -99,6 +100,7 @@ class Run:
         )
         self._code: CodeHere | None = None  # once it was read
         self._data = RunData(self.context)
+        self._environments = Environments(self.context)
         self._storing = storing.of_job(folder, request.job, folder.name)
 
     def _tell(self, event: ev.Event) -> None:
@@ -226,6 +228,8 @@ class Run:
         yield "sync", self._sync
         if self.context.job.data:
             yield "data", self._give_data
+        if (environment := self.context.job.environment) and environment.uv:
+            yield "environment", self._give_environment
         if not self.layout.nodes:
             yield "wait", self._wait
         yield "setup", self._setup
@@ -317,6 +321,13 @@ class Run:
         """Give every host the run's data sets, before it waits for GPUs."""
         await self._data.give(self.hosts.active)
 
+    async def _give_environment(self) -> None:
+        """Have every host build the run's environment, before it waits for GPUs."""
+        await self._environments.give(self.hosts.active)
+        if self.layout.nodes:
+            self.hosts.settle(with_built(self.layout, self.hosts.active))
+            self._describe()
+
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""
         for name in ("code.json", "code.diff"):
@@ -360,6 +371,7 @@ class Run:
         """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
+        await self._environments.give(self.hosts.active)
         await launch.supervise()
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):

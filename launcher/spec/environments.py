@@ -18,15 +18,21 @@ class Environment:
     """The environment in which the processes of a job run: one of its fields is set, as the job says it.
 
     ``conda`` is a name, or a folder, which environments of mamba, micromamba and pixi have as well.
-    ``venv`` is the folder of a virtual environment.
+    ``venv`` is the folder of a virtual environment. ``uv`` is a path in the job's code, of which each
+    host builds an environment: a folder with a lock of uv or requirements, or a file of these;
+    ``wheels`` is a folder from which alone it takes packages then.
     """
 
     conda: str = ""
     venv: str = ""
+    uv: str = ""
+    wheels: str = ""
 
     @property
-    def python(self) -> str:
-        """Its Python: a path, or ``conda:NAME``."""
+    def python(self) -> str | None:
+        """Its Python: a path, or ``conda:NAME``; None for one that the host builds."""
+        if self.uv:
+            return None
         return python_path(f"{CONDA}{self.conda}" if self.conda else f"{VENV}{self.venv}")
 
     @property
@@ -36,6 +42,8 @@ class Environment:
 
     def __str__(self) -> str:
         """Return it as people know it: ``conda environment train``."""
+        if self.uv:
+            return f"environment built from {self.uv}"
         return (
             f"conda environment {self.conda}" if self.conda else f"virtual environment {self.venv}"
         )
@@ -85,6 +93,19 @@ def folder(text: str) -> str:
             f"{text!r} is no folder of a host: write a whole path, or one that begins with ~"
         )
     return text.rstrip("/") or "/"
+
+
+def inside(text: str) -> str:
+    """Return a path in the workdir. Raises ValueError."""
+    path = posixpath.normpath(text)
+    if text.startswith(("/", "~", "$")) or path.startswith(".."):
+        raise ValueError(f"{text!r} is not in the workdir, which is what hosts get")
+    return path
+
+
+def wheels_folder(text: str) -> str:
+    """Return a folder of wheels: in the workdir, or a whole path on the hosts. Raises ValueError."""
+    return text.rstrip("/") if text.startswith("/") else inside(text)
 
 
 def prefix(python: str) -> str:

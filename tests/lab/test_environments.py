@@ -8,6 +8,7 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
+from support.wheels import write_wheel
 
 PLACE = "/root/miniconda3/envs/train"
 #: A FAKE of conda, which says what the real one does. One host has it; the other is left to the folder.
@@ -77,3 +78,33 @@ def test_hosts_without_the_environment_are_named_before_anything_starts(
     assert ran.receipts[-1]["reason"] == "no-environment"
     assert "modules: this host has no module command; nor on lab2" in ran.err
     assert "started\n" not in ran.out
+
+
+def test_hosts_without_a_registry_build_an_environment_once(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """By a real uv, which this machine brings; the wheels travel with the code."""
+    for host in clean.hosts.values():
+        host.run("rm", "-rf", "/root/.launcher/host/envs", "/root/.launcher/host/tools")
+    write_wheel(launcher.work / "wheels", "tiny", "1.0")
+    (launcher.work / "requirements.txt").write_text("tiny==1.0\n")
+    show = "import os, sys, tiny\nprint(sys.prefix, tiny.version, os.environ['VIRTUAL_ENV'])\n"
+    launcher.script(show, "show.py")
+    words = ("--hosts", "lab[1-2]", "--framework", "torch", "--uv", ".", "--wheels", "wheels")
+    ran = launcher.run(*words, "show.py")
+    assert ran.code == 0, ran.err
+    for rank in (0, 1):
+        line = ran.log(f"rank-{rank}.out")
+        assert line.count(b"/root/.launcher/host/envs/") == 2
+        assert b" 1.0 " in line
+    assert "built the environment on 2 hosts" in ran.err
+    visited = launcher.call("exec", "-", "--", "python", "-c", "import tiny; print(tiny.version)")
+    assert "1.0" in visited.stdout, visited.stderr
+    again = launcher.call("rerun", ran.folder.name)
+    assert again.returncode == 0, again.stderr
+    assert "built the environment" not in again.stderr
+    (launcher.work / "requirements.txt").write_text("tiny==2.0\n")
+    failed = launcher.run(*words, "show.py")
+    assert failed.receipts[-1]["reason"] == "no-environment"
+    assert "the environment of . cannot be built: " in failed.err
+    assert "tiny==2.0" in failed.err, failed.err

@@ -129,6 +129,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "job.sbatch").write_text("#!/bin/sh\n#SBATCH --nodes=2\nsrun hostname\n")
     (folder / "hosts.csv").write_text("gpu1\n")
     (folder / "fsdp.yaml").write_text("num_processes: 8\n")
+    for lock in ("uv.lock", "requirements-gpu.txt"):
+        (folder / lock).touch()
+    (folder / "wheels").mkdir()
     for script in ("train", "evaluate", "analyse", "tune", "train_dist"):
         (folder / f"{script}.py").touch()
     return folder

@@ -72,10 +72,15 @@ class Search:
     """A search in a process of its own, which starts at once."""
 
     def __init__(
-        self, modules: list[str], env: dict[str, str], folder: str, behind: Sequence[str] = ()
+        self,
+        modules: list[str],
+        env: dict[str, str],
+        folder: str,
+        behind: Sequence[str] = (),
+        python: str | None = None,
     ) -> None:
         """``behind`` are words in front of the interpreter: what activates the job's environment."""
-        argv = [*behind, sys.executable, "-c", _FIND, folder] + list(modules)
+        argv = [*behind, python or sys.executable, "-c", _FIND, folder] + list(modules)
         self._begun = processes.begin(argv, dict(os.environ, **env))
 
     def result(self) -> dict[str, Any]:

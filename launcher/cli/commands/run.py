@@ -51,6 +51,8 @@ GROUPS = {
         "python",
         "conda",
         "venv",
+        "uv",
+        "wheels",
         "modules",
         "prepare",
         "setup",
@@ -147,6 +149,16 @@ EXAMPLES = (
 )
 @click.option(
     "--venv", metavar="DIR", help="Run in this virtual environment, which the hosts have."
+)
+@click.option(
+    "--uv",
+    metavar="PATH",
+    help="Build an environment once on each host: from a folder with uv.lock or requirements.txt.",
+)
+@click.option(
+    "--wheels",
+    metavar="DIR",
+    help="Take packages for --uv from this folder alone, without a registry.",
 )
 @click.option(
     "--module",

@@ -72,6 +72,23 @@ def _packages_differed(event: ev.PackagesDiffered) -> Line:
 
 
 @line_of.register
+def _environment_building(event: ev.EnvironmentBuilding) -> Line:
+    said = f": {event.host}: {event.said}" if event.said else ""
+    return Line(f"building the environment on {nodeset.fold(event.hosts)}{said}", dim=True)
+
+
+@line_of.register
+def _environment_built(event: ev.EnvironmentBuilt) -> Line:
+    on = counted(event.built, "host")
+    others = (
+        f"; {counted(event.hosts - event.built, 'host')} had it"
+        if event.hosts > event.built
+        else ""
+    )
+    return Line(f"built the environment on {on} in {event.seconds:.0f} s{others}", dim=True)
+
+
+@line_of.register
 def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
     verb = "is" if len(event.gpus) == 1 else "are"
     gpus = f"{event.host}: GPU {fold(event.gpus)} {verb}"

@@ -166,6 +166,11 @@ def _command(job: Job) -> str:
 
 def _activation(environment: Environment) -> list[str]:
     """Return lines that activate an environment, by the conda that the submitting shell has on PATH."""
+    if environment.uv:
+        raise InputError(
+            f"uv: {environment.uv}: a batch file builds no environment",
+            "build it first, and name its folder: --venv DIR",
+        )
     place = environment.conda or environment.venv
     tilde, rest = ('"$HOME"', place[1:]) if place.startswith("~/") else ("", place)
     word = tilde + shell.plain(rest)

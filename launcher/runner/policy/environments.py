@@ -31,6 +31,38 @@ def missing(host: str, environment: Environment, error: HostError) -> HostError:
     )
 
 
+def without_uv(host: str, machine: str) -> NoEnvironment:
+    """Return the error for a host that cannot read a lock of uv."""
+    return NoEnvironment(
+        host,
+        f"there is no uv, and none here that could be brought to it ({machine or 'unknown machine'})",
+        "pip install uv on this machine, or there; a requirements.txt can be built by pip",
+    )
+
+
+#: What uv draws around its words, and how many of them are shown.
+_FRAME, MOST = " ×╰─▶├│·", 300
+
+
+def cause(log: str) -> str:
+    """Return the line of a build's output that says why it failed; "" if none does."""
+    lines = log.splitlines()
+    plain = [line for line in lines if line.lower().startswith("error:")]
+    if plain:
+        deeper = [line.partition(":")[2] for line in lines if line.lstrip().startswith("cause:")]
+        return ": ".join(one.strip() for one in (plain[0][6:], *deeper[-1:]))[:MOST]
+    drawn = [n for n, line in enumerate(lines) if "╰─▶" in line]
+    drawn = drawn or [n for n, line in enumerate(lines) if "×" in line]
+    if not drawn:
+        return ""
+    sentence = [lines[drawn[0]]]  # which uv wraps
+    for line in lines[drawn[0] + 1 :]:
+        if not line.startswith("    ") or "hint:" in line:
+            break
+        sentence.append(line)
+    return " ".join(line.strip(_FRAME) for line in sentence)[:MOST]
+
+
 def first(failed: Sequence[HostError]) -> HostError:
     """Return the first of several errors, naming the other hosts that lack the environment as well."""
     error = failed[0]

@@ -34,6 +34,12 @@ def _loaded(text: str) -> Job:
         ("environment: {venv: $SCRATCH/v, modules: cuda/12.4}", Environment(venv="$SCRATCH/v"), 1),
         ("environment: {modules: [cuda/12.4]}", None, 1),
         ("modules: [cuda/12.4]", None, 1),
+        ("environment: {uv: ./env/}", Environment(uv="env"), ()),
+        (
+            "environment: {uv: ., wheels: /srv/wheels/}",
+            Environment(uv=".", wheels="/srv/wheels"),
+            (),
+        ),
     ],
 )
 def test_files_say_it(text: str, environment: Environment | None, modules: int) -> None:
@@ -56,6 +62,8 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
             "python: python3.12\nenvironment: {conda: a}",
             "job.yaml:3: python3.12 and the conda",
         ),
+        ("environment: {uv: ../x}", "'../x' is not in the workdir"),
+        ("environment: {conda: a, wheels: w}", "wheels are for uv alone"),
         ("conda: train", 'unknown key "conda"'),
     ],
 )
@@ -74,6 +82,10 @@ def test_the_stronger_layer_names_the_python() -> None:
     assert (job.python, job.environment) == (None, TRAIN)
     job = _made(file=by_file, flag={"environment": Environment(venv="/v")})
     assert (job.environment, job.modules) == (Environment(venv="/v"), ("cuda",))
+    # uv builds with the job's Python.
+    job = _made(file={"python": "python3.12"}, flag={"environment": Environment(uv=".")})
+    assert (job.python, job.environment) == ("python3.12", Environment(uv="."))
+    assert with_python((Host("gpu1"),), job)[0].python == "python3.12"
     with pytest.raises(InputError, match="are two Pythons"):
         _made(flag={"python": "python3.12", "environment": TRAIN})
     with pytest.raises(InputError, match="environment has no image"):
@@ -82,9 +94,12 @@ def test_the_stronger_layer_names_the_python() -> None:
 
 def test_flags_say_it() -> None:
     assert of_flags({"conda": "train"}, "/") == TRAIN
-    assert of_flags({"venv": "/home/ann/v/"}, "/home/bob") == Environment(venv="/home/ann/v/")
+    assert of_flags({"venv": "/home/ann/v/"}, "/home/bob") == Environment(venv="/home/ann/v")
     # The shell here has replaced ~ by its own home.
     assert of_flags({"venv": "/home/ann/v"}, "/home/ann") == Environment(venv="~/v")
+    assert of_flags({"uv": ".", "wheels": "w/"}, "/h") == Environment(uv=".", wheels="w")
+    with pytest.raises(InputError, match="--wheels is for --uv alone"):
+        of_flags({"wheels": "w"}, "/h")
     with pytest.raises(InputError, match="--conda and --venv contradict"):
         of_flags({"conda": "a", "venv": "/b"}, "/h")
     with pytest.raises(InputError, match=r"--venv: 'v' is no folder of a host"):

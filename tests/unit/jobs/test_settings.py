@@ -136,4 +136,4 @@ _RESOURCES = {"gpus", "gpu_ids", "nproc_per_node"}
 
 def test_every_flag_of_a_run_is_a_key() -> None:
     flags = {flag.name for flag in run.params}
-    assert flags - _NO_KEYS - _RESOURCES - set(environments.KINDS) <= {*job_file.KEYS, *OPTIONS}
+    assert flags - _NO_KEYS - _RESOURCES - set(environments.FIELDS) <= {*job_file.KEYS, *OPTIONS}

@@ -1,4 +1,4 @@
-"""What the Pythons of a run's hosts do not have alike."""
+"""What the Pythons of a run's hosts do not have alike, and what is said of those that they build."""
 
 from __future__ import annotations
 
@@ -58,3 +58,22 @@ def test_equal_hosts_are_one_entry() -> None:
     assert folded({"a": SAME, "b": SAME})["installed"] == [
         {"hosts": ["a", "b"], "packages": list(SAME)}
     ]
+
+
+def test_what_is_built_is_told() -> None:
+    hosts = ("gpu1", "gpu2", "gpu3")
+    for event, text in (
+        (
+            ev.EnvironmentBuilding(1.0, hosts, "gpu2", "Prepared 3 packages"),
+            "building the environment on gpu[1-3]: gpu2: Prepared 3 packages",
+        ),
+        (ev.EnvironmentBuilding(1.0, hosts[:1], "gpu1", ""), "building the environment on gpu1"),
+        (
+            ev.EnvironmentBuilt(1.0, 3, 2, 41.6),
+            "built the environment on 2 hosts in 42 s; 1 host had it",
+        ),
+        (ev.EnvironmentBuilt(1.0, 3, 3, 1.2), "built the environment on 3 hosts in 1 s"),
+    ):
+        line = line_of(_again(event))
+        assert line is not None
+        assert line.text == text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from launcher.runner.policy import environments
 from launcher.spec.environments import Environment
 from launcher.spec.errors import HostError, NoEnvironment, NoPython, NoRsync, PythonTooOld
@@ -36,6 +38,28 @@ def test_the_first_of_several_names_the_others() -> None:
     assert found.hint == one.hint
     other = NoRsync("gpu4", "no rsync")
     assert environments.first([other, one]) is other
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        ("Resolved\nerror: The Python is wrong\n  hint: x\n", "The Python is wrong"),
+        (
+            "error: No solution\n  cause: Because x\n  cause: a is not there\n",
+            "No solution: a is not there",
+        ),
+        ("ERROR: No matching distribution found for x\n", "No matching distribution found for x"),
+        (
+            "  × No solution found:\n  ╰─▶ Because tiny was not found\n    because\n",
+            "Because tiny was not found because",
+        ),
+        ("  × Failed to build\n", "Failed to build"),
+        ("Killed\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_cause_of_a_failed_build(log: str, cause: str) -> None:
+    assert environments.cause(log) == cause
 
 
 def test_what_cannot_be_activated() -> None:
