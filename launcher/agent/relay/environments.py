@@ -20,6 +20,7 @@ import re
 import sys
 
 from ..base import run_lock
+from ..base.lean import signal
 from ..base.protocol import Refused, blake2b
 from ..processes import processes
 from . import tree
@@ -192,7 +193,26 @@ class Environments:
     def _unlock(self, key: str) -> None:
         os.close(self._locks.pop(key))
 
+    def end(self) -> None:
+        """Stop a build that nobody waits for any more, and remove it."""
+        if self._building:
+            self._building.kill()
+            self._building.discard()
+            self._building = None
+
     # -- keeping house
+
+    def clear(self) -> None:
+        """Remove what is left of builds that were interrupted."""
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
+            key, dot, _ = name.partition(".")
+            if not dot or not _KEY.match(key) or not self._lock(key, fcntl.LOCK_EX):
+                continue
+            link = os.path.join(self.folder, key)
+            there = os.readlink(link) if os.path.islink(link) else ""
+            if name not in (there, there + ".log"):
+                _remove(os.path.join(self.folder, name))
+            self._unlock(key)
 
     def listed(self) -> list[tuple[str, str, bool]]:
         """Return the environments here, as key, folder, and whether a run uses it."""
@@ -258,6 +278,16 @@ class Build:
                 with open(self._log, "a") as file:
                     file.write("cannot start %s: %s\n" % (launch.argv[0], error.strerror))
                 self.code = 127
+
+    def kill(self) -> None:
+        """Kill the command that runs, with all that it has started."""
+        if self._pid:
+            try:
+                os.killpg(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+            except OSError:
+                pass  # it has just ended
+            self._pid = 0
 
     def tail(self) -> str:
         """Return the end of what was printed."""

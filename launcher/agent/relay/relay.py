@@ -88,6 +88,8 @@ class Relay(SelfTests):
                 self._say_all(self.turn.answers(ready))
             if self.follow:
                 self.follow.pump()
+        if self.environments:
+            self.environments.end()
 
     def _patience(self) -> float:
         patient = [one.patience() for one in (self.follow, self.turn) if one]

@@ -102,6 +102,7 @@ def prune(
             tree.remove(os.path.join(root, "code", source, version))
             _remove_empty(os.path.join(root, "code", source))
     built = Environments(root)
+    built.clear()
     kept += [key for key in envs if not built.remove(key)]
     busy, shared = _agents_in_use(), _shares_agents(root)
     for name in agents:

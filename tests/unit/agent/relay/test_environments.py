@@ -130,6 +130,29 @@ def test_a_build_that_was_killed_is_no_environment(root: Path) -> None:
 
 
 @needs_uv
+def test_a_build_ends_with_who_asked_for_it(root: Path) -> None:
+    """With all that it has started; and what one that was killed has left is cleared away."""
+    host = Environments(str(root))
+    for _ in range(2):
+        assert asked(host)["state"] == "building"
+    assert host._building is not None
+    pid, key = host._building._pid, host._building.key
+    Environments(str(root)).clear()
+    assert list((root / "envs").glob(f"{key}*")), "it goes on"
+    host.end()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+    assert [path.name for path in (root / "envs").iterdir()] == ["locks"]
+    host._unlock(key)
+    found = ended(Environments(str(root)))
+    (root / "envs" / f"{key}.99999999").mkdir()
+    (root / "envs" / f"{'a' * 20}.99999999.log").touch()
+    Environments(str(root)).clear()
+    assert len(list((root / "envs").iterdir())) == 5, "the key is in use"
+    assert version_in(found["python"]) == "1.0"
+
+
+@needs_uv
 @pytest.mark.parametrize(
     ("requirements", "said"), [("absent==1\n", "absent"), ("tiny==2.0\n", "tiny")]
 )
