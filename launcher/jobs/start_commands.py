@@ -97,6 +97,7 @@ _PROGRAMS = {
     ("fabric", "run"): "fabric run",
     ("lightning", "run"): "fabric run",
     ("-m", "paddle.distributed.launch"): "paddle.distributed.launch",
+    ("ray", "symmetric-run"): "ray symmetric-run",
 }
 
 
@@ -262,6 +263,21 @@ def _paddle(given: _Options) -> StartCommand:
     )
 
 
+def _symmetric_run(given: _Options) -> StartCommand:
+    counts = ("address", "min_nodes", "num_cpus", "num_gpus", "disable_usage_stats")
+    given.refuse(*(name for name in given.values if name not in counts))
+    run = given.rest
+    if _PYTHON.match(run[0]):
+        words = run[2:] if run[1:2] == ("-u",) else run[1:]
+        run = words if words and (words[0] == "-m" or words[0].endswith(".py")) else run
+    return StartCommand(
+        framework="ray",
+        run=run,
+        nodes=given.number("min_nodes"),
+        local_ranks=given.number("num_gpus", "num_cpus"),
+    )
+
+
 _READERS: Mapping[str, tuple[frozenset[str], Callable[[_Options], StartCommand]]] = {
     "torchrun": (_TORCHRUN, _torchrun),
     "torch.distributed.launch": (_TORCHRUN, _torchrun),
@@ -269,4 +285,5 @@ _READERS: Mapping[str, tuple[frozenset[str], Callable[[_Options], StartCommand]]
     "deepspeed": (_DEEPSPEED, _deepspeed),
     "fabric run": (frozenset(), _fabric),
     "paddle.distributed.launch": (frozenset(), _paddle),
+    "ray symmetric-run": (frozenset({"disable_usage_stats"}), _symmetric_run),
 }

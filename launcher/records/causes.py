@@ -1,13 +1,14 @@
 r"""Known causes of failure, as a table: recognised by a process's last output and its exit code.
 
-To add one, write a row in ``CAUSES`` and quote its message in this module's test. Patterns are
-messages of torch, NCCL, gloo, CUDA, Python and the shell themselves; a cause without a certain
-message gets no row.
+To add one, provoke it with ``tests/last_words/provoke.py``, write a row in ``CAUSES`` and quote its
+message in this module's test. Patterns are messages of torch, NCCL, gloo, CUDA, Python and the shell
+themselves; a cause without a certain message gets no row.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 
 from ..spec.frozen import frozen
 from .last_words import essence
@@ -22,8 +23,15 @@ _LED_TO = re.compile(
 )
 #: torch writes this in front of every line of a traceback.
 _RANK = re.compile(r"^\[rank\d+\]:\s?", re.M)
-#: Quoted source and frames of a traceback: the user's code, not an error message.
-_QUOTED = re.compile(r"^[ \t].*\n?", re.M)
+#: Quoted source and frames of a traceback, also in rich's boxes: the user's code, not an error message.
+#: Two lines are kept: where subprocess starts a program, since a missing file means something else
+#: there, and a message of multiprocessing that is indented.
+_QUOTED = re.compile(
+    r"^(?:[ \t](?!.*in _execute_child$|\s+An attempt has been made to start a new process)|[│╭╰]).*\n?",
+    re.M,
+)
+#: What Python draws in front of the lines of an exception group.
+_GROUPED = re.compile(r"^ +(?:\| |\+ (?=Exception Group ))", re.M)
 
 
 @frozen
@@ -62,6 +70,18 @@ def _of(*exits: int) -> frozenset[int]:
 _VARIABLE = r"(?P<name>RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT)"
 _NO_VARIABLE = (
     rf"^KeyError: '{_VARIABLE}'|environment variable {_VARIABLE.replace('name', 'name2')} expected"
+)
+#: Modules whose names users give to files of their own, which Python then imports instead.
+_LIBRARIES = "|".join(
+    sorted(
+        {
+            *sys.stdlib_module_names,
+            *("accelerate", "dask", "datasets", "deepspeed", "evaluate", "horovod", "hydra", "jax"),
+            *("keras", "lightning", "mlflow", "mpi4py", "numpy", "optuna", "pandas", "peft", "ray"),
+            *("sklearn", "tensorboard", "tensorflow", "tokenizers", "torch", "torchvision"),
+            *("transformers", "trl", "wandb"),
+        }
+    )
 )
 _INTERFACE = (
     "Set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME in the inventory's env of each host to its "
@@ -162,10 +182,19 @@ CAUSES: tuple[Cause, ...] = (
         "Use device LOCAL_RANK, and start at most one rank per GPU.",
     ),
     Cause(
+        "checkpoint-of-gpu",
+        r"Attempting to deserialize object on a CUDA device but torch\.cuda\.is_available\(\) is False",
+        "the checkpoint holds tensors of a GPU, and torch sees none on the host",
+        "Pass map_location='cpu' to torch.load, or request GPUs with --gpus.",
+    ),
+    Cause(
         "no-gpus",
         r"ProcessGroupNCCL is only supported with GPUs|[Nn]o CUDA GPUs are available"
-        r"|Found no NVIDIA driver|no CUDA-capable device is detected",
-        "torch sees no GPU on the host",
+        r"|Found no NVIDIA driver|no CUDA-capable device is detected"
+        r"|CUDAAccelerator` can not run on your system|No supported gpu backend found"
+        r"|mixed precision requires a GPU|Your setup doesn't support bf16/gpu"
+        r"|Unknown backend:? '?(?:gpu|cuda)'? requested|Unable to initialize backend 'cuda'",
+        "the framework sees no GPU on the host",
         "Check nvidia-smi on the host, request GPUs with --gpus, or use the gloo backend.",
     ),
     Cause(
@@ -204,8 +233,35 @@ CAUSES: tuple[Cause, ...] = (
         "Stop what uses it (`ss -ltnp` on the host), or give the program another port.",
     ),
     Cause(
+        "unused-parameters",
+        r"Expected to have finished reduction in the prior iteration",
+        "a parameter of the DDP model took no part in the loss",
+        "Pass find_unused_parameters=True to DistributedDataParallel, or use every parameter.",
+    ),
+    Cause(
+        "mpi-as-root",
+        r"(?:mpirun|mpiexec|prterun) has detected an attempt to run as root",
+        "Open MPI refuses to run as root",
+        "Pass -e OMPI_ALLOW_RUN_AS_ROOT=1 -e OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1, or log in as another "
+        "user.",
+    ),
+    Cause(
+        "mpi-unreachable",
+        r"MPI_INIT has failed because at least one MPI process is unreachable",
+        "MPI processes have no network on which they reach each other",
+        "Use --framework mpi, which names each host's interface, or pass --mca btl_tcp_if_include to "
+        "mpirun.",
+    ),
+    Cause(
+        "mpi-no-slots",
+        r"There are not enough slots available in the system",
+        "mpirun was asked for more ranks than the hosts have slots",
+        "Use --framework mpi, which counts them, or pass --oversubscribe to mpirun.",
+    ),
+    Cause(
         "collective-mismatch",
-        r"Detected mismatch between collectives|Collectives differ in the following aspects",
+        r"Detected mismatch between collectives|Collectives differ in the following aspects"
+        r"|HorovodInternalError: Mismatched ",
         "ranks called different collectives",
         "Let every rank call the same collectives in the same order, with the same shapes.",
     ),
@@ -220,7 +276,9 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "meeting-timeout",
         r"client socket has timed out|[Ww]ait timeout after \d+ ?(?:ms|seconds)|RendezvousTimeoutError"
-        r"|DistStoreError: Timed out|DistNetworkError.*(?:timed out|Connection refused)"
+        r"|DistStoreError: Timed out"
+        r"|DEADLINE_EXCEEDED(?s:.{0,200})CoordinationService/RegisterTask"
+        r"|DistNetworkError.*(?:timed out|Connection refused)"
         r"|client socket has failed to connect to any network address",
         "the ranks did not all meet in time",
         "Check whether a rank is late or never called init_process_group, "
@@ -257,6 +315,12 @@ CAUSES: tuple[Cause, ...] = (
         frameworks=frozenset({"jax"}),
     ),
     Cause(
+        "no-ray-cluster",
+        r"Could not find any running Ray instance",
+        "the script wants a Ray cluster, and none runs on the host",
+        "Start the script with --framework ray, which starts one over the hosts of the run.",
+    ),
+    Cause(
         "connection-refused",
         r"^\S*ConnectionRefusedError|Connection refused",
         "nothing listens at the address that the program connects to",
@@ -270,18 +334,53 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # -- Python, its modules and the command line
     Cause(
+        "batch-size",
+        r"train_batch_size is not equal to micro_batch_per_gpu \* gradient_acc_step \* world_size",
+        "the batch sizes of the DeepSpeed config do not fit the number of ranks",
+        "Leave train_batch_size out of the config: DeepSpeed then computes it from the others.",
+    ),
+    Cause(
         "keras-3",
         r"Keras 3, but this is not yet supported in Transformers"
-        r"|`?keras\.optimizers\.legacy`? is not supported in Keras 3",
+        r"|`?keras\.optimizers\.legacy`? is not supported in Keras 3|Keras 3 only supports V3 `\.keras`"
+        r"|^ValueError: Invalid filepath extension for saving\. Please add either a `\.keras`"
+        r"|^ValueError: Attempt to convert a value \(PerReplica:"
+        r"|^ValueError: Argument\(s\) not recognized: \{'(?:lr|decay)'",
         "the script is written for Keras 2, and the host has Keras 3",
         "Install tf_keras on the host and pass -e TF_USE_LEGACY_KERAS=1.",
     ),
     Cause(
+        "transformers-5",
+        r"^ImportError: cannot import name '(?:TF|Flax)\w+' from 'transformers'",
+        "the script uses models of TensorFlow or Flax, which Transformers 5 no longer has",
+        "Install transformers below 5 in the job's setup:.",
+    ),
+    Cause(
         "jax-without-numbers",
-        r"^ValueError: Number of processes must be defined",
-        "jax.distributed.initialize() does not find the number of processes",
-        "Start it with --framework slurm, whose variables it reads, or pass num_processes and "
-        "process_id.",
+        r"^ValueError: (?:Number of processes must|coordinator_address should) be defined",
+        "jax.distributed.initialize() does not find the other processes",
+        "Start it with --framework slurm, whose variables it reads, or pass coordinator_address, "
+        "num_processes and process_id.",
+    ),
+    Cause(
+        "own-name",
+        rf"partially initialized module '(?P<name>{_LIBRARIES})' .*circular import\)"
+        r"|consider renaming '\S*?(?P<name2>\w+)\.py' since it has the same name as",
+        "a file or folder beside the script is called {name} and is imported in place of the module",
+        "Give {name}.py (or the folder {name}/) another name.",
+    ),
+    Cause(
+        "no-main-guard",
+        r"An attempt has been made to start a new process before the",
+        "the script starts processes while they import it",
+        "Put what the script does under if __name__ == '__main__':.",
+    ),
+    Cause(
+        "built-for-other-torch",
+        r"operator (?P<name>torchvision)::\w+ does not exist"
+        r"|PyTorch version mismatch! (?P<name2>DeepSpeed) ops were compiled",
+        "the host's {name} was built for another torch",
+        "Install torch and {name} together, from the same index.",
     ),
     Cause(
         "missing-module",
@@ -311,11 +410,17 @@ CAUSES: tuple[Cause, ...] = (
         "Start the script itself with --framework torchrun or torch, and do not clear its environment.",
     ),
     Cause(
+        "local-rank-argument",
+        r"error: unrecognized arguments:.* --local[-_]rank=",
+        "the framework's launcher hands the script --local_rank, which it does not know",
+        "Start it with torchrun and read LOCAL_RANK, or add the argument to the script.",
+    ),
+    Cause(
         "unknown-argument",
-        r"error: unrecognized arguments: (?P<name>.+)",
+        r"error: unrecognized arguments: (?P<name>.+)|^Error: No such option:? '?(?P<name2>-[\w-]+)"
+        r"|arguments are not used by the HfArgumentParser: \[(?P<name3>.+)\]",
         "the script does not know {name}",
         "Put options of launcher before the script, and those of the script behind it.",
-        exits=_of(2),
     ),
     Cause(
         "horovod-not-built",
@@ -325,9 +430,28 @@ CAUSES: tuple[Cause, ...] = (
     ),
     # -- files
     Cause(
+        "dos-lines",
+        r"\^M: bad interpreter|^\S+: line \d+: .*\$'[^'\n]*\\r'|^/usr/bin/env: .*\\r",
+        "the script has the line ends of Windows",
+        "Convert it: sed -i 's/\\r$//' on the file.",
+    ),
+    Cause(
+        "no-interpreter",
+        r"cannot execute: required file not found|: bad interpreter: No such file",
+        "the host lacks the program in the script's #! line, or the line ends as on Windows",
+        "Name a program that every host has, as #!/usr/bin/env python3; for line ends, sed -i "
+        "'s/\\r$//'.",
+    ),
+    Cause(
         "disk-full",
         r"No space left on device|Disk quota exceeded",
         "a disk of the host, or the user's quota there, is full",
+        "Free space on the host (df -h, quota), or write to another disk.",
+    ),
+    Cause(
+        "checkpoint-not-written",
+        r"inline_container\.cc:\d+\] ?\. unexpected pos|PytorchStreamWriter failed writing file",
+        "a checkpoint could not be written whole, most often because a disk or the user's quota is full",
         "Free space on the host (df -h, quota), or write to another disk.",
     ),
     Cause(
@@ -342,6 +466,19 @@ CAUSES: tuple[Cause, ...] = (
         r"Read-only file system|^PermissionError: \[Errno 13\] Permission denied: .*/code/",
         "the script writes to the copy of the code, which is read-only",
         "Write under $LAUNCHER_OUTPUT_DIR.",
+    ),
+    Cause(
+        "program-not-executable",
+        r"in _execute_child\n+PermissionError: \[Errno 13\] Permission denied: '(?P<name>[^']+)'",
+        "the script starts {name}, which may not be executed",
+        "Make the file executable (chmod +x) here: its mode travels with it.",
+    ),
+    Cause(
+        "no-such-program",
+        r"in _execute_child\n+FileNotFoundError: \[Errno 2\] No such file.*: '(?P<name>[^/']+)'"
+        r"|mpirun was unable to find the specified executable file(?s:.*)\nExecutable: (?P<name2>\S+)",
+        "the host has no command {name}",
+        "Install it in the job's setup:, or set PATH in the inventory's env.",
     ),
     Cause(
         "no-permission",
@@ -365,7 +502,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "broken-checkpoint",
         r"UnpicklingError(?!: Weights only)|^EOFError: Ran out of input|PytorchStreamReader failed"
-        r"|failed finding central directory|MetadataIncompleteBuffer|HeaderTooLarge|BadZipFile",
+        r"|failed finding central directory|BadZipFile"
+        r"|SafetensorError: Error while deserializing header",
         "a checkpoint or data file is truncated or damaged",
         "Use an older checkpoint; write new ones under a temporary name and rename them when complete.",
     ),
@@ -376,14 +514,22 @@ CAUSES: tuple[Cause, ...] = (
         "Pass yours with --secret WANDB_API_KEY, or record without a network: -e WANDB_MODE=offline.",
     ),
     Cause(
+        "tracker-unreachable",
+        r"^wandb\.errors\.\S*CommError: .*(?:dial tcp|[Tt]imed out|no such host)",
+        "the host cannot reach Weights & Biases",
+        "Set https_proxy in the inventory's env, or record without a network: -e WANDB_MODE=offline.",
+    ),
+    Cause(
         "no-such-model",
-        r"Repo id must (?:be in the form|use alphanumeric).*?'(?P<name>[./~][^']*)'",
+        r"Repo id must (?:be in the form|use alphanumeric).*?'(?P<name>[./~][^']*|[^'/]+/[^'/]+/[^']+)'",
         "there is no {name} on the host, so that Hugging Face takes it for a name of its Hub",
         "Put the model into the folder of the code, or on every host and under needs: in the job file.",
     ),
     Cause(
         "hub-unreachable",
-        r"We couldn't connect to '?https://huggingface\.co|^\S*(?:LocalEntryNotFoundError|OfflineModeIsEnabled)\b",
+        r"We couldn't connect to '?https://huggingface\.co"
+        r"|^ConnectionError: Couldn't reach .* on the Hub"
+        r"|^\S*(?:LocalEntryNotFoundError|OfflineModeIsEnabled)\b",
         "the host cannot reach the Hugging Face Hub and has no copy of the files",
         "Set https_proxy in the inventory's env, or put the model into the folder of the code and pass "
         "its path.",
@@ -407,7 +553,8 @@ CAUSES: tuple[Cause, ...] = (
     # -- files
     Cause(
         "missing-path",
-        r"^FileNotFoundError: \[Errno 2\] .*: '(?P<name>/(?!.*/runs/[^/']+/code/)[^']+)'$",
+        r"^FileNotFoundError: \[Errno 2\] .*: '(?P<name>/(?!.*/runs/[^/']+/code/)[^']+)'$"
+        r"|^FileNotFoundError: Unable to find '(?P<name2>/[^']+)'$",
         "this host has no {name}",
         "With `needs: [{name}]` a job uses hosts that have it; launcher push DIR --to PATH copies data "
         "to hosts.",
@@ -497,7 +644,7 @@ def _relevant(output: bytes) -> list[str]:
     A warning before the traceback is no cause: the library that wrote it has tried again.
     """
     whole = output.decode("utf-8", "replace").replace("\r\n", "\n")
-    text = _RANK.sub("", essence(whole))
+    text = _GROUPED.sub("", _RANK.sub("", essence(whole)))
     starts = [match.start() for match in _TRACEBACK.finditer(text)]
     if not starts:
         return ["\n".join(text.splitlines()[-LINES:])]

@@ -11,9 +11,18 @@ import re
 _TRACEBACK = re.compile(r"^.*Traceback \(most recent call last\)", re.M)
 #: Exceptions with which a program reports that another one failed.
 _WRAPPER = re.compile(
-    r"^(?:\[rank\d+\]:\s?)?(?:[\w.]+\.)?(?:ChildFailedError|SignalException|CalledProcessError)\b",
+    r"^(?:\[rank\d+\]:\s?)?(?:[\w.]+\.)?(?:ChildFailedError|SignalException|CalledProcessError)\b"
+    r"|^\S+ProcessExitedException: process \d+ terminated with exit code",
     re.M,
 )
+#: What horovodrun says last, and what it puts in front of every line of a rank.
+_HOROVODRUN = re.compile(
+    r"Horovod detected that one or more processes exited(?s:.*)^Process name: (?P<rank>\d+)$",
+    re.M,
+)
+_TAGGED = re.compile(r"^\[(?P<rank>\d+)\]<std(?:out|err)>:(?P<line>.*)$", re.M)
+#: What torchrun says of a rank that exited on its own, which then has said why above.
+_EXITED = re.compile(r"ChildFailedError:(?s:.*)^Root Cause (?s:.*?)^  exitcode  : \d", re.M)
 #: A rank that lost its peer: the one that failed has said why.
 _CONSEQUENCE = re.compile(
     r"Connection closed by peer|Connection reset by peer|remote process exited|HorovodInternalError"
@@ -30,6 +39,10 @@ _LOGGED = re.compile(
 
 def essence(text: str) -> str:
     """Return the output without what wrappers said of it; unchanged if that is all there is."""
+    if horovodrun := _HOROVODRUN.search(text):
+        tagged = _TAGGED.finditer(text, 0, horovodrun.start())
+        lines = [found["line"] for found in tagged if found["rank"] == horovodrun["rank"]]
+        text = "".join(f"{line}\n" for line in lines) or text
     banner = _BANNER.search(text)
     if banner and text[: banner.start()].strip():
         text = text[: banner.start()]
@@ -42,6 +55,9 @@ def essence(text: str) -> str:
             break
         wrapped = wrapped or is_wrapper
         text = text[: starts.pop()]
+    if starts and _EXITED.search(text, starts[-1]):
+        above = _LOGGED.sub("", text[: starts[-1]])
+        return above if above.strip() else text
     return _LOGGED.sub("", text) if wrapped else text
 
 

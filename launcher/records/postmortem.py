@@ -103,7 +103,7 @@ def _lowest(group: list[tuple[ProcessState, str]]) -> int:
 
 def _last(text: str) -> str:
     lines = [_PREFIX.sub("", line.strip()) for line in text.splitlines()]
-    messages = [line for line in lines if line and not _NOTE.match(line)]
+    messages = [line for line in lines if re.search(r"\w", line) and not _NOTE.match(line)]
     return messages[-1][:LINE] if messages else ""
 
 

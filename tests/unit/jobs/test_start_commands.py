@@ -75,6 +75,15 @@ def test_torchrun_keeps_what_the_plan_does_not_decide() -> None:
         ("accelerate launch --multi-gpu --num-processes 3 train.py", "train.py", None, 3),
         ("fabric run --devices=2 --num-nodes 2 train.py", "train.py", 2, 2),
         ("fabric run model --devices=2 train.py", "train.py", None, 2),
+        (
+            "ray symmetric-run --address $ip:6379 --min-nodes 4 --num-cpus=2 -- python -u train.py 3",
+            "train.py 3",
+            4,
+            2,
+        ),
+        ("ray symmetric-run --address x -- python -m pkg.train", "-m pkg.train", None, None),
+        ("ray symmetric-run --num-gpus=8 --address x -- python -c 1", "python -c 1", None, 8),
+        ("ray symmetric-run --address x -- vllm serve m", "vllm serve m", None, None),
     ],
 )
 def test_what_is_run(line: str, run: str, nodes: int | None, local: int | None) -> None:
@@ -143,6 +152,17 @@ def test_fabric_learns_its_counts() -> None:
         "LT_DEVICES": "1",
         "LT_NUM_NODES": "2",
     }
+
+
+def test_ray_runs_the_command_on_the_head() -> None:
+    job = typed("ray symmetric-run --address 10.1.1.1:6379 --min-nodes 2 -- python train.py")
+    head, worker = started(job)
+    assert job.framework == "ray"
+    assert "train.py" in " ".join(head.argv)
+    assert "train.py" not in " ".join(worker.argv)
+    assert "10.1.1.1:6379" not in " ".join(head.argv), "the address is the plan's"
+    with pytest.raises(InputError, match="ray symmetric-run --resources has no equivalent"):
+        typed("ray symmetric-run --address x --resources {} -- python train.py")
 
 
 def test_paddle_meets_at_the_plans_address() -> None:
