@@ -8,12 +8,14 @@ DOCS   := $(VENV)/.stamp-docs-$(shell cat pyproject.toml $(LOCK) | cksum | cut -
 HVD    := $(VENV)/.stamp-horovod-$(shell cksum launcher/fleet/bootstrap/build-horovod.sh | cut -d' ' -f1)
 # What Horovod needs besides torch, so that every clone has the same.
 HVDNEEDS := $(shell grep -E '^(cffi|cloudpickle|packaging|psutil|PyYAML)==' $(LOCK))
+# What unit tests need besides launcher and its extras.
+LOWEST := pytest pytest-timeout pytest-xdist hypothesis jsonschema httpx psutil tensorboard
 # Hundreds of launchers are started: an image that sets this would have each compile itself anew.
 export PYTHONDONTWRITEBYTECODE :=
-SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light compare-desk-dark plan-desk-light sweep-desk-light cluster-desk-dark
+SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light metrics-desk-light compare-desk-dark plan-desk-light sweep-desk-light cluster-desk-dark
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks test-lowest lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +41,12 @@ test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX, plug-ins and ot
 	@sh tests/support/install-system-packages.sh frameworks $(SUDO)
 	PYTHONPATH=tests $(BIN)/python -m support.environments
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
+
+test-lowest: ## The unit tests with the lowest versions that pyproject.toml allows (requirements/lowest.txt)
+	rm -rf build/lowest && $(PYTHON) -m venv build/lowest
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c requirements/lowest.txt -e '.[all]'
+	build/lowest/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOCK) $(LOWEST)
+	build/lowest/bin/python -m pytest -q -n 2 --dist worksteal tests/unit $(ARGS) --deselect tests/unit/test_reference.py::test_generated_pages_are_current # its click says usage otherwise
 
 vm: setup system ## Limits and logouts on a kernel and a systemd of their own: a Debian in qemu, emulated
 	command -v qemu-system-x86_64 >/dev/null || $(SUDO) apt-get install -y -qq --no-install-recommends qemu-system-x86

@@ -17,6 +17,7 @@ from . import (
     job,
     logs,
     memory,
+    metrics,
     share,
     start,
     sync,
@@ -27,7 +28,7 @@ from . import (
 ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
-    "counts": counts, "console": console,
+    "counts": counts, "console": console, "metrics": metrics,
 }  # fmt: skip
 
 

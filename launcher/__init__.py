@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 from .spec.version import __version__
 
 if TYPE_CHECKING:
-    from .api.client import AsyncClient, Client, RerunOptions, RunOptions
-    from .api.functions import FunctionJob, Ranks, processes, results
+    from .api.arguments import FunctionJob, RerunOptions, RunArguments, RunOptions
+    from .api.client import AsyncClient, Client
+    from .api.functions import Ranks, processes, results
     from .api.functions.executor import Executor, RunFuture
     from .api.handles import AsyncRunHandle, Pulled, RunHandle
     from .api.jobs import dry_run, load_job, load_options, make_job
     from .api.runs import run_job
     from .fleet.inventory_file import load_inventory
     from .records.catalog import Summary, Wanted
+    from .records.metrics import GpuSample, GpuUse, HostUse, Sample
     from .records.receipt import Receipt
     from .records.run_reader import LogPiece, RunReader
     from .records.state import RunState
@@ -40,7 +42,10 @@ __all__ = [
     "Executor",
     "FunctionFailed",
     "FunctionJob",
+    "GpuSample",
+    "GpuUse",
     "Host",
+    "HostUse",
     "InputError",
     "Inventory",
     "Job",
@@ -52,11 +57,13 @@ __all__ = [
     "Receipt",
     "RerunOptions",
     "Resources",
+    "RunArguments",
     "RunFuture",
     "RunHandle",
     "RunOptions",
     "RunReader",
     "RunState",
+    "Sample",
     "Secret",
     "Summary",
     "Wanted",
@@ -72,14 +79,16 @@ __all__ = [
 ]
 
 _HOME = {
-    "api.client": ("AsyncClient", "Client", "RerunOptions", "RunOptions"),
-    "api.functions": ("FunctionJob", "Ranks", "processes", "results"),
+    "api.arguments": ("FunctionJob", "RerunOptions", "RunArguments", "RunOptions"),
+    "api.client": ("AsyncClient", "Client"),
+    "api.functions": ("Ranks", "processes", "results"),
     "api.functions.executor": ("Executor", "RunFuture"),
     "api.handles": ("AsyncRunHandle", "Pulled", "RunHandle"),
     "api.jobs": ("dry_run", "load_job", "load_options", "make_job"),
     "api.runs": ("run_job",),
     "fleet.inventory_file": ("load_inventory",),
     "records.catalog": ("Summary", "Wanted"),
+    "records.metrics": ("GpuSample", "GpuUse", "HostUse", "Sample"),
     "records.receipt": ("Receipt",),
     "records.run_reader": ("LogPiece", "RunReader"),
     "records.state": ("RunState",),

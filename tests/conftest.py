@@ -14,16 +14,19 @@ from hypothesis import HealthCheck, settings
 from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
 from support import ROOT
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, end_followers
 from support.hosts import SPECS, need_lab
 
 # The machine may be busy: how long an example takes says nothing of the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
-#: `make test &` in a script ignores Ctrl-C, and its children inherit that; tests press it.
+#: `make test &` in a script ignores Ctrl-C, `nohup make test` hangups, and children inherit that; tests
+#: send both.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
@@ -61,11 +64,12 @@ def inventory(lab: labs.Lab, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def launcher(inventory: Path, tmp_path: Path) -> Launcher:
+def launcher(inventory: Path, tmp_path: Path) -> Iterator[Launcher]:
     """The command, an empty work folder with a space in its name, and the lab's inventory."""
     work = tmp_path / "work folder's"
     work.mkdir()
-    return Launcher(inventory, work, tmp_path / "home")
+    yield Launcher(inventory, work, tmp_path / "home")
+    end_followers(tmp_path)
 
 
 @pytest.fixture

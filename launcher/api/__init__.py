@@ -26,8 +26,9 @@
                           ``follow_all``
 ``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``cluster`` ``exec``
                           ``push``; async only: ``watch_cluster``
-``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``state()``
-                          ``events()`` ``followed`` ``receipt`` ``logs()`` ``reader()``
+``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``status`` ``state()``
+                          ``events()`` ``followed`` ``receipt`` ``logs()`` ``outputs``
+                          ``reader()``
 ``RunHandle``, to act     ``wait`` ``wait_until_started`` ``detach`` ``stop`` ``request_stop``
                           ``pull`` ``request_pull`` ``not_brought`` ``exec`` ``rm``; async only:
                           ``shell`` ``forward`` ``finish``
@@ -56,10 +57,11 @@ anything is done. A failure within a run raises nothing: it is in the receipt.
 **Functions.** ``launcher.processes`` and ``launcher.Executor`` call a function on every rank of a run,
 and return what it returned there.
 
-Modules: ``client`` and ``handles`` are the above. ``jobs`` makes and plans jobs, ``runs`` has
-``run_job``, ``functions`` calls functions over ranks, ``reservations`` hold GPUs, ``sweeps`` and
-``scaling`` run many trials. ``hosts``, ``discovery``, ``check``, ``bootstrap`` and ``sandbox`` are about
-machines, ``housekeeping`` about their disks, ``data`` about data sets on them, ``formats`` about files
-of other tools. ``settings``, ``following`` and ``user_service`` serve the command line, which parses,
-calls these, and prints.
+Modules: ``client`` and ``handles`` are the above, ``arguments`` what they take by name. ``jobs``
+makes and plans jobs, ``runs`` has ``run_job``, ``functions`` calls functions over ranks,
+``reservations`` hold GPUs, ``clusters`` keep Dask or Ray, ``sweeps`` and ``scaling`` run many
+trials. ``plugins`` has what plug-ins are made of. ``hosts``, ``discovery``, ``check``,
+``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``data``
+about data sets on them, ``formats`` about files of other tools. ``settings``, ``following`` and
+``user_service`` serve the command line, which parses, calls these, and prints.
 """

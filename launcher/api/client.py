@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from ..fleet.inventory_file import load_inventory
 from ..fleet.sandbox import sandbox_of
@@ -24,6 +24,7 @@ from ..records.run_folder import RunFolder, holder, home, write_at_home
 from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
 from ..spec.inventory import select
 from ..spec.model import Facts, Inventory, Job, Request
+from .arguments import RerunOptions, RunArguments, RunOptions
 
 # Listing runs needs no more; the runner is imported with the first run.
 if TYPE_CHECKING:
@@ -59,67 +60,6 @@ __all__ = [
     "is_pattern",
     "write_at_home",
 ]
-
-
-class RunOptions(TypedDict, total=False):
-    """Options of a run. All times are in seconds."""
-
-    pull_every: float
-    """Bring outputs back this often during the run. Default: 30."""
-    lost_after: float
-    """Treat a host as lost after this long without an answer. Default: 300."""
-    orphan_timeout: float | None
-    """Hosts stop the run when no launcher contacted them for this long. Default: never."""
-    stall_timeout: float | None
-    """Report when no rank makes progress for this long. Default: 600."""
-    stop_stalled: bool
-    """Stop a run that stalls. Default: False."""
-    notify: Sequence[str]
-    """Tell a person about the end, a stall and lost hosts: by webhooks (URLs, which get JSON),
-    ``desktop``, and commands for ``sh``. It stays on this machine. Default: nobody."""
-    tags: Sequence[str]
-    """Words to find the run by: ``Wanted(tags=...)``. Default: none."""
-    note: str
-    """A text about the run. Default: none."""
-    code_copy: str | None
-    """A folder here with a copy of the job's workdir, as a sweep makes it, to execute in its place.
-    Default: none."""
-    columns: int
-    """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
-    check: bool
-    """Check the hosts before the start, and refuse those that cannot run the job. Default: True."""
-    wait: float | None
-    """Wait for GPUs in use for this long; None: for as long as it takes. Default: 0,
-    fail at once."""
-    priority: int
-    """Whose turn comes first: 1 before 0 before -1. Default: 0."""
-    continue_from: str
-    """Give the hosts the outputs of an earlier run first, at the same paths: ``RUN``, or ``RUN:PATH``
-    for some of them. Default: none."""
-    time_limit: float | None
-    """Hosts end the run after this long. Others can plan with it. Default: never."""
-    not_before: float | None
-    """Begin at this moment at the earliest, in seconds since the epoch. Default: at once."""
-    ignore_foreign: bool
-    """Share GPUs with programs outside launcher, where no others are free. Default: False."""
-
-
-class RerunOptions(TypedDict, total=False):
-    """What may differ when a run is run again."""
-
-    arguments: Sequence[str] | None
-    """They take the place of those of its script."""
-    hosts: str | None
-    """Other hosts of its inventory, as ``--hosts`` selects them."""
-    gpus: int | str | None
-    """Another total of GPUs, also of one model (``A100:4``), for which launcher chooses the hosts."""
-    from_checkpoint: bool
-    """Give the hosts the outputs of the run first, as after a restart: a script that loads its
-    checkpoint from there continues. Default: False."""
-    tags: Sequence[str]
-    """Words to find the new run by. Default: none."""
-    note: str
-    """A text about the new run. Default: none."""
 
 
 class _Catalog:
@@ -259,23 +199,25 @@ class AsyncClient(_Catalog):
 
     async def run(
         self,
-        job: Job,
+        job: Job | str | Sequence[str],
         *,
         detach: bool = False,
         add_files: Mapping[str, bytes] | None = None,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
-        **options: Unpack[RunOptions],
+        **options: Unpack[RunArguments],
     ) -> AsyncRunHandle:
         """Start a job on the hosts of this client's inventory, and return its handle.
 
-        It returns before any host is reached; later failures are in the receipt. This client follows
-        the run; with ``detach`` a separate process does, which outlives this program, and this
-        returns once the run is recorded. ``on_event`` gets every event of the run, and
-        ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a detached
-        run they get what is read by ``AsyncRunHandle.wait``. ``add_files`` are added to the code
-        that hosts get, by their paths in it, and not to the workdir here. Options are those of
-        ``RunOptions``.
+        ``job`` is a ``Job``, or a command or a job file, with values of ``FunctionJob`` beside
+        the options: ``run("train.py --lr 0.1", gpus=16, envs={"SEED": "1"})``. It returns before
+        any host is reached; later failures are in the receipt. This client follows the run; with
+        ``detach`` a separate process does, which outlives this program, and this returns once the
+        run is recorded. ``on_event`` gets every event of the run, and
+        ``on_log(host, name, data)`` the new bytes of each log, both in the event loop; of a
+        detached run they get what is read by ``AsyncRunHandle.wait``. ``add_files`` are added to
+        the code that hosts get, by their paths in it, and not to the workdir here. Options are
+        those of ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -284,6 +226,7 @@ class AsyncClient(_Catalog):
         from ..runner.requests import make_request
 
         _check_names(add_files or {})
+        job = _job_of(job, options)
         to = options.pop("notify", ())
         notify.check(to)
         notes = Notes().changed(options.pop("tags", ()), note=options.pop("note", ""))
@@ -294,7 +237,7 @@ class AsyncClient(_Catalog):
             command_line=self._command_line,
             ask_passphrase=self._ask_passphrase,
             **earlier,
-            **options,
+            **cast(RunOptions, options),
         )
         folder = self._folder(request, to, notes)
         folder.add_files(add_files or {})
@@ -697,23 +640,25 @@ class Client(_Catalog):
 
     def run(
         self,
-        job: Job,
+        job: Job | str | Sequence[str],
         *,
         detach: bool = False,
         add_files: Mapping[str, bytes] | None = None,
         on_event: OnEvent | None = None,
         on_log: OnLog | None = None,
-        **options: Unpack[RunOptions],
+        **options: Unpack[RunArguments],
     ) -> RunHandle:
         """Start a job on the hosts of this client's inventory, and return its handle.
 
-        It returns before any host is reached; later failures are in the receipt. This client follows
-        the run; with ``detach`` a separate process does, which outlives this program, and this
-        returns once the run is recorded. ``on_event`` gets every event of the run, and
+        ``job`` is a ``Job``, or a command or a job file, with values of ``FunctionJob`` beside
+        the options: ``run("train.py --lr 0.1", gpus=16, envs={"SEED": "1"})``. It returns before
+        any host is reached; later failures are in the receipt. This client follows the run; with
+        ``detach`` a separate process does, which outlives this program, and this returns once the
+        run is recorded. ``on_event`` gets every event of the run, and
         ``on_log(host, name, data)`` the new bytes of each log, both in the client's thread; of a
-        detached run they get what is read by ``RunHandle.wait``. ``add_files`` are added to the code
-        that hosts get, by their paths in it, and not to the workdir here. Options are those of
-        ``RunOptions``.
+        detached run they get what is read by ``RunHandle.wait``. ``add_files`` are added to the
+        code that hosts get, by their paths in it, and not to the workdir here. Options are those
+        of ``RunOptions``.
 
         Raises InputError for what is wrong before anything starts, and LauncherError if this machine
         cannot create the run's folder.
@@ -883,6 +828,23 @@ async def _require_outputs(old: AsyncRunHandle, paths: Sequence[str] = ()) -> No
     else:
         left = receipt.not_brought
     await asyncio.to_thread(check_can_continue, old.folder, left, paths)
+
+
+def _job_of(job: Job | str | Sequence[str], options: RunArguments) -> Job:
+    """Return a job, with its values taken out of ``options``. Raises InputError."""
+    given = cast(dict[str, Any], options)
+    names = RunArguments.__annotations__.keys() - RunOptions.__annotations__.keys()
+    values = {name: given.pop(name) for name in names & given.keys()}
+    if not isinstance(job, Job):
+        from .jobs import job_of_words
+
+        return job_of_words(job, values)
+    if values:
+        raise InputError(
+            f"{', '.join(sorted(values))}: the job has its values already",
+            "dataclasses.replace(job, ...), or give the command in place of the job",
+        )
+    return job
 
 
 def _check_names(files: Mapping[str, bytes]) -> None:

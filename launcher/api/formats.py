@@ -41,7 +41,7 @@ def import_inventory(text: str, source: str, form: str | None = None) -> tuple[I
             raise InputError(f"{source} already is a launcher inventory") from None
         raise
     inventory = found.inventory()
-    head = [f"From {source} ({inventories.FORMATS[name].about}), by: launcher inventory import"]
+    head = [f"From {source} ({inventories.get(name).about}), by: launcher inventory import"]
     return inventory, inventory_text(inventory, head)
 
 

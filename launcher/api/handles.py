@@ -6,7 +6,16 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
@@ -14,9 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..records import events as ev
+from ..records import metric_files
 from ..records.adoption import commands
 from ..records.code import Code
 from ..records.data import UsedSet
+from ..records.metrics import HostUse, Sample, offsets
 from ..records.receipt import NotBrought, Receipt, StoredOutputs
 from ..records.run_folder import follower
 from ..records.run_reader import LogPiece, RunReader, code_of, sets_of
@@ -123,6 +134,16 @@ class RecordedRun:
         """Whether this handle was asked twice to stop, and so kills without grace."""
         return self._following.killing
 
+    @property
+    def status(self) -> str:
+        """The status of the run, such as ``running`` or ``succeeded``."""
+        return self._reader.state().status
+
+    @property
+    def outputs(self) -> Path:
+        """The folder of what it has brought back so far, which may not be there yet."""
+        return self.folder / "outputs"
+
     def state(self) -> RunState:
         """Return the state of the run, folded from its events so far."""
         return self._reader.state()
@@ -174,6 +195,18 @@ class RecordedRun:
         the run is followed."""
         self._following.tail = lines
 
+    def metrics(self) -> Mapping[str, tuple[Sample, ...]]:
+        """Return what each host has measured so far, by this machine's clock."""
+        clocks = offsets(self._reader.events())
+        return {
+            host: tuple(metric_files.samples(file, clocks.get(host, 0.0)))
+            for host, file in metric_files.files(self.folder).items()
+        }
+
+    def use(self) -> Mapping[str, HostUse]:
+        """Return how busy each host was so far: means and peaks of `metrics`."""
+        return metric_files.uses(self.folder)
+
     def reader(self) -> RunReader:
         """Return a reader of events and logs with its own position, for a console that polls."""
         return RunReader(self.folder)
@@ -181,6 +214,18 @@ class RecordedRun:
     def remember(self) -> None:
         """Note how far ``on_log`` got the logs; the next attach continues there."""
         self._following.remember()
+
+    def _of(self, ranks: Collection[int] | None, pieces: Iterable[LogPiece]) -> Iterator[LogPiece]:
+        """Yield the pieces of some ranks; None: all, and what is no rank's."""
+        if ranks is None:
+            yield from pieces
+            return
+        keys: set[str] = set()
+        for piece in pieces:
+            if not keys:  # not known before the run has hosts
+                keys = self.layout.keys_of(ranks)
+            if piece.name.rpartition("/")[2].partition(".")[0] in keys:
+                yield piece
 
 
 class AsyncRunHandle(RecordedRun):
@@ -294,23 +339,25 @@ class AsyncRunHandle(RecordedRun):
         tail: int | None = None,
         merged: bool = False,
         timed: bool = False,
+        ranks: Collection[int] | None = None,
     ) -> AsyncIterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
-        With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
-        ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
-        yields them in order of arrival, to the second; with ``timed``, pieces say when they arrived. If
-        the run has no follower, missing logs are fetched from its hosts first. Raises LauncherError.
+        With ``follow``, continue until the run ends. ``since`` is how many seconds to look back,
+        ``tail`` how many last lines of each log to yield, and ``ranks`` are those to yield. Logs come
+        one after the other; ``merged`` yields them in order of arrival, to the second; with ``timed``,
+        pieces say when they arrived. If the run has no follower, missing logs are fetched from its
+        hosts first. Raises LauncherError.
         """
         await self._bring_if_nobody_does()
         reader = self.reader()
-        for piece in reader.logs(since, tail, merged, timed):
+        for piece in self._of(ranks, reader.logs(since, tail, merged, timed)):
             yield piece
         while follow and reader.receipt() is None:
             await asyncio.sleep(LOOK)
-            for piece in reader.new_logs():
+            for piece in self._of(ranks, reader.new_logs()):
                 yield piece
-        for piece in reader.new_logs():
+        for piece in self._of(ranks, reader.new_logs()):
             yield piece
 
     async def pull(
@@ -548,22 +595,24 @@ class RunHandle(RecordedRun):
         tail: int | None = None,
         merged: bool = False,
         timed: bool = False,
+        ranks: Collection[int] | None = None,
     ) -> Iterator[LogPiece]:
         """Yield the logs of all processes, from their beginning, as pieces of bytes.
 
-        With ``follow``, continue until the run ends. ``since`` is how many seconds to look back, and
-        ``tail`` how many last lines of each log to yield. Logs come one after the other; ``merged``
-        yields them in order of arrival, to the second; with ``timed``, pieces say when they arrived. If
-        the run has no follower, missing logs are fetched from its hosts first. Raises LauncherError.
+        With ``follow``, continue until the run ends. ``since`` is how many seconds to look back,
+        ``tail`` how many last lines of each log to yield, and ``ranks`` are those to yield. Logs come
+        one after the other; ``merged`` yields them in order of arrival, to the second; with ``timed``,
+        pieces say when they arrived. If the run has no follower, missing logs are fetched from its
+        hosts first. Raises LauncherError.
         """
         if self.receipt is None and not self.followed:
             self._loop.call(self._handle._bring_if_nobody_does())
         reader = self.reader()
-        yield from reader.logs(since, tail, merged, timed)
+        yield from self._of(ranks, reader.logs(since, tail, merged, timed))
         while follow and reader.receipt() is None:
             time.sleep(LOOK)
-            yield from reader.new_logs()
-        yield from reader.new_logs()
+            yield from self._of(ranks, reader.new_logs())
+        yield from self._of(ranks, reader.new_logs())
 
     def pull(
         self,

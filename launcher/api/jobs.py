@@ -13,9 +13,11 @@ from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner
 from ..jobs.data import of_flags as data_of_flags
 from ..jobs.durations import seconds, wait_time
-from ..jobs.environments import with_python
+from ..jobs.environments import FIELDS as ENVIRONMENTS
+from ..jobs.environments import of_flags, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
+from ..jobs.preparation import behind, command_of
 from ..jobs.run_options import PRIORITIES
 from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
@@ -28,23 +30,29 @@ from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
 from ..spec import inventory as inventories
 from ..spec.data import DataSet, check
+from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
-from ..spec.model import Inventory, Job, Meeting, Plan
-from .client import RunOptions
+from ..spec.model import Inventory, Job, Meeting, Plan, Resources
+from .arguments import RunOptions
 
 __all__ = [
+    "ENVIRONMENTS",
     "PRIORITIES",
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "behind",
     "can_wait",
+    "command_of",
     "data_of_flags",
     "describe_job",
     "describe_plan",
     "dry_run",
+    "environment_of_flags",
     "framework_names",
     "gpu_bounds",
+    "job_of_words",
     "large_code",
     "layered_job",
     "leave_out",
@@ -114,6 +122,25 @@ def make_job(**values: Any) -> Job:
     return layered_job({"argument": values})
 
 
+def job_of_words(run: str | Sequence[str], values: Mapping[str, Any]) -> Job:
+    """Make a job of a command, or of a job file that ``run`` names, with values as ``FunctionJob`` has
+    them. Raises InputError."""
+    given = dict(values)
+    sizes = {name: given.pop(name) for name in ("nproc_per_node", "gpus") if name in given}
+    if "nodes" in given:
+        given["num_nodes"] = given.pop("nodes")
+    layers: dict[str, dict[str, Any]] = {}
+    if isinstance(run, str) and run.endswith((".yaml", ".yml")):
+        layers["file"] = load_job(run)
+    else:
+        given["run"] = (run,) if isinstance(run, str) else tuple(run)
+    if sizes:
+        known = vars(layers.get("file", {}).get("resources", Resources()))
+        known = {**known, "gpus": None, "gpu_model": None} if "gpus" in sizes else known
+        given["resources"] = {**known, **given.get("resources", {}), **sizes}
+    return layered_job({**layers, "argument": given})
+
+
 def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     """Make a job from layers of values, the strongest last: file, environment, flags.
 
@@ -123,12 +150,40 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     workdir = str(Path(job.workdir).expanduser().resolve())
     job = replace(job, workdir=workdir, data=_resolved(job.data))
     job = local_paths.with_relative_script(job)
+    if job.environment and job.environment.uv:
+        _check_uv(Path(job.workdir), job.environment)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
     return job
+
+
+def _check_uv(folder: Path, environment: Environment) -> None:
+    """Raise InputError where nothing says what hosts are to build, or from which wheels."""
+    place = folder / environment.uv
+    if place.name in ("uv.lock", "pyproject.toml"):
+        raise InputError(f"uv: {environment.uv} is named by its folder", f"--uv {place.parent}")
+    if not place.exists():
+        raise InputError(f"uv: there is no {environment.uv} in {folder}", "such as --uv .")
+    if place.is_dir() and not (place / "uv.lock").exists():
+        if (place / "pyproject.toml").exists() and not (place / "requirements.txt").exists():
+            raise InputError(
+                f"uv: {place} has a pyproject.toml, and no uv.lock that says which versions hosts get",
+                f"uv lock --project {place}",
+            )
+        if not (place / "requirements.txt").exists():
+            raise InputError(
+                f"uv: {place} has neither uv.lock nor requirements.txt",
+                "uv lock; or name a file: --uv FILE",
+            )
+    wheels = environment.wheels
+    if wheels and not wheels.startswith("/") and not (folder / wheels).is_dir():
+        raise InputError(
+            f"wheels: there is no folder {wheels} in {folder}",
+            f"pip download -d {wheels} -r requirements.txt makes one",
+        )
 
 
 def _resolved(sets: tuple[DataSet, ...]) -> tuple[DataSet, ...]:
@@ -189,6 +244,11 @@ def leave_out(code: LargeCode) -> None:
 def local_paths_of(job: Job) -> tuple[LocalPath, ...]:
     """Return arguments of a job that are paths of this machine, which hosts need not have."""
     return local_paths.found(job)
+
+
+def environment_of_flags(given: Mapping[str, str]) -> Environment:
+    """Return the environment that flags name, by its kind. Raises InputError."""
+    return of_flags(given, os.path.expanduser("~"))
 
 
 def misplaced_option(words: Sequence[str]) -> tuple[str, str] | None:

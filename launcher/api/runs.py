@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..spec.model import Inventory, Job
-from .client import Client, RunOptions
+from .arguments import RunOptions
+from .client import Client
 
 if TYPE_CHECKING:
     from ..records.receipt import Receipt

@@ -40,7 +40,8 @@ from ..spec.errors import InputError, LauncherError, UnknownRun
 from ..spec.files import read_text
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job
-from .client import AsyncClient, RunOptions
+from .arguments import RunOptions
+from .client import AsyncClient
 from .handles import AsyncRunHandle
 from .jobs import layered_job
 

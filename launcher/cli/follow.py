@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Starts a run with a client.
 Start = Callable[["AsyncClient"], Awaitable["AsyncRunHandle"]]
+#: Waits until what a run has started can be used; returns the receipt if the run ends before.
+Ready = Callable[["AsyncRunHandle"], Awaitable["Receipt | None"]]
 #: Seconds for which Ctrl-C in a run that this command started means to stop it, without a question.
 YOUNG = 60.0
 #: The exit code after a signal that made us let go of the run: that of a process that SIGTERM ended.
@@ -192,24 +194,30 @@ async def begin(
     detach: bool,
     as_json: bool,
     tell: Callable[[AsyncRunHandle], None] = tell_detached,
+    ready: Ready | None = None,
 ) -> int:
     """Start a run, show it until it ends, and return the exit code.
 
-    With ``detach``, return once all processes run, or the run waits for its turn. With ``as_json``,
-    print the receipt on stdout, or the run's name if it continues detached: ``tell`` says so.
+    With ``detach``, return once all processes run and are ``ready``, or the run waits for its turn. With
+    ``as_json``, print the receipt on stdout, or the run's name if it continues detached: ``tell`` says
+    so.
     """
     async with client:
         run = await start(client)
-        end = await (_until_started(screen, run, tell) if detach else shown(screen, run, YOUNG))
+        until_started = _until_started(screen, run, tell, ready) if detach else None
+        end = await (until_started or shown(screen, run, YOUNG))
     if as_json:
         click.echo(end.to_json(run.name))
     return end.code
 
 
 async def _until_started(
-    screen: Screen, run: AsyncRunHandle, tell: Callable[[AsyncRunHandle], None]
+    screen: Screen,
+    run: AsyncRunHandle,
+    tell: Callable[[AsyncRunHandle], None],
+    ready: Ready | None,
 ) -> End:
-    """Show a run that a background process follows until all its processes run."""
+    """Show a run that a background process follows until all its processes run, and are ready."""
 
     def interrupted() -> None:
         run.request_stop()
@@ -217,6 +225,8 @@ async def _until_started(
 
     async def started() -> End:
         receipt = await run.wait_until_started(screen.on_event, or_waits=True)
+        if receipt is None and ready and not run.state().waits:
+            receipt = await ready(run)
         return End(receipt.exit_code if receipt else 0, receipt)
 
     leaving = asyncio.Event()

@@ -4,8 +4,7 @@ To add one here, write a module with a subclass of :class:`Framework`, and add a
 To add one from a package of your own, derive from the same class and declare an entry point::
 
     # my_package.py
-    from launcher.frameworks import Framework, Place
-    from launcher.spec.model import Process
+    from launcher.api.plugins import Framework, Place, Process
 
     class Mine(Framework):
         name = "mine"
@@ -25,11 +24,11 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from ..spec.errors import InputError, suggestion
-from . import plugins
+from ..spec.plugins import Plugins, PluginWarning, Unusable
 from .base import Cast, Framework, Need, Place
-from .plugins import GROUP, PluginWarning
 
 #: The module and class of each, in this package.
 BUILTIN = {
@@ -54,9 +53,28 @@ BUILTIN = {
 }
 
 
+def _of_class(name: str, made: Any) -> Framework:
+    """Return the framework of a plug-in's class. Raises Unusable."""
+    framework = made()
+    if not isinstance(framework, Framework):
+        raise Unusable(
+            "is not a launcher.frameworks.Framework",
+            "derive its class from launcher.frameworks.Framework, without other changes",
+        )
+    if framework.name != name:
+        raise Unusable(
+            f'has the name "{framework.name}"',
+            f'set name = "{name}" there, or rename the entry point',
+        )
+    return framework
+
+
+PLUGINS = Plugins("launcher.frameworks", "framework", _of_class, BUILTIN)
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all frameworks, built in and plugged in, without importing any."""
-    return (*BUILTIN, *(name for name in plugins.found() if name not in BUILTIN))
+    return (*BUILTIN, *PLUGINS.names())
 
 
 @cache
@@ -66,25 +84,20 @@ def get(name: str) -> Framework:
         module, _, class_name = BUILTIN[name].partition(":")
         framework: Framework = getattr(import_module(f".{module}", __name__), class_name)()
         return framework
-    if (point := plugins.found().get(name)) is None:
+    if (plugged := PLUGINS.get(name)) is None:
         raise InputError(f'unknown framework "{name}"', hint_for(name))
-    try:
-        return plugins.load(point)
-    except plugins.Unusable as error:
-        raise InputError(
-            f"{plugins.described(point)} cannot be used: {error}", error.hint
-        ) from None
+    return plugged
 
 
 def hint_for(name: str) -> str:
     """Return what to write instead of an unknown name. Warns of plug-ins that cannot be used."""
-    known = (*BUILTIN, *plugins.usable(reserved=BUILTIN))
+    known = (*BUILTIN, *PLUGINS.usable())
     return suggestion(name, known) or f"known: {', '.join(known)}"
 
 
 __all__ = [
     "BUILTIN",
-    "GROUP",
+    "PLUGINS",
     "Cast",
     "Framework",
     "Need",

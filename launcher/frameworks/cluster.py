@@ -17,6 +17,8 @@ from .base import Framework, Place
 
 #: Seconds in which all hosts have to join.
 PATIENCE = 180
+#: The command of a job that starts nothing on its cluster, and keeps it until the run is stopped.
+KEEP = ("keep-cluster",)
 
 
 @frozen
@@ -58,12 +60,21 @@ class Cluster(Framework):
             "joined": parts.joined,
             "seconds": PATIENCE,
             "env": dict(parts.env),
-            "ready": f"{self.name}: {len(place.layout.nodes)} hosts have joined; its dashboard: "
-            f"launcher forward {place.layout.run_id} {meeting_point(place)[2]}",
+            "ready": _ready(self.name, place, parts.env),
         }
         agent = (place.node.python, "-I", "-S", place.agent)
-        argv = (*agent, "cluster", json.dumps(spec), *place.command())
+        command = () if place.job.run == KEEP else place.command()
+        argv = (*agent, "cluster", json.dumps(spec), *command)
         return rsh.processes(place, argv, {**place.env, **rsh.names(place.layout)})
+
+
+def _ready(name: str, place: Place, env: Mapping[str, str]) -> str:
+    """Return the line that says that all hosts have joined, where, and the dashboard's command."""
+    count = len(place.layout.nodes)
+    joined = "1 host has joined" if count == 1 else f"{count} hosts have joined"
+    where = " ".join(f"{variable}={value}" for variable, value in env.items())
+    forward = f"launcher forward {place.layout.run_id} {meeting_point(place)[2]}"
+    return f"{name}: {joined}; {where}; dashboard: {forward}"
 
 
 def meeting_point(place: Place) -> tuple[str, str, str]:

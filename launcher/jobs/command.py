@@ -64,7 +64,7 @@ def split(
         raise InputError(
             f"{called}: framework {framework.name} starts one command, and this is a shell script "
             f'("{found}")',
-            "an environment: python:, modules: or prepare:; variables: envs:; a script: "
+            "an environment: environment:, python:, modules: or prepare:; variables: envs:; a script: "
             "framework: env, or run: bash train.sh",
         )
     return words, False

@@ -97,8 +97,8 @@ OPTIONS = {
         ("-t", "--time-limit", "--timeout", "--walltime", "--duration"),
         "--time 6h ends a run six hours after its start",
     ),
-    **dict.fromkeys(("--conda", "--conda-env"), "--python conda:NAME"),
-    **dict.fromkeys(("--venv", "--virtualenv"), "--python venv:DIR"),
+    **dict.fromkeys(("--conda-env", "--mamba", "--micromamba", "--pixi"), "--conda NAME"),
+    "--virtualenv": "--venv DIR",
     **dict.fromkeys(
         ("--host", "--nodelist", "-w", "--hostfile"), "--hosts NAMES, of the inventory"
     ),
@@ -134,9 +134,9 @@ KEYS = {
     **dict.fromkeys(("image", "container", "docker"), _IMAGE),
     "no_check": "check: false",
     "exclude": "hosts: names those to use, such as gpu[1-3]",
-    "conda": "python: conda:NAME",
+    **dict.fromkeys(("conda", "mamba", "conda_env"), "environment: {conda: NAME}"),
     "module": "modules: [cuda/12.4]",
-    "venv": "python: venv:DIR",
+    **dict.fromkeys(("venv", "virtualenv"), "environment: {venv: DIR}"),
 }
 
 #: Programs that start ranks on their own, and the frameworks whose command they may be.

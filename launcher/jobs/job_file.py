@@ -42,6 +42,7 @@ from ..spec.yaml_document import schema as mapping_schema
 from . import (
     command,
     data,
+    environments,
     foreign_terms,
     outputs,
     placeholders,
@@ -53,7 +54,6 @@ from .durations import seconds
 from .run_options import OPTIONS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
-_MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+:-]{0,200}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
 
 
@@ -131,14 +131,6 @@ def _secrets(node: YamlNode) -> dict[str, str | None]:
     return dict.fromkeys(texts(node))
 
 
-def _modules(node: YamlNode) -> tuple[str, ...]:
-    names = texts(node)
-    for name in names:
-        if not _MODULE.match(name):
-            raise node.error(f"{name!r} cannot be the name of a module", "such as cuda/12.4")
-    return names
-
-
 def _share(node: YamlNode) -> tuple[str, ...]:
     try:
         return shares.folders(texts(node))
@@ -177,8 +169,15 @@ KEYS: Mapping[str, Key] = {
         TEXT,
         "Python of this job on every host: a path, a name on PATH, venv:DIR or conda:NAME",
     ),
+    "environment": Key(
+        environments.read_environment,
+        environments.SCHEMA,
+        "Environment in which everything runs on the hosts: {conda: NAME} or {venv: DIR}",
+    ),
     "modules": Key(
-        _modules, TEXTS, "Environment modules to load before each process: [cuda/12.4, nccl]"
+        environments.read_modules,
+        TEXTS,
+        "Environment modules to load before each process: [cuda/12.4, nccl]",
     ),
     "prepare": Key(
         text, TEXT, "Lines of bash to run before each process: module load, conda activate"
@@ -272,6 +271,7 @@ def load_root(root: YamlNode, source: str) -> dict[str, Any]:
             shlex.split(values["run"][0], comments=True)
         except ValueError as error:
             raise nodes["run"].error(f"{error} in {values['run'][0]!r}") from None
+    _check_environment(values, nodes)
     for name in ("envs", "secrets"):
         for variable, key_node in _variables(nodes[name]) if name in nodes else ():
             if variable in framework.computed | COMPUTED:
@@ -280,6 +280,14 @@ def load_root(root: YamlNode, source: str) -> dict[str, Any]:
                     _instead(variable, f"leave it out of {name}"),
                 )
     return values
+
+
+def _check_environment(values: Mapping[str, Any], nodes: Mapping[str, YamlNode]) -> None:
+    """Raise DocumentError for a file that names two Pythons, or modules twice."""
+    try:
+        environments.spread(values)
+    except InputError as error:
+        raise nodes["environment"].error(error.message, error.hint) from None
 
 
 def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError:
@@ -338,7 +346,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     ``environment``. Raises InputError.
     """
     values: dict[str, Any] = {}
-    layers = {layer: outputs.spread(given) for layer, given in layers.items()}
+    layers = {layer: environments.spread(outputs.spread(given)) for layer, given in layers.items()}
     sets: tuple[DataSet, ...] = ()
     sources = {field.name: "default" for field in fields(Job) if field.name != "sources"}
     for layer, given in layers.items():
@@ -348,6 +356,9 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             value = _converted(layer, name, value)
             merged = name in ("envs", "secrets") and name in values
             values[name] = {**values[name], **value} if merged else value
+            if other := environments.replaced(name, value, values):
+                del values[other]
+                sources[other] = "default"
             if name == "data":
                 sets = data.merged(sets, value)
             sources[name] = layer

@@ -12,8 +12,8 @@ from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
 from . import placeholders
-from .environments import prepared
 from .interpolation import fill
+from .preparation import prepared
 
 LOOPBACK = "lo"
 #: A narrow terminal wraps lines; fewer columns than this no bar could use.
@@ -52,9 +52,10 @@ def plan(
                 **environment(job, where, node, meeting, attempt),
             },
         )
-        processes = framework.processes(place)
-        filled = (prepared(fill(process, place), job, node.host) for process in processes)
-        nodes.append(NodePlan(node, tuple(filled)))
+        with frameworks.PLUGINS.blaming(framework.name):
+            processes = framework.processes(place)
+            filled = tuple(prepared(fill(process, place), job, node) for process in processes)
+        nodes.append(NodePlan(node, filled))
     return Plan(where, meeting, job.framework, tuple(nodes))
 
 
@@ -70,7 +71,8 @@ def beside_labels(where: Layout, columns: int | None) -> dict[str, str]:
 def ports_needed(job: Job, where: Layout) -> dict[str, int]:
     """Return how many ports the processes of each host need for themselves."""
     framework = frameworks.get(job.framework)
-    counts = {node.host.name: framework.ports(node) for node in where.nodes}
+    with frameworks.PLUGINS.blaming(framework.name):
+        counts = {node.host.name: framework.ports(node) for node in where.nodes}
     if shares_folders(job, where):
         counts[where.nodes[0].host.name] += 1
     return {name: count for name, count in counts.items() if count}

@@ -47,6 +47,7 @@ DEFAULTS = {
 #: let hosts control the terminal.
 DELICATE = (
     "data",
+    "environment",
     "envs",
     "notify",
     "output_to",

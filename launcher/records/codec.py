@@ -20,6 +20,7 @@ _NEW: Mapping[type, Collection[str]] = {
     Job: (
         "bring",
         "data",
+        "environment",
         "include",
         "keep_on_host",
         "launcher_options",

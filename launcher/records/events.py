@@ -241,6 +241,33 @@ class HostsSilent(Event):
 
 
 @frozen
+class PackagesDiffered(Event):
+    """Hosts do not have the same: by package, the hosts that have each version, "" for none. ``more``
+    packages differ that are not named."""
+
+    packages: Mapping[str, Mapping[str, tuple[str, ...]]]
+    more: int = 0
+
+
+@frozen
+class EnvironmentBuilding(Event):
+    """Hosts that build the run's environment, or wait for one that is built; what ``host`` said last."""
+
+    hosts: tuple[str, ...]
+    host: str
+    said: str
+
+
+@frozen
+class EnvironmentBuilt(Event):
+    """All ``hosts`` have the run's environment; ``built`` of them had to build it."""
+
+    hosts: int
+    built: int
+    seconds: float
+
+
+@frozen
 class OutputsGiven(Event):
     """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues; without
     a ``run``, of outputs in the workdir that the command names."""

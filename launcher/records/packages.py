@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..spec.frozen import frozen
@@ -42,3 +43,48 @@ def folded(by_host: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     for host, packages in by_host.items():
         groups.setdefault(tuple(packages), []).append(host)
     return {"installed": [{"hosts": hosts, "packages": list(one)} for one, hosts in groups.items()]}
+
+
+#: What is in an environment to install others with: no program's result depends on it.
+_TOOLS = frozenset({"pip", "setuptools", "uv", "wheel"})
+#: How Python itself is called among packages.
+PYTHON = "Python"
+#: Packages that are named; the others are counted.
+MOST_NAMED = 3
+
+
+def differing(
+    by_host: Mapping[str, Sequence[str]],
+    pythons: Mapping[str, str],
+    matter: Collection[str] | None = None,
+) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return what is not the same on all hosts: which hosts have each version, "" where there is none.
+
+    Python and what ``matter`` names come first; without these, all packages matter. Nothing if none of
+    them differs.
+    """
+    versions = {host: _versions(packages) for host, packages in by_host.items()}
+    names = {name for found in versions.values() for name in found} - _TOOLS
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for name in (PYTHON, *sorted(names)):
+        of = pythons if name == PYTHON else {h: its.get(name, "") for h, its in versions.items()}
+        groups: dict[str, tuple[str, ...]] = {}
+        for host, version in of.items():
+            groups[version] = (*groups.get(version, ()), host)
+        if len(groups) > 1:
+            found[name] = groups
+    wanted = {PYTHON, *map(_normal, matter or ())}
+    first = [name for name in found if _normal(name) in wanted or name == PYTHON]
+    if matter is not None and not first:
+        return {}
+    return {name: found[name] for name in (*first, *(n for n in found if n not in first))}
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    split = (package.partition("==") for package in packages)
+    return {_normal(name): version for name, _, version in split}
+
+
+def _normal(name: str) -> str:
+    """Return the name of a package, which may be written in several ways."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -98,6 +98,7 @@ class EndReason(StrEnum):
     LAUNCHER_DIED = "launcher-died"
     LAUNCHER_ERROR = "launcher-error"
     NO_CONNECTION = "no-connection"
+    NO_ENVIRONMENT = "no-environment"
     NO_MEETING_POINT = "no-meeting-point"
     NO_PYTHON = "no-python"
     NO_ROOM_HERE = "no-room-here"

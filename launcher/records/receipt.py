@@ -14,6 +14,7 @@ from ..spec.model import Layout
 from . import causes, compat, formats
 from . import events as ev
 from .last_words import essence, headline
+from .metrics import HostUse
 from .postmortem import LastLine, OtherEnd
 from .reasons import EndReason, StopReason
 from .state import Expiry, RunState
@@ -38,7 +39,7 @@ _RECORD_FRAME = re.compile(
 )
 
 #: Fields that are left out where they are empty.
-_NEW = ("reason_host", "reason_detail", "not_brought", "stored", "tracebacks", "unmatched")
+_NEW = ("reason_host", "reason_detail", "not_brought", "stored", "tracebacks", "unmatched", "use")
 
 #: The stages of a run, in order.
 STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
@@ -136,7 +137,8 @@ class Receipt:
     ``outputs_failed`` says, by host, what of the outputs did not come and why; ``outputs_complete`` is
     False if anything of them is missing here. ``not_brought`` is all that the hosts still have,
     ``unmatched`` what the job calls outputs and no host has written.
-    ``tracebacks`` are the last lines of processes that exited with 0 all the same."""
+    ``tracebacks`` are the last lines of processes that exited with 0 all the same. ``use`` says how busy
+    each host was, as far as it was measured."""
 
     run: str
     status: str
@@ -160,6 +162,7 @@ class Receipt:
     not_brought: tuple[NotBrought, ...] = ()
     unmatched: tuple[str, ...] = ()
     stored: StoredOutputs | None = None
+    use: Mapping[str, HostUse] = field(default_factory=dict)
     folder: str = ""
     reason_host: str | None = None
     reason_detail: str = ""
@@ -170,8 +173,10 @@ class Receipt:
         return {**self._as_json(), "outputs": [dict(one) for one in self.outputs]}
 
     def to_record(self) -> dict[str, Any]:
-        """Return what ``receipt.json`` holds: 0.1 refuses a field that it does not know."""
+        """Return what ``receipt.json`` holds: 0.1 refuses a field that it does not know. ``use`` is in a
+        file of its own, since nearly every run has it."""
         value = self._as_json()
+        value.pop("use", None)
         if self.outputs_complete:
             del value["outputs_complete"]
         return value

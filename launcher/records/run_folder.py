@@ -11,6 +11,8 @@ Files appear whole or not at all: each is written under a temporary name and ren
         data.json       its data sets: name, source, version
         events.jsonl    everything that happened, one event a line
         logs/attempt-0/rank-0.out ...   one file a rank and stream, the bytes of the host
+        metrics/HOST.jsonl  how busy each host was, a line every few seconds; use.json: what it
+                        comes to over the whole run
         times.jsonl     how many bytes of a log were here when: [time, log, bytes], once a second
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which hosts each file came from; output-links.json: the links in outputs/
@@ -63,6 +65,7 @@ T = TypeVar("T")
 
 FOLLOWER = "follower.json"
 ADDED = "added"
+METRICS, USE = "metrics", "use.json"
 #: Logs that a run has open at once.
 OPEN_LOGS = 32
 
@@ -406,6 +409,20 @@ class RunFolder:
             except OSError as error:
                 raise RecordError(path, error) from None
         return self._logs[name]
+
+    def has_metrics(self, host: str) -> bool:
+        """Return whether a host's metrics are here."""
+        return (self.path / METRICS / f"{host}.jsonl").exists()
+
+    def metrics(self, host: str) -> LogFile:
+        """Return the file of a host's metrics. Raises RecordError."""
+        path = self.path / METRICS / f"{host}.jsonl"
+        if str(path) not in self._logs:
+            try:
+                self._logs[str(path)] = LogFile(path, self._open_files)
+            except OSError as error:
+                raise RecordError(path, error) from None
+        return self._logs[str(path)]
 
     def has_log(self, name: str) -> bool:
         """Return whether any byte of that log is here."""

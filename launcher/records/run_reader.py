@@ -21,8 +21,10 @@ from . import events as ev
 from .adoption import Adoption
 from .code import Code
 from .data import UsedSet
+from .metrics import HostUse
 from .receipt import Receipt
 from .run_folder import (
+    USE,
     adoption_of,
     holder,
     log_names,
@@ -143,7 +145,10 @@ class RunReader:
     def receipt(self) -> Receipt | None:
         """Return the receipt, or None as long as the run has not ended."""
         value = read_record(self.path / "receipt.json")
-        return None if value is None else receipt.read(value, self.path / "receipt.json")
+        if value is None:
+            return None
+        found = receipt.read(value, self.path / "receipt.json")
+        return replace(found, use=read_as(dict[str, HostUse], self.path / USE) or {})
 
     def follower(self) -> int | None:
         """Return the pid of the process that follows the run, or None."""

@@ -22,7 +22,7 @@ from .host_session import HostSession
 from .host_set import HostSet
 from .opening_hosts import Opening
 from .place import Place, behind
-from .policy import turn
+from .policy import environments, turn
 from .policy.host_count import how_many
 from .policy.passed_over import passed_over
 
@@ -98,7 +98,7 @@ class _Search:
         if lacking:
             raise _lacks(self._context.job, able, lacking) from None
         if self.opening.failed:
-            raise self.opening.failed[0] from None
+            raise environments.first(self.opening.failed) from None
 
     async def all_able(self) -> list[HostSession]:
         """Return all hosts that the run may use, and open those that are not open yet."""
@@ -156,7 +156,7 @@ def _raise_if_needed(
     job: Job, sessions: Sequence[HostSession], failed: Sequence[HostError]
 ) -> None:
     if _needs_all(job) or not sessions:
-        raise failed[0]
+        raise environments.first(failed)
 
 
 def _needs_all(job: Job) -> bool:

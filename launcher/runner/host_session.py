@@ -10,6 +10,7 @@ import asyncio
 import shlex
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
@@ -20,13 +21,14 @@ from ..records.reasons import EndReason
 from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
-from ..transport.agent_client import Agent
+from ..transport.agent_client import METRICS, Agent
 from ..transport.answers import Turns
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
 from .concurrency import cancel
 from .context import RunContext
 from .listeners import OnLog
+from .policy import environments
 from .session.belongings import Belongings
 from .session.connection import HostConnection
 from .session.journal_cursor import JournalCursor
@@ -62,6 +64,7 @@ class HostSession:
         self.phase = Phase.IDLE
         self.lost: str | None = None  # why the host was given up
         self.starts_by_itself = False  # the run waits there: the host is waited for, however long
+        self.built_python = ""  # of an environment that it has built for the run
         self.has_died = False  # its supervisor, while the run waited there
         self._context = context
         self._line = HostConnection(host, dialler, self._listen)
@@ -88,6 +91,8 @@ class HostSession:
         """What probing the host measured, once it was reached. GPUs in use outside launcher count as
         held, unless the run ignores that."""
         found = self._line.facts
+        if self.built_python:
+            found = replace(found, python=self.built_python)
         return found if self._context.request.ignore_foreign else with_foreign_held(found)
 
     @property
@@ -113,15 +118,15 @@ class HostSession:
     @property
     def log_bytes(self) -> tuple[int, int | None]:
         """Bytes of all logs, ``(here, there)``; None until the host has reported how many."""
-        there = None if self._log_sizes is None else sum(self._log_sizes.values())
-        return sum(self._logs.sizes.values()), there
+        there = None if self._log_sizes is None else _of_logs(self._log_sizes)
+        return _of_logs(self._logs.sizes), there
 
     # -- beginning
 
     async def open(self, with_gpus: bool = True) -> None:
         """Connect, clean up leftovers of earlier runs, and probe the host. Raises HostError."""
         started = time.time()
-        await self._line.dial()
+        await self._dial()
         for run in await cleanup.finish(self.agent, self.name):
             self._context.add(ev.OldRunEnded(time.time(), self.name, run))
         facts = await self._line.probe(with_gpus, self._context.job.needs)
@@ -136,6 +141,14 @@ class HostSession:
             )
         )
 
+    async def _dial(self) -> None:
+        try:
+            await self._line.dial()
+        except errors.HostError as error:
+            if environment := self._context.job.environment:
+                raise environments.missing(self.name, environment, error) from None
+            raise
+
     async def look_again(self) -> None:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""
         await self._line.probe(True, self._context.job.needs)
@@ -148,7 +161,9 @@ class HostSession:
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
         set one, Python processes there are prepared to write their stacks.
         """
-        text = f'#!/bin/sh\nexec {shlex.quote(self.facts.python)} "$@"\n'
+        pythons = {node.host.name: node.python for node in layout.nodes}
+        python = pythons.get(self.name, self.facts.python)
+        text = f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n'
         request = self._context.request
         self.phase = Phase.SUPERVISED
         self._belongings.place(attempt, layout, log_hosts(self._context.events))
@@ -378,3 +393,7 @@ class HostSession:
         self.phase, self.lost = Phase.LOST, reason
         self._contact.stop()
         self._settled.set()
+
+
+def _of_logs(sizes: Mapping[str, int]) -> int:
+    return sum(size for name, size in sizes.items() if name != METRICS)

@@ -57,6 +57,7 @@ class HostPlan:
     agents: tuple[str, ...] = ()
     stubs: bool = False
     bytes: int = 0
+    envs: tuple[str, ...] = ()
 
 
 @frozen
@@ -208,12 +209,14 @@ def _host_plan(
     runs = [run for run in still if run.run in names] + (strangers if unknown else [])
     code = [one for one in usage.code if one.used < before]
     agents = [one for one in usage.agents if not one.in_use and one.agent != agent]
+    envs = [one for one in usage.envs if not one.in_use and one.used < before]
     planned = HostPlan(
         tuple(run.run for run in runs),
         tuple((one.source, one.version) for one in code),
         tuple(one.agent for one in agents),
         usage.stubs > 0,
-        sum([*(r.bytes for r in runs), *(c.bytes for c in code), *(a.bytes for a in agents)]),
+        sum(one.bytes for several in (runs, code, agents, envs) for one in several),
+        tuple(one.env for one in envs),
     )
     return planned, len(strangers)
 
@@ -239,6 +242,7 @@ async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
                 runs=list(mine.runs),
                 code=[list(one) for one in mine.code],
                 agents=list(mine.agents),
+                envs=list(mine.envs),
                 stubs=mine.stubs,
             )
         finally:

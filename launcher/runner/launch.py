@@ -7,11 +7,13 @@ import posixpath
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from .. import frameworks
 from ..jobs import planner, shares
 from ..jobs.host_entries import host_entries
+from ..jobs.preparation import for_setup
 from ..records import events as ev
 from ..records import packages
 from ..records.state import ProcessState, is_setup
@@ -84,7 +86,10 @@ class Launch:
             return None
         process = {
             "key": str(ProcessKey.of_setup(node.node_rank)),
-            "argv": ["bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts],
+            "argv": [
+                *for_setup(self.context.job, node),
+                *("bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts),
+            ],
             "env": planner.early_environment(self.context.job, self.layout, node, self.attempt),
         }
         return self._request("setup", session, [process])
@@ -188,6 +193,10 @@ class Launch:
         await requirements.check()
         if requirements.packages:
             self.context.event_log.note(packages.FILE, packages.folded(requirements.packages))
+        if self.attempt == 0 and (differ := requirements.differing()):
+            named = dict(islice(differ.items(), packages.MOST_NAMED))
+            more = len(differ) - len(named)
+            self.context.add(ev.PackagesDiffered(time.time(), named, more))
 
     def plan(self, layout: Layout, meeting: Meeting) -> Plan:
         """Return argv and environment of every process of this attempt."""

@@ -1,7 +1,8 @@
 """Tell a person who is not watching: the end of a run, a stall, a lost host.
 
 Where to is noted beside the run on this machine alone (``notify.json``): a webhook's address is a
-secret, and no record that hosts hold may name a command to run here.
+secret, and no record that hosts hold may name a command to run here. ``NAME:WHERE`` is for a plug-in, an
+entry point of the group ``launcher.notifiers``; it has a process of its own, which can be killed.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..records import events as ev
 from ..records.run_folder import read_as, write_record
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
+from ..spec.plugins import Plugins, Unusable
 from ..transport.child_process import ChildProcess
 
 NOTE = "notify.json"
@@ -38,7 +42,7 @@ class _Note:
 
 @frozen
 class News:
-    """Something that a person wants to hear: ``event`` is ended, stalled or lost."""
+    """Something that a person wants to hear: ``event`` is ended, stalled, lost or began."""
 
     run: str
     event: str
@@ -48,11 +52,32 @@ class News:
     host: str = ""
 
 
+#: Sends news to what stands behind the colon of ``NAME:WHERE``, and raises what goes wrong.
+Send = Callable[[News, str], object]
+
+
+def _of_plugin(name: str, made: Any) -> Send:
+    if not callable(made):
+        raise Unusable("is not a function of News and a text")
+    send: Send = made
+    return send
+
+
+PLUGINS: Plugins[Send] = Plugins("launcher.notifiers", "notifier", _of_plugin)
+_FOR_PLUGIN = re.compile(r"([a-z][a-z0-9_-]*):(?!//)(\S.*)?")
+
+
 def check(to: Sequence[str]) -> None:
     """Raise InputError for what is no place to send to."""
     for one in to:
         if not one.strip():
             raise InputError("--notify: it is empty", "a URL, desktop, or a command")
+        if (named := _FOR_PLUGIN.fullmatch(one)) and PLUGINS.get(named[1]) is None:
+            known = ", ".join(PLUGINS.names())
+            raise InputError(
+                f'--notify {named[1]}:...: no notifier "{named[1]}" is installed',
+                f"{f'installed: {known}; ' if known else ''}without one: a URL, desktop, or a command",
+            )
 
 
 def ask(path: Path, to: Sequence[str]) -> None:
@@ -71,6 +96,10 @@ def news_of(event: ev.Event, run: str) -> News | None:
     if isinstance(event, ev.NodeLost):
         text = f"{run}: {event.host} is lost ({event.reason})"
         return News(run, "lost", text, "", event.reason, event.host)
+    if isinstance(event, ev.TurnCame | ev.BegunThere):
+        seconds = event.seconds
+        waited = f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+        return News(run, "began", f"{run} begins: it has waited for {waited}")
     return None
 
 
@@ -116,6 +145,8 @@ def kind_of(to: str) -> str:
         return DESKTOP
     if to.startswith(("http://", "https://")):
         return f"webhook at {urlsplit(to).hostname}"
+    if named := _FOR_PLUGIN.fullmatch(to):
+        return f"notifier {named[1]}"
     return "command"
 
 
@@ -124,7 +155,7 @@ async def _send(to: str, news: News) -> None:
     if to.startswith(("http://", "https://")):
         await asyncio.to_thread(_post, to, news)
         return
-    argv = _desktop(news) if to == DESKTOP else ["sh", "-c", to]
+    argv, called = _argv(to, news)
     values = {f"LAUNCHER_{name.upper()}": str(value) for name, value in vars(news).items()}
     process = await ChildProcess.start(argv, env={**os.environ, **values})
     try:
@@ -135,7 +166,25 @@ async def _send(to: str, news: News) -> None:
         await process.end(signal.SIGKILL)
     if code != 0:
         said = complaint.decode("utf-8", "replace").strip().splitlines()
-        raise OSError(f"{argv[0]} exited with {code}" + (f": {said[-1]}" if said else ""))
+        raise OSError(f"{called} exited with {code}" + (f": {said[-1]}" if said else ""))
+
+
+def _argv(to: str, news: News) -> tuple[list[str], str]:
+    """Return the program that sends news, and its name for people."""
+    if to == DESKTOP:
+        argv = _desktop(news)
+        return argv, argv[0]
+    if _FOR_PLUGIN.fullmatch(to):
+        return [sys.executable, "-P", "-m", "launcher.runner.notifier", to], kind_of(to)
+    return ["sh", "-c", to], "sh"
+
+
+def by_plugin(to: str, news: News) -> None:
+    """Send news by the plug-in that ``to`` names. Raises InputError, and what the plug-in raises."""
+    name, _, where = to.partition(":")
+    if (send := PLUGINS.get(name)) is None:
+        raise InputError(f'no notifier "{name}" is installed any more')
+    send(news, where)
 
 
 def _desktop(news: News) -> list[str]:

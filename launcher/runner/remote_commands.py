@@ -15,7 +15,7 @@ from .. import frameworks
 from ..fleet.fanout import Visited, visit, visit_hosts
 from ..frameworks import rsh
 from ..jobs import planner
-from ..jobs.environments import visiting
+from ..jobs.preparation import again, visiting
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job, Layout, Node, Request
@@ -66,8 +66,8 @@ class RemoteShell:
         self._process.change_terminal_size(columns, lines)
 
 
-#: Startup files put their own Python first: before its first prompt bash puts the run's there again.
-_PATH_AGAIN = "PROMPT_COMMAND='PATH=$LAUNCHER_PATH:$PATH; unset PROMPT_COMMAND LAUNCHER_PATH'"
+#: Startup files put their own Python first: before its first prompt bash has the run's again.
+_AGAIN = "PROMPT_COMMAND='eval \"$LAUNCHER_AGAIN\"; unset PROMPT_COMMAND LAUNCHER_AGAIN'"
 
 
 async def execute_on_hosts(
@@ -150,7 +150,8 @@ async def open_shell(
 
     async def one(visited: Visited) -> int:
         path = ":".join(planner.search_path(visited.node, layout.run_id))
-        shell = f'LAUNCHER_PATH={shlex.quote(path)} {_PATH_AGAIN} "${{SHELL:-sh}}" -i'
+        lines = f"{again(request.job, visited.node)}PATH={shlex.quote(path)}:$PATH"
+        shell = f'LAUNCHER_AGAIN={shlex.quote(lines)} {_AGAIN} "${{SHELL:-sh}}" -i'
         process = await visited.connection.execute(
             _in_the_run(request.job, layout, visited, shell), terminal
         )
@@ -186,13 +187,14 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str
     node = visited.node
     env = planner.early_environment(job, layout, node, 0)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
-    path = ":".join(planner.search_path(node, layout.run_id))
+    path, first = ":".join(planner.search_path(node, layout.run_id)), ""
     framework = frameworks.get(job.framework)
     if node.node_rank == 0 and framework.joins_hosts:
         # the run's own `ssh` comes first, as for its command
-        path = f"{posixpath.join(visited.folder, 'relay')}:{path}"
+        first = posixpath.join(visited.folder, "relay")
+        path = f"{first}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
-    prepared = shlex.join(visiting(job, node.host))
+    prepared = shlex.join(visiting(job, node, first))
     return login_shell.line(
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "
         f"exec env {shlex.join(settings)} {prepared} env {command}"

@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from .. import frameworks
 from ..frameworks import requirements
 from ..jobs import planner
+from ..jobs.preparation import on_trial
+from ..records import packages
 from ..spec.errors import FrameworkMissing
-from ..spec.model import Job, Layout
+from ..spec.model import Job, Layout, Node
 from ..transport.answers import Missing
 from .concurrency import together
 from .host_session import HostSession
+from .policy import environments
 
 
 def modules_of(job: Job) -> tuple[str, ...]:
@@ -35,17 +38,20 @@ class Requirements:
     def __init__(self, sessions: Sequence[HostSession], layout: Layout, job: Job) -> None:
         self._sessions, self._layout, self._job = sessions, layout, job
         self._modules = (*modules_of(job), *requirements.needs_of(job.framework))
+        self._asks = bool(self._modules or job.modules or job.environment)
         self.packages: dict[str, tuple[str, ...]] = {}  # by host, once it was checked
 
     async def start(self) -> None:
         """Make all hosts start the search. Raises HostError."""
-        if self._modules:
+        if self._asks:
             await together(
                 session.agent.ask(
                     "search",
                     modules=self._modules,
                     env={**session.host.env, **self._job.envs},
                     folder=self._folder(session),
+                    python=self._node(session).python,
+                    behind=on_trial(self._job, self._node(session)),
                 )
                 for session in self._sessions
             )
@@ -53,14 +59,23 @@ class Requirements:
     async def check(self) -> None:
         """Wait for the search.
 
-        Raises FrameworkMissing for the first host that misses something, naming all others that do.
+        Raises NoEnvironment or FrameworkMissing for the first host that misses something, naming all
+        others that do.
         """
-        if not self._modules:
+        if not self._asks:
             return
         answers = await together(
             session.agent.answer(Missing, "found") for session in self._sessions
         )
-        self._modules = ()  # a start that is tried again does not ask again
+        self._asks = False  # a start that is tried again does not ask again
+        if failed := environments.failed(
+            {
+                session.name: answer.trouble
+                for session, answer in zip(self._sessions, answers, strict=True)
+                if answer.trouble
+            }
+        ):
+            raise failed
         self.packages = {
             session.name: answer.packages
             for session, answer in zip(self._sessions, answers, strict=True)
@@ -73,6 +88,23 @@ class Requirements:
         }
         if without:
             raise self._missing(without)
+
+    def differing(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Return what the hosts do not have alike, once it was checked: of an environment all packages;
+        of another Python, which may have any, those that the job needs."""
+        pythons = {
+            one.name: one.facts.python_version
+            for one in self._sessions
+            if one.name in self.packages
+        }
+        found = packages.differing(self.packages, pythons)
+        if not found or self._job.environment:
+            return found
+        pythons = {host: version.rpartition(".")[0] for host, version in pythons.items()}
+        from ..fleet.check.job_needs import imported  # slow, and hosts seldom differ
+
+        needed = {*requirements.modules_of(self._job.framework), *imported(self._job)}
+        return packages.differing(self.packages, pythons, needed)
 
     def _missing(self, without: Mapping[HostSession, Sequence[str]]) -> FrameworkMissing:
         """Return the first host's error, naming all other hosts that miss the same."""
@@ -91,5 +123,8 @@ class Requirements:
         return FrameworkMissing(session.name, what + also, hint)
 
     def _folder(self, session: HostSession) -> str:
-        (node,) = (node for node in self._layout.nodes if node.host.name == session.name)
-        return posixpath.join(planner.run_dir(node.root, self._layout.run_id), "code")
+        root = self._node(session).root
+        return posixpath.join(planner.run_dir(root, self._layout.run_id), "code")
+
+    def _node(self, session: HostSession) -> Node:
+        return next(node for node in self._layout.nodes if node.host.name == session.name)

@@ -14,13 +14,15 @@ from typing import Any
 from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..records import events as ev
-from ..records import missing_files, postmortem, receipt
+from ..records import metric_files, missing_files, postmortem, receipt
+from ..records.metrics import HostUse
 from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
-from ..records.run_folder import RunFolder
+from ..records.run_folder import USE, RunFolder
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
+from ..spec.typed_json import to_json
 from ..transport import rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, left_to_host, shutdown
@@ -28,6 +30,7 @@ from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
 from .data.run_data import RunData
+from .environments import Environments, with_built
 from .event_log import EventLog
 from .files import (
     code_copy,
@@ -97,6 +100,7 @@ class Run:
         )
         self._code: CodeHere | None = None  # once it was read
         self._data = RunData(self.context)
+        self._environments = Environments(self.context)
         self._storing = storing.of_job(folder, request.job, folder.name)
 
     def _tell(self, event: ev.Event) -> None:
@@ -187,7 +191,8 @@ class Run:
         if self.context.state.waits_on and not self.context.state.has_begun:
             await self._place.forget(self.hosts.active)
         try:
-            final = await self._with_stored(self._conclude(error))
+            use = await asyncio.to_thread(metric_files.uses, self.folder.path)
+            final = await self._with_stored(self._conclude(error, use))
             await self._notifier.finish()
             return final
         finally:
@@ -223,6 +228,8 @@ class Run:
         yield "sync", self._sync
         if self.context.job.data:
             yield "data", self._give_data
+        if (environment := self.context.job.environment) and environment.uv:
+            yield "environment", self._give_environment
         if not self.layout.nodes:
             yield "wait", self._wait
         yield "setup", self._setup
@@ -314,6 +321,13 @@ class Run:
         """Give every host the run's data sets, before it waits for GPUs."""
         await self._data.give(self.hosts.active)
 
+    async def _give_environment(self) -> None:
+        """Have every host build the run's environment, before it waits for GPUs."""
+        await self._environments.give(self.hosts.active)
+        if self.layout.nodes:
+            self.hosts.settle(with_built(self.layout, self.hosts.active))
+            self._describe()
+
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""
         for name in ("code.json", "code.diff"):
@@ -357,6 +371,7 @@ class Run:
         """Start a supervisor on every host, then run the job's setup."""
         launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
+        await self._environments.give(self.hosts.active)
         await launch.supervise()
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):
@@ -436,7 +451,7 @@ class Run:
 
     # -- the receipt
 
-    def _conclude(self, error: Exception | None) -> Receipt:
+    def _conclude(self, error: Exception | None, use: Mapping[str, HostUse]) -> Receipt:
         """Write the receipt and return it."""
         context, event_log = self.context, self.context.event_log
         last_words = event_log.last_words()
@@ -476,8 +491,11 @@ class Run:
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,
             unmatched=self._collector.unmatched,
+            use=use,
             folder=str(self.folder.path),
         )
+        if use:
+            event_log.note(USE, to_json(use))
         event_log.note("receipt.json", final.to_record())
         with suppress(OSError):  # a full disk
             cleanup.remember(self.name, [host.host for host in final.hosts if host.left is None])

@@ -13,6 +13,7 @@ from ..spec.model import Layout, Node
 from . import connect
 from .context import RunContext
 from .data import run_data
+from .environments import Environments, with_built
 from .files import code_sync, outputs
 from .files.choice import Choice
 from .files.seeding import Handover
@@ -51,6 +52,8 @@ class SpareSetup:
         launch = Launch(self._context, [session], layout, attempt)
         await self.give_code(session, layout)
         await run_data.give_spare(self._context, session)
+        await Environments(self._context).give([session])
+        layout = with_built(layout, [session])
         await launch.supervise()
         await self.give_outputs(session, fitting)
         await launch.setup()

@@ -1,12 +1,52 @@
-"""How a Python on a host is named: a path, ``venv:DIR`` or ``conda:NAME``."""
+"""How a Python on a host is named: by a path, ``venv:DIR`` or ``conda:NAME``; and the environment of a
+job, which is activated as well."""
 
 from __future__ import annotations
 
+import posixpath
 import re
+
+from .frozen import frozen
 
 #: What stands before the folder of a virtual environment, and the name of a conda environment.
 VENV, CONDA = "venv:", "conda:"
 _NAME = re.compile(r"[\w.+-]{1,100}\Z", re.ASCII)
+
+
+@frozen
+class Environment:
+    """The environment in which the processes of a job run: one of its fields is set, as the job says it.
+
+    ``conda`` is a name, or a folder, which environments of mamba, micromamba and pixi have as well.
+    ``venv`` is the folder of a virtual environment. ``uv`` is a path in the job's code, of which each
+    host builds an environment: a folder with a lock of uv or requirements, or a file of these;
+    ``wheels`` is a folder from which alone it takes packages then.
+    """
+
+    conda: str = ""
+    venv: str = ""
+    uv: str = ""
+    wheels: str = ""
+
+    @property
+    def python(self) -> str | None:
+        """Its Python: a path, or ``conda:NAME``; None for one that the host builds."""
+        if self.uv:
+            return None
+        return python_path(f"{CONDA}{self.conda}" if self.conda else f"{VENV}{self.venv}")
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a host has to look where it is."""
+        return bool(self.conda) and "/" not in self.conda
+
+    def __str__(self) -> str:
+        """Return it as people know it: ``conda environment train``."""
+        if self.uv:
+            return f"environment built from {self.uv}"
+        return (
+            f"conda environment {self.conda}" if self.conda else f"virtual environment {self.venv}"
+        )
 
 
 def python_path(text: str) -> str:
@@ -30,3 +70,61 @@ def python_path(text: str) -> str:
 def conda_name(python: str) -> str | None:
     """Return the name of the conda environment that a Python is named by, or None."""
     return python.removeprefix(CONDA) if python.startswith(CONDA) else None
+
+
+def conda_environment(text: str) -> str:
+    """Return the name or the folder of a conda environment. Raises ValueError."""
+    if text.endswith((".yml", ".yaml")):
+        raise ValueError(
+            f"{text} describes an environment, and launcher makes none of it: conda env create "
+            "-f FILE there does, and conda: takes its name"
+        )
+    if "/" in text or text.startswith(("~", "$")):
+        return folder(text)
+    if not _NAME.match(text):
+        raise ValueError(f"{text!r} cannot be the name of a conda environment")
+    return text
+
+
+def folder(text: str) -> str:
+    """Return a folder of a host. Raises ValueError for one that is relative, so nobody knows to what."""
+    if not text.startswith(("/", "~", "$")):
+        raise ValueError(
+            f"{text!r} is no folder of a host: write a whole path, or one that begins with ~"
+        )
+    return text.rstrip("/") or "/"
+
+
+def inside(text: str) -> str:
+    """Return a path in the workdir. Raises ValueError."""
+    path = posixpath.normpath(text)
+    if text.startswith(("/", "~", "$")) or path.startswith(".."):
+        raise ValueError(f"{text!r} is not in the workdir, which is what hosts get")
+    return path
+
+
+def wheels_folder(text: str) -> str:
+    """Return a folder of wheels: in the workdir, or a whole path on the hosts. Raises ValueError."""
+    return text.rstrip("/") if text.startswith("/") else inside(text)
+
+
+def prefix(python: str) -> str:
+    """Return the folder of the environment that a Python belongs to, as ``/opt/envs/train``."""
+    return posixpath.dirname(posixpath.dirname(python)) or python
+
+
+#: A function of sh that prints where conda, mamba and their kin may be installed, without an interactive
+#: shell: what variables, startup files and PATH say, then the usual places.
+CONDA_BASES = """\
+launcher_bases() {
+  printf '%s\\n' "${CONDA_EXE%/bin/conda}" "${MAMBA_ROOT_PREFIX-}"
+  for f in .bashrc .bash_profile .profile .zshrc; do
+    sed -n -e "s|^ *__conda_setup=.*'\\(/[^']*\\)/bin/conda' 'shell.*|\\1|p" \\
+      -e "s|^ *export MAMBA_ROOT_PREFIX='\\(/[^']*\\)'.*|\\1|p" "$HOME/$f" 2>/dev/null
+  done
+  f=$(command -v conda) && case $f in /*/*/*) printf '%s\\n' "${f%/*/*}";; esac
+  printf '%s\\n' "$HOME/.conda" "$HOME/miniconda3" "$HOME/anaconda3" "$HOME/miniforge3" \\
+    "$HOME/mambaforge" "$HOME/micromamba" "$HOME/.local/share/mamba" /opt/conda /opt/miniconda3 \\
+    /opt/anaconda3 /opt/miniforge3 /opt/mambaforge /opt/micromamba
+}
+"""

@@ -24,6 +24,7 @@
     │   │   └── NoRsync
     │   ├── DiskFull, ReadOnly
     │   ├── UnsafeFolder        other users could change a folder of ours there
+    │   ├── NoEnvironment       the job's environment is not there, or cannot be activated
     │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
     │   ├── SyncError, StartError, PortTaken
     │   │   └── SourceChanged   files of a data set changed while they were copied
@@ -230,6 +231,12 @@ class UnsafeFolder(HostError):
     """Other users could change the folder where launcher keeps its files, and so what it executes."""
 
     code = "unsafe-folder"
+
+
+class NoEnvironment(HostError):
+    """The job's environment is not on the host, or cannot be activated there."""
+
+    code = "no-environment"
 
 
 class FrameworkMissing(HostError):

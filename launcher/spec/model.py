@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any
 
 from . import gpus as gpu_names
 from .data import DataSet
+from .environments import Environment
 from .frozen import frozen
 from .process_key import ProcessKey, ProcessKind
 
@@ -188,7 +189,8 @@ class Job:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     setup: str | None = None
     python: str | None = None  # instead of the hosts' own
-    modules: tuple[str, ...] = ()  # loaded before that
+    environment: Environment | None = None  # with a Python of its own, instead of ``python``
+    modules: tuple[str, ...] = ()  # loaded first
     prepare: str | None = None
     include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
@@ -409,6 +411,11 @@ class Layout:
         hosts = max(len(node.host.name) for node in self.nodes)
         keys = [len(task.key) for node in self.nodes for task in node.tasks]
         return hosts + 1 + max(keys) if keys else hosts + len(str(self.world_size - 1)) + 3
+
+    def keys_of(self, ranks: Collection[int]) -> set[str]:
+        """Return the keys of the processes of some ranks: ``rank-3``, or ``worker-0`` of a role."""
+        tasks = {task.key for node in self.nodes for task in node.tasks if task.rank in ranks}
+        return tasks or {str(ProcessKey.of_rank(rank)) for rank in ranks}
 
     def host_of(self, key: str) -> str | None:
         """Return the host of a process by its key (``rank-3``, ``node-0``) or by one of its logs."""

@@ -7,7 +7,7 @@ import hashlib
 import io
 from pathlib import Path
 
-from ..spec.environments import conda_name
+from ..spec.environments import CONDA_BASES, conda_name
 from ..spec.model import Host
 from . import login_shell
 
@@ -60,20 +60,31 @@ def weakness_program() -> str:
 
 
 # $n is the name of a conda environment; sets $p to its Python. conda lists its environments in a file.
-_CONDA = """\
-p=
-for e in $(sed -n "/\\/$n\\$/p" "$HOME/.conda/environments.txt" 2>/dev/null); do
-  if [ -x "$e/bin/python" ]; then p=$e/bin/python; break; fi
-done
-for b in "${CONDA_EXE%/bin/conda}" "${MAMBA_ROOT_PREFIX-}" "$HOME/.conda" "$HOME/miniconda3" \
-  "$HOME/anaconda3" "$HOME/miniforge3" "$HOME/mambaforge" "$HOME/micromamba" /opt/conda \
-  /opt/miniconda3 /opt/anaconda3 /opt/miniforge3; do
-  e=$b/envs/$n
-  if [ "$n" = base ]; then e=$b; fi
-  if [ -z "$p" ] && [ -n "$b" ] && [ -x "$e/bin/python" ]; then p=$e/bin/python; fi
-done
-[ -n "$p" ] || { echo "launcher-no-conda $n"; exit 0; }
+_CONDA = (
+    CONDA_BASES
+    + """\
+p= q= l=$HOME/.conda/environments.txt
+look() {
+  if [ -n "$p" ]; then return; fi
+  if [ -x "$1/bin/python" ]; then p=$1/bin/python; elif [ -d "$1/conda-meta" ]; then q=$1; fi
+}
+if [ -r "$l" ]; then
+  while IFS= read -r e; do case $e in */"$n") look "$e";; esac; done <"$l"
+fi
+b=$(launcher_bases)
+while IFS= read -r e; do
+  case $n:$e in *:) ;; base:*) look "$e";; *) look "$e/envs/$n";; esac
+done <<END
+$b
+END
+if [ -z "$p" ] && [ -n "$q" ]; then echo "launcher-no-conda-python $q"; exit 0; fi
+if [ -z "$p" ]; then
+  k=$({ cat "$l"; printf '%s\\n' "$b" | while IFS= read -r e; do ls -d "$e"/envs/*; done; } 2>/dev/null |
+    sed -n 's|.*/envs/\\([^/ ]*\\)/*$|\\1|p' | sort -u | head -n 20 | tr '\\n' ' ')
+  echo "launcher-no-conda $n $k"; exit 0
+fi
 """
+)
 
 # Before anything of the folder is executed. The relay runs in this same interpreter.
 _LOOK_AND_RELAY = """\

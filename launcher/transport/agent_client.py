@@ -26,6 +26,8 @@ from .connection import Connection, Reader, RemoteProcess
 
 T = TypeVar("T")
 
+#: What stands for the name of a log where a host sends its metrics.
+METRICS = protocol.METRICS
 #: Seconds for the agent's first line: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
 #: Seconds for an answer; an agent that is silent for longer counts as gone.
@@ -445,11 +447,20 @@ def _no_agent(host: Host, word: str) -> errors.HostError:
             f"{host.python} is Python {word.split()[-1]}",
             "launcher needs 3.8 or newer on hosts: set python: in the inventory",
         )
-    if word.startswith("launcher-no-conda "):
+    if word.startswith("launcher-no-conda-python "):
+        place = word.partition(" ")[2]
         return errors.NoPython(
             host.name,
-            f"there is no conda environment {word.partition(' ')[2]}",
-            "conda env list there shows them; or name it by its folder: conda:/path/to/env",
+            f"the conda environment {place} has no Python",
+            f"conda install -p {place} python there adds one",
+        )
+    if word.startswith("launcher-no-conda "):
+        name, *known = word.split()[1:] or ("",)
+        has = f"it has {', '.join(known)}" if known else "conda env list there shows them"
+        return errors.NoPython(
+            host.name,
+            f"there is no conda environment {name}",
+            f"{has}; or name it by its folder: conda:/path/to/env",
         )
     if word == "launcher-no-python":
         return errors.NoPython(
@@ -533,6 +544,9 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
         return errors.DiskFull(
             host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
         )
+    if code == "no-environment":
+        hint = "what git ignores is not copied: --include PATH, or !PATH in .launcherignore"
+        return errors.NoEnvironment(host, message, hint)
     if code in ("in-the-way", "no-path"):
         return errors.SyncError(
             host,

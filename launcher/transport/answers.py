@@ -25,6 +25,8 @@ T = TypeVar("T")
 MOST = 4096
 #: Longest path of a file, in characters.
 LONGEST_PATH = 4096
+#: How far an environment is that a host builds.
+BUILD_STATES = ("there", "busy", "building", "failed", "no-uv")
 #: Longest message of a refusal, in characters: more than the longest path that it may name.
 LONGEST_MESSAGE = 1 << 16
 #: Latest moment that a host may name: the end of the year 9999.
@@ -614,6 +616,23 @@ class UsedByAgent:
 
 
 @frozen
+class UsedByEnvironment:
+    """An environment that a host has built, when a run last asked for it, and whether one uses it."""
+
+    env: str
+    bytes: int
+    used: float
+    in_use: bool
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(re.match(r"[0-9a-f]{20}\Z", self.env)), "env", "not the key of an environment"
+        )
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+
+
+@frozen
 class Usage:
     """What launcher's files take on a host, and how much of its disk is free. ``stubs`` are lock files
     that an earlier version has left, ``data`` the bytes of data sets."""
@@ -624,9 +643,10 @@ class Usage:
     agents: tuple[UsedByAgent, ...]
     stubs: int = 0
     data: int = 0
+    envs: tuple[UsedByEnvironment, ...] = ()
 
     def __post_init__(self) -> None:
-        most = max(len(self.code), len(self.runs), len(self.agents))
+        most = max(len(self.code), len(self.runs), len(self.agents), len(self.envs))
         _require(most <= MOST_ENTRIES, "runs", "more than a host has")
         _require(min(self.free, self.stubs, self.data) >= 0, "free", "is negative")
 
@@ -657,11 +677,38 @@ class Missing:
 
     missing: tuple[str, ...]
     packages: tuple[str, ...] = ()
+    trouble: str = ""  # why the job's environment cannot be activated there
 
     def __post_init__(self) -> None:
+        _require(len(self.trouble) <= LONGEST_MESSAGE, "trouble", "is too long")
         _require(len(self.packages) <= MOST, "packages", "more than a Python has")
         for one in self.packages:
             _require(_PACKAGE.match(one) is not None, "packages", f"not a package: {one[:80]!r}")
+
+
+@frozen
+class Environment:
+    """How far a host is with an environment that a run wants; ``python`` is there, once it is there.
+
+    ``said`` is the last line of what builds it, and ``log`` the end of it all. Without a uv, a host says
+    which it could be given: for its ``machine`` and ``libc``, below ``tools``.
+    """
+
+    state: str
+    python: str = ""
+    said: str = ""
+    log: str = ""
+    machine: str = ""
+    libc: str = ""
+    tools: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.state in BUILD_STATES, "state", f"unknown: {self.state[:80]!r}")
+        for name in ("python", "tools"):
+            path = getattr(self, name)
+            _require(len(path) <= LONGEST_PATH, name, "is too long")
+            _require(not path or path.startswith("/"), name, "is no path")
+        _require(len(self.said) + len(self.log) <= LONGEST_MESSAGE, "log", "is too long")
 
 
 @frozen

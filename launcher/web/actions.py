@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..api.client import AsyncClient, RerunOptions
+from ..api.arguments import RerunOptions
+from ..api.client import AsyncClient
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
 

@@ -19,6 +19,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..api.client import AsyncClient
+from ..records.metric_curves import MetricCurves
+from ..records.scalars import Scalars
 from ..spec.errors import InputError, LauncherError, RunKept
 from ..spec.version import __version__
 from . import archive, bodies, confined, drafts, logs, stream, sweeps
@@ -26,7 +28,7 @@ from .actions import Actions
 from .answers import Runs
 from .cluster import ClusterPages
 from .compared import MOST, compared
-from .curves import Curves
+from .curves import Curves, of_metrics, of_scalars
 from .guard import Guard, Session
 from .source import source
 
@@ -55,7 +57,8 @@ class Console:
         self._actions, self._cluster = Actions(self._client), ClusterPages(self._client)
         self._stops = sweeps.SweepStops(self._client)
         self._session, self._runs, self._streams = session, Runs(), 0
-        self._curves = Curves()
+        self._curves = Curves(Scalars, of_scalars)
+        self._metric_curves = Curves(MetricCurves, of_metrics)
 
     def app(self) -> ASGIApp:
         """Return the guarded application."""
@@ -84,6 +87,7 @@ class Console:
             Route("/api/runs/{run}/source", self._source),
             Route("/api/runs/{run}/outputs.tar", self._archive),
             Route("/api/runs/{run}/scalars", self._scalars),
+            Route("/api/runs/{run}/metrics", self._metrics),
             Route("/api/compare", self._compare),
             Route("/api/cluster", self._hosts),
             Route("/api/sweeps", self._sweeps),
@@ -166,9 +170,15 @@ class Console:
         return StreamingResponse(sent, headers={**_HOSTILE, "content-disposition": place})
 
     async def _scalars(self, request: Request) -> Response:
+        return await self._drawn(request, self._curves)
+
+    async def _metrics(self, request: Request) -> Response:
+        return await self._drawn(request, self._metric_curves)
+
+    async def _drawn(self, request: Request, curves: Curves) -> Response:
         tags, points = request.query_params.getlist("tag"), _number(request, "points", 1000)
         run, root = request.path_params["run"], self._runs.root
-        return JSONResponse(await asyncio.to_thread(self._curves.of, root, run, tags, points))
+        return JSONResponse(await asyncio.to_thread(curves.of, root, run, tags, points))
 
     async def _compare(self, request: Request) -> Response:
         names = list(dict.fromkeys(request.query_params.getlist("run")))

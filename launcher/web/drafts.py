@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 
 from ..api import jobs, settings
-from ..api.client import AsyncClient, RunOptions
+from ..api.arguments import RunOptions
+from ..api.client import AsyncClient
 from ..spec.errors import DocumentError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Job

@@ -1,21 +1,17 @@
-"""Serves the console on loopback, and opens a browser without showing the code to other users."""
+"""Serves the console on loopback."""
 
 from __future__ import annotations
 
-import os
 import pwd
 import socket
-import sys
-import threading
-import webbrowser
 from collections.abc import Callable
-from pathlib import Path
 
 import uvicorn
 
-from ..api.client import AsyncClient, home, write_at_home
+from ..api.client import AsyncClient
 from ..spec.errors import InputError
 from .app import Console
+from .browser import has_screen, show
 from .doorkeeper import doorkeeper
 from .guard import Session
 
@@ -56,7 +52,7 @@ def serve(
             )
         )
         tell(address)
-        page = _show(address, session.port) if browser and _has_screen() else None
+        page = show(address, f"console-{session.port}") if browser and has_screen() else None
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:
@@ -94,20 +90,3 @@ def _listening(port: int) -> socket.socket:
             f"the console cannot use port {port}: {why}", "another one: --port 0 takes a free port"
         ) from None
     return listener
-
-
-def _has_screen() -> bool:
-    if os.environ.get("SSH_CONNECTION"):
-        return False
-    return sys.platform == "darwin" or bool(
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    )
-
-
-def _show(address: str, port: int) -> Path:
-    """Open a browser on a private file that leads to the address: arguments are seen by all users."""
-    name = f"console-{port}.html"
-    write_at_home(name, f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n')
-    page = home() / name
-    threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
-    return page

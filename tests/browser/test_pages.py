@@ -75,6 +75,7 @@ PAGES = {
     "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
     "job": ("#/runs/{baseline}/job", "launcher rerun"),
     "scalars": ("#/runs/{wider}/scalars", "val/accuracy"),
+    "metrics": ("#/runs/{wider}/metrics", "GPU temperature"),
     "sweeps": ("#/sweeps", "5 done, 1 running of 8"),
     "sweep": ("#/sweeps/{sweep}", "Best so far"),
     "new": ("#/new", "Script and arguments"),
@@ -165,6 +166,24 @@ def test_colours_are_kept_and_nothing_else(page: browser.Watched) -> None:
     }"""
     found = page.page.evaluate(script, [line for line, _, _ in ANSI])
     assert found == [[text, classes] for _, text, classes in ANSI]
+
+
+def test_files_can_be_looked_into(page: browser.Watched, home: Path) -> None:
+    """What a host wrote becomes text, a table or a picture; what is none of these can be saved."""
+    page.page.goto(page.base + f"#/runs/{named(home, 'baseline')}/files")
+    for name in ("metrics.json", "report.html", "broken.json", "history.csv", "curve.png"):
+        page.page.locator("summary", has_text=name).click()
+    for text in ('"accuracy": 0.93', "<script>document.title = 'gone'</script>", '{"loss": '):
+        page.page.locator("pre.preview", has_text=text).wait_for()
+    table = page.page.get_by_role("table", name="Preview")
+    assert table.locator("th").all_inner_texts() == ["epoch", "loss, mean"]
+    assert table.locator("td").all_inner_texts() == ["1", '0.9 "rough"', "2", "0.4"]
+    picture = page.page.get_by_role("img", name="curve.png")
+    assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") == 1
+    page.page.locator("summary", has_text="checkpoints/").click()
+    page.page.get_by_text("2.4 MB, checkpoint").wait_for()
+    assert "gone" not in page.page.title()
+    assert page.wrong() == []
 
 
 def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 from support import lab as labs
@@ -60,3 +63,22 @@ def test_ray(of: Launcher, clean: labs.Lab) -> None:
     out, _ = _run(of, "ray", RAY, 0)
     names = [clean.hosts[name].run("hostname").stdout.decode().strip() for name in ("lab1", "lab2")]
     assert f"2 {' '.join(sorted(names))}" in out
+
+
+@each
+def test_a_cluster_is_kept_until_it_is_stopped(of: Launcher, clean: labs.Lab) -> None:
+    words = ("-i", str(of.inventory), "--framework", "ray", "--nodes", "2", "--nproc-per-node", "2")
+    up = of.call("up", *words, "--json", timeout=250)
+    assert up.returncode == 0, up.stderr
+    name = json.loads(up.stdout)["run"]
+    address = re.search(r"RAY_ADDRESS=(\S+)", up.stderr)
+    assert address, up.stderr
+    count = "import ray; ray.init(log_to_driver=False); print('nodes', len(ray.nodes()))"
+    asked = of.call(
+        *("exec", "--node", "0", name, "--", "env", f"RAY_ADDRESS={address[1]}"),
+        *("python", "-c", count),
+        timeout=120,
+    )
+    assert "nodes 2" in asked.stdout, asked.stderr
+    receipt = json.loads(of.call("stop", name, "--json").stdout)
+    assert (receipt["status"], [host["left"] for host in receipt["hosts"]]) == ("stopped", [0, 0])

@@ -53,6 +53,17 @@ def test_mirrored_workers(of: Launcher) -> None:
     ] * 2
 
 
+@framework("clusters")
+def test_ray_tasks_on_all_hosts(of: Launcher) -> None:
+    assert "by 4 cores of 2 hosts" in said(example(of, "ray_pi"), "node-0")
+
+
+@framework("clusters")
+def test_dask_workers_on_all_hosts(of: Launcher) -> None:
+    words = "the sum is 328350, by 4 workers on 2 hosts"
+    assert words in said(example(of, "dask_sum"), "node-0")
+
+
 @framework("mxnet")
 def test_gluon_over_dist_sync(of: Launcher) -> None:
     ran = example(of, "mxnet_gluon")

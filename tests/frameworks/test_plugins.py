@@ -86,6 +86,23 @@ with get_runner() as runner:
     assert runner.wait(handle, wait_interval=1).state == specs.AppState.CANCELLED
     assert runner.describe("launcher://x/nothing") is None
 """
+NOTEBOOK = r"""
+import asyncio
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+asyncio.set_event_loop(asyncio.new_event_loop())
+shell.run_line_magic("load_ext", "launcher.integrations.notebook")
+
+async def in_a_notebook():
+    cell = "import os, sys\nprint('cell of', os.environ['RANK'], *sys.argv[1:])\nsys.exit(int(sys.argv[1]))"
+    words = "--nodes 2 --nproc-per-node 1 --framework torch"
+    shell.run_cell(f"%%launcher {words} 0\n{cell}").raise_error()
+    return shell.run_cell(f"%%launcher {words} 3\n{cell}")
+
+failed = asyncio.run(in_a_notebook())
+assert "failed (exit-3)" in str(failed.error_in_exec), failed
+"""
 
 
 @pytest.fixture
@@ -115,6 +132,16 @@ def program(tmp_path: Path) -> Program:
 def test_a_program_of_its_users(program: Program, text: str) -> None:
     ran = program(text)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_cell_of_a_notebook_runs_on_ranks(program: Program) -> None:
+    ran = program(NOTEBOOK)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "local1 [0] cell of 0 0\n" in ran.stdout
+    assert "local2 [1] cell of 1 0\n" in ran.stdout
+    assert "\nsucceeded  cell-" in ran.stdout
+    assert "launcher show cell-" in ran.stdout
+    assert "Traceback" not in ran.stdout
 
 
 def test_hydra_runs_its_jobs_on_hosts(program: Program, tmp_path: Path) -> None:

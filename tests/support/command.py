@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,15 @@ class Launcher:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         return name
+
+
+def end_followers(folder: Path) -> None:
+    """End followers of runs below a folder: those of hosts that are gone would look for them for days."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"launcher.runner.follower" in words and os.fsencode(f"{folder}/") in words[-2]:
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def of_runs(host: labs.LabHost) -> list[labs.Process]:

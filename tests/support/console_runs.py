@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from itertools import product
@@ -36,6 +37,9 @@ DIFF = b"""diff --git a/train.py b/train.py
 +        loss = model(batch, mixed=True)
          loss.backward()
 """
+
+#: A picture of one pixel.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
 def begin(name: str, started: float = STARTED, *arguments: str) -> RunFolder:
@@ -91,6 +95,34 @@ def board(folder: RunFolder, last: int, bend: float = 60.0) -> None:
         rate = 1e-3 * (1 + math.cos(step * math.pi / 300)) / 2
         writer.add_scalar("lr", rate, step, wall_time=STARTED + step)
     writer.close()
+
+
+def measured(folder: RunFolder, seconds: int, bend: float = 60.0) -> None:
+    """Write what hosts with two GPUs each measured."""
+    noise = Random(int(bend))
+    for host in HOSTS:
+        lines = []
+        for moment in range(0, seconds, 5):
+            warm = 1 - math.exp(-moment / bend)
+            gpus = {
+                str(gpu): [
+                    round(max(0.0, 96 * warm - 30 * gpu + noise.uniform(-4, 4)), 1),
+                    round(61_000 * warm),
+                    round(90 + 250 * warm + noise.uniform(-9, 9), 1),
+                    round(34 + 35 * warm),
+                ]
+                for gpu in range(2)
+            }
+            line = {
+                "time": STARTED + moment,
+                "cpu": round(35 + noise.uniform(-8, 8), 1),
+                "memory": [round(9e9 + 4e9 * warm), 256 << 30],
+                "network": [round(8e7 * warm), round(8e7 * warm)],
+                "disk": [round(2e7 * noise.random()), round(3e6 * noise.random())],
+                "gpus": gpus,
+            }
+            lines.append(json.dumps(line) + "\n")
+        folder.metrics(host.name).write(0, "".join(lines).encode())
 
 
 def exited(folder: RunFolder, codes: tuple[int, ...], started: float, seconds: float) -> None:
@@ -160,6 +192,10 @@ def several() -> RunFolder:
     (done.outputs / "checkpoints").mkdir(parents=True)
     (done.outputs / "checkpoints" / "model.pt").write_bytes(bytes(2_400_000))
     (done.outputs / "metrics.json").write_text(json.dumps({"accuracy": 0.93}))
+    (done.outputs / "history.csv").write_text('epoch,"loss, mean"\n1,"0.9 ""rough"""\n2,0.4\n')
+    (done.outputs / "report.html").write_text("<script>document.title = 'gone'</script>")
+    (done.outputs / "curve.png").write_bytes(base64.b64decode(PIXEL))
+    (done.outputs / "broken.json").write_text('{"loss": ')
     done.write(
         "code.json",
         {"folder": "/home/ann/vit", "commit": "4f1c" * 10, "branch": "main", "dirty": True},
@@ -171,6 +207,7 @@ def several() -> RunFolder:
     for rank in range(4):
         printed(running, rank, steps(0, 120, 40.0 - 3 * rank))
     board(running, 120, 40.0)
+    measured(running, 120, 40.0)
     return running
 
 

@@ -1,11 +1,15 @@
 """Build sdist and wheel, and use the wheel as a stranger does: ``python -m support.distribution``.
 
-The wheel is built from the sdist, installed with what it needs into an empty environment, and runs a job
-on embedded hosts from a folder in which nothing of the repository is.
+Beside both come a bill of materials (CycloneDX) and the notes of the release.
+
+The wheel is built from the sdist, installed with what it needs into an empty environment of each Python that
+it is for, as far as this machine has it, and runs a job on embedded hosts from a folder in which nothing of
+the repository is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,13 +17,14 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import venv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
 from launcher.spec.version import DISTRIBUTION, __version__
-from support import ROOT
+from support import ROOT, pythons
 
 DIST = ROOT / "dist"
 #: What a wheel has to have, and what it may not.
@@ -57,10 +62,30 @@ def main() -> None:
         (wheel,) = DIST.glob("*.whl")
         with zipfile.ZipFile(wheel) as files:
             _look(files.namelist())
-        _use(_environment(scratch / "user"), wheel, scratch)
+        used = []
+        for version, python in _pythons():
+            place = scratch / version
+            place.mkdir()
+            user = _environment(place / "user", python)
+            _use(user, wheel, place)
+            used.append(version)
+        site = _run(user, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        bill = _run(sys.executable, ROOT / "docs" / "sbom.py", site)
+    (DIST / f"{sdist.name.removesuffix('.tar.gz')}.cdx.json").write_text(bill, "utf-8")
     notes = [sys.executable, ROOT / "docs" / "release_notes.py"]
     (DIST / "notes.md").write_text(_run(*notes), "utf-8")
-    sys.stdout.write(f"{sdist.name} and {wheel.name} in {DIST}: installed, and a job ran\n")
+    sys.stdout.write(
+        f"{sdist.name} and {wheel.name} in {DIST}: installed, and a job ran, by Python "
+    )
+    sys.stdout.write(f"{', '.join(used)}\n")
+
+
+def _pythons() -> Iterator[tuple[str, str]]:
+    """Yield the versions that the classifiers name and this machine has, each with its program."""
+    text = (ROOT / "pyproject.toml").read_text()
+    for version in re.findall(r"Programming Language :: Python :: (3\.\d+)", text):
+        with contextlib.suppress(pytest.skip.Exception):
+            yield version, pythons.find(version)
 
 
 def _look(names: Iterable[str]) -> None:
@@ -87,17 +112,18 @@ def _use(python: Path, wheel: Path, scratch: Path) -> None:
     assert "rank 1" in said, said
     page = python.parent.parent / "share" / "man" / "man1" / "launcher-run.1"
     assert page.exists(), f"no {page}"
-    shown = _run(python, "-m", "pip", "show", DISTRIBUTION, cwd=work, env=env)
-    assert f"Version: {__version__}" in shown, shown
+    ask = f"from importlib.metadata import version; print(version({DISTRIBUTION!r}))"
+    assert _run(python, "-c", ask, cwd=work, env=env).strip() == __version__
 
 
-def _environment(folder: Path) -> Path:
-    venv.create(folder, with_pip=True)
+def _environment(folder: Path, python: str = sys.executable) -> Path:
+    _run(python, "-m", "venv", "--without-pip", folder)  # Debian's Python has no pip to put there
     return folder / "bin" / "python"
 
 
 def _pip(python: Path, *words: str) -> None:
-    _run(python, "-m", "pip", "--quiet", "--disable-pip-version-check", *words)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    _run(*pip, "--python", python, *words)
 
 
 def _run(*argv: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:

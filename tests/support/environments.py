@@ -28,7 +28,13 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         (
             *("-c", "requirements/dev.txt"),
             *("asyncssh[bcrypt]", "click", "ClusterShell", "cryptography", "pathspec", "PyYAML"),
-            *("cloudpickle", "submitit==1.5.4", "hydra-core==1.3.8", "torchx==0.7.0"),
+            *(
+                "cloudpickle",
+                "submitit==1.5.4",
+                "hydra-core==1.3.8",
+                "torchx==0.7.0",
+                "ipython==9.10.1",
+            ),
         ),
     ),
     "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "ray==2.60.0"),),

@@ -46,6 +46,24 @@ END
                 while ((getline line < load) > 0) {{ split(line, a, ", *")
                     busy[a[1]] = a[2]; heat[a[1]] = a[3]; held[a[1]] = a[4] }} }}
         {{ print $1 ", " busy[$1] + 0 ", " ($1 in heat ? heat[$1] : 30) ", " used[$3] + held[$1] }}' ;;
+--query-gpu=index,utilization.gpu,memory.used,power.draw,temperature.gpu\ --format=csv,noheader,nounits\ -lms\ *)
+    exec python3 -c '
+import sys, time
+gpus, pause = sys.argv[1].splitlines(), float(sys.argv[2]) / 1000
+def rows(path):
+    try:
+        return {{row[0]: row for row in (line.replace(" ", "").split(",") for line in open(path))}}
+    except OSError:
+        return {{}}
+while True:
+    load = rows("/run/fake-gpu-load")
+    for gpu in gpus:
+        index = gpu.split(",")[0]
+        _, busy, heat, held = load.get(index, (index, "0", "30", "0"))[:4]
+        print(index, busy, held.strip(), "[N/A]" if index == "3" else 75.5, heat, sep=", ")
+    sys.stdout.flush()
+    time.sleep(pause)
+' "$gpus" "$4" ;;
 *)
     echo "fake nvidia-smi: not supported: $*" >&2
     exit 2 ;;

@@ -5,9 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from launcher.spec.version import DISTRIBUTION
 from support import ROOT, docs_scripts
@@ -58,3 +62,48 @@ def test_an_import_of_the_package_imports_no_other_module_of_ours() -> None:
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["launcher", "launcher.spec", "launcher.spec.version"]
+
+
+def test_the_bill_of_materials_has_what_is_needed_and_nothing_else(tmp_path: Path) -> None:
+    def package(name: str, *needs: str, licence: str = "License-Expression: MIT") -> None:
+        info = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        lines = ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", licence]
+        lines += [f"Requires-Dist: {one}" for one in needs]
+        (info / "METADATA").write_text("\n".join(lines) + "\n")
+
+    extras = ('launcher-ssh[web]; extra == "all"', 'Starlette.X>1; extra == "web"')
+    package("launcher-ssh", "click>=8", *extras, 'unused; extra == "test"')
+    package("click", 'colorama; platform_system == "Windows"', licence="License: BSD\n  text")
+    package("starlette-x", "click")
+    package("pip")
+    script = docs_scripts.load("sbom")
+    installed = {script.normal(one.name): one for one in distributions(path=[str(tmp_path)])}
+    bill = script.bill(installed)
+    assert bill["metadata"]["component"]["purl"] == "pkg:pypi/launcher-ssh@1.0"
+    assert [(one["name"], one["licenses"]) for one in bill["components"]] == [
+        ("click", [{"license": {"name": "BSD"}}]),
+        ("starlette-x", [{"expression": "MIT"}]),
+    ]
+    assert {
+        one["ref"][9:]: [ref[9:] for ref in one["dependsOn"]] for one in bill["dependencies"]
+    } == {
+        "click@1.0": [],
+        "launcher-ssh@1.0": ["click@1.0", "starlette-x@1.0"],
+        "starlette-x@1.0": ["click@1.0"],
+    }
+
+
+def test_the_lowest_versions_are_those_of_the_distribution(project: dict[str, Any]) -> None:
+    """`make test-lowest` tests what the metadata promises."""
+    extras = project["optional-dependencies"]
+    ours = ("bootstrap", "console", "functions", "sweep")
+    needs = [*project["dependencies"], *(one for extra in ours for one in extras[extra])]
+    lowest = {}
+    for one in map(Requirement, needs):
+        (lowest[one.name],) = (part.version for part in one.specifier if part.operator == ">=")
+    lines = (ROOT / "requirements" / "lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: Version(version) for name, version in pinned.items()} == {
+        name: Version(version) for name, version in lowest.items()
+    }

@@ -44,6 +44,8 @@ UNKNOWN_REQUEST, BAD_REQUEST, OTHER_VERSION = "unknown-request", "bad-request", 
 WINDOW = 1 << 20
 #: Largest piece of a log in one message.
 PIECE = 1 << 17
+#: The file of a host's metrics in the folder of a run there, and what stands for it where logs are sent.
+METRICS = "metrics.jsonl"
 #: Largest ``size`` that is accepted.
 LARGEST = 1 << 24
 #: Longest line that is accepted, in bytes.

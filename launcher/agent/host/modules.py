@@ -12,9 +12,16 @@ import sys
 
 from ..processes import processes
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
 #: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
 MARK = "launcher-missing "
+#: What stands before our own words among those of an environment, and how many of them are passed on.
+SAID, MOST_SAID = "launcher: ", 300
 #: Packages that are listed.
 MOST_PACKAGES = 2000
 
@@ -64,18 +71,32 @@ print(MARK + json.dumps({"missing": missing, "packages": packages()}))
 class Search:
     """A search in a process of its own, which starts at once."""
 
-    def __init__(self, modules: list[str], env: dict[str, str], folder: str) -> None:
-        argv = [sys.executable, "-c", _FIND, folder] + list(modules)
+    def __init__(
+        self,
+        modules: list[str],
+        env: dict[str, str],
+        folder: str,
+        behind: Sequence[str] = (),
+        python: str | None = None,
+    ) -> None:
+        """``behind`` are words in front of the interpreter: what activates the job's environment."""
+        argv = [*behind, python or sys.executable, "-c", _FIND, folder] + list(modules)
         self._begun = processes.begin(argv, dict(os.environ, **env))
 
-    def result(self) -> dict[str, list[str]]:
-        """Wait for the result, and return what is ``missing`` and which ``packages`` there are.
+    def result(self) -> dict[str, Any]:
+        """Wait for the result, and return what is ``missing`` and which ``packages`` there are;
+        ``trouble`` where the environment cannot be activated.
 
         Nothing when the interpreter does not answer: the start of the run will report that.
         """
         output = processes.output(self._begun, PATIENCE) if self._begun else None
-        for line in (output or "").splitlines():
+        lines = (output or "").splitlines()
+        for line in lines:
             if line.startswith(MARK):
-                found: dict[str, list[str]] = json.loads(line[len(MARK) :])
+                found: dict[str, Any] = json.loads(line[len(MARK) :])
                 return found
-        return {"missing": [], "packages": []}
+        answer: dict[str, Any] = {"missing": [], "packages": []}
+        for line in lines:
+            if line.startswith(SAID):
+                answer["trouble"] = line[len(SAID) :][:MOST_SAID]
+        return answer

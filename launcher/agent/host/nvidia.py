@@ -123,6 +123,13 @@ def load(seconds: float) -> dict[int, GpuLoad]:
     }
 
 
+def watching(seconds: float) -> list[str]:
+    """Return the command that prints a line for each GPU again and again: its index, percent of its time
+    in which it computes, MiB in use, watts, degrees Celsius."""
+    query = "--query-gpu=index,utilization.gpu,memory.used,power.draw,temperature.gpu"
+    return [TOOL, query, _FORM, "-lms", str(int(seconds * 1000))]
+
+
 def health(gpus: Iterable[GpuFacts]) -> dict[str, Any]:
     """Return ``{"driver": version, "ecc": {index: uncorrectable memory errors}}``."""
     index_of = {gpu["uuid"]: gpu["index"] for gpu in gpus}

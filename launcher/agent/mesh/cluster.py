@@ -1,7 +1,8 @@
 """Starts the parts of a cluster, such as Ray's, waits until all have joined, and runs a command on it.
 
-It runs on the first host, where ``ssh HOST COMMAND`` reaches the others. Parts end with the command.
-What they print is among the outputs, in ``cluster/``.
+It runs on the first host, where ``ssh HOST COMMAND`` reaches the others. Parts end with the command;
+without one, the cluster is kept until it is stopped, or its head, the first part, exits. What parts
+print is among the outputs, in ``cluster/``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
 #: Seconds between two looks, and from SIGTERM to SIGKILL for parts.
 LOOK, GRACE = 0.1, 5.0
@@ -23,6 +24,31 @@ LOOK, GRACE = 0.1, 5.0
 LINES, LONGEST = 15, 10000
 #: Exit code of a cluster that did not come up.
 FAILED = 70
+
+
+class _Whole:
+    """``with WHOLE:`` puts SIGTERM off, so that what is started there is known when all is stopped."""
+
+    def __init__(self) -> None:
+        self._inside = False
+        self._signal = 0
+
+    def __enter__(self) -> None:
+        self._inside = True
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
+        if self._signal:
+            sys.exit(128 + self._signal)
+
+    def stop(self, number: int, frame: Any) -> None:
+        """Exit now, or at the end of the block."""
+        self._signal = number
+        if not self._inside:
+            sys.exit(128 + number)
+
+
+WHOLE = _Whole()
 
 
 class Cluster:
@@ -38,7 +64,8 @@ class Cluster:
         os.makedirs(self._folder, exist_ok=True)
         for number, (name, argv) in enumerate(parts):
             log = os.path.join(self._folder, "%d-%s.log" % (number, name))
-            self._parts.append((log, _quietly(argv, log)))
+            with WHOLE:
+                self._parts.append((log, _quietly(argv, log)))
 
     def wait_for_all(self, argv: list[str], seconds: float) -> str:
         """Wait until a program that waits for all parts has exited with 0; return why it is not so."""
@@ -62,9 +89,21 @@ class Cluster:
 
     def run(self, argv: list[str]) -> int:
         """Run the command; return its exit code as a shell has it."""
-        self._command = subprocess.Popen(argv)
+        with WHOLE:
+            self._command = subprocess.Popen(argv)
         code = self._command.wait()
         return code if code >= 0 else 128 - code
+
+    def keep(self) -> int:
+        """Return an exit code once the head has exited; say so, and which hosts leave before."""
+        (written, head), *others = self._parts
+        while head.poll() is None:
+            for one in [one for one in others if one[1].poll() is not None]:
+                others.remove(one)
+                _say("a part exited with %d\n%s" % (one[1].returncode, _end_of(one[0])))
+            time.sleep(LOOK)
+        _say("the head exited with %d\n%s" % (head.returncode, _end_of(written)))
+        return FAILED
 
     def end(self) -> None:
         """Stop all that still runs, the command first."""
@@ -96,25 +135,25 @@ def _end_of(log: str) -> str:
     return "\n".join(["outputs/cluster/%s:" % os.path.basename(log)] + lines)
 
 
-def _stop(number: int, frame: Any) -> NoReturn:
-    sys.exit(128 + number)
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def main(argv: list[str]) -> None:
-    """Run ``cluster SPEC COMMAND...``."""
+    """Run ``cluster SPEC [COMMAND...]``."""
     spec, command = json.loads(argv[0]), argv[1:]
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, WHOLE.stop)
     cluster = Cluster(os.path.join(os.environ["LAUNCHER_OUTPUT_DIR"], "cluster"))
     try:
         cluster.start(spec["parts"])
         why = cluster.wait_for_all(spec["joined"], spec["seconds"])
         if why:
-            sys.stderr.write("%s did not come up: %s\n" % (spec["name"], why))
+            _say("%s did not come up: %s" % (spec["name"], why))
             sys.exit(FAILED)
-        sys.stderr.write(spec["ready"] + "\n")
-        sys.stderr.flush()
+        _say(spec["ready"])
         os.environ.update(spec["env"])
-        sys.exit(cluster.run(command))
+        sys.exit(cluster.run(command) if command else cluster.keep())
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         cluster.end()

@@ -1,4 +1,4 @@
-"""Sends what is new in the journal and the logs of a run."""
+"""Sends what is new in the journal, the logs and the metrics of a run."""
 
 from __future__ import annotations
 
@@ -93,8 +93,10 @@ class Follow:
         return sent
 
     def _in_turn(self) -> list[tuple[str, str]]:
-        """Return the logs, starting behind the one that was sent last."""
+        """Return the logs and the metrics, starting behind what was sent last."""
         logs = list(run_folders.logs_of(self.run_dir))
+        metrics = os.path.join(self.run_dir, protocol.METRICS)
+        logs += [(protocol.METRICS, metrics)] if os.path.exists(metrics) else []
         return [log for log in logs if log[0] > self.last_sent] + [
             log for log in logs if log[0] <= self.last_sent
         ]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
     from .data_requests import DataRequests
+    from .environments import Environments
     from .now import Now
     from .turn import Turn
 
@@ -58,6 +59,7 @@ class Relay(SelfTests):
         self.follow: Follow | None = None
         self.turn: Turn | None = None  # of a run that may have to wait
         self.data: DataRequests | None = None  # where data sets are asked for
+        self.environments: Environments | None = None  # where a run wants one that is built here
         self.now: Now | None = None  # of somebody who watches the GPUs
         self.done = False
 
@@ -86,6 +88,8 @@ class Relay(SelfTests):
                 self._say_all(self.turn.answers(ready))
             if self.follow:
                 self.follow.pump()
+        if self.environments:
+            self.environments.end()
 
     def _patience(self) -> float:
         patient = [one.patience() for one in (self.follow, self.turn) if one]
@@ -207,6 +211,14 @@ class Relay(SelfTests):
 
             self.data = DataRequests(self.root, self._go_on)
         return self.data.answer(request)
+
+    def do_environment(self, request: Message) -> Message:
+        """Use or build an environment for a run, or say how far that is."""
+        if self.environments is None:
+            from .environments import Environments  # few runs want one
+
+            self.environments = Environments(self.root)
+        return self.environments.answer(request)
 
     def do_listen(self, request: Message) -> Message:
         """Open the rendezvous on this host."""
@@ -406,11 +418,12 @@ class Relay(SelfTests):
         return usage.usage(self.root, self._go_on)
 
     def do_prune(self, request: Message) -> Message:
-        """Delete old runs, versions of code and agents."""
+        """Delete old runs, versions of code, environments and agents."""
         from . import usage
 
-        names = ("runs", "code", "agents", "stubs")
-        return {"kept": usage.prune(self.root, *(request[name] for name in names))}
+        code, agents, envs = request["code"], request["agents"], request.get("envs", [])
+        kept = usage.prune(self.root, request["runs"], code, agents, request["stubs"], envs)
+        return {"kept": kept}
 
     def do_remove(self, request: Message) -> Message:
         """Delete a run that has stopped here."""

@@ -26,7 +26,8 @@ class SelfTests:
         """Start to look for modules, in the background."""
         from ..host.modules import Search
 
-        self.searching = Search(request["modules"], request["env"], request["folder"])
+        modules, env, behind = request["modules"], request["env"], request.get("behind", [])
+        self.searching = Search(modules, env, request["folder"], behind, request.get("python"))
         return {}
 
     def do_found(self, request: Message) -> Message:

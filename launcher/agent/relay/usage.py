@@ -11,10 +11,11 @@ from ..base import run_lock
 from ..host.machine import OTHERS
 from ..processes import processes
 from . import tree
+from .environments import Environments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..base.messages import Message
 
@@ -49,6 +50,15 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         for name, path in _entries(os.path.join(root, "runs"))
         if run_lock.is_run_name(name)
     ]
+    envs = [
+        {
+            "env": key,
+            "bytes": _bytes(path, seen, going_on),
+            "used": tree.mtime(path),
+            "in_use": in_use,
+        }
+        for key, path, in_use in Environments(root).listed()
+    ]
     busy, shared = _agents_in_use(), _shares_agents(root)
     agents = [
         {"agent": name, "bytes": _bytes(path, seen, going_on), "in_use": shared or name in busy}
@@ -61,16 +71,22 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         "code": code[:MOST],
         "runs": runs[:MOST],
         "agents": agents[:MOST],
+        "envs": envs[:MOST],
         "data": _bytes(os.path.join(root, "data"), seen, going_on),
         "stubs": len(_stubs()),
     }
 
 
 def prune(
-    root: str, runs: list[str], code: list[list[str]], agents: list[str], stubs: bool
+    root: str,
+    runs: list[str],
+    code: list[list[str]],
+    agents: list[str],
+    stubs: bool,
+    envs: Sequence[str] = (),
 ) -> list[str]:
-    """Delete runs without a supervisor, versions of code, and agents that no process uses; return the
-    names of what is in use and stays."""
+    """Delete runs without a supervisor, versions of code, environments that no run uses, and agents that
+    no process uses; return the names of what is in use and stays."""
     from ..processes import cgroup
 
     kept = []
@@ -85,6 +101,9 @@ def prune(
         if _CODE.match(source) and _VERSION.match(version) and not version.startswith("."):
             tree.remove(os.path.join(root, "code", source, version))
             _remove_empty(os.path.join(root, "code", source))
+    built = Environments(root)
+    built.clear()
+    kept += [key for key in envs if not built.remove(key)]
     busy, shared = _agents_in_use(), _shares_agents(root)
     for name in agents:
         if _AGENT.match(name) and name not in busy and not shared:

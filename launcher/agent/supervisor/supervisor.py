@@ -22,6 +22,7 @@ from .broadcast import Broadcast
 from .children import Children
 from .clients import Clients
 from .machine import Machine
+from .metrics import Metrics
 from .sharer import Sharer
 from .stacks import StackTaker
 from .stall import StallWatch
@@ -60,7 +61,9 @@ class Supervisor:
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
         self.sharer = Sharer()
-        self.children = Children(self.run_id, self.host, (self.stacks, self.gpus, self.sharer))
+        self.metrics = Metrics()
+        helpers = (self.stacks, self.gpus, self.sharer, self.metrics)
+        self.children = Children(self.run_id, self.host, helpers)
         self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self.clients = Clients()
@@ -104,6 +107,7 @@ class Supervisor:
         now = time.monotonic()
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
+        moments.append(self.metrics.next_look)
         moments += [self.waiting.next_look] if self.waiting else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
@@ -117,6 +121,7 @@ class Supervisor:
         if self.machine.phase != machine.OVER:
             self.gpus.look(now)
             self.stall.look(now, self.machine.is_ending)
+            self.metrics.look(now)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
             self._look_at_queue(now)
@@ -235,8 +240,9 @@ class Supervisor:
             self.limit = gpu_locks.limit(self.run_id, seconds)
         self.children.prepare(request)
         indices = request.get("gpus") or []
+        vendor = request.get("gpu_vendor") or ""
+        self.metrics.begin(indices, vendor)
         if indices:
-            vendor = request.get("gpu_vendor") or ""
             self.stall.gpus, self.stall.vendor = indices, vendor
             self.gpus.begin(request.get("gpu_uuids") or {}, vendor)
         if request.get("peer"):  # it holds a private key: its reader removes it at once
@@ -408,6 +414,7 @@ class Supervisor:
         self._leave_queue()
         self._unlock()
         self.gpus.close()
+        self.metrics.close()
         self.stacks.close()
         self.sharer.close()
         forget("peer.json")  # if the peer never started to read it

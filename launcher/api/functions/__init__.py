@@ -10,17 +10,18 @@ added to it, and what a rank returns is a file among the outputs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
 from ...records.receipt import Receipt
 from ...spec.errors import FunctionFailed, InputError, suggestion
 from ...spec.model import Job
-from ..client import Client, RunOptions
-from ..jobs import make_job
+from ..arguments import FunctionJob, RunOptions
+from ..client import Client
+from ..jobs import job_of_words
 from . import call
 from .call import Returns
 
@@ -82,32 +83,6 @@ class Ranks:
         )
 
 
-class FunctionJob(TypedDict, total=False):
-    """Where a function runs, and in what: ``nodes``, ``nproc_per_node`` and ``gpus`` as the options of
-    ``launcher run``, the others as the keys of a job file."""
-
-    nodes: int
-    """So many hosts. Default: all of the inventory."""
-    nproc_per_node: int
-    """So many ranks on each. Default: one for each GPU, or one."""
-    gpus: int | str
-    """So many GPUs in all, or of a model: ``A100:4``."""
-    workdir: str
-    """The code that travels. Default: the current folder."""
-    name: str
-    """Start of the run's name. Default: that of the function."""
-    hosts: str
-    python: str
-    envs: Mapping[str, str]
-    secrets: Mapping[str, Any]
-    setup: str
-    outputs: Sequence[str]
-    resources: Mapping[str, Any]
-    max_restarts: int
-    min_nodes: int
-    grace: float
-
-
 def _name_of(function: Callable[..., Any]) -> str:
     """Return how a run of a function is called: by its name, as far as a folder may be."""
     name = getattr(function, "__name__", type(function).__name__)
@@ -136,16 +111,10 @@ def processes(
 
 def job_of(wanted: FunctionJob) -> Job:
     """Return the job of a function: each rank is a process with torch's variables. Raises InputError."""
-    values: dict[str, Any] = dict(wanted)
-    for name in set(values) - FunctionJob.__annotations__.keys():
+    for name in set(wanted) - FunctionJob.__annotations__.keys():
         hint = suggestion(name, tuple(FunctionJob.__annotations__)) or "see launcher.FunctionJob"
         raise InputError(f"{name}: the job of a function has no such key", hint)
-    sizes = {key: values.pop(key) for key in ("nproc_per_node", "gpus") if key in values}
-    if sizes:
-        values["resources"] = {**values.get("resources", {}), **sizes}
-    if "nodes" in values:
-        values["num_nodes"] = values.pop("nodes")
-    return make_job(**values, run=("-m", call.PACKAGE), framework="torch")
+    return job_of_words(("-m", call.PACKAGE), {**wanted, "framework": "torch"})
 
 
 def results(run: RunHandle) -> list[Any]:

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from ...spec.errors import InputError, LauncherError
-from ..client import Client, RunOptions
+from ..arguments import FunctionJob, RunOptions
+from ..client import Client
 from ..jobs import can_wait
-from . import FunctionJob, Ranks, job_of, results
+from . import Ranks, job_of, results
 from .call import Returns
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ def prune_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete runs that have ended, old versions of code and unused agents, here and on every host.
+    """Delete runs that have ended, old code, environments and agents, here and on every host.
 
     It shows the list and asks. Active runs stay, and so do runs whose hosts have files that were never
     brought back.

@@ -49,6 +49,10 @@ GROUPS = {
         "envs",
         "secrets",
         "python",
+        "conda",
+        "venv",
+        "uv",
+        "wheels",
         "modules",
         "prepare",
         "setup",
@@ -138,6 +142,24 @@ EXAMPLES = (
     help="Data set that every host has before the start: a folder, or s3://... (repeatable).",
 )
 @click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
+@click.option(
+    "--conda",
+    metavar="NAME|DIR",
+    help="Run in this environment of conda, mamba or pixi, which the hosts have.",
+)
+@click.option(
+    "--venv", metavar="DIR", help="Run in this virtual environment, which the hosts have."
+)
+@click.option(
+    "--uv",
+    metavar="PATH",
+    help="Build an environment once on each host: from a folder with uv.lock or requirements.txt.",
+)
+@click.option(
+    "--wheels",
+    metavar="DIR",
+    help="Take packages for --uv from this folder alone, without a registry.",
+)
 @click.option(
     "--module",
     "modules",
@@ -239,7 +261,8 @@ EXAMPLES = (
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Report the end, a stall or a lost host to a URL, desktop, or a command (repeatable).",
+    help="Report a start after a wait, the end, a stall or a lost host to a URL, desktop, or a command "
+    "(repeatable).",
 )
 @options.waiting
 @options.tags
@@ -390,6 +413,8 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     for name, convert in _CONVERTED.items():
         if name in given:
             given[name] = convert(given[name])
+    if environment := {kind: given.pop(kind) for kind in jobs.ENVIRONMENTS if kind in given}:
+        given["environment"] = jobs.environment_of_flags(environment)
     if given.pop("no_wait", False):
         if "wait" in given:
             raise InputError("--wait and --no-wait contradict each other", "leave one of them out")

@@ -104,6 +104,7 @@ def _facts(run: AsyncRunHandle, events: list[ev.Event]) -> Facts:
         noted.tags,
         noted.note,
         run.data,
+        run.use(),
     )
 
 

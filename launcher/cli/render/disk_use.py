@@ -24,9 +24,7 @@ def usage_text(here: Here, there: There) -> str:
             size(here.bytes),
             size(here.free),
             f"{len(here.runs)}: {size(of_runs)}",
-            "-",
-            "-",
-            "-",
+            *("-",) * 4,
         )
     ]
     known = {host: one for host, one in there.items() if not isinstance(one, HostError)}
@@ -36,25 +34,29 @@ def usage_text(here: Here, there: There) -> str:
             sum(version.bytes for version in one.code),
             sum(agent.bytes for agent in one.agents),
             one.data,
+            sum(env.bytes for env in one.envs),
         ]
         for host, one in known.items()
     }
     order = sorted(known, key=lambda host: -sum(sums[host]))
     for host in order[:LISTED]:
-        one, (runs, code, agents, data) = known[host], sums[host]
+        one, (runs, code, agents, data, envs) = known[host], sums[host]
         projects = len({version.source for version in one.code})
         rows.append(
             (
                 host,
-                size(runs + code + agents + data),
+                size(sum(sums[host])),
                 size(one.free),
                 f"{len(one.runs)}: {size(runs)}",
                 f"{counted(projects, 'project')}: {size(code)}",
                 f"{len(one.agents)}: {size(agents)}",
                 size(data),
+                f"{len(one.envs)}: {size(envs)}",
             )
         )
-    text = table(("place", "total", "free", "runs", "code", "agents", "data"), rows)
+    names = ("place", "total", "free", "runs", "code", "agents", "data", "environments")
+    shown = len(names) if any(one.envs for one in known.values()) else len(names) - 1
+    text = table(names[:shown], [row[:shown] for row in rows])
     text += f"\n{size(outputs)} of the runs here are outputs"
     rest = order[LISTED:]
     if rest:
@@ -100,6 +102,8 @@ def _folded(plans: Mapping[str, HostPlan]) -> dict[str, str]:
             parts.append(f"{counted(len(plan.runs), 'run')}")
         if plan.code:
             parts.append(f"{counted(len(plan.code), 'version')} of code")
+        if plan.envs:
+            parts.append(f"{counted(len(plan.envs), 'environment')}")
         if plan.agents:
             parts.append(f"{counted(len(plan.agents), 'old agent')}")
         if plan.stubs:

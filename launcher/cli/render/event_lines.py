@@ -59,6 +59,37 @@ def _hosts_silent(event: ev.HostsSilent) -> Line:
 
 
 @line_of.register
+def _packages_differed(event: ev.PackagesDiffered) -> Line:
+    named = [
+        f"{name} "
+        + ", ".join(
+            f"{version or 'none'} on {nodeset.fold(on)}" for version, on in versions.items()
+        )
+        for name, versions in event.packages.items()
+    ]
+    if event.more:
+        named.append(f"{counted(event.more, 'more package')} in packages.json")
+    return Line(f"hosts differ: {'; '.join(named)}", "yellow")
+
+
+@line_of.register
+def _environment_building(event: ev.EnvironmentBuilding) -> Line:
+    said = f": {event.host}: {event.said}" if event.said else ""
+    return Line(f"building the environment on {nodeset.fold(event.hosts)}{said}", dim=True)
+
+
+@line_of.register
+def _environment_built(event: ev.EnvironmentBuilt) -> Line:
+    on = counted(event.built, "host")
+    others = (
+        f"; {counted(event.hosts - event.built, 'host')} had it"
+        if event.hosts > event.built
+        else ""
+    )
+    return Line(f"built the environment on {on} in {event.seconds:.0f} s{others}", dim=True)
+
+
+@line_of.register
 def _gpus_passed_over(event: ev.GpusPassedOver) -> Line:
     verb = "is" if len(event.gpus) == 1 else "are"
     gpus = f"{event.host}: GPU {fold(event.gpus)} {verb}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
+from ...api.jobs import behind, command_of
 from ...spec import nodeset
 from ...spec.model import Job, NodePlan, Plan
 from .tables import counted, fold_tasks, table
@@ -43,19 +44,20 @@ def plan_text(
         ("value", "from", "is"),
         [(name, origin, _shown(job, name)) for name, origin in sorted(job.sources.items())],
     )
-    return "\n\n".join([head, hosts, *(_node(entry) for entry in plan.nodes), values])
+    return "\n\n".join([head, hosts, *(_node(entry, job) for entry in plan.nodes), values])
 
 
-def _node(entry: NodePlan) -> str:
+def _node(entry: NodePlan, job: Job) -> str:
     common = dict(entry.processes[0].env) if entry.processes else {}
     for process in entry.processes:
         common = {k: v for k, v in common.items() if process.env.get(k) == v}
     lines = [entry.node.host.name]
     lines += [f"  env  {name}={shlex.quote(value)}" for name, value in sorted(common.items())]
+    lines += [f"  behind  {'; '.join(parts)}" for parts in [behind(job, entry.node.host)] if parts]
     for process in entry.processes:
         own = {k: v for k, v in process.env.items() if k not in common}
         words = [f"{k}={shlex.quote(v)}" for k, v in sorted(own.items())]
-        lines.append(f"  {process.key}  {' '.join([*words, shlex.join(process.argv)])}")
+        lines.append(f"  {process.key}  {' '.join([*words, shlex.join(command_of(process))])}")
     return "\n".join(lines)
 
 

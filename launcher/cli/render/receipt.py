@@ -18,6 +18,7 @@ from ...spec.process_key import ProcessKey, ProcessKind
 from .folding import FEW, groups
 from .hints import labelled
 from .log_lines import harmless
+from .metrics import gpu_lines
 from .not_brought import not_brought_lines
 from .reasons import sentence
 from .tables import counted, duration, fold_tasks, size, table, wrapped
@@ -290,6 +291,7 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
     lines = wrapped("time     ", stages, width)
     if receipt.hosts:
         lines += [*_limits(receipt, width), *_checked(receipt)]
+    lines += gpu_lines(receipt.use, width)
     if receipt.outputs:
         lines += _outputs(receipt)
     for host in receipt.hosts:

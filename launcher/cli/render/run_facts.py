@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import field
 
 import click
 
 from ...records.code import Code, one_line
 from ...records.comparison import options_of
 from ...records.data import UsedSet
+from ...records.metrics import HostUse
 from ...spec import nodeset
 from ...spec.data import SHORT
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
+from .metrics import host_line
 from .tables import counted, cut, local, moment, size, took
 
 
@@ -31,6 +34,7 @@ class Facts:
     tags: tuple[str, ...] = ()
     note: str = ""
     data: tuple[UsedSet, ...] = ()
+    use: Mapping[str, HostUse] = field(default_factory=dict)
 
 
 def facts_lines(facts: Facts, now: float, width: int) -> list[str]:
@@ -61,6 +65,8 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
     if nodes := facts.layout.nodes:
         where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"
         yield "hosts", f"{where}, {job.framework}"
+    if used := host_line(facts.use):
+        yield "used", used
     if job.envs:
         yield "env", shlex.join(f"{name}={value}" for name, value in job.envs.items())
     if facts.secrets:

@@ -25,6 +25,7 @@ from ..findings.group import of_group, one_machine, rsync_here
 from ..findings.host import few_sessions, of_host
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
+from ..findings.plugins import PLUGINS, of_plugins
 from ..findings.survey import PairTest, Questions, Survey, survey_of
 from .job_needs import questions_of
 from .pairs import Pairs, ports_of
@@ -139,6 +140,12 @@ class Visitor:
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise BadAnswer(host.name, f"its answer to survey: {error}") from None
 
+    def plugins(self) -> None:
+        """Have checks of other packages look at what was measured."""
+        checks = PLUGINS.each()
+        for name, survey in self.surveys.items():
+            self.findings += of_plugins(checks, survey, self.hosts[name])
+
     def fits(self, job: Job) -> Layout | None:
         """Return the layout that a job would get now, and add its findings."""
         layout, findings = of_job(job, list(self.hosts.values()), self.surveys)
@@ -206,6 +213,7 @@ async def check(
     """Run the whole check; return its report and what was fixed. Connections stay open."""
     started = time.monotonic()
     await asyncio.gather(visitor.survey(questions_of(job) if job else Questions()), visitor.here())
+    visitor.plugins()
     done = await visitor.fix() if fix else []
     visitor.findings += of_group(list(visitor.surveys.values()))
     facts = {name: survey.facts for name, survey in visitor.surveys.items()}

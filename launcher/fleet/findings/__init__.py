@@ -85,6 +85,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "JOB-FRAMEWORK": (ERROR, "a host lacks a requirement of the job's framework"),
     "JOB-IMPORT": (ERROR, "a host lacks a module that the job imports"),
     "JOB-NEEDS": (ERROR, "a path that the job needs is missing or unreadable"),
+    "PLUGIN-BROKEN": (WARNING, "a check of another package cannot be used, or failed"),
     "SMOKE": (OK, "an all-reduce over the hosts, with its bandwidth"),
     "SMOKE-FAILED": (ERROR, "the all-reduce failed"),
     "SMOKE-UNTRIED": (

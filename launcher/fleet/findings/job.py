@@ -35,8 +35,10 @@ def of_job(
 
 def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     findings = []
-    by_setup = WARNING if job.setup else level
+    built = job.environment.uv if job.environment else ""
+    by_setup = WARNING if job.setup or built else level
     brings = "; its setup: may install {}" if job.setup else ""
+    brings = f"; the environment built from {built} may have {{}}" if built else brings
     missing = list(survey.software.missing)
     probes = {*requirements.modules_of(job.framework), *requirements.needs_of(job.framework)}
     if without := [probe for probe in missing if probe in probes]:

@@ -1,15 +1,18 @@
 """Recognise the format of a foreign inventory, and read it.
 
 To add a format, write a module with ``recognise`` and ``read``, and add a row to ``FORMATS``. The
-first row that recognises a text reads it.
+first row that recognises a text reads it. A package of its own has a :class:`Format` as an entry point
+of the group ``launcher.inventories``, asked just before plain lists of hosts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ...spec.errors import DocumentError, InputError, suggestion
 from ...spec.frozen import frozen
+from ...spec.plugins import Plugins, Unusable
 from ..source import Text, check_tags
 from . import (
     ansible_ini,
@@ -45,6 +48,17 @@ FORMATS = {
     "clustershell": Format("ClusterShell groups", clustershell.recognise, clustershell.read),
     "hostfile": Format("hostfile or list of hosts", hostfile.recognise, hostfile.read),
 }
+
+
+def _of_plugin(name: str, made: Any) -> Format:
+    if not isinstance(made, Format):
+        raise Unusable("is not an InventoryFormat of launcher.api.plugins")
+    return made
+
+
+PLUGINS = Plugins("launcher.inventories", "inventory format", _of_plugin, FORMATS)
+#: What takes almost any text for a list of hosts, and so comes last, after plug-ins.
+_ANY = "hostfile"
 #: Top-level keys of our own format: a file with one of them is taken for it.
 _OURS = {"hosts", "defaults", "groups", "ssh_config", "sandbox"}
 
@@ -55,8 +69,20 @@ def recognise(text: Text) -> str | None:
         return "ansible"
     ours = bool(_OURS & set(text.keys))
     for name, known in FORMATS.items():
+        if name == _ANY and not ours and (plugged := _recognised_by_plugin(text)):
+            return plugged
         if (not ours or name in ("dstack", "mlx")) and known.recognise(text):
             return name
+    return None
+
+
+def _recognised_by_plugin(text: Text) -> str | None:
+    for name, known in PLUGINS.usable().items():
+        try:
+            if known.recognise(text):
+                return name
+        except Exception as error:
+            PLUGINS.warn(name, f"failed: {type(error).__name__}: {error}")
     return None
 
 
@@ -65,12 +91,11 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Inven
 
     Return the format's name and the draft. Raises DocumentError, and InputError for an unknown name.
     """
-    if name is not None and name not in FORMATS:
-        raise InputError(f'unknown format "{name}"', _known(name))
     text = Text(content, source)
     form = name or recognise(text)
     if form is None:
         raise DocumentError(_unknown(text), _known(), source, 1)
+    reader = get(form)
     if content.startswith("$ANSIBLE_VAULT"):
         raise DocumentError(
             "encrypted with ansible-vault, which launcher does not decrypt",
@@ -81,8 +106,16 @@ def read(content: str, source: str, name: str | None = None) -> tuple[str, Inven
     if text.root is not None:
         check_tags(text.root)
     draft = InventoryDraft(source)
-    FORMATS[form].read(text, draft)
+    with PLUGINS.blaming(form):
+        reader.read(text, draft)
     return form, draft
+
+
+def get(name: str) -> Format:
+    """Return the format of that name. Raises InputError."""
+    if (found := FORMATS.get(name) or PLUGINS.get(name)) is None:
+        raise InputError(f'unknown format "{name}"', _known(name))
+    return found
 
 
 def _unknown(text: Text) -> str:
@@ -96,7 +129,18 @@ def _unknown(text: Text) -> str:
 
 
 def _known(name: str = "") -> str:
-    return (suggestion(name, tuple(FORMATS)) if name else "") or f"known: {', '.join(FORMATS)}"
+    known = (*FORMATS, *PLUGINS.names())
+    return (suggestion(name, known) if name else "") or f"known: {', '.join(known)}"
 
 
-__all__ = ["CHECKS", "FORMATS", "Format", "InventoryDraft", "Text", "read", "recognise"]
+__all__ = [
+    "CHECKS",
+    "FORMATS",
+    "PLUGINS",
+    "Format",
+    "InventoryDraft",
+    "Text",
+    "get",
+    "read",
+    "recognise",
+]

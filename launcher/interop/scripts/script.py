@@ -57,6 +57,11 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
+    if job.environment and job.environment.uv:
+        raise InputError(
+            f"uv: {job.environment.uv}: an exported script builds no environment",
+            "build it first, and name its folder: --venv DIR",
+        )
     for host in hosts:
         if name_there := conda_name(host.python):
             raise InputError(

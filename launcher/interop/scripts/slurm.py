@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...jobs import placeholders
+from ...spec.environments import Environment
 from ...spec.errors import InputError
 from ...spec.inventory_writer import comment
 from ...spec.model import Job
@@ -86,6 +87,7 @@ def sbatch(job: Job) -> tuple[str, list[str]]:
         "#SBATCH --output=%x-%j.out",
         *(comment(note) for note in notes),
         *(f"module load {shell.plain(name)}" for name in job.modules),
+        *(_activation(job.environment) if job.environment else []),
         *([job.prepare] if job.prepare else []),
         "set -eu",
         *shell.require_secrets(job),
@@ -160,6 +162,21 @@ def _command(job: Job) -> str:
         return f"bash -ec {shell.plain(words[0])}"
     is_python = words[0] == "-m" or words[0].endswith(".py")
     return ('"${PYTHON:-python3}" ' if is_python else "") + shell.join(words)
+
+
+def _activation(environment: Environment) -> list[str]:
+    """Return lines that activate an environment, by the conda that the submitting shell has on PATH."""
+    if environment.uv:
+        raise InputError(
+            f"uv: {environment.uv}: a batch file builds no environment",
+            "build it first, and name its folder: --venv DIR",
+        )
+    place = environment.conda or environment.venv
+    tilde, rest = ('"$HOME"', place[1:]) if place.startswith("~/") else ("", place)
+    word = tilde + shell.plain(rest)
+    if environment.venv:
+        return [f". {word}/bin/activate"]
+    return ['eval "$(conda shell.bash hook)"', f"conda activate {word}"]
 
 
 def _first_host(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ...records import events as ev
 from ...spec.model import Job, Layout
 from ...spec.process_key import ProcessKey, ProcessKind
+from ...transport.agent_client import METRICS
 
 #: How many attempts of other layouts a host may tell of, in processes of a layout of now.
 UNPLACED = 16
@@ -48,7 +49,9 @@ class Belongings:
         self._known, self._unplaced_left = known, max(self._unplaced_left, most)
 
     def wrong_log(self, name: str) -> str:
-        """Return why a log is none of this host's; empty where it is one."""
+        """Return why a log is none of this host's; empty where it is one, or its metrics."""
+        if name == METRICS:
+            return ""
         match = _LOG.match(name)
         if match is None:
             return f"a log with an impossible name: {name[:80]!r}"

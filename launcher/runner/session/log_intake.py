@@ -1,4 +1,4 @@
-"""Writes the logs that one host sends, at the pace that this machine's disk allows."""
+"""Writes the logs and metrics that one host sends, at the pace that this machine's disk allows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ...records import events as ev
 from ...records.run_folder import LogFile
 from ...spec.errors import RecordError
+from ...transport.agent_client import METRICS
 from ..concurrency import cancel
 from ..context import RunContext
 from ..listeners import OnLog
@@ -45,7 +46,7 @@ class LogIntake:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes here, by log."""
+        """Bytes here, by log; of the metrics, too."""
         return {name: file.size for name, file in self._files.items()}
 
     @property
@@ -60,7 +61,8 @@ class LogIntake:
 
     def resume(self, names: Iterable[str]) -> None:
         """Continue the logs that another launcher has fetched."""
-        self._files = {name: self._context.folder.log(name) for name in names}
+        known = [METRICS] if self._context.folder.has_metrics(self._line.host.name) else []
+        self._files = {name: self._opened(name) for name in (*names, *known)}
 
     def forget_waiting(self) -> None:
         """Drop waiting pieces: the host is about to send them again."""
@@ -81,11 +83,15 @@ class LogIntake:
     def _save(self, name: str, offset: int, data: bytes) -> None:
         file = self._files.get(name)
         if file is None:
-            file = self._files[name] = self._context.folder.log(name)
+            file = self._files[name] = self._opened(name)
         new = file.write(offset, data)
-        if new:
+        if new and name != METRICS:
             self._context.folder.came(name, file.size)
             self._on_log(self._line.host.name, name, new)
+
+    def _opened(self, name: str) -> LogFile:
+        folder = self._context.folder
+        return folder.metrics(self._line.host.name) if name == METRICS else folder.log(name)
 
     async def _wait_for_room(self, why: str) -> None:
         while self._waiting:

@@ -2,10 +2,12 @@
 import { console_, kill, remove, rerun, stop } from './actions.js';
 import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
 import { logView } from './log.js';
+import { metricsView } from './metrics.js';
+import { canPreview, isCheckpoint, preview } from './preview.js';
 import { scalarsView } from './scalars.js';
 import { codeView, jobView } from './source.js';
 
-const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
+const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['metrics', 'Metrics', metricsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
 
 function facts(run) {
   const job = run.job || { run: [], nodes: [], framework: '' };
@@ -50,6 +52,18 @@ function overview(name) {
   return { element: place, changed };
 }
 
+function fileOf(href, entry) {
+  const facts = bytes(entry.size) + (isCheckpoint(entry.name) ? ', checkpoint' : '');
+  const file = (textContent, ariaLabel) => make('a', { href, download: entry.name, textContent, ariaLabel });
+  const dim = make('span', { className: 'dim', textContent: facts });
+  if (!canPreview(entry)) return make('li', {}, file(entry.name, entry.name), dim);
+  const inside = make('details', {}, make('summary', {}, entry.name, dim));
+  inside.addEventListener('toggle', async () => {
+    if (inside.open && inside.childElementCount === 1) inside.append(await preview(href, entry).catch(error => make('p', { textContent: error.message })));
+  });
+  return make('li', { className: 'file' }, inside, file('Save', 'Save ' + entry.name));
+}
+
 async function folderOf(name, folder) {
   const { entries, more } = await get(at(name) + '/outputs?path=' + encodeURIComponent(folder));
   const list = make('ul', { className: 'files' });
@@ -61,10 +75,8 @@ async function folderOf(name, folder) {
         if (inside.open && inside.childElementCount === 1) inside.append(await folderOf(name, whole).catch(error => make('p', { textContent: error.message })));
       });
       list.append(make('li', {}, inside));
-    } else if (entry.kind === 'file') {
-      const file = make('a', { href: at(name) + '/outputs/' + pathOf(whole), download: entry.name, textContent: entry.name });
-      list.append(make('li', {}, file, make('span', { className: 'dim', textContent: bytes(entry.size) })));
-    } else list.append(make('li', { className: 'dim', textContent: entry.name + ' (' + entry.kind + ', not opened)' }));
+    } else if (entry.kind === 'file') list.append(fileOf(at(name) + '/outputs/' + pathOf(whole), entry));
+    else list.append(make('li', { className: 'dim', textContent: entry.name + ' (' + entry.kind + ', not opened)' }));
   }
   if (more) list.append(make('li', { className: 'dim', textContent: 'and more: see the folder of the run' }));
   return entries.length ? list : empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.');

@@ -122,7 +122,7 @@ def test_folders_of_imports_are_those_below_the_workdir(tmp_path: Path) -> None:
 
 def test_an_unknown_key_of_the_job_is_named() -> None:
     with pytest.raises(InputError, match="node: the job of a function has no such key") as refused:
-        functions.job_of(cast(functions.FunctionJob, {"node": 2}))
+        functions.job_of(cast(library.FunctionJob, {"node": 2}))
     assert "nodes" in refused.value.hint
 
 

@@ -34,7 +34,7 @@ def typed(tmp_path: Path) -> Launcher:
         ("run -n 2 t.py", "launcher run has no option -n", "-N N: hosts; --nproc-per-node N"),
         ("run -z t.py", "launcher run has no option -z", "launcher run --help lists"),
         ("run --walltime 1h t.py", "no option --walltime", "--time 6h ends a run six hours after"),
-        ("run --conda x t.py", "no option --conda", "--python conda:NAME"),
+        ("run --conda-env x t.py", "no option --conda-env", "--conda NAME"),
         ("run --mem 10G t.py", "no option --mem", "set resources: of a role"),
         ("run --gpus A100 t.py", "'A100' is no number of GPUs, such as A100:1", ""),
         ("run nb.ipynb", "nb.ipynb is a notebook", "jupyter nbconvert --to script nb.ipynb"),
@@ -73,7 +73,7 @@ def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> N
             "run: t.py\nresources: {accelerators: A100:8}\nfile_mounts: {}\n",
             "launcher import skypilot",
         ),
-        ("run: t.py\nconda: train\n", "python: conda:NAME"),
+        ("run: t.py\nconda: train\n", "environment: {conda: NAME}"),
         ("hosts:\n  gpu1: {}\n", "this is an inventory: launcher run -i job.yaml SCRIPT"),
     ],
 )

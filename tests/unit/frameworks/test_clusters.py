@@ -9,6 +9,7 @@ import pytest
 
 from launcher.frameworks import get
 from launcher.frameworks.base import Place
+from launcher.frameworks.cluster import KEEP
 from launcher.spec.model import Host, Job, Layout, Meeting, Node, Resources
 
 HOSTS = (Host("a", address="10.0.0.1"), Host("b", address="10.0.0.2"))
@@ -17,19 +18,23 @@ MEETING = Meeting(
 )
 
 
-def places(framework: str, gpus: tuple[int, ...] = ()) -> list[Place]:
+def places(
+    framework: str, gpus: tuple[int, ...] = (), run: tuple[str, ...] = ("train.py", "--x")
+) -> list[Place]:
     nodes = tuple(
         Node(host, rank, 2, 2 * rank, python="/py", root="/r", gpus=gpus)
         for rank, host in enumerate(HOSTS)
     )
-    job = Job(("train.py", "--x"), framework=framework, resources=Resources(nproc_per_node=2))
+    job = Job(run, framework=framework, resources=Resources(nproc_per_node=2))
     layout = Layout("calm-owl", nodes)
     env = {"LAUNCHER_RUN_DIR": "/r/run", "LAUNCHER_ATTEMPT": "0"}
     return [Place(job, layout, node, MEETING, "/agent", env) for node in nodes]
 
 
-def spec_of(framework: str, gpus: tuple[int, ...] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
-    first, second = (get(framework).processes(place) for place in places(framework, gpus))
+def spec_of(
+    framework: str, gpus: tuple[int, ...] = (), **more: Any
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    first, second = (get(framework).processes(place) for place in places(framework, gpus, **more))
     argv = first[0].argv
     at = argv.index("cluster")
     assert "peer" in second[0].argv
@@ -63,3 +68,12 @@ def test_ray_has_the_gpus_of_each_host() -> None:
     spec, _ = spec_of("ray", gpus=(4, 6))
     assert "--num-gpus=2" in spec["parts"][0][1]
     assert "--num-cpus=2" not in spec["parts"][0][1]
+
+
+def test_a_cluster_that_is_kept_starts_no_command() -> None:
+    spec, command = spec_of("ray", run=KEEP)
+    assert command == ()
+    assert spec["ready"] == (
+        "ray: 2 hosts have joined; RAY_ADDRESS=10.0.0.1:20001; "
+        "dashboard: launcher forward calm-owl 20002"
+    )

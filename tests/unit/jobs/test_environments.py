@@ -1,80 +1,124 @@
-"""What bash prepares in front of a process, by a real bash. Its ``module`` is a fake, named as one."""
+"""How a job names its environment, and that it has one Python."""
 
 from __future__ import annotations
 
-import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from launcher.jobs import job_file
-from launcher.jobs.environments import prepared, visiting
+from launcher.jobs.environments import of_flags, with_python
+from launcher.records import codec
+from launcher.spec.environments import Environment
 from launcher.spec.errors import InputError
-from launcher.spec.inventory import load as load_inventory
-from launcher.spec.model import Host, Job, Process
+from launcher.spec.model import Host, Job
+from launcher.spec.typed_json import from_json
 
-#: A FAKE of Environment Modules: it knows "cuda" and "nccl" alone.
-FAKE = """
-module() {
-  case $2 in cuda/12.4|nccl) export LOADED="$LOADED $1:$2";; *) echo "no $2" >&2; return 1;; esac
-}
-"""
-SHOW = ("sh", "-c", 'echo "ran$LOADED $ORDER"')
+TRAIN = Environment(conda="train")
 
 
-def _ran(job: Job, host: Host, visits: bool = False) -> tuple[int, str, str]:
-    if visits:
-        argv: tuple[str, ...] = (*visiting(job, host), *SHOW)
-    else:
-        argv = prepared(Process("rank-0", 0, SHOW, {}), job, host).argv
-    env = {"PATH": "/usr/bin:/bin"}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
+def _made(**layers: Mapping[str, Any]) -> Job:
+    return job_file.make({"file": {"run": ("t.py",), **layers.pop("file", {})}, **layers}, {})
 
 
-def _host(prepare: str = FAKE) -> Host:
-    return Host("gpu1", prepare=prepare)
-
-
-def test_host_then_modules_then_job() -> None:
-    host = _host(f"{FAKE}echo hi; ORDER=host")
-    job = Job(("x",), modules=("cuda/12.4", "nccl"), prepare='export ORDER="$ORDER job $LOADED"')
-    expected = "ran load:cuda/12.4 load:nccl host job  load:cuda/12.4 load:nccl\n"
-    assert _ran(job, host) == (0, f"hi\n{expected}", "")
-    assert _ran(job, host, visits=True) == (0, expected, "hi\n")  # output of a visitor is its own
+def _loaded(text: str) -> Job:
+    return job_file.make({"file": job_file.load(f"run: t.py\n{text}\n", "job.yaml")}, {})
 
 
 @pytest.mark.parametrize(
-    ("job", "host", "code", "said"),
+    ("text", "environment", "modules"),
     [
-        ({"modules": ("cuda/13",)}, _host(), 1, "no cuda/13\nlauncher: modules: cuda/13 cannot be"),
-        ({"modules": ("cuda",)}, Host("gpu1"), 1, "modules: this host has no module command"),
-        ({"prepare": "(exit 3)"}, Host("gpu1"), 3, "launcher: prepare: ended with exit code 3"),
-        ({}, _host("(exit 4)"), 4, "prepare: of gpu1 in the inventory ended with exit code 4"),
+        ("environment: {conda: train}", TRAIN, ()),
+        ("environment: {conda: ~/envs/x/}", Environment(conda="~/envs/x"), ()),
+        ("environment: {venv: $SCRATCH/v, modules: cuda/12.4}", Environment(venv="$SCRATCH/v"), 1),
+        ("environment: {modules: [cuda/12.4]}", None, 1),
+        ("modules: [cuda/12.4]", None, 1),
+        ("environment: {uv: ./env/}", Environment(uv="env"), ()),
+        (
+            "environment: {uv: ., wheels: /srv/wheels/}",
+            Environment(uv=".", wheels="/srv/wheels"),
+            (),
+        ),
     ],
 )
-def test_a_process_does_not_start_behind_a_failure_and_a_visitor_does(
-    job: dict[str, Any], host: Host, code: int, said: str
-) -> None:
-    wanted = Job(("x",), **job)
-    found, out, err = _ran(wanted, host)
-    assert (found, out) == (code, "")
-    assert said in err
-    found, out, err = _ran(wanted, host, visits=True)
-    assert (found, out.startswith("ran")) == (0, True)
-    assert said in err
+def test_files_say_it(text: str, environment: Environment | None, modules: int) -> None:
+    job = _loaded(text)
+    assert (job.environment, job.modules) == (environment, ("cuda/12.4",) if modules else ())
 
 
-def test_without_any_of_it_nothing_stands_in_front() -> None:
-    process = Process("rank-0", 0, SHOW, {})
-    assert prepared(process, Job(("x",)), Host("gpu1")) is process
-    assert visiting(Job(("x",)), Host("gpu1")) == ()
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("environment: {conda: a, venv: /v}", "job.yaml:2: environment: names conda and venv"),
+        ("environment: {conda: a b}", "'a b' cannot be the name of a conda environment"),
+        ("environment: {conda: environment.yml}", "conda env create"),
+        ("environment: {venv: .venv}", "'.venv' is no folder of a host"),
+        ("environment: {image: x}", 'unknown key "image"'),
+        ("environment: {modules: a;b}", "job.yaml:2: 'a;b' cannot be the name of a module"),
+        ("modules: a;b", "job.yaml:2: 'a;b' cannot be the name of a module"),
+        ("modules: a\nenvironment: {modules: b}", "job.yaml:3: modules: stands in environment:"),
+        (
+            "python: python3.12\nenvironment: {conda: a}",
+            "job.yaml:3: python3.12 and the conda",
+        ),
+        ("environment: {uv: ../x}", "'../x' is not in the workdir"),
+        ("environment: {conda: a, wheels: w}", "wheels are for uv alone"),
+        ("conda: train", 'unknown key "conda"'),
+    ],
+)
+def test_files_that_cannot_mean_it(text: str, said: str) -> None:
+    with pytest.raises(InputError) as raised:
+        _loaded(text)
+    assert said in f"{raised.value} {raised.value.hint}"
 
 
-def test_files_say_it() -> None:
-    values = job_file.load("run: t.py\nmodules: [cuda/12.4, nccl]\n", "job.yaml")
-    assert values["modules"] == ("cuda/12.4", "nccl")
-    with pytest.raises(InputError, match=r"job\.yaml:2: 'a;b' cannot be the name of a module"):
-        job_file.load("run: t.py\nmodules: a;b\n", "job.yaml")
-    inventory = load_inventory("defaults: {prepare: module use /opt/mod}\nhosts: [gpu1]\n", "i")
-    assert inventory.hosts[0].prepare == "module use /opt/mod"
+def test_the_stronger_layer_names_the_python() -> None:
+    by_file = {"environment": {"conda": "train", "modules": ("cuda",)}}
+    job = _made(file=by_file, flag={"python": "python3.12"})
+    assert (job.python, job.environment, job.modules) == ("python3.12", None, ("cuda",))
+    assert job.sources["environment"] == "default"
+    job = _made(file={"python": "python3.12"}, flag={"environment": TRAIN})
+    assert (job.python, job.environment) == (None, TRAIN)
+    job = _made(file=by_file, flag={"environment": Environment(venv="/v")})
+    assert (job.environment, job.modules) == (Environment(venv="/v"), ("cuda",))
+    # uv builds with the job's Python.
+    job = _made(file={"python": "python3.12"}, flag={"environment": Environment(uv=".")})
+    assert (job.python, job.environment) == ("python3.12", Environment(uv="."))
+    assert with_python((Host("gpu1"),), job)[0].python == "python3.12"
+    with pytest.raises(InputError, match="are two Pythons"):
+        _made(flag={"python": "python3.12", "environment": TRAIN})
+    with pytest.raises(InputError, match="environment has no image"):
+        _made(argument={"environment": {"image": "x"}})
+
+
+def test_flags_say_it() -> None:
+    assert of_flags({"conda": "train"}, "/") == TRAIN
+    assert of_flags({"venv": "/home/ann/v/"}, "/home/bob") == Environment(venv="/home/ann/v")
+    # The shell here has replaced ~ by its own home.
+    assert of_flags({"venv": "/home/ann/v"}, "/home/ann") == Environment(venv="~/v")
+    assert of_flags({"uv": ".", "wheels": "w/"}, "/h") == Environment(uv=".", wheels="w")
+    with pytest.raises(InputError, match="--wheels is for --uv alone"):
+        of_flags({"wheels": "w"}, "/h")
+    with pytest.raises(InputError, match="--conda and --venv contradict"):
+        of_flags({"conda": "a", "venv": "/b"}, "/h")
+    with pytest.raises(InputError, match=r"--venv: 'v' is no folder of a host"):
+        of_flags({"venv": "v"}, "/h")
+
+
+def test_hosts_get_its_python() -> None:
+    hosts = (Host("gpu1", python="python3.9"),)
+    for job, python in (
+        (Job(("x",)), "python3.9"),
+        (Job(("x",), environment=TRAIN), "conda:train"),
+        (Job(("x",), environment=Environment(conda="/opt/x")), "/opt/x/bin/python"),
+        (Job(("x",), environment=Environment(venv="~/v")), "~/v/bin/python"),
+    ):
+        assert with_python(hosts, job)[0].python == python
+
+
+def test_a_record_keeps_it() -> None:
+    job = Job(("x",), environment=Environment(conda="train"))
+    described = codec.describe_job(job)
+    assert from_json(Job, {**described, "secrets": {}}) == job
+    assert "environment" not in codec.describe_job(Job(("x",)))

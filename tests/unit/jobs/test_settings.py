@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.cli.commands.run import command as run
-from launcher.jobs import job_file, settings
+from launcher.jobs import environments, job_file, settings
 from launcher.jobs.run_options import OPTIONS
 from launcher.spec.errors import DocumentError
 from launcher.spec.model import Inventory, Job, Request
@@ -136,4 +136,4 @@ _RESOURCES = {"gpus", "gpu_ids", "nproc_per_node"}
 
 def test_every_flag_of_a_run_is_a_key() -> None:
     flags = {flag.name for flag in run.params}
-    assert flags - _NO_KEYS - _RESOURCES <= {*job_file.KEYS, *OPTIONS}
+    assert flags - _NO_KEYS - _RESOURCES - set(environments.FIELDS) <= {*job_file.KEYS, *OPTIONS}

@@ -19,6 +19,7 @@ VALUES: dict[str, Any] = {
     "tuple[str, ...]": ("/dev/shm/x",), "tuple[tuple[str, int], ...]": (("data/", 5),),
     "StopReason": StopReason.OTHER, "PassedOver": PassedOver.ENVIRONMENT,
     "WaitReason": WaitReason.BUSY, "float | None": None, "ShareTrouble": ShareTrouble.CONFLICT,
+    "Mapping[str, Mapping[str, tuple[str, ...]]]": {"torch": {"2.4.0": ("gpu1",), "": ("gpu2",)}},
 }  # fmt: skip
 
 

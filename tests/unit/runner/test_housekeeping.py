@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.runner.housekeeping import HostPlan, RunHere, plan
 from launcher.spec.errors import HostError
-from launcher.transport.answers import Usage, UsedByAgent, UsedByCode, UsedByRun
+from launcher.transport.answers import Usage, UsedByAgent, UsedByCode, UsedByEnvironment, UsedByRun
 
 NOW, OLD = 1_000_000.0, 500_000.0
 OURS = "agent-ff"
@@ -61,3 +61,14 @@ def test_runs_that_nobody_here_knows_go_on_request_only() -> None:
     assert (asked.unknown, asked.hosts["gpu1"].runs) == (0, ("stranger",))
     alive = {"gpu1": there("stranger", alive=True)}
     assert plan([], alive, OLD, unknown=True, agent=OURS).hosts["gpu1"].runs == ()
+
+
+def test_old_environments_go_unless_a_run_uses_them() -> None:
+    old, used, new = ("a" * 20, "b" * 20, "c" * 20)
+    envs = (
+        UsedByEnvironment(old, 50, 1.0, False),
+        UsedByEnvironment(used, 60, 1.0, True),
+        UsedByEnvironment(new, 70, NOW, False),
+    )
+    found = plan([], {"gpu1": Usage(0, (), (), (), envs=envs)}, OLD, agent=OURS)
+    assert found.hosts == {"gpu1": HostPlan(envs=(old,), bytes=50)}

@@ -92,3 +92,20 @@ def test_nobody_asked(tmp_path: Path) -> None:
     assert told(tmp_path, [], ENDED) == []
     with pytest.raises(InputError, match="--notify"):
         notify.check([" "])
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (ev.TurnCame(1.0, 45.0), "run-1 begins: it has waited for 45 s"),
+        (
+            ev.BegunThere(1.0, "gpu1", 0, 7200.0, (0,), ()),
+            "run-1 begins: it has waited for 120 min",
+        ),
+    ],
+)
+def test_a_turn_that_has_come_is_news(event: ev.Event, text: str) -> None:
+    """Also of a run that its host has started."""
+    news = notify.news_of(event, "run-1")
+    assert news
+    assert (news.event, news.text) == ("began", text)

@@ -50,9 +50,27 @@ def test_conda_environments_are_found_without_conda(tmp_path: Path) -> None:
         python.symlink_to("/bin/true")
     assert found(tmp_path, "train") == f"{tmp_path}/miniconda3/envs/train/bin/python"
     assert found(tmp_path, "base") == f"{tmp_path}/miniconda3/bin/python"
-    assert found(tmp_path, "special") == "launcher-no-conda special"
+    assert found(tmp_path, "special") == "launcher-no-conda special train"
     (tmp_path / ".conda").mkdir()
     (tmp_path / ".conda/environments.txt").write_text(
         f"/gone/special\n{tmp_path}/elsewhere/special\n"
     )
     assert found(tmp_path, "special") == f"{tmp_path}/elsewhere/special/bin/python"
+
+
+def test_a_conda_that_only_an_interactive_shell_sees_is_found(tmp_path: Path) -> None:
+    """By what ``conda init`` and mamba wrote into startup files."""
+    for place in ("my tools/conda/envs/a", "mamba root/envs/b", "miniconda3/envs/bare/conda-meta"):
+        python = tmp_path / place / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        if "bare" not in place:
+            python.symlink_to("/bin/true")
+    (tmp_path / ".bashrc").write_text(
+        "case $- in *i*) ;; *) return;; esac\n"
+        f"__conda_setup=\"$('{tmp_path}/my tools/conda/bin/conda' 'shell.bash' 'hook' 2> /dev/null)\"\n"
+    )
+    (tmp_path / ".zshrc").write_text(f"export MAMBA_ROOT_PREFIX='{tmp_path}/mamba root';\n")
+    assert found(tmp_path, "a") == f"{tmp_path}/my tools/conda/envs/a/bin/python"
+    assert found(tmp_path, "b") == f"{tmp_path}/mamba root/envs/b/bin/python"
+    assert found(tmp_path, "bare") == f"launcher-no-conda-python {tmp_path}/miniconda3/envs/bare"
+    assert found(tmp_path, "none") == "launcher-no-conda none a b bare"

@@ -202,7 +202,15 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
     other = console_runs.begin("other")
     other.close()
     at = f"/api/runs/{run.name}"
-    every = ["/api/runs", at, f"{at}/outputs", f"{at}/logs/{LOG}", f"{at}/scalars?tag=loss", "/"]
+    every = [
+        "/api/runs",
+        at,
+        f"{at}/outputs",
+        f"{at}/logs/{LOG}",
+        f"{at}/scalars?tag=loss",
+        f"{at}/metrics",
+        "/",
+    ]
     every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
     every += ["/api/fields", "/api/scripts", "/api/sweeps"]
     sweep = console_runs.sweep((run.name, other.name)).name
@@ -298,6 +306,17 @@ def test_scalars_come_with_the_points_of_those_asked_for(
     assert owner.get("/api/runs/nothing/scalars").status_code == 404
     monkeypatch.setattr(curves, "KEPT", 0)
     assert len(owner.get(at).json()["scalars"]) == 1
+
+
+def test_metrics_come_by_host_and_gpu(run: RunFolder, owner: TestClient) -> None:
+    at = f"/api/runs/{run.name}/metrics"
+    assert owner.get(at).json() == {"whole": True, "scalars": []}
+    console_runs.measured(run, 100)
+    found = owner.get(at, params={"tag": "GPU use, %"}).json()["scalars"]
+    assert [one["source"] for one in found[:2]] == ["gpu1 GPU 0", "gpu1 GPU 1"]
+    assert len(found[0]["values"]) == 20
+    assert "values" not in found[-1]
+    assert owner.get("/api/runs/nothing/metrics").status_code == 404
 
 
 def test_what_differs_between_runs(run: RunFolder, owner: TestClient) -> None:

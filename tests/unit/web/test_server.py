@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from launcher.web import server
+from launcher.web import browser
 
 COMMAND = (sys.executable, "-m", "launcher", "console", "--no-browser", "--port")
 
@@ -135,8 +135,8 @@ def test_a_browser_is_opened_on_a_file_of_this_user_alone(
         return True
 
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(server.webbrowser, "open", opens)
-    page = server._show("http://127.0.0.1:1/#the-code", 1)
+    monkeypatch.setattr(browser.webbrowser, "open", opens)
+    page = browser.show("http://127.0.0.1:1/#the-code", "console-1")
     assert came.wait(60)
     assert page.stat().st_mode & 0o077 == 0 and page.parent.stat().st_mode & 0o077 == 0
     assert "the-code" in page.read_text() and "the-code" not in opened[0]

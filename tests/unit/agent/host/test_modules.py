@@ -34,3 +34,22 @@ def test_a_host_names_no_other_packages(packages: list[object]) -> None:
         answers.read(answers.Missing, "gpu1", "found", {"missing": [], "packages": packages})
     older = answers.read(answers.Missing, "gpu1", "found", {"missing": []})
     assert older.packages == ()
+
+
+def test_an_environment_that_cannot_be_activated_is_told(tmp_path: Path) -> None:
+    """By its last word of ours; what runs behind one that can, sees its variables."""
+    (tmp_path / "mine.py").touch()
+    script = 'export PYTHONPATH=$HERE; echo noise; exec "$@"'
+    env = {"HERE": str(tmp_path)}
+    search = modules.Search(["mine"], env, "/", ["bash", "-c", script, "prepare"])
+    assert search.result()["missing"] == []
+    script = "echo 'launcher: one'; echo 'launcher: modules: x cannot'; echo noise; exit 0"
+    found = modules.Search(["mine"], env, "/", ["bash", "-c", script, "prepare"]).result()
+    assert found["trouble"] == "modules: x cannot"
+    assert answers.read(answers.Missing, "gpu1", "found", found).trouble == "modules: x cannot"
+    assert modules.Search(["mine"], {}, "/", ["/no/bash"]).result() == {
+        "missing": [],
+        "packages": [],
+    }
+    with pytest.raises(BadAnswer, match="its answer to found"):
+        answers.read(answers.Missing, "gpu1", "found", {**found, "trouble": "x" * (1 << 17)})

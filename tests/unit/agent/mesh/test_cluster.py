@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from launcher.agent.mesh import cluster
 from support import ROOT
 from support.lab import wait_until
@@ -86,3 +88,53 @@ def test_a_stop_ends_the_command_and_all_parts(tmp_path: Path) -> None:
     assert running.returncode == 128 + signal.SIGTERM
     assert is_gone(tmp_path / "pid")
     assert is_gone(tmp_path / "pid0")
+
+
+def test_without_a_command_it_is_kept_until_its_head_exits_and_says_who_leaves(
+    tmp_path: Path,
+) -> None:
+    spec = {
+        "name": "mine",
+        "parts": [
+            (
+                "h0",
+                (
+                    "sh",
+                    "-c",
+                    "touch up0; until [ -e leave ]; do sleep 0.05; done; echo full; exit 9",
+                ),
+            ),
+            (
+                "h1",
+                ("sh", "-c", "until [ -e up0 ]; do sleep 0.05; done; sleep 1; echo lost; exit 3"),
+            ),
+        ],
+        "joined": ["sh", "-c", "until [ -e up0 ]; do sleep 0.05; done"],
+        "seconds": 60,
+        "env": {},
+        "ready": "mine: all have joined",
+    }
+    argv = [sys.executable, "-c", PROGRAM, json.dumps(spec)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "LAUNCHER_OUTPUT_DIR": str(tmp_path / "outputs")}
+    running = subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    assert running.stderr
+    assert running.stderr.readline() == "mine: all have joined\n"
+    assert running.stderr.readline() == "a part exited with 3\n"
+    (tmp_path / "leave").touch()
+    assert running.stderr.read() == (
+        "outputs/cluster/1-h1.log:\nlost\nthe head exited with 9\noutputs/cluster/0-h0.log:\nfull\n"
+    )
+    assert running.wait(timeout=60) == cluster.FAILED
+
+
+def test_a_stop_while_something_starts_waits_until_it_is_known() -> None:
+    known, whole = [], cluster._Whole()
+
+    def start() -> None:
+        with whole:
+            whole.stop(signal.SIGTERM, None)
+            known.append("it")
+
+    with pytest.raises(SystemExit) as ended:
+        start()
+    assert (ended.value.code, known) == (143, ["it"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.api.housekeeping import Here, HostPlan, PrunePlan, RunHere
 from launcher.cli.render.disk_use import plan_text, usage_text
-from launcher.transport.answers import Usage, UsedByRun
+from launcher.transport.answers import Usage, UsedByEnvironment, UsedByRun
 
 HERE = Here(5_000, 9_000, (RunHere("a-1", 4_000, 3_000, 1.0, ("gpu1",), False),))
 
@@ -40,3 +40,12 @@ def test_equal_hosts_are_one_line_and_what_stays_is_said() -> None:
         "stays: 3 run folders on hosts that this machine has no record of (--unknown)",
     ]
     assert plan_text(PrunePlan()) == "nothing to delete"
+
+
+def test_environments_are_a_column_where_there_are_some() -> None:
+    envs = (UsedByEnvironment("a" * 20, 2_000_000, 1.0, False),)
+    lines = usage_text(HERE, {"gpu1": Usage(9, (), (), (), envs=envs)}).splitlines()
+    assert lines[0].endswith("data  environments")
+    assert lines[2].endswith("1: 2.0 MB")
+    text = plan_text(PrunePlan(hosts={"gpu1": HostPlan(envs=("a" * 20,), bytes=2_000_000)}))
+    assert text.splitlines()[0] == "gpu1: 1 environment, 2.0 MB"

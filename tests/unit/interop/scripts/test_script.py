@@ -81,6 +81,7 @@ def test_torchrun_needs_nothing_of_ours_there() -> None:
         ({"framework": "horovod-direct"}, "horovod-direct needs launcher's agent"),
         ({"run": ("a.py", "{{rank}}")}, "{{rank}} is filled in by launcher"),
         ({"num_nodes": "1:2"}, "an elastic job cannot be exported"),
+        ({"environment": {"uv": "."}}, "uv: .: an exported script builds no environment"),
     ],
 )
 def test_what_no_script_can_do_is_refused(values: dict[str, Any], error: str) -> None:

@@ -153,3 +153,19 @@ def test_modules_and_models_are_slurms_own() -> None:
     lines = sbatch(job)[0].splitlines()
     assert "#SBATCH --gpus-per-node=a100:2" in lines
     assert lines[lines.index("module load cuda/12.4") + 1 :][:2] == ["ulimit -c 0", "set -eu"]
+
+
+def test_an_environment_is_activated_behind_the_modules() -> None:
+    for named, lines in (
+        ({"conda": "train"}, ['eval "$(conda shell.bash hook)"', "conda activate train"]),
+        ({"venv": "~/my v"}, [". \"$HOME\"'/my v'/bin/activate"]),
+    ):
+        job = job_of(run=("a.py",), environment={**named, "modules": ("cuda",)})
+        made = sbatch(job)[0].splitlines()
+        start = made.index("module load cuda") + 1
+        assert made[start : start + len(lines)] == lines
+
+
+def test_a_batch_file_builds_no_environment() -> None:
+    with pytest.raises(InputError, match="a batch file builds no environment"):
+        sbatch(job_of(run=("a.py",), environment={"uv": "."}))

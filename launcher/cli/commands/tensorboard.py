@@ -1,0 +1,69 @@
+"""``launcher tensorboard``: TensorBoard over the outputs of runs."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ...api.client import Client, home
+from ...spec.errors import InputError
+from .. import completion
+from ..render.tables import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@click.command("tensorboard")
+@click.argument("words", metavar="[RUN]...", nargs=-1, shell_complete=completion.runs)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=6006,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
+    """Start TensorBoard over the outputs of runs of this machine; by default, of all.
+
+    RUN may be a pattern such as 'sweep-*'. Outputs of a run that goes on come every --pull-every
+    (30 s), and TensorBoard shows them. Only you can open the address. Ctrl-C ends it.
+    """
+    runs = _folders(words)
+    try:
+        from ...web import tensorboard
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"launcher tensorboard needs {error.name}", "pip install tensorboard"
+        ) from None
+    from ...web.browser import has_screen, show
+
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # for the threads, too
+    with tempfile.TemporaryDirectory(prefix="tensorboard-", dir=home()) as place:
+        address = tensorboard.start(runs, Path(place), port)
+        click.echo(address)
+        click.echo(f"TensorBoard over {counted(len(runs), 'run')}. Ctrl-C ends it.", err=True)
+        page = show(address, "tensorboard") if not no_browser and has_screen() else None
+        try:
+            signal.sigwait(signals)
+        finally:
+            if page is not None:
+                page.unlink(missing_ok=True)
+
+
+def _folders(words: tuple[str, ...]) -> Mapping[str, Path]:
+    """Return the outputs of runs by name: of those that are named, or that have brought any back."""
+    client = Client()
+    names = [one.run for one in client.select(words)]
+    folders = {name: home() / "runs" / name / "outputs" for name in names}
+    if not words:
+        folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    if not folders:
+        raise InputError("no run of this machine has brought back any output")
+    return folders

@@ -1,0 +1,128 @@
+"""What bash prepares before the processes of a job start: modules, an environment, lines of its own."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+from ..spec.model import Host, Job, Node, Process
+from .activation import activation
+
+#: What a login shell would have: environment modules are a function of the shell.
+_MODULES = """\
+type module >/dev/null 2>&1 || for each in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh \\
+  "$MODULESHOME/init/bash" "$LMOD_PKG/init/bash" \\
+  /usr/share/modules/init/bash /usr/share/lmod/lmod/init/bash; do
+  if [ -r "$each" ]; then . "$each"; break; fi
+done
+launcher_load() {
+  if ! type module >/dev/null 2>&1; then
+    echo "launcher: modules: this host has no module command" >&2
+    return 1
+  fi
+  for each do
+    module load "$each" || { echo "launcher: modules: $each cannot be loaded here" >&2; return 1; }
+  done
+}
+"""
+#: Behind each part; ``on_failure`` is what follows.
+_CHECK = """
+launcher_code=$?
+if [ "$launcher_code" != 0 ]; then
+  echo "launcher: %s ended with exit code $launcher_code" >&2
+  %s
+fi
+"""
+_FAILED = "{ launcher_code=1; %s; }\n"
+_START = 'exec "$@"\n'
+_FORGET = "unset -f launcher_activate launcher_bases launcher_tools; unset launcher_variables\n"
+#: What bash is called meanwhile, by which a command behind it is found.
+_NAME = "prepare"
+
+
+def prepared(process: Process, job: Job, node: Node) -> Process:
+    """Return the process behind what the host and the job prepare, which bash runs first.
+
+    What a framework's own launcher starts, on whatever host, inherits what was prepared there.
+    """
+    script = _script(job, node, 'exit "$launcher_code"') + _last(job, 'exit "$launcher_code"')
+    if not script:
+        return process
+    return replace(process, argv=(*_words(f"{script}{_START}"), *process.argv))
+
+
+def visiting(job: Job, node: Node, first: str = "") -> tuple[str, ...]:
+    """Return the words in front of a visitor's command, so that it finds what the processes of the run
+    do, and before that what is in the folder ``first``. Where a part fails it says so, and the command
+    runs all the same: to find out why."""
+    script = _script(job, node, ":") + _last(job, ":")
+    if script and first:
+        script += f"PATH={shlex.quote(first)}:$PATH\n"
+    return _words(f"{{\n{script}}} >&2\n{_START}") if script else ()
+
+
+def for_setup(job: Job, node: Node) -> tuple[str, ...]:
+    """Return the words in front of the job's setup: its environment, without its ``prepare:``, which may
+    want what the setup makes."""
+    if not _has_environment(job):
+        return ()
+    return _words(_script(job, node, 'exit "$launcher_code"') + _START)
+
+
+def on_trial(job: Job, node: Node) -> tuple[str, ...]:
+    """Return the words in front of a program that looks what is there. Where a part fails, a line of
+    stdout says so, and the program does not run."""
+    if not _has_environment(job):
+        return ()
+    return _words(f"{{\n{_script(job, node, 'exit 0')}}} 2>&1\n{_START}")
+
+
+def again(job: Job, node: Node) -> str:
+    """Return lines of bash for a shell whose startup files may have activated something else."""
+    if job.environment is None:
+        return ""
+    return f"{activation(job.environment, node.python)}\n{_FORGET}"
+
+
+def behind(job: Job, host: Host) -> tuple[str, ...]:
+    """Return what stands in front of the processes on a host, for people."""
+    return (
+        *([f"prepare: of {host.name}"] if host.prepare else []),
+        *([f"module load {' '.join(job.modules)}"] if job.modules else []),
+        *([str(job.environment)] if job.environment else []),
+        *(["prepare:"] if job.prepare else []),
+    )
+
+
+def command_of(process: Process) -> tuple[str, ...]:
+    """Return the command of a process without what is prepared in front of it."""
+    argv = process.argv
+    return argv[4:] if argv[:2] == ("bash", "-c") and argv[3:4] == (_NAME,) else argv
+
+
+def _words(script: str) -> tuple[str, ...]:
+    return ("bash", "-c", script, _NAME)
+
+
+def _has_environment(job: Job) -> bool:
+    return bool(job.modules or job.environment)
+
+
+def _script(job: Job, node: Node, on_failure: str) -> str:
+    """Return what bash runs first: the host's ``prepare:``, the job's ``modules:``, its environment.
+
+    The environment comes behind the modules: what they put on PATH does not hide its Python.
+    """
+    parts, host = [], node.host
+    if host.prepare:
+        where = f"prepare: of {host.name} in the inventory"
+        parts.append(host.prepare + _CHECK % (where, on_failure))
+    if job.modules:
+        parts.append(f"launcher_load {shlex.join(job.modules)} || {_FAILED % on_failure}")
+    if job.environment:
+        parts.append(f"{activation(job.environment, node.python)} || {_FAILED % on_failure}")
+    return _MODULES + "".join(parts) if parts or job.prepare else ""
+
+
+def _last(job: Job, on_failure: str) -> str:
+    return job.prepare + _CHECK % ("prepare:", on_failure) if job.prepare else ""

@@ -1,0 +1,30 @@
+"""Opens a browser without showing an address to other users."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+
+from ..api.client import home, write_at_home
+
+
+def has_screen() -> bool:
+    """Return whether a browser would be seen by whoever sits here."""
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    return sys.platform == "darwin" or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+def show(address: str, name: str) -> Path:
+    """Open a browser on a private file that leads to the address: arguments are seen by all users.
+    Return the file, which the caller removes."""
+    file = f"{name}.html"
+    write_at_home(file, f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n')
+    page = home() / file
+    threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
+    return page

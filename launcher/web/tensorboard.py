@@ -1,0 +1,89 @@
+"""Serves TensorBoard over the outputs of runs to this user alone.
+
+TensorBoard itself asks nobody who they are and answers to any name, so that every user of this machine
+and every page in a browser could read it. Here its address holds a secret, connections of other users
+are closed, and requests for another host are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboard import program
+
+from ..spec.errors import InputError
+from .peers import user_of
+
+_HEADERS = (("Referrer-Policy", "no-referrer"), ("Cross-Origin-Resource-Policy", "same-origin"))
+
+App = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def start(runs: Mapping[str, Path], place: Path, port: int = 0) -> str:
+    """Start TensorBoard in a thread over these folders, by name; return its address.
+
+    ``place`` is an empty folder for links to them. Raises InputError if the port cannot be had.
+    """
+    for name, folder in runs.items():
+        (place / name).symlink_to(folder)
+    secret = secrets.token_urlsafe(32)
+    board = program.TensorBoard(server_class=_server(secret))
+    board.configure(
+        logdir=str(place),
+        host="127.0.0.1",
+        port=port,
+        path_prefix=f"/{secret}",
+        load_fast="false",  # the other loader is a program with a port of its own
+        window_title="TensorBoard · launcher",
+    )
+    try:
+        return str(board.launch())
+    except program.TensorBoardServerException as error:
+        raise InputError(
+            f"TensorBoard cannot use port {port}: {error.msg}",
+            "another one: --port 0 takes a free port",
+        ) from None
+
+
+def _server(secret: str) -> type[program.WerkzeugServer]:
+    class Server(program.WerkzeugServer):  # type: ignore[misc] # it has no types
+        """TensorBoard's server, for one user."""
+
+        def __init__(self, app: App, flags: Any) -> None:
+            super().__init__(guarded(app, secret, lambda: int(self.server_port)), flags)
+
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            """Take connections of this user, and of root, as which sshd forwards ports."""
+            user = user_of(request.getsockname(), client_address)
+            return user in (None, 0, os.getuid())
+
+    return Server
+
+
+def guarded(app: App, secret: str, port: Callable[[], int]) -> App:
+    """Return a WSGI application that answers by this secret, and on this machine's names, alone."""
+
+    def answer(environ: Mapping[str, Any], begin: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("HTTP_HOST") not in (f"127.0.0.1:{port()}", f"localhost:{port()}"):
+            return _refused(begin, "421 Misdirected Request")
+        first = str(environ.get("PATH_INFO", "")).split("/")[1:2]
+        if not first or not secrets.compare_digest(
+            first[0].encode("utf-8", "replace"), secret.encode()
+        ):
+            return _refused(begin, "404 Not Found")
+
+        def with_headers(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            return begin(status, [*headers, *_HEADERS], *rest)
+
+        return app(environ, with_headers)
+
+    return answer
+
+
+def _refused(begin: Callable[..., Any], status: str) -> Iterable[bytes]:
+    begin(status, [("Content-Type", "text/plain"), *_HEADERS])
+    return [b"Open the address that launcher tensorboard printed.\n"]

@@ -1,0 +1,246 @@
+"""Environments that a host builds, by a real uv and a real pip, from wheels made by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.agent.base.protocol import Refused
+from launcher.agent.relay import environments, usage
+from launcher.agent.relay.environments import Environments
+from launcher.transport import answers
+from support.wheels import write_wheel
+
+UV = Path(sys.executable).parent / "uv"
+LOCK = """\
+version = 1
+revision = 3
+requires-python = ">=3.8"
+
+[[package]]
+name = "job"
+version = "1"
+source = { virtual = "." }
+dependencies = [{ name = "tiny" }]
+
+[package.metadata]
+requires-dist = [{ name = "tiny" }]
+
+[[package]]
+name = "tiny"
+version = "1.0"
+source = { registry = "wheels" }
+wheels = [{ path = "tiny-1.0-py3-none-any.whl" }]
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A host's folder, with the code of a run: requirements, and wheels beside them."""
+    root = tmp_path / "root"
+    for run in ("one", "two"):
+        code = root / "runs" / run / "code"
+        write_wheel(code / "wheels", "tiny", "1.0")
+        (code / "requirements.txt").write_text("tiny==1.0\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{UV.parent}:/usr/bin:/bin" if UV.exists() else "/usr/bin:/bin")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    yield root
+    for path in (root / "envs").glob("locks/*"):
+        path.unlink()
+
+
+def asked(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
+    """Ask once."""
+    wanted = {"run": run, "uv": ".", "wheels": "wheels", "may_pip": False, **more}
+    answer: dict[str, Any] = host.answer(wanted)  # type: ignore[assignment]
+    answers.read(answers.Environment, "gpu1", "environment", answer)
+    return answer
+
+
+def ended(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
+    """Ask until it is there, or has failed."""
+    deadline = time.monotonic() + 20
+    while (answer := asked(host, run, **more))["state"] in ("building", "busy"):
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.02)
+    return answer
+
+
+def version_in(python: str) -> str:
+    """Return the version of the package that a Python has."""
+    argv = [python, "-c", "import tiny; print(tiny.version)"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
+
+
+needs_uv = pytest.mark.skipif(not UV.exists(), reason="uv is not installed in this environment")
+
+
+@needs_uv
+def test_it_is_built_once(root: Path) -> None:
+    first = Environments(str(root))
+    assert asked(first)["state"] == "building"
+    there = ended(first)
+    assert there["state"] == "there"
+    assert version_in(there["python"]) == "1.0"
+    assert os.path.realpath(root / "runs/one/environment").startswith(str(root / "envs"))
+    other = Environments(str(root))
+    assert asked(other, "two") == there, "at once, without a build"
+    (root / "runs/two/code/requirements.txt").write_text("# another\ntiny==1.0\n")
+    assert asked(Environments(str(root)), "two")["state"] == "building"
+
+
+@needs_uv
+def test_two_that_want_it_at_once(root: Path) -> None:
+    first, second = Environments(str(root)), Environments(str(root))
+    assert asked(first)["state"] == "building"
+    assert asked(second, "two")["state"] == "busy"
+    assert ended(second, "one", uv="requirements.txt", wheels="")["state"] in ("there", "failed")
+    assert ended(first)["state"] == "there"
+    assert ended(second, "two")["state"] == "there"
+
+
+@needs_uv
+def test_a_build_that_was_killed_is_no_environment(root: Path) -> None:
+    """As after a power cut: what is left of it goes, and it is built again."""
+    dead = Environments(str(root))
+    for _ in range(2):
+        assert asked(dead)["state"] == "building"
+    assert dead._building is not None
+    assert dead._building._pid > 0
+    place, key = Path(dead._building.place), dead._building.key
+    os.kill(dead._building._pid, 9)
+    os.waitpid(dead._building._pid, 0)
+    dead._building = None
+    dead._unlock(key)
+    place.mkdir(exist_ok=True)
+    (place / "half").touch()
+    old = place.rename(place.with_name(f"{key}.99999999"))
+    found = ended(Environments(str(root)))
+    assert version_in(found["python"]) == "1.0"
+    assert not old.exists()
+
+
+@needs_uv
+def test_a_build_ends_with_who_asked_for_it(root: Path) -> None:
+    """With all that it has started; and what one that was killed has left is cleared away."""
+    host = Environments(str(root))
+    for _ in range(2):
+        assert asked(host)["state"] == "building"
+    assert host._building is not None
+    pid, key = host._building._pid, host._building.key
+    Environments(str(root)).clear()
+    assert list((root / "envs").glob(f"{key}*")), "it goes on"
+    host.end()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+    assert [path.name for path in (root / "envs").iterdir()] == ["locks"]
+    host._unlock(key)
+    found = ended(Environments(str(root)))
+    (root / "envs" / f"{key}.99999999").mkdir()
+    (root / "envs" / f"{'a' * 20}.99999999.log").touch()
+    Environments(str(root)).clear()
+    assert len(list((root / "envs").iterdir())) == 5, "the key is in use"
+    assert version_in(found["python"]) == "1.0"
+
+
+@needs_uv
+@pytest.mark.parametrize(
+    ("requirements", "said"), [("absent==1\n", "absent"), ("tiny==2.0\n", "tiny")]
+)
+def test_what_cannot_be_built_is_told_and_leaves_nothing(
+    root: Path, requirements: str, said: str
+) -> None:
+    (root / "runs/one/code/requirements.txt").write_text(requirements)
+    host = Environments(str(root))
+    found = ended(host)
+    assert found["state"] == "failed"
+    assert said in found["log"]
+    assert [path.name for path in (root / "envs").iterdir()] == ["locks"]
+    assert asked(host)["state"] == "building", "and it may be tried again"
+    assert ended(host)["state"] == "failed"
+
+
+@needs_uv
+def test_a_lock_of_uv(root: Path) -> None:
+    """The project itself is not installed; a lock for another Python is refused in uv's words."""
+    code = root / "runs/one/code"
+    project = '[project]\nname = "job"\nversion = "1"\nrequires-python = "{}"\n'
+    project += 'dependencies = ["tiny"]\n[[tool.uv.index]]\nurl = "wheels"\nformat = "flat"\n'
+    (code / "pyproject.toml").write_text(project.format(">=3.8"))
+    lock = [UV, "lock", "--project", code]
+    subprocess.run([*lock, "--offline"], check=True, capture_output=True, cwd=code)
+    for wheels in ("", "wheels"):
+        found = ended(Environments(str(root)), wheels=wheels)
+        assert found["state"] == "there", found
+        assert version_in(found["python"]) == "1.0"
+        listed = subprocess.run(
+            [found["python"], "-c", "import importlib.metadata as m; print(m.version('job'))"],
+            capture_output=True,
+            check=False,
+        )
+        assert listed.returncode == 1, "the code is the run's own"
+    (code / "pyproject.toml").write_text(project.format(">=3.99"))
+    found = ended(Environments(str(root)), wheels="")
+    assert found["state"] == "failed"
+    assert "incompatible with the project's Python requirement: `>=3.99`" in found["log"]
+
+
+def test_pip_builds_requirements_where_there_is_no_uv(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert shutil.which("uv") is None
+    host = Environments(str(root))
+    answer = asked(host)
+    assert (answer["state"], answer["machine"]) == ("no-uv", os.uname().machine)
+    assert Path(answer["tools"]).is_dir()
+    found = ended(host, may_pip=True)
+    assert found["state"] == "there", found
+    assert version_in(found["python"]) == "1.0"
+    (root / "runs/one/code/uv.lock").touch()
+    (root / "runs/one/code/pyproject.toml").touch()
+    assert asked(Environments(str(root)), may_pip=True)["state"] == "no-uv"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"uv": "../.."}, "is outside of the workdir"),
+        ({"uv": "none.txt"}, "the run's code has no none.txt; is it ignored"),
+        ({"uv": "wheels"}, "the run's code has no requirements.txt"),
+        ({"wheels": "none"}, "there is no folder of wheels none"),
+        ({"run": "../x"}, "not the name of a run"),
+    ],
+)
+def test_what_a_host_refuses(root: Path, wanted: dict[str, str], said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        Environments(str(root)).answer(
+            {"run": "one", "uv": ".", "wheels": "", "may_pip": True, **wanted}
+        )
+
+
+@needs_uv
+def test_what_nobody_uses_is_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Environments(str(root))
+    found = ended(host)
+    key = Path(found["python"]).parts[-3]
+    other = Environments(str(root))
+    assert not other.remove(key), "a run is about to start with it"
+    host._unlock(key)
+    monkeypatch.setattr(environments.run_lock, "is_alive", lambda path: True)
+    assert not other.remove(key), "a run that is alive uses it"
+    (listed,) = usage.usage(str(root), lambda: None)["envs"]
+    assert (listed["env"], listed["in_use"]) == (key, True)
+    assert listed["bytes"] > 0
+    monkeypatch.undo()
+    assert usage.prune(str(root), [], [], [], False, [key, "../x"]) == ["../x"]
+    assert [path.name for path in (root / "envs").iterdir()] == ["locks"]

@@ -1,0 +1,117 @@
+"""TensorBoard over the outputs of runs: real, in a process as users start it, and for its user alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tensorboard.summary import Writer
+
+COMMAND = (sys.executable, "-m", "launcher", "tensorboard", "--no-browser", "--port")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has brought back scalars, and one that has not."""
+    path = tmp_path_factory.mktemp("home")
+    for name in ("calm-owl-1", "young-fox-2"):
+        (path / "runs" / name).mkdir(parents=True)
+        (path / "runs" / name / "events.jsonl").write_text("")
+    writer = Writer(str(path / "runs" / "calm-owl-1" / "outputs" / "board"))
+    writer.add_scalar("loss", 0.5, 1)
+    writer.close()
+    return path
+
+
+def start(home: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *words],
+        env={**os.environ, "LAUNCHER_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def board(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its address, without a slash at the end."""
+    with start(home, "0") as process:
+        assert process.stdout
+        yield process, process.stdout.readline().strip().rstrip("/")
+        process.kill()
+
+
+def test_it_shows_scalars_to_who_has_the_address(
+    board: tuple[subprocess.Popen[str], str],
+) -> None:
+    """Others learn nothing: without the secret, by another name of this machine, or as another user."""
+    process, address = board
+    base, _, secret = address.rpartition("/")
+    assert secret not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    with httpx.Client(timeout=60) as client:
+        page = client.get(f"{address}/")
+        assert (page.status_code, page.headers["referrer-policy"]) == (200, "no-referrer")
+        deadline = time.monotonic() + 60
+        while not (found := client.get(f"{address}/data/plugin/scalars/tags").json()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert list(found) == ["calm-owl-1/board"]
+        for path in (
+            "",
+            "/",
+            "/data/plugin/scalars/tags",
+            f"/x{secret}/",
+            "//",
+            f"/{secret[:-1]}/",
+        ):
+            assert client.get(base + path).status_code == 404, path
+        other = {"host": f"evil.example:{base.rpartition(':')[2]}"}
+        assert client.get(f"{address}/", headers=other).status_code == 421
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+def test_another_user_gets_nothing(board: tuple[subprocess.Popen[str], str]) -> None:
+    _, address = board
+    program = f"import urllib.request; print(urllib.request.urlopen('{address}/').status)"
+    python = os.path.realpath("/usr/bin/python3")
+    done = subprocess.run(
+        [python, "-c", program],
+        user=65534, group=65534, extra_groups=[], cwd="/", env={},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Remote end closed connection" in done.stderr or "reset by peer" in done.stderr
+
+
+def test_it_ends_and_leaves_nothing(home: Path) -> None:
+    before = set(home.iterdir())
+    with start(home, "0", "calm-owl-1") as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        assert set(home.iterdir()) - before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert set(home.iterdir()) == before
+
+
+def test_bad_input_is_named(home: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        for words, where, said in (
+            ((port,), home, f"error: TensorBoard cannot use port {port}"),
+            (("0", "no-such-run"), home, "no-such-run"),
+            (("0",), tmp_path, "error: no run of this machine has brought back any output"),
+        ):
+            with start(where, *words) as process:
+                _, err = process.communicate(timeout=60)
+                assert process.returncode == 2
+                assert said in err
