@@ -22,7 +22,10 @@ async def watch(event_log: EventLog, add: Callable[[ev.Event], None]) -> None:
     told = {(event.host, event.key) for event in seen if event.attempt == attempt}
     while True:
         await asyncio.sleep(PAUSE)
-        found = postmortem.unended(event_log.last_words_on_stderr())
+        try:
+            found = postmortem.unended(event_log.last_words_on_stderr())
+        except OSError:  # a disk that cannot be read here ends no run
+            continue
         for process, line in found.items():
             place = (process.host, process.key)
             if place not in told and before.get(place) == line:
