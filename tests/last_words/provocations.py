@@ -408,7 +408,7 @@ PROVOCATIONS: dict[str, Provocation] = {
     "download-hub": _py("import torch\ntorch.hub.load('pytorch/vision', 'resnet18')\n"),
     "download-requests": _py("import requests\nrequests.get('https://example.org/data.tar')\n"),
     "download-pip": _sh(
-        "set -e\npip install --no-cache-dir --retries 0 --index-url https://pypi.org/simple einops-exts\n",
+        "set -e\npip install --no-cache-dir --retries 0 --index-url https://packages.example/simple einops-exts\n",
         PIP_CONFIG_FILE="/dev/null",
     ),
     "download-git": _sh("set -e\ngit clone https://github.com/karpathy/nanoGPT\n"),

@@ -23,7 +23,7 @@ def test_a_domain_of_the_hosts_own_counts() -> None:
 
 def test_a_host_takes_over_no_other_name() -> None:
     evil = Host("evil", address="203.0.113.9")
-    for claim in ("pypi.org", "gpu1", "localhost", "evil evil.org", "evil\n1.2.3.4 gpu1", ""):
+    for claim in ("example.org", "gpu1", "localhost", "evil evil.org", "evil\n1.2.3.4 gpu1", ""):
         assert entries(Host("gpu1"), evil, evil=claim)[1] == ("10.0.0.2", ["evil"])
 
 
