@@ -42,7 +42,11 @@ def part(name: str, pid_in: str) -> tuple[str, ...]:
 
 
 def is_gone(pid_file: Path) -> bool:
-    return not Path(f"/proc/{pid_file.read_text().strip()}").exists()
+    try:
+        stat = Path(f"/proc/{pid_file.read_text().strip()}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def test_the_command_runs_when_all_have_joined_and_parts_end_with_it(tmp_path: Path) -> None:
@@ -50,7 +54,7 @@ def test_the_command_runs_when_all_have_joined_and_parts_end_with_it(tmp_path: P
     running = start(tmp_path, command, part("up0", "pid0"), part("up1", "pid1"))
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out, err) == (3, "here\n", "mine: all have joined\n")
-    assert is_gone(tmp_path / "pid0")
+    wait_until(lambda: is_gone(tmp_path / "pid0"), "the end of its processes")
     assert (tmp_path / "outputs" / "cluster" / "0-h0.log").read_text() == "begun\n"
 
 
@@ -64,7 +68,7 @@ def test_a_part_that_ends_before_all_have_joined_is_named_with_what_it_said(tmp_
         "mine did not come up: a part exited with 9\noutputs/cluster/1-h1.log:\nno such module\n"
     )
     assert not (tmp_path / "ran").exists()
-    assert is_gone(tmp_path / "pid0")
+    wait_until(lambda: is_gone(tmp_path / "pid0"), "the end of its processes")
 
 
 def test_waiting_ends(tmp_path: Path) -> None:
@@ -86,8 +90,8 @@ def test_a_stop_ends_the_command_and_all_parts(tmp_path: Path) -> None:
     running.send_signal(signal.SIGTERM)
     running.communicate(timeout=60)
     assert running.returncode == 128 + signal.SIGTERM
-    assert is_gone(tmp_path / "pid")
-    assert is_gone(tmp_path / "pid0")
+    wait_until(lambda: is_gone(tmp_path / "pid"), "the end of its processes")
+    wait_until(lambda: is_gone(tmp_path / "pid0"), "the end of its processes")
 
 
 def test_without_a_command_it_is_kept_until_its_head_exits_and_says_who_leaves(
