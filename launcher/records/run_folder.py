@@ -68,6 +68,8 @@ ADDED = "added"
 METRICS, USE = "metrics", "use.json"
 #: Logs that a run has open at once.
 OPEN_LOGS = 32
+#: Seconds between two notes of how long a log is here.
+NOTED_EVERY = 1.0
 
 
 def home() -> Path:
@@ -325,7 +327,7 @@ class RunFolder:
     def came(self, name: str, size: int) -> None:
         """Note that ``size`` bytes of a log are here now, at most once a second for each log."""
         now = time.time()
-        if now - self._noted.get(name, 0.0) < 1.0:
+        if now - self._noted.get(name, 0.0) < NOTED_EVERY:
             return
         self._noted[name] = now
         with suppress(OSError):  # a full disk: these times are a convenience

@@ -24,6 +24,7 @@ from .data import UsedSet
 from .metrics import HostUse
 from .receipt import Receipt
 from .run_folder import (
+    NOTED_EVERY,
     USE,
     adoption_of,
     holder,
@@ -229,7 +230,9 @@ class RunReader:
         self._positions = dict.fromkeys(names, 0)
         if since is not None:
             moment = time.time() - since
-            self._positions = {name: _arrived_by(arrivals.get(name, []), moment) for name in names}
+            self._positions = {
+                name: self._arrived_by(name, arrivals.get(name, []), moment) for name in names
+            }
         if tail is not None:
             for name in names:
                 last = _offset_of_last_lines(self.path / "logs" / name, tail)
@@ -288,17 +291,19 @@ class RunReader:
         self.passed(name, len(data))
         return LogPiece(self._host_of(name), name, data)
 
+    def _arrived_by(self, name: str, times: list[tuple[float, int]], moment: float) -> int:
+        """Return how many bytes of a log had arrived before ``moment``. What came less than a second
+        after a note has no note of its own."""
+        if times and times[-1][0] + NOTED_EVERY <= moment:
+            return (self.path / "logs" / name).stat().st_size
+        return max((end for when, end in times if when < moment), default=0)
+
     def _host_of(self, name: str) -> str:
         """Return the host of a log. Another attempt may have run the same rank elsewhere."""
         stem = name.partition(".")[0]
         if stem not in self._log_hosts:
             self._log_hosts |= log_hosts(self.events())
         return self._log_hosts.get(stem) or self.layout.host_of(name.split("/")[1]) or "?"
-
-
-def _arrived_by(times: list[tuple[float, int]], moment: float) -> int:
-    """Return how many bytes of a log had arrived before ``moment``."""
-    return max((end for when, end in times if when < moment), default=0)
 
 
 def _offset_of_last_lines(path: Path, count: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -51,3 +53,15 @@ def test_memory_stays_flat(tmp_path: Path, how: dict[str, int]) -> None:
         tracemalloc.stop()
     assert count >= 200_000_000
     assert peak < 4 * PIECE
+
+
+def test_bytes_without_a_note_of_their_own_are_as_old_as_the_last_note(tmp_path: Path) -> None:
+    """A log is noted once a second: what came right after a note is not new for ever."""
+    log = tmp_path / "logs" / "attempt-0" / "rank-0.out"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"old\nlast\n")
+    (tmp_path / "events.jsonl").write_text("")
+    (tmp_path / "times.jsonl").write_text(json.dumps([time.time() - 60, "attempt-0/rank-0.out", 4]))
+    assert list(RunReader(tmp_path).logs(since=30)) == []
+    reader = RunReader(tmp_path)
+    assert reader._arrived_by("attempt-0/rank-0.out", [(100.0, 4)], 100.5) == 4
