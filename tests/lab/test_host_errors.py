@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,7 +147,7 @@ def test_the_oldest_python_that_may_be_there(own: labs.Lab, launcher: Launcher) 
     )
     ran = launcher.run("--nodes", "2", "--framework", "torch", name)
     assert ran.code == 0, ran.err
-    assert "[0-1] │ 3.8." in ran.out
+    assert re.search(r"\[0(-1)?\] │ 3\.8\.", ran.out)
     assert [output["path"] for output in ran.receipt["outputs"]] == ["x"]
 
 
