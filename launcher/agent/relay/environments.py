@@ -21,9 +21,10 @@ import sys
 
 from ..base import run_lock
 from ..base.lean import signal
-from ..base.protocol import Refused, blake2b
+from ..base.protocol import Refused
 from ..processes import processes
 from . import tree
+from .wanted import Wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,69 +33,8 @@ if TYPE_CHECKING:
     from ..base.messages import Message
 
 _KEY = re.compile(r"[0-9a-f]{20}\Z")
-#: Most bytes of a file that says what is wanted, and of the end of a log.
-MOST, TAIL = 1 << 24, 4000
-LOCK = ("pyproject.toml", "uv.lock")
-REQUIREMENTS = "requirements.txt"
-
-
-class Wanted:
-    """What a run wants: a lock of uv or requirements, in its code, and perhaps a folder of wheels."""
-
-    def __init__(self, code: str, where: str, wheels: str) -> None:
-        place = _inside(code, where)
-        self.folder, self.is_lock = place, False
-        if os.path.isdir(place):
-            self.is_lock = os.path.isfile(os.path.join(place, LOCK[1]))
-            self.files = [
-                os.path.join(place, n) for n in (LOCK if self.is_lock else (REQUIREMENTS,))
-            ]
-        else:
-            self.folder, self.files = os.path.dirname(place), [place]
-        self.wheels = ""
-        if wheels:
-            self.wheels = wheels if wheels.startswith("/") else _inside(code, wheels)
-            if not os.path.isdir(self.wheels):
-                raise Refused("no-environment", "there is no folder of wheels %s" % wheels)
-
-    def key(self) -> str:
-        """Return the name of the environment. Raises Refused."""
-        about = [
-            sys.version,
-            os.path.realpath(sys.executable),
-            os.uname().machine,
-            str(self.is_lock),
-        ]
-        if self.wheels:
-            about += sorted(os.listdir(self.wheels))
-        made = blake2b("\0".join(about).encode("utf-8", "surrogateescape"), digest_size=10)
-        for path in self.files:
-            try:
-                with open(path, "rb") as file:
-                    data = file.read(MOST)
-            except OSError:
-                text = "the run's code has no %s; is it ignored, and so not copied?"
-                raise Refused("no-environment", text % os.path.basename(path)) from None
-            made.update(b"%d\0" % len(data) + data)
-        return str(made.hexdigest())
-
-    def commands(self, place: str, uv: str) -> list[list[str]]:
-        """Return what builds the environment in ``place``, one after the other."""
-        python, offline = os.path.join(place, "bin", "python"), []
-        if self.wheels:
-            offline = ["--no-index", "--find-links", self.wheels]
-        if not uv:
-            pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-            return [[sys.executable, "-m", "venv", place], pip + offline + ["-r", self.files[0]]]
-        venv = [uv, "venv", "--no-project", "--python", sys.executable, place]
-        install = [uv, "pip", "install", "--python", python] + offline
-        if not self.is_lock:
-            return [venv, install + ["-r", self.files[0]]]
-        if not offline:
-            return [venv, [uv, "sync", "--frozen", "--no-install-project"]]
-        listed = os.path.join(place, "locked.txt")
-        export = [uv, "export", "--quiet", "--frozen", "--no-emit-project", "--output-file", listed]
-        return [venv, export, install + ["--no-deps", "-r", listed]]
+#: Bytes of the end of a log.
+TAIL = 4000
 
 
 class Environments:
@@ -307,14 +247,6 @@ class Build:
         """Remove what was built."""
         for path in (self.place, self._log):
             _remove(path)
-
-
-def _inside(code: str, path: str) -> str:
-    """Return a path in the run's code. Raises Refused for one that leads out of it."""
-    found = os.path.normpath(os.path.join(code, path))
-    if found != code and not found.startswith(code + os.sep):
-        raise Refused("no-environment", "%.200s is outside of the workdir" % path)
-    return found
 
 
 def _libc() -> str:

@@ -68,7 +68,7 @@ def asked(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
 
 def ended(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
     """Ask until it is there, or has failed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (answer := asked(host, run, **more))["state"] in ("building", "busy"):
         assert time.monotonic() < deadline, answer
         time.sleep(0.02)
@@ -194,6 +194,60 @@ def test_a_lock_of_uv(root: Path) -> None:
     assert "incompatible with the project's Python requirement: `>=3.99`" in found["log"]
 
 
+@needs_uv
+@pytest.mark.parametrize("wheels", ["", "wheels"])
+@pytest.mark.parametrize("is_member", [True, False])
+def test_folders_of_the_code_are_not_installed(root: Path, wheels: str, is_member: bool) -> None:
+    """They would be those of the run that built it, for all runs and for ever."""
+    code = root / "runs/one/code"
+    project = '[project]\nname = "job"\nversion = "1"\nrequires-python = ">=3.8"\n'
+    project += (
+        'dependencies = ["tiny", "inner"]\n[[tool.uv.index]]\nurl = "wheels"\nformat = "flat"\n'
+    )
+    source = "workspace = true" if is_member else 'path = "inner", editable = true'
+    project += f"[tool.uv.sources]\ninner = {{ {source} }}\n"
+    project += '[tool.uv.workspace]\nmembers = ["inner"]\n' if is_member else ""
+    (code / "pyproject.toml").write_text(project)
+    (code / "inner").mkdir()
+    (code / "inner" / "pyproject.toml").write_text(
+        '[project]\nname = "inner"\nversion = "1"\nrequires-python = ">=3.8"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "none"\n'
+    )
+    lock = [UV, "lock", "--project", code]
+    subprocess.run([*lock, "--offline"], check=True, capture_output=True, cwd=code)
+    found = ended(Environments(str(root)), wheels=wheels)
+    assert found["state"] == "there", found
+    assert version_in(found["python"]) == "1.0"
+
+
+@needs_uv
+def test_requirements_that_others_include_count(root: Path) -> None:
+    """The environment is another one when they change."""
+    code = root / "runs/one/code"
+    (code / "more").mkdir()
+    (code / "requirements.txt").write_text("-r more/base.txt  # as everybody\n")
+    (code / "more" / "base.txt").write_text("-c ../pins.txt\ntiny\n")
+    (code / "pins.txt").write_text("tiny==1.0\n")
+    first = ended(Environments(str(root)))
+    assert first["state"] == "there", first
+    assert ended(Environments(str(root)))["python"] == first["python"]
+    write_wheel(code / "other", "tiny", "2.0")
+    (code / "pins.txt").write_text("tiny==2.0\n")
+    second = ended(Environments(str(root)), wheels="other")
+    assert version_in(second["python"]) == "2.0"
+    (code / "pins.txt").write_text("tiny==3.0\n")
+    assert asked(Environments(str(root)), wheels="other")["state"] == "building"
+
+
+@pytest.mark.parametrize(
+    "line", ["-e .", "--editable=lib", "./lib", "../lib", "/srv/lib", "lib @ file:///x"]
+)
+def test_a_folder_among_requirements_is_refused(root: Path, line: str) -> None:
+    (root / "runs/one/code/requirements.txt").write_text(f"tiny\n\n{line}\n")
+    with pytest.raises(Refused, match=r"requirements\.txt, line 3: .* is no package of an index"):
+        asked(Environments(str(root)))
+
+
 def test_pip_builds_requirements_where_there_is_no_uv(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,9 +273,11 @@ def test_pip_builds_requirements_where_there_is_no_uv(
         ({"uv": "wheels"}, "the run's code has no requirements.txt"),
         ({"wheels": "none"}, "there is no folder of wheels none"),
         ({"run": "../x"}, "not the name of a run"),
+        ({"uv": "outside.txt"}, "is outside of the workdir"),
     ],
 )
 def test_what_a_host_refuses(root: Path, wanted: dict[str, str], said: str) -> None:
+    (root / "runs/one/code/outside.txt").write_text("-r ../../x.txt")
     with pytest.raises(Refused, match=said):
         Environments(str(root)).answer(
             {"run": "one", "uv": ".", "wheels": "", "may_pip": True, **wanted}
