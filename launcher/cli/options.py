@@ -39,6 +39,17 @@ def gpus(about: str) -> Callable[[F], F]:
     return click.option("--gpus", metavar="N|MODEL:N", callback=_count_of, help=about)
 
 
+def port(default: int) -> Callable[[F], F]:
+    """Return the option ``--port``, on which this machine serves something to its user."""
+    return click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=default,
+        show_default=True,
+        help="Port on 127.0.0.1; 0 takes a free one.",
+    )
+
+
 command_words = click.argument(
     "command_words",
     metavar="JOB.yaml | SCRIPT [ARGS]...",
@@ -126,6 +137,18 @@ detach = click.option(
     default=None,
     help="Return once all ranks have started; the run continues.",
 )
+python = click.option(
+    "--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME."
+)
+run_name = click.option("--name", metavar="NAME", help="Beginning of the run's name.")
+workdir = click.option(
+    "--workdir",
+    metavar="DIR",
+    help="Folder to copy (default: this one).",
+    shell_complete=completion.folders,
+)
+yes = click.option("-y", "--yes", is_flag=True, help="Copy the code however large it is.")
+no_browser = click.option("--no-browser", is_flag=True, help="Only print the address.")
 receipt_as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the receipt as JSON on stdout."
 )

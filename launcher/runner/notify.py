@@ -15,14 +15,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from ..records import events as ev
 from ..records.run_folder import read_as, write_record
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
-from ..spec.plugins import Plugins, Unusable
+from ..spec.plugins import Plugins, function_of
 from ..transport.child_process import ChildProcess
 
 NOTE = "notify.json"
@@ -56,14 +55,7 @@ class News:
 Send = Callable[[News, str], object]
 
 
-def _of_plugin(name: str, made: Any) -> Send:
-    if not callable(made):
-        raise Unusable("is not a function of News and a text")
-    send: Send = made
-    return send
-
-
-PLUGINS: Plugins[Send] = Plugins("launcher.notifiers", "notifier", _of_plugin)
+PLUGINS: Plugins[Send] = Plugins("launcher.notifiers", "notifier", function_of("News and a text"))
 _FOR_PLUGIN = re.compile(r"([a-z][a-z0-9_-]*):(?!//)(\S.*)?")
 
 

@@ -27,6 +27,17 @@ class Unusable(Exception):
         self.hint = hint
 
 
+def function_of(takes: str) -> Callable[[str, Any], Any]:
+    """Return what makes a plug-in of a function; ``takes`` says of what, for people."""
+
+    def made(name: str, value: Any) -> Any:
+        if not callable(value):
+            raise Unusable(f"is not a function of {takes}")
+        return value
+
+    return made
+
+
 class Plugins(Generic[T]):
     """The plug-ins of one kind.
 

@@ -17,14 +17,8 @@ if TYPE_CHECKING:
 
 @click.command("console")
 @options.inventory
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8770,
-    show_default=True,
-    help="Port on 127.0.0.1; 0 takes a free one.",
-)
-@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@options.port(8770)
+@options.no_browser
 @click.option("--read-only", is_flag=True, help="Pages can look, and neither stop nor start runs.")
 def command(inventory: str | None, port: int, no_browser: bool, read_only: bool) -> None:
     """Show the runs of this machine and the hosts in a browser: status, live logs, scalars, outputs,

@@ -13,6 +13,7 @@ import click
 from .. import options
 from ..render.hints import terminal_width
 from ..render.metrics import gpu_lines, metrics_table, spent
+from ..render.tables import cut
 from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def command(word: str, as_json: bool) -> None:
     elif use:
         click.echo(f"{run.name}  measured for {spent(use)}")
         click.echo()
-        click.echo(metrics_table(taken, use, plain=not sys.stdout.isatty()))
+        is_terminal = sys.stdout.isatty()
+        for line in metrics_table(taken, use, plain=not is_terminal).splitlines():
+            click.echo(cut(line, terminal_width()) if is_terminal else line)
         for line in gpu_lines(use, terminal_width()):
             click.echo(line)
     else:

@@ -113,13 +113,8 @@ EXAMPLES = (
 )
 @options.nproc_per_node
 @options.framework
-@click.option("--name", metavar="NAME", help="Beginning of the run's name.")
-@click.option(
-    "--workdir",
-    metavar="DIR",
-    help="Folder to copy (default: this one).",
-    shell_complete=completion.folders,
-)
+@options.run_name
+@options.workdir
 @click.option(
     "-e",
     "--env",
@@ -141,7 +136,7 @@ EXAMPLES = (
     metavar="NAME=FROM[:TO]",
     help="Data set that every host has before the start: a folder, or s3://... (repeatable).",
 )
-@click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
+@options.python
 @click.option(
     "--conda",
     metavar="NAME|DIR",
@@ -270,7 +265,7 @@ EXAMPLES = (
 @options.ranks
 @options.raw
 @options.detach
-@click.option("-y", "--yes", is_flag=True, help="Copy the code however large it is.")
+@options.yes
 @click.option(
     "--check/--no-check", default=None, help="Check the hosts before the start (default)."
 )

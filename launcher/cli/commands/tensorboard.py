@@ -11,7 +11,7 @@ import click
 
 from ...api.client import Client, home
 from ...spec.errors import InputError
-from .. import completion
+from .. import completion, options
 from ..render.tables import counted
 
 if TYPE_CHECKING:
@@ -20,14 +20,8 @@ if TYPE_CHECKING:
 
 @click.command("tensorboard")
 @click.argument("words", metavar="[RUN]...", nargs=-1, shell_complete=completion.runs)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=6006,
-    show_default=True,
-    help="Port on 127.0.0.1; 0 takes a free one.",
-)
-@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@options.port(6006)
+@options.no_browser
 def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
     """Start TensorBoard over the outputs of runs of this machine; by default, of all.
 

@@ -42,18 +42,13 @@ EXAMPLES = (
     help="dask or ray.",
     shell_complete=completion.words(*clusters.FRAMEWORKS),
 )
-@click.option("--python", metavar="P", help="Python on the hosts: a path, venv:DIR or conda:NAME.")
-@click.option("--name", metavar="NAME", help="Beginning of the run's name.")
-@click.option(
-    "--workdir",
-    metavar="DIR",
-    help="Folder to copy (default: this one).",
-    shell_complete=completion.folders,
-)
+@options.python
+@options.run_name
+@options.workdir
 @options.waiting
 @options.tags
 @options.note
-@click.option("-y", "--yes", is_flag=True, help="Copy the code however large it is.")
+@options.yes
 @click.option("--json", "as_json", is_flag=True, help="Print its name as JSON on stdout.")
 @click.pass_context
 def command(ctx: click.Context, /, yes: bool, as_json: bool, **flags: Any) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...spec.model import Host
-from ...spec.plugins import Plugins, Unusable
+from ...spec.plugins import Plugins, Unusable, function_of
 from . import LEVELS, Finding, found
 
 if TYPE_CHECKING:
@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 Check = Callable[["Survey", Host], Iterable[Finding]]
 
 
-def _of_plugin(name: str, made: Any) -> Check:
-    if not callable(made):
-        raise Unusable("is not a function of a survey and a host")
-    check: Check = made
-    return check
-
-
-PLUGINS: Plugins[Check] = Plugins("launcher.checks", "check", _of_plugin)
+PLUGINS: Plugins[Check] = Plugins("launcher.checks", "check", function_of("a survey and a host"))
 
 
 def of_plugins(checks: Mapping[str, Check | Unusable], survey: Survey, host: Host) -> list[Finding]:
