@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,8 @@ def test_mpi_works_there(sandbox: Launcher) -> None:
     )
     ran = sandbox.run(str(ROOT / "examples" / "mpi_sum" / "job.yaml"))
     assert ran.code == 0, ran.err
-    assert sorted(line.partition(": ")[2] for line in ran.out.splitlines()) == ["10"] * 4
+    # Open MPI itself may print that it could not set the group of a child that was quick.
+    assert re.findall(r"rank \d/4 on .*: (\d+)$", ran.out, re.M) == ["10"] * 4
 
 
 def test_a_shell_there_is_a_real_terminal(sandbox: Launcher) -> None:
