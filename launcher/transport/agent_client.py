@@ -547,6 +547,9 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
     if code == "no-environment":
         hint = "what git ignores is not copied: --include PATH, or !PATH in .launcherignore"
         return errors.NoEnvironment(host, message, hint)
+    if code == "local-path":
+        hint = "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib"
+        return errors.NoEnvironment(host, message, hint)
     if code in ("in-the-way", "no-path"):
         return errors.SyncError(
             host,

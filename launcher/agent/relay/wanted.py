@@ -68,8 +68,8 @@ class Wanted:
                     self._texts.append(inner_text)
                     self._include(code, inner, inner_text)
             elif _FOLDER.match(words) and not _ARCHIVE.search(words):
-                why = "%s, line %d: %.200s is no package of an index: PYTHONPATH can name folders"
-                raise Refused("no-environment", why % (os.path.basename(path), number, words))
+                why = "%s, line %d: %.200s is a local path, and other runs use the environment, too"
+                raise Refused("local-path", why % (os.path.basename(path), number, words))
 
     def key(self) -> str:
         """Return the name of the environment."""

@@ -244,7 +244,7 @@ def test_requirements_that_others_include_count(root: Path) -> None:
 )
 def test_a_folder_among_requirements_is_refused(root: Path, line: str) -> None:
     (root / "runs/one/code/requirements.txt").write_text(f"tiny\n\n{line}\n")
-    with pytest.raises(Refused, match=r"requirements\.txt, line 3: .* is no package of an index"):
+    with pytest.raises(Refused, match=r"requirements\.txt, line 3: .* is a local path"):
         asked(Environments(str(root)))
 
 
