@@ -42,24 +42,23 @@ def session(chromium: Any, home: Path) -> Iterator[tuple[str, Any]]:
     (home / "train.py").write_text("")
     inventory = home / "inventory.yaml"
     inventory.write_text(INVENTORY)
-    with browser.console(home, "-i", str(inventory)) as address:
+    with (
+        browser.console(home, "-i", str(inventory)) as address,
+        browser.context(chromium) as context,
+    ):
         base = address.partition("#")[0]
-        context = browser.context(chromium)
         page = context.new_page()
         page.goto(address)
         page.get_by_role("table", name="Runs").wait_for(timeout=browser.PATIENCE)
         yield base, context.storage_state()
-        context.close()
 
 
 @pytest.fixture
 def page(chromium: Any, session: tuple[str, Any]) -> Iterator[browser.Watched]:
     base, cookies = session
-    context = browser.context(
-        chromium, viewport={"width": 1280, "height": 800}, storage_state=cookies
-    )
-    yield browser.Watched(context.new_page(), base)
-    context.close()
+    size = {"width": 1280, "height": 800}
+    with browser.context(chromium, viewport=size, storage_state=cookies) as context:
+        yield browser.Watched(context.new_page(), base)
 
 
 def named(home: Path, name: str) -> str:

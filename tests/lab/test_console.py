@@ -27,8 +27,9 @@ def test_plan_start_see_why_run_again_stop_compare_delete(
     with (
         browser.browser() as chromium,
         browser.console(launcher.home, *place, cwd=launcher.work) as address,
+        browser.context(chromium) as context,
     ):
-        page = browser.context(chromium).new_page()
+        page = context.new_page()
         watched = browser.Watched(page, address.partition("#")[0])
         page.goto(address)
         page.get_by_role("link", name="New").click()

@@ -37,9 +37,13 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
         first.write(gpu_tools.LOAD, b"0, 97, 71, 60000\n1, 80, 64, 60000\n2, 0, 30, 9000\n")
         waiting = launcher.start("--name", "waits", "--gpus", "8", *options, "true")
         place = ("-i", str(launcher.inventory))
-        with browser.browser() as chromium, browser.console(launcher.home, *place) as address:
-            size = {"width": 1280, "height": 800}
-            page = browser.context(chromium, viewport=size).new_page()
+        size = {"width": 1280, "height": 800}
+        with (
+            browser.browser() as chromium,
+            browser.console(launcher.home, *place) as address,
+            browser.context(chromium, viewport=size) as context,
+        ):
+            page = context.new_page()
             watched = browser.Watched(page, address.partition("#")[0])
             page.goto(address)
             page.get_by_role("link", name="Cluster").click()

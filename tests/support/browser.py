@@ -81,15 +81,21 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def context(chromium: Any, **options: Any) -> Any:
-    """Return a new context of a browser, whose pages load while labs beside come and go.
+@contextmanager
+def context(chromium: Any, **options: Any) -> Iterator[Any]:
+    """Make a context of a browser, whose pages load while labs beside come and go.
 
     Chromium breaks off requests when an interface of its machine appears or disappears. So playwright
-    fetches pages and scripts for it; for values, pages ask again by themselves.
+    fetches pages and scripts for it; for values, pages ask again by themselves. What is still being
+    fetched at the end is no error.
     """
     made = chromium.new_context(**options)
     made.route(_FIXED, lambda route: route.fulfill(response=route.fetch()))
-    return made
+    try:
+        yield made
+    finally:
+        made.unroute_all(behavior="ignoreErrors")
+        made.close()
 
 
 @contextmanager
