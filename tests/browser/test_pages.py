@@ -82,6 +82,9 @@ PAGES = {
 }
 
 
+COMPARED = "#/compare/{},{}"
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_can_be_read(page: browser.Watched, home: Path, name: str) -> None:
     where, text = PAGES[name]
@@ -245,18 +248,22 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there
 
 
-def test_what_gets_no_answer_is_asked_for_again(page: browser.Watched) -> None:
-    """A connection that broke left an empty page, for good."""
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_gets_no_answer_is_asked_for_again(
+    page: browser.Watched, home: Path, times: int
+) -> None:
+    """Connections that broke left an empty page, for good; and one that is asked again gives up at last."""
     broken = []
 
-    def first_breaks(route: Any) -> None:
-        if broken:
+    def first_break(route: Any) -> None:
+        if len(broken) == times:
             route.fallback()
         else:
             broken.append(route)
             route.abort("connectionreset")
 
-    page.page.route("**/api/runs", first_breaks)
-    page.page.goto(page.base)
-    page.page.get_by_text("3 runs").wait_for()
-    assert broken
+    where, shown = ("", "3 runs") if times == 1 else (COMPARED, "Best values")
+    page.page.route("**/api/runs" if times == 1 else "**/api/compare?**", first_break)
+    page.page.goto(page.base + where.format(*(named(home, name) for name in ("wider", "baseline"))))
+    page.page.get_by_text(shown).wait_for()
+    assert len(broken) == times

@@ -1,5 +1,5 @@
 // All hosts and their GPUs as they are now, and who waits for them.
-import { empty, get, lasted, make, runLink, table, when } from './dom.js';
+import { empty, get, lasted, make, repeated, runLink, table, when } from './dom.js';
 
 const EVERY = 2000;
 
@@ -43,13 +43,13 @@ const shares = sizes => [...new Set(sizes)].sort((one, other) => other - one).ma
 
 export function clusterPage(main) {
   const summary = make('p', { className: 'dim', role: 'status' }), hosts = make('div', { className: 'stack' }), waiting = make('div', { className: 'stack' });
-  let closed = false, timer = null, mine = new Set();
+  const polled = repeated(look);
+  let mine = new Set();
   document.title = 'cluster · launcher';
 
   async function look() {
-    clearTimeout(timer);
     const now = await get('/api/cluster');
-    if (closed) return;
+    if (polled.closed) return 0;
     const gpus = now.hosts.flatMap(host => host.gpus), count = state => gpus.filter(gpu => gpu.state === state).length;
     const silent = now.hosts.filter(host => host.problem && !host.off).length;
     summary.textContent = [now.hosts.length + ' hosts, ' + gpus.length + ' GPUs', count('held') + ' held', count('free') + ' free', count('foreign') && count('foreign') + ' used outside launcher', count('left') && count('left') + ' with memory of no process', silent && silent + (silent > 1 ? ' hosts do' : ' host does') + ' not answer'].filter(Boolean).join(' · ');
@@ -57,20 +57,16 @@ export function clusterPage(main) {
     const rows = now.queue.waiting.map(one => [one.place === null ? '-' : one.place || 'now', one.run, one.user, shares(one.shares), one.hosts.join(' '), lasted(now.time - one.since), reason(one)].map(String));
     waiting.replaceChildren(...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows)] : []));
     if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts);
-    again();
-  }
-  function again() {
-    clearTimeout(timer);
-    if (!closed) timer = setTimeout(() => (document.hidden ? again() : look().catch(() => again())), EVERY);
+    return EVERY;
   }
   async function load() {
     if (!main.contains(hosts)) main.replaceChildren(empty('Asking the hosts …'));
     mine = new Set((await get('/api/runs')).runs.map(run => run.run));
-    await look();
+    await polled.now();
   }
   function changed({ runs, gone }) {
     for (const run of runs) mine.add(run.run);
     for (const name of gone) mine.delete(name);
   }
-  return { load, changed, close() { closed = true; clearTimeout(timer); }, query: () => ({}) };
+  return { load, changed, close: polled.close, query: () => ({}) };
 }

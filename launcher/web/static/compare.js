@@ -1,5 +1,5 @@
 // Several runs beside each other.
-import { empty, get, make, runLink, status, table } from './dom.js';
+import { empty, get, make, repeated, runLink, status, table } from './dom.js';
 import { choices, colourOf, figures, number } from './plot.js';
 import { curvesOf, grouped } from './scalars.js';
 
@@ -25,7 +25,8 @@ export const lessIsBetter = tag => /loss|err|ppl|perplexity|nll|mae|mse|wer/i.te
 export function comparePage(main, names) {
   const all = figures(MOST), chosen = choices(() => draw());
   const differences = make('div', { className: 'stack' }), values = make('div', { className: 'stack' }), head = make('ul', { className: 'runs' });
-  let curves = new Map(), timer = null, closed = false;
+  let curves = new Map();
+  const polled = repeated(look);
   document.title = 'compare · launcher';
 
   const heads = runs => ['', ...runs.map((run, index) => swatched(run.run, index))];
@@ -60,15 +61,13 @@ export function comparePage(main, names) {
     values.replaceChildren(...(rows.length ? [make('h2', { textContent: 'Best values' }), table('Best values', heads(runs), rows)] : [empty('These runs have no scalars yet.')]));
   }
   async function look() {
-    clearTimeout(timer);
     const lists = await Promise.all(names.map(name => curvesOf(name, [])));
     const tags = [...new Set(lists.flatMap(list => list.scalars.map(one => one.tag)))].filter(chosen.fits).slice(0, MOST);
     const found = await Promise.all(names.map(name => curvesOf(name, tags)));
-    if (closed) return;
+    if (polled.closed) return 0;
     curves = new Map(names.map((name, index) => [name, found[index].scalars]));
     draw();
-    const whole = found.every(one => one.whole);
-    timer = setTimeout(() => (document.hidden ? null : look().catch(() => {})), whole ? 5000 : 100);
+    return found.every(one => one.whole) ? 5000 : 100;
   }
   async function load() {
     const told = await get('/api/compare?' + new URLSearchParams(names.map(name => ['run', name])));
@@ -84,7 +83,7 @@ export function comparePage(main, names) {
     }
     differences.replaceChildren(...shown);
     if (!main.contains(head)) main.replaceChildren(make('h1', { textContent: 'Compare' }), head, chosen.element, all.element, values, differences);
-    await look();
+    await polled.now();
   }
-  return { load, async changed({ runs }) { if (runs.some(run => names.includes(run.run) && run.ended)) await load(); }, close() { closed = true; clearTimeout(timer); all.close(); }, query: () => ({}) };
+  return { load, async changed({ runs }) { if (runs.some(run => names.includes(run.run) && run.ended)) await load(); }, close() { polled.close(); all.close(); }, query: () => ({}) };
 }

@@ -2,7 +2,7 @@
 import { console_ } from './actions.js';
 import { clusterPage } from './cluster.js';
 import { comparePage } from './compare.js';
-import { empty, get, make } from './dom.js';
+import { LATER, empty, get, make } from './dom.js';
 import { newPage } from './new.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
@@ -19,6 +19,7 @@ async function guarded(mine, work) {
   } catch (error) {
     if (page !== mine) return;
     main.replaceChildren(empty(error.status === 401 ? 'This page was closed. Run launcher console again and open its address.' : error.message, ...(error.told?.hint ? [make('br'), error.told.hint] : [])));
+    if (!error.status) setTimeout(() => { if (page === mine && !document.hidden) guarded(mine, () => mine.load()); }, LATER);
   }
 }
 

@@ -30,6 +30,27 @@ export async function get(path) {
   }
 }
 
+export const LATER = 5000;
+
+// Looks now, and again after as many milliseconds as a look returns; 0 is the end. A look without an answer
+// is not the last one. Hidden pages wait until they are shown, and loaded, again.
+export function repeated(look) {
+  const polled = { closed: false, now, close() { polled.closed = true; clearTimeout(timer); } };
+  let timer = null;
+  async function now() {
+    clearTimeout(timer);
+    if (polled.closed) return;
+    let pause = LATER;
+    try {
+      pause = await look();
+    } finally {
+      clearTimeout(timer);
+      if (pause && !polled.closed) timer = setTimeout(() => (document.hidden ? null : now().catch(() => {})), pause);
+    }
+  }
+  return polled;
+}
+
 export const at = run => '/api/runs/' + encodeURIComponent(run);
 export const pathOf = name => name.split('/').map(encodeURIComponent).join('/');
 export const runLink = (name, tab = '') => '#/runs/' + encodeURIComponent(name) + (tab && '/' + tab);

@@ -1,5 +1,5 @@
 // How busy the hosts and GPUs of one run are, live.
-import { at, empty, get, make } from './dom.js';
+import { at, empty, get, make, repeated } from './dom.js';
 import { colourOf, figures } from './plot.js';
 
 const EVERY = 5000, FIGURES = 16, CURVES = 24, UNKNOWN = 64;
@@ -14,7 +14,8 @@ export function metricsView(name) {
   const all = figures(FIGURES);
   const none = empty('Nothing was measured yet. Hosts begin 2 seconds after the first process of a run, and measure every 5 seconds.');
   const element = make('div', { className: 'stack' }, make('div', { className: 'tools' }, filter, note), none, all.element);
-  let known = [], ended = false, closed = false, timer = null;
+  let known = [], ended = false;
+  const polled = repeated(look);
   filter.addEventListener('input', () => draw());
 
   function draw() {
@@ -32,15 +33,13 @@ export function metricsView(name) {
     all.show(curves, HOW);
   }
   async function look() {
-    clearTimeout(timer);
-    if (closed) return;
     const names = new Set((await get(at(name) + '/metrics?points=0')).scalars.map(one => one.tag));
     const asked = new URLSearchParams([...names].slice(0, UNKNOWN).map(tag => ['tag', tag]));
     const found = await get(at(name) + '/metrics?points=400&' + asked);
-    if (closed) return;
+    if (polled.closed) return 0;
     known = found.scalars.filter(one => one.values);
     draw();
-    if (!ended || !found.whole) timer = setTimeout(() => (document.hidden ? null : look().catch(() => {})), found.whole ? EVERY : 100);
+    return !found.whole ? 100 : ended ? 0 : EVERY;
   }
-  return { element, async changed(run) { ended = run.ended; await look(); }, close() { closed = true; clearTimeout(timer); all.close(); } };
+  return { element, async changed(run) { ended = run.ended; await polled.now(); }, close() { polled.close(); all.close(); } };
 }

@@ -1,5 +1,5 @@
 // The scalars of one run, live.
-import { at, empty, get, make } from './dom.js';
+import { at, empty, get, make, repeated } from './dom.js';
 import { choices, colourOf, figures } from './plot.js';
 
 const MOST = 40, EVERY = 2000;
@@ -20,7 +20,8 @@ export function scalarsView(name) {
   const all = figures(MOST), chosen = choices(() => draw());
   const none = empty('No scalars yet. Write some with TensorBoard below $LAUNCHER_OUTPUT_DIR, or print them: ', make('code', { textContent: 'step 10 loss=0.31' }));
   const element = make('div', { className: 'stack' }, chosen.element, note, none, all.element);
-  let known = [], ended = false, closed = false, timer = null;
+  let known = [], ended = false;
+  const polled = repeated(look);
   chosen.element.append(note);
 
   function draw() {
@@ -32,16 +33,14 @@ export function scalarsView(name) {
     if (tags.size > MOST) note.textContent = MOST + ' of ' + tags.size + ' shown: filter them';
   }
   async function look() {
-    clearTimeout(timer);
-    if (closed) return;
     const names = (await curvesOf(name, [])).scalars;
     const tags = [...grouped(names, chosen.fits).keys()].slice(0, MOST);
     const found = await curvesOf(name, tags);
-    if (closed) return;
+    if (polled.closed) return 0;
     known = found.scalars;
     note.textContent = found.whole ? '' : 'reading logs …';
     draw();
-    if (!ended || !found.whole) timer = setTimeout(() => (document.hidden ? null : look().catch(() => {})), found.whole ? EVERY : 100);
+    return !found.whole ? 100 : ended ? 0 : EVERY;
   }
-  return { element, async changed(run) { ended = run.ended; await look(); }, close() { closed = true; clearTimeout(timer); all.close(); } };
+  return { element, async changed(run) { ended = run.ended; await polled.now(); }, close() { polled.close(); all.close(); } };
 }

@@ -1,6 +1,6 @@
 // Sweeps: how far each is, and of one its trials, the best first, with the parameters as coordinates.
 import { agreed, console_, post, tried } from './actions.js';
-import { empty, get, lasted, make, runLink, status, table, when } from './dom.js';
+import { empty, get, lasted, make, repeated, runLink, status, table, when } from './dom.js';
 import { number } from './plot.js';
 
 const EVERY = 3000, DRAWN = 400, SHOWN = 1000;
@@ -9,17 +9,16 @@ const counts = one => [one.succeeded && one.succeeded + ' done', one.running && 
 
 export function sweepsPage(main) {
   document.title = 'sweeps · launcher';
-  let timer = null, closed = false;
-  async function load() {
-    clearTimeout(timer);
+  const polled = repeated(look);
+  async function look() {
     const { sweeps } = await get('/api/sweeps');
-    if (closed) return;
+    if (polled.closed) return 0;
     const rows = sweeps.map(one => one.problem ? [one.sweep, one.problem, '', ''] : [make('a', { href: link(one.sweep), textContent: one.sweep }), counts(one), number(one.best), when(one.created)]);
     main.replaceChildren(make('h1', { textContent: 'Sweeps' }), rows.length ? table('Sweeps', ['sweep', 'trials', 'best', 'started'], rows)
       : empty('No sweeps yet. Start one in a terminal: ', make('code', { textContent: "launcher sweep train.py --lr '[0.1, 0.01]'" })));
-    if (sweeps.some(one => one.is_running)) timer = setTimeout(() => { if (!document.hidden) load().catch(() => {}); }, EVERY);
+    return sweeps.some(one => one.is_running) ? EVERY : 0;
   }
-  return { load, changed() {}, close() { closed = true; clearTimeout(timer); }, query: () => ({}) };
+  return { load: polled.now, changed() {}, close: polled.close, query: () => ({}) };
 }
 
 function svg(tag, attributes, ...children) {
@@ -67,17 +66,16 @@ function coordinates(trials, parameters, goal) {
 
 export function sweepPage(main, name) {
   document.title = name + ' · launcher';
-  let timer = null, closed = false;
+  const polled = repeated(look);
   const stop = make('button', { textContent: 'Stop', hidden: true });
   stop.addEventListener('click', async () => {
     if (await agreed('Stop ' + name + '?', [make('p', { textContent: 'Trials that run are stopped, and no other one starts.' })], 'Stop', 'bad')) {
       await tried(() => post('/api/sweeps/' + encodeURIComponent(name) + '/stop', {}));
     }
   });
-  async function load() {
-    clearTimeout(timer);
+  async function look() {
     const one = await get('/api/sweeps/' + encodeURIComponent(name));
-    if (closed) return;
+    if (polled.closed) return 0;
     stop.hidden = console_.read_only || !(one.is_running || one.running);
     const best = one.ranked.filter(trial => trial.run && trial.value !== null).slice(0, 6).map(trial => encodeURIComponent(trial.run));
     const compare = best.length > 1 ? [make('a', { className: 'button', href: '#/compare/' + best.join(','), textContent: 'Compare the best' })] : [];
@@ -88,7 +86,7 @@ export function sweepPage(main, name) {
       ...(one.best === null ? [] : [make('p', {}, 'Best so far (' + one.goal + '): ', make('strong', { textContent: number(one.best) }), '  ', make('a', { href: runLink(one.best_run), textContent: one.best_run }))]),
       ...(picture ? [picture] : []),
       rows.length ? table('Trials', ['trial', 'status', 'value', ...one.parameters, 'took', 'hosts'], rows) : empty('No trial has started yet.'));
-    if (one.is_running || one.running) timer = setTimeout(() => { if (!document.hidden) load().catch(() => {}); }, EVERY);
+    return one.is_running || one.running ? EVERY : 0;
   }
-  return { load, changed() {}, close() { closed = true; clearTimeout(timer); }, query: () => ({}) };
+  return { load: polled.now, changed() {}, close: polled.close, query: () => ({}) };
 }
