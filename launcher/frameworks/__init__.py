@@ -89,9 +89,22 @@ def get(name: str) -> Framework:
     return plugged
 
 
+#: What other tools, or people, call a framework.
+_OTHER_NAMES = {
+    **dict.fromkeys(("plain", "none", "command", "bash", "shell", "process"), "env"),
+    **dict.fromkeys(("pytorch", "ddp", "fsdp", "elastic", "distributed"), "torchrun"),
+    **dict.fromkeys(("mpirun", "openmpi", "mpich"), "mpi"),
+    **dict.fromkeys(("horovodrun", "hvd"), "horovod"),
+    **dict.fromkeys(("tf", "keras"), "tensorflow"),
+    **dict.fromkeys(("srun",), "slurm"),
+}
+
+
 def hint_for(name: str) -> str:
     """Return what to write instead of an unknown name. Warns of plug-ins that cannot be used."""
     known = (*BUILTIN, *PLUGINS.usable())
+    if (meant := _OTHER_NAMES.get(name.lower())) is not None:
+        return f"{meant}: {get(meant).about}"
     return suggestion(name, known) or f"known: {', '.join(known)}"
 
 

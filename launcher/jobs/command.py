@@ -20,6 +20,8 @@ _BUILTINS = frozenset(
 #: What only a shell understands, as a word that is not quoted: && || | ; & and redirections.
 _OPERATOR = re.compile(r"&&|\|\|?|;|&|[\d&]?>>?\S*|\d?<<?<?\S*|\S*[^\s\\;];")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+#: A Python script alone: no shell would find it, so Python runs it as if arguments followed.
+_SCRIPT = re.compile(r"[\w./+-]+\.py")
 
 
 def read(node: YamlNode) -> tuple[str, ...]:
@@ -46,13 +48,14 @@ def split(
 ) -> tuple[tuple[str, ...], bool]:
     """Return an argv and False, or a shell script and True if the framework takes one.
 
+    A Python script without arguments is an argv, as it is with some.
     ``with_variables`` lets variables stand in front, as in ``OMP_NUM_THREADS=4 torchrun train.py``.
     Raises InputError.
     """
     if isinstance(run, str):
         run = (run,)
     placeholders.check(run)
-    if len(run) == 1 and framework.shell:
+    if len(run) == 1 and framework.shell and not _SCRIPT.fullmatch(run[0]):
         return run, True
     words = run if len(run) > 1 else _words("".join(run), called)
     if not words:

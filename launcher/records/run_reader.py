@@ -129,12 +129,18 @@ class RunReader:
 
     def _described_run(self) -> tuple[Request, Layout, float, tuple[str, ...]]:
         if self._described is None:
+            path = self.path / "run.json"
             try:
-                value = read_json(self.path / "run.json")
-            except (OSError, ValueError):
+                value = read_json(path)
+            except FileNotFoundError:
                 raise InputError(
-                    f"cannot attach to {self.name}: {self.path / 'run.json'} is missing or damaged",
-                    f"it ended before anything was started; launcher rm {self.name} deletes it",
+                    f"{self.name} has no {path.name}: it ended before anything was started",
+                    f"delete it: launcher rm {self.name}",
+                ) from None
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{self.name}: {path} is damaged: {getattr(error, 'strerror', None) or error}",
+                    f"repair the file, or delete the run: launcher rm {self.name}",
                 ) from None
             request, layout = codec.read_run(value, self.path / "run.json")
             secrets = tuple(value["job"].get("secrets", ()))

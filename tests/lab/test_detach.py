@@ -321,4 +321,4 @@ def test_names_of_runs(launcher: Launcher) -> None:
     unknown = launcher.call("attach", "calm-owk-1")
     assert 'did you mean "calm-owl-1"?' in unknown.stderr
     broken = launcher.call("attach", "calm-o")
-    assert "cannot attach to" in broken.stderr
+    assert "ended before anything was started" in broken.stderr

@@ -75,6 +75,8 @@ def test_the_shortest_file() -> None:
         ("run: |\n  train.py 'a b'  \\$x # comment", ("train.py", "a b", "$x"), False),
         ("run: echo $HOME | cat\nframework: env", ("echo $HOME | cat",), True),
         ("run: [echo, $HOME]\nframework: env", ("echo", "$HOME"), False),
+        ("run: src/train.py\nframework: env", ("src/train.py",), False),
+        ("run: train.py $HOME\nframework: env", ("train.py $HOME",), True),
     ],
 )
 def test_what_is_run(text: str, run: tuple[str, ...], shell: bool) -> None:
@@ -133,6 +135,7 @@ def test_what_is_quoted_is_an_argument(text: str) -> None:
         ({}, "nothing to run", "launcher run train.py"),
         ({"run": ("# only a comment",)}, "nothing to run", ""),
         ({"run": ("x",), "framework": "torchrn"}, 'unknown framework "torchrn"', '"torchrun"?'),
+        ({"run": ("x",), "framework": "PyTorch"}, 'unknown framework "PyTorch"', "torchrun: "),
         ({"run": ("x",), "envs": {"RANK": "1"}}, "RANK: it is computed", "leave it out"),
         ({"run": ("train.py 'a",)}, "No closing quotation", ""),
         ({"run": ("cd src\npython train.py",)}, 'this is a shell script ("cd")', "prepare:"),
