@@ -40,11 +40,18 @@ def plan_text(
     ]
     roles = ("roles",) if job.roles else ()
     hosts = table(("host", "node_rank", "ranks", *roles, "gpus", "python"), rows)
-    values = table(
+    return "\n\n".join([head, hosts, *(_node(entry, job) for entry in plan.nodes), _values(job)])
+
+
+def _values(job: Job) -> str:
+    """Return where each value is from; those at their default are only counted."""
+    given = {name: origin for name, origin in sorted(job.sources.items()) if origin != "default"}
+    shown = table(
         ("value", "from", "is"),
-        [(name, origin, _shown(job, name)) for name, origin in sorted(job.sources.items())],
+        [(name, origin, _shown(job, name)) for name, origin in given.items()],
     )
-    return "\n\n".join([head, hosts, *(_node(entry, job) for entry in plan.nodes), values])
+    others = counted(len(job.sources) - len(given), "other value")
+    return f"{shown}\n{others} at the default: --json shows all"
 
 
 def _node(entry: NodePlan, job: Job) -> str:
@@ -77,4 +84,8 @@ def _shown(job: Job, name: str) -> str:
         if model := given.pop("gpu_model", None):
             given["gpus"] = f"{model}:{given['gpus']}"
         return ", ".join(f"{k} {v}" for k, v in given.items()) or "-"
-    return "-" if value in (None, (), {}) else str(value)
+    if name == "master_port" and isinstance(value, tuple):
+        return "-".join(str(port) for port in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value in (None, (), {}, "") else str(value)

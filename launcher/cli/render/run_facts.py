@@ -63,7 +63,7 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         yield "from", f"the outputs of {request.resume_from}{some}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
-        where = f"{nodeset.fold(n.host.name for n in nodes)}, {facts.layout.world_size} ranks"
+        where = f"{nodeset.fold(n.host.name for n in nodes)}, {counted(facts.layout.world_size, 'rank')}"
         yield "hosts", f"{where}, {job.framework}"
     if used := host_line(facts.use):
         yield "used", used

@@ -118,6 +118,8 @@ def test_the_plan_as_text_and_as_json(offline: Launcher) -> None:
     assert ["gpu01", "0", "0-3", "0,1,2,3", "python3"] in rows
     assert "2 hosts, 12 ranks, framework torchrun" in shown.out
     assert "A='it'\"'\"'s'" in shown.out
+    assert ["resources", "flag", "gpus", "12"] in rows
+    assert not [row for row in rows if row[1:2] == ["default"]]  # they are only counted
     as_json = offline.run(*flags[:1], "--json", *flags[1:])
     plan = json.loads(as_json.out)
     assert [node["ranks"] for node in plan["nodes"]] == [[*range(4)], [*range(4, 12)]]
