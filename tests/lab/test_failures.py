@@ -118,6 +118,20 @@ def test_a_command_that_does_not_exist_is_127(launcher: Launcher, clean: labs.La
     assert "no-such-program-here" in ran.err
 
 
+@pytest.mark.parametrize("framework", ["torch", "torchrun"])
+def test_a_file_that_may_not_be_executed_is_126(
+    launcher: Launcher, clean: labs.Lab, framework: str
+) -> None:
+    """Whether the supervisor starts it or the shim below torchrun; the hint fits."""
+    script = launcher.work / "train.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o644)
+    ran = launcher.run("--framework", framework, "./train.sh")
+    assert ran.code == 126, ran.err
+    assert "cannot start ./train.sh: Permission denied" in ran.err
+    assert "chmod +x" in ran.err
+
+
 def test_a_port_that_is_taken_in_between_is_replaced(launcher: Launcher, clean: labs.Lab) -> None:
     """By a process of the master that takes MASTER_PORT before rank 0 can: the run succeeds."""
     name = launcher.script(

@@ -71,6 +71,11 @@ PRIMARY_PATIENCE = 1.0
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
+def not_started(error: OSError) -> int:
+    """Return the exit status of a process that could not be executed for ``error``."""
+    return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+
+
 def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:
     """Return one message as bytes; ``payload`` follows it raw."""
     if payload:

@@ -29,4 +29,4 @@ def main(argv: list[str]) -> None:
         os.execv(program, command)
     except OSError as error:
         sys.stderr.write("launcher: cannot start %s: %s\n" % (command[0], error.strerror))
-        os._exit(protocol.NOT_FOUND)
+        os._exit(protocol.not_started(error))

@@ -17,7 +17,7 @@ import socket
 import ssl
 import sys
 
-from ..base import frames, programs
+from ..base import frames, programs, protocol
 from ..base.tcp import keep_alive, listen, own_address
 from . import slurm
 from .commands import LOOK, Commands, hang_up, say, signal_group
@@ -146,7 +146,7 @@ class Head(Member):
             pid, ended = self.commands.start(argv, env, [null, 1, 2])
         except OSError as error:
             sys.stderr.write("launcher: cannot start %s: %s\n" % (argv[0], error.strerror))
-            return 127
+            return protocol.not_started(error)
         finally:
             os.close(null)
         self.loop.add_signal_handler(signal.SIGTERM, lambda: _pass_on(pid, signal.SIGTERM))

@@ -55,9 +55,10 @@ def main(argv: list[str]) -> None:
     signal.set_wakeup_fd(wake)
     passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     supervisor = _connect(run_dir)
-    child = _start(argv, logs, key)
-    if child is None:
-        code = protocol.NOT_FOUND
+    try:
+        child = _start(argv, logs, key)
+    except OSError as error:
+        code = protocol.not_started(error)
     else:
         for number in passed_on:
             signal.signal(number, lambda n, _: processes.send([child], n))
@@ -81,15 +82,15 @@ def _filled(word: str, known: dict[str, str]) -> str:
     return re.sub(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::[^{}]*)?\}\}", value, word)
 
 
-def _start(argv: list[str], logs: str, key: str) -> int | None:
-    """Return its pid, or None when it cannot be executed: its log says why then."""
+def _start(argv: list[str], logs: str, key: str) -> int:
+    """Return its pid. Raises OSError when it cannot be executed: its log says why then."""
     launch = processes.Launch(argv, dict(os.environ), os.getcwd())
     try:
         return processes.start(launch, _log(logs, key, "out"), _log(logs, key, "err"))
     except OSError as error:
         with open(_log(logs, key, "err"), "a") as file:
-            file.write("launcher: cannot start %s: %s\n" % (argv[0], error))
-        return None
+            file.write("launcher: cannot start %s: %s\n" % (argv[0], error.strerror))
+        raise
 
 
 def _log(logs: str, key: str, stream: str) -> str:

@@ -21,7 +21,7 @@ import sys
 
 from ..base import run_lock
 from ..base.lean import signal
-from ..base.protocol import Refused
+from ..base.protocol import Refused, not_started
 from ..processes import processes
 from . import tree
 from .wanted import Wanted
@@ -217,7 +217,7 @@ class Build:
             except OSError as error:
                 with open(self._log, "a") as file:
                     file.write("cannot start %s: %s\n" % (launch.argv[0], error.strerror))
-                self.code = 127
+                self.code = not_started(error)
 
     def kill(self) -> None:
         """Kill the command that runs, with all that it has started."""

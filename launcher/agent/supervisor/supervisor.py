@@ -356,9 +356,7 @@ class Supervisor:
         try:
             pid, limits = self.children.start(process, env)
         except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            code = protocol.NOT_FOUND if missing else protocol.NOT_EXECUTABLE
-            exited = machine.Exited(key, rank, code, time.time())
+            exited = machine.Exited(key, rank, protocol.not_started(error), time.time())
             self._follow(self.machine.could_not_start(exited, time.monotonic()))
         else:
             self._follow(self.machine.started(key, rank, pid, limits))
