@@ -251,9 +251,9 @@ def environment_of_flags(given: Mapping[str, str]) -> Environment:
     return of_flags(given, os.path.expanduser("~"))
 
 
-def misplaced_option(words: Sequence[str]) -> tuple[str, str] | None:
+def misplaced_option(words: Sequence[str], command: str = "launcher run") -> tuple[str, str] | None:
     """Return an option of launcher behind a script, which gets it, and how it is written; or None."""
-    return foreign_terms.behind_the_script(words)
+    return foreign_terms.behind_the_script(words, command)
 
 
 def _no_script(workdir: str, script: str) -> tuple[str, str]:

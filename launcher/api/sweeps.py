@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ..records.sweep_folder import (
     new_record,
 )
 from ..records.trial_values import last_value, reader
+from ..runner import notify
 from ..runner.concurrency import beside, in_thread
 from ..runner.files import code_copy
 from ..runner.policy import sweep as policy
@@ -43,7 +44,7 @@ from ..spec.model import Inventory, Job
 from .arguments import RunOptions
 from .client import AsyncClient
 from .handles import AsyncRunHandle
-from .jobs import layered_job
+from .jobs import layered_job, run_options
 
 __all__ = [
     "PRUNERS",
@@ -99,6 +100,8 @@ class Planned:
     trials: tuple[Trial, ...]
     slots: tuple[Slot, ...]
     count: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of each trial's run, named as in a job file."""
 
     @property
     def is_chosen(self) -> bool:
@@ -119,20 +122,27 @@ def _stem(job: Job) -> str:
     return "".join(char if char.isalnum() else "-" for char in stem)[:30].strip("-") or "trial"
 
 
-def planned(sweep: Sweep, layers: Mapping[str, Mapping[str, Any]], inventory: Inventory) -> Planned:
+def planned(
+    sweep: Sweep,
+    layers: Mapping[str, Mapping[str, Any]],
+    inventory: Inventory,
+    options: Mapping[str, Any],
+) -> Planned:
     """Decide on the trials of a sweep, and on the hosts that they share.
 
     ``layers`` are values as for :func:`layered_job`: those behind ``file``, or all where there is none,
-    win over the sweep's file. The job of the first trial is made, so that what is wrong is reported
-    before anything starts. Raises InputError.
+    win over the sweep's file. ``options`` are those of a run, named as in a job file: each trial gets
+    them, but for ``notify``, which tells of the whole sweep. The job of the first trial is made, so that
+    what is wrong is reported before anything starts. Raises InputError.
     """
+    notify.check(options.get("notify", ()))
     layers = layers if "file" in layers else {"file": {}, **layers}
     settings = sweep.settings
     sweep_file.check(settings, sweep.matrix)
     if is_needed(settings):
         Study(sweep.matrix, settings, ())  # without Optuna, nothing starts
     trials, count = _trials(sweep)
-    found = Planned(sweep, layers, tuple(trials), (Slot(),), count)
+    found = Planned(sweep, layers, tuple(trials), (Slot(),), count, options)
     job = found.job(trials[0], Slot())
     if job.resources.gpus or job.roles:
         slots = policy.chosen_by_launcher(settings.concurrency)
@@ -278,6 +288,11 @@ class Trials:
             if not self._is_let_go:  # else a run in the background may have yet to copy it
                 await in_thread(self._folder.forget_code)
 
+    async def tell(self, text: str) -> list[str]:
+        """Tell a person, where ``notify`` says so, that the sweep has ended; return what failed."""
+        news = notify.News(self._folder.name, "ended", text)
+        return await notify.tell(self._plan.options.get("notify", ()), news)
+
     def _keep_code(self, trial: Trial) -> str:
         """Copy the code as it is now: all trials execute the same, whatever is edited meanwhile."""
         place = self._folder.new_code()
@@ -380,9 +395,10 @@ class Trials:
 
     async def _begin(self, job: Job, wait: float | None) -> AsyncRunHandle:
         settings = self._plan.sweep.settings
-        options: RunOptions = {"wait": wait, "code_copy": self._code}
+        own = {name: one for name, one in self._plan.options.items() if name != "notify"}
+        options: RunOptions = {**run_options(own), "wait": wait, "code_copy": self._code}
         if settings.pruner and (settings.metric or "").startswith(sweep_file.SCALAR_OF):
-            options["pull_every"] = PULL
+            options.setdefault("pull_every", PULL)
         return await self._client.run(job, **options)
 
     async def _watch(self, values: _Values, record: TrialRecord) -> None:

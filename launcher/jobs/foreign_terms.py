@@ -241,7 +241,9 @@ def _sampler(strategy: str) -> str:
     return sampler
 
 
-def behind_the_script(words: Sequence[str]) -> tuple[str, str] | None:
+def behind_the_script(
+    words: Sequence[str], command: str = "launcher run"
+) -> tuple[str, str] | None:
     """Return an option of launcher that stands behind a script, and how it would be written; or None.
 
     The script gets it, which may well be meant.
@@ -258,7 +260,7 @@ def behind_the_script(words: Sequence[str]) -> tuple[str, str] | None:
     if not found:
         return None
     given = shlex.join(found)
-    return given, f"launcher run {given} {shlex.join(words[: script + 1])}"
+    return given, f"{command} {given} {shlex.join(words[: script + 1])}"
 
 
 def command_error(name: str, known: Sequence[str]) -> InputError:

@@ -119,16 +119,28 @@ class Notifier:
         await asyncio.gather(*self._sending)
 
     async def _send(self, to: str, news: News) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await _send(to, news)
-        except TimeoutError:
-            self._failed(to, f"no answer within {PATIENCE:.0f} s")
-        except (OSError, ValueError) as error:
-            self._failed(to, str(error))
+        if (why := await _failure(to, news)) is not None:
+            self._add(ev.NotificationFailed(self._now(), kind_of(to), why))
 
-    def _failed(self, to: str, why: str) -> None:
-        self._add(ev.NotificationFailed(self._now(), kind_of(to), why[:COMPLAINT]))
+
+async def tell(to: Sequence[str], news: News) -> list[str]:
+    """Send news to each of these places; return a line for each that did not get it."""
+    failures = await asyncio.gather(*(_failure(one, news) for one in to))
+    return [
+        f"{kind_of(one)}: {why}" for one, why in zip(to, failures, strict=True) if why is not None
+    ]
+
+
+async def _failure(to: str, news: News) -> str | None:
+    """Send news; return why that failed, or None."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await _send(to, news)
+    except TimeoutError:
+        return f"no answer within {PATIENCE:.0f} s"
+    except (OSError, ValueError) as error:
+        return str(error)[:COMPLAINT]
+    return None
 
 
 def kind_of(to: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -83,8 +84,12 @@ def sweeps(launcher: Launcher) -> Sweeps:
 
 
 def test_a_sweep_and_the_rest_of_it(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) -> None:
-    (launcher.work / "job.yaml").write_text(JOB)
-    process = sweeps.start("job.yaml")
+    """Each trial has the options of a run, of the file and of flags, also once it is resumed."""
+    news = launcher.work / "news"
+    (launcher.work / "job.yaml").write_text(JOB + "time: 1h\ntags: [nightly]\n")
+    options = ("-e", "A=1", "-e", "B=two words", "--no-check", "--time", "2h")
+    notify = f'echo "$LAUNCHER_TEXT" >> {shlex.quote(str(news))}'
+    process = sweeps.start(*options, "--notify", notify, "job.yaml")
     out, err = process.communicate(timeout=90)
     assert process.returncode == 1, err
     table = [line.split() for line in out.decode().splitlines()]
@@ -103,6 +108,13 @@ def test_a_sweep_and_the_rest_of_it(clean: labs.Lab, launcher: Launcher, sweeps:
     assert again.returncode == 0, again.stderr
     assert sweeps.statuses() == dict.fromkeys(("0.2", "0.3", "0.9"), "succeeded")
     assert len(sweeps.runs()) == len(before) + 1, "what succeeded is not done again"
+    for name in sweeps.runs():
+        run = json.loads((launcher.home / "runs" / name / "run.json").read_text())
+        assert run["job"]["envs"].items() >= {"A": "1", "B": "two words"}.items()
+        assert (run["time_limit"], run["check"]) == (7200.0, False)
+    assert launcher.call("ls", "--tag", "nightly", "--json").stdout.count('"run":') == 4
+    told = [line.partition(": ")[2] for line in news.read_text().splitlines()]
+    assert told == ["3 trials: 2 succeeded, 1 failed", "3 trials: 3 succeeded"]
 
 
 def test_stop_and_resume(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) -> None:

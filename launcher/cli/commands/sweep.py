@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from ...api import sweeps
+from ...api import jobs, sweeps
 from ...api.client import AsyncClient
 from ...records.receipt import Receipt
 from ...records.sweep_folder import PRUNED, SUCCEEDED, SweepSummary, TrialRecord
@@ -24,11 +24,21 @@ from ...spec.errors import InputError, UnreadableRecord
 from ...spec.model import Inventory
 from .. import options
 from ..follow import LET_GO, on_hangup
+from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
+from ..inventory_lookup import note as tell
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
 from ..render.tables import counted, duration
 from ..run_argument import new_client
-from .run import asked_for
+from .run import GROUPS, asked_for
+from .run import command as run_command
+
+#: Options of `launcher run` that a sweep has no use for: its trials wait for each other, and their code
+#: is copied once, and what they print is not shown.
+NOT_OF_TRIALS = frozenset(
+    {"inventory", "wait", "no_wait", "detach", "ranks", "raw", "yes", "lease"}
+)
+OWN = ("sampler", "pruner", "metric", "goal", "max_trials", "concurrency", "seed", "max_failures")
 
 
 class _Sweeps(click.Group):
@@ -56,6 +66,8 @@ def command() -> None:
 
 @command.command(
     "run",
+    cls=GroupedCommand,
+    groups={"Which trials": OWN, **GROUPS},
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     options_metavar="[OPTIONS]",
 )
@@ -84,6 +96,12 @@ def command() -> None:
 )
 @click.option("--seed", type=click.IntRange(0), metavar="N", help="Draw the same trials again.")
 @click.option("--max-failures", metavar="N|N%", help="Start no more trials once so many failed.")
+@click.option(
+    "--notify",
+    multiple=True,
+    metavar="WHERE",
+    help="Report the end of the sweep to a URL, desktop, or a command (repeatable).",
+)
 @click.option("--dry-run", is_flag=True, help="List the trials; start nothing.")
 @options.as_json
 @click.pass_context
@@ -106,7 +124,7 @@ def run(
         return
     settings = plan.sweep.settings
     record = sweeps.new_record(
-        (*_given(ctx, inventory), *command_words),
+        (*_given(ctx), *command_words),
         plan.count,
         tuple(plan.sweep.matrix),
         settings.metric,
@@ -115,6 +133,10 @@ def run(
     start = str(flags.get("name") or plan.sweep.values.get("name") or "")
     folder = sweeps.SweepFolder.create(start or _stem(command_words), record)
     ctx.exit(_follow(plan, hosts, folder, as_json))
+
+
+_named = {option.name for option in run.params} | NOT_OF_TRIALS
+run.params += [option for option in run_command.params if option.name not in _named]
 
 
 @command.command()
@@ -223,22 +245,29 @@ def _planned(
         sweep = sweeps.load_sweep(words[0])
     else:
         command, matrix = sweeps.from_words(words)
+        if misplaced := jobs.misplaced_option(command, "launcher sweep"):
+            tell(f"{misplaced[0]} goes to {words[0]}; for launcher write {misplaced[1]}")
         sweep = sweeps.Sweep({"run": command}, matrix, sweeps.Settings())
     asked = asked_for(ctx, words, flags, sweep.values)
     sweep = replace(sweep, settings=replace(sweep.settings, **settings))
     hosts = loaded(inventory or asked.options.get("inventory"), connects=connects)
-    return sweeps.planned(sweep, asked.layers, hosts), hosts
+    given = {name: one for name, one in asked.options.items() if name not in NOT_OF_TRIALS}
+    return sweeps.planned(sweep, asked.layers, hosts, given), hosts
 
 
-def _given(ctx: click.Context, inventory: str | None) -> list[str]:
+def _given(ctx: click.Context) -> list[str]:
     """Return the options of a command line again, so that `resume` reads them as they were typed."""
     found = []
     for option in ctx.command.params:
-        value = inventory if option.name == "inventory" else ctx.params.get(option.name or "")
-        if not isinstance(option, click.Option) or value in (None, False, ()):
+        value = ctx.params.get(option.name or "")
+        if not isinstance(option, click.Option) or value in (None, ()):
             continue
-        if option.name not in ("as_json", "dry_run") and not option.is_flag:
-            found += [option.opts[-1], str(value)]
+        if option.is_flag:
+            names = option.opts if value else option.secondary_opts
+            found += names[:1] if option.name not in ("as_json", "dry_run") else []
+        else:
+            for one in value if option.multiple else [value]:
+                found += [option.opts[-1], str(one)]
     return found
 
 
@@ -310,6 +339,9 @@ async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolde
         if not running.done():
             await trials.let_go()
         await running
+        if not leaving.is_set():
+            for failure in await trials.tell(f"{folder.name}: {sentence(folder.summary())}"):
+                tell(f"nobody was told by {failure}")
         return LET_GO if leaving.is_set() else 130 * trials.is_stopping
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -49,6 +51,7 @@ class Plan:
 
     sweep = sweeps.Sweep({}, {"lr": Choice(("0.1",))}, sweeps.Settings())
     trials, slots, count, is_chosen = (TRIAL,), (Slot(("a",)),), 1, False
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def job(self, trial: Trial, slot: Slot) -> None:
         assert (trial, slot) == (TRIAL, Slot(("a",)))

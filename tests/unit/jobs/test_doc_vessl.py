@@ -12,7 +12,7 @@ THEIRS = {
     "experiment create --worker-count 2 --framework-type pytorch": "launcher run --nodes N SCRIPT",
     "run --worker-count 2 --framework-type pytorch train.py": "--worker-count: --nodes N",
     "run --framework-type pytorch train.py": "--framework torchrun is the default",
-    "run --framework pytorch train.py": 'did you mean "torch"?',
+    "run --framework pytorch train.py": "torchrun: ",
     "run --framework torch python -m torch.distributed.launch train.py": "leave out --framework",
     "run --framework torch torchrun --nproc_per_node=2 train.py": "launcher takes this command over",
     "dataset create": "launcher data add NAME FOLDER",
