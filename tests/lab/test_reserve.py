@@ -63,7 +63,7 @@ def test_reserved_gpus_are_held_until_they_are_given_back(
     assert refused.code == 75
     assert f"in use by root ({name})" in refused.err
     shown = other.call("top", "-i", str(other.inventory), "--once").stdout
-    assert re.search(rf"gpu1 +0-2 .* root {name} \(\d+ s, until ", shown), shown
+    assert re.search(rf"gpu1 +0-2 .* root {name} \(\d+ (s|min), until ", shown), shown
     host = own.hosts["gpu1"]
     assert not host.exists(f"/root/.launcher/host/runs/{name}/code/large.bin")
     ended = launcher.call("stop", name)
