@@ -19,6 +19,7 @@ from ..spec.model import Inventory, Job, Request
 
 if TYPE_CHECKING:
     from ..runner.scaling.trials import Trials as Trials
+    from .arguments import RunOptions
 
 __all__ = [
     "Comparison",
@@ -34,6 +35,8 @@ __all__ = [
 
 #: Seconds after which hosts stop a trial on their own when the process that follows it is gone.
 ORPHAN_TIMEOUT = 60.0
+#: Options of a run that a trial has: it is over before the others could matter.
+OF_TRIALS = frozenset({"check", "ignore_foreign", "lost_after", "priority"})
 
 
 def requests_for(
@@ -43,10 +46,12 @@ def requests_for(
     *,
     command_line: tuple[str, ...] = (),
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None,
+    options: RunOptions | None = None,
 ) -> list[Request]:
     """Return a request for every number of hosts, all validated before the first one starts.
 
-    ``sizes`` are numbers such as ``1,2,4-8``; None takes powers of two and all hosts. Raises InputError.
+    ``sizes`` are numbers such as ``1,2,4-8``; None takes powers of two and all hosts. Of the run's
+    ``options`` a trial has those of :data:`OF_TRIALS`. Raises InputError.
     """
     if job.roles:
         raise InputError(
@@ -61,8 +66,9 @@ def requests_for(
     found = []
     for number in _sizes(sizes, len(select(inventory, job.hosts))):
         one = replace(job, num_nodes=number, elastic=None, max_restarts=0, min_nodes=None)
+        given = {name: value for name, value in (options or {}).items() if name in OF_TRIALS}
         asking = {"command_line": command_line, "ask_passphrase": ask_passphrase}
-        found.append(make_request(one, inventory, orphan_timeout=ORPHAN_TIMEOUT, **asking))
+        found.append(make_request(one, inventory, orphan_timeout=ORPHAN_TIMEOUT, **asking, **given))
     return found
 
 

@@ -93,6 +93,7 @@ def command(
         sizes,
         command_line=tuple(sys.argv),
         ask_passphrase=ask_passphrase if sys.stdin.isatty() else None,
+        options=jobs.run_options(asked.options),
     )
     if output and not Path(output).absolute().parent.is_dir():
         raise InputError(f"-o {output}: no such folder")
