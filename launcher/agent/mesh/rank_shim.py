@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     signal.set_wakeup_fd(wake)
     passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     supervisor = _connect(run_dir)
-    child = _start(argv, logs, key)
+    child = _start(argv, logs, key, _stdin(run_dir, rank))
     if child is None:
         code = protocol.NOT_FOUND
     else:
@@ -81,11 +81,17 @@ def _filled(word: str, known: dict[str, str]) -> str:
     return re.sub(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::[^{}]*)?\}\}", value, word)
 
 
-def _start(argv: list[str], logs: str, key: str) -> int | None:
+def _stdin(run_dir: str, rank: int) -> str:
+    """Return what the rank reads: rank 0 what the user has for it."""
+    own = os.path.join(run_dir, protocol.STDIN)
+    return own if rank == 0 and os.path.exists(own) else os.devnull
+
+
+def _start(argv: list[str], logs: str, key: str, stdin: str) -> int | None:
     """Return its pid, or None when it cannot be executed: its log says why then."""
     launch = processes.Launch(argv, dict(os.environ), os.getcwd())
     try:
-        return processes.start(launch, _log(logs, key, "out"), _log(logs, key, "err"))
+        return processes.start(launch, _log(logs, key, "out"), _log(logs, key, "err"), stdin)
     except OSError as error:
         with open(_log(logs, key, "err"), "a") as file:
             file.write("launcher: cannot start %s: %s\n" % (argv[0], error))
