@@ -46,6 +46,8 @@ class RunOptions(TypedDict, total=False):
     """Hosts end the run after this long. Others can plan with it. Default: never."""
     not_before: float | None
     """Begin at this moment at the earliest, in seconds since the epoch. Default: at once."""
+    stdin: bool
+    """Rank 0 reads what this program has on its stdin. Default: False, it reads nothing."""
     ignore_foreign: bool
     """Share GPUs with programs outside launcher, where no others are free. Default: False."""
 

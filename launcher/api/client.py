@@ -229,6 +229,11 @@ class AsyncClient(_Catalog):
         job = _job_of(job, options)
         to = options.pop("notify", ())
         notify.check(to)
+        if detach and options.get("stdin"):
+            raise InputError(
+                "--stdin: a detached run outlives this program, and with it its stdin",
+                "leave out --detach, or pass the input as a file of the workdir",
+            )
         notes = Notes().changed(options.pop("tags", ()), note=options.pop("note", ""))
         earlier = await self._earlier(options.pop("continue_from", ""))
         request = make_request(

@@ -128,6 +128,8 @@ class _Watch:
     def _asks(self) -> bool:
         if self._asks_after is None or time.time() - self._begun < self._asks_after:
             return False
+        if not self._screen.has_keys:
+            return False
         state = self._run.state()
         has_begun = state.all_started and state.status not in {"stopping", *ENDED}
         return has_begun and state.stage != "collect" and keys.can_ask()

@@ -28,7 +28,7 @@ from typing import Any
 
 from ..spec.errors import InputError, suggestion
 from ..spec.plugins import Plugins, PluginWarning, Unusable
-from .base import Cast, Framework, Need, Place
+from .base import Cast, Framework, Need, Place, starts_ranks
 
 #: The module and class of each, in this package.
 BUILTIN = {
@@ -119,4 +119,5 @@ __all__ = [
     "get",
     "hint_for",
     "names",
+    "starts_ranks",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from itertools import pairwise
 from typing import ClassVar
 
 from ..spec.errors import PlanError
@@ -14,6 +15,17 @@ from ..spec.model import Job, Layout, Meeting, Node, Process, Task
 
 def _nobody(names: frozenset[str]) -> frozenset[str]:
     return frozenset()
+
+
+#: Start a rank on any host: the launcher sends the same command to all hosts, while their paths,
+#: Pythons and interfaces differ. ``LAUNCHER_NODE`` is set where another host's environment came along.
+RANK_ANYWHERE = 'exec "${LAUNCHER_NODE:-$LAUNCHER_RUN_DIR}/relay/rank" "$@"'
+
+
+def starts_ranks(argv: tuple[str, ...]) -> bool:
+    """Return whether a process starts ranks through the shim."""
+    shims = (before.endswith("/start.py") and word == "rank" for before, word in pairwise(argv))
+    return RANK_ANYWHERE in argv or any(shims)
 
 
 @frozen

@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from ..spec.errors import PlanError
 from ..spec.model import Layout, Process
 from ..spec.process_key import ProcessKey
-from .base import Place
-
-#: Start a rank on any host: the launcher sends the same command to all hosts, while their paths,
-#: Pythons and interfaces differ. ``LAUNCHER_NODE`` is set where another host's environment came along.
-_RANK = 'exec "${LAUNCHER_NODE:-$LAUNCHER_RUN_DIR}/relay/rank" "$@"'
+from .base import RANK_ANYWHERE, Place
 
 
 def interface(place: Place) -> str | None:
@@ -37,7 +33,7 @@ def rank_command(place: Place) -> tuple[str, ...]:
     command = own_command(place)
     if command[0] == place.node.python:
         command = ("python", *command[1:])  # every host has its own
-    return ("/bin/sh", "-c", _RANK, "rank", *command)
+    return ("/bin/sh", "-c", RANK_ANYWHERE, "rank", *command)
 
 
 #: What commands written for other systems have in place of the number of ranks.

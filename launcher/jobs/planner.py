@@ -135,6 +135,17 @@ def early_environment(
     }
 
 
+def reader_of_stdin(part: NodePlan) -> int | None:
+    """Return which process of the first node reads the user's stdin: that of rank 0, or the only one.
+    None where another launcher starts rank 0, through the shim."""
+    for number, process in enumerate(part.processes):
+        if process.rank == 0:
+            return number
+    if any(frameworks.starts_ranks(process.argv) for process in part.processes):
+        return None
+    return 0 if part.processes else None
+
+
 def search_path(node: Node, run_id: str) -> tuple[str, ...]:
     """Return the folders to put before PATH, so that ``python`` is the host's Python."""
     own = posixpath.join(run_dir(node.root, run_id), "bin")

@@ -70,6 +70,7 @@ OPTIONS: Mapping[str, Key] = {
     "note": Key(text, TEXT, "A note about the run"),
     "check": Key(truth, {"type": "boolean"}, "Check hosts before the start (default: true)"),
     "detach": Key(truth, {"type": "boolean"}, "Return once all ranks have started"),
+    "stdin": Key(truth, {"type": "boolean"}, "Rank 0 reads what launcher has on its stdin"),
     "ranks": Key(checked(nodeset.expand_ranks), SCALAR, "Show only these ranks: 0,3-5"),
     "raw": Key(truth, {"type": "boolean"}, "Pass escape sequences from hosts to the terminal"),
 }

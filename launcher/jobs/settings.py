@@ -57,6 +57,7 @@ DELICATE = (
     "raw",
     "secrets",
     "setup",
+    "stdin",
 )
 #: Those of a job file, which its user has named: only they have an effect on this machine.
 DELICATE_IN_A_JOB = ("notify", "raw")

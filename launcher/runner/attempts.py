@@ -25,6 +25,7 @@ from .policy import elastic, turn
 from .policy.restart import another_try, may_look_again, may_replace_ports
 from .replacement import Replacement
 from .second_look import SecondLook
+from .stdin import Stdin
 from .stop import Stopped
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
@@ -47,6 +48,7 @@ class Attempts:
         self._context, self._hosts, self._place = context, hosts, place
         self._collector, self._replacement = collector, replacement
         self._second_look = SecondLook(context, hosts, collector)
+        self._stdin = Stdin(context, hosts)
         self._number = context.state.attempt
         self._ports: Mapping[str, Collection[int]] = {}
 
@@ -197,7 +199,7 @@ class Attempts:
         if not self._context.state.all_started:
             raise errors.LauncherDied()
         context = self._context
-        async with beside(self._rest()):
+        async with beside(self._rest()), beside(self._stdin.feed()):
             await race(
                 self._until_over(),
                 stall_watch.watch(context, self._hosts, self._collector),
@@ -229,6 +231,8 @@ class Attempts:
     async def _why_restart(self, error: errors.LauncherError | None) -> Reason | None:
         """Return why another attempt follows this one; None when it was the last."""
         context, request = self._context, self._context.request
+        if self._stdin.was_read and error is not None:
+            return None
         if isinstance(error, errors.PortTaken):
             return Reason(EndReason.PORT_TAKEN) if may_replace_ports(context.events) else None
         if isinstance(error, errors.GpuBusy):
@@ -238,7 +242,7 @@ class Attempts:
             return Reason(EndReason.GPU_BUSY)
         if context.state.failure is not None:
             await self._await_last_output(context.state.failure.host)
-        if context.switch.asked.is_set():
+        if context.switch.asked.is_set() or self._stdin.was_read:
             return None
         if context.state.lost and not self._replacement.can_help():
             return None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from ..fleet import cleanup
 from ..jobs.gpus import with_foreign_held
@@ -21,6 +21,7 @@ from ..records.reasons import EndReason
 from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
+from ..transport import answers
 from ..transport.agent_client import METRICS, Agent
 from ..transport.answers import Turns
 from ..transport.connection import Connection
@@ -35,6 +36,7 @@ from .session.journal_cursor import JournalCursor
 from .session.keep_alive import KeepAlive
 from .session.log_intake import LogIntake
 
+T = TypeVar("T")
 #: Seconds for a launcher's first attempt to reach a host of a run that it did not start, even when
 #: ``lost_after`` is shorter: such a host has not fallen silent.
 FIRST_TRY = 10.0
@@ -278,6 +280,10 @@ class HostSession:
                 await self._settled.wait()
                 if self.lost is not None:
                     raise
+
+    async def insist_on(self, kind: type[T], op: str, **request: Any) -> T:
+        """Do the same; return the answer as a ``kind``."""
+        return answers.read(kind, self.name, op, await self.insist(op=op, **request))
 
     async def catch_up(self) -> None:
         """Wait until all log bytes that the host has now are here, or it cannot be reached."""

@@ -231,6 +231,10 @@ class Launch:
         is_first = part.node.node_rank == 0
         if is_first:
             request["port"] = plan.meeting.master_port
+        if is_first and self.context.request.stdin:
+            request["stdin"] = self.context.request.lost_after
+            if (reader := planner.reader_of_stdin(part)) is not None:
+                request["processes"][reader]["stdin"] = 1
         request["ports"] = list(plan.meeting.ports.get(session.name, ()))
         if job.elastic is not None:
             request["elastic"] = "head" if is_first else "member"

@@ -22,6 +22,8 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     """Return a request with the hosts that the job may use. Raises InputError."""
     hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
+    if options.get("stdin"):
+        check_stdin(job, options.get("max_restarts", job.max_restarts))
     check_waiting(job, **{name: one for name, one in options.items() if name in _WAITING})
     if job.resources.gpus and job.num_nodes and not job.roles:
         check_split(job, job.num_nodes)
@@ -33,6 +35,20 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             "choose more hosts: another inventory with -i, or another --hosts",
         )
     return Request(job, inventory, hosts, **options)
+
+
+def check_stdin(job: Job, max_restarts: int) -> None:
+    """Raise InputError for a run in which no single rank could read the user's stdin to its end."""
+    if job.roles:
+        raise InputError(
+            "--stdin: a job with roles has no rank 0",
+            "let the role that needs it read a file: files of the workdir travel with the job",
+        )
+    if max_restarts or job.elastic is not None:
+        raise InputError(
+            "--stdin: a rank that starts again could not read again what the first one has read",
+            "leave out --stdin or --max-restarts, or pass the input as a file of the workdir",
+        )
 
 
 _WAITING = ("wait", "priority", "time_limit")

@@ -538,5 +538,7 @@ class Request:
     resume_paths: tuple[str, ...] = ()
     #: Columns of the terminal that shows the run; None: there is none.
     columns: int | None = None
+    #: Whether rank 0 reads what this program has on its stdin.
+    stdin: bool = False
     #: Called with a key file, returns its passphrase; None: nobody can be asked.
     ask_passphrase: Callable[[str], Awaitable[str | None]] | None = None

@@ -186,6 +186,18 @@ class Problem:
 
 
 @frozen
+class Fed:
+    """The answer to ``stdin``: the bytes of the user's input that were taken, from its beginning, and
+    whether nobody reads more of it."""
+
+    taken: int
+    over: bool
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.taken <= LARGEST, "taken", "not a number of bytes")
+
+
+@frozen
 class Clock:
     """The time by the host's clock."""
 

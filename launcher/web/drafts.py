@@ -17,7 +17,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Job
 
 #: What a page is not asked for: more than one run, and what is of a terminal.
-_ELSEWHERE = ("matrix", "sweep", "roles", "inventory", "detach", "ranks", "raw")
+_ELSEWHERE = ("matrix", "sweep", "roles", "inventory", "detach", "ranks", "raw", "stdin")
 #: Most scripts that are proposed, how deep they are looked for, and how many files are looked at.
 SCRIPTS, DEPTH, ENTRIES = 300, 3, 5000
 _SOURCE = "job"

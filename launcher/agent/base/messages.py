@@ -34,6 +34,8 @@ class ProcessSpec(TypedDict):
     #: By action, the ranges of exit statuses (first, last) that lead to it.
     on_exit: NotRequired[Dict[str, List[Tuple[int, int]]]]
     limits: NotRequired[Limits]
+    #: Truthy for the process that reads the user's stdin.
+    stdin: NotRequired[int]
 
 
 class BroadcastSpec(TypedDict):
@@ -113,6 +115,8 @@ class StartRequest(TypedDict):
     share: NotRequired[ShareSpec]
     own_hosts: NotRequired[List[HostEntry]]
     seconds: NotRequired[float | None]  # the longest that it runs
+    #: Rank 0 has a stdin here, which ends when nobody speaks of it for so many seconds.
+    stdin: NotRequired[float | None]
 
 
 class WaitRequest(TypedDict):

@@ -46,6 +46,8 @@ WINDOW = 1 << 20
 PIECE = 1 << 17
 #: The file of a host's metrics in the folder of a run there, and what stands for it where logs are sent.
 METRICS = "metrics.jsonl"
+#: The named pipe in the folder of a run from which rank 0 reads, where the user has something for it.
+STDIN = "stdin"
 #: Largest ``size`` that is accepted.
 LARGEST = 1 << 24
 #: Longest line that is accepted, in bytes.

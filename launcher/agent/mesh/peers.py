@@ -141,14 +141,11 @@ class Head(Member):
         hidden = () if secrets else self.spec["secrets"]
         env = {name: value for name, value in self.env.items() if name not in hidden}
         env["PATH"] = os.path.join(self.run_dir, "relay") + os.pathsep + env["PATH"]
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            pid, ended = self.commands.start(argv, env, [null, 1, 2])
+            pid, ended = self.commands.start(argv, env, [0, 1, 2])
         except OSError as error:
             sys.stderr.write("launcher: cannot start %s: %s\n" % (argv[0], error.strerror))
             return protocol.not_started(error)
-        finally:
-            os.close(null)
         self.loop.add_signal_handler(signal.SIGTERM, lambda: _pass_on(pid, signal.SIGTERM))
         code = await ended
         for look in range(SETTLE):

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     passed_on = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     supervisor = _connect(run_dir)
     try:
-        child = _start(argv, logs, key)
+        child = _start(argv, logs, key, _stdin(run_dir, rank))
     except OSError as error:
         code = protocol.not_started(error)
     else:
@@ -82,11 +82,17 @@ def _filled(word: str, known: dict[str, str]) -> str:
     return re.sub(r"\\?\{\{\s*([A-Za-z_]\w*)\s*(?::[^{}]*)?\}\}", value, word)
 
 
-def _start(argv: list[str], logs: str, key: str) -> int:
+def _stdin(run_dir: str, rank: int) -> str:
+    """Return what the rank reads: rank 0 what the user has for it."""
+    own = os.path.join(run_dir, protocol.STDIN)
+    return own if rank == 0 and os.path.exists(own) else os.devnull
+
+
+def _start(argv: list[str], logs: str, key: str, stdin: str) -> int:
     """Return its pid. Raises OSError when it cannot be executed: its log says why then."""
     launch = processes.Launch(argv, dict(os.environ), os.getcwd())
     try:
-        return processes.start(launch, _log(logs, key, "out"), _log(logs, key, "err"))
+        return processes.start(launch, _log(logs, key, "out"), _log(logs, key, "err"), stdin)
     except OSError as error:
         with open(_log(logs, key, "err"), "a") as file:
             file.write("launcher: cannot start %s: %s\n" % (argv[0], error.strerror))

@@ -36,15 +36,16 @@ class Launch:
         self.argv, self.env, self.cwd, self.limits = argv, env, cwd, limits
 
 
-def start(launch: Launch, stdout: str, stderr: str) -> int:
+def start(launch: Launch, stdout: str, stderr: str, stdin: str = os.devnull) -> int:
     """Start a program in a session of its own; return its pid.
 
-    Its streams are appended to two files and its stdin is empty. It handles signals as any new
-    program, whatever this process ignores, and the kernel kills it when this process dies. Raises
-    OSError when it cannot be executed.
+    Its streams are appended to two files; it reads ``stdin``, empty by default, or a named pipe that is
+    not waited for. It handles signals as any new program, whatever this process ignores, and the kernel
+    kills it when this process dies. Raises OSError when it cannot be executed.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+    streams = [os.open(stdin, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)]
+    os.set_blocking(streams[0], True)
     try:
         for path in (stdout, stderr):
             streams.append(os.open(path, flags, 0o600))

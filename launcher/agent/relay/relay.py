@@ -319,6 +319,13 @@ class Relay(SelfTests):
         """Have the stacks of all ranks written to the outputs; the journal records when it is done."""
         return self._ask(request)
 
+    def do_stdin(self, request: Message) -> Message:
+        """Give rank 0 bytes of the user's stdin; ``over`` when nobody reads them any more."""
+        try:
+            return self._ask(request)
+        except OSError:
+            return {"taken": request["offset"], "over": True}
+
     def do_follow(self, request: Message) -> Message:
         """Send the journal and logs of a run from these offsets on, and what is added later."""
         self._use(request["run"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..base import protocol
 from ..base.lean import signal
 from ..processes import processes
 from ..processes.limits import Cores, in_words, limit
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 
 class Child:
-    """A started process: its key, its rank, and the file for its error report."""
+    """A started process: its key, its rank, the file for its error report, and whether it reads the
+    user's stdin."""
 
-    def __init__(self, key: str, rank: int | None, error_file: str | None) -> None:
-        self.key, self.rank, self.error_file = key, rank, error_file
+    def __init__(self, key: str, rank: int | None, error_file: str | None, reads: bool) -> None:
+        self.key, self.rank, self.error_file, self.reads = key, rank, error_file, reads
 
 
 class Children:
@@ -68,12 +70,14 @@ class Children:
         env = {**self._env, **env, "PATH": self.path}
         launch = processes.Launch(process["argv"], env, process["cwd"], held)
         try:
-            pid = processes.start(launch, stem + ".out", stem + ".err")
+            reads = bool(process.get("stdin"))
+            stdin = os.path.abspath(protocol.STDIN) if reads else os.devnull
+            pid = processes.start(launch, stem + ".out", stem + ".err", stdin)
         except OSError as error:
             with open(stem + ".err", "a") as file:
                 file.write("launcher: cannot start %s: %s\n" % (launch.argv[0], error.strerror))
             raise
-        self._known[pid] = Child(key, process.get("rank"), error_file)
+        self._known[pid] = Child(key, process.get("rank"), error_file, reads)
         self.owned.started(pid, self._leaf(key), held)
         return pid, in_words(held or {})
 

@@ -25,6 +25,7 @@ _PROCESS_MORE = {
     "on_exit": {str: [[int]]},
     "primary": int,
     "primaries": int,
+    "stdin": int,
 }
 _HOST = {"host": str, "address": str, "names": [str]}
 _SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
@@ -47,6 +48,7 @@ _START = (
         "secrets": TEXTS,
         "own_path": str,
         "seconds": NUMBER,
+        "stdin": NUMBER,
     },
 )
 
@@ -71,6 +73,7 @@ REQUESTS = {
     "subscribe": ({}, {"version": NUMBER}),
     "contact": ({}, {}),
     "stacks": ({"stamp": str}, {}),
+    "stdin": ({"offset": int, "data": str}, {"end": int}),
     "rank-started": ({"key": str, "rank": int, "pid": int}, {}),
     "share-trouble": ({"code": str, "path": str, "other": str, "detail": str}, {}),
     "rank-exited": ({"key": str, "rank": int, "code": int}, {"at": NUMBER, "error": dict}),

@@ -6,6 +6,7 @@ connection. machine.py decides what is done when; this module does it.
 
 from __future__ import annotations
 
+import binascii
 import os
 import select
 import time
@@ -21,6 +22,7 @@ from . import machine, requests
 from .broadcast import Broadcast
 from .children import Children
 from .clients import Clients
+from .feed import Feed
 from .machine import Machine
 from .metrics import Metrics
 from .sharer import Sharer
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 #: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
+#: Requests that only a launcher sends.
+_OF_LAUNCHERS = ("start", "stop", "subscribe", "contact", "claim", "wait", "move", "stdin")
 #: Most seconds between two looks at anything.
 LONGEST = 5.0
 
@@ -61,6 +65,7 @@ class Supervisor:
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
         self.sharer = Sharer()
+        self.feed = Feed()
         self.metrics = Metrics()
         helpers = (self.stacks, self.gpus, self.sharer, self.metrics)
         self.children = Children(self.run_id, self.host, helpers)
@@ -83,6 +88,7 @@ class Supervisor:
             readable: list[Any] = [self.signals, *callers, *self.broadcast.readable]
             readable += self.waiting.readable if self.waiting else []
             writable: list[Any] = [*self.clients.writable, *self.broadcast.writable]
+            writable += self.feed.writable
             found = select.select(readable, writable, [], self._patience())
             if self.waiting:
                 self.waiting.heard(found[0], time.monotonic())
@@ -94,20 +100,25 @@ class Supervisor:
                 elif ready in self.broadcast.readable:
                     self.broadcast.look(ready)
             for ready in found[1]:
-                if ready in self.clients.writable:
-                    self.clients.flush(ready)
-                else:
-                    self.broadcast.look(ready)
+                self._write(ready)
             self._reap()
             self._keep_time()
         for claim in self.registered:
             claim.close()
 
+    def _write(self, ready: Any) -> None:
+        if ready in self.clients.writable:
+            self.clients.flush(ready)
+        elif ready in self.feed.writable:
+            self.feed.write()
+        else:
+            self.broadcast.look(ready)
+
     def _patience(self) -> float:
         now = time.monotonic()
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
-        moments.append(self.metrics.next_look)
+        moments += [self.metrics.next_look, self.feed.next_look]
         moments += [self.waiting.next_look] if self.waiting else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
@@ -122,6 +133,7 @@ class Supervisor:
             self.gpus.look(now)
             self.stall.look(now, self.machine.is_ending)
             self.metrics.look(now)
+            self.feed.look(now)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
             self._look_at_queue(now)
@@ -140,6 +152,8 @@ class Supervisor:
                 self.machine.terminated()
             evidence = self.children.evidence(child, code)
             exited = machine.Exited(child.key, child.rank, code, time.time(), evidence)
+            if child.reads:
+                self.feed.close()
             self._follow(self.machine.exited(exited, time.monotonic()))
 
     def _heard(self, word: Message) -> None:
@@ -170,7 +184,7 @@ class Supervisor:
     # -- requests
 
     def _do(self, client: Socket, operation: str, message: Any) -> Message | None:
-        if operation in ("start", "stop", "subscribe", "contact", "claim", "wait", "move"):
+        if operation in _OF_LAUNCHERS:
             self.machine.heard_launcher(time.monotonic())
         if operation == "start":
             return self._start(message)
@@ -184,6 +198,8 @@ class Supervisor:
         if operation == "subscribe":
             self.clients.subscribe(client)
             return {"ok": {"version": protocol.VERSION}}
+        if operation == "stdin":
+            return {"ok": self._feed(message)}
         if operation == "stacks":
             self._take_stacks(message["stamp"])
             return {"ok": {}}
@@ -195,6 +211,8 @@ class Supervisor:
         if operation == "rank-started":
             key, rank, pid = message["key"], message["rank"], message["pid"]
             self._record("ProcessStarted", key=key, rank=rank, pid=pid)
+            if rank == 0:
+                self.feed.begin()
         elif operation == "rank-exited":
             self._rank_exited(message)
         elif operation == "share-trouble":
@@ -206,6 +224,14 @@ class Supervisor:
         why = request.get("why") or BY_USER
         self._follow(self.machine.stop(grace, why, True, time.monotonic()))
 
+    def _feed(self, message: Message) -> Message:
+        """Take bytes of the user's stdin. Until the processes start there is nobody to give them to."""
+        try:
+            data = binascii.a2b_base64(message["data"])
+        except ValueError as error:
+            raise requests.Refused(protocol.BAD_REQUEST, "data: %s" % error)
+        return self.feed.take(message["offset"], data, bool(message.get("end")))
+
     def _take_stacks(self, stamp: str) -> None:
         if not self.machine.has_begun:
             raise requests.Refused(protocol.BAD_REQUEST, "nothing was started yet")
@@ -213,6 +239,8 @@ class Supervisor:
 
     def _rank_exited(self, message: Message) -> None:
         key, code = message["key"], message["code"]
+        if message["rank"] == 0:
+            self.feed.close()
         evidence = self.children.lack_of_memory(key, code)
         if message.get("error"):
             evidence["error"] = message["error"]
@@ -251,6 +279,8 @@ class Supervisor:
             self.sharer.start(request["share"])
         if self.own_hosts and request.get("own_hosts"):
             self.own_hosts.name(request["own_hosts"], self.host)
+        if request.get("stdin") is not None:
+            self.feed.open(request["stdin"] or 0.0)
         for process in specs:
             self._start_one(process)
 
@@ -359,6 +389,8 @@ class Supervisor:
             exited = machine.Exited(key, rank, protocol.not_started(error), time.time())
             self._follow(self.machine.could_not_start(exited, time.monotonic()))
         else:
+            if process.get("stdin"):
+                self.feed.begin()
             self._follow(self.machine.started(key, rank, pid, limits))
 
     # -- instructions
@@ -415,6 +447,7 @@ class Supervisor:
         self.metrics.close()
         self.stacks.close()
         self.sharer.close()
+        self.feed.close()
         forget("peer.json")  # if the peer never started to read it
         self._record("HostEnded", **self.children.owned.close(self.children.left()))
 

@@ -48,6 +48,7 @@ GROUPS = {
         "data",
         "envs",
         "secrets",
+        "stdin",
         "python",
         "conda",
         "venv",
@@ -262,6 +263,12 @@ EXAMPLES = (
 @options.waiting
 @options.tags
 @options.note
+@click.option(
+    "--stdin",
+    is_flag=True,
+    default=None,
+    help="Rank 0 reads what launcher has on its stdin, such as a pipe.",
+)
 @options.ranks
 @options.raw
 @options.detach
@@ -309,6 +316,7 @@ def command(
     ranks, raw = given.pop("ranks", None), bool(given.pop("raw", False))
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
     detach = bool(given.pop("detach", False))
+    screen.has_keys = not given.get("stdin")  # else they are rank 0's
     run_options = jobs.run_options(given)
     if screen.columns is not None:
         run_options["columns"] = screen.columns

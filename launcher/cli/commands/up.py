@@ -65,7 +65,7 @@ def command(ctx: click.Context, /, yes: bool, as_json: bool, **flags: Any) -> No
     clusters.check(job)
     hosts = loaded(given.pop("inventory", None))
     ask_about_size(job, yes)
-    for name in ("detach", "ranks", "raw"):  # of a screen, and settings may have them
+    for name in ("detach", "ranks", "raw", "stdin"):  # of a screen, and settings may have them
         given.pop(name, None)
     given.setdefault("stall_timeout", clusters.NEVER)
     if "wait" not in given:

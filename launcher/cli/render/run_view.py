@@ -113,6 +113,7 @@ class Screen:
         self._stage, self._since = "", time.monotonic()
         self._transfer = Transfer(self._since)
         self._line_is_up = self._asking = False
+        self.has_keys = True  # what the user types is for launcher
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None

@@ -118,3 +118,17 @@ def test_counts_that_contradict_each_other_are_refused_before_any_host_is_asked(
     job = Job(("train.py",), num_nodes=2, resources=Resources(gpus=1))
     with pytest.raises(InputError, match="cannot be split evenly over 2 hosts"):
         make_request(job, INVENTORY)
+
+
+@pytest.mark.parametrize(
+    ("job", "says"),
+    [
+        (Job(run=("t.py",), max_restarts=1), "could not read again"),
+        (Job(run=("t.py",), num_nodes=2, elastic=1, max_restarts=1), "could not read again"),
+        (Job(run=("t.py",), framework="env", roles=(Role("a"),)), "no rank 0"),
+    ],
+)
+def test_no_input_for_a_rank_that_may_start_again(job: Job, says: str) -> None:
+    assert make_request(job, INVENTORY)
+    with pytest.raises(InputError, match=says):
+        make_request(job, INVENTORY, stdin=True)
