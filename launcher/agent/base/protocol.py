@@ -46,6 +46,10 @@ WINDOW = 1 << 20
 PIECE = 1 << 17
 #: The file of a host's metrics in the folder of a run there, and what stands for it where logs are sent.
 METRICS = "metrics.jsonl"
+#: What stands before the paths of outputs that travel as logs do, and how many of a host do.
+LIVE, LIVE_FILES = "live/", 256
+#: Bytes of such a file that travel so, and of one in a message: nothing else waits long for it.
+LIVE_BYTES, LIVE_PIECE = 1 << 28, 1 << 15
 #: Largest ``size`` that is accepted.
 LARGEST = 1 << 24
 #: Longest line that is accepted, in bytes.
@@ -69,6 +73,12 @@ PRIMARY_PATIENCE = 1.0
 
 #: Exit status of a process that could not be executed, as in a shell.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+def is_live(path: str) -> bool:
+    """Return whether programs only ever append to such an output: files of TensorBoard, and of W&B."""
+    name = path.rpartition("/")[2]
+    return ".tfevents." in name or (name[:4] == "run-" and name[-6:] == ".wandb")
 
 
 def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:
