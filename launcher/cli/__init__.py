@@ -68,6 +68,7 @@ _ABOUT = {
     "ls": "list runs: status, when, how long, commit, command",
     "console": "show the runs of this machine in a browser",
     "tensorboard": "start TensorBoard over the outputs of runs, for you alone",
+    "wandb": "hand what runs recorded offline to Weights & Biases, from here",
     "attach": "follow a running run again, from where you left off",
     "follow": "keep all runs of this machine followed, also across logouts",
     "show": "show a run: status, host by host, what was run, and its timeline",

@@ -12,15 +12,16 @@ import re
 import stat
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
 from ..spec.typed_json import from_json
-from . import metric, tfevents
+from . import live_files, metric, tfevents
 from .tfevents import NoEvents
 
 #: Points of one series that are kept: of longer ones every second, fourth, ... point.
@@ -109,25 +110,42 @@ class Scalars:
         series.add(step, time, value)
 
     def _events(self, left: int) -> int:
+        """Read files that came with pulls and those that travel as logs do: the longer of both."""
+        live, read = live_files.by_name(self._run), set[str]()
         for name, folder, file in event_files(self._run / "outputs"):
-            at = self._at.get(name, 0)
-            with suppress(OSError), _opened(name, file) as found:
-                size = os.fstat(found.fileno()).st_size
-                while 0 <= at < size and left > 0:
-                    found.seek(at)
-                    data = found.read(min(left, _PIECE + tfevents.LARGEST))
-                    left -= len(data)
-                    try:
-                        points, skip = tfevents.points(data)
-                    except NoEvents:
-                        at = -1
-                        break
-                    for one in points:
-                        self._add(Key(one.tag, folder), one.step, one.time, one.value)
-                    at += skip
-                    if not skip:
-                        break
-            self._at[name] = at
+            twins = live.get(name, [])
+            read.update(word for word, _ in twins)
+            openers = [partial(_opened, name, file), *(partial(_opened, p) for _, p in twins)]
+            left = self._file([name, *(word for word, _ in twins)], folder, openers, left)
+        for name, twins in live.items():
+            for word, path in twins:
+                if word not in read and is_events(name):
+                    read.add(word)
+                    left = self._file([word], os.path.dirname(name), [partial(_opened, path)], left)
+        return left
+
+    def _file(
+        self, words: list[str], folder: str, openers: Iterable[Callable[[], BinaryIO]], left: int
+    ) -> int:
+        """Read on in the longest of files that begin alike; ``words`` are those for what was read."""
+        at = max(self._at.get(word, 0) for word in words)
+        with suppress(OSError), _longest(openers) as found:
+            size = os.fstat(found.fileno()).st_size
+            while 0 <= at < size and left > 0:
+                found.seek(at)
+                data = found.read(min(left, _PIECE + tfevents.LARGEST))
+                left -= len(data)
+                try:
+                    points, skip = tfevents.points(data)
+                except NoEvents:
+                    at = -1
+                    break
+                for one in points:
+                    self._add(Key(one.tag, folder), one.step, one.time, one.value)
+                at += skip
+                if not skip:
+                    break
+        self._at.update(dict.fromkeys(words, at))
         return left
 
     def _log(self, path: Path, source: str, left: int) -> int:
@@ -198,17 +216,36 @@ def event_files(outputs: Path) -> Iterator[tuple[str, str, int]]:
         looked += 1 + len(names)
         folder = os.path.relpath(place, outputs)
         for name in sorted(names):
-            if ".tfevents." in name:
+            if is_events(name):
                 yield os.path.join(folder, name), "" if folder == "." else folder, here
         folders.sort()
         if looked > FILES:
             return
 
 
-def _opened(name: str, folder: int) -> BinaryIO:
-    """Open a regular file of a folder, and no link. Raises OSError."""
+def is_events(name: str) -> bool:
+    """Return whether a file has such a name."""
+    return ".tfevents." in name.rpartition("/")[2]
+
+
+def _longest(openers: Iterable[Callable[[], BinaryIO]]) -> BinaryIO:
+    """Open the longest of some files. Raises OSError if there is none."""
+    found: list[BinaryIO] = []
+    for opener in openers:
+        with suppress(OSError):
+            found.append(opener())
+    found.sort(key=lambda file: os.fstat(file.fileno()).st_size)
+    if not found:
+        raise FileNotFoundError
+    for shorter in found[:-1]:
+        shorter.close()
+    return found[-1]
+
+
+def _opened(name: str | Path, folder: int | None = None) -> BinaryIO:
+    """Open a regular file, of a folder, and no link. Raises OSError."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(os.path.basename(name), flags, dir_fd=folder)
+    fd = os.open(name if folder is None else os.path.basename(name), flags, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError("no regular file")

@@ -22,7 +22,7 @@ from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.model import Facts, Host, Layout
 from ..transport import answers
-from ..transport.agent_client import METRICS, Agent
+from ..transport.agent_client import LIVE, METRICS, Agent
 from ..transport.answers import Turns
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
@@ -319,8 +319,14 @@ class HostSession:
 
     async def _ask_to_follow(self) -> None:
         self._logs.forget_waiting()
+        job = self._context.job
+        kept = [pattern for pattern in job.keep_on_host if pattern != "*"]  # as pull: false has it
         await self.agent.ask(
-            "follow", run=self._context.name, journal=self._journal.offset, logs=self._logs.sizes
+            "follow",
+            run=self._context.name,
+            journal=self._journal.offset,
+            logs=self._logs.sizes,
+            live={"paths": list(job.output_paths), "kept": kept},
         )
         self._settled.set()
 
@@ -402,4 +408,7 @@ class HostSession:
 
 
 def _of_logs(sizes: Mapping[str, int]) -> int:
-    return sum(size for name, size in sizes.items() if name != METRICS)
+    """Return the bytes of what programs have printed."""
+    return sum(
+        size for name, size in sizes.items() if name != METRICS and not name.startswith(LIVE)
+    )

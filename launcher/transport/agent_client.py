@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 #: What stands for the name of a log where a host sends its metrics.
 METRICS = protocol.METRICS
+#: What stands before the paths of outputs that travel as logs do, and how many of a host do.
+LIVE, LIVE_FILES, is_live = protocol.LIVE, protocol.LIVE_FILES, protocol.is_live
 #: Seconds for the agent's first line: an interpreter on a slow disk needs some.
 FIRST_WORD = 20.0
 #: Seconds for an answer; an agent that is silent for longer counts as gone.

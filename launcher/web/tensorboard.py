@@ -9,27 +9,69 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tensorboard import program
 
+from ..records import live_files
 from ..spec.errors import InputError
 from .peers import user_of
 
 _HEADERS = (("Referrer-Policy", "no-referrer"), ("Cross-Origin-Resource-Policy", "same-origin"))
 
+#: Seconds between two looks for new files of runs.
+EVERY = 2.0
+
 App = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def start(runs: Mapping[str, Path], place: Path, port: int = 0) -> str:
-    """Start TensorBoard in a thread over these folders, by name; return its address.
+class Links:
+    """Links to the outputs of runs, by name, in an empty folder: as long as it is entered, new ones are
+    added."""
 
-    ``place`` is an empty folder for links to them. Raises InputError if the port cannot be had.
+    def __init__(self, runs: Mapping[str, Path], place: Path) -> None:
+        self._runs, self._place = runs, place
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._look()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _go_on(self) -> None:
+        while not self._over.wait(EVERY):
+            self._look()
+
+    def _look(self) -> None:
+        """Link the outputs of each run. Where some travel as logs do, the files are linked one by one,
+        and so they are from then on."""
+        for name, folder in self._runs.items():
+            here = self._place / name
+            with suppress(OSError):
+                if here.is_dir() and not here.is_symlink():
+                    live_files.lay_together(folder, here)
+                elif (folder / live_files.LIVE).is_dir():
+                    here.unlink(missing_ok=True)
+                    here.mkdir()
+                    live_files.lay_together(folder, here)
+                elif not here.is_symlink():
+                    here.symlink_to(folder / "outputs")
+
+
+def start(place: Path, port: int = 0) -> str:
+    """Start TensorBoard in a thread over a folder; return its address.
+
+    Raises InputError if the port cannot be had.
     """
-    for name, folder in runs.items():
-        (place / name).symlink_to(folder)
     secret = secrets.token_urlsafe(32)
     board = program.TensorBoard(server_class=_server(secret))
     board.configure(

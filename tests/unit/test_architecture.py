@@ -41,6 +41,7 @@ EFFECTS = {
     "records.metric",
     "records.metric_curves",
     "records.metric_files",
+    "records.live_files",
     "records.run_reader",
     "records.scalars",
     "records.trial_values",

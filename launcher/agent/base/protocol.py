@@ -48,6 +48,10 @@ PIECE = 1 << 17
 METRICS = "metrics.jsonl"
 #: The named pipe in the folder of a run from which rank 0 reads, where the user has something for it.
 STDIN = "stdin"
+#: What stands before the paths of outputs that travel as logs do, and how many of a host do.
+LIVE, LIVE_FILES = "live/", 256
+#: Bytes of such a file that travel so, and of one in a message: nothing else waits long for it.
+LIVE_BYTES, LIVE_PIECE = 1 << 28, 1 << 15
 #: Largest ``size`` that is accepted.
 LARGEST = 1 << 24
 #: Longest line that is accepted, in bytes.
@@ -76,6 +80,12 @@ NOT_FOUND, NOT_EXECUTABLE = 127, 126
 def not_started(error: OSError) -> int:
     """Return the exit status of a process that could not be executed for ``error``."""
     return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+
+
+def is_live(path: str) -> bool:
+    """Return whether programs only ever append to such an output: files of TensorBoard, and of W&B."""
+    name = path.rpartition("/")[2]
+    return ".tfevents." in name or (name[:4] == "run-" and name[-6:] == ".wandb")
 
 
 def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:

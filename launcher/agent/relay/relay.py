@@ -329,7 +329,9 @@ class Relay(SelfTests):
     def do_follow(self, request: Message) -> Message:
         """Send the journal and logs of a run from these offsets on, and what is added later."""
         self._use(request["run"])
-        follow = Follow(self.run_dir, self._say, request["journal"], request["logs"])
+        follow = Follow(
+            self.run_dir, self._say, request["journal"], request["logs"], request.get("live")
+        )
         self.follow = follow
         try:
             self.supervisor = self._connect()

@@ -14,6 +14,7 @@ from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import InputError, LauncherError
 from .. import complain, options, trust
+from ..drawing import can_draw
 from ..follow import End, shown
 from ..render.tables import counted
 from ..run_argument import attached, check_ranks, new_client, run_argument
@@ -30,6 +31,11 @@ from ..several_runs import agreed, chosen, several_runs
     metavar="N",
     help="Of what was not shown yet, start with the last N lines of each log.",
 )
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Show hosts, metrics, scalars and the last lines on one screen; q and Ctrl-C only leave.",
+)
 @trust.option
 @options.receipt_as_json
 @click.pass_context
@@ -39,6 +45,7 @@ def attach_command(
     ranks: frozenset[int] | None,
     raw: bool,
     tail: int | None,
+    live: bool,
     trust_record: bool,
     as_json: bool,
 ) -> None:
@@ -46,20 +53,28 @@ def attach_command(
 
     Ctrl-C asks whether to stop the run, to detach, or to continue; without a terminal it stops the
     run. If another machine started the run and its hosts disagree on it or name secrets, you are asked
-    before it may be restarted from here.
+    before it may be restarted from here. Without a terminal, --live changes nothing.
     """
     from ..render.run_view import Screen
 
+    if live and (raw or tail is not None or as_json):
+        raise InputError("--live takes no --raw, --tail or --json", "leave one of them out")
+    draws = live and can_draw()
     screen = Screen(ranks=ranks, raw=raw, logs_to_stderr=as_json)
+    listens = () if draws else (screen.on_event, screen.on_log)
 
     async def to_the_end() -> tuple[str, End]:
-        async with attached(word, screen.on_event, screen.on_log) as run:
+        async with attached(word, *listens) as run:
             check_ranks(run, ranks)
             if tail is not None:
                 run.show_tail(tail)
             asks = run.receipt is None and run.may_start_again and run.doubts
             if asks and (trust_record or trust.agreed(run, "starting it again")):
                 run.trust()
+            if draws and run.receipt is None:
+                from ..live import watched
+
+                return run.name, await watched(run, ranks)
             return run.name, await shown(screen, run)
 
     name, end = asyncio.run(to_the_end())

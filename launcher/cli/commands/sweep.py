@@ -36,7 +36,7 @@ from .run import command as run_command
 #: Options of `launcher run` that a sweep has no use for: its trials wait for each other, and their code
 #: is copied once, and what they print is not shown.
 NOT_OF_TRIALS = frozenset(
-    {"inventory", "wait", "no_wait", "detach", "ranks", "raw", "yes", "lease"}
+    {"inventory", "wait", "no_wait", "detach", "ranks", "raw", "yes", "lease", "stdin"}
 )
 OWN = ("sampler", "pruner", "metric", "goal", "max_trials", "concurrency", "seed", "max_failures")
 

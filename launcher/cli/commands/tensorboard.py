@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
     """Start TensorBoard over the outputs of runs of this machine; by default, of all.
 
-    RUN may be a pattern such as 'sweep-*'. Outputs of a run that goes on come every --pull-every
-    (30 s), and TensorBoard shows them. Only you can open the address. Ctrl-C ends it.
+    RUN may be a pattern such as 'sweep-*'. What the scripts of a run write for TensorBoard comes as they
+    write it, and is shown. Only you can open the address. Ctrl-C ends it.
     """
     runs = _folders(words)
     try:
@@ -39,8 +39,11 @@ def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
 
     signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # for the threads, too
-    with tempfile.TemporaryDirectory(prefix="tensorboard-", dir=home()) as place:
-        address = tensorboard.start(runs, Path(place), port)
+    with (
+        tempfile.TemporaryDirectory(prefix="tensorboard-", dir=home()) as place,
+        tensorboard.Links(runs, Path(place)),
+    ):
+        address = tensorboard.start(Path(place), port)
         click.echo(address)
         click.echo(f"TensorBoard over {counted(len(runs), 'run')}. Ctrl-C ends it.", err=True)
         page = show(address, "tensorboard") if not no_browser and has_screen() else None
@@ -52,12 +55,16 @@ def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
 
 
 def _folders(words: tuple[str, ...]) -> Mapping[str, Path]:
-    """Return the outputs of runs by name: of those that are named, or that have brought any back."""
+    """Return the folders of runs by name: of those that are named, or that have any output here."""
     client = Client()
     names = [one.run for one in client.select(words)]
-    folders = {name: home() / "runs" / name / "outputs" for name in names}
+    folders = {name: home() / "runs" / name for name in names}
     if not words:
-        folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+        folders = {name: folder for name, folder in folders.items() if _has_any(folder)}
     if not folders:
         raise InputError("no run of this machine has brought back any output")
     return folders
+
+
+def _has_any(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in ("outputs", "live"))

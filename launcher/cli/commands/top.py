@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -17,10 +14,10 @@ import click
 
 from ...api.hosts import narrowed
 from .. import keys, options
+from ..drawing import can_draw, draw, screen
 from ..inventory_lookup import loaded
 from ..render.top import top_text
 from ..run_argument import new_client
-from ..terminal import control
 
 if TYPE_CHECKING:
     from ...api.client import Cluster
@@ -47,7 +44,7 @@ def command(
     when no host could be asked.
     """
     there = narrowed(loaded(inventory), hosts or None)
-    if not (once or as_json) and _can_move():
+    if not (once or as_json) and can_draw():
         asyncio.run(_live(there))
         return
     found = asyncio.run(new_client(there).cluster())
@@ -59,11 +56,6 @@ def command(
     ctx.exit(1 if asked and all(one.problem for one in asked) else 0)
 
 
-def _can_move() -> bool:
-    streams = (sys.stdout, sys.stderr)
-    return all(one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
-
-
 async def _live(inventory: Inventory) -> None:
     """Draw until the user presses q or Ctrl-C."""
     drawing = asyncio.ensure_future(_draw_all(inventory))
@@ -73,7 +65,8 @@ async def _live(inventory: Inventory) -> None:
         if key in "qQ":
             drawing.cancel()
 
-    with _screen(), keys.pressed(on_key) if keys.can_ask() else nullcontext():
+    with screen(), keys.pressed(on_key) if keys.can_ask() else nullcontext():
+        click.echo("connecting", err=True)
         await asyncio.wait({drawing})
     if not drawing.cancelled():
         drawing.result()  # it has failed
@@ -85,24 +78,7 @@ async def _draw_all(inventory: Inventory) -> None:
             _draw(cluster)
 
 
-@contextmanager
-def _screen() -> Iterator[None]:
-    """Draw on a screen of our own; what was on the terminal is there again afterwards."""
-    control("\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J")
-    click.echo("connecting", err=True)
-    try:
-        yield
-    finally:
-        control("\x1b[?25h\x1b[?1049l")
-        sys.stderr.flush()
-
-
 def _draw(cluster: Cluster) -> None:
     size = shutil.get_terminal_size()
     lines = top_text(cluster, size.columns, size.lines - 1).split("\n")
-    control("\x1b[H")
-    for line in lines[: size.lines - 1]:
-        click.echo(line, err=True, nl=False)
-        control("\x1b[K\r\n")
-    control("\x1b[J")
-    sys.stderr.flush()
+    draw(lines[: size.lines - 1])

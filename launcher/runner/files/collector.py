@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable
 
 from ...records import events as ev
+from ...records import live_files
 from ...records.receipt import Because, NotBrought
 from ...spec.errors import HostError, LauncherError
 from ...spec.model import AUTO
@@ -74,6 +76,14 @@ class Collector:
             moved = await asyncio.gather(*(self._one(session, final) for session in hosts))
             if any(moved) or final or asked or not len(self.outputs):
                 await self._lay_together()
+            if final:
+                whole = [one.name for one in hosts if one.name not in self._incomplete]
+                await in_thread(self._settle, whole)
+
+    def _settle(self, hosts: Iterable[str]) -> None:
+        folder = self._context.folder
+        for host in hosts:
+            live_files.settle(folder.path, host, folder.mirror(host))
 
     async def _lay_together(self) -> None:
         hosts = tuple(session.name for session in self._hosts.active)

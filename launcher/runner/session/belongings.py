@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 
 from ...records import events as ev
 from ...spec.model import Job, Layout
 from ...spec.process_key import ProcessKey, ProcessKind
-from ...transport.agent_client import METRICS
+from ...transport.agent_client import LIVE, METRICS, is_live
+from ...transport.answers import is_inside
 
 #: How many attempts of other layouts a host may tell of, in processes of a layout of now.
 UNPLACED = 16
+
+#: Bytes of a path that a host may write.
+LONGEST = 4096
 
 _LOG = re.compile(r"attempt-(\d{1,6})/([\w-]{1,80}-\d{1,9})\.(?:out|err)\Z", re.A)
 
@@ -49,8 +54,8 @@ class Belongings:
         self._known, self._unplaced_left = known, max(self._unplaced_left, most)
 
     def wrong_log(self, name: str) -> str:
-        """Return why a log is none of this host's; empty where it is one, or its metrics."""
-        if name == METRICS:
+        """Return why a log is none of this host's; empty where it is one, its metrics, or an output."""
+        if name == METRICS or _is_output(name):
             return ""
         match = _LOG.match(name)
         if match is None:
@@ -139,3 +144,10 @@ class Belongings:
         else:
             return ""
         return "" if rank is None or rank in own else f"{event.key} as rank {rank}"
+
+
+def _is_output(name: str) -> bool:
+    """Return whether it is the name of an output that travels as logs do."""
+    path = name.removeprefix(LIVE)
+    is_plain = is_inside(path) and posixpath.normpath(path) == path and path.isprintable()
+    return name != path and is_plain and is_live(path) and len(path) <= LONGEST

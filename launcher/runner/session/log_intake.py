@@ -1,4 +1,4 @@
-"""Writes the logs and metrics that one host sends, at the pace that this machine's disk allows."""
+"""Writes the logs, metrics and live outputs that one host sends, at the pace of this machine's disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from ...records import events as ev
+from ...records.live_files import LiveFiles
 from ...records.run_folder import LogFile
 from ...spec.errors import RecordError
-from ...transport.agent_client import METRICS
+from ...transport.agent_client import LIVE, METRICS
 from ..concurrency import cancel
 from ..context import RunContext
 from ..listeners import OnLog
@@ -41,13 +42,15 @@ class LogIntake:
         self._line, self._journal, self._context = line, journal, context
         self._on_log, self._give_up = on_log, give_up
         self._files: dict[str, LogFile] = {}
+        self._live = LiveFiles(context.folder.path, line.host.name)
         self._waiting: deque[tuple[str, int, bytes]] = deque()
         self._waits: asyncio.Task[None] | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes here, by log; of the metrics, too."""
-        return {name: file.size for name, file in self._files.items()}
+        """Bytes here, by log; of the metrics and live outputs, too."""
+        live = {LIVE + path: size for path, size in self._live.sizes.items()}
+        return live | {name: file.size for name, file in self._files.items()}
 
     @property
     def is_waiting(self) -> bool:
@@ -67,9 +70,14 @@ class LogIntake:
     def forget_waiting(self) -> None:
         """Drop waiting pieces: the host is about to send them again."""
         self._waiting.clear()
+        self._live.begin()
 
     def take(self, name: str, offset: int, data: bytes) -> bool:
-        """Write a piece; return False when it waits and will be acknowledged later."""
+        """Write a piece; return False when it waits and will be acknowledged later. Of outputs none
+        waits: what has no room here comes with the other outputs."""
+        if name.startswith(LIVE):
+            self._live.take(name.removeprefix(LIVE), offset, data)
+            return True
         if not self._waiting:
             try:
                 self._save(name, offset, data)

@@ -30,7 +30,8 @@ def second(is_elastic: bool = False) -> Belongings:
 @pytest.mark.parametrize(
     "name",
     ["attempt-1/rank-2.out", "attempt-1/rank-3.err", "attempt-1/node-1.out", "attempt-1/setup-1.err",
-     "attempt-0/setup-1.out"],
+     "attempt-0/setup-1.out", "metrics.jsonl", "live/board/events.out.tfevents.1.gpu1.7.0",
+     "live/wandb/offline-run-1/run-x.wandb"],
 )  # fmt: skip
 def test_a_host_may_send_its_own_logs(name: str) -> None:
     assert second().wrong_log(name) == ""
@@ -40,7 +41,9 @@ def test_a_host_may_send_its_own_logs(name: str) -> None:
     "name",
     ["attempt-1/rank-0.out", "attempt-1/rank-4.out", "attempt-0/rank-2.out", "attempt-2/rank-2.out",
      "attempt-1/rank-2", "attempt-1/../rank-2.out", "../x", "", "attempt-1/rank-2.out/x",
-     "attempt-1/rank-2.out\n", "attempt-99999999/rank-2.out"],
+     "attempt-1/rank-2.out\n", "attempt-99999999/rank-2.out", "live/../a.tfevents.1", "live//etc/a.tfevents.1",
+     "live/a/../../b.tfevents.1", "live/model.pt", "live/", "live/a.tfevents.1/", "live/a\nb.tfevents.1",
+     "live/./a.tfevents.1", "a.tfevents.1", "live/" + 500 * "0123456789" + ".tfevents.1"],
 )  # fmt: skip
 def test_a_host_may_send_no_other_log(name: str) -> None:
     assert second().wrong_log(name)

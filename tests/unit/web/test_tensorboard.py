@@ -15,6 +15,8 @@ import httpx
 import pytest
 from tensorboard.summary import Writer
 
+from launcher.records.live_files import LiveFiles
+
 COMMAND = (sys.executable, "-m", "launcher", "tensorboard", "--no-browser", "--port")
 
 
@@ -115,3 +117,41 @@ def test_bad_input_is_named(home: Path, tmp_path: Path) -> None:
                 _, err = process.communicate(timeout=60)
                 assert process.returncode == 2
                 assert said in err
+
+
+def test_scalars_of_a_run_that_goes_on_are_shown_as_they_come(home: Path, tmp_path: Path) -> None:
+    """Before any pull, and in a run that has none at all."""
+    run = tmp_path / "runs" / "brave-elk-3"
+    run.mkdir(parents=True)
+    (run / "events.jsonl").write_text("")
+    live = LiveFiles(run, "gpu1")
+    writer = Writer(str(tmp_path / "host"))
+    sent = 0
+
+    def add(step: int) -> None:
+        nonlocal sent
+        writer.add_scalar("loss", 1 / step, step)
+        writer.flush()
+        (file,) = (tmp_path / "host").iterdir()
+        data = file.read_bytes()
+        live.take("board/" + file.name, sent, data[sent:])
+        sent = len(data)
+
+    with start(tmp_path, "0", "brave-elk-3") as process, httpx.Client(timeout=60) as client:
+        assert process.stdout
+        address = process.stdout.readline().strip().rstrip("/")
+        for step in (1, 2):
+            add(step)
+            deadline = time.monotonic() + 60
+            while len(points := _points(client, address)) < step:
+                assert time.monotonic() < deadline, points
+                time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert not list(tmp_path.glob("tensorboard-*"))
+
+
+def _points(client: httpx.Client, address: str) -> list[list[float]]:
+    where = {"run": "brave-elk-3/board", "tag": "loss"}
+    found = client.get(f"{address}/data/plugin/scalars/scalars", params=where)
+    return found.json() if found.status_code == 200 else []  # type: ignore[no-any-return]
