@@ -57,8 +57,8 @@ def main(argv: list[str]) -> None:
     supervisor = _connect(run_dir)
     try:
         child = _start(argv, logs, key, _stdin(run_dir, rank))
-    except OSError as error:
-        code = protocol.not_started(error)
+    except OSError as trouble:
+        code = protocol.not_started(trouble)
     else:
         for number in passed_on:
             signal.signal(number, lambda n, _: processes.send([child], n))
