@@ -57,6 +57,8 @@ _TROUBLE = (
     ),
     ("no-space", re.compile(r"no space left|disk quota", re.I)),
 )
+#: Those that another runtime would not change.
+_FINAL = ("other-machine", "no-mount")
 #: Tells of the Python that an image has.
 _PYTHON = """\
 for name in python3 python; do
@@ -90,7 +92,7 @@ class Images:
         codes: list[str] = []
         for runtime, program in self._runtimes(request):
             found = self._in(runtime, program, request)
-            if found["state"] in ("there", "missing"):
+            if found["state"] in ("there", "missing") or found["code"] in _FINAL:
                 return found
             why.append("%s: %s" % (runtime, found["said"]))
             codes.append(found["code"])
