@@ -220,7 +220,8 @@ def test_a_user_without_rights_owns_what_the_program_writes(
     text = launcher.inventory.read_text().replace("user: root", "user: ann")
     launcher.inventory.write_text(text)
     script = "id -un; echo x >$LAUNCHER_OUTPUT_DIR/file; stat -c %U $LAUNCHER_OUTPUT_DIR/file"
-    ran = launcher.run(*words("--framework", "env", script))
+    his = ("--hosts", "lab1", "--image", "tiny.tar", "--mount", "/usr:ro", "--framework", "env")
+    ran = launcher.run(*his, script)
     assert ran.code == 0, ran.err
     assert ran.log("node-0.out") == b"ann\nann\n"
     assert not containers_on(
@@ -230,6 +231,6 @@ def test_a_user_without_rights_owns_what_the_program_writes(
     host.run(
         "setpriv", "--reuid", "ann", "--init-groups", "pkill", "-u", "ann", "podman", check=False
     )
-    ran = launcher.run(*words("--framework", "env", "true"))
+    ran = launcher.run(*his, "true")
     assert "podman has no user IDs for this user in its containers" in ran.err, ran.err
     assert not of_runs(host)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from support import lab as labs
 
-#: What a container needs of the host: the image has links to it, and nothing of its own.
-MOUNTS = ("--mount", "/usr:ro", "--mount", "/root/.pyenv:ro", "--mount", f"{sys.prefix}:ro")
+#: The image has links into /usr, which containers get of the host, and no programs of its own.
 _FOLDERS = ("etc", "usr", "tmp", "proc", "sys", "dev", "root", "run", "var")
 _LINKS = ("bin", "lib", "lib64", "sbin")
 
@@ -54,6 +53,15 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(data), 0o644
     archive.addfile(entry, io.BytesIO(data))
+
+
+def write_folder(host: labs.LabHost, place: str) -> None:
+    """Write the same as a folder of a host, with places for what of the host is mounted."""
+    script = (
+        'mkdir -p "$1" && cd "$1" && mkdir -p %s && for l in %s; do ln -sfn usr/$l $l; done && '
+        "echo inside >etc/inside && touch etc/hosts etc/resolv.conf"
+    )
+    host.run("sh", "-c", script % (" ".join(_FOLDERS), " ".join(_LINKS)), "sh", place)
 
 
 #: What podman needs in a lab, where a host's disk is an overlay and control groups are of two kinds.

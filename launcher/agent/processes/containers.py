@@ -24,7 +24,8 @@ LABEL, VISITOR = "launcher.run", "launcher.visitor"
 #: The first process in a container. $1 comes before PATH, output is appended to $2 and $3 (empty: as it
 #: is), $4 is a fifo that the supervisor holds open: when it is gone, everything in the container ends.
 #: That needs a process namespace of its own, in which this process has one of the first numbers. The
-#: exit code is written to $5, as a runtime that was killed tells none.
+#: exit code is written to $5, as a runtime that was killed tells none. Signals are for the program: a
+#: trap with a command is none in what a shell starts.
 _FIRST = """\
 PATH=$1${PATH:+:$PATH}; export PATH
 if [ -n "$4" ] && [ "$$" -le 9 ]; then
@@ -34,6 +35,7 @@ fi
 if [ -n "$2" ]; then exec >>"$2" 2>>"$3"; fi
 launcher_to=$5
 shift 5
+trap : HUP INT TERM USR1 USR2
 "$@" 9<&-
 launcher_code=$?
 if [ -n "$launcher_to" ]; then echo "$launcher_code" >"$launcher_to"; fi

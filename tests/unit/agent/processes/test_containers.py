@@ -141,6 +141,13 @@ def test_the_first_process_writes_logs_and_tells_the_exit_code(
     assert (tmp_path / "c").read_text() == f"{code}\n"
 
 
+def test_the_first_process_waits_for_a_program_that_was_asked_to_stop(tmp_path: Path) -> None:
+    files = (str(tmp_path / "o"), str(tmp_path / "e"), "", str(tmp_path / "c"))
+    ask = "kill -TERM $PPID; trap 'echo saved; exit 5' TERM; kill -TERM $$; sleep 60"
+    assert first(tmp_path, "sh", "-c", ask, files=files) == 5
+    assert (tmp_path / "o").read_text() == "saved\n"
+
+
 def test_containers_are_removed_by_their_names_where_a_runtime_keeps_them() -> None:
     assert containers.removal(spec("podman"), ["a", "b"])[-2:] == ["a", "b"]
     assert containers.removal(spec("docker"), ["a"])[-1] == "a"
