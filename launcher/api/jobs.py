@@ -28,6 +28,7 @@ from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
 from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
+from ..spec import containers
 from ..spec import inventory as inventories
 from ..spec.data import DataSet, check
 from ..spec.environments import Environment
@@ -150,6 +151,8 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     workdir = str(Path(job.workdir).expanduser().resolve())
     job = replace(job, workdir=workdir, data=_resolved(job.data))
     job = local_paths.with_relative_script(job)
+    if job.environment and containers.is_path(job.environment.image):
+        job = replace(job, environment=_with_image_path(job.workdir, job.environment))
     if job.environment and job.environment.uv:
         _check_uv(Path(job.workdir), job.environment)
     for script in job.scripts:
@@ -158,6 +161,21 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
     return job
+
+
+def _with_image_path(workdir: str, environment: Environment) -> Environment:
+    """Return an environment whose image is named by a whole path: of this machine, or of the hosts.
+
+    Raises InputError for a path of this machine where nothing is.
+    """
+    image = os.path.expanduser(environment.image)
+    path = os.path.normpath(os.path.join(workdir, image))
+    if not os.path.isabs(image) and not os.path.exists(path):
+        raise InputError(
+            f"image: there is no {environment.image} in {workdir}",
+            "podman save -o FILE NAME writes one; a path of the hosts begins with /",
+        )
+    return replace(environment, image=path)
 
 
 def _check_uv(folder: Path, environment: Environment) -> None:

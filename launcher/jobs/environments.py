@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..spec import containers
 from ..spec.environments import Environment, conda_environment, folder, inside, wheels_folder
 from ..spec.errors import InputError
 from ..spec.model import Host, Job
@@ -29,10 +30,23 @@ def read_modules(node: YamlNode) -> tuple[str, ...]:
 
 
 #: What an environment may be, each with what makes its value.
-KINDS = {"conda": conda_environment, "venv": folder, "uv": inside}
-#: What else an environment may say.
-_MORE = {"wheels": wheels_folder}
+KINDS = {"conda": conda_environment, "venv": folder, "uv": inside, "image": containers.image}
+#: What else an environment may say, and of which kind.
+_MORE = {"wheels": wheels_folder, "runtime": containers.runtime, "mounts": containers.mount}
+_OF_KIND = {"wheels": "uv", "runtime": "image", "mounts": "image"}
 FIELDS = {**KINDS, **_MORE}
+
+
+def _read_mounts(node: YamlNode) -> tuple[str, ...]:
+    found = []
+    for text in texts(node):
+        try:
+            found.append(containers.mount(text))
+        except ValueError as error:
+            raise node.error(str(error)) from None
+    return tuple(found)
+
+
 _KEYS: Mapping[str, Key] = {
     "conda": Key(
         checked(conda_environment),
@@ -51,6 +65,19 @@ _KEYS: Mapping[str, Key] = {
         TEXT,
         "Folder of wheels, the only source of packages for uv: in the workdir, or a path on the hosts",
     ),
+    "image": Key(
+        checked(containers.image),
+        TEXT,
+        "Container image: its name, or the path of a tar, an OCI folder, a .sif or a root folder",
+    ),
+    "runtime": Key(
+        checked(containers.runtime),
+        {"enum": list(containers.RUNTIMES)},
+        "What starts containers (default: what the host has, podman before docker)",
+    ),
+    "mounts": Key(
+        _read_mounts, TEXTS, "Paths of the hosts that containers see: /data, or /srv/sets:/sets:ro"
+    ),
     "modules": Key(read_modules, TEXTS, "The same as modules: beside environment:"),
 }
 SCHEMA: Mapping[str, Any] = mapping_schema(_KEYS)
@@ -64,10 +91,15 @@ def read_environment(node: YamlNode) -> dict[str, Any]:
         raise node.error(
             f"environment: names {' and '.join(named)}, and a job has one", "leave one of them out"
         )
-    if "wheels" in found and "uv" not in found:
-        raise node.error(
-            "environment: wheels are for uv alone", "environment: {uv: ., wheels: DIR}"
-        )
+    for name, kind in _OF_KIND.items():
+        if name in found and kind not in found:
+            verb = "is" if name == "runtime" else "are"
+            raise node.error(
+                f"environment: {name} {verb} for {kind} alone",
+                f"environment: {{{kind}: ..., {name}: ...}}",
+            )
+    if "image" in found and "modules" in found:
+        raise node.error("environment: an image loads no modules of the host", "leave modules out")
     return found
 
 
@@ -101,13 +133,21 @@ def _made(named: Mapping[str, Any]) -> Environment:
     if len([kind for kind in named if kind in KINDS]) != 1:
         raise InputError(f"{' and '.join(named)}: a job has one environment", "name one of them")
     try:
-        return Environment(**{kind: FIELDS[kind](str(place)) for kind, place in named.items()})
+        return Environment(**{kind: _value(kind, place) for kind, place in named.items()})
     except ValueError as error:
         raise InputError(f"environment: {error}") from None
 
 
-def of_flags(given: Mapping[str, str], home: str) -> Environment:
-    """Return the environment of ``--conda`` or ``--venv``. Raises InputError.
+def _value(kind: str, given: Any) -> Any:
+    """Return the value of a field. Raises ValueError."""
+    if kind == "mounts":
+        several = [given] if isinstance(given, str) else given
+        return tuple(containers.mount(str(one)) for one in several)
+    return FIELDS[kind](str(given))
+
+
+def of_flags(given: Mapping[str, Any], home: str) -> Environment:
+    """Return the environment of ``--conda``, ``--venv``, ``--uv`` or ``--image``. Raises InputError.
 
     A shell replaces ``~`` by the home of this machine, where the host's is meant.
     """
@@ -120,13 +160,16 @@ def of_flags(given: Mapping[str, str], home: str) -> Environment:
     if len(kinds) > 1:
         flags = " and ".join(f"--{kind}" for kind in kinds)
         raise InputError(f"{flags} contradict each other", "a job has one environment")
-    if "wheels" in named and "uv" not in named:
-        raise InputError("--wheels is for --uv alone", "--uv . --wheels DIR")
+    for name, kind in _OF_KIND.items():
+        if name in named and kind not in named:
+            flag = {"mounts": "mount"}.get(name, name)
+            raise InputError(f"--{flag} is for --{kind} alone", f"--{kind} ... --{flag} ...")
     for kind, place in named.items():
         try:
-            named[kind] = FIELDS[kind](place)
+            named[kind] = _value(kind, place)
         except ValueError as error:
-            raise InputError(f"--{kind}: {error}") from None
+            flag = {"mounts": "mount"}.get(kind, kind)
+            raise InputError(f"--{flag}: {error}") from None
     return Environment(**named)
 
 

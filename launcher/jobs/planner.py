@@ -117,7 +117,10 @@ def environment(
         computed |= node.visible(node.gpus)
     elif node.host.gpus is not None or job.resources.gpus == 0:
         computed |= node.visible(())
-    return {**chosen, **node.host.env, **job.envs, **computed}
+    of_host = dict(node.host.env)
+    if node.container:
+        of_host.pop("PATH", None)  # the image has its own
+    return {**chosen, **of_host, **job.envs, **computed}
 
 
 def early_environment(
@@ -150,7 +153,7 @@ def search_path(node: Node, run_id: str) -> tuple[str, ...]:
     """Return the folders to put before PATH, so that ``python`` is the host's Python."""
     own = posixpath.join(run_dir(node.root, run_id), "bin")
     folder = posixpath.dirname(node.python)
-    return (own, folder) if folder else (own,)
+    return (own, folder) if folder and not node.container else (own,)
 
 
 # -- the rendezvous

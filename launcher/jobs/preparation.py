@@ -79,7 +79,7 @@ def on_trial(job: Job, node: Node) -> tuple[str, ...]:
 
 def again(job: Job, node: Node) -> str:
     """Return lines of bash for a shell whose startup files may have activated something else."""
-    if job.environment is None:
+    if job.environment is None or not job.environment.is_activated:
         return ""
     return f"{activation(job.environment, node.python)}\n{_FORGET}"
 
@@ -87,7 +87,7 @@ def again(job: Job, node: Node) -> str:
 def behind(job: Job, host: Host) -> tuple[str, ...]:
     """Return what stands in front of the processes on a host, for people."""
     return (
-        *([f"prepare: of {host.name}"] if host.prepare else []),
+        *([f"prepare: of {host.name}"] if host.prepare and not _is_image(job) else []),
         *([f"module load {' '.join(job.modules)}"] if job.modules else []),
         *([str(job.environment)] if job.environment else []),
         *(["prepare:"] if job.prepare else []),
@@ -104,22 +104,27 @@ def _words(script: str) -> tuple[str, ...]:
     return ("bash", "-c", script, _NAME)
 
 
+def _is_image(job: Job) -> bool:
+    return bool(job.environment and job.environment.image)
+
+
 def _has_environment(job: Job) -> bool:
-    return bool(job.modules or job.environment)
+    return bool(job.modules or (job.environment and job.environment.is_activated))
 
 
 def _script(job: Job, node: Node, on_failure: str) -> str:
     """Return what bash runs first: the host's ``prepare:``, the job's ``modules:``, its environment.
 
-    The environment comes behind the modules: what they put on PATH does not hide its Python.
+    The environment comes behind the modules: what they put on PATH does not hide its Python. What a host
+    prepares has no meaning in an image.
     """
     parts, host = [], node.host
-    if host.prepare:
+    if host.prepare and not _is_image(job):
         where = f"prepare: of {host.name} in the inventory"
         parts.append(host.prepare + _CHECK % (where, on_failure))
     if job.modules:
         parts.append(f"launcher_load {shlex.join(job.modules)} || {_FAILED % on_failure}")
-    if job.environment:
+    if job.environment and job.environment.is_activated:
         parts.append(f"{activation(job.environment, node.python)} || {_FAILED % on_failure}")
     return _MODULES + "".join(parts) if parts or job.prepare else ""
 

@@ -31,7 +31,7 @@ _NEW: Mapping[type, Collection[str]] = {
         "share",
     ),
     Resources: ("gpu_ids", "gpu_model"),
-    Node: ("gpu_names", "vendor"),
+    Node: ("container", "gpu_names", "vendor"),
     Request: ("ignore_foreign", "not_before", "resume_paths"),
 }
 

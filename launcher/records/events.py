@@ -268,6 +268,27 @@ class EnvironmentBuilt(Event):
 
 
 @frozen
+class ImageBringing(Event):
+    """Hosts that pull, load or save the run's image, or wait for one; what ``host`` said last."""
+
+    hosts: tuple[str, ...]
+    host: str
+    said: str
+
+
+@frozen
+class ImageGiven(Event):
+    """All hosts have the run's image; ``brought`` names those that lacked it. ``runtimes`` is what
+    starts it, by host; an image that is a folder has no ``id``."""
+
+    image: str
+    id: str
+    runtimes: Mapping[str, str]
+    brought: tuple[str, ...]
+    seconds: float
+
+
+@frozen
 class OutputsGiven(Event):
     """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues; without
     a ``run``, of outputs in the workdir that the command names."""

@@ -21,6 +21,7 @@ from ..transport.agent_client import os_error
 from .concurrency import beside, together
 from .context import RunContext
 from .host_session import HostSession
+from .images import Images
 from .policy import environments
 
 #: Seconds between two questions to a host, and between two lines about what is built.
@@ -30,15 +31,17 @@ LOG = "environment.log"
 
 
 class Environments:
-    """Gives hosts the environment of a job; does nothing for a job that names none to build."""
+    """Gives hosts the environment or image of a job; does nothing for a job that names none to give."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._wanted = context.job.environment or Environment()
+        self._images = Images(context)
         self._building: dict[str, str] = {}  # what each host that builds has said last
 
     async def give(self, sessions: Sequence[HostSession]) -> None:
         """Make sure that all hosts have it, and that it stays while the run does. Raises HostError."""
+        await self._images.give(sessions)
         if not self._wanted.uv:
             return
         started = time.time()
@@ -99,9 +102,14 @@ class Environments:
 
 
 def with_built(layout: Layout, sessions: Sequence[HostSession]) -> Layout:
-    """Return a layout whose nodes use what their hosts have built."""
-    built = {one.name: one.built_python for one in sessions if one.built_python}
-    nodes = (replace(node, python=built.get(node.host.name, node.python)) for node in layout.nodes)
+    """Return a layout whose nodes use what their hosts have built, or have as an image."""
+    known = {one.name: one.facts for one in sessions if one.built_python or one.container}
+    nodes = (
+        replace(node, python=facts.python, container=facts.container)
+        if (facts := known.get(node.host.name))
+        else node
+        for node in layout.nodes
+    )
     return replace(layout, nodes=tuple(nodes))
 
 

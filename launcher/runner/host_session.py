@@ -20,6 +20,7 @@ from ..records import events as ev
 from ..records.reasons import EndReason
 from ..records.state import log_hosts
 from ..spec import errors
+from ..spec.containers import Container
 from ..spec.model import Facts, Host, Layout
 from ..transport import answers
 from ..transport.agent_client import LIVE, METRICS, Agent
@@ -67,6 +68,7 @@ class HostSession:
         self.lost: str | None = None  # why the host was given up
         self.starts_by_itself = False  # the run waits there: the host is waited for, however long
         self.built_python = ""  # of an environment that it has built for the run
+        self.container: Container | None = None  # the image of the run, and how it starts there
         self.has_died = False  # its supervisor, while the run waited there
         self._context = context
         self._line = HostConnection(host, dialler, self._listen)
@@ -95,6 +97,11 @@ class HostSession:
         found = self._line.facts
         if self.built_python:
             found = replace(found, python=self.built_python)
+        if self.container:
+            python, version = self.container.python, self.container.python_version
+            found = replace(
+                found, container=self.container, python=python or "python3", python_version=version
+            )
         return found if self._context.request.ignore_foreign else with_foreign_held(found)
 
     @property

@@ -26,6 +26,7 @@ from ..transport.agent_bundle import agent_name
 from .concurrency import together
 from .context import RunContext
 from .host_session import HostSession
+from .in_image import in_image
 from .policy.restart import PORT_TRIES
 from .rendezvous import meet
 from .requirements import Requirements
@@ -272,6 +273,7 @@ class Launch:
             "secrets": {name: secret.reveal() for name, secret in job.secrets.items()},
             "processes": [{**process, "cwd": code} for process in processes],
             **({"own_path": own_path} if own_path else {}),
+            **in_image(job, layout, node, session.facts.has_own_hosts),
         }
 
     def _node(self, session: HostSession) -> Node:

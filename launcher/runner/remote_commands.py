@@ -20,6 +20,7 @@ from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job, Layout, Node, Request
 from ..transport import login_shell
+from .in_image import visiting_command
 
 if TYPE_CHECKING:
     from ..transport.connection import Reader, RemoteProcess
@@ -152,8 +153,10 @@ async def open_shell(
         path = ":".join(planner.search_path(visited.node, layout.run_id))
         lines = f"{again(request.job, visited.node)}PATH={shlex.quote(path)}:$PATH"
         shell = f'LAUNCHER_AGAIN={shlex.quote(lines)} {_AGAIN} "${{SHELL:-sh}}" -i'
+        if visited.node.container:  # the image's own shell, which has no startup files of the host
+            shell = 'sh -c "if command -v bash >/dev/null; then exec bash -i; else exec sh -i; fi"'
         process = await visited.connection.execute(
-            _in_the_run(request.job, layout, visited, shell), terminal
+            _in_the_run(request.job, layout, visited, shell, is_terminal=True), terminal
         )
         await talk(RemoteShell(process))
         await process.wait_closed()
@@ -181,7 +184,9 @@ def chosen_nodes(layout: Layout, number: int | None) -> tuple[Node, ...]:
     return nodes
 
 
-def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str:
+def _in_the_run(
+    job: Job, layout: Layout, visited: Visited, command: str, is_terminal: bool = False
+) -> str:
     """Return a command line that runs ``command`` in the run's folder and environment, without
     secrets."""
     node = visited.node
@@ -195,6 +200,17 @@ def _in_the_run(job: Job, layout: Layout, visited: Visited, command: str) -> str
         path = f"{first}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
     prepared = shlex.join(visiting(job, node, first))
+    inside = visiting_command(
+        job,
+        node,
+        ["sh", "-c", f"exec {prepared} env {command}"],
+        dict(one.split("=", 1) for one in settings),
+        visited.code,
+        path.split(":"),
+        is_terminal,
+    )
+    if inside:
+        return login_shell.line(f"exec {shlex.join(inside)}")
     return login_shell.line(
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "
         f"exec env {shlex.join(settings)} {prepared} env {command}"

@@ -99,7 +99,15 @@ def changed(
         job = _of_size(job, layout, elsewhere=hosts is not None)
     if hosts is not None or gpus is not None:
         chosen = make_request(job, request.inventory).hosts
-    return replace(request, job=job, hosts=chosen)
+    return replace(request, job=_with_same_image(job, layout), hosts=chosen)
+
+
+def _with_same_image(job: Job, layout: Layout) -> Job:
+    """Return a job that wants the very image that the run had, whatever its name means by now."""
+    ids = [node.container.id for node in layout.nodes if node.container and node.container.id]
+    if not ids or not job.environment or not job.environment.image:
+        return job
+    return replace(job, environment=replace(job.environment, pinned=ids[0]))
 
 
 def _of_size(job: Job, layout: Layout, elsewhere: bool) -> Job:

@@ -15,6 +15,7 @@ from ..spec.model import Job, Layout, Node
 from ..transport.answers import Missing
 from .concurrency import together
 from .host_session import HostSession
+from .in_image import in_image
 from .policy import environments
 
 
@@ -52,6 +53,7 @@ class Requirements:
                     folder=self._folder(session),
                     python=self._node(session).python,
                     behind=on_trial(self._job, self._node(session)),
+                    **in_image(self._job, self._layout, self._node(session)),
                 )
                 for session in self._sessions
             )

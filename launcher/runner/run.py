@@ -228,7 +228,7 @@ class Run:
         yield "sync", self._sync
         if self.context.job.data:
             yield "data", self._give_data
-        if (environment := self.context.job.environment) and environment.uv:
+        if (environment := self.context.job.environment) and environment.is_given:
             yield "environment", self._give_environment
         if not self.layout.nodes:
             yield "wait", self._wait

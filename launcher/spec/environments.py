@@ -20,20 +20,36 @@ class Environment:
     ``conda`` is a name, or a folder, which environments of mamba, micromamba and pixi have as well.
     ``venv`` is the folder of a virtual environment. ``uv`` is a path in the job's code, of which each
     host builds an environment: a folder with a lock of uv or requirements, or a file of these;
-    ``wheels`` is a folder from which alone it takes packages then.
+    ``wheels`` is a folder from which alone it takes packages then. ``image`` is the name of a container
+    image, or a path, in which everything starts by the container ``runtime``, with ``mounts`` of the
+    host; ``pinned`` is the ID that a run which is repeated has had.
     """
 
     conda: str = ""
     venv: str = ""
     uv: str = ""
     wheels: str = ""
+    image: str = ""
+    runtime: str = ""
+    mounts: tuple[str, ...] = ()
+    pinned: str = ""
 
     @property
     def python(self) -> str | None:
-        """Its Python: a path, or ``conda:NAME``; None for one that the host builds."""
-        if self.uv:
+        """Its Python: a path, or ``conda:NAME``; None for one that the host builds or an image has."""
+        if self.uv or self.image:
             return None
         return python_path(f"{CONDA}{self.conda}" if self.conda else f"{VENV}{self.venv}")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether hosts get it before the start."""
+        return bool(self.uv or self.image)
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether bash activates it in front of each process."""
+        return not self.image
 
     @property
     def is_named(self) -> bool:
@@ -42,6 +58,8 @@ class Environment:
 
     def __str__(self) -> str:
         """Return it as people know it: ``conda environment train``."""
+        if self.image:
+            return f"image {self.image}"
         if self.uv:
             return f"environment built from {self.uv}"
         return (

@@ -12,6 +12,7 @@ from dataclasses import field, replace
 from typing import Any
 
 from . import gpus as gpu_names
+from .containers import Container
 from .data import DataSet
 from .environments import Environment
 from .frozen import frozen
@@ -221,6 +222,8 @@ class Job:
     def apart(self) -> tuple[str, ...]:
         """Patterns of what is in the workdir and never part of the code: outputs and data sets."""
         inside = [posixpath.relpath(one.source, self.workdir) for one in self.data if one.is_here]
+        if self.environment and self.environment.image.startswith("/"):
+            inside.append(posixpath.relpath(self.environment.image, self.workdir))
         sets = [f"/{_escaped(path)}/" for path in inside if not path.startswith("..")]
         return (*self.output_paths, *sets)
 
@@ -316,6 +319,7 @@ class Facts:
     gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
     own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
+    container: Container | None = None  # of a run in an image, whose Python is ``python`` then
 
     @property
     def has_own_hosts(self) -> bool:
@@ -367,6 +371,7 @@ class Node:
     tasks: tuple[Task, ...] = ()  # of a job with roles
     vendor: str = gpu_names.NVIDIA  # of the GPUs
     gpu_names: tuple[str, ...] = ()  # what the vendor's variable calls each of ``gpus``
+    container: Container | None = None  # in which its processes run
 
     def visible(self, gpus: Iterable[int]) -> dict[str, str]:
         """Return the variables with which a process sees only these of the node's GPUs."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ..spec.addresses import is_address
+from ..spec.containers import ContainerSpec
 from ..spec.errors import BadAnswer
 from ..spec.frozen import frozen
 from ..spec.model import Facts, GpuUser
@@ -27,6 +28,8 @@ MOST = 4096
 LONGEST_PATH = 4096
 #: How far an environment is that a host builds.
 BUILD_STATES = ("there", "busy", "building", "failed", "no-uv")
+#: How far an image is.
+IMAGE_STATES = ("there", "missing", "trouble", "working", "done", "failed", "busy", "yours")
 #: Longest message of a refusal, in characters: more than the longest path that it may name.
 LONGEST_MESSAGE = 1 << 16
 #: Latest moment that a host may name: the end of the year 9999.
@@ -34,6 +37,7 @@ LATEST = 253_402_300_799.0
 
 _INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
 _PACKAGE = re.compile(r"[\w.]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
+_ID = re.compile(r"[0-9a-f]{64}\Z")
 _FOLDER = re.compile(r"[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,4095}\Z")
 
 
@@ -681,6 +685,50 @@ class Contacted:
 
     def __post_init__(self) -> None:
         _require_moment(self.silent, "silent")
+
+
+@frozen
+class Image:
+    """How far a host is with the image that a run wants; what it has, once it is there.
+
+    ``code`` says what is in the way, and ``said`` what the runtime said of it. ``place`` is where a file
+    of the image goes, or where it is.
+    """
+
+    state: str
+    id: str = ""
+    runtime: str = ""
+    program: str = ""
+    spec: ContainerSpec | None = None
+    python: str = ""
+    python_version: str = ""
+    code: str = ""
+    said: str = ""
+    log: str = ""
+    place: str = ""
+    images: tuple[ImageThere, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.state in IMAGE_STATES, "state", f"unknown: {self.state[:80]!r}")
+        _require(not self.id or _ID.match(self.id) is not None, "id", "not the ID of an image")
+        _require(self.state != "there" or self.spec is not None, "spec", "is missing")
+        for name in ("program", "python", "place"):
+            path = getattr(self, name)
+            _require(len(path) <= LONGEST_PATH, name, "is too long")
+            _require(not path or path.startswith("/"), name, "is no path")
+        for name in ("said", "log", "code", "python_version", "runtime"):
+            _require(len(getattr(self, name)) <= LONGEST_MESSAGE, name, "is too long")
+
+
+@frozen
+class ImageThere:
+    """An image that a runtime has on a host, or why that does not tell."""
+
+    runtime: str
+    id: str = ""
+    name: str = ""
+    size: str = ""
+    trouble: str = ""
 
 
 @frozen

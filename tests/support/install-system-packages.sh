@@ -28,10 +28,13 @@ test)
     have tcsh && have fish && have zsh && have busybox || missing="$missing tcsh fish zsh busybox"
     have chromium || missing="$missing chromium"
     ldconfig -p 2>/dev/null | grep -q libatomic.so.1 || missing="$missing libatomic1" # node of playwright
+    have bwrap || missing="$missing bubblewrap"
     have dnf && have rpmbuild && have createrepo_c || missing="$missing dnf rpm createrepo-c"
     ;;
 frameworks)
     have slurmd && have slurmctld && have sbatch || missing="$missing slurmd slurmctld slurm-client"
+    have podman && have crun && have newuidmap || missing="$missing podman crun uidmap"
+    have dockerd || missing="$missing docker.io"
     ;;
 esac
 [ -n "$missing" ] || exit 0

@@ -79,6 +79,27 @@ class HostEntry(TypedDict):
     names: List[str]
 
 
+class ContainerSpec(TypedDict):
+    """The image that the processes of a run start in on this host, and how; see containers.py.
+
+    ``image`` is what the runtime calls it: its ID, or a path. ``mounts`` are SOURCE:PLACE or
+    SOURCE:PLACE:ro. ``gpus`` is how GPUs get in; "" for none. ``hosts`` is its /etc/hosts.
+    """
+
+    runtime: str
+    program: str
+    image: str
+    user: str
+    groups: List[int]
+    rootless: bool
+    ipc: bool
+    mounts: List[str]
+    devices: List[str]
+    gpus: str
+    home: str
+    hosts: str
+
+
 class SupervisorSpec(TypedDict):
     """What a supervisor knows of its run from the start; times in seconds, None is for ever."""
 
@@ -117,6 +138,7 @@ class StartRequest(TypedDict):
     seconds: NotRequired[float | None]  # the longest that it runs
     #: Rank 0 has a stdin here, which ends when nobody speaks of it for so many seconds.
     stdin: NotRequired[float | None]
+    container: NotRequired[ContainerSpec]
 
 
 class WaitRequest(TypedDict):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from ..base.messages import ContainerSpec
+
 #: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
 MARK = "launcher-missing "
@@ -78,9 +80,12 @@ class Search:
         folder: str,
         behind: Sequence[str] = (),
         python: str | None = None,
+        container: ContainerSpec | None = None,
     ) -> None:
         """``behind`` are words in front of the interpreter: what activates the job's environment."""
         argv = [*behind, python or sys.executable, "-c", _FIND, folder] + list(modules)
+        if container:
+            argv, env = _in_image(container, argv, env)
         self._begun = processes.begin(argv, dict(os.environ, **env))
 
     def result(self) -> dict[str, Any]:
@@ -100,3 +105,13 @@ class Search:
             if line.startswith(SAID):
                 answer["trouble"] = line[len(SAID) :][:MOST_SAID]
         return answer
+
+
+def _in_image(
+    spec: ContainerSpec, argv: list[str], env: dict[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    from ..processes import containers
+
+    what = containers.Contained(argv, env, "/")
+    argv, passed = containers.command(spec, what, label=containers.VISITOR)
+    return argv, containers.client_environment(spec, passed, {})

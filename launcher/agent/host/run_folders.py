@@ -10,6 +10,9 @@ from ..base.journal import read_from
 from ..processes import cgroup, processes
 from . import gpu_locks
 
+#: Where a run notes its containers.
+CONTAINERS = "containers"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +120,7 @@ def end_strays(root: str) -> int:
     base = os.path.join(root, "runs")
     found = set(strays(base))
     processes.send(found, 9)
+    _remove_containers(base)
     for run_dir in _with_dead_groups(base):
         found.update(cgroup.end(run_dir))
     return len(found)
@@ -128,6 +132,22 @@ def _with_dead_groups(base: str) -> Iterator[str]:
         run_dir = os.path.join(base, name)
         if os.path.exists(os.path.join(run_dir, cgroup.NAMES)) and not run_lock.is_alive(run_dir):
             yield run_dir
+
+
+def _remove_containers(base: str) -> None:
+    """Remove the containers of runs without a supervisor."""
+    for name in os.listdir(base) if os.path.isdir(base) else ():
+        run_dir = os.path.join(base, name)
+        if os.path.exists(os.path.join(run_dir, CONTAINERS)) and not run_lock.is_alive(run_dir):
+            end_containers(run_dir)
+
+
+def end_containers(run_dir: str) -> None:
+    """Remove the containers that a run has left, if it had any."""
+    if os.path.exists(os.path.join(run_dir, CONTAINERS)):
+        from ..processes import container_list  # few runs are in an image
+
+        container_list.end(run_dir)
 
 
 def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
@@ -167,6 +187,7 @@ def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> M
         left = stopped if run_lock.is_alive(run_dir) else []
     if not left and not run_lock.is_alive(run_dir):
         cgroup.close(run_dir)
+        end_containers(run_dir)
     return {
         "left": [processes.describe(pid) for pid in left],
         "killed": len(killed),

@@ -27,7 +27,7 @@ class Owned:
     """The processes, control group and shared memory of a run. Its folder is the working directory."""
 
     def __init__(self, run_id: str, host: str) -> None:
-        self._run_id, self._host = run_id, host
+        self._run_id, self.host = run_id, host
         self._groups = cgroup.of(".")
         self._group: cgroup.Group | None = None
         self._user_scope = login_session.UserScope()
@@ -41,9 +41,9 @@ class Owned:
         asked = {name for each in limits for name, most in each.items() if most}
         wanted = {c for name, c in (("cpus", "cpu"), ("memory", "memory")) if name in asked}
         self._spared_until = None
-        self._user_scope.seek(cgroup.name_of(".", self._run_id, self._host), wanted)
+        self._user_scope.seek(cgroup.name_of(".", self._run_id, self.host), wanted)
         try:
-            self._group = cgroup.make(".", self._run_id, self._host, wanted)
+            self._group = cgroup.make(".", self._run_id, self.host, wanted)
         except OSError:  # a full disk: no group, because its name could not be written down
             self._group = None
         self._groups = cgroup.of(".")
@@ -76,7 +76,7 @@ class Owned:
     def find(self, helpers: set[int]) -> list[int]:
         """Return all pids of the run here without ``helpers``: our descendants, processes with the
         run's environment, and those in its group."""
-        marked, self.scanned, self.unreadable = processes.marked(self._run_id, self._host)
+        marked, self.scanned, self.unreadable = processes.marked(self._run_id, self.host)
         grouped = [pid for group in self._groups for pid in group.pids()]
         descended = processes.descendants(os.getpid())
         return sorted(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
     from .data_requests import DataRequests
     from .environments import Environments
+    from .images import Images
     from .now import Now
     from .turn import Turn
 
@@ -60,6 +61,7 @@ class Relay(SelfTests):
         self.turn: Turn | None = None  # of a run that may have to wait
         self.data: DataRequests | None = None  # where data sets are asked for
         self.environments: Environments | None = None  # where a run wants one that is built here
+        self.images: Images | None = None  # where a run wants to be in one
         self.now: Now | None = None  # of somebody who watches the GPUs
         self.done = False
 
@@ -88,8 +90,13 @@ class Relay(SelfTests):
                 self._say_all(self.turn.answers(ready))
             if self.follow:
                 self.follow.pump()
-        if self.environments:
-            self.environments.end()
+        self._end()
+
+    def _end(self) -> None:
+        """Stop what nobody waits for any more."""
+        for helper in (self.environments, self.images):
+            if helper:
+                helper.end()
 
     def _patience(self) -> float:
         patient = [one.patience() for one in (self.follow, self.turn) if one]
@@ -219,6 +226,14 @@ class Relay(SelfTests):
 
             self.environments = Environments(self.root)
         return self.environments.answer(request)
+
+    def do_image(self, request: Message) -> Message:
+        """Look for an image, or bring it, or say how far that is."""
+        if self.images is None:
+            from .images import Images  # few runs want one
+
+            self.images = Images(self.root)
+        return self.images.answer(request)
 
     def do_listen(self, request: Message) -> Message:
         """Open the rendezvous on this host."""

@@ -27,7 +27,10 @@ class SelfTests:
         from ..host.modules import Search
 
         modules, env, behind = request["modules"], request["env"], request.get("behind", [])
-        self.searching = Search(modules, env, request["folder"], behind, request.get("python"))
+        container = request.get("container")
+        self.searching = Search(
+            modules, env, request["folder"], behind, request.get("python"), container
+        )
         return {}
 
     def do_found(self, request: Message) -> Message:

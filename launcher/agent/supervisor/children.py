@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
-    from ..base.messages import Message, ProcessSpec, StartRequest
+    from ..base.messages import ContainerSpec, Message, ProcessSpec, StartRequest
+    from .contained import Containers
 
     class Helper(Protocol):
         """An object with processes of the supervisor's own, which do not belong to the run."""
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
         def pids(self) -> set[int]: ...
 
         def reaped(self, pid: int) -> bool: ...
+
+
+#: Seconds that a container runtime gets to end by itself behind what was in its containers.
+ENDING = 3.0
+#: Seconds between two looks at it.
+LOOK = 1.0
 
 
 class Child:
@@ -48,15 +55,35 @@ class Children:
         self._attempt = 0
         self._known: dict[int, Child] = {}
         self._asked: set[int] = set()  # to stop, in this stage
+        self._before: list[str] = []  # PATH
+        self._secrets: dict[str, str] = {}
+        self.containers: Containers | None = None  # of a stage that runs in an image
+        self.next_look = float("inf")
+        self._asks_late = False  # what is in containers that are only being made
+        self._ending_by = 0.0  # when their runtime has had its time to end
 
     def prepare(self, request: StartRequest) -> None:
         """Make ready for the processes of a stage."""
         self._attempt, self._asked = request["attempt"], set()
-        self._env = environment(request)
+        self._asks_late, self._ending_by = False, 0.0
+        self._env, self._secrets = environment(request), dict(request.get("secrets") or {})
+        self._before = [*request["path"], *([request["own_path"]] if "own_path" in request else [])]
+        self.contain(request.get("container"))
         self.path = self._env["PATH"]
         os.makedirs(os.path.join("logs", "attempt-%d" % self._attempt), exist_ok=True)
         self._cores = Cores(self._run_id)
         self.owned.prepare([process.get("limits") or {} for process in request["processes"]])
+
+    def contain(self, spec: ContainerSpec | None) -> None:
+        """Have what is started from now on run in an image; remove containers that are left."""
+        if self.containers:
+            self.containers.remove()
+        self.containers, self.next_look = None, float("inf")
+        if spec:
+            self.next_look = 0.0
+            from .contained import Containers  # most runs are in none
+
+            self.containers = Containers(spec, self._run_id, self.owned.host, self._attempt)
 
     def start(self, process: ProcessSpec, env: dict[str, str]) -> tuple[int, str]:
         """Start a process with ``env`` added; return its pid and a description of its limits.
@@ -67,8 +94,12 @@ class Children:
         stem = os.path.join("logs", "attempt-%d" % self._attempt, key)
         held = limit(wanted, self._cores, self.owned.leaf(self._leaf(key), wanted))
         error_file = errorfile.prepare(process["env"])
-        env = {**self._env, **env, "PATH": self.path}
-        launch = processes.Launch(process["argv"], env, process["cwd"], held)
+        argv = process["argv"]
+        if self.containers:
+            argv, env = self.containers.launch(process, env, self._env, self._before)
+        else:
+            env = {**self._env, **env, "PATH": self.path}
+        launch = processes.Launch(argv, env, process["cwd"], held)
         try:
             reads = bool(process.get("stdin"))
             stdin = os.path.abspath(protocol.STDIN) if reads else os.devnull
@@ -82,7 +113,9 @@ class Children:
         return pid, in_words(held or {})
 
     def environment(self, process: ProcessSpec) -> dict[str, str]:
-        """Return the environment of a process: this host's and its own."""
+        """Return the environment of a process: this host's and its own. An image brings its own."""
+        if self.containers:
+            return {**self._secrets, **process["env"]}
         return {**self._env, **process["env"]}
 
     def exits(self) -> Iterator[tuple[Child, int]]:
@@ -97,7 +130,8 @@ class Children:
             if self.owned.reaped(pid) or any(helper.reaped(pid) for helper in self._helpers):
                 continue
             if pid in self._known:
-                yield self._known.pop(pid), processes.exit_code(status)
+                child, code = self._known.pop(pid), processes.exit_code(status)
+                yield child, self.containers.exit_code(child.key, code) if self.containers else code
 
     def evidence(self, child: Child, code: int) -> Message:
         """Return what explains an exit: the process's error report, and a kill for memory."""
@@ -114,15 +148,46 @@ class Children:
         return self.owned.find({pid for helper in self._helpers for pid in helper.pids})
 
     def ask(self, pids: list[int]) -> None:
-        """Send SIGTERM to each of these that has not got it yet."""
+        """Send SIGTERM to each of these that has not got it yet. What is in containers gets it, and
+        their runtime does not: it ends behind them."""
+        if self.containers:
+            pids = self._inside(pids)
+            self._asks_late = not pids
         self.owned.ask([pid for pid in pids if pid not in self._asked])
         processes.send(pids, signal.SIGCONT)  # a stopped process gets SIGTERM when it continues
         self._asked.update(pids)
 
+    def look(self, now: float) -> None:
+        """Ask what has appeared in containers that were only being made when it was time, and end a
+        runtime that does not notice the end of what it has started."""
+        if self._asks_late:
+            self.ask(self.left())
+        if self.containers and now >= self.next_look:
+            self.next_look = now + LOOK
+            ended = self.containers.ended(ENDING)
+            stuck = [pid for pid, child in self._known.items() if child.key in ended]
+            processes.send(stuck, signal.SIGKILL)
+
+    def _inside(self, pids: list[int]) -> list[int]:
+        from .contained import nested
+
+        return nested(pids)
+
     def kill(self, pids: list[int]) -> None:
-        """Kill these and the rest of the run's control group."""
-        self.owned.kill(pids)
+        """Kill these and the rest of the run's control group. Where there are containers, what is in
+        them comes first, so that their runtime can tidy up."""
+        if self.containers and (inside := self._inside(pids)):
+            processes.send(inside, signal.SIGKILL)
+        else:
+            self.owned.kill(pids)
         self._asked.update(pids)
+
+    def only_ending(self, pids: list[int], now: float) -> bool:
+        """Return whether all of these only tidy up behind the others, and still have time for it."""
+        if self.containers and not self._inside(pids):
+            self._ending_by = self._ending_by or now + ENDING
+            return now < self._ending_by
+        return self.owned.only_cleaning(pids)
 
     def _leaf(self, key: str) -> str:
         return "%d-%s" % (self._attempt, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from ..base import protocol
@@ -72,6 +73,11 @@ class Clients:
             return [(ready, message) for message, _ in self._open[ready].feed(data)]
         self.hang_up(ready)
         return []
+
+    def pid(self, client: Socket) -> int:
+        """Return the pid of a client as this host numbers it, also of one in a container (unix(7))."""
+        credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int.from_bytes(credentials[:4], sys.byteorder)
 
     def hang_up(self, client: Socket) -> None:
         """Disconnect a client that is gone or sends nonsense."""

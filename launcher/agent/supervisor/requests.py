@@ -30,6 +30,20 @@ _PROCESS_MORE = {
 _HOST = {"host": str, "address": str, "names": [str]}
 _SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
 _TICKET = {"number": int, "hosts": int, "shares": [int]}
+_CONTAINER = {
+    "runtime": str,
+    "program": str,
+    "image": str,
+    "user": str,
+    "groups": [int],
+    "rootless": bool,
+    "ipc": bool,
+    "mounts": [str],
+    "devices": [str],
+    "gpus": str,
+    "home": str,
+    "hosts": str,
+}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 _START = (
@@ -49,6 +63,7 @@ _START = (
         "own_path": str,
         "seconds": NUMBER,
         "stdin": NUMBER,
+        "container": (_CONTAINER, {}),
     },
 )
 
@@ -107,7 +122,7 @@ def checked(message: Message) -> str:
 def _fault(value: Any, shape: Any, place: str) -> str:
     parts: Iterable[tuple[str, Any, Any]]
     if isinstance(shape, type) or shape is NUMBER:
-        fits = isinstance(value, shape) and not isinstance(value, bool)
+        fits = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
         return "" if fits else "%s cannot be %.80r" % (place, value)
     if isinstance(shape, list):
         if not isinstance(value, list):

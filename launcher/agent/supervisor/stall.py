@@ -87,6 +87,9 @@ class StallWatch:
         self._began: float | None = None
         self.gpus: list[int] = []
         self.vendor = ""  # of the GPUs
+        self.inside: Callable[[str, int], int] | None = (
+            None  # what a client has started in an image
+        )
         self.next_look = float("inf")
 
     def heard(self, event: str, fields: Message) -> None:
@@ -113,6 +116,9 @@ class StallWatch:
         """Compare with the last look, if it is time to. A run that is ``ending`` does not stall."""
         if now < self.next_look:
             return
+        if self.inside:
+            for key, known in self._known.items():
+                known.pid = self.inside(key, known.pid)
         watched = self.watched
         self.next_look = now + self._pause if watched else float("inf")
         if not watched or ending:

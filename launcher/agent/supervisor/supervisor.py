@@ -118,7 +118,7 @@ class Supervisor:
         now = time.monotonic()
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
-        moments += [self.metrics.next_look, self.feed.next_look]
+        moments += [self.metrics.next_look, self.feed.next_look, self.children.next_look]
         moments += [self.waiting.next_look] if self.waiting else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
@@ -137,6 +137,7 @@ class Supervisor:
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
             self._look_at_queue(now)
+            self.children.look(now)
         socket_names.drain([*self.registered, *self.gpu_locks, *self.limit])
         self.journal.flush()
 
@@ -203,13 +204,15 @@ class Supervisor:
         if operation == "stacks":
             self._take_stacks(message["stamp"])
             return {"ok": {}}
-        self._report(operation, message)
+        self._report(client, operation, message)
         return None
 
-    def _report(self, operation: str, message: Message) -> None:
+    def _report(self, client: Socket, operation: str, message: Message) -> None:
         """Record what a program of ours reports, which expects no answer."""
         if operation == "rank-started":
             key, rank, pid = message["key"], message["rank"], message["pid"]
+            if self.children.containers:
+                pid = self.children.containers.pid_here(self.clients.pid(client), pid)
             self._record("ProcessStarted", key=key, rank=rank, pid=pid)
             if rank == 0:
                 self.feed.begin()
@@ -267,6 +270,7 @@ class Supervisor:
         if seconds is not None:
             self.limit = gpu_locks.limit(self.run_id, seconds)
         self.children.prepare(request)
+        self.stall.inside = self.children.containers.inner if self.children.containers else None
         indices = request.get("gpus") or []
         vendor = request.get("gpu_vendor") or ""
         self.metrics.begin(indices, vendor)
@@ -411,8 +415,9 @@ class Supervisor:
                 self._kill()
             elif isinstance(each, machine.Look):
                 left = self.children.left()
-                cleaning = bool(left) and self.children.owned.only_cleaning(left)
-                self._follow(self.machine.found(left, cleaning, time.monotonic()))
+                now = time.monotonic()
+                cleaning = bool(left) and self.children.only_ending(left, now)
+                self._follow(self.machine.found(left, cleaning, now))
             elif isinstance(each, machine.Close):
                 self._close()
 
@@ -449,6 +454,7 @@ class Supervisor:
         self.sharer.close()
         self.feed.close()
         forget("peer.json")  # if the peer never started to read it
+        self.children.contain(None)
         self._record("HostEnded", **self.children.owned.close(self.children.left()))
 
 

@@ -54,6 +54,9 @@ GROUPS = {
         "venv",
         "uv",
         "wheels",
+        "image",
+        "runtime",
+        "mounts",
         "modules",
         "prepare",
         "setup",
@@ -155,6 +158,23 @@ EXAMPLES = (
     "--wheels",
     metavar="DIR",
     help="Take packages for --uv from this folder alone, without a registry.",
+)
+@click.option(
+    "--image",
+    metavar="NAME|PATH",
+    help="Run in this container image: a name, or a tar or OCI folder here that hosts get.",
+)
+@click.option(
+    "--runtime",
+    metavar="NAME",
+    help="podman, docker, apptainer or bwrap (default: what the hosts have).",
+)
+@click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="PATH",
+    help="Path of the hosts that the image sees, as /data or /srv/x:/x:ro (repeatable).",
 )
 @click.option(
     "--module",

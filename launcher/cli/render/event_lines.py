@@ -13,6 +13,7 @@ from functools import singledispatch
 from ...records import events as ev
 from ...records.reasons import EndReason, PassedOver, ShareTrouble, WaitReason
 from ...spec import nodeset
+from ...spec.containers import SHORT
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .log_lines import harmless
@@ -87,6 +88,26 @@ def _environment_built(event: ev.EnvironmentBuilt) -> Line:
         else ""
     )
     return Line(f"built the environment on {on} in {event.seconds:.0f} s{others}", dim=True)
+
+
+@line_of.register
+def _image_bringing(event: ev.ImageBringing) -> Line:
+    said = f": {event.host}: {event.said}" if event.said else ""
+    return Line(f"bringing the image to {nodeset.fold(event.hosts)}{said}", dim=True)
+
+
+@line_of.register
+def _image_given(event: ev.ImageGiven) -> Line:
+    by: dict[str, list[str]] = {}
+    for host, runtime in event.runtimes.items():
+        by.setdefault(runtime, []).append(host)
+    runtimes = ", ".join(
+        runtime if len(by) == 1 else f"{runtime} on {nodeset.fold(hosts)}"
+        for runtime, hosts in by.items()
+    )
+    name = f"image {event.image}" + (f" ({event.id[:SHORT]})" if event.id else "")
+    brought = f", brought to {counted(len(event.brought), 'host')} in {event.seconds:.0f} s"
+    return Line(f"{name} by {runtimes}{brought if event.brought else ''}", dim=True)
 
 
 @line_of.register

@@ -35,10 +35,10 @@ def of_job(
 
 def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     findings = []
-    built = job.environment.uv if job.environment else ""
+    built = job.environment.uv or job.environment.image if job.environment else ""
     by_setup = WARNING if job.setup or built else level
     brings = "; its setup: may install {}" if job.setup else ""
-    brings = f"; the environment built from {built} may have {{}}" if built else brings
+    brings = f"; the {job.environment} may have {{}}" if built else brings
     missing = list(survey.software.missing)
     probes = {*requirements.modules_of(job.framework), *requirements.needs_of(job.framework)}
     if without := [probe for probe in missing if probe in probes]:

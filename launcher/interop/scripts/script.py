@@ -62,6 +62,11 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
             f"uv: {job.environment.uv}: an exported script builds no environment",
             "build it first, and name its folder: --venv DIR",
         )
+    if job.environment and job.environment.image:
+        raise InputError(
+            f"an exported script starts no containers, and the job runs in {job.environment}",
+            "launcher run starts it; or export it without image:",
+        )
     for host in hosts:
         if name_there := conda_name(host.python):
             raise InputError(

@@ -171,6 +171,11 @@ def _activation(environment: Environment) -> list[str]:
             f"uv: {environment.uv}: a batch file builds no environment",
             "build it first, and name its folder: --venv DIR",
         )
+    if environment.image:
+        raise InputError(
+            f"a batch file starts no containers, and the job runs in {environment}",
+            "launcher run starts it; or export it without image:, for srun --container-image",
+        )
     place = environment.conda or environment.venv
     tilde, rest = ('"$HOME"', place[1:]) if place.startswith("~/") else ("", place)
     word = tilde + shell.plain(rest)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...frameworks import get
 from ...jobs.job_file import job_name
+from ...spec.containers import image
 from ...spec.gpu_models import count_text, is_model
 from ...spec.inventory import VARIABLE
 from ...spec.inventory_writer import comment, scalar
@@ -23,6 +24,7 @@ _KEYS = (
     "num_nodes",
     "hosts",
     "resources",
+    "environment",
     "envs",
     "secrets",
     "max_restarts",
@@ -100,6 +102,19 @@ class JobDraft(Draft):
             self.note(
                 line, f"gpus counts the GPUs of all nodes together: {each} on each of {nodes} nodes"
             )
+
+    def image(self, text: str, line: int) -> None:
+        """Set the container image of the job, which has one."""
+        try:
+            name = image(text)
+            if "{{" in name or "$" in name:
+                raise ValueError("its name holds variables")
+        except ValueError as error:
+            self.note(line, f"the image is not carried over: {error}"[:150])
+            return
+        known = self.values.setdefault("environment", {"image": name})["image"]
+        if known != name:
+            self.note(line, f"the image {quoted(name)} is not carried over: a job has one, {known}")
 
     def command(self, script: str, variables: Mapping[str, str]) -> None:
         """Set the script, preceded by exports of the foreign ``variables`` that it mentions."""

@@ -19,6 +19,7 @@ _KNOWN = (
     "type",
     "name",
     "nodes",
+    "image",
     "env",
     "commands",
     "resources",
@@ -53,6 +54,8 @@ def read(content: Text, draft: JobDraft) -> None:
         draft.gpus(gpus, line)
     if "env" in given:
         draft.variables(_shown(draft, pair) for pair in node_task.pairs(given["env"][1]))
+    if "image" in given:
+        draft.image(text(given["image"][1]), given["image"][0])
     if "volumes" in given:
         _volumes(draft, given["volumes"][1])
     if "max_duration" in given:
@@ -81,8 +84,8 @@ def _shown(draft: JobDraft, pair: node_task.Pair) -> node_task.Pair:
 
 
 def _volumes(draft: JobDraft, node: YamlNode) -> None:
-    """Turn paths of the host into ``needs``: they must exist, and nothing is mounted."""
-    needs = []
+    """Turn paths of the host into ``needs``: they must exist. Without an image, nothing is mounted."""
+    needs, mounts = [], []
     for one in node.elements("a list of volumes"):
         inside = entries_or_none(one) or {}
         if inside:
@@ -94,13 +97,18 @@ def _volumes(draft: JobDraft, node: YamlNode) -> None:
             volume, _, mounted_at = text(one).partition(":")
         if volume.startswith("/"):
             needs.append(volume)
-            draft.note(one.line, f"nothing is mounted: use {volume[:60]} for {mounted_at[:60]}")
+            if "environment" in draft.values and ":" not in volume + mounted_at:
+                mounts.append(f"{volume}:{mounted_at or volume}")
+            else:
+                draft.note(one.line, f"nothing is mounted: use {volume[:60]} for {mounted_at[:60]}")
         else:
             draft.note(
                 one.line, f"the volume {volume[:40]} at {mounted_at[:60]} is not carried over"
             )
     if needs:
         draft.values["needs"] = needs
+    if mounts:
+        draft.values["environment"]["mounts"] = mounts
 
 
 def _commands(
@@ -111,7 +119,8 @@ def _commands(
         script = f"cd {shlex.quote(folder)}\n{script}"
         if folder.startswith("/"):
             at = given["working_dir"][0]
-            draft.note(at, f"{folder[:60]} was a folder of the image: check that the hosts have it")
+            where = "may be a" if "environment" in draft.values else "was a"
+            draft.note(at, f"{folder[:60]} {where} folder of the image: check that it is there")
     if "shell" in given and (shell := text(given["shell"][1])) not in ("bash", "/bin/bash"):
         draft.note(given["shell"][0], f"the commands run in bash instead of {shell[:40]}")
     node_task.command(draft, line, script, _VARIABLES, "DSTACK_NODES_IPS")

@@ -190,10 +190,8 @@ def _role(
     if share_of:
         role["resources"] = share_of
     if "image" in inside:
-        draft.note(
-            inside["image"][0],
-            "the image is not carried over: the host's own programs run, and setup: can install others",
-        )
+        line, image = inside["image"]
+        draft.image(osmo_commands.plain(text(image), commands.values, draft, line), line)
     if "environment" in inside:
         pairs = entries(inside["environment"][1]).items()
         role["envs"] = draft.own_variables(

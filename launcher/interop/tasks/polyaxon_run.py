@@ -113,10 +113,7 @@ def _container(
     unread(draft, node, known, "the container")
     inside = entries(node, "a container")
     if "image" in inside:
-        draft.note(
-            inside["image"][0],
-            "the image is not carried over: the host's own programs run, and setup: can install others",
-        )
+        draft.image(text(inside["image"][1]), inside["image"][0])
     if "resources" in inside:
         found["resources"] = share(draft, inside["resources"][1])
         if draft.framework == "env":  # a job without roles

@@ -76,8 +76,15 @@ def only(content: Text) -> Text:
 
 
 def _resources(draft: JobDraft, node: YamlNode) -> None:
-    unread(draft, node, ("accelerators", "infra", "job_recovery"), "resources")
+    unread(draft, node, ("accelerators", "infra", "job_recovery", "image_id"), "resources")
     inside = entries(node, "resources")
+    if "image_id" in inside:
+        line, image = inside["image_id"]
+        name = "" if entries_or_none(image) else text(image)
+        if name.startswith("docker:"):
+            draft.image(name.removeprefix("docker:"), line)
+        else:
+            draft.note(line, "image_id is not carried over: it is the disk of a machine")
     if "infra" in inside:
         line, infra = inside["infra"]
         cloud, _, pool = text(infra).partition("/")

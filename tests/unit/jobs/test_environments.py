@@ -54,7 +54,7 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
         ("environment: {conda: a b}", "'a b' cannot be the name of a conda environment"),
         ("environment: {conda: environment.yml}", "conda env create"),
         ("environment: {venv: .venv}", "'.venv' is no folder of a host"),
-        ("environment: {image: x}", 'unknown key "image"'),
+        ("environment: {images: x}", 'unknown key "images"'),
         ("environment: {modules: a;b}", "job.yaml:2: 'a;b' cannot be the name of a module"),
         ("modules: a;b", "job.yaml:2: 'a;b' cannot be the name of a module"),
         ("modules: a\nenvironment: {modules: b}", "job.yaml:3: modules: stands in environment:"),
@@ -64,6 +64,12 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
         ),
         ("environment: {uv: ../x}", "'../x' is not in the workdir"),
         ("environment: {conda: a, wheels: w}", "wheels are for uv alone"),
+        ("environment: {conda: a, runtime: podman}", "runtime is for image alone"),
+        ("environment: {image: a, conda: b}", "names conda and image, and a job has one"),
+        ("environment: {image: ./Dockerfile}", "launcher builds none: podman build -t NAME"),
+        ("environment: {image: a, runtime: lxc}", "'lxc' is no container runtime"),
+        ("environment: {image: a, mounts: [data]}", "'data' cannot be mounted: /data"),
+        ("environment: {image: a, modules: [cuda]}", "an image loads no modules"),
         ("conda: train", 'unknown key "conda"'),
     ],
 )
@@ -88,8 +94,8 @@ def test_the_stronger_layer_names_the_python() -> None:
     assert with_python((Host("gpu1"),), job)[0].python == "python3.12"
     with pytest.raises(InputError, match="are two Pythons"):
         _made(flag={"python": "python3.12", "environment": TRAIN})
-    with pytest.raises(InputError, match="environment has no image"):
-        _made(argument={"environment": {"image": "x"}})
+    with pytest.raises(InputError, match="environment has no images"):
+        _made(argument={"environment": {"images": "x"}})
 
 
 def test_flags_say_it() -> None:
@@ -98,6 +104,13 @@ def test_flags_say_it() -> None:
     # The shell here has replaced ~ by its own home.
     assert of_flags({"venv": "/home/ann/v"}, "/home/ann") == Environment(venv="~/v")
     assert of_flags({"uv": ".", "wheels": "w/"}, "/h") == Environment(uv=".", wheels="w")
+    image = of_flags({"image": "docker://a/b:1", "mounts": ("/data", "~/s:/s:ro")}, "/h")
+    assert image == Environment(image="a/b:1", mounts=("/data", "~/s:/s:ro"))
+    assert str(image) == "image a/b:1"
+    with pytest.raises(InputError, match="--mount is for --image alone"):
+        of_flags({"mounts": ("/data",)}, "/h")
+    with pytest.raises(InputError, match="--image: 'a b' is no image"):
+        of_flags({"image": "a b"}, "/h")
     with pytest.raises(InputError, match="--wheels is for --uv alone"):
         of_flags({"wheels": "w"}, "/h")
     with pytest.raises(InputError, match="--conda and --venv contradict"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from launcher.spec.environments import Environment
 from launcher.spec.model import Job, Resources
 from support.documents import answered
 from support.task_files import OSMO, TASKS, job_of, made, planned
@@ -31,6 +32,7 @@ def test_osmo() -> None:
     job, notes = made("osmo-pytorch", "osmo")
     master, worker = job.roles
     assert (master.primary, worker.primary, job.max_restarts) == (True, False, 3)
+    assert job.environment == Environment(image="nvcr.io/nvidia/pytorch:24.03-py3")
     assert master.on_exit == {
         "restart": ((11, 20),),
         "complete": ((3, 3),),
@@ -49,7 +51,6 @@ def test_osmo() -> None:
     for said in (
         "storage",
         "exec_timeout",
-        "image",
         "in the workdir",
         "INPUT_0",
         "not fetched",

@@ -70,7 +70,9 @@ def test_a_pytorchjob_of_polyaxon_2() -> None:
     assert shares(job, "master") == [(1, 2, 4096)]
     assert job.role("worker").envs == {"A": "b c"}
     assert list(job.secrets) == ["TOKEN"]
-    for said in ("cleanPodPolicy", "image", "RANK", "globals.name"):
+    assert job.environment is not None
+    assert job.environment.image
+    for said in ("cleanPodPolicy", "RANK", "globals.name"):
         assert said in notes
 
 

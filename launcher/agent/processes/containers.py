@@ -1,0 +1,231 @@
+"""Turns a command of a run into that of a container runtime which starts it in an image. Pure.
+
+A container here brings software and separates nothing else: network, IPC, user, paths and limits are
+those of the host. Its process namespace is its own, so that what its first process has started dies with
+it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..base.messages import ContainerSpec
+
+PODMAN, DOCKER, APPTAINER, BWRAP = "podman", "docker", "apptainer", "bwrap"
+#: In the order in which they are tried.
+RUNTIMES = (PODMAN, DOCKER, APPTAINER, BWRAP)
+#: How GPUs get into a container: by a CDI specification of the host, or by the runtime itself.
+CDI, OF_RUNTIME = "cdi", "runtime"
+#: The label of all containers of a run, and of a visitor's.
+LABEL, VISITOR = "launcher.run", "launcher.visitor"
+
+#: The first process in a container. $1 comes before PATH, output is appended to $2 and $3 (empty: as it
+#: is), $4 is a fifo that the supervisor holds open: when it is gone, everything in the container ends.
+#: That needs a process namespace of its own, in which this process has one of the first numbers. The
+#: exit code is written to $5, as a runtime that was killed tells none. Signals are for the program: a
+#: trap with a command is none in what a shell starts.
+_FIRST = """\
+PATH=$1${PATH:+:$PATH}; export PATH
+if [ -n "$4" ] && [ "$$" -le 9 ]; then
+  exec 9<"$4" || exit 125
+  ( trap '' HUP INT TERM; read -r launcher_word <&9; kill -KILL -1 ) </dev/null >/dev/null 2>&1 &
+fi
+if [ -n "$2" ]; then exec >>"$2" 2>>"$3"; fi
+launcher_to=$5
+shift 5
+trap : HUP INT TERM USR1 USR2
+"$@" 9<&-
+launcher_code=$?
+if [ -n "$launcher_to" ]; then echo "$launcher_code" >"$launcher_to"; fi
+exit "$launcher_code"
+"""
+#: Variables by whose names the client of a runtime is led astray: it gets the host's, and the container
+#: its own as arguments.
+_OF_THE_CLIENT = ("CONTAINER", "DOCKER_", "LD_", "PODMAN_", "STORAGE_", "XDG_")
+_OF_THE_HOST = ("HOME", "PATH", "PWD", "TMPDIR", "USER")
+
+
+def is_for_the_client(name: str) -> bool:
+    """Return whether a variable means something to the runtime's own programs."""
+    return name in _OF_THE_HOST or name.startswith(_OF_THE_CLIENT)
+
+
+class Contained:
+    """What to start in an image: ``argv`` with the variables ``env`` in the folder ``cwd``.
+
+    ``before`` comes before the image's PATH. ``files`` are those of the supervisor: two for output, the
+    fifo, and one for the exit code; without them, output goes where the client's does. ``terminal``:
+    input is passed on, too, and is a terminal's (``"tty"``) or not (``"pipe"``).
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        before: Sequence[str] = (),
+        files: tuple[str, str, str, str] = ("", "", "", ""),
+        terminal: str = "",
+    ) -> None:
+        self.argv, self.env, self.cwd, self.before = list(argv), dict(env), cwd, before
+        self.files, self.terminal = files, terminal
+
+    @property
+    def first(self) -> list[str]:
+        """What the first process in the container runs."""
+        return ["-c", _FIRST, "launcher", ":".join(self.before), *self.files, *self.argv]
+
+
+def command(
+    spec: ContainerSpec,
+    what: Contained,
+    name: str = "",
+    label: str = "",
+    limits: Mapping[str, int] | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """Return the argv that starts this in the image, and the variables that its client needs.
+
+    Values do not become arguments, which everybody could read, unless the client would follow them.
+    """
+    env = {"HOME": spec["home"], **what.env}
+    build = {PODMAN: _podman, DOCKER: _docker, APPTAINER: _apptainer, BWRAP: _bwrap}
+    return build[spec["runtime"]](spec, what, env, name, label, limits or {})
+
+
+def client_environment(
+    spec: ContainerSpec, passed: Mapping[str, str], login: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of the client, which is this host's; bwrap passes on what it has."""
+    return dict(passed) if spec["runtime"] == BWRAP else {**login, **passed}
+
+
+def removal(spec: ContainerSpec, names: Iterable[str]) -> list[str]:
+    """Return the argv that removes containers; [] where the runtime keeps none."""
+    if spec["runtime"] == PODMAN:
+        return [spec["program"], "rm", "--force", "--ignore", "--time", "0", *names]
+    if spec["runtime"] == DOCKER:
+        return [spec["program"], "rm", "--force", *names]
+    return []
+
+
+def _by_name(env: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Return ``--env`` options of podman and docker, and variables that they take from the client."""
+    words, passed = [], {}
+    for name, value in sorted(env.items()):
+        if is_for_the_client(name):
+            words += ["--env", "%s=%s" % (name, value)]
+        else:
+            words += ["--env", name]
+            passed[name] = value
+    return words, passed
+
+
+def _common(spec: ContainerSpec, what: Contained, name: str, label: str) -> list[str]:
+    """Return the options that podman and docker have alike."""
+    words = [spec["program"], "run", "--rm", "--pull=never", "--network=host", "--uts=host"]
+    words += ["--log-driver=none", "--no-healthcheck", "--security-opt", "seccomp=unconfined"]
+    words += ["--security-opt", "label=disable", "--user", spec["user"], "--workdir", what.cwd]
+    if name:
+        words += ["--name", name]
+    if label:
+        words += ["--label", label]
+    if what.terminal:
+        words += ["--interactive"] + (["--tty"] if what.terminal == "tty" else [])
+    if spec["ipc"]:
+        words.append("--ipc=host")
+    else:
+        words += ["--volume", "/dev/shm:/dev/shm"]
+    for mount in [*spec["mounts"], "%s:/etc/hosts:ro" % spec["hosts"]]:
+        words += ["--volume", mount]
+    for device in spec["devices"]:
+        words += ["--device", device]
+    return words
+
+
+def _podman(
+    spec: ContainerSpec,
+    what: Contained,
+    env: dict[str, str],
+    name: str,
+    label: str,
+    limits: Mapping[str, int],
+) -> tuple[list[str], dict[str, str]]:
+    # Without control groups of its own, a container stays in those of the run, with their limits.
+    words = _common(spec, what, name, label) + ["--cgroups=disabled", "--ulimit", "host"]
+    words += ["--no-hosts"]
+    if spec["rootless"]:
+        words += ["--userns=keep-id", "--group-add", "keep-groups"]
+    if spec["gpus"]:
+        words += ["--device", "nvidia.com/gpu=all"]
+    variables, passed = _by_name(env)
+    return [*words, *variables, "--entrypoint", "sh", spec["image"], *what.first], passed
+
+
+def _docker(
+    spec: ContainerSpec,
+    what: Contained,
+    env: dict[str, str],
+    name: str,
+    label: str,
+    limits: Mapping[str, int],
+) -> tuple[list[str], dict[str, str]]:
+    # Its daemon starts the container, with the daemon's limits.
+    words = _common(spec, what, name, label) + [
+        "--ulimit",
+        "memlock=-1",
+        "--ulimit",
+        "stack=67108864",
+    ]
+    for group in spec["groups"]:
+        words += ["--group-add", str(group)]
+    if limits.get("memory"):
+        words += ["--memory", str(limits["memory"])]
+    if limits.get("cpus"):
+        words += ["--cpus", str(limits["cpus"])]
+    if spec["gpus"]:
+        words += ["--gpus", "all"]
+    variables, passed = _by_name(env)
+    return [*words, *variables, "--entrypoint", "sh", spec["image"], *what.first], passed
+
+
+def _apptainer(
+    spec: ContainerSpec,
+    what: Contained,
+    env: dict[str, str],
+    name: str,
+    label: str,
+    limits: Mapping[str, int],
+) -> tuple[list[str], dict[str, str]]:
+    words = [spec["program"], "exec", "--cleanenv", "--no-eval", "--pid", "--no-home"]
+    words += ["--home", spec["home"], "--pwd", what.cwd]
+    for mount in [*spec["mounts"], "%s:/etc/hosts:ro" % spec["hosts"]]:
+        words += ["--bind", mount]
+    if spec["gpus"]:
+        words.append("--nv")
+    if "/dev/kfd" in spec["devices"]:
+        words.append("--rocm")
+    passed = {"APPTAINERENV_" + key: value for key, value in env.items() if key != "HOME"}
+    return [*words, spec["image"], "sh", *what.first], passed
+
+
+def _bwrap(
+    spec: ContainerSpec,
+    what: Contained,
+    env: dict[str, str],
+    name: str,
+    label: str,
+    limits: Mapping[str, int],
+) -> tuple[list[str], dict[str, str]]:
+    # It passes its own environment on, and needs none.
+    words = [spec["program"], "--die-with-parent", "--unshare-pid", "--ro-bind", spec["image"], "/"]
+    words += ["--proc", "/proc", "--dev-bind", "/dev", "/dev", "--ro-bind", "/sys", "/sys"]
+    for mount in spec["mounts"]:
+        source, place, mode = (mount.split(":") + [""])[:3]
+        words += ["--ro-bind" if mode == "ro" else "--bind", source, place]
+    for source, place in ((spec["hosts"], "/etc/hosts"), ("/etc/resolv.conf", "/etc/resolv.conf")):
+        words += ["--ro-bind-try", source, place]
+    words += ["--chdir", what.cwd]
+    defaults = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    return [*words, "--", "sh", *what.first], {**defaults, **env}

@@ -1,0 +1,487 @@
+"""The images that runs on this host ask for: looked up, pulled, loaded from a file, or saved into one.
+
+::
+
+    images/<id>.tar      an image that a launcher sends; removed once it is loaded
+    images/locks/<id>    held while it is sent and loaded
+    images/known/<key>   what an image holds: it never changes
+    home/                the home folder of programs in images
+
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+
+from ..base import lean
+from ..base.lean import signal
+from ..base.protocol import Refused, blake2b
+from ..processes import containers, processes
+from ..processes.containers import APPTAINER, BWRAP, CDI, DOCKER, OF_RUNTIME, PODMAN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..base.messages import ContainerSpec, Message
+
+#: Seconds for a runtime to answer, and to start a first container.
+PATIENCE, TRIAL = 30.0, 60.0
+#: Bytes of the end of what a runtime printed.
+TAIL = 4000
+#: How an image is named: 64 hexadecimal digits, the digest of its configuration.
+_ID = re.compile(r"[0-9a-f]{64}\Z")
+#: What images call machines, and what the kernel does.
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
+#: What runtimes say of an image that is not there.
+_MISSING = re.compile(r"no such image|image not known|failed to find image|no such object", re.I)
+#: Codes of what is in the way, by the words of a runtime. Sentences are made where people read them.
+_TROUBLE = (
+    ("no-subuid", re.compile(r"no sub[ug]id ranges|cannot find mappings for user|newuidmap", re.I)),
+    (
+        "denied",
+        re.compile(r"permission denied while trying to connect|docker\.sock: .*denied", re.I),
+    ),
+    (
+        "no-daemon",
+        re.compile(r"cannot connect to the docker daemon|is the docker daemon running", re.I),
+    ),
+    (
+        "no-namespaces",
+        re.compile(
+            r"cannot clone|user namespaces|creating new namespace|uid map|No permissions", re.I
+        ),
+    ),
+    ("no-space", re.compile(r"no space left|disk quota", re.I)),
+)
+#: Those that another runtime would not change.
+_FINAL = ("other-machine", "no-mount")
+#: Tells of the Python that an image has.
+_PYTHON = """\
+for name in python3 python; do
+  if command -v "$name" >/dev/null 2>&1; then
+    exec "$name" -c 'import sys; print(sys.executable, sys.version.split()[0])'
+  fi
+done
+echo none
+"""
+
+
+class Images:
+    """Those of this host, for one connection; with the locks that it holds until it exits."""
+
+    def __init__(self, root: str) -> None:
+        self.root, self.folder = root, os.path.join(root, "images")
+        self._locks: dict[str, int] = {}
+        self._job: Job | None = None
+
+    def answer(self, request: Message) -> Message:
+        """Do what is asked, or say how far it is. Raises Refused."""
+        steps = {"look": self._look, "pull": self._pull, "take": self._take, "load": self._load}
+        steps.update({"save": self._save, "list": self._list, "remove": self._remove})
+        return steps[request["do"]](request)
+
+    # -- looking
+
+    def _look(self, request: Message) -> Message:
+        """Find a runtime and the image in it, and what is in the image."""
+        why: list[str] = []
+        codes: list[str] = []
+        for runtime, program in self._runtimes(request):
+            found = self._in(runtime, program, request)
+            if found["state"] in ("there", "missing") or found["code"] in _FINAL:
+                return found
+            why.append("%s: %s" % (runtime, found["said"]))
+            codes.append(found["code"])
+        if not codes:
+            return _trouble("no-runtime", "")
+        return _trouble(codes[0], "; ".join(why))
+
+    def _runtimes(self, request: Message) -> Iterator[tuple[str, str]]:
+        """Yield the runtimes that may have an image of this kind, with their programs."""
+        wanted, image = request["runtime"], request["image"]
+        if wanted == "auto":
+            names = [PODMAN, DOCKER]
+            if image.endswith(".sif"):
+                names = [APPTAINER]
+            elif image.startswith("/") and not request.get("pinned"):
+                names = [BWRAP]
+        else:
+            names = [wanted]
+        for name in names:
+            programs = (name, "singularity") if name == APPTAINER else (name,)
+            for program in programs:
+                path = _program(program)
+                if path:
+                    yield name, path
+                    break
+
+    def _in(self, runtime: str, program: str, request: Message) -> Message:
+        image, pinned = request["image"], request.get("pinned") or ""
+        if runtime in (PODMAN, DOCKER):
+            about = _inspected(
+                program, "sha256:" + pinned if pinned and runtime == DOCKER else pinned or image
+            )
+        else:
+            about = _of_path(image)
+        base = {"runtime": runtime, "program": program}
+        if about["state"] != "there":
+            return dict(about, **base)
+        machine = os.uname().machine
+        theirs = _MACHINES.get(about.get("machine", ""), about.get("machine", "")) or machine
+        if theirs != machine:
+            said = "the image is for %s, and this host is %s" % (theirs, machine)
+            return dict(_trouble("other-machine", said), **base)
+        try:
+            spec = self._spec(runtime, program, about["image"], request)
+        except Refused as refusal:
+            return dict(_trouble(refusal.code, str(refusal)), **base)
+        python = self._python(spec, about["id"], cached=not request["mounts"])
+        if python["state"] != "there":
+            return dict(python, **base)
+        return dict(python, id=about["id"], spec=spec, **base)
+
+    def _spec(self, runtime: str, program: str, image: str, request: Message) -> ContainerSpec:
+        home = os.path.join(self.root, "home")
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        places = [self.root, os.path.realpath(self.root), "/tmp", os.environ.get("TMPDIR", "/tmp")]
+        mounts = ["%s:%s" % (place, place) for place in dict.fromkeys(places)]
+        for mount in request["mounts"]:
+            source, _, rest = mount.partition(":")
+            source = os.path.expanduser(os.path.expandvars(source))
+            if not os.path.exists(source):
+                raise Refused("no-mount", source)
+            place = rest if rest and rest != "ro" else ""
+            mode = ":ro" if rest == "ro" else ""
+            mounts.append("%s:%s%s" % (source, place or source, mode))
+        for place in request.get("places", []):  # of data sets: links, where the host has them
+            mounts.append("%s:%s" % (place, place))
+        if any(mount.count(":") > 2 for mount in mounts):
+            raise Refused("no-mount", "a path with a colon cannot be mounted")
+        vendor = request.get("gpus") or ""
+        if runtime == BWRAP:
+            _make_places(image, [mount.split(":")[1] for mount in mounts])
+        return {
+            "runtime": runtime,
+            "program": program,
+            "image": image,
+            "user": "%d:%d" % (os.getuid(), os.getgid()),
+            "groups": sorted({*os.getgroups()} - {os.getgid()}),
+            "rootless": os.getuid() != 0,
+            "ipc": os.path.isdir("/dev/mqueue"),
+            "mounts": mounts,
+            "devices": _devices(vendor),
+            "gpus": _gpus(runtime) if vendor == "nvidia" else "",
+            "home": home,
+            "hosts": "/etc/hosts",
+        }
+
+    def _python(self, spec: ContainerSpec, image_id: str, cached: bool) -> Message:
+        """Start a first container, which tells of the image's Python; once for an image."""
+        key = blake2b(
+            ("%s %s %s" % (spec["runtime"], image_id, spec["image"])).encode(), digest_size=10
+        )
+        path = os.path.join(self.folder, "known", key.hexdigest())
+        if cached and image_id and os.path.exists(path):
+            with open(path) as file:
+                known: dict[str, Any] = lean.loads(file.read())
+                return known
+        what = containers.Contained(["sh", "-c", _PYTHON], {}, "/")
+        argv, passed = containers.command(spec, what, label=containers.VISITOR)
+        env = containers.client_environment(spec, passed, _login())
+        code, out, err = _ran(argv, TRIAL, env)
+        words = out.split()
+        if code or not words:
+            return _trouble(_code_of(err) or "cannot-start", _last(err) or "exit code %d" % code)
+        python, version = (words[-2], words[-1]) if len(words) > 1 else ("", "")
+        found = {"state": "there", "python": python, "python_version": version}
+        if cached and image_id:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            with open(path + ".new", "w") as file:
+                file.write(lean.dumps(found))
+            os.replace(path + ".new", path)
+        return found
+
+    # -- bringing
+
+    def _pull(self, request: Message) -> Message:
+        """Pull an image by its name; repeated until it is done."""
+        return self._go_on(lambda: ([request["program"], "pull", request["image"]], ""))
+
+    def _take(self, request: Message) -> Message:
+        """Take the lock for sending an image, and say where the file goes."""
+        image_id = _checked(request["image_id"])
+        os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
+        if not self._lock(image_id):
+            return {"state": "busy"}
+        return {"state": "yours", "place": self._file(image_id)}
+
+    def _load(self, request: Message) -> Message:
+        """Load an image that was sent; repeated until it is done."""
+        image_id = _checked(request["image_id"])
+        file = self._file(image_id)
+        answer = self._go_on(lambda: ([request["program"], "load", "--input", file], file))
+        if answer["state"] not in ("working",):
+            self._unlock(image_id)
+        return answer
+
+    def _save(self, request: Message) -> Message:
+        """Save an image into a file, for hosts that lack it; repeated until it is done."""
+        image_id = _checked(request["image_id"])
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        file = os.path.join(self.folder, "saved-%d.tar" % os.getpid())
+        program = request["program"]
+        words = [program, "save", "--output", file]
+        if request["runtime"] == PODMAN:
+            words += ["--format", "docker-archive"]
+        if request.get("discard"):
+            _unlink(file)
+            return {"state": "done"}
+        return dict(self._go_on(lambda: ([*words, request["image"]], "")), place=file, id=image_id)
+
+    def _go_on(self, begin: Any) -> Message:
+        if self._job is None:
+            argv, file = begin()
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            self._job = Job(argv, os.path.join(self.folder, "job-%d.log" % os.getpid()), file)
+        job = self._job
+        if job.goes_on():
+            return {"state": "working", "said": job.said()}
+        self._job = None
+        said, log = job.said(), job.tail()
+        job.discard()
+        if job.code:
+            return {"state": "failed", "said": said, "log": log, "code": _code_of(log)}
+        return {"state": "done"}
+
+    def _file(self, image_id: str) -> str:
+        return os.path.join(self.folder, image_id + ".tar")
+
+    def _lock(self, image_id: str) -> bool:
+        if image_id not in self._locks:
+            path = os.path.join(self.folder, "locks", image_id)
+            self._locks[image_id] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._locks[image_id], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._unlock(image_id)
+            return False
+        return True
+
+    def _unlock(self, image_id: str) -> None:
+        if image_id in self._locks:
+            os.close(self._locks.pop(image_id))
+
+    def end(self) -> None:
+        """Stop what nobody waits for any more."""
+        if self._job:
+            self._job.kill()
+            self._job.discard()
+            self._job = None
+        _unlink(os.path.join(self.folder, "saved-%d.tar" % os.getpid()))
+
+    # -- housekeeping
+
+    def _list(self, request: Message) -> Message:
+        """List the images of every runtime here."""
+        found = []
+        for runtime in (PODMAN, DOCKER):
+            program = _program(runtime)
+            if not program:
+                continue
+            code, out, err = _ran(
+                [program, "images", "--no-trunc", "--format", _LISTED[runtime]], PATIENCE, _login()
+            )
+            if code:
+                found.append({"runtime": runtime, "trouble": _last(err)})
+                continue
+            for line in out.splitlines():
+                image_id, name, size = (line.split("\t") + ["", ""])[:3]
+                image_id = image_id.rpartition(":")[2]
+                found.append({"runtime": runtime, "id": image_id, "name": name, "size": size})
+        return {"state": "done", "images": found}
+
+    def _remove(self, request: Message) -> Message:
+        """Remove an image, unless a container uses it."""
+        said = []
+        for runtime in (PODMAN, DOCKER):
+            program = _program(runtime)
+            about = _inspected(program, request["image"]) if program else {"state": "missing"}
+            if program and about["state"] == "there":
+                code, _, err = _ran([program, "rmi", request["image"]], PATIENCE, _login())
+                if code:
+                    return {"state": "failed", "said": _last(err)}
+                said.append(runtime)
+        return {"state": "done", "said": ", ".join(said)}
+
+
+_LISTED = {
+    PODMAN: "{{.Id}}\t{{.Repository}}:{{.Tag}}\t{{.Size}}",
+    DOCKER: "{{.ID}}\t{{.Repository}}:{{.Tag}}\t{{.Size}}",
+}
+
+
+class Job:
+    """A command of a runtime in the background. It dies with this process."""
+
+    def __init__(self, argv: list[str], log: str, file: str) -> None:
+        self.code, self._log, self._file = 0, log, file
+        _unlink(log)
+        launch = processes.Launch(argv, _login(), "/", None)
+        self._pid = processes.start(launch, log, log)
+
+    def goes_on(self) -> bool:
+        """Return whether there is more to wait for."""
+        if self._pid:
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if not pid:
+                return True
+            self._pid, self.code = 0, processes.exit_code(status)
+        return False
+
+    def kill(self) -> None:
+        """Kill it, with all that it has started."""
+        if self._pid:
+            try:
+                os.killpg(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+            except OSError:
+                pass  # it has just ended
+            self._pid = 0
+
+    def tail(self) -> str:
+        """Return the end of what was printed."""
+        try:
+            with open(self._log, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+                return file.read(TAIL).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def said(self) -> str:
+        """Return the last line that was printed."""
+        return _last(self.tail())
+
+    def discard(self) -> None:
+        """Remove its log, and the file that it was given."""
+        _unlink(self._log)
+        if self._file:
+            _unlink(self._file)
+
+
+def _checked(image_id: object) -> str:
+    if not isinstance(image_id, str) or not _ID.match(image_id):
+        raise Refused("bad-image", "not the ID of an image: %.80r" % (image_id,))
+    return image_id
+
+
+def _trouble(code: str, said: str) -> dict[str, Any]:
+    return {"state": "trouble", "code": code, "said": said}
+
+
+def _program(name: str) -> str:
+    try:
+        return processes.find_program(name, os.environ.get("PATH", os.defpath), "/")
+    except FileNotFoundError:
+        return ""
+
+
+def _login() -> dict[str, str]:
+    """Return the environment of this login, without what marks processes of a run."""
+    return {n: v for n, v in os.environ.items() if not n.startswith("LAUNCHER_")}
+
+
+def _ran(argv: list[str], seconds: float, env: dict[str, str]) -> tuple[int, str, str]:
+    import subprocess  # slow, and most runs are in no image
+
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=seconds,
+            env=env,
+            cwd="/",
+        )
+    except subprocess.TimeoutExpired:
+        return 124, "", "no answer within %d s" % seconds
+    except OSError as error:
+        return 127, "", str(error)
+    out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+    return done.returncode, out, err
+
+
+def _inspected(program: str, image: str) -> dict[str, Any]:
+    """Return what podman or docker know of an image."""
+    form = "{{.Id}} {{.Architecture}}"
+    code, out, err = _ran(
+        [program, "image", "inspect", "--format", form, image], PATIENCE, _login()
+    )
+    words = out.split()
+    if code == 0 and len(words) == 2:
+        image_id = words[0].rpartition(":")[2]
+        return {"state": "there", "id": image_id, "image": words[0], "machine": words[1]}
+    if _MISSING.search(err) and not re.search(r"no sub[ug]id ranges", err):
+        return {"state": "missing"}
+    return _trouble(_code_of(err) or "cannot-start", _last(err))
+
+
+def _of_path(path: str) -> dict[str, Any]:
+    """Return what is known of a folder or a file that is an image."""
+    if os.path.isdir(path) or os.path.isfile(path):
+        return {"state": "there", "id": "", "image": path}
+    return {"state": "missing"}
+
+
+def _make_places(image: str, places: list[str]) -> None:
+    """Make the folders in an image's folder at which others are mounted. Raises Refused."""
+    for place in places:
+        target = os.path.join(image, place.lstrip("/"))
+        try:
+            os.makedirs(target, exist_ok=True)
+        except OSError as error:
+            why = "%s cannot be made in %s: %s" % (place, image, error.strerror)
+            raise Refused("no-mount", why) from None
+
+
+def _devices(vendor: str) -> list[str]:
+    """Return the devices that programs outside would use: of the network, and of GPUs but NVIDIA's."""
+    wanted = ["/dev/infiniband"]
+    wanted += {"amd": ["/dev/kfd", "/dev/dri"], "intel": ["/dev/dri"]}.get(vendor, [])
+    return [path for path in wanted if os.path.exists(path)]
+
+
+def _gpus(runtime: str) -> str:
+    """Return how NVIDIA's GPUs get into a container. Raises Refused."""
+    if runtime != PODMAN:
+        return OF_RUNTIME
+    for folder in ("/etc/cdi", "/var/run/cdi"):
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            try:
+                with open(os.path.join(folder, name)) as file:
+                    if "nvidia.com/gpu" in file.read(1 << 16):
+                        return CDI
+            except OSError:
+                continue
+    raise Refused("no-cdi", "")
+
+
+def _code_of(text: str) -> str:
+    return next((code for code, words in _TROUBLE if words.search(text)), "")
+
+
+def _last(text: str) -> str:
+    """Return the last line of what a runtime said."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

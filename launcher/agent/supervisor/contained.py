@@ -1,0 +1,157 @@
+"""The containers of a run on this host: starting, finding what is in them, and removing them.
+
+A runtime's own programs (its client, podman's conmon) are not the run's: they end when what is in the
+container has ended, and are left alone until then. Only runs in an image load this module.
+
+::
+
+    containers        which runtime, and the names: there as long as one may be left
+    containers.fifo   held open by the supervisor; what is in a container ends when nobody does
+    containers.codes/ the exit codes, as the first processes in the containers have seen them
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from ..processes import container_list, containers, processes
+from ..processes.containers import Contained
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..base.messages import ContainerSpec, ProcessSpec
+
+#: In the folder of a run.
+FIFO, CODES = "containers.fifo", "containers.codes"
+
+
+class Containers:
+    """Those of one stage of a run. Its folder is the working directory."""
+
+    def __init__(self, spec: ContainerSpec, run_id: str, host: str, attempt: int) -> None:
+        self._spec, self._run_id, self._attempt = spec, run_id, attempt
+        self._stem = "launcher-%s-%s" % (run_id, re.sub(r"[^A-Za-z0-9_.-]", "_", host))
+        self._names: dict[str, str] = {}  # of containers that may be there, by key
+        self._inner: dict[str, int] = {}
+        if not os.path.exists(FIFO):
+            os.mkfifo(FIFO, 0o600)
+        os.makedirs(CODES, exist_ok=True)
+        self._held = os.open(FIFO, os.O_RDWR | os.O_CLOEXEC)
+
+    def launch(
+        self, process: ProcessSpec, env: dict[str, str], login: dict[str, str], before: list[str]
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return argv and environment of the client that starts a process with ``env`` in the image."""
+        run_dir, key = process["env"]["LAUNCHER_RUN_DIR"], process["key"]
+        name = "%s-%d-%s" % (self._stem, self._attempt, key)
+        self._names[key] = name
+        container_list.write(self._spec, self._names.values())
+        stem = os.path.join(run_dir, "logs", "attempt-%d" % self._attempt, key)
+        of_login: dict[str, str] = {
+            one: login[one] for one in ("USER", "LOGNAME", "TMPDIR") if one in login
+        }
+        what = Contained(
+            process["argv"],
+            dict(of_login, **env),
+            process["cwd"],
+            before,
+            (
+                stem + ".out",
+                stem + ".err",
+                os.path.join(run_dir, FIFO),
+                os.path.join(run_dir, CODES, "%d-%s" % (self._attempt, key)),
+            ),
+            "pipe" if process.get("stdin") else "",
+        )
+        label = "%s=%s" % (containers.LABEL, self._run_id)
+        limits = {n: most for n, most in (process.get("limits") or {}).items() if most}
+        argv, passed = containers.command(self._spec, what, name, label, limits)  # type: ignore[arg-type]
+        return argv, containers.client_environment(self._spec, passed, login)
+
+    def inner(self, key: str, pid: int) -> int:
+        """Return the first process in the container that a client, ``pid``, has started; else that."""
+        return (self._first(key) or pid) if key in self._names else pid
+
+    def _first(self, key: str) -> int | None:
+        mark = os.fsencode("/logs/attempt-%d/%s.out\0" % (self._attempt, key))
+        known = self._inner.get(key)
+        for pid in [known] if known else nested(processes.table()):
+            try:
+                with open("/proc/%d/cmdline" % pid, "rb") as file:
+                    words = file.read(1 << 16)
+            except OSError:
+                continue
+            if words.partition(b"\0launcher\0")[2][: 1 << 13].find(mark) >= 0:
+                self._inner[key] = pid
+                return pid
+        self._inner.pop(key, None)
+        return None
+
+    def pid_here(self, parent: int, number: int) -> int:
+        """Return the child of a process that is called ``number`` in its namespace; else that."""
+        for pid, (above, _, _) in processes.table().items():
+            if above == parent and _numbers(pid)[-1:] == [number]:
+                return pid
+        return number
+
+    def exit_code(self, key: str, code: int) -> int:
+        """Return the exit code of a process whose client exited with ``code``: the client of a runtime
+        that was killed has its own. One that exits as the process did has removed the container."""
+        try:
+            with open(os.path.join(CODES, "%d-%s" % (self._attempt, key))) as file:
+                inner = int(file.read())
+        except (OSError, ValueError):
+            return code
+        if inner == code:
+            self._names.pop(key, None)
+        return inner
+
+    def ended(self, seconds: float) -> set[str]:
+        """Return the keys of processes that have exited so many seconds ago."""
+        found, before = set(), time.time() - seconds
+        for key in self._names:
+            try:
+                if os.stat(os.path.join(CODES, "%d-%s" % (self._attempt, key))).st_mtime < before:
+                    found.add(key)
+            except OSError:
+                continue
+        return found
+
+    def remove(self) -> None:
+        """Remove what a runtime that was killed has left."""
+        os.close(self._held)
+        if not self._names or container_list.remove("."):
+            for name in (container_list.LIST, FIFO):
+                try:
+                    os.unlink(name)
+                except OSError:
+                    pass
+
+
+def nested(pids: Iterable[int]) -> list[int]:
+    """Return those of the processes that are in a process namespace below ours."""
+    own, found = _depth("self"), []
+    for pid in pids:
+        if _depth(pid) > own:
+            found.append(pid)
+    return found
+
+
+def _depth(pid: int | str) -> int:
+    return len(_numbers(pid))
+
+
+def _numbers(pid: int | str) -> list[int]:
+    """Return the numbers of a process, ours first and that of its own namespace last."""
+    try:
+        with open("/proc/%s/status" % pid, "rb") as file:
+            for line in file:
+                if line.startswith(b"NSpid:"):
+                    return [int(word) for word in line.split()[1:]]
+    except (OSError, ValueError):
+        pass
+    return []

@@ -1,0 +1,60 @@
+"""How a host is told, and asked, to start something in the image of a run."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from ..agent.processes import containers
+from ..jobs import planner
+from ..spec.containers import ContainerSpec
+from ..spec.model import Job, Layout, Node
+from ..spec.typed_json import to_json
+
+
+def in_image(job: Job, layout: Layout, node: Node, own_hosts: bool = False) -> dict[str, Any]:
+    """Return what a request says of the image in which a node's processes run; nothing for none."""
+    spec = _spec(job, node)
+    if spec is None:
+        return {}
+    if own_hosts:
+        hosts = posixpath.join(planner.run_dir(node.root, layout.run_id), "hosts")
+        spec = replace(spec, hosts=hosts)
+    return {"container": to_json(spec)}
+
+
+def _spec(job: Job, node: Node) -> ContainerSpec | None:
+    """Return how processes start there: without GPUs, where the job has none."""
+    if node.container is None:
+        return None
+    spec = node.container.spec
+    has_gpus = bool(node.gpus) or (job.resources.gpus != 0 and node.host.gpus is None)
+    return spec if has_gpus else replace(spec, gpus="")
+
+
+def visiting_command(
+    job: Job,
+    node: Node,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    folder: str,
+    before: Sequence[str],
+    is_terminal: bool,
+) -> list[str] | None:
+    """Return the command of a visitor in the image of a run; None where the run is in none.
+
+    It is a container of its own, with what those of the run see.
+    """
+    spec = _spec(job, node)
+    if spec is None:
+        return None
+    what = containers.Contained(
+        argv, env, folder, before, terminal="tty" if is_terminal else "pipe"
+    )
+    theirs = cast("Any", to_json(spec))
+    words, passed = containers.command(theirs, what, label=containers.VISITOR)
+    settings = [f"{name}={value}" for name, value in passed.items()]
+    clear = ["-i"] if spec.runtime == containers.BWRAP else []
+    return ["env", *clear, *settings, *words] if settings or clear else words

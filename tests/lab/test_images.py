@@ -1,0 +1,73 @@
+"""A run in a root folder, by a real bwrap. Those of podman and docker are in tests/frameworks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher, of_runs
+from support.images import write_folder
+from support.lab import wait_until
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("bwrap") is None,
+    reason="needs bubblewrap (sh tests/support/install-system-packages.sh test)",
+)
+WORDS = ("--hosts", "lab1", "--image", "/srv/root", "--mount", "/usr:ro", "--framework", "env")
+LOOP = """\
+trap 'echo saved; exit 7' TERM
+setsid sh -c 'sleep 3000 & exec sleep 3000' &
+echo up in $(cat /etc/inside)
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.fixture
+def host(own: labs.Lab) -> labs.LabHost:
+    """A host with a root folder."""
+    write_folder(own.hosts["lab1"], "/srv/root")
+    return own.hosts["lab1"]
+
+
+@pytest.fixture
+def launcher(own: labs.Lab, tmp_path: Path) -> Launcher:
+    (tmp_path / "inventory.yaml").write_text(labs.inventory(own, "/usr/bin/python3"))
+    work = tmp_path / "work"
+    work.mkdir()
+    return Launcher(tmp_path / "inventory.yaml", work, tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    "own", [(labs.HostSpec("lab1", namespaces=True),)], indirect=True, ids=["one host"]
+)
+def test_a_program_in_a_folder_is_the_supervisors(launcher: Launcher, host: labs.LabHost) -> None:
+    setup = ("--setup", "echo setup in $(cat /etc/inside)")
+    show = 'cat /etc/inside; command -v python; echo x >"$LAUNCHER_OUTPUT_DIR/file"; exit 3'
+    ran = launcher.run(*WORDS, *setup, show)
+    assert ran.code == 3, ran.err
+    assert ran.log("node-0.out").startswith(b"inside\n/root/.launcher/host/runs/")
+    assert (ran.folder / "outputs/file").read_text() == "x\n"
+    assert "setup in inside" in ran.out
+    assert "image /srv/root by bwrap" in ran.err
+    visited = launcher.call("exec", "-", "--", "cat", "/etc/inside")
+    assert visited.stdout.endswith("inside\n"), visited.stderr
+    for victim in (None, "supervisor"):
+        began = launcher.run(*WORDS, "--detach", LOOP)
+        assert began.code == 0, began.err
+        runs = sorted((launcher.home / "runs").iterdir(), key=lambda run: run.stat().st_ctime)
+        log = f"/root/.launcher/host/runs/{runs[-1].name}/logs/attempt-0/node-0.out"
+        wait_until(
+            lambda log=log: b"up in inside" in host.run("cat", log, check=False).stdout, "up"
+        )
+        if victim is None:
+            launcher.call("stop", "-")
+            assert host.read(log).endswith(b"saved\n")
+        else:
+            (bwrap, *_) = [p.pid for p in host.processes() if p.argv[0].endswith("/bwrap")]
+            stat = host.read(f"/proc/{bwrap}/stat").decode()
+            host.run("kill", "-9", stat.rpartition(")")[2].split()[1])
+        wait_until(lambda: not of_runs(host), f"nothing is left after {victim}")
+        assert not [p for p in host.processes() if "3000" in p.argv]

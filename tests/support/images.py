@@ -1,0 +1,112 @@
+"""Tiny container images without a registry, and hosts of a lab that can start them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+from support import lab as labs
+
+#: The image has links into /usr, which containers get of the host, and no programs of its own.
+_FOLDERS = ("etc", "usr", "tmp", "proc", "sys", "dev", "root", "run", "var")
+_LINKS = ("bin", "lib", "lib64", "sbin")
+
+
+def write_image(path: Path, name: str, *, machine: str = "amd64", word: str = "inside") -> str:
+    """Write an image as ``docker save`` does; return its ID. ``word`` is what /etc/inside says."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        for folder in _FOLDERS:
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        for link in _LINKS:
+            entry = tarfile.TarInfo(link)
+            entry.type, entry.linkname = tarfile.SYMTYPE, f"usr/{link}"
+            archive.addfile(entry)
+        _add(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
+        _add(archive, "etc/inside", word.encode() + b"\n")
+    data = layer.getvalue()
+    config = {
+        "architecture": machine,
+        "os": "linux",
+        "config": {"Env": [f"PATH={sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"], "Cmd": ["sh"]},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest()]},
+        "history": [{"created": "2026-01-01T00:00:00Z"}],
+        "created": "2026-01-01T00:00:00Z",
+    }
+    text = json.dumps(config).encode()
+    image_id = hashlib.sha256(text).hexdigest()
+    manifest = [{"Config": f"{image_id}.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    with tarfile.open(path, "w") as archive:
+        _add(archive, f"{image_id}.json", text)
+        _add(archive, "layer.tar", data)
+        _add(archive, "manifest.json", json.dumps(manifest).encode())
+    return image_id
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), 0o644
+    archive.addfile(entry, io.BytesIO(data))
+
+
+def write_folder(host: labs.LabHost, place: str) -> None:
+    """Write the same as a folder of a host, with places for what of the host is mounted."""
+    script = (
+        'mkdir -p "$1" && cd "$1" && mkdir -p %s && for l in %s; do ln -sfn usr/$l $l; done && '
+        "echo inside >etc/inside && touch etc/hosts etc/resolv.conf"
+    )
+    host.run("sh", "-c", script % (" ".join(_FOLDERS), " ".join(_LINKS)), "sh", place)
+
+
+#: What podman needs in a lab, where a host's disk is an overlay and control groups are of two kinds.
+_PODMAN = """
+set -e
+mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup
+mkdir -p /etc/containers /var/lib/containers
+cat >/etc/containers/containers.conf <<END
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+END
+cat >/etc/containers/storage.conf <<END
+[storage]
+driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+END
+echo '{"default":[{"type":"insecureAcceptAnything"}]}' >/etc/containers/policy.json
+mount -t tmpfs none /var/lib/containers
+mount --make-rshared /
+chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap
+"""
+#: A user whose containers need no rights.
+_USER = """
+set -e
+u=$1
+mkdir -p /home/$u/.config/containers /home/$u/.local/share/containers
+mount -t tmpfs none /home/$u/.local/share/containers
+printf '[storage]\\ndriver = "vfs"\\n' >/home/$u/.config/containers/storage.conf
+chown -R $u: /home/$u/.config /home/$u/.local
+"""
+
+
+def with_podman(host: labs.LabHost) -> None:
+    """Have podman work on a host, for root."""
+    host.run("sh", "-c", _PODMAN)
+
+
+def with_user(host: labs.LabHost, name: str) -> None:
+    """Have podman work for a user of the host, without rights."""
+    host.run("sh", "-c", _USER, "sh", name)
+
+
+def containers_on(host: labs.LabHost, *user: str) -> str:
+    """Return the names of all containers of podman on a host."""
+    said = host.run(*user, "podman", "ps", "--all", "--format", "{{.Names}} {{.Status}}")
+    return said.stdout.decode().strip()
