@@ -14,6 +14,7 @@ from ..spec import inventory as inventories
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
+from .policy import projects
 from .policy.passed_over import takes_what_is_free
 from .policy.turn import can_wait
 
@@ -32,7 +33,22 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             f"--nodes {job.num_nodes}: there are only {len(hosts)} hosts ({named})",
             "choose more hosts: another inventory with -i, or another --hosts",
         )
+    check_project(job, inventory, options.get("project"), bool(options.get("preemptible")))
     return Request(job, inventory, hosts, **options)
+
+
+def check_project(job: Job, inventory: Inventory, project: str | None, preemptible: bool) -> None:
+    """Raise InputError for a project that is not there, or in which the run could never begin."""
+    if project is None:
+        if preemptible:
+            raise InputError(
+                "--preemptible gives GPUs back that a project has borrowed, and there is no project",
+                "--project NAME, or launcher project set NAME",
+            )
+        return
+    rule = projects.rule_of(inventory, project)
+    if job.resources.gpus:
+        projects.require_fit(rule, job.resources.gpus, preemptible)
 
 
 _WAITING = ("wait", "priority", "time_limit")

@@ -29,6 +29,8 @@ _PROCESS_MORE = {
 _HOST = {"host": str, "address": str, "names": [str]}
 _SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
 _TICKET = {"number": int, "hosts": int, "shares": [int]}
+_NOTHING: Message = {}
+_RULES = {str: ({"quota": int, "users": [str]}, _NOTHING)}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 _START = (
@@ -55,6 +57,10 @@ REQUESTS = {
     "start": _START,
     "claim": ({"gpus": [int]}, {}),
     "release": ({}, {}),
+    "member": (
+        {"project": str, "gpus": int},
+        {"preemptible": int, "within": int, "min_runtime": NUMBER, "rules": _RULES},
+    ),
     "wait": (
         {
             "ticket": (_TICKET, {}),
