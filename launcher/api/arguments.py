@@ -48,6 +48,11 @@ class RunOptions(TypedDict, total=False):
     """Begin at this moment at the earliest, in seconds since the epoch. Default: at once."""
     stdin: bool
     """Rank 0 reads what this program has on its stdin. Default: False, it reads nothing."""
+    project: str | None
+    """The project of the inventory in whose name it uses GPUs. Default: none, and no quota."""
+    preemptible: bool
+    """Borrow GPUs beyond the quota of the project, and give them back when others need them: the run
+    then waits again, and continues. Default: False."""
     ignore_foreign: bool
     """Share GPUs with programs outside launcher, where no others are free. Default: False."""
 

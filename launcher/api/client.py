@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..runner.follow_all import News
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog
+    from ..runner.project_list import ProjectShare as ProjectShare
     from ..runner.push import Pushed
     from ..runner.queue import Holding as Holding
     from ..runner.queue import Queue as Queue
@@ -472,6 +473,12 @@ class AsyncClient(_Catalog):
 
         return await FollowAll(self.follow, tell, leaving).until_let_go()
 
+    async def projects(self) -> tuple[tuple[ProjectShare, ...], tuple[str, ...]]:
+        """Return what each project of the inventory has, and which hosts could not be asked."""
+        from ..runner import project_list
+
+        return await project_list.ask(self.inventory, self._ask_passphrase)
+
     async def queue(self) -> tuple[Queue, dict[str, HostError]]:
         """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
         that, and the errors of hosts that could not be asked. Raises InputError."""
@@ -809,6 +816,10 @@ class Client(_Catalog):
         """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return
         that, and the errors of hosts that could not be asked. Raises InputError."""
         return self._loop.call(self._client.queue())
+
+    def projects(self) -> tuple[tuple[ProjectShare, ...], tuple[str, ...]]:
+        """Return what each project of the inventory has, and which hosts could not be asked."""
+        return self._loop.call(self._client.projects())
 
     def cluster(self, seconds: float = 15.0) -> Cluster:
         """Return what the GPUs of the inventory's hosts do now, who holds them, and who waits.

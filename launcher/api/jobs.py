@@ -18,7 +18,7 @@ from ..jobs.environments import of_flags, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.preparation import behind, command_of
-from ..jobs.run_options import PRIORITIES
+from ..jobs.run_options import NO_PROJECT, PRIORITIES
 from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
 from ..runner.data import registry
@@ -26,6 +26,7 @@ from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
+from ..runner.policy.projects import rule_of
 from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
 from ..spec import containers
@@ -39,6 +40,7 @@ from .arguments import RunOptions
 
 __all__ = [
     "ENVIRONMENTS",
+    "NO_PROJECT",
     "PRIORITIES",
     "LargeCode",
     "LocalPath",
@@ -64,6 +66,7 @@ __all__ = [
     "misplaced_option",
     "read_job",
     "read_options",
+    "rule_of",
     "run_options",
     "schema",
     "seconds",
@@ -113,6 +116,8 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
         found["wait"] = None if math.isinf(values["wait"]) else values["wait"]
     if "time" in values:
         found["time_limit"] = values["time"]
+    if values.get("project") == NO_PROJECT:
+        found["project"] = None
     if "priority" in values:
         found["priority"] = PRIORITIES[values["priority"]]
     return cast(RunOptions, found)

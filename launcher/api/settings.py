@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = [
     "json_schema",
     "of_job",
     "require_allowed",
+    "set_user_value",
     "user_file",
 ]
 
@@ -73,6 +75,31 @@ def user_file() -> Path:
     """Return the file of this user's settings, which need not exist."""
     place = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(place) / "launcher" / "config.yaml"
+
+
+def set_user_value(name: str, value: str | None) -> Path:
+    """Write a key into the file of this user's settings, or remove it; return the file. The other lines
+    stay as they are. Raises DocumentError for a file that cannot be read, InputError for one that cannot
+    be written."""
+    file = user_file()
+    content = ""
+    if file.exists():
+        content = _text(file)[0]
+        known = settings.load(content, str(file))
+        if name in known and len(known[name].text.splitlines()) != 1:
+            raise InputError(f"{file} says {name} on several lines", "change it there by hand")
+    lines = [line for line in content.splitlines() if not re.match(rf"{name}\s*:", line)]
+    lines += [] if value is None else [f"{name}: {value}"]
+    text = "".join(f"{line}\n" for line in lines)
+    settings.load(text, str(file))  # a file in flow style has no lines of its own
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        raise InputError(f"cannot write {error.filename}: {error.strerror}") from None
+    return file
 
 
 def found(folder: Path | None = None) -> tuple[SettingsFile, ...]:

@@ -63,6 +63,7 @@ _ABOUT = {
     "gpus": "show the GPUs of all hosts: which are free, who uses the others, since when",
     "top": "show what all GPUs do, who holds them and who waits, as it changes",
     "queue": "show who holds GPUs and who waits for them; move a waiting run",
+    "project": "show what each project has and may have; choose yours",
     "reserve": "hold GPUs for work by hand, until a time that everybody sees",
     "up": "keep a Dask or Ray cluster over hosts until launcher stop",
     "ls": "list runs: status, when, how long, commit, command",

@@ -117,6 +117,16 @@ _WAITING = (
     ),
     click.option("--time", metavar="T", help="End the run T after its start (default: never)."),
     click.option(
+        "--project",
+        metavar="NAME",
+        help="Use GPUs in the name of a project of the inventory; none: of no project.",
+    ),
+    click.option(
+        "--preemptible/--not-preemptible",
+        default=None,
+        help="Borrow GPUs beyond the project's quota; give them back when asked to, then wait again.",
+    ),
+    click.option(
         "--priority",
         type=click.Choice(["low", "normal", "high"]),
         help="Whose turn comes first (default: normal).",

@@ -42,11 +42,7 @@ COMMANDS = {
     **dict.fromkeys(("delete", "cancel", "kill", "down"), _END),
     **dict.fromkeys(("bash", "ssh"), _SHELL),
     **dict.fromkeys(("artifacts", "download", "rsync-down"), "launcher pull RUN"),
-    **dict.fromkeys(
-        ("project", "projects", "quota"),
-        "there are no projects and no quotas: choose hosts with --hosts; a run holds its GPUs "
-        "until it ends",
-    ),
+    **dict.fromkeys(("projects", "quota"), "launcher project ls, or launcher project set NAME"),
     **dict.fromkeys(
         ("dataset", "datasets", "volume"),
         "launcher data add NAME FOLDER; then --data NAME, or data: in a job file",
@@ -87,7 +83,7 @@ OPTIONS = {
     **dict.fromkeys(
         ("--credential_id", "--credential"), "--secret NAME passes it from your environment"
     ),
-    **dict.fromkeys(("-p", "--project"), COMMANDS["project"]),
+    "-p": "--project NAME, as launcher project ls shows them",
     **dict.fromkeys(
         ("-c", "--cpu", "--cpus", "--mem", "--memory", "--cpus-per-task"),
         "set resources: of a role in a job file",

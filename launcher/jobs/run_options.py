@@ -9,6 +9,8 @@ from ..spec.yaml_document import SCALAR, TEXT, TEXTS, Key, YamlNode, checked, te
 from .durations import more_than_nothing, seconds, wait_time
 
 ON_STALL = ("report", "stop")
+#: Stands for no project, where settings name one.
+NO_PROJECT = "none"
 #: Priorities in the queue, by their word.
 PRIORITIES = {"low": -1, "normal": 0, "high": 1}
 
@@ -55,6 +57,10 @@ OPTIONS: Mapping[str, Key] = {
     ),
     "time": Key(checked(more_than_nothing), SCALAR, "End the run this long after its start"),
     "priority": Key(checked(_priority), {"enum": list(PRIORITIES)}, "Whose turn comes first"),
+    "project": Key(text, TEXT, "Project of the inventory in whose name it uses GPUs"),
+    "preemptible": Key(
+        truth, {"type": "boolean"}, "Borrow beyond the quota of its project, and give GPUs back"
+    ),
     "ignore_foreign": Key(
         truth, {"type": "boolean"}, "Share GPUs with programs outside launcher where it must"
     ),

@@ -32,7 +32,7 @@ _NEW: Mapping[type, Collection[str]] = {
     ),
     Resources: ("gpu_ids", "gpu_model"),
     Node: ("container", "gpu_names", "vendor"),
-    Request: ("ignore_foreign", "not_before", "resume_paths"),
+    Request: ("ignore_foreign", "not_before", "preemptible", "project", "resume_paths"),
 }
 
 
@@ -74,12 +74,17 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         **_described(request, without=_SPECIAL),
         "job": describe_job(request.job),
         "inventory": {
-            **to_json(replace(request.inventory, hosts=())),
+            **_without_hosts(request.inventory),
             "hosts": [describe_host(host) for host in request.inventory.hosts],
         },
         "hosts": [host.name for host in request.hosts],
         "nodes": [{**_described(node), "host": node.host.name} for node in layout.nodes],
     }
+
+
+def _without_hosts(inventory: Inventory) -> dict[str, Any]:
+    values: dict[str, Any] = to_json(replace(inventory, hosts=()))
+    return {name: one for name, one in values.items() if name != "projects" or one}
 
 
 @frozen

@@ -169,7 +169,8 @@ class RunWaits(Event):
 
     ``runs`` are those that it waits for, and ``users`` whose they are: an empty name is somebody outside
     launcher, and ``outside`` says who and what. ``hosts`` are those out of reach. It begins by
-    ``latest``, if no run comes before it; None: nobody knows.
+    ``latest``, if no run comes before it; None: nobody knows. ``project`` is whose rule holds it back:
+    it has ``used`` GPUs, and may have ``most`` by that rule.
     """
 
     place: int
@@ -180,6 +181,9 @@ class RunWaits(Event):
     hosts: tuple[str, ...] = ()
     latest: float | None = None
     outside: str = ""
+    project: str = ""
+    used: int = 0
+    most: int = 0
 
 
 @frozen
@@ -206,6 +210,18 @@ class BegunThere(Event):
     seconds: float
     gpus: tuple[int, ...]
     ports: tuple[int, ...]
+
+
+@frozen
+class TakenBack(Event):
+    """A host gives GPUs that the run's project had borrowed back to a ``run`` of another ``user``, which
+    is within the quota of its ``project``."""
+
+    host: str
+    attempt: int
+    run: str
+    user: str
+    project: str
 
 
 @frozen
@@ -665,6 +681,7 @@ def damage(events: Iterable[Event]) -> str:
 JOURNALED = (
     WaitsOnHost,
     BegunThere,
+    TakenBack,
     ProcessStarted,
     ProcessExited,
     StopRequested,

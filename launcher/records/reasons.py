@@ -27,6 +27,7 @@ class StopReason(StrEnum):
     STALLED = "stalled"
     ORPHAN_TIMEOUT = "orphan-timeout"  # no launcher contacted the host for that long
     TIME_LIMIT = "time-limit"  # it ran for as long as its user allowed
+    PREEMPTED = "preempted"  # it gave GPUs back that its project had borrowed
     WAIT_OVER = "wait-over"  # it waited for GPUs for as long as its user allowed
     LOGIN_SESSION_ENDED = "login-session-ended"
     SUPERVISOR_TERMINATED = "supervisor-terminated"
@@ -61,6 +62,10 @@ class WaitReason(StrEnum):
     TOO_LARGE = "too-large"  # it asks for more than its hosts have
     BUSY = "busy"  # its GPUs are in use
     BEHIND = "behind"  # they are free, and kept for a run whose turn is earlier
+    QUOTA = "quota"  # beyond the quota of its project, and not preemptible
+    LIMIT = "limit"  # its project has as many GPUs as it may have
+    NO_MAJORITY = "no-majority"  # too few hosts answer to say what its project has
+    TAKING_BACK = "taking-back"  # runs that have borrowed its GPUs give them back
     NOT_YET = "not-yet"  # it is to begin later, and takes no place in the queue before
 
 

@@ -20,9 +20,10 @@ from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
 from .left_to_host import begun, wait_request
+from .membership import HeldBack
 from .place import Place
 from .policy import elastic, turn
-from .policy.restart import another_try, may_look_again, may_replace_ports
+from .policy.restart import another_try, may_look_again, may_replace_ports, was_preempted
 from .replacement import Replacement
 from .second_look import SecondLook
 from .stdin import Stdin
@@ -51,6 +52,7 @@ class Attempts:
         self._stdin = Stdin(context, hosts)
         self._number = context.state.attempt
         self._ports: Mapping[str, Collection[int]] = {}
+        self._gives_way = False  # it has given its GPUs back, and waits for some again
 
     async def run(self, is_running: bool = False) -> None:
         """Make attempts until one is the last. ``is_running``: another launcher started the first.
@@ -89,21 +91,40 @@ class Attempts:
             await self._leave_to_host()
             return
         await self._keep_place()
+        if self._gives_way:
+            await self._wait_for_turn()
         while True:
+            launch = self._launch()
             try:
-                launch = self._launch()
+                await self._place.membership.take(launch.gpus)
                 await launch.claim()
                 plan = await launch.start()
                 break
             except errors.GpuBusy:  # somebody took a GPU without waiting for his turn
-                if not self._place.can_wait:
+                await self._place.membership.give_back()
+                if not self._may_wait:
                     raise
                 await asyncio.sleep(PAUSE)
-            self._hosts.settle(await self._place.until_turn(self._hosts.layout))
-            self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
+            except HeldBack:  # somebody else of its project was quicker
+                if not self._may_wait:
+                    raise self._place.refusal() from None
+                await self._place.tell_rule()
+                await asyncio.sleep(PAUSE)
+            await self._wait_for_turn()
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
         self._context.add(ev.AllStarted(time.time(), self._number))
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether the run may wait for its turn: one that gave its GPUs back has to."""
+        return self._place.can_wait or self._gives_way
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until the GPUs of the hosts that the run has are free for it."""
+        layout = await self._place.until_turn(self._hosts.layout, patient=self._gives_way)
+        self._hosts.settle(layout)
+        self._context.event_log.note("run.json", self._context.describe(layout))
 
     # -- a run that its host starts
 
@@ -185,7 +206,9 @@ class Attempts:
         """Give the place in the queue up; a run that may start again needs it."""
         job = self._context.job
         of_roles = any("restart" in role.on_exit for role in job.roles)
-        if (self._context.request.max_restarts or of_roles) and (sessions := self._with_gpus()):
+        request = self._context.request
+        again = request.max_restarts or of_roles or request.preemptible
+        if again and (sessions := self._with_gpus()):
             await self._place.rest(sessions, turn.shares_of(self._hosts.layout))
         else:
             await self._place.leave()
@@ -244,6 +267,8 @@ class Attempts:
             await self._await_last_output(context.state.failure.host)
         if context.switch.asked.is_set() or self._stdin.was_read:
             return None
+        if was_preempted(context.state):
+            return Reason(StopReason.PREEMPTED)
         if context.state.lost and not self._replacement.can_help():
             return None
         return another_try(
@@ -272,6 +297,10 @@ class Attempts:
         context.enter("restart")
         await self._keep_place()
         await shutdown.stop(context, self._hosts.active, StopReason.RESTARTING, detail=str(why))
+        self._gives_way = why.code is StopReason.PREEMPTED
+        if self._gives_way:
+            await self._collector.pull(final=False)
+            await self._place.membership.give_back()
         if why.code is EndReason.GPU_BUSY:
             self._number = context.state.attempt + 1
             context.add(ev.RunRestarted(time.time(), self._number, str(why)))

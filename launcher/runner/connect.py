@@ -21,7 +21,7 @@ from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
 from .opening_hosts import Opening
-from .place import Place, behind
+from .place import Place
 from .policy import environments, turn
 from .policy.host_count import how_many
 from .policy.passed_over import passed_over
@@ -39,10 +39,10 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
         layout = await search.layout(place.can_wait)
         ours = await _turn(context, hosts, place, layout) if layout else None
         if ours is None and not place.can_wait:
-            raise behind(place.others)
+            raise place.refusal()
         if ours is None:
             await _queue_up(context, place, await search.all_able())
-            ours = place.layout_now()
+            ours = await place.layout_now()
         await search.opening.leave()
     except BaseException:
         await search.opening.close()
@@ -119,7 +119,7 @@ async def _turn(context: RunContext, hosts: HostSet, place: Place, layout: Layou
         return layout
     place.fixed = layout if turn.is_fixed(context.job) else None
     await place.enter([one for one in hosts.active if one.name in names], shares)
-    return layout if not place.others or place.is_first else None
+    return layout if await place.may_begin() else None
 
 
 async def _queue_up(context: RunContext, place: Place, able: Sequence[HostSession]) -> None:

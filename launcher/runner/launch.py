@@ -143,6 +143,11 @@ class Launch:
     async def _claim(self, session: HostSession, gpus: list[int]) -> None:
         await session.insist(op="claim", run=self.layout.run_id, gpus=gpus)
 
+    @property
+    def gpus(self) -> dict[HostSession, list[int]]:
+        """The GPUs that the run locks, by host; without hosts where it locks none."""
+        return {one: gpus for one in self.sessions if (gpus := self._gpus(one))}
+
     def _gpus(self, session: HostSession) -> list[int]:
         """Return the GPUs that the run locks on a host."""
         has_gpus = session.facts.gpus or session.host.gpus

@@ -11,23 +11,28 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ..records import events as ev
 from ..records.reasons import WaitReason
-from ..spec.errors import BadAnswer, GpusInUse, HostError
+from ..spec.errors import BadAnswer, GpusInUse, HostError, LauncherError
 from ..spec.model import Layout
 from ..transport.answers import Turns
 from .concurrency import cancel
 from .context import RunContext
 from .host_session import HostSession
-from .policy import turn
+from .membership import Membership, refusal
+from .policy import projects, turn
 from .policy.turn import Begin, Wait
 
 #: Seconds that a host may take until it says that nothing has changed.
 NEWS = 10.0
 #: Seconds between two looks at who works on the GPUs outside launcher, and where the run waits for that.
 MEASURE, MEASURE_OUTSIDE = 60.0, 5.0
+#: Seconds between two looks at what a project has: on other hosts than those that the run waits on,
+#: nothing tells of a change.
+PROJECT = 2.0
 #: Seconds between two times that the ticket of a running run is renewed.
 RENEW = 10.0
 #: Seconds until a host that has dropped its connection is dialled.
@@ -45,6 +50,9 @@ class Place:
         self.sessions: tuple[HostSession, ...] = ()
         self.starts_by_itself = False  # its only host starts the run
         self.fixed: Layout | None = None  # that of a run which no other hosts would do for
+        self.membership = Membership(context)
+        self._takes: tuple[str, ...] = ()  # runs that are asked for GPUs
+        self._is_resting = False  # the run has its GPUs
         self._context = context
         self._shares: tuple[int, ...] = ()
         self._number: int | None = None
@@ -68,6 +76,10 @@ class Place:
         """
         left = [one for one in self.sessions if one not in sessions]
         self.sessions, self._shares = tuple(sessions), tuple(shares)
+        self._is_resting = False
+        self.membership.require_fit(self._gpus)
+        if self._number is None:
+            await self.membership.look(self._gpus)  # before it is in the queue
         if self._number is None:
             self._since = time.monotonic()
             self._number = int(self._context.started)  # most likely after all: no second round
@@ -121,33 +133,98 @@ class Place:
         job = self._context.job
         return turn.provisional(job, stand, self._shares, self._context.name)
 
-    def layout_now(self) -> Layout | None:
+    async def layout_now(self) -> Layout | None:
         """Return the layout that the run may take now; None if it has to wait."""
+        await self._look_at_project()
         answer = self._decide()
-        return self._layout(answer) if isinstance(answer, Begin) else None
+        return self._layout(answer) if isinstance(answer, Begin) and not self._held else None
 
-    async def until_turn(self, layout: Layout | None = None) -> Layout:
+    async def may_begin(self) -> bool:
+        """Return whether it is this run's turn on the hosts where it has a ticket, and its project lets
+        it begin."""
+        await self._look_at_project()
+        return not self._held and (not self.others or self.is_first)
+
+    def refusal(self) -> LauncherError:
+        """Return the error of a run that does not wait, and cannot begin."""
+        rule, standing = self.membership.rule, self.membership.standing
+        if rule is None or not self._held:
+            return behind(self.others)
+        most = rule.limit if standing.why is WaitReason.LIMIT else rule.quota
+        return refusal(standing, rule.name, most, self._gpus)
+
+    async def until_turn(self, layout: Layout | None = None, patient: bool = False) -> Layout:
         """Return the layout that the run may take now, as soon as it may: the one that it has, with GPUs
-        that are free, or a new one. Raises GpusInUse when that takes longer than it wants to wait."""
-        wait, measured = self._context.request.wait, time.monotonic()
+        that are free, or a new one. Raises GpusInUse when that takes longer than it wants to wait; with
+        ``patient`` it waits as long as it takes."""
+        wait = None if patient else self._context.request.wait
+        self._is_resting, measured = False, time.monotonic()
         while True:
             self._changed.clear()
             if self._is_stale:
                 self._is_stale = False
                 await self._hold()
+            await self._look_at_project(takes=True)
             answer = self._decide()
-            if isinstance(answer, Begin):
+            if isinstance(answer, Begin) and not self._held:
                 await self._look()  # what was seen first may be old
                 answer = self._decide()
                 if isinstance(answer, Begin):
                     self._came()
                     return self._layout(answer, layout)
-            if isinstance(answer, Wait):
+            if answer is not None and (self._held or isinstance(answer, Wait)):
                 await self._tell(answer)
             left = MEASURE if wait is None else self._since + wait - time.monotonic()
             if left <= 0:
-                raise _still_in_use(answer)
+                raise self.refusal() if self._held else _still_in_use(answer)
+            if self.membership.rule is not None:
+                left = min(left, PROJECT)
             measured = await self._until_news(answer, measured, left)
+
+    # -- its project
+
+    @property
+    def _gpus(self) -> int:
+        """How many GPUs the run wants; it may wait for whole hosts, and use less."""
+        if self.fixed is not None:
+            return sum(len(node.gpus) for node in self.fixed.nodes)
+        return sum(self._shares)
+
+    async def tell_rule(self) -> None:
+        """Record which rule of its project holds the run back, which has just lost a race."""
+        if self._held:
+            await self._tell(self._decide() or Wait(self._name, 1, turn.BUSY))
+
+    @property
+    def _held(self) -> bool:
+        """Whether a rule of its project holds the run back."""
+        return self.membership.standing.why is not None
+
+    async def _look_at_project(self, takes: bool = False) -> None:
+        """Learn how the run stands in its project, and say so in its ticket; a run that waits also
+        ``takes`` back what others have borrowed. Raises InputError for a user who may not use it."""
+        if self.membership.rule is None:
+            return
+        before = self.membership.standing
+        standing = await self.membership.look(self._gpus)
+        asked = self._to_take_back() if takes and standing.within else ()
+        if (before.within, before.why, self._takes) != (standing.within, standing.why, asked):
+            self._takes = asked
+            self._aside = standing.why is not None
+            await self._hold()
+
+    def _to_take_back(self) -> tuple[str, ...]:
+        """Return the runs that are asked for GPUs, which they have borrowed."""
+        rule, standing = self.membership.rule, self.membership.standing
+        run, borrowed = self._context.name, self.membership.borrowed
+        assert rule is not None
+        if standing.why is WaitReason.LIMIT:
+            uses, gpus = self.membership.uses, self._gpus
+            return projects.enough_for_limit(rule, uses, run, gpus, borrowed)
+        if standing.why is not None or isinstance(self._decide(), Begin):
+            return ()
+        hosts = [one.name for one in self.sessions]
+        return projects.to_take_back(self._in_sight(), run, hosts, borrowed)
 
     def ticket_of_host(self) -> dict[str, Any]:
         """Return the ticket that the only host holds for the run, which it starts by itself."""
@@ -209,7 +286,8 @@ class Place:
         await self.close()
         if self._number is None:
             self._number = int(self._context.started)
-        if tuple(sessions) != self.sessions:
+        self._takes, self._is_resting = (), True
+        if tuple(sessions) != self.sessions or self.membership.rule is not None:
             self.sessions, self._shares = tuple(sessions), tuple(shares)
             self._ticket = self._made()
         self._holding = tuple(asyncio.ensure_future(self._renew(one)) for one in self.sessions)
@@ -248,7 +326,14 @@ class Place:
             raise error
 
     def _made(self) -> dict[str, Any]:
+        rule, standing = self.membership.rule, self.membership.standing
+        of_project: dict[str, Any] = {}
+        if rule is not None and not self._is_resting:
+            flags = _flags(standing, self._context.request.preemptible)
+            member = {"project": rule.name, "gpus": self._gpus, "flags": flags}
+            of_project = {"within": standing.within, "member": member, "takes": list(self._takes)}
         return {
+            **of_project,
             "number": int(self._context.started) if self._number is None else self._number,
             "priority": self._priority,
             "seconds": self._context.request.time_limit,
@@ -312,9 +397,12 @@ class Place:
     # -- decisions
 
     def _in_sight(self) -> list[turn.Stand]:
-        model = self._context.job.resources.gpu_model
+        model, rules = (
+            self._context.job.resources.gpu_model,
+            self._context.request.inventory.projects,
+        )
         return [
-            turn.Stand(one.host, one.facts, self._stands[one.name], model)
+            turn.Stand(one.host, one.facts, projects.vouched(rules, self._stands[one.name]), model)
             for one in self.sessions
             if one.name in self._stands
         ]
@@ -350,28 +438,76 @@ class Place:
             return turn.with_gpus(layout, facts, answer.gpus)
         return turn.layout(self._context.job, stands, answer, self._context.name)
 
-    async def _tell(self, answer: Wait) -> None:
+    async def _tell(self, answer: Begin | Wait) -> None:
         """Record why the run waits, if that is new; a run that can begin nowhere holds nobody back."""
         now, stands = time.time(), self._in_sight()
         there = turn.waiting(stands)
-        event = ev.RunWaits(
-            time=now,
-            place=answer.place,
-            waiting=len(there),
-            why=turn.reason(answer, there),
-            runs=answer.runs,
-            users={run: one for run, one in turn.users(stands).items() if run in answer.runs},
-            hosts=answer.hosts,
-            latest=None if answer.seconds is None else now + answer.seconds,
-            outside=turn.outside(stands) if "" in answer.runs else "",
-        )
+        if isinstance(answer, Wait):
+            event = ev.RunWaits(
+                time=now,
+                place=answer.place,
+                waiting=len(there),
+                why=turn.reason(answer, there),
+                runs=answer.runs,
+                users={run: one for run, one in turn.users(stands).items() if run in answer.runs},
+                hosts=answer.hosts,
+                latest=None if answer.seconds is None else now + answer.seconds,
+                outside=turn.outside(stands) if "" in answer.runs else "",
+            )
+        else:
+            event = ev.RunWaits(now, 1, max(1, len(there)), WaitReason.QUOTA)
+        event = self._by_project(event)
         if self._told is None or not _alike(event, self._told):
             self._told = event
             self._context.add(event)
-        aside = event.why in (WaitReason.HOSTS_MISSING, WaitReason.TOO_LARGE)
+        aside = event.why in _ASIDE or self._held
         if aside is not self._aside and self._ticket is not None:
             self._aside = aside
             await self._hold()
+
+    def _by_project(self, event: ev.RunWaits) -> ev.RunWaits:
+        """Return the event with the rule of its project that holds the run back, or whom it asks."""
+        rule, standing = self.membership.rule, self.membership.standing
+        if rule is None:
+            return event
+        if standing.why is not None and not self._takes:
+            most = rule.limit if standing.why is WaitReason.LIMIT else rule.quota
+            return replace(
+                event,
+                why=standing.why,
+                runs=(),
+                users={},
+                hosts=standing.silent,
+                latest=None,
+                outside="",
+                project=rule.name,
+                used=standing.used,
+                most=most or 0,
+            )
+        if self._takes:
+            users = {use.run: use.user for use in self.membership.uses if use.run in self._takes}
+            return replace(
+                event,
+                why=WaitReason.TAKING_BACK,
+                runs=self._takes,
+                users=users,
+                outside="",
+                project=rule.name,
+            )
+        return event
+
+
+#: A run that waits for one of these can begin nowhere, whoever ends: it holds nobody back.
+_ASIDE = (WaitReason.HOSTS_MISSING, WaitReason.TOO_LARGE)
+#: What its claim says of a waiting run, by the rule that holds it back. Also in
+#: launcher.agent.host.projects.
+_LETTERS = {WaitReason.QUOTA: "k", WaitReason.LIMIT: "l", WaitReason.NO_MAJORITY: "m"}
+
+
+def _flags(standing: projects.Standing, preemptible: bool) -> str:
+    """Return what the claim of a waiting run says."""
+    letters = _LETTERS[standing.why] if standing.why else ""
+    return f"w{'p' if preemptible else ''}{'q' if standing.within else ''}{letters}"
 
 
 def behind(others: int) -> GpusInUse:
@@ -393,9 +529,8 @@ def _still_in_use(answer: Wait | Begin | None) -> GpusInUse:
 
 def _alike(one: ev.RunWaits, other: ev.RunWaits) -> bool:
     """Return whether two events tell a person the same."""
-    same = (one.place, one.waiting, one.why, one.runs, one.hosts, one.outside)
-    others = (other.place, other.waiting, other.why, other.runs, other.hosts, other.outside)
-    if same != others:
+    names = ("place", "waiting", "why", "runs", "hosts", "outside", "used", "most")
+    if any(getattr(one, name) != getattr(other, name) for name in names):
         return False
     if one.latest is None or other.latest is None:
         return one.latest is other.latest

@@ -24,7 +24,8 @@ class Holding:
     """A run that holds GPUs, ``gpus`` by host; without a name it is somebody outside launcher.
 
     ``since`` is when it got them, and ``until`` when it is ended at the latest, in seconds since the
-    epoch by this machine's clock; None where nobody knows.
+    epoch by this machine's clock; None where nobody knows. A ``preemptible`` run of a ``project`` may
+    have to give them back.
     """
 
     run: str
@@ -32,6 +33,8 @@ class Holding:
     gpus: Mapping[str, tuple[int, ...]]
     since: float | None = None
     until: float | None = None
+    project: str = ""
+    preemptible: bool = False
 
 
 @frozen
@@ -41,7 +44,7 @@ class Waiting:
     It is number ``place``; None if it holds nobody back, since it can begin nowhere now. ``why`` is None
     for one that begins now; see :class:`launcher.records.events.RunWaits` for the rest. ``elsewhere``
     is on how many hosts it waits that were not asked. ``by_itself``: its host starts it; any other run
-    needs its launcher.
+    needs its launcher. ``within``: the quota of its project covers it, so it goes first.
     """
 
     run: str
@@ -58,6 +61,9 @@ class Waiting:
     latest: float | None = None
     elsewhere: int = 0
     by_itself: bool = False
+    project: str = ""
+    preemptible: bool = False
+    within: bool = False
 
 
 @frozen
@@ -113,8 +119,17 @@ def _holding(stands: Sequence[Stand], now: float) -> tuple[Holding, ...]:
                 {**known.gpus, host: (*known.gpus.get(host, ()), index)},
                 min(times, default=None),
                 known.until if holder.left is None else now + holder.left,
+                *_project(stand, holder.run or "", who[1]),
             )
     return tuple(sorted(found.values(), key=lambda one: (one.since or 0.0, one.run)))
+
+
+def _project(stand: Stand, run: str, user: str) -> tuple[str, bool]:
+    """Return the project of a run that holds GPUs, and whether it may have to give them back."""
+    for member in stand.said.members:
+        if member.run == turn.short(run) and member.user == user and not member.waits:
+            return member.project, member.preemptible
+    return "", False
 
 
 def _waiting(stands: Sequence[Stand], now: float) -> tuple[Waiting, ...]:
@@ -122,10 +137,31 @@ def _waiting(stands: Sequence[Stand], now: float) -> tuple[Waiting, ...]:
     users = turn.users(stands)
     tickets = turn.waiting(stands)
     found = [
-        _entry(run, there, answers.get(run), tickets, users, now) for run, there in tickets.items()
+        _by_project(_entry(run, there, answers.get(run), tickets, users, now), stands)
+        for run, there in tickets.items()
     ]
     behind = len(found) + 1
     return tuple(sorted(found, key=lambda one: behind if one.place is None else one.place))
+
+
+def _by_project(entry: Waiting, stands: Sequence[Stand]) -> Waiting:
+    """Return the entry with its project, and the rule of it that holds the run back."""
+    for member in (one for stand in stands for one in stand.said.members):
+        if member.run == entry.run and member.user == entry.user and member.waits:
+            entry = replace(
+                entry,
+                project=member.project,
+                preemptible=member.preemptible,
+                within=member.within,
+            )
+            if member.held in _RULES:
+                return replace(entry, place=None, why=WaitReason(member.held), runs=(), latest=None)
+            return entry
+    return entry
+
+
+#: What a claim may say of a rule that holds a run back.
+_RULES = (WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY)
 
 
 def _entry(

@@ -14,6 +14,7 @@ from ..spec import inventory as inventories
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
+from .policy import projects
 from .policy.passed_over import takes_what_is_free
 from .policy.turn import can_wait
 
@@ -23,7 +24,8 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
     hosts = with_python(inventories.select(inventory, job.hosts), job)
     check_restarts(job, len(hosts))
     if options.get("stdin"):
-        check_stdin(job, options.get("max_restarts", job.max_restarts))
+        restarts = options.get("max_restarts", job.max_restarts)
+        check_stdin(job, bool(restarts), bool(options.get("preemptible")))
     check_waiting(job, **{name: one for name, one in options.items() if name in _WAITING})
     if job.resources.gpus and job.num_nodes and not job.roles:
         check_split(job, job.num_nodes)
@@ -34,21 +36,37 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             f"--nodes {job.num_nodes}: there are only {len(hosts)} hosts ({named})",
             "choose more hosts: another inventory with -i, or another --hosts",
         )
+    check_project(job, inventory, options.get("project"), bool(options.get("preemptible")))
     return Request(job, inventory, hosts, **options)
 
 
-def check_stdin(job: Job, max_restarts: int) -> None:
+def check_stdin(job: Job, restarts: bool, preemptible: bool) -> None:
     """Raise InputError for a run in which no single rank could read the user's stdin to its end."""
     if job.roles:
         raise InputError(
             "--stdin: a job with roles has no rank 0",
             "let the role that needs it read a file: files of the workdir travel with the job",
         )
-    if max_restarts or job.elastic is not None:
+    if restarts or preemptible or job.elastic is not None:
+        other = "--preemptible" if preemptible else "--max-restarts"
         raise InputError(
             "--stdin: a rank that starts again could not read again what the first one has read",
-            "leave out --stdin or --max-restarts, or pass the input as a file of the workdir",
+            f"leave out --stdin or {other}, or pass the input as a file of the workdir",
         )
+
+
+def check_project(job: Job, inventory: Inventory, project: str | None, preemptible: bool) -> None:
+    """Raise InputError for a project that is not there, or in which the run could never begin."""
+    if project is None:
+        if preemptible:
+            raise InputError(
+                "--preemptible gives GPUs back that a project has borrowed, and there is no project",
+                "--project NAME, or launcher project set NAME",
+            )
+        return
+    rule = projects.rule_of(inventory, project)
+    if job.resources.gpus:
+        projects.require_fit(rule, job.resources.gpus, preemptible)
 
 
 _WAITING = ("wait", "priority", "time_limit")

@@ -175,6 +175,7 @@ class Run:
     async def close(self) -> None:
         """Close all connections and files. What runs on the hosts continues."""
         await self._place.close()
+        await self._place.membership.close()
         await self.hosts.close()
         self.folder.close()
 
@@ -190,6 +191,8 @@ class Run:
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
         if self.context.state.waits_on and not self.context.state.has_begun:
             await self._place.forget(self.hosts.active)
+        if not any(session.lost for session in self.hosts.touched):
+            await self._place.membership.forget()  # nothing of it is left anywhere
         try:
             use = await asyncio.to_thread(metric_files.uses, self.folder.path)
             final = await self._with_stored(self._conclude(error, use))
@@ -341,7 +344,7 @@ class Run:
 
         A run that may use one host alone waits there, once its setup has run: see Attempts.
         """
-        if host := self._place.only_host:
+        if (host := self._place.only_host) and self.context.request.project is None:
             any_layout = self._place.any_layout()
             if left_to_host.is_possible(Launch(self.context, [host], any_layout, 0)):
                 self._place.starts_by_itself = True

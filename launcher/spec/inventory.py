@@ -10,14 +10,16 @@ from typing import Any
 import yaml
 
 from . import gpu_models, gpus, nodeset
+from .durations import seconds
 from .environments import python_path
 from .errors import InputError, suggestion
-from .model import Host, Inventory
+from .model import Host, Inventory, Project
 from .ssh_config import TRANSPORTS
 from .yaml_document import (
     SCALAR,
     TEXT,
     TEXT_MAP,
+    TEXTS,
     Key,
     YamlNode,
     checked,
@@ -162,6 +164,60 @@ def _defaults(node: YamlNode) -> dict[str, Any]:
     return read(node, HOST_KEYS, "defaults")
 
 
+def _min_runtime(node: YamlNode) -> float:
+    """Return a time in seconds. Raises DocumentError."""
+    try:
+        return seconds(text(node))
+    except ValueError as error:
+        raise node.error(str(error)) from None
+
+
+_PROJECT_KEYS: Mapping[str, Key] = {
+    "quota": Key(whole_number(0, 1 << 16), whole(0, 1 << 16), "GPUs that are its own"),
+    "limit": Key(
+        whole_number(0, 1 << 16),
+        whole(0, 1 << 16),
+        "The most GPUs that it may have, borrowed ones included (default: all that are free)",
+    ),
+    "users": Key(texts, TEXTS, "Users of the hosts who may use it"),
+    "min_runtime": Key(
+        _min_runtime,
+        SCALAR,
+        "How long its preemptible runs keep GPUs before they have to give them back (default: 5m)",
+    ),
+}
+#: Names of projects are parts of names of sockets. Also in launcher.agent.host.projects.
+_LONGEST_PROJECT = 20
+
+
+def _projects(node: YamlNode) -> tuple[Project, ...]:
+    """Return the projects of an inventory. Raises DocumentError."""
+    found = []
+    for name, key_node, value in node.items("a mapping of projects"):
+        if not NAME.match(name) or len(name) > _LONGEST_PROJECT or name == "none":
+            raise key_node.error(
+                f"{name!r} cannot be the name of a project",
+                f"at most {_LONGEST_PROJECT} letters, digits, '.', '_' and '-'",
+            )
+        values = read(value, _PROJECT_KEYS, f"project {name}")
+        lines = {key: its for key, _, its in value.items("a mapping")}
+        for key, example in (("quota", "quota: 2"), ("users", "users: [ann, bob]")):
+            if key not in values or values[key] == ():
+                raise key_node.error(f"project {name} has no {key}", example)
+        if values.get("limit", values["quota"]) < values["quota"]:
+            raise lines["limit"].error(
+                f"project {name}: limit {values['limit']} is less than its quota of "
+                f"{values['quota']}",
+                "limit is the most it may have, borrowed GPUs included; leave it out for no limit",
+            )
+        if not all(one and one.isprintable() and " " not in one for one in values["users"]):
+            raise lines["users"].error(
+                f"project {name}: a user without a name", "users: [ann, bob]"
+            )
+        found.append(Project(name, **values))
+    return tuple(found)
+
+
 _HOST_SCHEMA = {"oneOf": [mapping_schema(HOST_KEYS), {"type": "null"}]}
 _MEMBERS = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _KEYS: Mapping[str, Key] = {
@@ -180,6 +236,14 @@ _KEYS: Mapping[str, Key] = {
         lambda node: node,
         {"type": "object", "additionalProperties": _MEMBERS},
         "Named sets of hosts, for --hosts",
+    ),
+    "projects": Key(
+        _projects,
+        {
+            "type": "object",
+            "additionalProperties": mapping_schema(_PROJECT_KEYS, required=("quota", "users")),
+        },
+        "Shares of the GPUs by project, for --project",
     ),
     "ssh_config": Key(text, TEXT, "File to read instead of ~/.ssh/config"),
     "sandbox": Key(truth, {"type": "boolean"}, "The hosts are those of `launcher sandbox`"),
@@ -210,6 +274,7 @@ def load(content: str, source: str) -> Inventory:
         ssh_config=values.get("ssh_config"),
         sandbox=values.get("sandbox", False),
         source=source,
+        projects=values.get("projects", ()),
     )
 
 

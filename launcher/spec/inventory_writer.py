@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from . import nodeset
-from .model import Host, Inventory
+from .model import MIN_RUNTIME, Host, Inventory, Project
 
 #: A text that needs no quotes in YAML: it starts with none of YAML's signs, and is not null.
 _PLAIN = re.compile(r"(?!(?i:null|~)\Z)[A-Za-z0-9_./~][A-Za-z0-9_./@~+-]*\Z")
@@ -52,7 +52,18 @@ def inventory_text(inventory: Inventory, head: Iterable[str] = ()) -> str:
         lines.append("groups:")
         for group, members in inventory.groups.items():
             lines.append(f"  {scalar(group)}: {_members(members)}")
+    if inventory.projects:
+        lines.append("projects:")
+        lines += [f"  {scalar(one.name)}: {{{_project(one)}}}" for one in inventory.projects]
     return "\n".join(lines) + "\n"
+
+
+def _project(project: Project) -> str:
+    parts = [f"quota: {project.quota}"]
+    parts += [] if project.limit is None else [f"limit: {project.limit}"]
+    if project.min_runtime != MIN_RUNTIME:
+        parts.append(f"min_runtime: {project.min_runtime:g}s")
+    return ", ".join([*parts, f"users: [{', '.join(map(scalar, project.users))}]"])
 
 
 def comment(text: str) -> str:

@@ -68,6 +68,28 @@ class Host:
     off: str | None = None  # why nothing may use the host for now
 
 
+#: Seconds for which a run keeps GPUs that its project has borrowed, unless the project says otherwise.
+MIN_RUNTIME = 300.0
+
+
+@frozen
+class Project:
+    """A share of the hosts' GPUs: ``quota`` of them are its own, and beyond these it may borrow up to
+    ``limit`` (None: all that are free). ``users`` are those of the hosts. Its preemptible runs keep what
+    they have borrowed for ``min_runtime`` seconds."""
+
+    name: str
+    quota: int
+    users: tuple[str, ...]
+    limit: int | None = None
+    min_runtime: float = MIN_RUNTIME
+
+    @property
+    def most(self) -> float:
+        """The most GPUs that it may have."""
+        return float("inf") if self.limit is None else self.limit
+
+
 @frozen
 class Inventory:
     """The hosts that a user may use, in the order of the file."""
@@ -78,6 +100,7 @@ class Inventory:
     sandbox: bool = False
     source: str = "inventory"
     notes: tuple[str, ...] = ()  # what could not be carried over from another format
+    projects: tuple[Project, ...] = ()
 
     @property
     def on(self) -> tuple[Host, ...]:
@@ -88,6 +111,13 @@ class Inventory:
     def off(self) -> dict[str, str]:
         """Why hosts are off, by name."""
         return {host.name: host.off for host in self.hosts if host.off is not None}
+
+    def project(self, name: str) -> Project:
+        """Return the project of that name. Raises KeyError."""
+        for project in self.projects:
+            if project.name == name:
+                return project
+        raise KeyError(name)
 
     def host(self, name: str) -> Host:
         """Return the host of that name. Raises KeyError."""
@@ -529,6 +559,10 @@ class Request:
     time_limit: float | None = None
     #: The run takes no place in the queue before this moment, in seconds since the epoch.
     not_before: float | None = None
+    #: The project in whose name it uses GPUs; without one it is bound by no quota.
+    project: str | None = None
+    #: Whether it may borrow GPUs beyond the quota of its project, and give them back when asked to.
+    preemptible: bool = False
     #: Whether the run may share GPUs with programs outside launcher, where no others are free.
     ignore_foreign: bool = False
     #: What was typed, for ``show``.

@@ -74,6 +74,12 @@ def _require_moment(value: float, field: str) -> None:
     _require(0 <= value <= LATEST, field, "not a time")
 
 
+def _require_member(project: str, user: str, gpus: int) -> None:
+    _require(is_run_name(project), "project", f"not the name of a project: {project[:80]!r}")
+    _require(len(user) <= 256, "user", "is too long")
+    _require(0 < gpus <= 1 << 16, "gpus", "not a number of GPUs")
+
+
 @frozen
 class Holder:
     """Who holds a GPU or has a run on a host; empty where the host could not read that."""
@@ -107,6 +113,7 @@ class WaitingThere:
     aside: bool = False
     by_itself: bool = False
     only: tuple[int, ...] = ()
+    within: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
@@ -129,15 +136,73 @@ class WaitingThere:
 
 
 @frozen
+class MemberThere:
+    """A run that uses GPUs in a project's name, or waits for them; see ``MemberFacts`` of the agent."""
+
+    project: str
+    run: str
+    user: str
+    gpus: int
+    age: float = 0.0
+    preemptible: bool = False
+    within: bool = False
+    waits: bool = False
+    held: str = ""
+
+    def __post_init__(self) -> None:
+        _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
+        _require_member(self.project, self.user, self.gpus)
+        _require_moment(self.age, "age")
+        _require(len(self.held) <= 32, "held", "is too long")
+
+
+@frozen
+class BookThere:
+    """What a user's book on a host says of a run; see ``BookFacts`` of the agent."""
+
+    project: str
+    run: str
+    user: str
+    gpus: int
+    hosts: tuple[str, ...]
+    preemptible: bool = False
+
+    def __post_init__(self) -> None:
+        _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
+        _require_member(self.project, self.user, self.gpus)
+        fits = len(self.hosts) <= 256 and all(len(one) <= 256 for one in self.hosts)
+        _require(fits, "hosts", "more than a book names")
+
+
+@frozen
+class ProjectsThere:
+    """How projects stand on a host: who uses GPUs now, what its books say, and who asks. ``locked``:
+    this connection has the project's lock; else ``holder`` is the user who has it, if known."""
+
+    members: tuple[MemberThere, ...]
+    books: tuple[BookThere, ...]
+    user: str
+    locked: bool = False
+    holder: str = ""
+
+    def __post_init__(self) -> None:
+        _require(len(self.members) <= MOST, "members", "more than a host names")
+        _require(len(self.books) <= MOST, "books", "more than a host names")
+        _require(max(len(self.user), len(self.holder)) <= 256, "user", "is too long")
+
+
+@frozen
 class Turns:
-    """Who waits for GPUs of a host, and who holds them."""
+    """Who waits for GPUs of a host, who holds them, and which of these runs have a project."""
 
     tickets: tuple[WaitingThere, ...]
     leased: Mapping[int, Holder]
+    members: tuple[MemberThere, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.tickets) <= MOST_TICKETS, "tickets", "more than a host names")
         _require(len(self.leased) <= MOST, "leased", "more GPUs than a host has")
+        _require(len(self.members) <= MOST, "members", "more than a host names")
 
 
 @frozen
@@ -163,6 +228,7 @@ class Now:
     tickets: tuple[WaitingThere, ...]
     leased: Mapping[int, Holder]
     time: float
+    members: tuple[MemberThere, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.gpus) <= MOST, "gpus", "more than a host has")
@@ -172,7 +238,7 @@ class Now:
     @property
     def turns(self) -> Turns:
         """The part of it that decides whose turn it is."""
-        return Turns(self.tickets, self.leased)
+        return Turns(self.tickets, self.leased, self.members)
 
 
 @frozen

@@ -184,7 +184,8 @@ class TicketFacts(TypedDict):
     ``waited`` and ``seconds``, the longest that it runs (None: unlimited), are in seconds. ``hosts`` is
     on how many hosts it waits; each pair of ``shares`` is a number of nodes and the GPUs of each.
     ``only`` are the GPUs of this host that it wants, where no others would do. ``aside``: it holds
-    nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not.
+    nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not. ``within``:
+    it is within the quota of its project, and goes first.
     """
 
     run: str
@@ -198,6 +199,66 @@ class TicketFacts(TypedDict):
     only: NotRequired[List[int]]
     aside: bool
     by_itself: NotRequired[bool]
+    within: NotRequired[bool]
+
+
+class MemberFacts(TypedDict):
+    """A run that uses GPUs in a project's name, on all its hosts, or ``waits`` for them.
+
+    ``user`` is what the kernel knows; the rest is what that user claims. It has used them for ``age``
+    seconds. ``preemptible``: it may have to give them back. ``within``: its quota covers them. ``held``
+    is the rule that keeps it waiting; empty for none.
+    """
+
+    project: str
+    run: str
+    user: str
+    gpus: int
+    age: float
+    preemptible: bool
+    within: bool
+    waits: bool
+    held: str
+
+
+class TakeFacts(TypedDict):
+    """Who asks a run to give its GPUs back, and the sum of the name of the run that is to have them."""
+
+    user: str
+    sum: str
+
+
+class BookFacts(TypedDict):
+    """What the book of a user on a host says of a run: GPUs on ``hosts``, in a project's name."""
+
+    project: str
+    run: str
+    user: str
+    gpus: int
+    preemptible: bool
+    hosts: List[str]
+
+
+class ProjectRule(TypedDict):
+    """What a project may have, and who may use it."""
+
+    quota: int
+    users: List[str]
+
+
+class MemberRequest(TypedDict):
+    """The request to use GPUs in a project's name, ``op`` is "member": without a ``project``, no more.
+
+    Whoever is within the quota of one of the projects in ``rules`` may take the GPUs of a run that is
+    ``preemptible`` back, once it had them for ``min_runtime`` seconds.
+    """
+
+    project: str
+    gpus: int
+    preemptible: NotRequired[int]
+    within: NotRequired[int]
+    min_runtime: NotRequired[float]
+    rules: NotRequired[Dict[str, ProjectRule]]
 
 
 class GpuFacts(TypedDict):
@@ -264,6 +325,7 @@ class HostNow(TypedDict):
     gpu_users: List[GpuUse]
     tickets: List[TicketFacts]
     leased: Dict[str, Holder]
+    members: List[MemberFacts]
     time: float
 
 

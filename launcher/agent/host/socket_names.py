@@ -93,11 +93,17 @@ class Seen:
         self.name, self.inode, self.is_bound = name, inode, is_bound
 
 
-def seen() -> dict[str, Seen]:
-    """Names of our kind that sockets have here, without their prefix."""
+def seen(whole: bool = False) -> dict[str, Seen]:
+    """Names of our kind that sockets have here, without their prefix.
+
+    Raises OSError if it has to be the ``whole`` list, and that is too long to be read.
+    """
     found: dict[str, Seen] = {}
     mark = b"@" + prefix()[1:]
-    for line in _listing().split(b"\n"):
+    text = _listing()
+    if whole and len(text) >= MOST_BYTES:
+        raise OSError(errno.E2BIG, "this host has too many sockets")
+    for line in text.split(b"\n"):
         fields = line.split(None, 7) if mark in line else ()
         if len(fields) == 8 and fields[7].startswith(mark) and fields[6].isdigit():
             name = fields[7][len(mark) :].decode("ascii", "replace")

@@ -54,11 +54,13 @@ def enter(run: str, ticket: Message) -> Socket:
     ]
     letter = next(one for one, value in PRIORITIES.items() if value == ticket.get("priority", 0))
     what = _only_text(ticket["only"]) if ticket.get("only") else _shares_text(ticket["shares"])
-    parts = [letter, *map(_written, numbers), what]
+    parts = [letter, *map(written, numbers), what]
     if ticket.get("aside"):
         parts.append("a")
     if ticket.get("by_itself"):
         parts.append("s")
+    if ticket.get("within"):
+        parts.append("q")
     for _ in range(TRIES):
         try:
             return socket_names.bind("wait/%s/%s" % (socket_names.short(run), ".".join(parts)))
@@ -66,13 +68,13 @@ def enter(run: str, ticket: Message) -> Socket:
             if error.errno != errno.EADDRINUSE:
                 raise
         numbers[1] -= 1  # a relay whose connection was lost still has that name
-        parts[2] = _written(numbers[1])
+        parts[2] = written(numbers[1])
     raise OSError(errno.EADDRINUSE, "the ticket of %s is there already" % run)
 
 
 def names() -> dict[str, Seen]:
     """Return the sockets of this host that say whose turn it is: locks, claims and tickets."""
-    kinds = ("wait/", "gpu/", "until/")
+    kinds = ("wait/", "gpu/", "until/", "of/")
     return {name: one for name, one in socket_names.seen().items() if name.startswith(kinds)}
 
 
@@ -112,7 +114,7 @@ def _read(name: str) -> TicketFacts | None:
     if not run_lock.is_run_name(parts[1]) or len(parts[1]) > socket_names.LONGEST_RUN:
         return None
     try:
-        number, since, seconds, hosts = [_number(text) for text in fields[1:5]]
+        number, since, seconds, hosts = [read_number(text) for text in fields[1:5]]
         only = _only(fields[5]) if fields[5].startswith(ONLY) else []
         shares = [[1, len(only)]] if only else _shares(fields[5])
     except ValueError:
@@ -131,6 +133,7 @@ def _read(name: str) -> TicketFacts | None:
         "only": only,
         "aside": "a" in fields[6:],
         "by_itself": "s" in fields[6:],
+        "within": "q" in fields[6:],
     }
 
 
@@ -172,7 +175,7 @@ def _shares(text: str) -> list[list[int]]:
     return shares
 
 
-def _written(number: int) -> str:
+def written(number: int) -> str:
     """Return a number in as few characters as possible."""
     digits, left = "", abs(number)
     while left or not digits:
@@ -181,7 +184,8 @@ def _written(number: int) -> str:
     return "-" + digits if number < 0 else digits
 
 
-def _number(text: Any) -> int:
+def read_number(text: Any) -> int:
+    """Return the number that :func:`written` wrote. Raises ValueError."""
     digits = text[1:] if text.startswith("-") else text
     if not 0 < len(digits) <= 8 or any(one not in _DIGITS for one in digits):
         raise ValueError(text)

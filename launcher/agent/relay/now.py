@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import time
 
-from ..host import gpu_locks, gpu_users, gpus, nvidia, tickets
+from ..host import gpu_locks, gpu_users, gpus, nvidia, projects, socket_names, tickets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..base.messages import GpuFacts, GpuLoad, HostNow
+    from ..base.messages import GpuFacts, GpuLoad, HostNow, MemberFacts
 
 #: Seconds for the vendor's tool to answer.
 PATIENCE = 10.0
@@ -32,8 +32,16 @@ class Now:
             "gpu_users": gpu_users.users(self._listed, asked),
             "tickets": tickets.read(names),
             "leased": {str(index): holder for index, holder in gpu_locks.held().items()},
+            "members": _members(),
             "time": time.time(),
         }
+
+
+def _members() -> list[MemberFacts]:
+    try:
+        return projects.members(socket_names.seen())
+    except OSError:  # too many to be shown
+        return []
 
 
 def _load(index: int, loads: dict[int, GpuLoad]) -> GpuLoad:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .environments import Environments
     from .images import Images
     from .now import Now
+    from .project_round import ProjectRound
     from .turn import Turn
 
 #: Seconds for a supervisor to answer.
@@ -63,6 +64,7 @@ class Relay(SelfTests):
         self.environments: Environments | None = None  # where a run wants one that is built here
         self.images: Images | None = None  # where a run wants to be in one
         self.now: Now | None = None  # of somebody who watches the GPUs
+        self.project: ProjectRound | None = None  # of a run that has one
         self.done = False
 
     def serve(self) -> None:
@@ -84,8 +86,8 @@ class Relay(SelfTests):
                 self._hear_supervisor(self.supervisor)
             if 0 in ready:
                 self._hear()
-            elif self.turn:
-                self.turn.expire()
+            else:
+                self._expire()
             if self.turn:
                 self._say_all(self.turn.answers(ready))
             if self.follow:
@@ -97,6 +99,12 @@ class Relay(SelfTests):
         for helper in (self.environments, self.images):
             if helper:
                 helper.end()
+
+    def _expire(self) -> None:
+        """Let go of what nobody has renewed. Call it when no request is there to be read."""
+        for one in (self.turn, self.project):
+            if one:
+                one.expire()
 
     def _patience(self) -> float:
         patient = [one.patience() for one in (self.follow, self.turn) if one]
@@ -301,6 +309,18 @@ class Relay(SelfTests):
     def do_release(self, request: Message) -> Message:
         """Unlock them again."""
         return self._ask(request)
+
+    def do_member(self, request: Message) -> Message:
+        """Have the supervisor use GPUs in the name of a project."""
+        return self._ask(request)
+
+    def do_project(self, request: Message) -> Message:
+        """Look at the books of projects on this host, lock or write them."""
+        if self.project is None:
+            from .project_round import ProjectRound  # few runs have a project
+
+            self.project = ProjectRound()
+        return self.project.answer(request)
 
     def do_wait(self, request: Message) -> Message:
         """Have the supervisor wait for GPUs, and start the run by itself."""

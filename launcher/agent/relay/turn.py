@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..host import lookout, tickets
+from ..host import lookout, projects, socket_names, tickets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ class Turn:
 
     def __init__(self) -> None:
         self._ticket: Socket | None = None
+        self._beside: list[
+            Socket
+        ] = []  # what the run says of its project, and whom it asks for GPUs
         self._entered: Message | None = None
         self._run = ""
         self._lookout = lookout.Lookout()
@@ -82,18 +85,42 @@ class Turn:
         """Leave the queue."""
         if self._ticket:
             self._ticket.close()
+        for one in self._beside:
+            one.close()
         self._lookout.close()
 
     def _hold(self, wanted: Message | None) -> None:
         if wanted == self._entered and (self._ticket or not wanted):
             return
-        before = self._ticket
+        before, beside = self._ticket, self._beside
         self._ticket = tickets.enter(self._run, wanted) if wanted else None
         self._entered = wanted
         if before:  # the new one is there: no moment was without a ticket
             before.close()
+        for one in beside:
+            one.close()
+        self._beside = _beside(self._run, wanted) if wanted else []
 
     def _stand(self) -> Message:
         self._lookout.look(self._run)
         leased = {str(index): holder for index, holder in self._lookout.leased.items()}
-        return {"tickets": self._lookout.tickets, "leased": leased}
+        try:
+            members = projects.members(socket_names.seen())
+        except OSError:  # they are only shown; what counts is read by project_round.py
+            members = []
+        return {"tickets": self._lookout.tickets, "leased": leased, "members": members}
+
+
+def _beside(run: str, ticket: Message) -> list[Socket]:
+    """Show of which project a waiting run is, and whom it asks for GPUs. What cannot be shown is not
+    worth the place in the queue."""
+    found: list[Socket] = []
+    member = ticket.get("member")
+    try:
+        if member:
+            found.append(projects.enter(run, member["project"], member["gpus"], member["flags"]))
+        for victim in ticket.get("takes") or []:
+            found.append(projects.ask_back(victim, run))
+    except OSError:
+        pass
+    return found

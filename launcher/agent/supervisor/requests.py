@@ -44,6 +44,8 @@ _CONTAINER = {
     "home": str,
     "hosts": str,
 }
+_NOTHING: Message = {}
+_RULES = {str: ({"quota": int, "users": [str]}, _NOTHING)}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 _START = (
@@ -72,6 +74,10 @@ REQUESTS = {
     "start": _START,
     "claim": ({"gpus": [int]}, {}),
     "release": ({}, {}),
+    "member": (
+        {"project": str, "gpus": int},
+        {"preemptible": int, "within": int, "min_runtime": NUMBER, "rules": _RULES},
+    ),
     "wait": (
         {
             "ticket": (_TICKET, {}),

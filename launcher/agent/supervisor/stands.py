@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         def aside(self) -> bool: ...
         @property
         def only(self) -> Sequence[int]: ...
+        @property
+        def within(self) -> bool: ...
 
     T = TypeVar("T", bound=Ticket)
 
@@ -54,12 +56,15 @@ class Stand:
 class Entered:
     """A ticket as the host reads it from its name."""
 
-    __slots__ = ("aside", "hosts", "number", "only", "priority", "run", "seconds", "sizes")
+    __slots__ = (
+        *("aside", "hosts", "number", "only", "priority", "run", "seconds", "sizes"),
+        "within",
+    )
 
     def __init__(self, facts: TicketFacts) -> None:
         self.run, self.priority, self.number = facts["run"], facts["priority"], facts["number"]
         self.seconds, self.hosts, self.aside = facts["seconds"], facts["hosts"], facts["aside"]
-        self.only = tuple(facts.get("only") or ())
+        self.only, self.within = tuple(facts.get("only") or ()), facts.get("within", False)
         pairs = sorted(facts["shares"], key=lambda pair: -pair[1])
         self.sizes = tuple(size for count, size in pairs for _ in range(count))
 
@@ -78,9 +83,9 @@ def waiting(stands: Iterable[tuple[str, Sequence[T], frozenset[str]]]) -> dict[s
     return found
 
 
-def key(ticket: Ticket) -> tuple[int, int, str]:
+def key(ticket: Ticket) -> tuple[bool, int, int, str]:
     """Return the place of a ticket in the one order of all."""
-    return (-ticket.priority, ticket.number, ticket.run)
+    return (not ticket.within, -ticket.priority, ticket.number, ticket.run)
 
 
 def decide(
@@ -114,4 +119,5 @@ def _tickets(
             priority=first.priority,
             seconds=first.seconds,
             only=only,
+            within=first.within,
         )

@@ -37,12 +37,23 @@ if TYPE_CHECKING:
     from ..base.lean import Socket
     from ..base.messages import Message, ProcessSpec, StartRequest, SupervisorSpec
     from ..processes.own_hosts import OwnHosts
+    from .member import Member
     from .waiting import Waiting
 
 #: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
-#: Requests that only a launcher sends.
-_OF_LAUNCHERS = ("start", "stop", "subscribe", "contact", "claim", "wait", "move", "stdin")
+#: Requests that only a launcher makes: it is in touch.
+_OF_LAUNCHERS = (
+    "start",
+    "stop",
+    "subscribe",
+    "contact",
+    "claim",
+    "wait",
+    "move",
+    "member",
+    "stdin",
+)
 #: Most seconds between two looks at anything.
 LONGEST = 5.0
 
@@ -61,6 +72,7 @@ class Supervisor:
         self.registered = gpu_locks.register(self.run_id)  # until the run is over here
         self.limit: list[gpu_locks.Lock] = []  # until when the run ends by itself
         self.waiting: Waiting | None = None  # for GPUs, to begin by itself
+        self.member: Member | None = None  # of a project
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
@@ -120,6 +132,7 @@ class Supervisor:
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
         moments += [self.metrics.next_look, self.feed.next_look, self.children.next_look]
         moments += [self.waiting.next_look] if self.waiting else []
+        moments += [self.member.next_look] if self.member else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
     def _keep_time(self) -> None:
@@ -138,7 +151,10 @@ class Supervisor:
             self.broadcast.keep_time(now)
             self._look_at_queue(now)
             self.children.look(now)
+            self._look_at_project(now)
         socket_names.drain([*self.registered, *self.gpu_locks, *self.limit])
+        if self.member:
+            socket_names.drain(self.member.sockets)
         self.journal.flush()
 
     # -- what happens
@@ -193,6 +209,8 @@ class Supervisor:
             return self._claim(message.get("gpus") or [])
         if operation in ("wait", "move"):
             return self._wait(message)
+        if operation == "member":
+            return self._join(message)
         if operation == "stop":
             self._stop(message)
             return {"ok": {}}
@@ -287,6 +305,8 @@ class Supervisor:
             self.feed.open(request["stdin"] or 0.0)
         for process in specs:
             self._start_one(process)
+        if self.member and stage == "run":
+            self.member.begin(time.monotonic())
 
     def _prepare(self, request: StartRequest) -> Message | None:
         """Take ports and GPUs for a stage; return an error when they are not free."""
@@ -329,6 +349,31 @@ class Supervisor:
         for lock in [*self.gpu_locks, *self.limit]:
             lock.close()
         self.gpu_locks, self.limit = [], []
+
+    # -- its project
+
+    def _join(self, request: Any) -> Message:
+        """Use GPUs in the name of a project, or of none; do nothing while a stage runs."""
+        if self.machine.phase == machine.IDLE and not self.machine.stopped:
+            before, after = self.member, None
+            if request["project"]:
+                from .member import Member  # few runs have a project
+
+                after = Member(self.run_id, request, time.time())
+            self.member = after
+            if before:
+                before.close()
+        return {"ok": {}}
+
+    def _look_at_project(self, now: float) -> None:
+        """Give the GPUs back if a run that may take them asks for that."""
+        if self.member is None or self.machine.is_ending:
+            return
+        taker = self.member.look(now)
+        if taker is not None:
+            run, user, project = taker["run"], taker["user"], taker["project"]
+            self._record("TakenBack", run=run, user=user, project=project)
+            self._follow(self.machine.stop(self.grace, protocol.PREEMPTED, False, now))
 
     # -- the queue
 
@@ -448,6 +493,8 @@ class Supervisor:
     def _close(self) -> None:
         self._leave_queue()
         self._unlock()
+        if self.member:
+            self.member.close()
         self.gpus.close()
         self.metrics.close()
         self.stacks.close()

@@ -47,14 +47,15 @@ class Value:
 class Ticket(Value):
     """A waiting run: ``shares`` are the GPUs of each of its nodes, ``hosts`` those it may use.
 
-    ``number`` is its Lamport time, ``seconds`` the longest that it runs (None: unlimited). A higher
-    ``priority`` goes first, then the lower number, then the name. ``only`` are the GPUs of each host
+    ``number`` is its Lamport time, ``seconds`` the longest that it runs (None: unlimited). Who is
+    ``within`` the quota of a project goes first, then a higher ``priority``, then the lower number, then
+    the name. ``only`` are the GPUs of each host
     that it wants, where no others would do.
     """
 
-    __slots__ = ("hosts", "name", "number", "only", "priority", "seconds", "shares")
+    __slots__ = ("hosts", "name", "number", "only", "priority", "seconds", "shares", "within")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a ticket says
         self,
         name: str,
         number: int,
@@ -64,15 +65,17 @@ class Ticket(Value):
         priority: int = 0,
         seconds: float | None = None,
         only: Mapping[str, Iterable[int]] | None = None,
+        within: bool = False,
     ) -> None:
         self.name, self.number, self.priority, self.seconds = name, number, priority, seconds
         self.shares, self.hosts = tuple(shares), tuple(sorted(set(hosts)))
         self.only = {host: frozenset(gpus) for host, gpus in (only or {}).items()}
+        self.within = within
 
     @property
-    def key(self) -> tuple[int, int, str]:
+    def key(self) -> tuple[bool, int, int, str]:
         """Its place in the one order of all tickets."""
-        return (-self.priority, self.number, self.name)
+        return (not self.within, -self.priority, self.number, self.name)
 
 
 class Use(Value):

@@ -65,7 +65,15 @@ GROUPS = {
         "check",
         "yes",
     ),
-    "When": ("wait", "no_wait", "ignore_foreign", "time", "priority"),
+    "When": (
+        "wait",
+        "no_wait",
+        "ignore_foreign",
+        "time",
+        "priority",
+        "project",
+        "preemptible",
+    ),
     "Which run": ("name", "tags", "note", "detach", "dry_run", "notify"),
     "Results": (
         "outputs",

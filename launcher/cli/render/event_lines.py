@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason, PassedOver, ShareTrouble, WaitReason
+from ...records.reasons import EndReason, PassedOver, ShareTrouble, StopReason, WaitReason
 from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.frozen import frozen
@@ -134,8 +134,31 @@ def waits_text(event: ev.RunWaits) -> str:
     """Return the place of a run, what it waits for, and by when it begins."""
     if event.why is WaitReason.NOT_YET and event.latest is not None:
         return f"begins at {due(event.latest, event.time)} at the earliest"
+    if event.why in _BY_PROJECT:
+        return rule_text(event.why, event.project, event.used, event.most, event.hosts)
     why = wait_reason(event.why, event.runs, event.users, event.hosts, event.outside)
     return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
+
+
+_BY_PROJECT = (WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY)
+
+
+def rule_text(
+    why: WaitReason, project: str, used: int = 0, most: int = 0, hosts: Sequence[str] = ()
+) -> str:
+    """Return which rule of its project holds a run back; without ``most``, by what its claim says."""
+    if why is WaitReason.NO_MAJORITY:
+        silent = f": {nodeset.fold(hosts)} cannot be reached" if hosts else ""
+        return f"too few hosts answer to decide about project {project}{silent}"
+    word = "limit" if why is WaitReason.LIMIT else "quota"
+    numbers = f": {used} of {most} GPUs in use" if most or used else ""
+    return f"beyond the {word} of project {project}{numbers}"
+
+
+@line_of.register
+def _taken_back(event: ev.TakenBack) -> Line:
+    who = f"{event.user} ({event.run})"
+    return Line(f"{event.host}: gives GPUs back to {who}, project {event.project}", "yellow")
 
 
 @line_of.register
@@ -167,6 +190,8 @@ def wait_reason(
     if why is WaitReason.TOO_LARGE:
         return "more than its hosts have now"
     named = _first(tuple(_whose(run, users, outside) for run in runs))
+    if why is WaitReason.TAKING_BACK:
+        return f"takes borrowed GPUs back from {named}"
     return f"behind {named}" if why is WaitReason.BEHIND else f"in use by {named}"
 
 
@@ -226,6 +251,8 @@ def _gpu_taken(event: ev.GpuTaken) -> Line:
 def _run_restarted(event: ev.RunRestarted) -> Line | None:
     if event.reason == EndReason.GPU_BUSY:
         return None  # it has just been told
+    if event.reason == StopReason.PREEMPTED:
+        return Line("waits again for GPUs, to continue where it was", "yellow")
     # No "1 of 3": attempts after a taken port do not count as restarts.
     why = "the port was taken" if event.reason == EndReason.PORT_TAKEN else event.reason
     return Line(f"restarting after {why}: attempt {event.attempt}", "yellow")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ...records.reasons import WaitReason
 from ...spec import nodeset
 from ...spec.gpus import fold
-from .event_lines import until, wait_reason
+from .event_lines import rule_text, until, wait_reason
 from .tables import age, counted, due, table
 
 if TYPE_CHECKING:
@@ -39,11 +40,17 @@ def waiting_table(waiting: Sequence[Waiting], now: float) -> str:
 
 def _holding(one: Holding, now: float) -> tuple[str, ...]:
     return (
-        one.run or "(not launcher)",
+        _named(one.run or "(not launcher)", one),
         one.user,
         _gpus(one.gpus),
         age(max(0.0, now - one.since)) if one.since else "-",
         due(one.until, now) if one.until else "-",
+    )
+
+
+def _named(run: str, one: Holding) -> str:
+    return (
+        f"{run} [{one.project}{', preemptible' if one.preemptible else ''}]" if one.project else run
     )
 
 
@@ -78,6 +85,10 @@ def _shares(shares: tuple[int, ...]) -> str:
 
 def _why(one: Waiting, now: float) -> str:
     priority = f"{_PRIORITIES[one.priority]} priority, " if _PRIORITIES[one.priority] else ""
+    if one.project:
+        priority = f"{one.project}{', within quota' if one.within else ''}, {priority}"
+    if one.why in (WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY):
+        return f"{priority}{rule_text(one.why, one.project)}"
     if one.place == 0:
         return f"{priority}prepares its start"
     if one.place is None or one.why is None:

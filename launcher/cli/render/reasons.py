@@ -21,6 +21,7 @@ _SENTENCES: Mapping[str, str] = {
     StopReason.STALLED: "it stalled",
     StopReason.SUPERVISOR_TERMINATED: "somebody terminated the supervisor of {host}",
     StopReason.TIME_LIMIT: "its time limit was over",
+    StopReason.PREEMPTED: "it gave back GPUs that its project had borrowed",
     StopReason.WAIT_OVER: "its GPUs were in use for as long as --wait allowed",
     StopReason.TOO_FEW_HOSTS: "too few hosts were left",
 }

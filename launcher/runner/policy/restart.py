@@ -51,6 +51,15 @@ def may_look_again(events: Sequence[ev.Event]) -> bool:
     return sum(isinstance(event, ev.GpuTaken) for event in events) < GPU_TRIES
 
 
+def was_preempted(state: RunState) -> bool:
+    """Return whether hosts have stopped the run because its project had borrowed its GPUs, before it was
+    done and before anything failed."""
+    if state.failure is not None or state.lost or state.stop is None:
+        return False
+    stopped = any(process.stopped for process in state.processes.values())
+    return state.stop.why is StopReason.PREEMPTED and stopped
+
+
 def another_try(
     state: RunState,
     events: Sequence[ev.Event],
@@ -69,7 +78,8 @@ def another_try(
     if state.expired or (failure is None and not state.lost):
         return None
     before = [e.reason for e in events if isinstance(e, ev.RunRestarted)]
-    not_counted = sum(before.count(reason) for reason in (EndReason.PORT_TAKEN, EndReason.GPU_BUSY))
+    free = (EndReason.PORT_TAKEN, EndReason.GPU_BUSY, StopReason.PREEMPTED)
+    not_counted = sum(before.count(reason) for reason in free)
     in_use = failure and _is_in_use(ports, failure.host, last_words)
     if in_use and not state.lost and may_replace_ports(events):
         return Reason(EndReason.PORT_TAKEN)

@@ -15,7 +15,7 @@ from support.documents import answered
 
 #: Its commands and options, and a word of what is said about each.
 THEIRS = {
-    "project set team-a": "there are no projects and no quotas",
+    "project set team-a": "projects: {team-a: {quota: 4, users: [ann, bob]}}",
     "submit-mpi dist --processes=2 -g 1": "launcher run --framework horovod --gpus N SCRIPT",
     "list": "launcher ls",
     "get dist": "launcher show RUN",
@@ -26,7 +26,7 @@ THEIRS = {
     "run -i gcr.io/run-ai-demo/quickstart-distributed train.py": "create one with launcher init",
     "run --interactive train.py": "launcher run --detach, then launcher shell RUN",
     "run --command=sh --args=-c train.py": "--args: put the command after the options",
-    "run -p team-a train.py": "there are no projects",
+    "run -p team-a train.py": "--project NAME",
     "run horovodrun -np 2 python train.py": "--framework horovod takes exactly this command",
 }
 

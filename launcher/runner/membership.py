@@ -1,0 +1,310 @@
+"""A run's part in its project: what a majority of all hosts says that it may use, and what it has.
+
+A quota is decided on more than half of the inventory's hosts: their locks are taken in one order, what
+the project has is read, and the run is written into the books of all of them. Two that decide at once
+have a host in common. See docs/decisions/0066-projects.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ..records.reasons import WaitReason
+from ..spec.errors import ConnectionLost, GpusInUse, HostError, LauncherError
+from ..spec.model import Host, Inventory
+from ..transport.agent_client import Agent
+from ..transport.answers import ProjectsThere
+from ..transport.connection import Connection
+from ..transport.ssh import AskPassphrase, Dialler
+from .context import RunContext
+from .host_session import HostSession
+from .policy import projects
+from .policy.projects import Standing, Use
+
+#: Seconds for a host to answer, and until one that did not is tried again.
+ANSWERS, AGAIN = 6.0, 10.0
+#: Old runs that are removed from books at once.
+TIDIED = 64
+#: Seconds to wait for the lock of a project on one host, and between two tries.
+LOCKED, PAUSE = 12.0, 0.05
+
+
+class HeldBack(Exception):
+    """A rule of its project holds a run back."""
+
+    def __init__(self, standing: Standing) -> None:
+        super().__init__(str(standing.why))
+        self.standing = standing
+
+
+class Desks:
+    """Connections to all hosts of an inventory, for what their books say. One that does not answer
+    delays nobody for long."""
+
+    def __init__(self, inventory: Inventory, ask: AskPassphrase | None = None) -> None:
+        self.deciding = projects.voters(inventory)
+        self._dialler = Dialler(inventory, ask)
+        self._desks = {host.name: _Desk(self._dialler, host) for host in inventory.on}
+
+    @property
+    def names(self) -> list[str]:
+        """The hosts that decide, in the one order in which everybody locks them."""
+        return sorted(set(self.deciding.values()) & set(self._desks))
+
+    async def look(self) -> dict[str, ProjectsThere]:
+        """Return how projects stand on each host that answers."""
+        names = list(self._desks)
+        found = await asyncio.gather(*(self.ask(name, do="look") for name in names))
+        return {name: one for name, one in zip(names, found, strict=True) if one is not None}
+
+    async def ask(self, name: str, /, **request: Any) -> ProjectsThere | None:
+        """Return the answer of a host; None if it gives none."""
+        try:
+            return await self._desks[name].ask(**request)
+        except (HostError, OSError, TimeoutError):
+            return None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(*(desk.close() for desk in self._desks.values()))
+        await self._dialler.close()
+
+
+class _Desk:
+    """The connection to one host."""
+
+    def __init__(self, dialler: Dialler, host: Host) -> None:
+        self._dialler, self._host = dialler, host
+        self._agent: Agent | None = None
+        self._connection: Connection | None = None
+        self._failed: tuple[float, str] | None = None
+
+    async def ask(self, **request: Any) -> ProjectsThere:
+        """Return the answer. Raises HostError, OSError, TimeoutError."""
+        if self._failed and time.monotonic() < self._failed[0] + AGAIN:
+            raise ConnectionLost(self._host.name, self._failed[1])
+        try:
+            async with asyncio.timeout(ANSWERS):
+                if self._agent is None or self._agent.closed.done():
+                    await self.close()
+                    self._connection = await self._dialler.connect(self._host.name)
+                    self._agent = await Agent.open(self._host, self._connection)
+                return await self._agent.answer(ProjectsThere, "project", **request)
+        except (HostError, OSError, TimeoutError) as error:
+            if not isinstance(error, HostError) or isinstance(error, ConnectionLost):
+                await self.close()
+            if self._agent is None:
+                self._failed = time.monotonic(), str(error) or "no answer"
+            raise
+
+    async def close(self) -> None:
+        agent, self._agent = self._agent, None
+        connection, self._connection = self._connection, None
+        with suppress(LauncherError, OSError, TimeoutError):
+            async with asyncio.timeout(ANSWERS):
+                if agent is not None:
+                    await agent.close()
+        if connection is not None:
+            connection.close()
+
+
+class Membership:
+    """Looks, takes and gives back. Without a project it has nothing to say."""
+
+    def __init__(self, context: RunContext) -> None:
+        request = context.request
+        self._context = context
+        self._rules = request.inventory.projects
+        self.rule = (
+            projects.rule_of(request.inventory, request.project) if request.project else None
+        )
+        self.uses: tuple[Use, ...] = ()
+        self.standing = Standing(False)
+        self._desks: Desks | None = None
+        self._joined: tuple[HostSession, ...] = ()
+
+    @property
+    def borrowed(self) -> tuple[Use, ...]:
+        """The runs that have borrowed GPUs, as of the last look."""
+        return projects.borrowing(self._rules, self.uses)
+
+    def require_fit(self, gpus: int) -> None:
+        """Raise InputError for a run that can never begin."""
+        if self.rule is not None:
+            projects.require_fit(self.rule, gpus, self._context.request.preemptible)
+
+    async def look(self, gpus: int) -> Standing:
+        """Return how the run stands now, as far as a majority says. Nothing is promised by that.
+
+        Raises InputError if the user of a host may not use the project.
+        """
+        if self.rule is None:
+            return self.standing
+        said = await self._all.look()
+        for host in self._context.request.hosts:
+            if there := said.get(host.name):
+                projects.require_user(self.rule, there.user, host.name)
+        self.standing = self._standing(said, gpus)
+        return self.standing
+
+    async def take(self, gpus: Mapping[HostSession, Sequence[int]]) -> None:
+        """Use GPUs in the project's name. Raises HeldBack, HostError.
+
+        The run's own hosts show it first: whoever reads its name in a book can ask them about it.
+        """
+        if self.rule is None or not gpus:
+            return
+        count = sum(map(len, gpus.values()))
+        self._joined = tuple(gpus)
+        done = False
+        try:
+            await asyncio.gather(*(self._join(session, count) for session in gpus))
+            await self._round(count, [session.name for session in gpus])
+            done = True
+        except HeldBack as held:
+            self.standing = held.standing
+            raise
+        finally:
+            if not done:
+                await self.give_back()
+
+    async def give_back(self) -> None:
+        """Use nothing in the project's name any more, as far as hosts can be reached."""
+        joined, self._joined = self._joined, ()
+        if self.rule is None or self._desks is None or not joined:
+            return
+        leaving = (
+            one.agent.ask("member", run=self._context.name, project="", gpus=0) for one in joined
+        )
+        await asyncio.gather(*leaving, return_exceptions=True)
+        await self._each(self._all.names, do="drop", run=self._context.name)
+
+    async def forget(self) -> None:
+        """Remove the run from all books: it is over."""
+        if self.rule is not None and self._context.state.has_begun:
+            await self._each(self._all.names, do="drop", run=self._context.name)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._desks is not None:
+            await self._desks.close()
+
+    # -- the round
+
+    @property
+    def _all(self) -> Desks:
+        if self._desks is None:
+            request = self._context.request
+            self._desks = Desks(request.inventory, request.ask_passphrase)
+        return self._desks
+
+    async def _join(self, session: HostSession, count: int) -> None:
+        request = self._context.request
+        assert self.rule is not None
+        await session.insist(
+            op="member",
+            run=self._context.name,
+            project=self.rule.name,
+            gpus=count,
+            preemptible=int(request.preemptible),
+            within=int(self.standing.within),
+            min_runtime=self.rule.min_runtime,
+            rules={one.name: {"quota": one.quota, "users": list(one.users)} for one in self._rules},
+        )
+
+    async def _round(self, count: int, hosts: Sequence[str]) -> None:
+        """Decide on a majority of all hosts, and write the run into their books. Raises HeldBack."""
+        assert self.rule is not None
+        desks, name = self._all, self.rule.name
+        answering = set(await desks.look())
+        locked: dict[str, ProjectsThere] = {}
+        try:
+            for host in [host for host in desks.names if host in answering]:
+                if (there := await self._lock(host)) is not None:
+                    locked[host] = there
+            self._require_majority(locked)
+            # The books are as of their locks. What lives is asked afterwards, or a run could seem over
+            # that a host had not shown yet.
+            now = await desks.look()
+            self._require_majority({host: now[host] for host in locked if host in now})
+            await self._tidy(now)
+            self.standing = self._standing(now, count)
+            if self.standing.why is not None:
+                raise HeldBack(self.standing)
+            more = {"run": self._context.name, "gpus": count, "hosts": list(hosts)}
+            more["preemptible"] = int(self._context.request.preemptible)
+            written = await self._each(list(locked), do="write", project=name, **more)
+            self._require_majority({host: locked[host] for host in written})
+        finally:
+            await self._each(list(locked), do="unlock")
+
+    async def _tidy(self, said: Mapping[str, ProjectsThere]) -> None:
+        """Remove runs of this user that are over from the books."""
+        over = [
+            (host, run)
+            for host, there in said.items()
+            for run in projects.over(there, said, self._all.deciding)
+        ]
+        dropping = (self._all.ask(host, do="drop", run=run) for host, run in over[:TIDIED])
+        await asyncio.gather(*dropping)
+
+    async def _lock(self, host: str) -> ProjectsThere | None:
+        """Lock the project on a host; return None if that is not to be had."""
+        assert self.rule is not None
+        until = time.monotonic() + LOCKED
+        while time.monotonic() < until:
+            there = await self._all.ask(host, do="lock", project=self.rule.name)
+            if there is None or there.locked:
+                return there
+            if there.holder and there.holder not in self.rule.users:
+                return None  # it is nobody's who decides about this project
+            await asyncio.sleep(PAUSE)
+        return None
+
+    async def _each(self, names: Sequence[str], /, **request: Any) -> list[str]:
+        """Ask hosts the same; return those that have done it."""
+        found = await asyncio.gather(*(self._all.ask(name, **request) for name in names))
+        return [name for name, there in zip(names, found, strict=True) if there is not None]
+
+    def _require_majority(self, there: Mapping[str, ProjectsThere]) -> None:
+        deciding = self._all.deciding
+        if len({deciding[host] for host in there}) < projects.majority(deciding):
+            raise HeldBack(self._no_majority(there))
+
+    def _no_majority(self, there: Mapping[str, ProjectsThere]) -> Standing:
+        silent = tuple(host for host in self._all.deciding if host not in there)
+        return Standing(False, WaitReason.NO_MAJORITY, silent=silent)
+
+    def _standing(self, said: Mapping[str, ProjectsThere], gpus: int) -> Standing:
+        assert self.rule is not None
+        deciding = self._all.deciding
+        if len({deciding[host] for host in said}) < projects.majority(deciding):
+            return self._no_majority(said)
+        self.uses = projects.uses(self._rules, said, deciding)
+        request = self._context.request
+        return projects.standing(
+            self.rule, self.uses, self._context.name, gpus, request.preemptible
+        )
+
+
+def refusal(standing: Standing, project: str, most: int | None, gpus: int) -> GpusInUse:
+    """Return the error of a run that does not wait until the rules of its project let it begin."""
+    if standing.why is WaitReason.NO_MAJORITY:
+        return GpusInUse(
+            f"too few hosts answer to decide about project {project}: "
+            f"not {', '.join(standing.silent[:4])}",
+            "--wait forever waits for them; without --project no quota is asked for",
+        )
+    if standing.why is WaitReason.LIMIT:
+        return GpusInUse(
+            f"project {project} has {standing.used} GPUs, and may have {most}: {gpus} more are too many",
+            "--wait forever waits until it has fewer",
+        )
+    return GpusInUse(
+        f"project {project} has {standing.used} GPUs, and its quota of {most} leaves no room for {gpus}",
+        "--preemptible borrows GPUs, and --wait forever waits for the quota",
+    )

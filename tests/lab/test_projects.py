@@ -1,0 +1,195 @@
+"""Projects share GPUs: quotas, what is borrowed, and what is taken back, by two real users."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher
+from support.waiting import Queue
+
+#: Two hosts have no GPUs: they decide all the same.
+HOSTS = (
+    labs.HostSpec("gpu1", gpus=4, own_name=""),
+    labs.HostSpec("gpu2", gpus=0, own_name=""),
+    labs.HostSpec("gpu3", gpus=0, own_name=""),
+)
+PROJECTS = """
+projects:
+  team-a: {quota: 2, limit: 4, users: [root]}
+  team-b: {quota: 1, users: [u2], min_runtime: 0s}
+"""
+#: Counts on from what its outputs say, and saves when it is asked to stop.
+COUNTS = """
+import os, pathlib, signal, sys, time
+step = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "step.txt")
+done = int(step.read_text()) if step.exists() else 0
+print("from step", done, "attempt", os.environ["LAUNCHER_ATTEMPT"], flush=True)
+def save(*_):
+    step.write_text(str(done + 7))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+while not pathlib.Path("/tmp", sys.argv[1]).exists():
+    time.sleep(0.02)
+"""
+#: Says that its run is within the quota of team-a, and wants the GPUs of whoever has some.
+FORGE = """
+import binascii, socket, time
+kept = []
+def hold(name):
+    kept.append(socket.socket(socket.AF_UNIX))
+    kept[-1].bind("\\0launcher/" + name)
+    kept[-1].listen()
+mine = "%08x" % binascii.crc32(b"evil")
+for name in ("wait/evil/n.1.1.0.1.1x2.q", "of/team-a/evil/2.0.wq"):
+    hold(name)
+open("/tmp/forged", "w").close()
+while True:
+    for line in open("/proc/net/unix"):
+        name = line.partition("@launcher/of/team-b/")[2].partition("/")[0]
+        if name and ("take/%s/" % name) not in line:
+            try:
+                hold("take/%s/%s" % (name, mine))
+                open("/tmp/asked", "w").close()
+            except OSError:
+                pass
+    time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def users(own: labs.Lab, launcher: Launcher, tmp_path: Path) -> Any:
+    """Root's queue, and that of u2 on the same hosts."""
+    for host in own.hosts.values():
+        host.add_user("u2", "not needed")
+        host.let_in("u2", own.identity_file.with_suffix(".pub").read_bytes())
+    (tmp_path / "u2").mkdir()
+    one = Queue(own, launcher)
+    two = Queue(own, Launcher(tmp_path / "u2.yaml", tmp_path / "u2", tmp_path / "home of u2"))
+    text = one.launcher.inventory.read_text() + PROJECTS
+    one.launcher.inventory.write_text(text)
+    text = text.replace("user: root", "user: u2").replace('"python3"', '"/usr/bin/python3"')
+    two.launcher.inventory.write_text(text)
+    try:
+        yield one, two
+    finally:
+        one.close()
+        two.close()
+
+
+def shares(queue: Queue) -> dict[str, Any]:
+    """Return what `launcher project ls` says of each project."""
+    named = ("-i", str(queue.launcher.inventory))
+    done = queue.launcher.call("project", "ls", *named, "--json")
+    assert done.returncode == 0, done.stderr
+    return {one["name"]: one for one in json.loads(done.stdout)["projects"]}
+
+
+@pytest.mark.parametrize("own", [HOSTS], indirect=True)
+def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Queue]) -> None:
+    """Another user's run obeys one that is within its quota, and no forged one."""
+    root, u2 = users
+    host = root.lab.hosts["gpu1"]
+    host.add_user("mallory", "not needed")
+    host.write("/srv/forge.py", FORGE.encode())
+    u2.launcher.script(COUNTS, "counts.py")
+    of_b = ("--hosts", "gpu1", "--gpus", "4", "--project", "team-b")
+    borrower = u2.start("borrower", *of_b, "--preemptible", command="python3 counts.py borrower")
+    u2.until("borrower", "AllStarted")
+    host.spawn("runuser", "-u", "mallory", "--", "/usr/bin/python3", "/srv/forge.py")
+    labs.wait_until(lambda: host.exists("/tmp/asked"), "mallory asks", 30)
+    assert (shares(root)["team-b"]["used"], shares(root)["team-b"]["borrowed"]) == (4, 3)
+    owner = root.start("owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a")
+    told = root.until("owner", "RunWaits")
+    assert (told["why"], list(told["users"].values())) == ("taking-back", ["u2"])
+    root.until("owner", "AllStarted")
+    back = u2.until("borrower", "TakenBack")
+    assert (back["user"], back["project"]) == ("root", "team-a")
+    assert back["run"].startswith("owner-")
+    again = u2.until("borrower", "RunRestarted")
+    assert (again["attempt"], again["reason"]) == (1, "preempted")
+    (folder,) = u2.launcher.home.glob("runs/borrower-*")
+    assert [path.read_text() for path in folder.glob(".hosts/*/outputs/step.txt")] == ["7"]
+    shown = json.loads(root.call("--json").stdout)
+    assert [one["project"] for one in shown["waiting"] if one["user"] == "u2"] == ["team-b"]
+    host.run("pkill", "-u", "mallory")  # who waits first keeps GPUs, as anybody may
+    root.let_go("owner")
+    labs.wait_until(
+        lambda: u2.until("borrower", "AllStarted")["attempt"] == 1, "the second attempt", 60
+    )
+    u2.let_go("borrower")
+    out, err = borrower.communicate(timeout=60)
+    assert borrower.returncode == 0, err
+    assert b"from step 0 attempt 0" in out and b"from step 7 attempt 1" in out
+    assert owner.wait(60) == 0
+    assert {name: one["used"] for name, one in shares(root).items()} == {"team-a": 0, "team-b": 0}
+
+
+@pytest.mark.parametrize("own", [HOSTS], indirect=True)
+def test_a_quota_holds_and_most_hosts_decide(users: tuple[Queue, Queue]) -> None:
+    root, _ = users
+    stranger = root.launcher.run(
+        "--framework", "env", "--project", "team-b", "--gpus", "1", "--wait", "forever", "true"
+    )
+    assert "root on gpu1 may not use project team-b: its users are u2" in stranger.err
+    assert stranger.code == 2
+    root.start("first", "--gpus", "2", "--project", "team-a")
+    root.until("first", "AllStarted")
+    at_once = root.launcher.run(
+        "--framework", "env", "--no-wait", "--gpus", "1", "--project", "team-a", "true"
+    )
+    assert (at_once.code, "--preemptible" in at_once.err) == (75, True), at_once.err
+    second = root.start("second", "--gpus", "1", "--project", "team-a")
+    told = root.until("second", "RunWaits")
+    assert (told["why"], told["used"], told["most"]) == ("quota", 2, 2)
+    third = root.start("third", "--gpus", "1")  # of no project, and held back by nobody's rule
+    root.until("third", "AllStarted")
+    assert "beyond the quota of project team-a" in root.call().stdout
+    for name in ("gpu2", "gpu3"):
+        root.lab.hosts[name].power_cut()
+    labs.wait_until(
+        lambda: root.until("second", "RunWaits")["why"] == "no-majority", "too few hosts", 60
+    )
+    for name in ("first", "third", "second"):
+        root.lab.hosts["gpu1"].write(f"/tmp/{name}", b"")
+    root.lab.hosts["gpu2"].boot()
+    assert (second.wait(60), third.wait(60)) == (0, 0)
+
+
+ALONE = (labs.HostSpec("gpu1", gpus=2),)
+
+
+@pytest.mark.parametrize("own", [ALONE], indirect=True)
+def test_with_nobody_in_touch_gpus_are_given_back_and_the_run_waits_again_later(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    queue = Queue(own, launcher)
+    text = launcher.inventory.read_text() + PROJECTS.replace("u2", "root")
+    launcher.inventory.write_text(text)
+    launcher.script(COUNTS, "counts.py")
+    try:
+        words = ("--gpus", "2", "--project", "team-b", "--preemptible")
+        lonely = queue.start("lonely", *words, command="python3 counts.py lonely")
+        queue.until("lonely", "AllStarted")
+        lonely.kill()
+        lonely.communicate()
+        queue.start("owner", "--gpus", "2", "--project", "team-a")
+        queue.until("owner", "AllStarted")
+        assert not [one for one in queue.events("lonely") if one["event"] == "TakenBack"]
+        (name,) = [path.name for path in launcher.home.glob("runs/lonely-*")]
+        attached = launcher.start_command("attach", name)
+        queue.started.append(attached)
+        assert queue.until("lonely", "RunRestarted")["reason"] == "preempted"
+        queue.let_go("owner")
+        labs.wait_until(
+            lambda: queue.until("lonely", "AllStarted")["attempt"] == 1, "the second attempt", 60
+        )
+        queue.let_go("lonely")
+        out, err = attached.communicate(timeout=60)
+        assert (attached.returncode, b"from step 7 attempt 1" in out) == (0, True), err
+    finally:
+        queue.close()
