@@ -94,7 +94,8 @@ class _Parts:
     def take(self, part: object) -> None:
         """Take one more part. Raises Mismatch."""
         files = from_json(answers.Files, part)
-        for one in (*files.outputs, *files.code, *files.elsewhere, *files.links):
+        paths = (*files.links, *files.same)
+        for one in (*files.outputs, *files.code, *files.elsewhere, *paths):
             self._count += 1
             self._characters += sum(len(text) for text in one if isinstance(text, str))
         if self._count > protocol.MOST_FILES or self._characters > protocol.MOST_CHARACTERS:

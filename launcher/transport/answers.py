@@ -416,6 +416,7 @@ class Files:
     code: tuple[tuple[str, int, int], ...]
     links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
     elsewhere: tuple[tuple[str, int, int], ...] = ()  # outside of the run's folder
+    same: tuple[tuple[str, str], ...] = ()  # names of one file: one of them, and the first one
 
     def __post_init__(self) -> None:
         for path, size, time in (*self.outputs, *self.code, *self.elsewhere):
@@ -474,6 +475,7 @@ class Outputs:
     def __init__(self) -> None:
         self.outputs, self.code, self.elsewhere = PackedFiles(), PackedFiles(), PackedFiles()
         self.links: list[tuple[str, str]] = []
+        self.same: list[tuple[str, str]] = []
 
     def take(self, part: Files) -> None:
         """Add a part."""
@@ -481,6 +483,7 @@ class Outputs:
         self.code.extend(part.code)
         self.elsewhere.extend(part.elsewhere)
         self.links += part.links
+        self.same += part.same
 
 
 def _can_be(path: str) -> bool:

@@ -212,6 +212,58 @@ def test_outputs_that_nothing_matches(launcher: Launcher, clean: labs.Lab) -> No
         assert f"--output '{wrong}' {why}" in refused.err
 
 
+def test_hard_links_stay_links(launcher: Launcher, clean: labs.Lab) -> None:
+    """Those of the code on hosts, and those of outputs here; also once one of them has changed."""
+    (launcher.work / "data").mkdir()
+    (launcher.work / "data" / "one").write_text("x" * 1000)
+    os.link(launcher.work / "data" / "one", launcher.work / "data" / "two")
+    script = launcher.script(
+        """
+import os, pathlib, time
+assert os.path.samefile("data/one", "data/two"), "those of the code"
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"])
+(out / "ckpt").mkdir()
+(out / "ckpt" / "epoch=1.pt").write_bytes(os.urandom(300_000))
+os.link(out / "ckpt" / "epoch=1.pt", out / "last.pt")
+pathlib.Path("saved").mkdir()
+os.link(out / "last.pt", "saved/best.pt")
+print("first", flush=True)
+while not (out.parent / "go").exists():
+    time.sleep(0.05)
+(out / "ckpt" / "epoch=2.pt").write_bytes(os.urandom(300_000))
+os.link(out / "ckpt" / "epoch=2.pt", out / "next.pt")
+os.replace(out / "next.pt", out / "last.pt")
+"""
+    )
+    words = (
+        "--hosts",
+        "lab1",
+        "--framework",
+        "torch",
+        "--nproc-per-node",
+        "1",
+        "--output",
+        "saved",
+    )
+    process = launcher.start(*words, "--pull-every", "1s", script)
+    runs = launcher.home / "runs"
+
+    def found(name: str) -> list[Path]:
+        return list(runs.glob(f"*/outputs/{name}"))
+
+    labs.wait_until(lambda: process.poll() is not None or bool(found("last.pt")), "its outputs", 60)
+    outputs = found("last.pt")[0].parent
+    assert outputs.joinpath("last.pt").samefile(outputs / "ckpt" / "epoch=1.pt")
+    run = outputs.parent.name
+    clean.hosts["lab1"].run("touch", f"/root/.launcher/host/runs/{run}/go")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert outputs.joinpath("last.pt").samefile(outputs / "ckpt" / "epoch=2.pt")
+    assert outputs.joinpath("saved", "best.pt").samefile(outputs / "ckpt" / "epoch=1.pt")
+    there = clean.hosts["lab1"].read(f"/root/.launcher/host/runs/{run}/outputs/last.pt")
+    assert there == (outputs / "last.pt").read_bytes()
+
+
 def test_outputs_outside_of_the_run(launcher: Launcher, clean: labs.Lab) -> None:
     """Absolute paths and ~ mean what they say, on all hosts, for what the run has written there."""
     for name in ("lab1", "lab2"):

@@ -360,15 +360,16 @@ class Relay(SelfTests):
         unreadable: dict[str, str] = {}
         links: dict[str, str] = {}
         left_out: dict[str, str] = {}
+        inodes: dict[tuple[int, int], list[str]] = {}
         named = (
-            tree.listing(code, request["paths"], self._go_on, unreadable, links, left_out)
+            tree.listing(code, request["paths"], self._go_on, unreadable, links, left_out, inodes)
             if request["paths"]
             else []
         )
         if not request.get("received"):
             named = _own(named, received.files(self.run_dir, "code"))
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
-        listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
+        listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out, inodes)
         if not request.get("received"):
             listed = _own(listed, received.files(self.run_dir, "outputs"))
         rest: list[tuple[str, int, int]] = []
@@ -382,6 +383,7 @@ class Relay(SelfTests):
         kinds: dict[str, list[Any]] = {"outputs": listed, "code": named}
         if others.files:
             kinds["elsewhere"] = [others.files[path] for path in sorted(others.files)]
+        kinds["same"] = tree.one_file(inodes)
         parts, unlisted = tree.in_parts(dict(kinds, links=sorted(links.items())))
         for part in parts[:-1]:
             self._say({"id": request.get("id"), "part": part})

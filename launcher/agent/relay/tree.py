@@ -259,11 +259,13 @@ def listing(
     unreadable: dict[str, str] | None = None,
     links: dict[str, str] | None = None,
     left_out: dict[str, str] | None = None,
+    inodes: dict[Tuple[int, int], list[str]] | None = None,
 ) -> list[Listed]:
     """List the files below ``root`` as ``(path, size, mtime_ns)``.
 
     ``unreadable`` gets what cannot be looked at, with the reason; ``links`` the links to what is below
-    ``root``, with its path; ``left_out`` all other links and special files, with the reason.
+    ``root``, with its path; ``left_out`` all other links and special files, with the reason; ``inodes``
+    the paths of files that have several names.
 
     ``patterns`` are paths or globs relative to ``root``; a folder means all that is below it. Paths
     that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
@@ -287,6 +289,8 @@ def listing(
             continue
         if stat.S_ISREG(status.st_mode):
             found.append((name, status.st_size, min(status.st_mtime_ns, LATEST)))
+            if inodes is not None and status.st_nlink > 1:
+                inodes.setdefault((status.st_dev, status.st_ino), []).append(name)
         elif stat.S_ISLNK(status.st_mode):
             there, why = target(root, name)
             if why:
@@ -296,6 +300,11 @@ def listing(
         else:
             left_out[name] = "it is a pipe, a socket or a device"
     return found
+
+
+def one_file(inodes: Mapping[Tuple[int, int], list[str]]) -> list[Tuple[str, str]]:
+    """Return each further name of a file that has several in a list, with its first one."""
+    return [(other, names[0]) for names in inodes.values() for other in names[1:]]
 
 
 def _is_folder(root: str, left_out: dict[str, str]) -> bool:

@@ -68,9 +68,10 @@ class Listed:
     written: tuple[answers.Written, ...] = ()  # outside of the outputs, where that was asked for
     kept: tuple[int, int] = (0, 0)  # files, and their bytes, that the job keeps there
     elsewhere: PackedFiles = field(default_factory=PackedFiles)  # outside of the run's folder
-    places: tuple[
-        tuple[str, str], ...
-    ] = ()  # where: their folder among the outputs, and the real one
+    #: Where those are: the path among the outputs, and the real folder.
+    places: tuple[tuple[str, str], ...] = ()
+
+    same: tuple[tuple[str, str], ...] = ()  # names of one file: one of them, and the first one
 
     @property
     def files(self) -> Iterator[tuple[str, int, int]]:
@@ -115,6 +116,7 @@ async def listed(
         code=code,
         elsewhere=elsewhere,
         places=answer.places,
+        same=tuple(pair for pair in files.same if all(map(_is_plain, pair))),
         written=answer.written,
         kept=(
             sum(map(len, found)) - sum(map(len, chosen)),
@@ -166,11 +168,13 @@ async def pull(
     if what.unlisted:
         missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
     left_out = [f"{_short(name)} was left there: {why}" for name, why in what.left_out]
+    twins = _twins(what)
     for inside, source, listed in what.sources:
         files = listed.only(lambda path, *_: not _is_among_halves(path))
         if taken := len(listed) - len(files):
             missing.append(f"{taken} in folders named {PARTIAL}: rsync has its own there")
         wanted = files.only(partial(_differs, str(mirror)))
+        wanted = wanted.only(lambda path, *_: path not in twins)
         room = _room(mirror)
         fitting = wanted if wanted.total <= room else wanted.smallest(room)
         if len(fitting) < len(wanted):
@@ -203,7 +207,48 @@ async def pull(
             raise
         except SyncError as error:  # a file among them; the others have come
             missing.append(error.message)
+    _link_twins(what, mirror, twins)
     return Pulled(received, "; ".join([*missing, *left_out]), not missing)
+
+
+def _twins(what: Listed) -> dict[str, str]:
+    """Return other names of listed files, each with the name by which the file is copied."""
+    if not what.same:
+        return {}
+    listed = set(what.outputs.paths) | set(what.code.paths)
+    chosen: dict[str, str] = {}
+    found = {}
+    for name, first in what.same:
+        if name in listed:
+            leader = chosen.setdefault(first, first if first in listed else name)
+            if leader != name:
+                found[name] = leader
+    return found
+
+
+def _link_twins(what: Listed, mirror: Path, twins: Mapping[str, str]) -> None:
+    """Give files that have come their other names. Raises RecordError."""
+    if not twins:
+        return
+    states = {path: (size, time) for path, size, time in what.files}
+    for name, leader in twins.items():
+        source, target = mirror / leader, mirror / name
+        if state_of(source) != states.get(leader) or _is_one(source, target):
+            continue
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            half = _incoming(mirror) / "twin"
+            os.link(source, half)
+            half.replace(target)
+        except OSError as error:
+            raise RecordError(target, error) from None
+
+
+def _is_one(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    except OSError:
+        return False
 
 
 def _is_below(folder: str, path: str, size: int, time: int) -> bool:
