@@ -146,6 +146,7 @@ class Role:
     envs: Mapping[str, str] = field(default_factory=dict)
     setup: str | None = None
     spread: bool = False
+    host: str | None = None  # the only one for its processes
     primary: bool = False
     on_exit: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
