@@ -378,6 +378,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             )
     _check_gpus(values.get("resources", Resources()))
     outputs.check(values.get("outputs", ()))
+    outputs.check_store(values.get("outputs", ()), values.get("output_to", ""))
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():

@@ -9,36 +9,62 @@ import yaml
 
 from ..spec import data
 from ..spec.errors import InputError
+from ..spec.model import is_elsewhere
 from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
 from ..spec.yaml_document import schema as mapping_schema
 
-_NO_OUTPUT = "output {!r} is outside the workdir"
-_WRITE_BELOW = (
-    "write below the workdir, or to $LAUNCHER_OUTPUT_DIR, which is '{{outputs}}' in arguments"
-)
+#: Folders that hosts do not bring: what is there are no files, or all files.
+_NO_FILES = ("/proc", "/sys", "/dev")
 
 
 def _paths(node: YamlNode) -> tuple[str, ...]:
     paths = texts(node)
     for path in paths:
-        if not _can_be(path):
-            raise node.error(_NO_OUTPUT.format(path), _WRITE_BELOW)
+        if why := _why_not(path):
+            raise node.error(f"output {path!r} {why[0]}", why[1])
     return paths
 
 
 def check(paths: Iterable[str]) -> None:
-    """Raise InputError for a path of ``--output`` that cannot be below the workdir."""
+    """Raise InputError for a path of ``--output`` that no host could bring."""
     for path in paths:
-        if not _can_be(path):
-            raise InputError(f"--{_NO_OUTPUT.format(path)}", _WRITE_BELOW)
+        if why := _why_not(path):
+            raise InputError(f"--output {path!r} {why[0]}", why[1])
 
 
-def _can_be(path: str) -> bool:
-    return not path.startswith(("/", "~")) and ".." not in path.split("/")
+def _why_not(path: str) -> tuple[str, str] | None:
+    """Return why a path cannot be an output, and what to do; None for one that can be."""
+    parts = path.split("/")
+    if ".." in parts:
+        return (
+            "is outside the workdir",
+            "write below the workdir, or to $LAUNCHER_OUTPUT_DIR, which is '{{outputs}}' in arguments",
+        )
+    if not is_elsewhere(path):
+        return None
+    if parts[0] not in ("", "~"):
+        return ("names the home of a user", "write the whole path, or ~/ for your own home")
+    below = [part for part in parts[1:] if part and part != "."]
+    if not below or any(sign in below[0] for sign in "*?["):
+        return ("is too much: all files of a host", "name the folder that the run writes to")
+    if not parts[0] and f"/{below[0]}" in _NO_FILES:
+        return (f"is in /{below[0]}, which has no files", "name a folder with files")
+    return None
+
+
+def check_store(paths: Iterable[str], store: str) -> None:
+    """Raise InputError for outputs that hosts cannot send to a store."""
+    if store and (outside := next(filter(is_elsewhere, paths), None)):
+        raise InputError(
+            f"--output {outside!r} cannot go to {store}: stores get what is in the workdir",
+            "write below the workdir or to $LAUNCHER_OUTPUT_DIR, or leave out --output-to",
+        )
 
 
 _KEYS: Mapping[str, Key] = {
-    "paths": Key(_paths, TEXTS, "Paths of the workdir, besides LAUNCHER_OUTPUT_DIR"),
+    "paths": Key(
+        _paths, TEXTS, "Paths of the workdir, /abs or ~/path, besides LAUNCHER_OUTPUT_DIR"
+    ),
     "to": Key(checked(data.target), TEXT, "Store that gets them at the end: s3://bucket/path"),
     "pull": Key(truth, {"type": "boolean"}, "Whether they come back here, too (default: true)"),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from ..spec.errors import PlanError
+from ..spec.errors import PlanError, suggestion
 from ..spec.frozen import frozen
 from ..spec.model import Role, Share, Task
 
@@ -35,6 +35,7 @@ class Demand:
     index: int
     share: Share
     spread: bool
+    host: str | None = None
 
     @property
     def name(self) -> str:
@@ -53,35 +54,45 @@ class Placed:
 def place(
     roles: Sequence[Role],
     capacities: Sequence[Capacity],
-    most: int | None = None,
+    count: int | None = None,
     own_ranks: bool = False,
     first: Collection[str] = (),
 ) -> tuple[Placed, ...]:
     """Return the hosts to use: the first process's host first, the others in the given order.
 
-    The roles in ``first`` come first, then primary roles. At most ``most`` hosts are used, the
-    largest ones. With ``own_ranks`` each process starts one rank per GPU itself. Raises PlanError
-    when the roles do not fit.
+    The roles in ``first`` come first, then primary roles. Exactly ``count`` hosts are used if that is
+    given: those that roles name, and else the largest ones. With ``own_ranks`` each process starts one
+    rank per GPU itself. Raises PlanError when the roles do not fit.
     """
     ordered = sorted(roles, key=lambda role: (role.name not in first, not role.primary))
-    open_hosts = _largest(capacities, most)
+    _check_hosts(ordered, capacities)
+    open_hosts = _largest(capacities, count, {role.host for role in roles})
     homes = _homes(_demands(ordered), open_hosts)
     if homes is None:
         raise _no_place(ordered, open_hosts)
+    if count and len(set(homes.values())) < count:
+        apart = [replace(demand, spread=True) for demand in _demands(ordered)]
+        homes = _homes(apart, open_hosts)
+        if homes is None or len(set(homes.values())) < count:
+            raise _not_on_so_many(ordered, count)
     return _numbered(ordered, homes, open_hosts, own_ranks)
 
 
 def _demands(roles: Sequence[Role]) -> list[Demand]:
     return [
-        Demand(role.name, index, role.at(index).resources, role.spread)
+        Demand(role.name, index, role.at(index).resources, role.spread, role.host)
         for role in roles
         for index in range(role.replicas)
     ]
 
 
-def _largest(capacities: Sequence[Capacity], most: int | None) -> list[Capacity]:
+def _largest(
+    capacities: Sequence[Capacity], most: int | None, named: Collection[str | None]
+) -> list[Capacity]:
     sized = sorted(
-        capacities, key=lambda r: (len(r.gpus), r.memory or 0, r.cpus or 0), reverse=True
+        capacities,
+        key=lambda r: (r.host in named, len(r.gpus), r.memory or 0, r.cpus or 0),
+        reverse=True,
     )
     chosen = {capacity.host for capacity in sized[:most]}
     return [capacity for capacity in capacities if capacity.host in chosen]
@@ -111,11 +122,16 @@ def _try(demands: Sequence[Demand], capacities: Sequence[Capacity]) -> _Homes:
     left = [Share(len(capacity.gpus), capacity.cpus, capacity.memory) for capacity in capacities]
     homes: _Homes = {}
     to_come = sum(demand.share.gpus for demand in demands)
-    for demand in demands:
-        fitting = [n for n, free in enumerate(left) if _fits(demand.share, free)]
+    apart = frozenset(demand.role for demand in demands if demand.spread)
+    for demand in sorted(demands, key=lambda demand: demand.host is None):
+        fitting = [
+            n
+            for n, free in enumerate(left)
+            if _fits(demand.share, free) and demand.host in (None, capacities[n].host)
+        ]
         if not fitting:
             return homes
-        best = min(fitting, key=lambda n: _cost(n, demand, left[n], homes, to_come))
+        best = min(fitting, key=lambda n: _cost(n, demand, left[n], homes, to_come, apart))
         homes[demand.role, demand.index] = best
         left[best] = _minus(left[best], demand.share)
         to_come -= demand.share.gpus
@@ -137,20 +153,28 @@ def _minus(free: Share, share: Share) -> Share:
 
 
 def _cost(
-    host: int, demand: Demand, free: Share, homes: _Homes, to_come: int
-) -> tuple[int, bool, int, int]:
+    host: int,
+    demand: Demand,
+    free: Share,
+    homes: _Homes,
+    to_come: int,
+    apart: frozenset[str],
+) -> tuple[int, int, bool, int, int]:
     """Return the cost of placing a demand on a host, given by its number: less is better.
 
-    Prefer few processes of the same role if it is spread, then a host already in use, then the
-    smallest host for all GPUs still to place, else the largest. CPU processes avoid GPU hosts.
+    Prefer few processes of the same role if it is spread, then few of other roles in ``apart``, then a
+    host already in use, then the smallest host for all GPUs still to place, else the largest. CPU
+    processes avoid GPU hosts.
     """
-    alike = sum(1 for (role, _), home in homes.items() if home == host and role == demand.role)
+    there = [role for (role, _), home in homes.items() if home == host]
+    alike = there.count(demand.role) if demand.spread else 0
+    others = sum(role in apart for role in there) - alike if demand.spread else 0
     used = host in homes.values()
     if used or not demand.share.gpus:
         gpus = free.gpus
     else:
         gpus = free.gpus if free.gpus >= to_come else 1_000_000 - free.gpus
-    return (alike if demand.spread else 0, not used, gpus, host)
+    return (alike, others, not used, gpus, host)
 
 
 # -- numbering ranks
@@ -195,6 +219,28 @@ def _in_order(roles: Sequence[Role], homes: _Homes, used: Sequence[int]) -> _Hom
 
 
 # -- explaining a refusal
+
+
+def _check_hosts(roles: Sequence[Role], capacities: Sequence[Capacity]) -> None:
+    names = [capacity.host for capacity in capacities]
+    for role in roles:
+        if role.host is not None and role.host not in names:
+            listed = ", ".join(names[:LISTED]) + (", ..." if len(names) > LISTED else "")
+            raise PlanError(
+                f"roles: {role.name}: host: {role.host} is none of the hosts ({listed})",
+                suggestion(role.host, names) or "name a host that --hosts and the inventory have",
+            )
+
+
+def _not_on_so_many(roles: Sequence[Role], count: int) -> PlanError:
+    total = sum(role.replicas for role in roles)
+    if total < count:
+        hint = f"--nodes {total}, or more replicas:"
+        return PlanError(f"--nodes {count}: {total} processes cannot be on {count} hosts", hint)
+    return PlanError(
+        f"--nodes {count}: {_all(roles)} cannot be on {count} hosts",
+        "leave out --nodes, or host: of a role",
+    )
 
 
 def _no_place(roles: Sequence[Role], capacities: Sequence[Capacity]) -> PlanError:

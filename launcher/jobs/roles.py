@@ -106,7 +106,12 @@ _ROLE: Mapping[str, Key] = {
     "run": Key(command.read, TEXTS, "What the processes run (default: the job's run)"),
     "envs": Key(variables, TEXT_MAP, "More environment variables, besides the job's"),
     "setup": Key(text, TEXT, "Shell script to run once on each of its hosts, after the job's"),
-    "spread": Key(truth, {"type": "boolean"}, "Put each process on a host of its own if possible"),
+    "spread": Key(
+        truth,
+        {"type": "boolean"},
+        "Put each process on a host of its own if possible, apart from other roles that are spread",
+    ),
+    "host": Key(text, TEXT, "The host for its processes, by its name in the inventory"),
     "primary": Key(truth, {"type": "boolean"}, "End the run when all processes have succeeded"),
     "lead": Key(truth, {"type": "boolean", "deprecated": True}, "The name of primary until 0.1"),
     "on_exit": Key(

@@ -12,6 +12,7 @@ import yaml
 from .. import frameworks
 from ..spec.errors import DocumentError, InputError
 from ..spec.frozen import frozen
+from ..spec.model import is_elsewhere
 from ..spec.toml_document import table
 from ..spec.yaml_document import Key, YamlNode, parse, read
 from ..spec.yaml_document import schema as mapping_schema
@@ -119,8 +120,9 @@ def is_delicate(name: str, value: Any, names: tuple[str, ...] = DELICATE) -> boo
     """Return whether a setting needs its user's word if the file may be somebody else's."""
     if name == "notify":
         return name in names and any(one != "desktop" for one in value)
-    if name == "outputs":  # only where they go elsewhere
-        return name in names and isinstance(value, Mapping)
+    if name == "outputs":  # where they go elsewhere, or bring what is not the run's
+        far = isinstance(value, Mapping) or any(map(is_elsewhere, value))
+        return name in names and far
     return name in names and value is not False
 
 

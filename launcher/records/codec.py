@@ -8,12 +8,12 @@ from typing import Any
 
 from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
-from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request, Resources
+from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request, Resources, Role
 from ..spec.typed_json import Mismatch, from_json, to_json
 from . import compat, formats
 
 #: Fields of a request that ``run.json`` holds in another form, or not at all.
-_SPECIAL = ("job", "inventory", "hosts", "code_copy", "ask_passphrase")
+_SPECIAL = ("job", "inventory", "hosts", "code_copy", "stdin", "ask_passphrase")
 
 #: Fields that an earlier release does not know, and may refuse: left out where they hold their default.
 _NEW: Mapping[type, Collection[str]] = {
@@ -33,6 +33,7 @@ _NEW: Mapping[type, Collection[str]] = {
     Resources: ("gpu_ids", "gpu_model"),
     Node: ("container", "gpu_names", "vendor"),
     Request: ("ignore_foreign", "not_before", "preemptible", "project", "resume_paths"),
+    Role: ("host",),
 }
 
 
@@ -50,7 +51,13 @@ def _described(value: Any, without: Collection[str] = ()) -> dict[str, Any]:
 def describe_job(job: Job) -> dict[str, Any]:
     """Return a job as JSON values; of its secrets only the names."""
     values = _described(replace(job, secrets={}))
-    return {**values, "resources": _described(job.resources), "secrets": sorted(job.secrets)}
+    roles = {"roles": [_described(role) for role in job.roles]}
+    return {
+        **values,
+        **roles,
+        "resources": _described(job.resources),
+        "secrets": sorted(job.secrets),
+    }
 
 
 def describe_host(host: Host) -> dict[str, Any]:

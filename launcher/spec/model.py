@@ -177,6 +177,7 @@ class Role:
     envs: Mapping[str, str] = field(default_factory=dict)
     setup: str | None = None
     spread: bool = False
+    host: str | None = None  # the only one for its processes
     primary: bool = False
     on_exit: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
@@ -193,6 +194,13 @@ class Role:
 
 #: How the folder of LAUNCHER_OUTPUT_DIR is called in a job.
 OUTPUTS = "{{outputs}}"
+
+
+def is_elsewhere(path: str) -> bool:
+    """Return whether an output is outside of the run's folder: an absolute path, or one with ``~``."""
+    return path.startswith(("/", "~"))
+
+
 #: Among the ``outputs`` of a job: small files, wherever they are written.
 AUTO = "auto"
 #: How many bytes of each host that brings.
@@ -246,7 +254,13 @@ class Job:
     def output_paths(self) -> tuple[str, ...]:
         """The paths of the workdir that are outputs: never part of the code."""
         shared = (path for path in self.share if not path.startswith(OUTPUTS))
-        return tuple(dict.fromkeys([*(path for path in self.outputs if path != AUTO), *shared]))
+        own = (path for path in self.outputs if path != AUTO and not is_elsewhere(path))
+        return tuple(dict.fromkeys([*own, *shared]))
+
+    @property
+    def outputs_elsewhere(self) -> tuple[str, ...]:
+        """The outputs that are outside of the run's folder, by absolute paths or by ``~``."""
+        return tuple(filter(is_elsewhere, self.outputs))
 
     @property
     def apart(self) -> tuple[str, ...]:

@@ -96,7 +96,8 @@ class _Parts:
     def take(self, part: object) -> None:
         """Take one more part. Raises Mismatch."""
         files = from_json(answers.Files, part)
-        for one in (*files.outputs, *files.code, *files.links):
+        paths = (*files.links, *files.same)
+        for one in (*files.outputs, *files.code, *files.elsewhere, *paths):
             self._count += 1
             self._characters += sum(len(text) for text in one if isinstance(text, str))
         if self._count > protocol.MOST_FILES or self._characters > protocol.MOST_CHARACTERS:
@@ -333,16 +334,19 @@ class Agent:
         paths: Sequence[str],
         written: Mapping[str, Any] | None = None,
         received: bool = False,
+        elsewhere: Sequence[str] = (),
     ) -> tuple[answers.Listed, answers.Outputs]:
         """Return what a run has written on the host, however many files that are.
 
         With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
         list of that, and ``auto`` for how many bytes of the smallest files to list, 0 for none. With
-        ``received``, what other hosts have shared with it, too.
+        ``received``, what other hosts have shared with it, too. ``elsewhere`` are patterns of files
+        outside of the run's folder.
         """
         parts = _Parts()
         more: dict[str, Any] = {} if written is None else {"written": dict(written)}
         more |= {"received": True} if received else {}
+        more |= {"elsewhere": list(elsewhere)} if elsewhere else {}
         last = await self.ask("outputs", parts=parts, run=run, paths=list(paths), **more)
         try:
             parts.take(last)

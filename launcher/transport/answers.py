@@ -485,9 +485,11 @@ class Files:
     outputs: tuple[tuple[str, int, int], ...]
     code: tuple[tuple[str, int, int], ...]
     links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
+    elsewhere: tuple[tuple[str, int, int], ...] = ()  # outside of the run's folder
+    same: tuple[tuple[str, str], ...] = ()  # names of one file: one of them, and the first one
 
     def __post_init__(self) -> None:
-        for path, size, time in (*self.outputs, *self.code):
+        for path, size, time in (*self.outputs, *self.code, *self.elsewhere):
             _require(is_inside(path), "path", f"leads elsewhere: {path[:80]!r}")
             _require(_can_be(path), "path", f"cannot be a file here: {path[:80]!r}")
             _require(0 <= size <= LARGEST, "size", "is negative or endless")
@@ -524,9 +526,15 @@ class Listed:
     left_out: tuple[tuple[str, str], ...] = ()  # other links and special files, and why
     unlisted: int = 0  # files that are more than a host lists
     written: tuple[Written, ...] = ()  # outside of the outputs, where that was asked for
+    #: Folders outside of the run's: the path among the outputs, and the real one.
+    places: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         _require_folder(self.folder, "folder")
+        _require(len(self.places) <= MOST, "places", "names too many folders")
+        for shown, folder in self.places:
+            _require(is_inside(shown) and _can_be(shown), "places", "leads elsewhere")
+            _require_folder(folder, "places")
         _require(self.unlisted >= 0, "unlisted", "is negative")
         _require(len(self.written) <= MOST_WRITTEN, "written", "names too many paths")
 
@@ -535,14 +543,17 @@ class Outputs:
     """All outputs of a run on a host, put together from parts."""
 
     def __init__(self) -> None:
-        self.outputs, self.code = PackedFiles(), PackedFiles()
+        self.outputs, self.code, self.elsewhere = PackedFiles(), PackedFiles(), PackedFiles()
         self.links: list[tuple[str, str]] = []
+        self.same: list[tuple[str, str]] = []
 
     def take(self, part: Files) -> None:
         """Add a part."""
         self.outputs.extend(part.outputs)
         self.code.extend(part.code)
+        self.elsewhere.extend(part.elsewhere)
         self.links += part.links
+        self.same += part.same
 
 
 def _can_be(path: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -201,7 +202,137 @@ def test_outputs_that_nothing_matches(launcher: Launcher, clean: labs.Lab) -> No
     assert "outputs  nothing was written that matches no it's" in ran.err
     assert (ran.folder / "outputs" / "a.pt").exists()
     assert ran.receipt["unmatched"] == ["no it's"]
-    for wrong in ("/tmp/ckpt", "~/results", "../x"):
+    for wrong, why in {
+        "../x": "is outside the workdir",
+        "~": "is too much",
+        "/*": "is too much",
+    }.items():
         refused = launcher.run(*flags, "--output", wrong, script)
         assert refused.code == 2
-        assert f"--output '{wrong}' is outside the workdir" in refused.err
+        assert f"--output '{wrong}' {why}" in refused.err
+
+
+def test_hard_links_stay_links(launcher: Launcher, clean: labs.Lab) -> None:
+    """Those of the code on hosts, and those of outputs here; also once one of them has changed."""
+    (launcher.work / "data").mkdir()
+    (launcher.work / "data" / "one").write_text("x" * 1000)
+    os.link(launcher.work / "data" / "one", launcher.work / "data" / "two")
+    script = launcher.script(
+        """
+import os, pathlib, time
+assert os.path.samefile("data/one", "data/two"), "those of the code"
+out = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"])
+(out / "ckpt").mkdir()
+(out / "ckpt" / "epoch=1.pt").write_bytes(os.urandom(300_000))
+os.link(out / "ckpt" / "epoch=1.pt", out / "last.pt")
+pathlib.Path("saved").mkdir()
+os.link(out / "last.pt", "saved/best.pt")
+print("first", flush=True)
+while not (out.parent / "go").exists():
+    time.sleep(0.05)
+(out / "ckpt" / "epoch=2.pt").write_bytes(os.urandom(300_000))
+os.link(out / "ckpt" / "epoch=2.pt", out / "next.pt")
+os.replace(out / "next.pt", out / "last.pt")
+"""
+    )
+    words = (
+        "--hosts",
+        "lab1",
+        "--framework",
+        "torch",
+        "--nproc-per-node",
+        "1",
+        "--output",
+        "saved",
+    )
+    process = launcher.start(*words, "--pull-every", "1s", script)
+    runs = launcher.home / "runs"
+
+    def found(name: str) -> list[Path]:
+        return list(runs.glob(f"*/outputs/{name}"))
+
+    labs.wait_until(lambda: process.poll() is not None or bool(found("last.pt")), "its outputs", 60)
+    outputs = found("last.pt")[0].parent
+    assert outputs.joinpath("last.pt").samefile(outputs / "ckpt" / "epoch=1.pt")
+    run = outputs.parent.name
+    clean.hosts["lab1"].run("touch", f"/root/.launcher/host/runs/{run}/go")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    assert outputs.joinpath("last.pt").samefile(outputs / "ckpt" / "epoch=2.pt")
+    assert outputs.joinpath("saved", "best.pt").samefile(outputs / "ckpt" / "epoch=1.pt")
+    there = clean.hosts["lab1"].read(f"/root/.launcher/host/runs/{run}/outputs/last.pt")
+    assert there == (outputs / "last.pt").read_bytes()
+
+
+def test_outputs_outside_of_the_run(launcher: Launcher, clean: labs.Lab) -> None:
+    """Absolute paths and ~ mean what they say, on all hosts, for what the run has written there."""
+    for name in ("lab1", "lab2"):
+        host = clean.hosts[name]
+        host.run("rm", "-rf", "/tmp/ckpt", "/root/results", "/tmp/real", "/tmp/to-real")
+        host.run("mkdir", "-p", "/tmp/ckpt", "/tmp/real")
+        host.run("touch", "-d", "2020-01-01", "/tmp/ckpt/old.pt")
+        host.run("ln", "-s", "/tmp/real", "/tmp/to-real")
+    script = launcher.script(
+        """
+import os, pathlib, sys
+me = os.environ["LAUNCHER_HOST"]
+deep = pathlib.Path("/tmp/ckpt/deep it's")
+deep.mkdir(parents=True)
+(deep / "a.pt").write_text(me)
+(deep / "same.pt").write_text("all")
+(deep / "last.pt").symlink_to("a.pt")
+(deep / "shadow").symlink_to("/etc/shadow")
+home = pathlib.Path("~/results").expanduser()
+home.mkdir()
+(home / "r.json").write_text("1")
+(home / "r.log").write_text("1")
+pathlib.Path("/tmp/to-real/x").write_text("x")
+pathlib.Path("/tmp/to-real/.launcher").write_text("x")
+pathlib.Path("/tmp/one.txt").write_text("one")
+"""
+    )
+    wanted = (
+        "/tmp/ckpt",
+        "~/results/*.json",
+        "/tmp/to-real",
+        "/tmp/one.txt",
+        "/tmp/none",
+        "~/no/*",
+    )
+    flags = [word for path in wanted for word in ("--output", path)]
+    shape = ("--nodes", "2", "--framework", "torch", "--nproc-per-node", "1")
+    ran = launcher.run(*shape, *flags, script)
+    assert ran.code == 0, ran.err
+    deep = "_root/tmp/ckpt/deep it's"
+    outputs = {output["path"]: tuple(output["hosts"]) for output in ran.receipt["outputs"]}
+    both = ("lab1", "lab2")
+    assert outputs == {
+        f"{deep}/a@lab1.pt": ("lab1",),
+        f"{deep}/a@lab2.pt": ("lab2",),
+        f"{deep}/same.pt": both,
+        "_home/results/r.json": both,
+        "_root/tmp/to-real/x": both,
+        "_root/tmp/to-real/.launcher": both,
+        "_root/tmp/one.txt": both,
+    }
+    assert (ran.folder / "outputs" / deep / "a@lab2.pt").read_text() == "lab2"
+    assert ran.receipt["unmatched"] == ["/tmp/none", "~/no/*"]
+    assert "/tmp/ckpt/deep it's/shadow was left there: it is a link to /etc/shadow" in ran.err
+    links = [path for path in (ran.folder / "outputs" / deep).iterdir() if path.is_symlink()]
+    assert {path.name: os.readlink(path) for path in links} == {
+        "last@lab1.pt": "a@lab1.pt",
+        "last@lab2.pt": "a@lab2.pt",
+    }
+    again = launcher.run(
+        "--hosts", "lab1", *shape[2:], "--output", "/tmp/ckpt", launcher.script("1")
+    )
+    assert again.code == 0, again.err
+    assert "nothing was written that matches /tmp/ckpt" in again.err, (
+        "what was there before is not its"
+    )
+    pulled = launcher.call("pull", "-", "--also", "~/results")
+    assert pulled.returncode == 0, pulled.stderr
+    for name in both:
+        clean.hosts[name].run(
+            "rm", "-rf", "/tmp/ckpt", "/root/results", "/tmp/real", "/tmp/one.txt"
+        )

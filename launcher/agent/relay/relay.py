@@ -25,9 +25,11 @@ from .self_tests import SelfTests
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
     from .data_requests import DataRequests
+    from .elsewhere import Elsewhere
     from .environments import Environments
     from .images import Images
     from .now import Now
@@ -386,7 +388,8 @@ class Relay(SelfTests):
         Where these are too many for a message, parts of the lists are sent before the answer. With
         ``written``, the copy of the code is compared with what it was: files that the run wrote there
         are listed if they match ``also``, or are among the smallest with ``auto`` bytes together; the
-        others are summarised. What other hosts have shared is listed with ``received`` alone.
+        others are summarised. ``elsewhere`` are patterns outside of the run's folder. What other hosts
+        have shared is listed with ``received`` alone.
         """
         self._use(request["run"])
         outputs = os.path.join(self.run_dir, "outputs")
@@ -394,29 +397,37 @@ class Relay(SelfTests):
         unreadable: dict[str, str] = {}
         links: dict[str, str] = {}
         left_out: dict[str, str] = {}
+        inodes: dict[tuple[int, int], list[str]] = {}
         named = (
-            tree.listing(code, request["paths"], self._go_on, unreadable, links, left_out)
+            tree.listing(code, request["paths"], self._go_on, unreadable, links, left_out, inodes)
             if request["paths"]
             else []
         )
         if not request.get("received"):
             named = _own(named, received.files(self.run_dir, "code"))
         sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
-        listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out)
+        listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out, inodes)
         if not request.get("received"):
             listed = _own(listed, received.files(self.run_dir, "outputs"))
         rest: list[tuple[str, int, int]] = []
         if "written" in request:
             more, rest = self._written(request["paths"], **request["written"])
             named = sorted({*named, *more})
-        parts, unlisted = tree.in_parts(
-            {"outputs": listed, "code": named, "links": sorted(links.items())}
-        )
+        others = self._elsewhere(request.get("elsewhere") or [])
+        unreadable.update(others.unreadable)
+        left_out.update(others.left_out)
+        links.update(others.links)
+        kinds: dict[str, list[Any]] = {"outputs": listed, "code": named}
+        if others.files:
+            kinds["elsewhere"] = [others.files[path] for path in sorted(others.files)]
+        kinds["same"] = tree.one_file(inodes)
+        parts, unlisted = tree.in_parts(dict(kinds, links=sorted(links.items())))
         for part in parts[:-1]:
             self._say({"id": request.get("id"), "part": part})
         return dict(
             parts[-1],
             folder=self.run_dir,
+            places=sorted(others.places.items()),
             logs=sizes,
             unreadable=[
                 [name or "the folder itself", why]
@@ -426,6 +437,15 @@ class Relay(SelfTests):
             unlisted=unlisted,
             written=[{"path": path, "files": files, "bytes": size} for path, files, size in rest],
         )
+
+    def _elsewhere(self, patterns: list[str]) -> Elsewhere:
+        """Return what the run has written outside of its folder, of what the job names there."""
+        from . import elsewhere  # few jobs name anything
+
+        found = elsewhere.Elsewhere(elsewhere.began(self.run_dir), self.root, self._go_on)
+        for pattern in patterns:
+            found.look(pattern)
+        return found
 
     def _written(
         self, paths: list[str], also: list[str], auto: int

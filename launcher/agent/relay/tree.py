@@ -259,11 +259,13 @@ def listing(
     unreadable: dict[str, str] | None = None,
     links: dict[str, str] | None = None,
     left_out: dict[str, str] | None = None,
+    inodes: dict[Tuple[int, int], list[str]] | None = None,
 ) -> list[Listed]:
     """List the files below ``root`` as ``(path, size, mtime_ns)``.
 
     ``unreadable`` gets what cannot be looked at, with the reason; ``links`` the links to what is below
-    ``root``, with its path; ``left_out`` all other links and special files, with the reason.
+    ``root``, with its path; ``left_out`` all other links and special files, with the reason; ``inodes``
+    the paths of files that have several names.
 
     ``patterns`` are paths or globs relative to ``root``; a folder means all that is below it. Paths
     that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
@@ -276,7 +278,7 @@ def listing(
         return found
     for path, entry in walk(os.fsencode(root), going_on, unreadable):
         name = os.fsdecode(path)
-        if patterns is not None and not any(_matches(name, pattern) for pattern in patterns):
+        if patterns is not None and not any(matches(name, pattern) for pattern in patterns):
             continue
         try:
             status = entry.stat(follow_symlinks=False)
@@ -287,15 +289,22 @@ def listing(
             continue
         if stat.S_ISREG(status.st_mode):
             found.append((name, status.st_size, min(status.st_mtime_ns, LATEST)))
+            if inodes is not None and status.st_nlink > 1:
+                inodes.setdefault((status.st_dev, status.st_ino), []).append(name)
         elif stat.S_ISLNK(status.st_mode):
-            target, why = _target(root, name)
+            there, why = target(root, name)
             if why:
                 left_out[name] = why
             else:
-                links[name] = target
+                links[name] = there
         else:
             left_out[name] = "it is a pipe, a socket or a device"
     return found
+
+
+def one_file(inodes: Mapping[Tuple[int, int], list[str]]) -> list[Tuple[str, str]]:
+    """Return each further name of a file that has several in a list, with its first one."""
+    return [(other, names[0]) for names in inodes.values() for other in names[1:]]
 
 
 def _is_folder(root: str, left_out: dict[str, str]) -> bool:
@@ -309,9 +318,7 @@ def _is_folder(root: str, left_out: dict[str, str]) -> bool:
 
 def matching(files: list[Listed], patterns: list[str], wanted: bool) -> list[Listed]:
     """Return the files that match any of the patterns; those that match none if not ``wanted``."""
-    return [
-        one for one in files if any(_matches(one[0], pattern) for pattern in patterns) is wanted
-    ]
+    return [one for one in files if any(matches(one[0], pattern) for pattern in patterns) is wanted]
 
 
 def in_parts(kinds: dict[str, list[Any]]) -> tuple[list[dict[str, list[Any]]], int]:
@@ -334,7 +341,7 @@ def in_parts(kinds: dict[str, list[Any]]) -> tuple[list[dict[str, list[Any]]], i
     return parts or [{name: [] for name in kinds}], unlisted
 
 
-def _target(root: str, name: str) -> tuple[str, str]:
+def target(root: str, name: str) -> tuple[str, str]:
     """Return the path below ``root`` that a link leads to, or why it leads to none."""
     try:
         text = os.readlink(os.path.join(root, name))
@@ -348,7 +355,8 @@ def _target(root: str, name: str) -> tuple[str, str]:
     return os.path.relpath(real, top), ""
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
+    """Return whether a path is what a pattern names: a file, all in a folder, or a glob."""
     import fnmatch
 
     pattern = posixpath.normpath(pattern)
@@ -356,4 +364,4 @@ def _matches(name: str, pattern: str) -> bool:
         return True
     if name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern):
         return True
-    return pattern[:3] == "**/" and _matches(name, pattern[3:])
+    return pattern[:3] == "**/" and matches(name, pattern[3:])

@@ -210,7 +210,7 @@ EXAMPLES = (
     "outputs",
     multiple=True,
     metavar="PATH",
-    help="Also bring back this path of the workdir (repeatable); auto: small files anywhere.",
+    help="Also bring back this path of the workdir, /abs or ~/path (repeatable); auto: small files.",
 )
 @click.option(
     "--output-to",

@@ -138,10 +138,12 @@ def _primary(draft: JobDraft, line: int, gpus: int) -> None:
         node, other = f"{{{{host:node.{number}}}}}", f"{{{{host:{role}}}}}"
         draft.values["run"] = draft.values["run"].replace(node, other)
     draft.values["roles"] = roles
+    if nodes > 1:
+        draft.values["num_nodes"] = nodes
     draft.note(
         line,
         "the first node becomes the role master, whose end ends the run; "
-        "nodes become processes of roles, and two may share a host",
+        "nodes become processes of roles",
     )
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from ...spec.frozen import frozen
-from ...spec.model import Job
+from ...spec.model import Job, is_elsewhere
 from ..policy.spares import named
 
 
 @frozen
 class Choice:
     """Patterns of files. All of LAUNCHER_OUTPUT_DIR counts, and what ``paths`` name in the code's
-    folder; of other files written there those that ``also`` names, and with ``auto`` the smallest.
+    folder, ``elsewhere`` outside of it; of other files written in the code's folder those that ``also``
+    names, and with ``auto`` the smallest.
 
     Of these, ``bring`` are the only ones to bring, if it names any, and ``keep`` stay on the hosts.
     """
 
     paths: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     auto: bool = False
     bring: tuple[str, ...] = ()
@@ -24,9 +26,12 @@ class Choice:
     @classmethod
     def of(cls, job: Job, also: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> Choice:
         """Return what a job brings; with ``only``, these files alone, wherever the job leaves them."""
+        paths, elsewhere = job.output_paths, job.outputs_elsewhere
         if only:
-            return cls(job.output_paths, only, False, only)
-        return cls(job.output_paths, also, job.brings_written, job.bring, job.keep_on_host)
+            return cls(paths, elsewhere, only, False, only)
+        elsewhere += tuple(filter(is_elsewhere, also))
+        also = tuple(path for path in also if not is_elsewhere(path))
+        return cls(paths, elsewhere, also, job.brings_written, job.bring, job.keep_on_host)
 
     @property
     def compares(self) -> bool:

@@ -181,6 +181,7 @@ async def _copy(context: RunContext, session: HostSession, code: Source, answer:
 
     options = [
         "--links",
+        "--hard-links",
         "--times",
         "--perms",
         # The sealed version is shared by all later runs: nobody should write into it.

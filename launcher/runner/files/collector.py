@@ -168,6 +168,7 @@ class Collector:
             if everything and pattern != AUTO
             if not any(named(path, [pattern]) for what in everything for path in what.code.paths)
             if not any(named(link, [pattern]) for what in everything for link, _ in what.links)
+            if not any(outputs.has_written(what, pattern) for what in everything)
         )
 
     def holders(self, path: str) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ import sys
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import field
 from functools import partial
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -26,11 +27,12 @@ from typing import Any, Protocol, TypeVar
 from ...spec.errors import LauncherError, RecordError, SyncError
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
-from ...spec.model import AUTO_BYTES
+from ...spec.model import AUTO_BYTES, is_elsewhere
 from ...spec.packed import LARGEST, PackedFiles, PackedNames, Rows
 from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
+from ..policy.spares import named
 from .choice import Choice
 
 T = TypeVar("T")
@@ -43,6 +45,8 @@ LINKS = "output-links.json"
 RESERVE = 64 << 20
 
 
+#: Among the outputs: the folders of what is outside of the run's folder, below / and at home.
+ROOT, HOME = "_root", "_home"
 #: The folder in which rsync keeps a file of which it has a half.
 PARTIAL = ".partial"
 
@@ -63,6 +67,11 @@ class Listed:
     unlisted: int = 0  # more files than a host lists
     written: tuple[answers.Written, ...] = ()  # outside of the outputs, where that was asked for
     kept: tuple[int, int] = (0, 0)  # files, and their bytes, that the job keeps there
+    elsewhere: PackedFiles = field(default_factory=PackedFiles)  # outside of the run's folder
+    #: Where those are: the path among the outputs, and the real folder.
+    places: tuple[tuple[str, str], ...] = ()
+
+    same: tuple[tuple[str, str], ...] = ()  # names of one file: one of them, and the first one
 
     @property
     def files(self) -> Iterator[tuple[str, int, int]]:
@@ -70,6 +79,18 @@ class Listed:
         yield from self.outputs
         named = set(self.outputs.paths) if len(self.code) else ()
         yield from (one for one in self.code if one[0] not in named)
+        yield from self.elsewhere
+
+    @property
+    def sources(self) -> Iterator[tuple[str, str, PackedFiles]]:
+        """The folders to copy from: each with its path among the outputs, and the files below it."""
+        yield "", f"{self.folder}/code", self.code
+        yield "", f"{self.folder}/outputs", self.outputs
+        left = self.elsewhere
+        for shown, place in sorted(self.places, key=lambda one: -len(one[0])):
+            below = partial(_is_below, f"{shown}/")
+            yield f"{shown}/", place, left.only(below)
+            left = left.only(lambda *one, below=below: not below(*one))
 
 
 async def listed(
@@ -82,17 +103,25 @@ async def listed(
     """
     written = {"also": list(choice.also), "auto": AUTO_BYTES if choice.auto else 0}
     compare = compare or choice.compares
-    answer, files = await agent.outputs(run, choice.paths, written if compare else None, received)
-    found = (files.outputs, files.code)
-    outputs, code = found
+    answer, files = await agent.outputs(
+        run, choice.paths, written if compare else None, received, choice.elsewhere
+    )
+    found = [files.outputs, files.code, files.elsewhere]
+    chosen = found
     if not choice.has_all:
-        outputs, code = (each.only(lambda path, *_: choice.has(path)) for each in found)
-    kept = sum(map(len, found)) - len(outputs) - len(code)
+        chosen = [each.only(lambda path, *_: choice.has(path)) for each in found]
+    outputs, code, elsewhere = chosen
     return Listed(
         outputs=outputs,
         code=code,
+        elsewhere=elsewhere,
+        places=answer.places,
+        same=tuple(pair for pair in files.same if all(map(_is_plain, pair))),
         written=answer.written,
-        kept=(kept, sum(each.total for each in found) - outputs.total - code.total),
+        kept=(
+            sum(map(len, found)) - sum(map(len, chosen)),
+            sum(each.total for each in found) - sum(each.total for each in chosen),
+        ),
         folder=answer.folder,
         unreadable=answer.unreadable,
         links=tuple(link for link in files.links if all(map(_is_plain, link))),
@@ -139,17 +168,24 @@ async def pull(
     if what.unlisted:
         missing.append(f"{what.unlisted} more files than launcher brings: pack them, as with tar")
     left_out = [f"{_short(name)} was left there: {why}" for name, why in what.left_out]
-    for kind, listed in (("code", what.code), ("outputs", what.outputs)):
+    twins = _twins(what)
+    for inside, source, listed in what.sources:
         files = listed.only(lambda path, *_: not _is_among_halves(path))
         if taken := len(listed) - len(files):
             missing.append(f"{taken} in folders named {PARTIAL}: rsync has its own there")
         wanted = files.only(partial(_differs, str(mirror)))
+        wanted = wanted.only(lambda path, *_: path not in twins)
         room = _room(mirror)
         fitting = wanted if wanted.total <= room else wanted.smallest(room)
         if len(fitting) < len(wanted):
             missing.append(_no_room(wanted, fitting, mirror))
         if not len(fitting):
             continue
+        target = mirror / inside
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RecordError(target, error) from None
         try:
             copied = await rsync.copy(
                 connection,
@@ -159,10 +195,10 @@ async def pull(
                     "--sparse",
                     f"--partial-dir={PARTIAL}",
                     f"--temp-dir={_incoming(mirror).absolute()}",
-                    f"x:{what.folder}/{kind}/",
-                    f"{mirror}/",
+                    f"x:{source.rstrip('/')}/",
+                    f"{target}/",
                 ],
-                fitting.names,
+                _names_below(inside, fitting),
                 partial(progress, fitting.total),
             )
             received += copied.received
@@ -171,7 +207,59 @@ async def pull(
             raise
         except SyncError as error:  # a file among them; the others have come
             missing.append(error.message)
+    _link_twins(what, mirror, twins)
     return Pulled(received, "; ".join([*missing, *left_out]), not missing)
+
+
+def _twins(what: Listed) -> dict[str, str]:
+    """Return other names of listed files, each with the name by which the file is copied."""
+    if not what.same:
+        return {}
+    listed = set(what.outputs.paths) | set(what.code.paths)
+    chosen: dict[str, str] = {}
+    found = {}
+    for name, first in what.same:
+        if name in listed:
+            leader = chosen.setdefault(first, first if first in listed else name)
+            if leader != name:
+                found[name] = leader
+    return found
+
+
+def _link_twins(what: Listed, mirror: Path, twins: Mapping[str, str]) -> None:
+    """Give files that have come their other names. Raises RecordError."""
+    if not twins:
+        return
+    states = {path: (size, time) for path, size, time in what.files}
+    for name, leader in twins.items():
+        source, target = mirror / leader, mirror / name
+        if state_of(source) != states.get(leader) or _is_one(source, target):
+            continue
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            half = _incoming(mirror) / "twin"
+            os.link(source, half)
+            half.replace(target)
+        except OSError as error:
+            raise RecordError(target, error) from None
+
+
+def _is_one(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    except OSError:
+        return False
+
+
+def _is_below(folder: str, path: str, size: int, time: int) -> bool:
+    return path.startswith(folder)
+
+
+def _names_below(folder: str, files: PackedFiles) -> bytes:
+    """Return their paths below a folder, as rsync reads them."""
+    if not folder:
+        return files.names
+    return PackedFiles((path[len(folder) :], size, time) for path, size, time in files).names
 
 
 def _incoming(mirror: Path) -> Path:
@@ -189,6 +277,15 @@ def _incoming(mirror: Path) -> Path:
 def _short(path: str) -> str:
     """Return a path for a sentence: one of thousands of characters would fill the screen."""
     return path if len(path) <= LONGEST_SHOWN else f"{path[:40]}...{path[-(LONGEST_SHOWN - 43) :]}"
+
+
+def has_written(what: Listed, pattern: str) -> bool:
+    """Return whether a host lists a file or a link that a pattern outside of the run's folder names."""
+    if not is_elsewhere(pattern):
+        return False
+    shown = HOME + pattern[1:] if pattern.startswith("~") else ROOT + pattern
+    links = (link for link, _ in what.links)
+    return any(named(path, [shown]) for path in chain(what.elsewhere.paths, links))
 
 
 def not_here(what: Listed, mirror: Path) -> tuple[int, int]:

@@ -318,3 +318,42 @@ def test_the_old_name_of_primary_works_with_a_notice() -> None:
     with pytest.warns(FutureWarning, match="job.yaml: roles: chief: lead is now called primary"):
         values = jobs.load(text, "job.yaml")
     assert [role.primary for role in values["roles"]] == [True, False]
+
+
+def _hosts_of(roles: list[Role], hosts: int, count: int | None = None) -> list[list[str]]:
+    placed = place(roles, [Capacity(f"n{n}", (), 8) for n in range(hosts)], count)
+    return [[one.host, *(f"{task.role}-{task.index}" for task in one.tasks)] for one in placed]
+
+
+def test_roles_that_are_spread_share_no_host() -> None:
+    head, worker = Role("head", spread=True, primary=True), Role("worker", 2, spread=True)
+    apart = [["n0", "head-0"], ["n1", "worker-0"], ["n2", "worker-1"]]
+    assert _hosts_of([head, worker], 3) == apart
+    assert len(_hosts_of([head, worker], 2)) == 2, "as far as there are hosts"
+    assert _hosts_of([Role("head"), worker], 2)[0][:2] == ["n0", "head-0"]
+    assert len(_hosts_of([Role("head"), worker], 3)) == 2, "head is not spread"
+
+
+def test_a_number_of_nodes_holds_for_roles() -> None:
+    roles = [Role("head", primary=True), Role("worker", 2)]
+    assert len(_hosts_of(roles, 3)) == 1
+    assert len(_hosts_of(roles, 3, 2)) == 2
+    assert len(_hosts_of(roles, 3, 3)) == 3
+    with pytest.raises(PlanError, match="--nodes 4: 3 processes cannot be on 4 hosts"):
+        _hosts_of(roles, 4, 4)
+    both = [Role("head", host="n1"), Role("worker", host="n1")]
+    with pytest.raises(PlanError, match="cannot be on 2 hosts"):
+        _hosts_of(both, 3, 2)
+
+
+def test_a_role_may_have_its_host() -> None:
+    roles = [Role("head", host="n2", primary=True), Role("worker", 2, spread=True)]
+    placed = _hosts_of(roles, 3)
+    assert placed[0][:2] == ["n2", "head-0"], "node 0 is that of the first process"
+    with pytest.raises(
+        PlanError, match=r"roles: head: host: n7 is none of the hosts \(n0, n1, n2\)"
+    ):
+        _hosts_of([Role("head", host="n7")], 3)
+    full = [Role("head", 2, Share(cpus=8), host="n1")]
+    with pytest.raises(PlanError, match="do not fit"):
+        _hosts_of(full, 3)

@@ -89,6 +89,7 @@ def runs(draw: Any) -> tuple[Request, Layout]:
             hosts=st.lists(st.sampled_from(hosts), max_size=2).map(tuple),
             ask_passphrase=st.none(),
             code_copy=st.none(),
+            stdin=st.just(False),
         )
     )
     nodes = st.lists(of(Node, host=st.sampled_from(hosts)), max_size=2).map(tuple)
