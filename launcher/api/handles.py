@@ -322,14 +322,17 @@ class AsyncRunHandle(RecordedRun):
         return self.receipt or ended
 
     async def finish(self) -> list[HostError]:
-        """Clean up an ended run on hosts that were unreachable when it ended.
+        """Clean up an ended run on hosts that were unreachable when it ended, and store the rest of its
+        outputs.
 
-        Return the errors of hosts that still are.
+        Return the errors of hosts that still are. Raises StoreError.
         """
         from ..runner.ended_runs import finish
 
         async with self._client.hosts_up(self._following.request.inventory):
-            return await finish(self._following.request, self.layout)
+            found = await finish(self._following.request, self.layout)
+            await self._store_rest()
+            return found
 
     async def logs(
         self,

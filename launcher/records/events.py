@@ -109,6 +109,14 @@ class DataGiven(Event):
 
 
 @frozen
+class DataNotPassed(Event):
+    """These hosts reach none of the others, and get a data set from this machine or the store itself."""
+
+    name: str
+    hosts: tuple[str, ...]
+
+
+@frozen
 class CodeUnreadable(Event):
     """Files or folders of the workdir are not copied, because this user may not read them."""
 

@@ -17,7 +17,8 @@ Files appear whole or not at all: each is written under a temporary name and ren
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which hosts each file came from; output-links.json: the links in outputs/
         receipt.json
-        stored.json     which outputs are in the store of the job
+        stored.json     which outputs are in the store of the job; unstored.json: it has not all yet;
+                        storing.lock: held (flock) while they are stored after the run
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost
         also.json       which files beside the outputs are brought, because a user asked for them

@@ -8,6 +8,8 @@ from dataclasses import field
 from ..spec.frozen import frozen
 
 FILE = "stored.json"
+#: There for as long as the store does not have all.
+UNSTORED = "unstored.json"
 
 
 @frozen

@@ -14,8 +14,8 @@ from ..records.run_reader import RunReader
 from ..spec.errors import LauncherError
 from ..spec.frozen import frozen
 from .attach import Attached, Following, until_let_go
-from .concurrency import race
-from .unfollowed import ask, unfollowed
+from .concurrency import cancel, race
+from .unfollowed import ask, store, unfollowed, unstored
 
 #: Seconds between two looks for runs that nobody follows.
 LOOK = 5.0
@@ -54,6 +54,7 @@ class FollowAll:
     ) -> None:
         self._follow, self._tell, self._leaving = follow, tell, leaving
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._storing: dict[str, asyncio.Task[None]] = {}
         self._told: dict[str, News] = {}
         self._not_before: dict[str, float] = {}
 
@@ -67,6 +68,7 @@ class FollowAll:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
                     await self._leaving.wait()
+        await cancel(*self._storing.values())
         going_on = [task for task in self._tasks.values() if not task.done()]
         if going_on:
             await asyncio.wait(going_on)
@@ -76,6 +78,7 @@ class FollowAll:
         """Begin to follow runs whose hosts all answer."""
         now = time.monotonic()
         self._tasks = {name: task for name, task in self._tasks.items() if not task.done()}
+        self._storing = {name: task for name, task in self._storing.items() if not task.done()}
         left = await asyncio.to_thread(unfollowed)
         runs = {run.name: run for run in left if self._not_before.get(run.name, 0.0) <= now}
         async for answer in ask([run for name, run in runs.items() if name not in self._tasks]):
@@ -84,6 +87,16 @@ class FollowAll:
             else:
                 following = self._to_the_end(runs[answer.run])
                 self._tasks[answer.run] = asyncio.ensure_future(following)
+        for run in await asyncio.to_thread(unstored):
+            if run.name not in self._storing and self._not_before.get(run.name, 0.0) <= now:
+                self._storing[run.name] = asyncio.ensure_future(self._store(run))
+
+    async def _store(self, run: RunReader) -> None:
+        """Write to the store of a run that has ended what is not there yet."""
+        if not await store(run):
+            self._not_before[run.name] = time.monotonic() + PAUSE
+        elif receipt := await asyncio.to_thread(run.receipt):
+            self._say(News(run.name, What.ENDED, receipt=receipt))
 
     async def _until_leaving(self) -> None:
         await self._leaving.wait()

@@ -51,7 +51,8 @@ class SpareSetup:
             preflight.require([session.host], facts)
         launch = Launch(self._context, [session], layout, attempt)
         await self.give_code(session, layout)
-        await run_data.give_spare(self._context, session)
+        others = [other for other in together if other is not session]
+        await run_data.give_spare(self._context, session, others)
         await Environments(self._context).give([session])
         layout = with_built(layout, [session])
         await launch.supervise()

@@ -24,6 +24,7 @@ from ..records import catalog
 from ..records.run_folder import holder
 from ..records.run_reader import RunReader
 from ..records.state import ENDED
+from ..records.stored import UNSTORED
 from ..spec import startup
 from ..spec.errors import InputError, LauncherError, UnreadableRecord
 from ..spec.frozen import frozen
@@ -84,6 +85,15 @@ def _is_left(path: Path) -> bool:
     return state.status not in ENDED and bool(
         state.attempt > 0 or state.all_started or state.waits_on
     )
+
+
+def unstored() -> list[RunReader]:
+    """Return the runs of this machine that have ended, and whose store has not all of their outputs."""
+    return [
+        RunReader(path)
+        for path in catalog.folders()
+        if (path / UNSTORED).exists() and (path / "receipt.json").exists()
+    ]
 
 
 # -- asking hosts
@@ -199,6 +209,8 @@ def refresh(seconds: float) -> Refreshed:
     deadline = time.monotonic() + seconds
     runs = {run.name: run for run in unfollowed()}
     if not runs:
+        if unstored():
+            list(_answers(deadline, 0))
         return Refreshed()
     answers = {answer.run: answer for answer in _answers(deadline, len(runs))}
     again = {name: runs[name] for name, one in answers.items() if not one.silent}
@@ -278,6 +290,22 @@ async def follow_again(tell: Callable[[Answered], None], seconds: float = PATIEN
                 tell(answer)
             else:
                 starting.create_task(one(answer))
+        for run in unstored():
+            starting.create_task(store(run))
+
+
+async def store(run: RunReader) -> bool:
+    """Write to the store of a run that has ended what is not there yet; return whether it has all."""
+    from ..fleet.sandbox import sandbox_of
+    from .attach import startable
+    from .files.stored_again import store_rest
+
+    with suppress(LauncherError, OSError):
+        request = startable(run)
+        with sandbox_of(request.inventory):
+            stored = await store_rest(request, run.layout, run.path)
+        return stored is None or stored.whole
+    return False
 
 
 def main() -> None:

@@ -169,9 +169,15 @@ class Agent:
             self._process.close()
 
     async def ask(
-        self, op: str, patience: float = 0.0, parts: _Parts | None = None, **request: Any
+        self,
+        op: str,
+        patience: float = 0.0,
+        parts: _Parts | None = None,
+        payload: bytes = b"",
+        **request: Any,
     ) -> dict[str, Any]:
-        """Send a request and return the answer, or its last part where it comes in ``parts``.
+        """Send a request, with a ``payload`` behind it, and return the answer, or its last part where it
+        comes in ``parts``.
 
         Raises HostError: ConnectionLost if no answer can come; Silent, and drops the agent, if it is
         silent for ``patience`` seconds (default: by operation). Cancel the call to give up on one
@@ -192,7 +198,7 @@ class Agent:
             self._parts[number] = parts
         self._follows = self._follows or op == "follow"
         try:
-            self._process.stdin.write(protocol.encode({"id": number, "op": op, **request}))
+            self._process.stdin.write(protocol.encode({"id": number, "op": op, **request}, payload))
             while not answer.done():
                 due = max(self._due[number], self._heard + seconds)
                 left = min(due, latest) - time.monotonic()

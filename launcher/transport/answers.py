@@ -356,6 +356,51 @@ class DataFetched:
 
 
 @frozen
+class DataPassed:
+    """How far a host is with a copy from host to host: a bitmap of the blocks that it has, the bytes
+    that came from other hosts and from the store, who it reaches, and blocks that it could not read from
+    the store, each with an object, a code, and what the store said. ``keyed``: tags are no sums."""
+
+    have: str
+    took: int = 0
+    read: int = 0
+    reached: tuple[str, ...] = ()
+    failed: tuple[tuple[int, str, str, str], ...] = ()
+    keyed: bool = False
+
+    def __post_init__(self) -> None:
+        _require(re.match(r"([0-9a-f]{2}){0,131072}\Z", self.have) is not None, "have", "no bitmap")
+        _require(min(self.took, self.read) >= 0, "took", "is negative")
+        _require(len(self.reached) <= MOST, "reached", "more hosts than there are")
+        _require(len(self.failed) <= MOST, "failed", "more than was asked for")
+        for _, path, code, text in self.failed:
+            _require(code in ("expired", "changed", "later", "refused"), "failed", "not a code")
+            _require(len(path) + len(text) <= 2 * LONGEST_PATH, "failed", "is too long")
+
+    @property
+    def bitmap(self) -> int:
+        """The blocks that the host has."""
+        return int.from_bytes(bytes.fromhex(self.have), "little")
+
+
+@frozen
+class DataOpened(DataPassed):
+    """The same as a host begins, with the port at which it listens, all its addresses, and in how many
+    blocks it cuts the set."""
+
+    port: int = 0
+    addresses: tuple[str, ...] = ()
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_port(self.port, "port")
+        _require(len(self.addresses) <= MOST, "addresses", "more than a host has")
+        for one in self.addresses:
+            _require_address(one, "addresses")
+
+
+@frozen
 class DataPut:
     """What became of parts of files that a host has written to a store: tag, sha256, a code and a text
     of what went wrong."""

@@ -1,7 +1,7 @@
 """Make the certificates by which the hosts of a run authenticate each other.
 
-The authority is made for one attempt of one run, and its key is discarded at once, so that nobody
-can join later.
+The authority is made for one attempt of one run, or one copy of a data set, and its key is discarded at
+once, so that nobody can join later.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ def introduce(hosts: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
     It includes the names of secrets, so that the head node can hide them from a framework's own
     launcher, which would pass them on as arguments.
     """
+    shared = {"head": hosts[0], "secrets": sorted(job.secrets), "grace": job.grace}
+    return {host: {**shared, **found} for host, found in certify(hosts).items()}
+
+
+def certify(hosts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return for each host a certificate of its own, its key, and the authority of them all."""
     from cryptography import x509  # slow to import, and most runs do not need it
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import (
@@ -44,13 +50,7 @@ def introduce(hosts: Sequence[str], job: Job) -> dict[str, dict[str, Any]]:
         .add_extension(_usage(signs=True), critical=True)
         .add_extension(_key_id(authority_key), critical=False)
     )
-    shared = {
-        "head": hosts[0],
-        "hosts": list(hosts),
-        "secrets": sorted(job.secrets),
-        "grace": job.grace,
-        "authority": _sign(authority, authority_key),
-    }
+    shared = {"hosts": list(hosts), "authority": _sign(authority, authority_key)}
     found = {}
     for host in hosts:
         key = ec.generate_private_key(ec.SECP256R1())

@@ -183,6 +183,25 @@ class Bucket:
         with suppress(_Missing):
             _ask(self, "DELETE", key, {"uploadId": upload})
 
+    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+        """Return the objects whose keys start with a prefix that are being written in parts, each with
+        the name of an upload. Raises StoreError."""
+        found: list[tuple[str, str]] = []
+        query = {"uploads": "", "prefix": prefix}
+        while True:
+            page = _tree(self, _list(self, query))
+            for one in _all(page, "Upload"):
+                if (key := _text(one, "Key")).startswith(prefix):
+                    found.append((key, _text(one, "UploadId")))
+            after, upload = _text(page, "NextKeyMarker"), _text(page, "NextUploadIdMarker")
+            if (
+                _text(page, "IsTruncated") != "true"
+                or not after
+                or after == query.get("key-marker")
+            ):
+                return found
+            query |= {"key-marker": after, "upload-id-marker": upload}
+
     def _path(self, key: str | None) -> str:
         name = "/" + _quoted(self.name)
         return name if key is None else f"{name}/{_quoted(key, '/')}"

@@ -147,6 +147,11 @@ class Lab:
             self.down()
             raise
 
+    def sent(self) -> int:
+        """Return the bytes that this machine has sent to hosts."""
+        counter = Path("/sys/class/net") / self._bridge / "statistics" / "tx_bytes"
+        return int(counter.read_text())
+
     def down(self) -> None:
         """Kill the hosts and remove the network; keep the files under `root`."""
         atexit.unregister(self.down)

@@ -50,9 +50,14 @@ def entries(file: BinaryIO) -> Iterator[Entry]:
     """Yield the entries of a manifest. Raises ValueError if it is none."""
     if file.read(len(HEADER)) != HEADER:
         raise ValueError("not a manifest of a data set")
+    yield from entries_from(file, PIECE)
+
+
+def entries_from(file: BinaryIO, at_once: int) -> Iterator[Entry]:
+    """Yield the entries from here on; ``at_once`` bytes are read at a time. Raises ValueError."""
     rest, before = b"", b""
     while True:
-        piece = file.read(PIECE)
+        piece = file.read(at_once)
         if not piece:
             break
         *whole, rest = (rest + piece).split(b"\0")

@@ -30,7 +30,7 @@ SILENCE = 30.0
 TRIES = 6
 #: Longest pause between two tries, in seconds, also if the store asks for more.
 LONGEST_PAUSE = 20.0
-_MD5 = re.compile(r"[0-9a-f]{32}\Z")
+MD5 = re.compile(r"[0-9a-f]{32}\Z")
 
 #: Why an object was not read, for programs.
 EXPIRED, CHANGED, LATER, REFUSED = "expired", "changed", "later", "refused"
@@ -105,7 +105,7 @@ class Fetch:
             have = 0
         if have == entry.size and os.path.exists(part):
             return
-        tag = entry.sum[len(manifest.ETAG) :].decode()
+        tag = tag_in(entry)
         request = urllib.request.Request(url)
         if tag:
             request.add_header("If-Match", '"%s"' % tag)
@@ -116,7 +116,7 @@ class Fetch:
                 have = self._agree(entry, tag, answer, have)
                 self._receive(answer, part, have, entry.size)
         except Refusal as refusal:
-            raise _failure(refusal)
+            raise failure(refusal)
         if _size(part) != entry.size:
             raise Again("it was cut off at %d of %d bytes" % (_size(part), entry.size))
 
@@ -154,8 +154,8 @@ class Fetch:
 
     def _place(self, entry: manifest.Entry, part: str) -> None:
         """Note the sum of an object that has arrived, and move it to its path."""
-        tag = entry.sum[len(manifest.ETAG) :].decode()
-        is_sum = _MD5.match(tag) and entry.path not in self._keyed
+        tag = tag_in(entry)
+        is_sum = MD5.match(tag) and entry.path not in self._keyed
         sha256, md5 = hashlib.sha256(), signed_urls.md5_or_none() if is_sum else None
         with open(part, "ab"):
             pass  # an empty object
@@ -185,7 +185,8 @@ class Fetch:
         time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
 
 
-def _failure(refusal: Refusal) -> Failure:
+def failure(refusal: Refusal) -> Failure:
+    """Return what a refusal of the store means for an object."""
     if refusal.status == 403:
         return Failure(EXPIRED, str(refusal))
     if refusal.status == 404:
@@ -221,7 +222,7 @@ def missing(place: str, base: str) -> Iterator[manifest.Entry]:
     known, files = noted(place), os.fsencode(os.path.join(place, "files"))
     earlier = _Earlier(base) if base else None
     with open(os.path.join(place, "sums"), "ab", 0) as sums:
-        for entry in _entries(place, "manifest"):
+        for entry in entries(place, "manifest"):
             whole = os.path.join(files, entry.path)
             if entry.target is not None:
                 continue
@@ -242,7 +243,7 @@ class _Earlier:
         self._files, place = os.fsencode(files), os.path.dirname(files)
         names = ("manifest", "contents")  # of the same paths in the same order
         self._pairs: Iterator[Tuple[manifest.Entry, ...]]
-        self._pairs = zip(*(_entries(place, name) for name in names))  # noqa: B905 - Python 3.8
+        self._pairs = zip(*(entries(place, name) for name in names))  # noqa: B905 - Python 3.8
         self._next = next(self._pairs, None)
 
     def take(self, entry: manifest.Entry, whole: bytes) -> bytes:
@@ -262,7 +263,8 @@ class _Earlier:
         return found
 
 
-def _entries(place: str, name: str) -> Iterator[manifest.Entry]:
+def entries(place: str, name: str) -> Iterator[manifest.Entry]:
+    """Yield the entries of a copy's manifest or contents; nothing if it has none."""
     try:
         with open(os.path.join(place, name), "rb") as file:
             yield from manifest.entries(file)
@@ -270,14 +272,55 @@ def _entries(place: str, name: str) -> Iterator[manifest.Entry]:
         return
 
 
+def tag_in(entry: manifest.Entry) -> str:
+    """Return the tag of an object in a manifest; "" without one."""
+    return entry.sum[len(manifest.ETAG) :].decode() if entry.sum.startswith(manifest.ETAG) else ""
+
+
+def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[str]]:
+    """Note the sums of all objects that have arrived; return those whose tag says that they are not
+    what the store has, which are removed. ``keyed``: tags are no sums."""
+    known, bad = noted(place), []
+    with open(os.path.join(place, "sums"), "ab", 0) as sums:
+        for entry in entries(place, "manifest"):
+            if entry.path in known or entry.target is not None:
+                continue
+            path, tag = os.path.join(os.fsencode(place), b"files", entry.path), tag_in(entry)
+            is_sum = MD5.match(tag) and entry.size and not keyed
+            sha256, md5 = hashlib.sha256(), signed_urls.md5_or_none() if is_sum else None
+            with open(path, "rb", 0) as file:
+                while True:
+                    piece = file.read(manifest.PIECE)
+                    if not piece:
+                        break
+                    sha256.update(piece)
+                    if md5:
+                        md5.update(piece)
+                    going_on()
+            if md5 and md5.hexdigest() != tag:
+                os.unlink(path)
+                text = "arrived with another sum than the store names"
+                bad.append([os.fsdecode(entry.path), text])
+                continue
+            found = manifest.SHA256 + sha256.hexdigest().encode()
+            sums.write(b"%s %s\0" % (found, entry.path))
+    return bad
+
+
+def is_of_store(place: str) -> bool:
+    """Return whether a copy is one of objects: its manifest has tags of a store."""
+    first = next(entries(place, "manifest"), None)
+    return first is not None and first.sum.startswith(manifest.ETAG)
+
+
 def write_contents(place: str) -> None:
     """Write what the manifest says with the sums that were noted, if its own are tags of a store."""
-    known, first = noted(place), next(_entries(place, "manifest"), None)
-    if first is None or not first.sum.startswith(manifest.ETAG):
+    if not is_of_store(place):
         return
+    known = noted(place)
     with open(os.path.join(place, "contents"), "wb") as file:
         file.write(manifest.HEADER)
-        for entry in _entries(place, "manifest"):
+        for entry in entries(place, "manifest"):
             file.write(manifest.encode(entry._replace(sum=known.get(entry.path, entry.sum))))
 
 
@@ -286,6 +329,6 @@ def note_contents(place: str) -> None:
     if not os.path.exists(os.path.join(place, "contents")):
         return
     with open(os.path.join(place, "sums"), "wb") as file:
-        for entry in _entries(place, "contents"):
+        for entry in entries(place, "contents"):
             file.write(b"%s %s\0" % (entry.sum, entry.path))
     os.unlink(os.path.join(place, "contents"))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..base.manifest import Entry
     from ..base.messages import Message
+    from .data_passing import DataPassing
 
 
 class DataRequests:
@@ -24,6 +25,7 @@ class DataRequests:
         self._root, self._going_on = root, going_on
         self._missing: Iterator[Entry] = iter(())  # of the copy that is being made
         self._named: dict[str, Entry] = {}  # those of it that the launcher was told
+        self._passing: DataPassing | None = None  # of a copy in blocks, from host to host
 
     def answer(self, request: Message) -> Message:
         """Do one of the things below. Raises Refused, OSError."""
@@ -38,9 +40,21 @@ class DataRequests:
         about = (request["name"], request["bytes"], request["files"])
         return self._store.begin(request["version"], *about)
 
+    def do_have(self, request: Message) -> Message:
+        """Use a version if it is here, and do nothing else."""
+        return {"have": self._store.use_if_here(request["version"])}
+
     def do_seal(self, request: Message) -> Message:
         """Check what was brought, and let runs use it."""
         return self._store.seal(request["version"])
+
+    def do_pass(self, request: Message) -> Message:
+        """Take part in a copy from host to host: what to do is in ``part``."""
+        if self._passing is None:
+            from .data_passing import DataPassing
+
+            self._passing = DataPassing(self._store, self._going_on)
+        return self._passing.answer(request)
 
     def do_missing(self, request: Message) -> Message:
         """Name the next objects that a copy lacks, from its start with ``first``."""

@@ -9,7 +9,8 @@
     data/<version>/links       absolute paths that lead to it, each with a NUL behind it
     data/<version>/pinned      only where it stays however old it is
     data/incoming-<version>/   a copy that is not complete yet; of a store also parts/ of objects, and
-                               sums of those that have arrived
+                               sums of those that have arrived; from other hosts, blocks that have
+                               arrived, and the times of files at their source
     data/locks/<version>       held while the version is brought or removed, shared while it is used
 
 A run that is alive has links in its ``data/`` folder, and keeps what they lead to.
@@ -23,7 +24,7 @@ import re
 
 from ..base import lean, manifest, protocol, run_lock
 from ..base.manifest import Entry
-from . import data_fetch, tree
+from . import data_blocks, data_fetch, tree
 from .data_examine import NAMED, digest, examine
 from .data_links import link, link_absolute, link_in_code, remove_links
 
@@ -67,10 +68,15 @@ class DataStore:
             return {"have": True}
         incoming = os.path.join(self.folder, INCOMING + version)
         os.makedirs(os.path.join(incoming, "files"), mode=0o700, exist_ok=True)
-        self._make_room(size - _bytes(incoming))
+        self._make_room(size - _taken(incoming))
         about = {"name": name, "bytes": size, "files": count}
         _write(os.path.join(incoming, "about.json"), lean.dumps(about).encode())
         return {"have": False, "folder": incoming, "base": self._base(name)}
+
+    def use_if_here(self, version: str) -> bool:
+        """Return whether a version is here; then it stays while this process lives."""
+        os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
+        return self._has(version)
 
     def _has(self, version: str) -> bool:
         """Return whether a version is here; then nobody removes it before this process exits."""
@@ -112,7 +118,8 @@ class DataStore:
         for folder, _, _ in os.walk(os.path.join(incoming, "files"), topdown=False):
             os.chmod(folder, 0o555)
         tree.remove(os.path.join(incoming, "parts"))
-        _remove_file(os.path.join(incoming, "sums"))
+        for name in ("sums", data_blocks.NOTES, data_blocks.TIMES):
+            _remove_file(os.path.join(incoming, name))
         os.sync()  # a power cut must not leave files that are empty in a version that looks whole
         os.rename(incoming, self._place(version))
         self._lock(version, fcntl.LOCK_SH)
@@ -128,6 +135,39 @@ class DataStore:
         reading = data_fetch.Fetch(self._incoming(version), seconds)
         reading.run(wanted, self._going_on)
         return {"failed": reading.failed, "bytes": reading.bytes}
+
+    # -- in blocks
+
+    def blocks(self, version: str) -> data_blocks.Copy:
+        """Return the blocks of a version that is here, or of the copy that this process is making, with
+        what another version of its name has. Raises Refused, OSError."""
+        place = self._place(version)
+        if os.path.isdir(place):
+            if not self._has(version):
+                raise protocol.Refused("not-locked", "this data set is about to be removed")
+            found = data_blocks.Copy((place,))
+            found.have_all()
+            return found
+        incoming = self._incoming(version)
+        base = self._base(str(_about(incoming).get("name")))
+        if data_fetch.is_of_store(incoming):
+            for _ in data_fetch.missing(incoming, base):
+                self._going_on()
+        else:
+            data_blocks.take_from(incoming, base, self._going_on)
+        found = data_blocks.Copy((incoming, place))
+        found.load(self._going_on)
+        return found
+
+    def note_times(self, version: str, times: bytes) -> None:
+        """Keep the times that files have at their source. Raises Refused, OSError."""
+        _write(os.path.join(self._incoming(version), data_blocks.TIMES), times)
+
+    def complete(self, version: str) -> str:
+        """Add to a copy what is in no block, and return its folder. Raises Refused, OSError."""
+        incoming = self._incoming(version)
+        data_blocks.complete(incoming, self._going_on)
+        return incoming
 
     def _incoming(self, version: str) -> str:
         """Return the folder of a copy that this process is making. Raises Refused."""
@@ -353,6 +393,16 @@ def _remove_file(path: str) -> None:
 def _write(path: str, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
+
+
+def _taken(place: str) -> int:
+    """Return the room that a copy takes on the disk: its files may have holes."""
+    total = 0
+    for base, _, names in os.walk(place):
+        for name in names:
+            status = os.lstat(os.path.join(base, name))
+            total += min(status.st_size, status.st_blocks * 512)
+    return total
 
 
 def _bytes(place: str) -> int:

@@ -136,7 +136,9 @@ class Relay(SelfTests):
         data = os.read(0, 1 << 16)
         if not data:
             self.done = True
-        for message, _ in self.decoder.feed(data):
+        for message, payload in self.decoder.feed(data):
+            if payload:
+                message["payload"] = payload
             if isinstance(message.get("ack"), int):
                 if self.follow:
                     self.follow.acknowledged(message["ack"])

@@ -68,6 +68,12 @@ def attach_command(
             check_ranks(run, ranks)
             if tail is not None:
                 run.show_tail(tail)
+            if run.receipt:
+                try:
+                    for error in await run.finish():
+                        complain(error)
+                except LauncherError as error:
+                    complain(error)
             asks = run.receipt is None and run.may_start_again and run.doubts
             if asks and (trust_record or trust.agreed(run, "starting it again")):
                 run.trust()

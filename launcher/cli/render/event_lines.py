@@ -328,6 +328,15 @@ def _stall_ended(event: ev.StallEnded) -> Line:
 
 
 @line_of.register
+def _data_not_passed(event: ev.DataNotPassed) -> Line:
+    names, verb = nodeset.fold(event.hosts), "reaches" if len(event.hosts) == 1 else "reach"
+    return Line(
+        f"{names} {verb} no other host: data set {event.name} comes from its source to each",
+        "yellow",
+    )
+
+
+@line_of.register
 def _code_unreadable(event: ev.CodeUnreadable) -> Line:
     return Line(f"not copied, because you may not read it: {_first(event.paths)}", "yellow")
 

@@ -23,15 +23,18 @@ TRIES = 3
 PATIENCE, BYTES_A_SECOND = 600.0, 20e6
 
 
-async def bring(host: Host, one: Delivered, progress: OnPercent) -> int:
-    """Make sure that a host has a version; return the bytes that travelled. Raises HostError."""
+async def bring(host: Host, one: Delivered, progress: OnPercent, rate: int = 0) -> int:
+    """Make sure that a host has a version; return the bytes that travelled. Raises HostError.
+
+    At most ``rate`` bytes a second go from here (0: no limit).
+    """
     copied = 0
     examined = DataExamined((), 0)
     for attempt in range(TRIES):
         begun = await _begin(host, one)
         if begun.have:
             return copied
-        copied += await _copy(host, one, begun, begun.base if not attempt else "", progress)
+        copied += await _copy(host, one, begun, begun.base if not attempt else "", progress, rate)
         version = one.listed.version
         examined = await host.agent.answer(
             DataExamined,
@@ -70,16 +73,11 @@ async def _begin(host: Host, one: Delivered) -> DataBegun:
 
 
 async def _copy(
-    host: Host, one: Delivered, begun: DataBegun, base: str, progress: OnPercent
+    host: Host, one: Delivered, begun: DataBegun, base: str, progress: OnPercent, rate: int
 ) -> int:
     """Bring the manifest, and what the host lacks of the files; return the bytes that travelled."""
     listed = one.listed
-    manifest = await _rsync(
-        host,
-        ["--compress", f"{os.fspath(listed.manifest.parent)}/", f"x:{begun.folder}/"],
-        listed.manifest.name.encode(),
-        lambda percent: None,
-    )
+    manifest = await bring_manifest(host, one, begun)
     if listed.store is not None:
         return manifest + await fetch(host, one, listed.store, progress)
     return manifest + await _rsync(
@@ -91,12 +89,24 @@ async def _copy(
             "--perms",
             "--chmod=Du=rwx,Dgo=,Fa=rX",  # as they are sealed: the next version can share them
             "--partial",
+            *([f"--bwlimit={max(1, rate // 1024)}"] if rate else []),
             *([f"--link-dest={base}"] if base else []),
             f"{os.fspath(listed.folder)}/",
             f"x:{begun.folder}/files/",
         ],
         b"./",
         progress,
+    )
+
+
+async def bring_manifest(host: Host, one: Delivered, begun: DataBegun) -> int:
+    """Bring the list of what is in a set; return the bytes that travelled. Raises HostError."""
+    manifest = one.listed.manifest
+    return await _rsync(
+        host,
+        ["--compress", f"{os.fspath(manifest.parent)}/", f"x:{begun.folder}/"],
+        manifest.name.encode(),
+        lambda percent: None,
     )
 
 

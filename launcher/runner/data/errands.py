@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
+from ...fleet import cleanup
 from ...fleet.fanout import Visited, visit_hosts
 from ...records import events as ev
+from ...spec import errors
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host as InventoryHost
@@ -22,16 +22,18 @@ from ...transport.answers import (
     DataSets,
     DataThere,
 )
-from ...transport.ssh import AskPassphrase
+from ...transport.ssh import AskPassphrase, Dialler
+from ..concurrency import together
 from ..listeners import OnEvent
-from .delivery import BYTES_A_SECOND, PATIENCE, bring
+from .delivery import BYTES_A_SECOND, PATIENCE
 from .host import Delivered, Host
+from .passing import EVERY_WAY, Way, bring_all
 
 __all__ = ["DataExamined", "DataFreed", "DataKept", "DataSets", "DataThere", "Place"]
 
 T = TypeVar("T")
-#: Copies at once: each is an rsync here.
-COPIES = 8
+#: Hosts to connect to at once.
+AT_ONCE = 32
 
 
 @frozen
@@ -65,20 +67,42 @@ class Place:
 
         return await self.each(do)
 
-    async def push(self, delivered: Delivered, on_event: OnEvent) -> Mapping[str, int | HostError]:
+    async def push(
+        self, delivered: Delivered, on_event: OnEvent, way: Way = EVERY_WAY
+    ) -> Mapping[str, int | HostError]:
         """Bring a version to all hosts; return the bytes that travelled."""
-        gate = asyncio.Semaphore(COPIES)
 
         def told(host: str, percent: int) -> None:
             size = delivered.listed.version.bytes
             on_event(ev.SyncProgressed(time.time(), host, percent, size))
 
-        async def do(visited: Visited, agent: Agent) -> int:
-            async with gate:
-                host = Host(visited.host, agent, visited.connection)
-                return await bring(host, delivered, partial(told, visited.host))
+        def told_alone(hosts: Sequence[str]) -> None:
+            on_event(ev.DataNotPassed(time.time(), delivered.data.name, tuple(hosts)))
 
-        return await self.each(do)
+        dialler, found = Dialler(self.inventory, self.ask), dict[str, int | HostError]()
+        reached: list[Host] = []
+
+        async def open_one(one: InventoryHost) -> None:
+            try:
+                connection = await dialler.connect(one.name)
+                agent = await Agent.open(one, connection)
+                reached.append(Host(one.name, agent, connection))
+                await cleanup.finish(agent, one.name)
+            except HostError as error:
+                found[one.name] = error
+            except OSError as error:
+                found[one.name] = errors.ConnectionLost(one.name, str(error))
+
+        try:
+            await together((open_one(one) for one in self.hosts), limit=AT_ONCE)
+            usable = [host for host in reached if host.name not in found]
+            found |= await bring_all(usable, delivered, told, told_alone, way)
+        finally:
+            for host in reached:
+                await host.agent.close()
+                host.connection.close()
+            await dialler.close()
+        return {one.name: found[one.name] for one in self.hosts}
 
     async def sets(self) -> Mapping[str, DataSets | HostError]:
         """Return the data sets of all hosts."""

@@ -45,6 +45,7 @@ class Listed:
     manifest: Path
     read: int = 0
     store: Prefix | None = None  # where its objects are, if it is from a store
+    there: str = ""  # the host that has it, if it is from one
 
 
 def read_source(source: str) -> Listed:

@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from ...records import events as ev
 from ...records.data import FILE, UsedSet
 from ...records.run_reader import sets_of
-from ...spec.errors import SourceChanged, SyncError
+from ...spec.errors import HostError, SourceChanged, SyncError
 from ...spec.typed_json import to_json
 from ...transport.answers import DataMissing
 from ..concurrency import in_thread, together
 from ..context import RunContext
 from ..host_session import HostSession
 from . import listing
-from .delivery import bring
 from .host import Delivered, Host
+from .passing import Way, bring_all
 
-#: Copies at once: each is an rsync here.
-COPIES = 8
 #: How often a source may change while it is copied.
 TRIES = 3
 
@@ -60,14 +58,17 @@ class RunData:
             for one in self._sets
         ]
 
-    async def give(self, sessions: Sequence[HostSession]) -> None:
+    async def give(
+        self, sessions: Sequence[HostSession], seeds: Sequence[HostSession] = ()
+    ) -> None:
         """Make sure that all hosts have the same versions, and that the run finds them there.
 
-        A source that changes meanwhile is listed again. Raises HostError.
+        ``seeds`` are other hosts that may have them. A source that changes meanwhile is listed again.
+        Raises HostError.
         """
         for attempt in range(TRIES):
             try:
-                await together((self.give_one(one) for one in sessions), limit=COPIES)
+                await self._give(sessions, seeds)
                 return
             except SourceChanged:
                 before = self._sets
@@ -77,17 +78,27 @@ class RunData:
                 ]:
                     raise
 
-    async def give_one(self, session: HostSession) -> None:
-        """Do the same on one host. Raises HostError."""
-        missing = await self._use(session) if self._sets else ()
-        while missing:
+    async def _give(self, sessions: Sequence[HostSession], seeds: Sequence[HostSession]) -> None:
+        if not self._sets:
+            return
+        while True:
+            missing = await together(self._use(one) for one in sessions)
+            if not any(missing):
+                break
             for one in self._sets:
-                if one.listed.version.version in missing:
-                    await self._bring(session, one)
-            missing = await self._use(session)
-        for one in self._sets:
-            if not self._is_given(session.name, one):
-                self._note(session, one, 0, time.time())
+                version = one.listed.version.version
+                lacking = [
+                    session
+                    for session, its in zip(sessions, missing, strict=True)
+                    if version in its
+                ]
+                if lacking:
+                    having = [session for session in sessions if session not in lacking]
+                    await self._bring(lacking, [*having, *seeds], one)
+        for session in sessions:
+            for one in self._sets:
+                if not self._is_given(session.name, one):
+                    self._note(session.name, one, 0, time.time())
 
     async def _use(self, session: HostSession) -> tuple[str, ...]:
         """Let the run use its data sets on a host; return the versions that it lacks."""
@@ -100,21 +111,38 @@ class RunData:
         )
         return answer.missing
 
-    async def _bring(self, session: HostSession, one: Delivered) -> None:
-        started = time.time()
+    async def _bring(
+        self, sessions: Sequence[HostSession], seeds: Sequence[HostSession], one: Delivered
+    ) -> None:
+        """Bring a version to hosts; raise the first error once all others have it, or have failed."""
+        started, size = time.time(), one.listed.version.bytes
 
-        def progress(percent: int) -> None:
-            size = one.listed.version.bytes
-            self._context.add(ev.SyncProgressed(time.time(), session.name, percent, size))
+        def progress(host: str, percent: int) -> None:
+            self._context.add(ev.SyncProgressed(time.time(), host, percent, size))
 
-        host = Host(session.name, session.agent, session.connection)
-        self._note(session, one, await bring(host, one, progress), started)
+        def alone(hosts: Sequence[str]) -> None:
+            self._context.add(ev.DataNotPassed(time.time(), one.data.name, tuple(hosts)))
 
-    def _note(self, session: HostSession, one: Delivered, copied: int, started: float) -> None:
+        found = await bring_all(
+            [_host(session) for session in sessions],
+            one,
+            progress,
+            alone,
+            Way(ports=self._context.job.master_port),
+            [_host(session) for session in seeds],
+        )
+        for host, copied in found.items():
+            if not isinstance(copied, HostError):
+                self._note(host, one, copied, started)
+        for copied in found.values():
+            if isinstance(copied, HostError):
+                raise copied
+
+    def _note(self, host: str, one: Delivered, copied: int, started: float) -> None:
         version = one.listed.version
         given = ev.DataGiven(
             time=time.time(),
-            host=session.name,
+            host=host,
             name=one.data.name,
             version=version.version,
             files=version.files,
@@ -131,8 +159,14 @@ class RunData:
         return any((event.host, event.name, event.version) == key for event in given)
 
 
-async def give_spare(context: RunContext, session: HostSession) -> None:
-    """Give a host that joins later what the others have. Raises HostError, InputError."""
+def _host(session: HostSession) -> Host:
+    return Host(session.name, session.agent, session.connection)
+
+
+async def give_spare(
+    context: RunContext, session: HostSession, others: Sequence[HostSession] = ()
+) -> None:
+    """Give a host that joins later what the ``others`` have. Raises HostError, InputError."""
     if not context.job.data:
         return
     wanted = {one.name: one.version for one in sets_of(context.folder.path)}
@@ -145,4 +179,4 @@ async def give_spare(context: RunContext, session: HostSession) -> None:
                 f"{one.data.name}, whose version they have",
                 "put the source back as it was, and rerun; or go on with the hosts that are left",
             )
-    await data.give_one(session)
+    await data.give([session], [one for one in others if not one.agent.closed.done()])

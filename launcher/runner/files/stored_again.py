@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,9 +25,13 @@ from ...transport.answers import is_inside
 from ..concurrency import in_thread
 from . import outputs, storing
 from .choice import Choice
-from .storing import Target
+from .storing import Storing, Target
 
 T = TypeVar("T")
+#: Held by the process that stores the outputs of a run that has ended.
+LOCK = "storing.lock"
+#: Seconds between two looks at it.
+LOOK = 0.2
 
 
 @frozen
@@ -55,7 +63,33 @@ async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutp
         return storing.summary(there.stored) if holder(path) is None else None
     if receipt.stored and receipt.stored.whole:
         return receipt.stored
+    async with _alone(path):
+        receipt = await in_thread(RunReader(path).receipt) or receipt
+        if receipt.stored and receipt.stored.whole:
+            return receipt.stored
+        there = storing.of_job(Notes(path), request.job, path.name) or there
+        return await _store_rest(request, layout, path, there, receipt)
 
+
+@asynccontextmanager
+async def _alone(path: Path) -> AsyncIterator[None]:
+    """Wait until no other process of this machine stores the outputs of a run."""
+    lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(LOOK)
+        yield
+    finally:
+        os.close(lock)
+
+
+async def _store_rest(
+    request: Request, layout: Layout, path: Path, there: Storing, receipt: Receipt
+) -> StoredOutputs:
     async def one(visited: Visited) -> None:
         agent = await visited.agent()
         try:
@@ -64,7 +98,9 @@ async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutp
         finally:
             await agent.close()
 
-    nodes = [node for node in layout.nodes if node.host.name in there.stored.missing]
+    done = {host.host for host in receipt.hosts} if receipt.stored else set()
+    missing = there.stored.missing
+    nodes = [n for n in layout.nodes if n.host.name in missing or n.host.name not in done]
     found = await visit(request, layout, one, nodes) if nodes else {}
     for host, error in found.items():
         if isinstance(error, HostError):

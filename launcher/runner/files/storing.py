@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ...records.receipt import Receipt, StoredOutputs
-from ...records.stored import FILE, Stored, StoredFile
+from ...records.stored import FILE, UNSTORED, Stored, StoredFile
 from ...spec import data
 from ...spec.errors import BadAnswer, LauncherError, StoreError
 from ...spec.frozen import frozen
@@ -47,6 +48,8 @@ GOOD_FOR = 3600
 class Folder(Protocol):
     """Where it is noted what has been stored."""
 
+    @property
+    def path(self) -> Path: ...
     def read_as(self, kind: type[T], name: str) -> T | None: ...
     def write(self, name: str, value: Any) -> None: ...
 
@@ -139,8 +142,7 @@ class Storing:
         }
         try:
             await self._put_manifest(whole)
-            for key in self._stored.begun:
-                await self._abort(await self._opened(), key)
+            await self._abort_all(await self._opened())
         except StoreError as error:
             self._note(missing={**missing, "this machine": error.message})
             return
@@ -241,6 +243,15 @@ class Storing:
                 await in_thread(target.bucket.abort_upload, key, upload)
                 self._forget_upload(key)
 
+    async def _abort_all(self, target: Target) -> None:
+        """Delete what was begun of any object of the run: a launcher that was killed may not have noted
+        it. Raises StoreError."""
+        for key in self._stored.begun:
+            await self._abort(target, key)
+        with suppress(StoreError):  # some credentials may not list uploads
+            for key, upload in await in_thread(target.bucket.uploads, target.prefix):
+                await in_thread(target.bucket.abort_upload, key, upload)
+
     def _forget_upload(self, key: str) -> None:
         self._note(begun={name: it for name, it in self._stored.begun.items() if name != key})
 
@@ -265,7 +276,11 @@ class Storing:
 
     def _note(self, **changes: Any) -> None:
         self._stored = replace(self._stored, **changes)
+        if not self._stored.whole:
+            self._folder.write(UNSTORED, {})
         self._folder.write(FILE, to_json(self.stored))
+        if self._stored.whole:
+            (self._folder.path / UNSTORED).unlink(missing_ok=True)
         self._noted = time.monotonic()
 
 

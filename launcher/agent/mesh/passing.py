@@ -1,0 +1,348 @@
+"""Passes the blocks of a data set on from host to host, by TLS with certificates of this copy.
+
+Every host of a copy listens, and asks each of the others for blocks that it lacks and the other has, in
+any order: who is slow or gone is asked for less, and nobody waits for it. A question is a line:
+
+``map N``    after at most a second, or as soon as there are not N blocks: ``map LENGTH`` and a bitmap
+``block N``  ``block LENGTH SHA256`` and the block, or ``none``
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import random
+import select
+import socket
+import ssl
+import threading
+import time
+
+from ..base.tcp import keep_alive, resolve
+from .tls import context
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Dict, List, Protocol, Tuple
+
+    from ..base.messages import PeerSpec
+
+    Peers = Dict[str, List[Tuple[str, int]]]
+
+    class Store(Protocol):
+        """The blocks of this host; its methods may be called by any thread."""
+
+        have: int  # a bitmap
+        count: int
+
+        def read(self, number: int) -> Tuple[bytes, str]: ...
+        def write(self, number: int, data: bytes, checksum: str) -> None: ...
+        def length_of(self, number: int) -> int: ...
+
+
+#: Seconds for another host to take or send something, and to be reached.
+SILENCE, REACH = 20.0, 4.0
+#: Seconds between two tries to reach a host: the first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
+#: Seconds after which a block that was asked for may be asked for again, elsewhere.
+OVERDUE = 3.0
+#: Seconds for which a host waits for news.
+NEWS = 1.0
+#: Damaged blocks after which a host is asked for nothing more.
+MOST_BAD = 3
+_LINE = 256
+
+
+class Passing:
+    """One host's part in a copy: what it has is given to all who ask, and what it lacks is asked for."""
+
+    def __init__(self, store: Store, spec: PeerSpec, listener: int, rate: float = 0.0) -> None:
+        """``listener`` is the descriptor of a socket that listens; ``rate`` are the most bytes a second
+        that are given, 0 for no limit."""
+        self.store, self._spec = store, spec
+        self._listener = socket.socket(fileno=listener)
+        self._listener.settimeout(NEWS)
+        self._changed = threading.Condition()
+        self._asked: dict[int, float] = {}  # when each block that is on its way was asked for
+        self._over = False
+        self._pace = Pace(rate)
+        self.reached: set[str] = set()
+        self.took = 0  # bytes that came from other hosts
+        self.trouble: OSError | None = None  # this host cannot go on
+        _start(self._accept)
+
+    def join(self, peers: Peers) -> None:
+        """Ask these hosts, at any of their addresses and ports."""
+        secure = context(self._spec, ssl.PROTOCOL_TLS_CLIENT)
+        for host, places in peers.items():
+            _start(self._ask, host, places, secure)
+
+    def end(self) -> None:
+        """Give and ask for nothing more."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def arrived(self) -> None:
+        """Let the others know that there are more blocks."""
+        with self._changed:
+            self._changed.notify_all()
+
+    # -- giving
+
+    def _accept(self) -> None:
+        secure = context(self._spec, ssl.PROTOCOL_TLS_SERVER)
+        while not self._over:
+            try:
+                line = self._listener.accept()[0]
+            except socket.timeout:
+                continue
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ECONNABORTED):
+                    time.sleep(NEWS)
+                    continue
+                return
+            _start(self._serve, line, secure)
+        self._listener.close()
+
+    def _serve(self, plain: socket.socket, secure: ssl.SSLContext) -> None:
+        try:
+            with _secured(plain, secure, True) as line:
+                if _name_in(line) not in self._spec["hosts"]:
+                    return
+                while not self._over:
+                    self._answer(line, *_words(line))
+        except (OSError, ValueError):
+            pass  # they come back
+
+    def _answer(self, line: ssl.SSLSocket, word: str, number: int) -> None:
+        if word == "map":
+            with self._changed:
+                if _count(self.store.have) == number:
+                    self._changed.wait(NEWS)
+                have = self.store.have
+            data = have.to_bytes(-(-self.store.count // 8), "little")
+            line.sendall(b"map %d\n" % len(data) + data)
+        elif word == "block" and 0 <= number < self.store.count and self.store.have >> number & 1:
+            try:
+                data, checksum = self.store.read(number)
+            except OSError:
+                line.sendall(b"none\n")
+                return
+            line.sendall(b"block %d %s\n" % (len(data), checksum.encode()))
+            view = memoryview(data)
+            for at in range(0, len(view), 1 << 16):
+                self._pace.take(len(view[at : at + (1 << 16)]))
+                line.sendall(view[at : at + (1 << 16)])
+        else:
+            line.sendall(b"none\n")
+
+    # -- asking
+
+    def _ask(self, host: str, places: list[tuple[str, int]], secure: ssl.SSLContext) -> None:
+        pause, bad = FIRST_PAUSE, 0
+        while not self._is_done() and bad < MOST_BAD:
+            try:
+                plain = _reach(places, host, secure, self._is_done)
+                if plain is not None:
+                    with plain as line:
+                        self.reached.add(host)
+                        pause = FIRST_PAUSE
+                        bad = self._take_all(line, bad)
+            except (OSError, ValueError):
+                pass
+            self.reached.discard(host)
+            with self._changed:
+                if not self._is_done():
+                    self._changed.wait(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+
+    def _is_done(self) -> bool:
+        is_all = _count(self.store.have) == self.store.count
+        return self._over or is_all or self.trouble is not None
+
+    def _take_all(self, line: ssl.SSLSocket, bad: int) -> int:
+        """Take what this host lacks and the other one has; return how many blocks were damaged."""
+        theirs, known = 0, 0
+        while not self._is_done() and bad < MOST_BAD:
+            number = self._choose(theirs)
+            if number is None:
+                line.sendall(b"map %d\n" % known)
+                theirs = int.from_bytes(_sized(line, "map", self.store.count), "little")
+                known = _count(theirs)
+                continue
+            try:
+                got = self._take(line, number)
+            finally:
+                with self._changed:
+                    self._asked.pop(number, None)
+                    self._changed.notify_all()
+            if not got:
+                theirs &= ~(1 << number)
+                bad += 1
+        return bad
+
+    def _choose(self, theirs: int) -> int | None:
+        """Return a block to ask for that nobody was asked for yet, or not answered for long."""
+        with self._changed:
+            wanted = theirs & ~self.store.have
+            now = time.monotonic()
+            fresh = wanted
+            for number in self._asked:
+                fresh &= ~(1 << number)
+            if not fresh:
+                late = [
+                    n for n, at in self._asked.items() if wanted >> n & 1 and now > at + OVERDUE
+                ]
+                if not late:
+                    return None
+                number = random.choice(late)
+            else:
+                start = random.randrange(self.store.count)
+                above = fresh >> start << start
+                chosen = above or fresh
+                number = (chosen & -chosen).bit_length() - 1
+            self._asked[number] = now
+            return number
+
+    def _take(self, line: ssl.SSLSocket, number: int) -> bool:
+        line.sendall(b"block %d\n" % number)
+        words = _line(line).split()
+        if words[:1] == ["none"]:
+            return False
+        kind, size, checksum = words
+        if kind != "block" or int(size) != self.store.length_of(number):
+            raise ValueError("not a block")
+        data = _exactly(line, int(size))
+        if hashlib.sha256(data).hexdigest() != checksum:
+            return False
+        if self.store.have >> number & 1:
+            return True  # another one was faster
+        try:
+            self.store.write(number, data, checksum)
+        except OSError as error:
+            self.trouble = error
+            return True
+        self.took += len(data)
+        self.arrived()
+        return True
+
+
+class Pace:
+    """Lets so many bytes a second pass; any thread may ask."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._free = rate, time.monotonic()
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Wait until so many bytes may pass."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._free = max(self._free, now) + size / self._rate
+            pause = self._free - now
+        if pause > 0:
+            time.sleep(pause)
+
+
+def _start(work: Callable[..., None], *arguments: object) -> None:
+    thread = threading.Thread(target=work, args=arguments)
+    thread.daemon = True
+    thread.start()
+
+
+def _secured(plain: socket.socket, secure: ssl.SSLContext, is_server: bool) -> ssl.SSLSocket:
+    try:
+        keep_alive(plain)
+        plain.settimeout(SILENCE)
+        return secure.wrap_socket(plain, server_side=is_server)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _reach(
+    places: Iterable[tuple[str, int]],
+    host: str,
+    secure: ssl.SSLContext,
+    is_done: Callable[[], bool],
+) -> ssl.SSLSocket | None:
+    """Return a connection to a host, by the first of its addresses at which it answers: another machine
+    may have the same one. All are tried at once."""
+    waiting: dict[socket.socket, bool] = {}
+    try:
+        for address, port in places:
+            try:
+                family, place = resolve(address, port)
+                caller = socket.socket(family, socket.SOCK_STREAM)
+                waiting[caller] = True
+                caller.setblocking(False)
+                caller.connect_ex(place)
+            except (OSError, UnicodeError):
+                continue
+        deadline = time.monotonic() + REACH
+        while waiting and time.monotonic() < deadline and not is_done():
+            _, ready, _ = select.select([], list(waiting), [], 0.5)
+            for caller in ready:
+                del waiting[caller]
+                if caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    caller.close()
+                    continue
+                try:
+                    line = _secured(caller, secure, False)
+                except (OSError, ValueError):
+                    continue
+                if _name_in(line) == host:
+                    return line
+                line.close()
+        return None
+    finally:
+        for caller in waiting:
+            caller.close()
+
+
+def _name_in(line: ssl.SSLSocket) -> str | None:
+    """Return the host that the other end's certificate names, or None."""
+    certificate: Any = line.getpeercert() or {}
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    return names[0] if len(names) == 1 else None
+
+
+def _line(line: ssl.SSLSocket) -> str:
+    found = b""
+    while not found.endswith(b"\n"):
+        piece = line.recv(1)
+        if not piece or len(found) > _LINE:
+            raise ValueError("the line is broken")
+        found += piece
+    return found.decode("ascii")
+
+
+def _words(line: ssl.SSLSocket) -> tuple[str, int]:
+    word, number = _line(line).split()
+    return word, int(number)
+
+
+def _sized(line: ssl.SSLSocket, word: str, count: int) -> bytes:
+    kind, size = _words(line)
+    if kind != word or int(size) != -(-count // 8):
+        raise ValueError("not a map")
+    return _exactly(line, size)
+
+
+def _exactly(line: ssl.SSLSocket, size: int) -> bytes:
+    found = bytearray(size)
+    view, at = memoryview(found), 0
+    while at < size:
+        got = line.recv_into(view[at:])
+        if not got:
+            raise ValueError("the line is broken")
+        at += got
+    return bytes(found)
+
+
+def _count(bitmap: int) -> int:
+    return bin(bitmap).count("1")

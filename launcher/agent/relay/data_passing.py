@@ -1,0 +1,137 @@
+"""This host's part in a copy of a data set from host to host, as the launcher asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from ..base.protocol import BAD_REQUEST, Refused
+from ..host import free_ports
+from ..host.probe import addresses
+from ..mesh.passing import Passing
+from . import data_fetch
+from .data_examine import NAMED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..base.messages import Message
+    from .data_blocks import Copy
+    from .data_pull import Pull
+    from .data_store import DataStore
+
+
+class DataPassing:
+    """Answers "data" requests that are ``pass``; there is one copy in a process."""
+
+    def __init__(self, store: DataStore, going_on: Callable[[], object]) -> None:
+        self._store, self._going_on = store, going_on
+        self._version = ""
+        self._copy: Copy | None = None
+        self._passing: Passing | None = None
+        self._pull: Pull | None = None
+
+    def answer(self, request: Message) -> Message:
+        """Do one of the things below. Raises Refused, OSError."""
+        do = getattr(self, "part_%s" % request["part"], None)
+        if do is None or (self._copy is None and request["part"] not in ("open", "times")):
+            raise Refused(BAD_REQUEST, "no such part of a copy: %.80r" % (request["part"],))
+        answer: Message = do(request)
+        return answer
+
+    def part_times(self, request: Message) -> Message:
+        """Keep the times that files have at their source."""
+        self._store.note_times(request["version"], request["payload"])
+        return {}
+
+    def part_open(self, request: Message) -> Message:
+        """Listen for the other hosts; return where, and what is here."""
+        self._version = request["version"]
+        self._copy = self._store.blocks(self._version)
+        listener = free_ports.hold(request["ports"], 1, 1)[0]
+        port = listener.getsockname()[1]
+        self._passing = Passing(self._copy, request["spec"], listener.detach(), request["rate"])
+        found: Message = self.part_passed(request)
+        found.update(port=port, addresses=[ip for _, ip in addresses()], count=self._copy.count)
+        return found
+
+    def part_join(self, request: Message) -> Message:
+        """Take blocks from other hosts."""
+        assert self._passing
+        self._passing.join(
+            {
+                host: [(one, port) for one, port in places]
+                for host, places in request["peers"].items()
+            }
+        )
+        return {}
+
+    def part_block(self, request: Message) -> Message:
+        """Take a block from the launcher."""
+        copy, passing = self._copy, self._passing
+        assert copy is not None
+        assert passing is not None
+        data, number = request["payload"], request["number"]
+        if hashlib.sha256(data).hexdigest() != request["sum"]:
+            raise Refused("damaged", "a block arrived with another sum")
+        if not 0 <= number < copy.count or len(data) != copy.length_of(number):
+            raise Refused(BAD_REQUEST, "not a block of this data set")
+        copy.write(number, data, request["sum"])
+        passing.arrived()
+        return {}
+
+    def part_pull(self, request: Message) -> Message:
+        """Read blocks from a store, by URLs for each of their pieces."""
+        copy, passing = self._copy, self._passing
+        assert copy is not None
+        assert passing is not None
+        if self._pull is None:
+            from .data_pull import Pull
+
+            self._pull = Pull(copy, passing.arrived)
+        for number, urls in request["blocks"]:
+            self._pull.want(number, urls)
+        return {}
+
+    def part_passed(self, request: Message) -> Message:
+        """Return which blocks are here, and how they came. Raises OSError if this host cannot go on."""
+        copy, passing = self._copy, self._passing
+        assert copy is not None
+        assert passing is not None
+        pull = self._pull
+        for trouble in (passing.trouble, pull.trouble if pull else None):
+            if trouble is not None:
+                raise trouble
+        have = copy.have.to_bytes(-(-copy.count // 8), "little").hex()
+        return {
+            "have": have,
+            "took": passing.took,
+            "read": pull.bytes if pull else 0,
+            "reached": sorted(passing.reached),
+            "keyed": pull.is_any_keyed if pull else False,
+            "failed": pull.taken_failures()[: NAMED * 8] if pull else [],
+        }
+
+    def part_seal(self, request: Message) -> Message:
+        """Check all of it, and let runs use it; what differs is removed, and counts as missing."""
+        copy, passing = self._copy, self._passing
+        assert copy is not None
+        assert passing is not None
+        incoming, bad = self._store.complete(self._version), []
+        if data_fetch.is_of_store(incoming):
+            bad = data_fetch.prove(incoming, request["keyed"], self._going_on)
+        if bad:
+            answer: Message = {"bad": bad[:NAMED], "count": len(bad)}
+        else:
+            answer = self._store.seal(self._version)
+        if answer["count"] and os.path.isdir(incoming):
+            again = self._store.blocks(self._version)
+            copy.replace(again)
+        return answer
+
+    def end(self) -> None:
+        """Give and take nothing more."""
+        for one in (self._passing, self._pull):
+            if one:
+                one.end()

@@ -1,0 +1,527 @@
+"""Brings a data set to several hosts at once: this machine or the store gives every block once, and
+hosts pass them on to each other.
+
+Blocks go to whoever has room for one, so that a slow host gets few of them, and what a host had that is
+lost goes to another one. Who gets nothing from the other hosts for a while gets it from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from ...agent.base import blocks
+from ...spec.errors import AgentError, HostError, LauncherError, SourceChanged, SyncError
+from ...spec.frozen import frozen
+from ...transport.agent_client import Agent
+from ...transport.answers import DataBegun, DataExamined, DataOpened, DataPassed
+from ...transport.certificates import certify
+from ..concurrency import cancel, in_thread
+from . import listing
+from .delivery import BYTES_A_SECOND, PATIENCE, TRIES, bring, bring_manifest
+from .host import Delivered, Host
+
+#: Sets below so many bytes go from here to each host.
+LEAST = 16 << 20
+#: The ports that hosts listen on for each other: the first and the last.
+PORTS = (20000, 32000)
+#: Copies at once that are not passed on: each is an rsync here.
+COPIES = 8
+#: Blocks at once, in this machine's memory; for one host; and that one host reads from a store.
+AT_ONCE, FOR_ONE, FROM_STORE = 6, 2, 4
+#: Hosts that each one asks for blocks.
+NEIGHBOURS = 24
+#: Seconds between two looks at a host.
+LOOK = 0.3
+#: Seconds after which a host that gets nothing from the others gets it from here.
+STUCK = 5.0
+#: Seconds for a host to take a block: over the slowest line.
+SLOW = 300.0
+#: How often a host may be refused by the store until others read in its place.
+REFUSALS = 3
+
+OnProgress = Callable[[str, int], None]
+#: Called once with the hosts that no other host reaches.
+OnAlone = Callable[[Sequence[str]], None]
+
+
+@frozen
+class Way:
+    """How a copy goes: bytes a second from here and between hosts (0: no limit), and the ports."""
+
+    rate: int = 0
+    ports: tuple[int, int] = PORTS
+
+
+#: Without limits.
+EVERY_WAY = Way()
+
+
+class _Member:
+    """A host that takes part."""
+
+    def __init__(self, host: Host, agent: Agent) -> None:
+        self.host, self.agent = host, agent
+        self.name = host.name
+        self.have = 0
+        self.is_whole = self.is_busy = False
+        self.error: LauncherError | None = None
+        self.begun: DataBegun | None = None
+        self.opened: DataOpened | None = None
+        self.given: set[int] = set()  # blocks that are on their way to it
+        self.sent = 0  # bytes from here
+        self.seen = DataPassed("")
+        self.joined = self.moved = time.monotonic()
+        self.tries = self.refusals = 0
+        self.is_direct = False  # other hosts give it nothing any more
+        self.failed: dict[int, tuple[str, str, str]] = {}
+
+    @property
+    def is_alive(self) -> bool:
+        return self.error is None
+
+    def missing(self, everything: int) -> int:
+        return everything & ~self.have
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether other hosts give it nothing."""
+        return self.is_direct or now > self.moved + STUCK
+
+
+async def bring_all(
+    hosts: Sequence[Host],
+    one: Delivered,
+    progress: OnProgress,
+    on_alone: OnAlone = lambda hosts: None,
+    way: Way = EVERY_WAY,
+    seeds: Sequence[Host] = (),
+) -> dict[str, int | HostError]:
+    """Make sure that hosts have a version; return the bytes that travelled to each, or its error.
+
+    ``seeds`` are hosts that may have it, and pass it on. What one host cannot do, or that it is lost,
+    does not keep the others from getting it.
+    """
+    found: dict[str, int | HostError] = {}
+    rest = list(hosts)
+    worthwhile = len(hosts) + len(seeds) > 1 and one.listed.version.bytes >= LEAST
+    if worthwhile:
+        group = _Group(one, progress, on_alone, way)
+        found = await group.run(hosts, seeds)
+        rest = [host for host in hosts if host.name not in found]
+    gate = asyncio.Semaphore(COPIES)
+
+    async def alone(host: Host) -> int | HostError:
+        async with gate:
+            try:
+                return await bring(
+                    host, one, lambda percent: progress(host.name, percent), rate=way.rate
+                )
+            except HostError as error:
+                return error
+
+    copied = await asyncio.gather(*(alone(host) for host in rest))
+    return {**found, **{host.name: its for host, its in zip(rest, copied, strict=True)}}
+
+
+class _Group:
+    """The hosts of one copy."""
+
+    def __init__(self, one: Delivered, progress: OnProgress, on_alone: OnAlone, way: Way) -> None:
+        self._one, self._progress, self._on_alone, self._way = one, progress, on_alone, way
+        self._version = one.listed.version
+        self._members: list[_Member] = []
+        self._everything = 0
+        self._cut: blocks.Blocks | None = None
+        self._again: dict[int, float] = {}  # when a block was given once more
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._free = time.monotonic()  # when this machine may send more
+        self._has_told = False
+        self._refusal: tuple[str, str] | None = (
+            None  # why a block could not be read, and what to do
+        )
+
+    async def run(self, hosts: Sequence[Host], seeds: Sequence[Host]) -> dict[str, int | HostError]:
+        """Bring it; return nothing of hosts that have to get it in another way."""
+        wanted = [host.name for host in hosts]
+        agents: list[Agent] = []
+        found: dict[str, int | HostError] = {}
+        try:
+            everybody = [*hosts, *(one for one in seeds if one.name not in wanted)]
+            begun = await asyncio.gather(
+                *(self._begin(host, agents, host.name in wanted) for host in everybody)
+            )
+            self._members = [one for one in begun if one is not None]
+            for one in self._members:
+                if one.name in wanted and one.is_whole:
+                    found[one.name] = 0
+                elif one.name in wanted and isinstance(one.error, HostError):
+                    found[one.name] = one.error
+            lacking = [one for one in self._members if not one.is_whole and one.is_alive]
+            if not lacking or len(self._living()) < 2:
+                return found
+            await self._pass(lacking)
+            for one in lacking:
+                error = one.error
+                if error is not None and not isinstance(error, HostError):
+                    error = SyncError(one.name, error.message, error.hint)
+                found[one.name] = error or one.sent + one.seen.took + one.seen.read
+            return found
+        finally:
+            await asyncio.gather(*(agent.close() for agent in agents))
+
+    def _living(self) -> list[_Member]:
+        return [one for one in self._members if one.is_alive]
+
+    # -- beginning
+
+    async def _begin(self, host: Host, agents: list[Agent], is_wanted: bool) -> _Member | None:
+        """Return a host with an agent for this copy alone; None for one that has to get it alone."""
+        version = self._version
+        try:
+            agent = await Agent.open(host.agent.host, host.connection)
+        except AgentError:
+            return None  # it allows no more sessions
+        except HostError as error:
+            return _failed(host, error)
+        agents.append(agent)
+        one = _Member(host, agent)
+        try:
+            if not is_wanted:
+                begun = await agent.answer(DataBegun, "data", do="have", version=version.version)
+                one.is_whole = begun.have
+                return one if begun.have else None
+            begun = await agent.answer(
+                DataBegun,
+                "data",
+                do="begin",
+                version=version.version,
+                name=self._one.data.name,
+                bytes=version.bytes,
+                files=version.files,
+            )
+            one.is_whole = begun.have
+            if begun.busy:
+                return None
+            one.begun = begun
+        except HostError as error:
+            one.error = error
+        return one
+
+    async def _pass(self, lacking: Sequence[_Member]) -> None:
+        """Let all hosts listen and meet, and have them pass blocks on until each has them all."""
+        listed = self._one.listed
+        await asyncio.gather(*(self._list(one) for one in lacking))
+        self._cut = await in_thread(blocks.Blocks, os.fspath(listed.manifest))
+        self._everything = (1 << self._cut.count) - 1
+        if listed.store is None and not listed.there:
+            times = await in_thread(_times, os.fspath(listed.folder), self._cut)
+            living = [one for one in lacking if one.is_alive]
+            await asyncio.gather(*(self._say(one, "times", payload=times) for one in living))
+        specs = certify([one.name for one in self._members])
+        await asyncio.gather(*(self._open(one, specs[one.name]) for one in self._living()))
+        living = self._living()
+        for number, one in enumerate(living):
+            others = (living[number + 1 :] + living[:number])[:NEIGHBOURS]
+            if one in lacking:
+                peers = {other.name: _places(other) for other in others}
+                await self._say(one, "join", peers=peers)
+        tending = [asyncio.ensure_future(self._tend(one)) for one in lacking if one.is_alive]
+        each = FROM_STORE if listed.store is not None else FOR_ONE
+        feeding = [asyncio.ensure_future(self._feed(one)) for one in lacking for _ in range(each)]
+        try:
+            await asyncio.gather(*tending)
+        finally:
+            await cancel(*tending, *feeding)
+
+    async def _list(self, one: _Member) -> None:
+        try:
+            assert one.begun
+            one.sent += await bring_manifest(one.host, self._one, one.begun)
+        except HostError as error:
+            one.error = error
+
+    async def _open(self, one: _Member, spec: dict[str, Any]) -> None:
+        try:
+            one.opened = await one.agent.answer(
+                DataOpened,
+                "data",
+                patience=PATIENCE,
+                do="pass",
+                part="open",
+                version=self._version.version,
+                ports=list(self._way.ports),
+                spec=spec,
+                rate=self._way.rate,
+            )
+            assert self._cut
+            if one.opened.count != self._cut.count:
+                raise SyncError(one.name, "it cuts the data set into other blocks")
+            one.have = one.opened.bitmap & self._everything
+        except HostError as error:
+            one.error = error
+
+    async def _say(self, one: _Member, part: str, **request: Any) -> None:
+        try:
+            request.setdefault("version", self._version.version)
+            await one.agent.ask("data", patience=SLOW, do="pass", part=part, **request)
+        except HostError as error:
+            one.error = error
+
+    # -- one host
+
+    async def _tend(self, one: _Member) -> None:
+        """Look at a host again and again until it has all of it, and has checked that."""
+        one.joined = one.moved = time.monotonic()
+        try:
+            while True:
+                await self._look(one)
+                if not one.missing(self._everything) and await self._seal(one):
+                    return
+                self._require_hope(one)
+                await asyncio.sleep(LOOK)
+        except LauncherError as error:
+            one.error = error
+            one.given.clear()
+
+    async def _look(self, one: _Member) -> None:
+        seen = await one.agent.answer(DataPassed, "data", do="pass", part="passed")
+        now = time.monotonic()
+        if seen.took > one.seen.took:
+            one.moved = now
+        if seen.reached:
+            one.joined = now
+        one.seen, one.have = seen, seen.bitmap & self._everything
+        for number, path, code, text in seen.failed:
+            one.failed[number] = (path, code, text)
+        self._tell_of_lonely_ones(now)
+        assert self._cut
+        done = one.have.bit_count() * 100 // max(1, self._cut.count)
+        self._progress(one.name, min(99, done))
+
+    def _require_hope(self, one: _Member) -> None:
+        """Raise SyncError if a host lacks what nobody can give any more."""
+        if any(self._can_be_fed(other) for other in self._living()):
+            return
+        if one.missing(self._everything) & ~self._held():
+            text, hint = self._refusal or (
+                f"the hosts that had all of {self._one.data.name} are gone",
+                "start again: what has arrived stays there",
+            )
+            raise SyncError(one.name, text, hint)
+
+    def _can_be_fed(self, one: _Member) -> bool:
+        """Whether a host may get blocks from this machine, or from the store."""
+        listed = self._one.listed
+        if listed.store is not None:
+            return not one.is_whole and one.refusals < REFUSALS
+        return not listed.there
+
+    def _held(self) -> int:
+        """Return the blocks that a host has, or that are on their way to one."""
+        held = 0
+        for one in self._living():
+            held |= one.have | _bitmap(one.given)
+        return held
+
+    def _tell_of_lonely_ones(self, now: float) -> None:
+        lonely = [
+            one.name
+            for one in self._living()
+            if one.missing(self._everything) and not one.seen.reached and now > one.joined + STUCK
+        ]
+        if lonely and not self._has_told:
+            self._has_told = True
+            self._on_alone(lonely)
+
+    async def _seal(self, one: _Member) -> bool:
+        """Have a host check all of it; return False if something has to be brought again."""
+        size = self._version.bytes
+        examined = await one.agent.answer(
+            DataExamined,
+            "data",
+            patience=PATIENCE + size / BYTES_A_SECOND,
+            do="pass",
+            part="seal",
+            keyed=any(other.seen.keyed for other in self._members),
+        )
+        if not examined.count:
+            self._progress(one.name, 100)
+            return True
+        one.tries += 1
+        one.is_direct = True
+        path, why = examined.bad[0] if examined.bad else ("?", "differs")
+        more = f", and {examined.count - 1} more files" if examined.count > 1 else ""
+        changed = await self._source_has_changed()
+        if one.tries >= TRIES or changed:
+            raise SourceChanged(
+                one.name,
+                f"{self._one.data.name}: {path} {why} there{more}",
+                "does something write to its source? If not, look at that host's disk",
+            )
+        return False
+
+    async def _source_has_changed(self) -> bool:
+        """Return whether the source is no longer what was listed."""
+        listed = self._one.listed
+        if listed.store is not None or listed.there:
+            return False
+        with suppress(LauncherError, OSError):
+            now = await in_thread(listing.read_source, self._one.data.source)
+            return now.version != listed.version
+        return True
+
+    # -- giving blocks
+
+    async def _feed(self, one: _Member) -> None:
+        """Give a host blocks, one after the other, for as long as it is a member."""
+        while one.is_alive:
+            number = self._next_for(one)
+            if number is None:
+                await asyncio.sleep(LOOK / 2)
+                continue
+            one.given.add(number)
+            try:
+                if self._one.listed.store is not None:
+                    await self._have_read(one, number)
+                else:
+                    await self._send(one, number)
+            except LauncherError as error:
+                one.error = one.error or error
+            finally:
+                one.given.discard(number)
+
+    def _next_for(self, one: _Member) -> int | None:
+        """Return the block to give to a host now: one that nobody has; or what it lacks itself, if it
+        gets nothing from the others."""
+        if not one.opened or not self._can_be_fed(one):
+            return None
+        missing = one.missing(self._everything) & ~_bitmap(one.given)
+        if not missing:
+            return None
+        if fresh := missing & ~self._held():
+            return _lowest(fresh)
+        now = time.monotonic()
+        if not one.is_stuck(now):
+            return None
+        if not one.is_direct and one.seen.reached:
+            for number, at in list(self._again.items()):
+                if now < at + STUCK:
+                    missing &= ~(1 << number)
+        if not missing:
+            return None
+        number = _lowest(missing)
+        self._again[number] = now
+        return number
+
+    async def _send(self, one: _Member, number: int) -> None:
+        """Send a block from here."""
+        assert self._cut
+        async with self._gate:
+            try:
+                folder = os.fspath(self._one.listed.folder)
+                data = await in_thread(blocks.read, self._cut, number, folder)
+            except OSError as error:
+                raise SourceChanged(
+                    one.name,
+                    f"{self._one.data.name}: {error.filename or 'a file'} has changed or is gone",
+                    "does something write to its source?",
+                ) from None
+            await self._pause(len(data))
+            await one.agent.ask(
+                "data",
+                patience=SLOW,
+                payload=data,
+                do="pass",
+                part="block",
+                number=number,
+                sum=hashlib.sha256(data).hexdigest(),
+            )
+        one.have |= 1 << number
+        one.sent += len(data)
+
+    async def _pause(self, size: int) -> None:
+        """Wait until this machine may send so many bytes."""
+        if self._way.rate:
+            now = time.monotonic()
+            self._free = max(now, self._free) + size / self._way.rate
+            await asyncio.sleep(self._free - now)
+
+    async def _have_read(self, one: _Member, number: int) -> None:
+        """Have a host read a block from the store, and wait until it is there."""
+        listed = self._one.listed
+        store, cut = listed.store, self._cut
+        assert store is not None
+        assert cut is not None
+        for _ in range(REFUSALS):
+            pieces = await in_thread(lambda: list(cut.pieces(number)))
+            urls = [store.url(os.fsdecode(piece.entry.path)) for piece in pieces]
+            one.failed.pop(number, None)
+            await one.agent.ask(
+                "data", patience=SLOW, do="pass", part="pull", blocks=[[number, urls]]
+            )
+            while number not in one.failed and not one.have >> number & 1:
+                if not one.is_alive:
+                    return
+                await asyncio.sleep(LOOK / 2)
+            if number not in one.failed:
+                return
+            path, code, text = one.failed.pop(number)
+            if code == "changed":
+                raise SourceChanged(
+                    one.name,
+                    f"{self._one.data.name}: {path}: {text}",
+                    "wait until nothing writes there, and start again: what has arrived stays",
+                )
+            if code != "expired":
+                break
+        one.refusals += 1
+        self._refusal = (
+            f"{self._one.data.name}: {path} cannot be read from {self._one.data.source}: {text}",
+            "can that host reach the store, and may these credentials read objects? What has arrived "
+            "stays there",
+        )
+
+
+def _failed(host: Host, error: HostError) -> _Member:
+    one = _Member(host, Agent.absent(host.agent.host))
+    one.error = error
+    return one
+
+
+def _places(one: _Member) -> list[list[str | int]]:
+    assert one.opened
+    host = one.host.agent.host
+    known = [host.address] if host.address else []
+    return [
+        [address, one.opened.port] for address in dict.fromkeys([*known, *one.opened.addresses])
+    ]
+
+
+def _bitmap(numbers: set[int]) -> int:
+    found = 0
+    for number in numbers:
+        found |= 1 << number
+    return found
+
+
+def _lowest(bitmap: int) -> int:
+    return (bitmap & -bitmap).bit_length() - 1
+
+
+def _times(folder: str, cut: blocks.Blocks) -> bytes:
+    """Return when each entry of a set was changed here, in nanoseconds."""
+    root = os.fsencode(folder)
+    found = bytearray()
+    for entry in cut.entries():
+        try:
+            moment = os.lstat(os.path.join(root, entry.path)).st_mtime_ns
+        except OSError:
+            moment = 0
+        found += struct.pack(">q", moment)
+    return bytes(found) if len(found) <= 15 << 20 else b""

@@ -1,0 +1,67 @@
+"""Blocks of a data set: both sides cut the same, and what was cut can be put together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.agent.base import blocks, manifest
+from launcher.agent.base.blocks import Blocks
+from launcher.agent.base.manifest import Entry
+
+
+def cut(folder: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch, length: int) -> Blocks:
+    """Return the blocks of files of these sizes in ``folder/from``."""
+    monkeypatch.setattr(blocks, "LENGTH", length)
+    (folder / "from").mkdir(parents=True)
+    with (folder / "manifest").open("wb") as file:
+        file.write(manifest.HEADER)
+        for number, size in enumerate(sizes):
+            name = f"{number:04}" if number % 3 else f"{number:04}.d/é x"
+            path = folder / "from" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(os.urandom(size))
+            file.write(manifest.encode(Entry(os.fsencode(name), size, False, b"sha256:x")))
+    return Blocks(str(folder / "manifest"))
+
+
+@given(sizes=st.lists(st.integers(0, 40), max_size=12), length=st.integers(1, 30))
+def test_blocks_put_together_are_the_files(
+    sizes: list[int], length: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In any order; no block is longer than the others, and together they have every byte once."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        folder = tmp_path_factory.mktemp("set")
+        found = cut(folder, sizes, monkeypatch, length)
+        assert found.count == -(-sum(sizes) // length)
+        assert sum(found.length_of(number) for number in range(found.count)) == sum(sizes)
+        for number in reversed(range(found.count)):
+            data = blocks.read(found, number, str(folder / "from"))
+            assert len(data) == found.length_of(number)
+            blocks.write(found, number, str(folder / "to"), data)
+    for path in (folder / "from").rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            assert (
+                folder / "to" / path.relative_to(folder / "from")
+            ).read_bytes() == path.read_bytes()
+
+
+def test_a_file_that_became_shorter_is_no_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cut(tmp_path, [10, 10], monkeypatch, 8)
+    (tmp_path / "from" / "0001").write_bytes(b"short")
+    assert len(blocks.read(found, 0, str(tmp_path / "from"))) == 8
+    with pytest.raises(OSError, match="shorter"):
+        blocks.read(found, 2, str(tmp_path / "from"))
+
+
+def test_a_large_set_has_few_blocks() -> None:
+    """None is longer than a message may be."""
+    assert blocks.length_for(100 << 20) == blocks.LENGTH
+    assert blocks.length_for(100 << 30) // (1 << 20) == 13
+    assert blocks.length_for(100 << 40) == blocks.LONGEST
