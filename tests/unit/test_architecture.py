@@ -42,6 +42,7 @@ EFFECTS = {
     "records.metric_curves",
     "records.metric_files",
     "records.live_files",
+    "records.losses",
     "records.run_reader",
     "records.scalars",
     "records.trial_values",
