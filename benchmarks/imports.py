@@ -10,6 +10,7 @@ from .place import ROOT
 COMMANDS = {
     "launcher --help": ["-m", "launcher", "--help"],
     "launcher run --help": ["-m", "launcher", "run", "--help"],
+    "python -c 'import launcher'": ["-c", "import launcher"],
     "python -c pass": ["-c", "pass"],
     "python -c 'import click'": ["-c", "import click"],
     "python -c 'import asyncssh'": ["-c", "import asyncssh"],

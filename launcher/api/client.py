@@ -585,7 +585,9 @@ class AsyncClient(_Catalog):
             await follower.start(request, folder)
             return self._attached(folder.path, on_event, on_log)
         following = Started(request, folder, on_event or _ignore, on_log or _ignore)
-        return AsyncRunHandle(self, following, task=self.follow(following))
+        handle = AsyncRunHandle(self, following, task=self.follow(following))
+        handle.is_heard = bool(on_event or on_log)
+        return handle
 
     def _attached(
         self, path: Path, on_event: OnEvent | None = None, on_log: OnLog | None = None
@@ -596,7 +598,9 @@ class AsyncClient(_Catalog):
 
         following = Attached(RunReader(path), on_event, on_log)
         following.request = replace(following.request, ask_passphrase=self._ask_passphrase)
-        return AsyncRunHandle(self, following)
+        handle = AsyncRunHandle(self, following)
+        handle.is_heard = bool(on_event or on_log)
+        return handle
 
 
 class Client(_Catalog):

@@ -38,6 +38,7 @@ from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job, Layout, Request
 from .loop_thread import LoopThread
+from .progress import shown
 
 if TYPE_CHECKING:
     from ..runner.files.stored_again import Restored as Restored
@@ -240,18 +241,21 @@ class AsyncRunHandle(RecordedRun):
     ) -> None:
         super().__init__(following)
         self._client, self._task = client, task
+        self.is_heard = False  # somebody gets its events or logs, and shows them as they like
 
-    async def wait(self, timeout: float | None = None) -> Receipt:
+    async def wait(self, timeout: float | None = None, *, progress: bool = False) -> Receipt:
         """Wait until the run ends, and return its receipt.
 
         If the run has no follower, this client follows it until it ends or the client is closed.
         Raises TimeoutError after ``timeout`` seconds, and the run continues; LauncherError if this
-        machine cannot hold its records.
+        machine cannot hold its records. With ``progress``, a line in a notebook or at a terminal shows
+        how the run stands.
         """
         if self._task is None or (self._task.done() and _is_broken(self._task)):
             self._task = self._client.follow(self._following)
-        async with asyncio.timeout(timeout):
-            return await asyncio.shield(self._task)
+        with shown(self.folder, progress):
+            async with asyncio.timeout(timeout):
+                return await asyncio.shield(self._task)
 
     async def detach(self, in_background: bool = True) -> Receipt | None:
         """Stop following the run, which keeps running; return its receipt if it ended meanwhile.
@@ -536,15 +540,20 @@ class RunHandle(RecordedRun):
         super().__init__(handle._following)
         self._handle, self._loop = handle, loop
 
-    def wait(self, timeout: float | None = None) -> Receipt:
+    def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> Receipt:
         """Wait until the run ends, and return its receipt.
 
         If the run has no follower, this client follows it until it ends or the client is closed.
         Raises TimeoutError after ``timeout`` seconds, and the run continues; LauncherError if this
         machine cannot hold its records. Ctrl-C ends the waiting; closing the client then
         stops a run that it started.
+
+        In a notebook and at a terminal, a line shows how the run stands, unless callbacks get its
+        events or logs; ``progress`` says otherwise.
         """
-        return self._loop.call(self._handle.wait(timeout))
+        wanted = not self._handle.is_heard if progress is None else progress
+        with shown(self.folder, wanted):
+            return self._loop.call(self._handle.wait(timeout))
 
     def detach(self, in_background: bool = True) -> Receipt | None:
         """Stop following the run, which keeps running; return its receipt if it ended meanwhile.

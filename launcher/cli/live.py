@@ -25,7 +25,6 @@ from .render.tables import counted, duration
 if TYPE_CHECKING:
     from ..api.handles import AsyncRunHandle
     from ..records.receipt import Receipt
-    from ..records.run_reader import LogPiece
     from ..records.state import RunState
 
 #: Seconds between two pictures.
@@ -109,8 +108,8 @@ class _Watched:
         self._reader = run.reader()
         self._reader.skip_to_tail(TAIL)
         self._scalars, self._metrics = Scalars(run.folder), MetricCurves(run.folder)
-        self._logs: dict[str, tuple[int, str, log_lines.Splitter]] = {}
-        self._labels: list[str] = []
+        self._logs: dict[str, tuple[int, log_lines.Splitter]] = {}
+        self._labels: list[tuple[str, str, str]] = []  # host, process, and the mark of the stream
         self._lines: deque[str] = deque(maxlen=LINES)
         self._heard = time.time()
 
@@ -123,8 +122,8 @@ class _Watched:
         read = 0
         for piece in self._reader.new_logs():
             self._heard, read = time.time(), read + len(piece.data)
-            if keys is None or _key(piece) in keys:
-                self._take(piece, queues)
+            if keys is None or _key(piece.name) in keys:
+                self._take(piece.host, piece.name, piece.data, queues)
             if read > BUDGET:
                 self._reader.skip_to_tail(TAIL)
                 break
@@ -132,19 +131,19 @@ class _Watched:
             who = self._who(line.sources)
             self._lines.append(f"{who} {line.text.decode('utf-8', 'replace')}".expandtabs())
 
-    def _take(self, piece: LogPiece, queues: dict[int, deque[bytes]]) -> None:
-        if piece.name not in self._logs:
-            mark = "┆" if piece.name.endswith(".err") else "│"
-            self._logs[piece.name] = len(self._labels), mark, log_lines.Splitter()
-            self._labels.append(f"{piece.host}\0{_key(piece)}\0{mark}")
-        index, _, splitter = self._logs[piece.name]
-        lines = splitter.feed(piece.data)
+    def _take(self, host: str, name: str, data: bytes, queues: dict[int, deque[bytes]]) -> None:
+        if name not in self._logs:
+            mark = "┆" if name.endswith(".err") else "│"
+            self._logs[name] = len(self._labels), log_lines.Splitter()
+            self._labels.append((host, _key(name), mark))
+        index, splitter = self._logs[name]
+        lines = splitter.feed(data)
         if lines and (shown := log_lines.readable(lines)):
             queues[index] = deque(shown[:-1].split(b"\n")[-LINES:], maxlen=LINES)
 
     def _who(self, sources: tuple[int, ...]) -> str:
         """Return who printed a line: ``gpu1 [3] │``, ``[0-7] │``."""
-        found = [self._labels[source].split("\0") for source in sources]
+        found = [self._labels[source] for source in sources]
         hosts = {host for host, _, _ in found}
         ranks = [key.removeprefix("rank-") for _, key, _ in found]
         text = (
@@ -208,8 +207,8 @@ class _Watched:
             )
 
 
-def _key(piece: LogPiece) -> str:
-    return piece.name.partition("/")[2].rpartition(".")[0]
+def _key(name: str) -> str:
+    return name.partition("/")[2].rpartition(".")[0]
 
 
 def _in_order(source: str) -> tuple[int, str]:

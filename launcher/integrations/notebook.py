@@ -82,7 +82,7 @@ def run_cell(line: str, cell: str) -> None:
                 return
             for text in lines_of(run.logs(follow=True)):
                 print_line(text)
-            receipt = run.wait()
+            receipt = run.wait(progress=False)
     except launcher.LauncherError as error:
         raise CellFailed(str(error), error.hint) from None
     print_line(f"{receipt.status}  {run.name}")

@@ -56,7 +56,7 @@ class LauncherJob(core.Job[Any]):
 
     def wait(self) -> None:
         """Wait until the run has ended."""
-        self._run.wait()
+        self._run.wait(progress=False)
 
     def cancel(self, check: bool = True) -> None:
         """Stop the run; with ``check``, wait until nothing of it is left."""

@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from torchx.schedulers.api import DescribeAppResponse, ListAppResponse, Scheduler, Stream
 from torchx.specs import AppDef, AppDryRunInfo, AppState, RoleStatus, macros, runopts
@@ -25,6 +25,13 @@ _STATES = {
     "lost": AppState.FAILED,
 }
 _WAITS = ("preparing", "waiting")
+
+
+class Wanted(NamedTuple):
+    """What is started, and the inventory of its hosts."""
+
+    job: launcher.Job
+    inventory: str
 
 
 @functools.cache
@@ -46,14 +53,14 @@ class LauncherScheduler(Scheduler[Mapping[str, Any]]):
         options.add("python", type_=str, default=None, help="Python of the hosts: venv:DIR, ...")
         return options
 
-    def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[launcher.Job]:
-        return AppDryRunInfo(job_of(app, cfg), repr)
+    def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[Wanted]:
+        return AppDryRunInfo(Wanted(job_of(app, cfg), str(cfg["inventory"])), repr)
 
-    def schedule(self, dryrun_info: AppDryRunInfo[launcher.Job]) -> str:
+    def schedule(self, dryrun_info: AppDryRunInfo[Wanted]) -> str:
         """Start the run, and return its name."""
-        assert dryrun_info._cfg is not None
-        with launcher.Client(dryrun_info._cfg["inventory"]) as client:
-            return client.run(dryrun_info.request, detach=True).name
+        wanted = dryrun_info.request
+        with launcher.Client(wanted.inventory) as client:
+            return client.run(wanted.job, detach=True).name
 
     def describe(self, app_id: str) -> DescribeAppResponse | None:
         """Return how a run is; None if there is none of that name."""
@@ -74,7 +81,7 @@ class LauncherScheduler(Scheduler[Mapping[str, Any]]):
             roles_statuses=[RoleStatus(role=name, replicas=replicas)],
         )
 
-    def list(self) -> list[ListAppResponse]:
+    def list(self, cfg: Mapping[str, Any] | None = None) -> list[ListAppResponse]:
         """Return the runs of this machine."""
         return [
             ListAppResponse(app_id=one.run, state=_state(str(one.status)))

@@ -88,7 +88,7 @@ class Scalars:
         """Read what came since the last look; return False if there is more than one look reads."""
         left = self._events(BUDGET)
         self._arrivals.look()
-        for path, source in _logs(self._run):
+        for path, source in logs_of(self._run):
             if left <= 0:
                 return False
             left = self._log(path, source, left)
@@ -104,10 +104,14 @@ class Scalars:
     def _add(self, key: Key, step: int, time: float, value: float) -> None:
         series = self.series.get(key)
         if series is None:
-            if len(self.series) >= SERIES:
+            if not self._takes(key):
                 return
             series = self.series[key] = Series()
         series.add(step, time, value)
+
+    def _takes(self, key: Key) -> bool:
+        """Return whether one more series is kept."""
+        return len(self.series) < SERIES
 
     def _events(self, left: int) -> int:
         """Read files that came with pulls and those that travel as logs do: the longer of both."""
@@ -255,7 +259,7 @@ def _opened(name: str | Path, folder: int | None = None) -> BinaryIO:
 _LOG = re.compile(r"attempt-(\d+)/rank-(\d+)\.(?:out|err)\Z")
 
 
-def _logs(run: Path) -> list[tuple[Path, str]]:
+def logs_of(run: Path) -> list[tuple[Path, str]]:
     """Return the logs to read, each with the name of its series."""
     folder = run / "logs"
     placed = []

@@ -31,6 +31,7 @@ from .compared import MOST, compared
 from .curves import Curves, of_metrics, of_scalars
 from .guard import Guard, Session
 from .source import source
+from .sparks import Sparks
 
 #: Most bytes of a body with a code, and streams at once.
 CODE, STREAMS = 1024, 32
@@ -58,6 +59,7 @@ class Console:
         self._stops = sweeps.SweepStops(self._client)
         self._session, self._runs, self._streams = session, Runs(), 0
         self._curves = Curves(Scalars, of_scalars)
+        self._sparks = Sparks(self._runs)
         self._metric_curves = Curves(MetricCurves, of_metrics)
 
     def app(self) -> ASGIApp:
@@ -79,6 +81,7 @@ class Console:
             Route("/session", self._open, methods=["POST"]),
             Route("/api/console", self._about),
             Route("/api/runs", self._list),
+            Route("/api/sparks", self._losses),
             Route("/api/runs/{run}", self._run),
             Route("/api/runs/{run}/logs", self._ends),
             Route("/api/runs/{run}/search", self._search),
@@ -125,6 +128,10 @@ class Console:
 
     async def _list(self, request: Request) -> Response:
         return JSONResponse({"runs": await asyncio.to_thread(self._runs.lines)})
+
+    async def _losses(self, request: Request) -> Response:
+        names = list(dict.fromkeys(request.query_params.getlist("run")))
+        return JSONResponse(await asyncio.to_thread(self._sparks.of, names))
 
     async def _run(self, request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(self._runs.one, request.path_params["run"]))

@@ -188,6 +188,17 @@ def test_files_can_be_looked_into(page: browser.Watched, home: Path) -> None:
     assert page.wrong() == []
 
 
+def test_the_list_shows_the_loss_of_each_run_as_it_moves(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base + "#/")
+    row = page.page.get_by_role("row").filter(has_text=named(home, "baseline"))
+    row.get_by_role("img", name="loss 0.").wait_for()
+    with (home / "runs" / named(home, "wider") / "logs/attempt-0/rank-0.out").open("ab") as log:
+        log.write(b"step 129 loss=0.04321\n")
+    going_on = page.page.get_by_role("row").filter(has_text=named(home, "wider"))
+    going_on.get_by_role("img", name="loss 0.04321").wait_for(timeout=browser.PATIENCE)
+    assert page.wrong() == []
+
+
 def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None:
     page.page.goto(page.base + f"#/runs/{named(home, 'wider')}/scalars")
     plot = page.page.get_by_role("img", name="val/accuracy: board")

@@ -58,6 +58,21 @@ def test_ray_tasks_on_all_hosts(of: Launcher) -> None:
     assert "by 4 cores of 2 hosts" in said(example(of, "ray_pi"), "node-0")
 
 
+@framework("ray")
+def test_ray_train_on_both_hosts(of: Launcher) -> None:
+    ran = example(of, "ray_train")
+    words = said(ran, "node-0")
+    assert "by 2 workers on 2 hosts" in words
+    assert float(words.rpartition("loss ")[2].split()[0]) < 0.1
+    paths = [output["path"] for output in ran.receipt["outputs"]]
+    assert any(path.startswith("line/") and path.endswith("model.pt") for path in paths), paths
+
+
+@framework("ray")
+def test_ray_tune_on_both_hosts(of: Launcher) -> None:
+    assert "best of 8: x=3 y=0, on 2 hosts" in said(example(of, "ray_tune"), "node-0")
+
+
 @framework("clusters")
 def test_dask_workers_on_all_hosts(of: Launcher) -> None:
     words = "the sum is 328350, by 4 workers on 2 hosts"

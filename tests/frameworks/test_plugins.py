@@ -106,9 +106,11 @@ assert "failed (exit-3)" in str(failed.error_in_exec), failed
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
-    """Run a program where all tools are, and launcher is as if installed."""
-    if reason := environments.missing("plugins"):
+def program(request: pytest.FixtureRequest, tmp_path: Path) -> Program:
+    """Run a program where all tools are, or in the environment of a parameter; launcher is as if
+    installed."""
+    environment = getattr(request, "param", "plugins")
+    if reason := environments.missing(environment):
         pytest.skip(reason)
     work = tmp_path / "work"
     work.mkdir()
@@ -117,10 +119,11 @@ def program(tmp_path: Path) -> Program:
     namespaces = ROOT / "launcher" / "integrations" / "namespaces"
     path = os.pathsep.join(map(str, (installed, ROOT, namespaces)))
     env = {**os.environ, "LAUNCHER_HOME": str(tmp_path / "home"), "PYTHONPATH": path}
+    env["TORCHX_PLUGINS_SOURCE"] = "1"  # of the nightly build: the namespace, and no entry points
 
     def run(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         (work / "program.py").write_text(text)
-        argv = [environments.folder("plugins") / "bin" / "python", "program.py", *arguments]
+        argv = [environments.folder(environment) / "bin" / "python", "program.py", *arguments]
         return subprocess.run(
             argv, cwd=work, env=env, capture_output=True, text=True, check=False, timeout=110
         )
@@ -131,6 +134,13 @@ def program(tmp_path: Path) -> Program:
 @pytest.mark.parametrize("text", [SUBMITIT, TORCHX], ids=["submitit", "torchx"])
 def test_a_program_of_its_users(program: Program, text: str) -> None:
     ran = program(text)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize("program", ["torchx-nightly"], indirect=True)
+def test_torchx_finds_it_in_its_namespace(program: Program) -> None:
+    """As its versions after 0.7 do, which look at no entry points."""
+    ran = program(TORCHX)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

@@ -333,3 +333,42 @@ def test_the_examples_of_the_docstrings_are_true(
         names = {"launcher": library, "RUN": ("echo trained",), "ENV": env}
         exec(program, names)
     assert "local1 attempt-0/node-0.out 8" in capsys.readouterr().out
+
+
+PROGRAM = """
+import launcher, sys
+with launcher.Client(sys.argv[1]) as client:
+    run = client.run(launcher.make_job(run=(sys.argv[2],), shell=True, framework="env"))
+    run.wait_until_started()
+    print(run.name, flush=True)
+    run.wait()
+"""
+COUNT = "n=0; until [ -e $LAUNCHER_RUN_DIR/end ]; do n=$((n+1)); echo line $n; sleep 0.02; done"
+
+
+def test_a_killed_program_loses_nothing(
+    launcher: Launcher, home: Path, clean: labs.Lab, nothing_left: None
+) -> None:
+    """The run goes on, and another program finds it, with every byte, and gets its receipt."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(launcher.inventory), COUNT],
+        cwd=launcher.work, env=launcher.environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with program:
+        assert program.stdout
+        name = program.stdout.readline().strip()
+        program.kill()
+    (host,) = (one for one in clean.hosts.values() if of_runs(one))
+    place = f"/root/.launcher/host/runs/{name}"
+    log = f"{place}/logs/attempt-0/node-0.out"
+    before = len(host.read(log))
+    labs.wait_until(lambda: len(host.read(log)) > before, "more output", 10)
+    with library.Client() as client:
+        run = client.attach(name)
+        assert (run.status, run.followed) == ("running", False)
+        host.write(f"{place}/end", b"")
+        receipt = run.wait(timeout=60)
+    assert (receipt.status, receipt.left) == ("succeeded", 0)
+    assert (run.folder / "logs/attempt-0/node-0.out").read_bytes() == host.read(log)
+    lines = host.read(log).split(b"\n")[:-1]
+    assert lines == [b"line %d" % number for number in range(1, len(lines) + 1)]

@@ -33,6 +33,7 @@ NEEDED = (
     r"launcher/agent/main\.py",
     r"launcher/runner/allreduce/measure\.py",
     r"hydra_plugins/launcher\.py",
+    r"torchx_plugins/schedulers/launcher\.py",
     r"launcher/web/static/.*\.js",
     r".*\.dist-info/licenses/LICENSE",
     r".*\.data/data/share/man/man1/launcher-run\.1",

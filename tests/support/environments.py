@@ -37,7 +37,19 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
             ),
         ),
     ),
+    # The way in which TorchX looks for schedulers after 0.7.
+    "torchx-nightly": (
+        (
+            *("-c", "requirements/dev.txt"),
+            *("asyncssh[bcrypt]", "click", "ClusterShell", "cryptography", "pathspec", "PyYAML"),
+            "torchx-nightly==2026.10.26",
+        ),
+    ),
     "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "ray==2.60.0"),),
+    "ray": (
+        ("torch==2.13.0", "numpy==2.4.6"),
+        ("torch==2.13.0", "ray[train,tune]==2.60.0"),
+    ),
     # It looks at torch while it is built.
     "deepspeed": (
         ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),

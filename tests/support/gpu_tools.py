@@ -127,6 +127,16 @@ elif query == "metric --usage --temperature --mem-usage --json":
         "gfx_activity": {"value": 7, "unit": "%"}, "umc_activity": "N/A"}, "temperature": {
         "edge": "N/A", "hotspot": {"value": 41, "unit": "C"}}, "mem_usage": {
         "used_vram": {"value": used(gpu), "unit": "MB"}}})
+elif query.startswith("metric --usage --power --temperature --mem-usage --csv --watch "):
+    import time
+    while True:
+        print("timestamp,gpu,gfx_activity,umc_activity,vcn_activity,socket_power,gfx_voltage,"
+              "throttle_status,edge,hotspot,mem,total_vram,used_vram,free_vram\\r")
+        for gpu in range(len(GPUS)):
+            print('%d,%d,7,N/A,"[0, 1]",301,N/A,N/A,N/A,41,39,196592,%d,1\\r'
+                  % (time.time(), gpu, used(gpu)))
+        print()
+        time.sleep(float(sys.argv[-1]))
 elif query == "metric --ecc --json":
     of_each(lambda gpu: {"ecc": {"total_correctable_count": 0, "total_uncorrectable_count": gpu}})
 elif query == "process --json":
@@ -175,6 +185,15 @@ elif query == "dump -d -1 -m 0,3,18 -n 1":
           "GPU Memory Used (MiB)")
     for gpu in range(len(GPUS)):
         print("06:14:46.000,    %d, 7.00, 41.00, %d.00" % (gpu, used(gpu)))
+elif query.startswith("dump -d -1 -m 0,1,3,18 -i "):
+    import time
+    print("Timestamp, DeviceId, GPU Utilization (%), GPU Power (W), "
+          "GPU Core Temperature (Celsius Degree), GPU Memory Used (MiB)", flush=True)
+    while True:
+        for gpu in range(len(GPUS)):
+            power = "N/A" if gpu else "118.87"
+            print("06:14:46.000,    %d, 7.00, %s, 41.00, %d.00" % (gpu, power, used(gpu)), flush=True)
+        time.sleep(float(sys.argv[-1]))
 elif query == "ps -j":
     rows = [(1, gpu, 1507, "xpu-smi") for gpu in range(len(GPUS))]
     rows += [(pid, gpu, mib << 10, "python") for pid, gpu, mib in apps()]

@@ -42,6 +42,7 @@ EFFECTS = {
     "records.metric_curves",
     "records.metric_files",
     "records.live_files",
+    "records.losses",
     "records.run_reader",
     "records.scalars",
     "records.trial_values",
@@ -124,7 +125,7 @@ PATHS = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in PACKAGE.rglob("*.py")
     # Scripts for hosts, which need what hosts have, and what goes into a namespace of Hydra's.
-    if path.parent.name not in ("allreduce", "hydra_plugins")
+    if path.parent.name not in ("allreduce", "hydra_plugins", "schedulers")
 }
 TREES = {name: ast.parse(path.read_text()) for name, path in PATHS.items()}
 

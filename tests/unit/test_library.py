@@ -142,3 +142,39 @@ def test_a_dry_run_and_a_list_import_no_ssh(tmp_path: Path) -> None:
             argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )
         assert ran.returncode == 0, (words, ran.stderr)
+
+
+IMPORTED = """
+import sys
+before = set(sys.modules)
+import launcher
+print(*sorted(set(sys.modules) - before))
+launcher.Client
+launcher.make_job
+print(*sorted(set(sys.modules) - before))
+"""
+#: Of the standard library: what the names of ours need before one of them is used. `import re` and
+#: `import typing` bring most of these.
+FEW = 40
+
+
+def test_importing_it_costs_little(tmp_path: Path) -> None:
+    """Counted, since times depend on the machine: no other package, and few modules of Python's own.
+    benchmarks/imports.py measures it."""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{IMPORTED}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    first = set(done.stdout.split("\n")[0].split())
+    ours = {name for name in first if name.split(".")[0] == "launcher"}
+    assert ours == {"launcher", "launcher.spec", "launcher.spec.version"}, done.stderr
+    others = {name for name in first - ours if name.split(".")[0] not in sys.stdlib_module_names}
+    assert not others - {"typing.io", "typing.re"}, others
+    assert len(first) <= FEW, sorted(first)
+    more = subprocess.run(
+        [sys.executable, "-c", IMPORTED],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    used = {name.split(".")[0] for name in more.stdout.split("\n")[1].split()}
+    plugged = {"asyncssh", "click", "IPython", "hydra", "submitit", "torchx", "torch", "starlette"}
+    assert not used & {*plugged, "cloudpickle", "uvicorn", "cryptography"}, used

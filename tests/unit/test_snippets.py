@@ -154,6 +154,23 @@ def test_a_run_has_a_plan(
     assert done.exception is None, (line, done.exception, getattr(done.exception, "hint", ""))
 
 
+@pytest.mark.parametrize("name", ["sglang_serve", "verl_ppo", "vllm_serve"])
+def test_examples_that_need_gpus_have_a_plan(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run nowhere here, and say so."""
+    monkeypatch.setenv("LAUNCHER_HOME", str(folder / "home"))
+    (folder / "two.yaml").write_text(
+        "hosts:\n" + "".join(f"  gpu{n}: {{gpus: 8}}\n" for n in (1, 2))
+    )
+    place = ROOT / "examples" / name
+    words = ["--dry-run", "-i", str(folder / "two.yaml"), str(place / "job.yaml")]
+    done = CliRunner().invoke(cli, ["run", *words], standalone_mode=False)
+    assert done.exception is None, done.exception
+    assert "16 ranks" in done.output or "2 hosts, 2 ranks" in done.output, done.output
+    assert "**It needs GPUs: it was not run here.**" in (place / "README.md").read_text()
+
+
 def read_as(text: str) -> str:
     """Return what a YAML text is for us. Raises the last error."""
     kinds: dict[str, Callable[[str], object]] = {

@@ -142,6 +142,23 @@ def _apps_of_rocm(text: str) -> list[tuple[int, str, int]]:
     return found
 
 
+#: The heads of the columns of ``watching``: index, percent, MiB, watts, degrees Celsius.
+WATCHED = (
+    ("gpu",),
+    ("gfx_activity",),
+    ("used_vram",),
+    ("socket_power", "current_socket_power", "average_socket_power"),
+    ("hotspot", "edge"),
+)
+
+
+def watching(seconds: float) -> list[str]:
+    """Return the command that prints a line for each GPU again and again, below the heads of its
+    columns. rocm-smi has no such mode."""
+    parts = ["--usage", "--power", "--temperature", "--mem-usage"]
+    return [TOOL, "metric"] + parts + ["--csv", "--watch", str(max(1, int(seconds)))]
+
+
 def load(seconds: float) -> dict[int, GpuLoad]:
     """Return what each GPU does now, as nvidia.py describes it."""
     if not processes.is_program(TOOL):

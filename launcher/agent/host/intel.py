@@ -60,6 +60,22 @@ def apps(text: str) -> list[tuple[int, str, int]]:
     ]
 
 
+#: The heads of the columns of ``watching``: index, percent, MiB, watts, degrees Celsius.
+WATCHED = (
+    ("DeviceId",),
+    ("GPU Utilization",),
+    ("GPU Memory Used",),
+    ("GPU Power",),
+    ("GPU Core Temperature",),
+)
+
+
+def watching(seconds: float) -> list[str]:
+    """Return the command that prints a line for each GPU again and again, below the heads of its
+    columns."""
+    return [TOOL, "dump", "-d", "-1", "-m", "0,1,3,18", "-i", str(max(1, int(seconds)))]
+
+
 def load(seconds: float) -> dict[int, GpuLoad]:
     """Return what each GPU does over a second, as nvidia.py describes it."""
     metrics = [TOOL, "dump", "-d", "-1", "-m", "0,3,18", "-n", "1"]

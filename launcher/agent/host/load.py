@@ -105,6 +105,8 @@ class GpuLoads:
         self._seconds = seconds
         self._tool: subprocess.Popen[bytes] | None = None
         self._rest = b""
+        self._names: Any = None  # of the columns that count, where the tool heads its lines
+        self._places: list[int] | None = None  # where they are
         self._has_said = True  # anything, since it was last started
         self._is_over = False
 
@@ -116,7 +118,7 @@ class GpuLoads:
             self._start(wanted, gpus.vendor(vendor))
             return {}
         found: dict[int, list[list[float | None]]] = {}
-        for row in nvidia.table(self._read().decode("utf-8", "replace")):
+        for row in self._rows(self._read().decode("utf-8", "replace")):
             if len(row) == 5 and row[0].isdigit() and int(row[0]) in wanted:
                 found.setdefault(int(row[0]), []).append([_number(word) for word in row[1:]])
         return {str(gpu): _merged(reports) for gpu, reports in sorted(found.items())}
@@ -135,13 +137,32 @@ class GpuLoads:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 preexec_fn=_die_with_parent,
+                env=dict(os.environ, PYTHONUNBUFFERED="1"),  # some are scripts, and say things late
             )
         except OSError:
             self._is_over = True
             return
         self._tool.returncode = 0  # the supervisor waits for it, not subprocess
         self._has_said, self._rest = False, b""
+        self._names, self._places = getattr(vendor, "WATCHED", None), None
         os.set_blocking(self._pipe().fileno(), False)
+
+    def _rows(self, text: str) -> Iterable[list[str]]:
+        """Return index, percent, MiB, watts and degrees of each report, by the heads of its columns if
+        it has any: tools of several versions have others beside them."""
+        if self._names is None:
+            return nvidia.table(text)
+        import csv
+
+        found = []
+        for words in csv.reader(text.splitlines()):
+            row = [word.strip() for word in words]
+            places = [_place(row, names) for names in self._names]
+            if places[0] >= 0:
+                self._places = places
+            elif self._places and len(row) > max(self._places):
+                found.append([row[place] if place >= 0 else "" for place in self._places])
+        return found
 
     def _pipe(self) -> Any:
         return self._tool.stdout if self._tool else None
@@ -179,6 +200,19 @@ class GpuLoads:
 
 def _die_with_parent() -> None:
     prctl(processes.PR_SET_PDEATHSIG, 9)
+
+
+def _place(row: list[str], names: tuple[str, ...]) -> int:
+    """Return where the first of these names is a head, its end or its beginning; -1 for nowhere."""
+    for name in names:
+        likes = [
+            (head == name, head.endswith("_" + name), head.startswith(name + " ")) for head in row
+        ]
+        for how in range(3):
+            for place, like in enumerate(likes):
+                if like[how]:
+                    return place
+    return -1
 
 
 def _number(word: str) -> float | None:

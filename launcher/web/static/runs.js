@@ -1,19 +1,36 @@
 // The list of all runs. Only rows in sight are elements, so that thousands of runs stay fluid.
 import { console_, remove, stop } from './actions.js';
 import { empty, get, lasted, make, reasonOf, runLink, status, when } from './dom.js';
+import { number } from './plot.js';
 
 const ROW = 52;
 const took = run => run.ended ? run.seconds || 0 : Date.now() / 1000 - run.started;
 // What each column is sorted by.
 const COLUMNS = { run: run => run.run, status: run => run.status, hosts: run => run.hosts.length, ranks: run => run.ranks, took, started: run => run.started };
+// The columns in their order; the loss of a run is known once its row was in sight, so nothing sorts by it.
+const HEAD = ['run', 'status', 'loss', 'hosts', 'ranks', 'took', 'started'];
+// Milliseconds after which the loss of a run that goes on is asked for again, and runs asked for at once.
+const OLD = 5000, AT_ONCE = 60, SVG = 'http://www.w3.org/2000/svg';
+
+function spark({ tag, values }) {
+  const text = tag + ' ' + number(values.at(-1));
+  const least = Math.min(...values), range = Math.max(...values) - least || 1;
+  const points = values.map((value, index) => (100 * index / Math.max(1, values.length - 1)).toFixed(1) + ',' + (22 - 20 * (value - least) / range).toFixed(1));
+  const curve = document.createElementNS(SVG, 'svg'), line = document.createElementNS(SVG, 'polyline');
+  for (const [name, value] of [['viewBox', '0 0 100 24'], ['preserveAspectRatio', 'none'], ['role', 'img'], ['aria-label', text], ['class', 'spark']]) curve.setAttribute(name, value);
+  line.setAttribute('points', points.join(' '));
+  curve.append(line);
+  return make('span', { title: text }, curve, make('small', { className: 'dim', textContent: number(values.at(-1)) }));
+}
 
 export function runsPage(main) {
   const search = make('input', { type: 'search', placeholder: 'Name, command, status, host, tag', ariaLabel: 'Filter runs' });
   const count = make('span', { role: 'status', className: 'dim' });
   const space = make('div', { className: 'space', role: 'rowgroup' });
-  const head = make('div', { className: 'row head', role: 'row' }, ...Object.keys(COLUMNS).map(name => { const button = make('button', { textContent: name, title: 'Sort by ' + name }); button.addEventListener('click', () => sortBy(name)); return make('span', { role: 'columnheader' }, button); }));
+  const head = make('div', { className: 'row head', role: 'row' }, ...HEAD.map(name => { if (!COLUMNS[name]) return make('span', { role: 'columnheader', textContent: name }); const button = make('button', { textContent: name, title: 'Sort by ' + name }); button.addEventListener('click', () => sortBy(name)); return make('span', { role: 'columnheader' }, button); }));
   const rows = make('div', { className: 'rows', role: 'table', tabIndex: 0, ariaLabel: 'Runs' }, head, space);
-  const known = new Map(), chosen = new Set();
+  const known = new Map(), chosen = new Set(), sparks = new Map();
+  let asking = null;
   const compare = make('a', { className: 'button', textContent: 'Compare', hidden: true });
   const stopping = make('button', { textContent: 'Stop', hidden: true }), removing = make('button', { textContent: 'Delete', hidden: true });
   const actions = make('span', { className: 'actions' }, compare, stopping, removing);
@@ -40,6 +57,7 @@ export function runsPage(main) {
     const element = make('div', { className: 'row', role: 'row', ariaRowIndex: index + 2 },
       cell('', choice(run.run), make('a', { href: runLink(run.run), textContent: run.run }), make('span', { className: 'dim', textContent: run.note || run.command, title: run.command })),
       cell('', status(run.status), make('span', { className: 'dim', textContent: why, title: why })),
+      cell('', sparks.get(run.run)?.values.length ? spark(sparks.get(run.run)) : ''),
       cell('', run.hosts.join(' ')),
       cell('', String(run.ranks || '')),
       cell('dim', lasted(took(run))),
@@ -59,15 +77,27 @@ export function runsPage(main) {
     filter();
   }
   function mark() {
-    [...head.children].forEach((cell, index) => { cell.ariaSort = Object.keys(COLUMNS)[index] === by ? (down ? 'descending' : 'ascending') : 'none'; });
+    [...head.children].forEach((cell, index) => { cell.ariaSort = HEAD[index] === by ? (down ? 'descending' : 'ascending') : 'none'; });
   }
+  // The losses of the rows in sight, as far as they are not known or may have moved on.
+  async function look() {
+    const missing = inSight().filter(run => { const had = sparks.get(run.run); return !had || (!(had.whole && had.ended) && Date.now() - had.at > (had.whole ? OLD : 0)); });
+    const found = missing.length ? (await get('/api/sparks?' + missing.slice(0, AT_ONCE).map(run => 'run=' + encodeURIComponent(run.run)).join('&'))).sparks : {};
+    for (const run of missing) if (found[run.run]) sparks.set(run.run, { ...found[run.run], ended: run.ended, at: Date.now() });
+    if (Object.values(found).some(one => one.values.length)) draw(); else if (Object.keys(found).length < missing.length) later();
+  }
+  function later() {
+    if (asking === null && !document.hidden) asking = setTimeout(() => look().catch(() => {}).finally(() => { asking = null; }), 150);
+  }
+  const begin = () => Math.max(0, Math.floor(rows.scrollTop / ROW) - 10);
+  const inSight = () => shown.slice(begin(), begin() + Math.ceil(rows.clientHeight / ROW) + 20);
   function draw() {
-    const first = Math.max(0, Math.floor(rows.scrollTop / ROW) - 10);
-    const last = Math.min(shown.length, first + Math.ceil(rows.clientHeight / ROW) + 20);
+    const first = begin();
     const focused = document.activeElement?.hash, boxed = space.contains(document.activeElement) && document.activeElement.ariaLabel;
     space.style.height = shown.length * ROW + 'px';
     rows.ariaRowCount = shown.length + 1;
-    space.replaceChildren(...shown.slice(first, last).map((run, index) => row(run, first + index)));
+    space.replaceChildren(...inSight().map((run, index) => row(run, first + index)));
+    later();
     if (focused) [...space.querySelectorAll('a')].find(a => a.hash === focused)?.focus({ preventScroll: true });
     if (boxed) [...space.querySelectorAll('input')].find(box => box.ariaLabel === boxed)?.focus({ preventScroll: true });
   }
@@ -105,5 +135,5 @@ export function runsPage(main) {
   addEventListener('resize', draw);
   search.addEventListener('input', filter);
   const ticking = setInterval(() => { if (!document.hidden && main.contains(rows)) draw(); }, 5000);
-  return { load, changed, close() { removeEventListener('resize', draw); clearInterval(ticking); }, query: () => ({}) };
+  return { load, changed, close() { removeEventListener('resize', draw); clearInterval(ticking); clearTimeout(asking); asking = 0; }, query: () => ({}) };
 }

@@ -11,6 +11,7 @@ import re
 import tarfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.routing import Route
@@ -211,6 +212,7 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
         f"{at}/metrics",
         "/",
     ]
+    every.append(f"/api/sparks?run={run.name}")
     every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
     every += ["/api/fields", "/api/scripts", "/api/sweeps"]
     sweep = console_runs.sweep((run.name, other.name)).name
@@ -306,6 +308,37 @@ def test_scalars_come_with_the_points_of_those_asked_for(
     assert owner.get("/api/runs/nothing/scalars").status_code == 404
     monkeypatch.setattr(curves, "KEPT", 0)
     assert len(owner.get(at).json()["scalars"]) == 1
+
+
+def test_the_list_gets_losses_in_little(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bounded part of each, and of runs that have ended only once."""
+    goes_on = console_runs.begin("other")
+    console_runs.printed(run, 0, console_runs.steps(0, 500))
+    console_runs.printed(goes_on, 0, b"lr=1 step 1\n")
+
+    def asked(*names: str) -> dict[str, Any]:
+        answer: dict[str, Any] = owner.get("/api/sparks", params={"run": names}).json()["sparks"]
+        return answer
+
+    monkeypatch.setattr("launcher.web.answers.FRESH", -1.0)
+    found = asked(run.name, goes_on.name, "nothing", "..")
+    assert found.keys() == {run.name, goes_on.name}
+    assert found[goes_on.name] == {"tag": "", "values": [], "whole": True}
+    assert (found[run.name]["tag"], found[run.name]["whole"]) == ("loss", True)
+    assert 16 < len(found[run.name]["values"]) <= 33
+    assert found[run.name]["values"][-1] < found[run.name]["values"][0]
+    console_runs.printed(goes_on, 0, b"loss=3 step 2\n")
+    console_runs.printed(run, 0, b"loss=999 step 501\n")
+    again = asked(run.name, goes_on.name)
+    assert again[goes_on.name]["values"] == [3.0]
+    assert again[run.name] == found[run.name], "it has ended"
+    goes_on.close()
+    monkeypatch.setattr("launcher.web.sparks.PATIENCE", -1.0)
+    assert asked(run.name, goes_on.name) == {run.name: found[run.name]}, (
+        "there was no time for more"
+    )
 
 
 def test_metrics_come_by_host_and_gpu(run: RunFolder, owner: TestClient) -> None:

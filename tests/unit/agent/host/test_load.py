@@ -116,14 +116,73 @@ def _has_ended(pid: int) -> bool:
         return True
 
 
-def test_other_vendors_and_hosts_without_a_tool_have_no_gpus(
+@pytest.mark.parametrize(
+    ("name", "vendor", "second"),
+    [("amd-smi", "amd", 301.0), ("xpu-smi", "intel", None)],
+)
+def test_other_vendors_say_the_same_below_heads(
+    name: str, vendor: str, second: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In columns of their own, with others beside them. The tool is a fake."""
+    file = tmp_path / name
+    file.write_text(gpu_tools.other(name, ["GPU-1", "GPU-2", "GPU-3"]))
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    loads = load.GpuLoads(5.0)
+    assert loads.take([0, 1], vendor) == {}
+    found: dict[str, list[float | None]] = {}
+    deadline = time.monotonic() + 30
+    while len(found) < 2:
+        assert time.monotonic() < deadline, "the tool says nothing"
+        found.update(loads.take([0, 1], vendor))
+        time.sleep(0.01)
+    loads.close()
+    reap(loads)
+    first = 301.0 if vendor == "amd" else 118.9
+    assert found == {"0": [7.0, 0.0, first, 41.0], "1": [7.0, 0.0, second, 41.0]}
+
+
+def test_a_tool_of_another_version_costs_what_it_does_not_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Columns that are missing, or called a little otherwise, and lines that are none."""
+    lines = [
+        "oops",
+        "1,2",
+        "gpu,usage_gfx_activity,edge",
+        "0,33,N/A",
+        "1,zzz,50",
+        "gpu",
+        "2",
+        "",
+        "0",
+    ]
+    file = tmp_path / "amd-smi"
+    file.write_text(
+        "#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines) + "exec sleep 60\n"
+    )
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     loads = load.GpuLoads(5.0)
-    assert loads.take([0], "amd") == loads.take([], "nvidia") == {}
+    loads.take([0, 1, 2], "amd")
+    found: dict[str, list[float | None]] = {}
+    deadline = time.monotonic() + 30
+    while "2" not in found:
+        assert time.monotonic() < deadline
+        found.update(loads.take([0, 1, 2], "amd"))
+        time.sleep(0.2)
+    loads.close()
+    reap(loads)
+    assert found["1"] == [None, None, None, 50.0]
+    assert found["2"] == [None, None, None, None]
+
+
+def test_hosts_without_a_tool_have_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert loads.take([0], "nvidia") == {}
-    assert loads.pids == set()
+    for vendor in ("nvidia", "amd", "intel"):
+        loads = load.GpuLoads(5.0)
+        assert loads.take([], vendor) == loads.take([0], vendor) == {}
+        assert loads.pids == set()
 
 
 def test_the_fake_knows_the_query(tmp_path: Path) -> None:

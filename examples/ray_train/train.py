@@ -1,0 +1,48 @@
+"""Fits a line with Ray Train: two workers, one on each host, with torch's DistributedDataParallel."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import ray
+import torch
+from ray import train
+from ray.train.torch import TorchTrainer, prepare_model
+
+EPOCHS = 40
+
+
+def fit(config: dict[str, float]) -> None:
+    """Train on this worker's part of the points; rank 0 reports a checkpoint at the end."""
+    context = train.get_context()
+    torch.manual_seed(context.get_world_rank())
+    model = prepare_model(torch.nn.Linear(1, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"])
+    points = torch.rand(64, 1)
+    for _ in range(EPOCHS):
+        loss = torch.nn.functional.mse_loss(model(points), 2 * points + 1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    host = ray.get_runtime_context().get_node_id()
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(model.state_dict(), Path(folder, "model.pt"))
+        checkpoint = train.Checkpoint.from_directory(folder)
+        is_first = context.get_world_rank() == 0
+        print(
+            f"worker {context.get_world_rank()} of {context.get_world_size()} on {host}", flush=True
+        )
+        train.report({"loss": loss.item()}, checkpoint=checkpoint if is_first else None)
+
+
+ray.init()  # finds the cluster in RAY_ADDRESS
+result = TorchTrainer(
+    fit,
+    train_loop_config={"lr": 0.5},
+    scaling_config=train.ScalingConfig(
+        num_workers=2, placement_strategy="STRICT_SPREAD", use_gpu=bool(os.environ.get("USE_GPU"))
+    ),
+    run_config=train.RunConfig(name="line", storage_path=os.environ["LAUNCHER_OUTPUT_DIR"]),
+).fit()
+hosts = sum(node["Alive"] for node in ray.nodes())
+print(f"loss {result.metrics['loss']:.4f} by 2 workers on {hosts} hosts")
