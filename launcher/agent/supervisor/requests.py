@@ -35,6 +35,7 @@ _CONTAINER = {
     "image": str,
     "user": str,
     "groups": [int],
+    "ulimits": [str],
     "rootless": bool,
     "ipc": bool,
     "mounts": [str],
