@@ -13,6 +13,7 @@ from . import (
     console,
     counts,
     faults,
+    images,
     imports,
     job,
     logs,
@@ -29,6 +30,7 @@ ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "metrics": metrics,
+    "images": images,
 }  # fmt: skip
 
 

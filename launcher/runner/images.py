@@ -133,6 +133,8 @@ class Images:
         )
         if file is None:
             file = await self._from_host(sessions, found)
+        if file is None and self._wanted.pinned:
+            raise images.changed(next(iter(refused)), self._wanted.image, self._wanted.pinned)
         if file is None:
             raise images.missing(refused, self._wanted.image)
         whole = await asyncio.to_thread(packed, file, self._cache)

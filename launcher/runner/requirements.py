@@ -39,7 +39,8 @@ class Requirements:
     def __init__(self, sessions: Sequence[HostSession], layout: Layout, job: Job) -> None:
         self._sessions, self._layout, self._job = sessions, layout, job
         self._modules = (*modules_of(job), *requirements.needs_of(job.framework))
-        self._asks = bool(self._modules or job.modules or job.environment)
+        activated = job.environment is not None and job.environment.is_activated
+        self._asks = bool(self._modules or job.modules or activated)  # an image is known by its ID
         self.packages: dict[str, tuple[str, ...]] = {}  # by host, once it was checked
 
     async def start(self) -> None:

@@ -24,6 +24,7 @@ class ContainerSpec:
     image: str
     user: str
     groups: tuple[int, ...] = ()
+    ulimits: tuple[str, ...] = ()
     rootless: bool = False
     ipc: bool = True
     mounts: tuple[str, ...] = ()

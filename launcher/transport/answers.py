@@ -828,7 +828,6 @@ class Image:
     said: str = ""
     log: str = ""
     place: str = ""
-    images: tuple[ImageThere, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.state in IMAGE_STATES, "state", f"unknown: {self.state[:80]!r}")
@@ -840,17 +839,6 @@ class Image:
             _require(not path or path.startswith("/"), name, "is no path")
         for name in ("said", "log", "code", "python_version", "runtime"):
             _require(len(getattr(self, name)) <= LONGEST_MESSAGE, name, "is too long")
-
-
-@frozen
-class ImageThere:
-    """An image that a runtime has on a host, or why that does not tell."""
-
-    runtime: str
-    id: str = ""
-    name: str = ""
-    size: str = ""
-    trouble: str = ""
 
 
 @frozen

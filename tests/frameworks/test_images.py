@@ -211,6 +211,33 @@ def test_two_runs_bring_the_same_image_once(launcher: Launcher, hosts: labs.Lab)
         assert b"two" in out
 
 
+@pytest.mark.skipif(shutil.which("dockerd") is None, reason="needs docker.io")
+def test_docker_runs_the_same(launcher: Launcher, hosts: labs.Lab) -> None:
+    host = hosts.hosts["lab1"]
+    dockerd = ("dockerd", "--bridge=none", "--iptables=false", "--storage-driver=vfs")
+    daemon = host.spawn(*dockerd, "--data-root=/var/lib/containers/docker", "--exec-root=/run/dock")
+    answers = ("docker", "version")
+    wait_until(lambda: host.run(*answers, check=False).returncode == 0, "docker answers")
+    launcher.script(LOOP, "loop.py")
+    started = words("--runtime", "docker", "--framework", "env", "--detach", "python", "loop.py")
+    for victim in (None, "docker run"):
+        ran = launcher.run(*started)
+        assert ran.code == 0, ran.err
+        up = ("sh", "-c", "grep -l 'up in inside' /root/.launcher/host/runs/*/logs/*/node-0.out")
+        wait_until(
+            lambda: any("sleep 3000" in " ".join(p.argv) for p in host.processes()), "it is up"
+        )
+        assert host.run(*up).stdout
+        if victim is None:
+            stopped = launcher.call("stop", "-")
+            assert "SIGKILL" not in stopped.stdout + stopped.stderr
+        else:
+            host.run("kill", "-9", str(pid_of(host, "docker run")))
+        wait_until(lambda: not of_runs(host), f"nothing is left after {victim}")
+        wait_until(lambda: not host.run("docker", "ps", "-aq").stdout, "no container is left")
+    host.run("kill", str(daemon))
+
+
 def test_a_user_without_rights_owns_what_the_program_writes(
     launcher: Launcher, hosts: labs.Lab, tmp_path: Path
 ) -> None:

@@ -16,8 +16,11 @@ _FOLDERS = ("etc", "usr", "tmp", "proc", "sys", "dev", "root", "run", "var")
 _LINKS = ("bin", "lib", "lib64", "sbin")
 
 
-def write_image(path: Path, name: str, *, machine: str = "amd64", word: str = "inside") -> str:
-    """Write an image as ``docker save`` does; return its ID. ``word`` is what /etc/inside says."""
+def write_image(
+    path: Path, name: str, *, machine: str = "amd64", word: str = "inside", busybox: bool = False
+) -> str:
+    """Write an image as ``docker save`` does; return its ID. ``word`` is what /etc/inside says, and a
+    ``busybox`` that is linked statically lets it do without the host's programs."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         for folder in _FOLDERS:
@@ -30,6 +33,10 @@ def write_image(path: Path, name: str, *, machine: str = "amd64", word: str = "i
             archive.addfile(entry)
         _add(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
         _add(archive, "etc/inside", word.encode() + b"\n")
+        if busybox:
+            for program in ("sh", "true"):
+                data = Path("/usr/bin/busybox").read_bytes()
+                _add(archive, f"usr/bin/{program}", data, 0o755)
     data = layer.getvalue()
     config = {
         "architecture": machine,
@@ -49,9 +56,9 @@ def write_image(path: Path, name: str, *, machine: str = "amd64", word: str = "i
     return image_id
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(data), 0o644
+    entry.size, entry.mode = len(data), mode
     archive.addfile(entry, io.BytesIO(data))
 
 

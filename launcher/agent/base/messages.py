@@ -91,6 +91,7 @@ class ContainerSpec(TypedDict):
     image: str
     user: str
     groups: List[int]
+    ulimits: List[str]
     rootless: bool
     ipc: bool
     mounts: List[str]

@@ -171,13 +171,10 @@ def _docker(
     label: str,
     limits: Mapping[str, int],
 ) -> tuple[list[str], dict[str, str]]:
-    # Its daemon starts the container, with the daemon's limits.
-    words = _common(spec, what, name, label) + [
-        "--ulimit",
-        "memlock=-1",
-        "--ulimit",
-        "stack=67108864",
-    ]
+    # Its daemon starts the container, which would have the daemon's limits.
+    words = _common(spec, what, name, label)
+    for one in spec["ulimits"]:
+        words += ["--ulimit", one]
     for group in spec["groups"]:
         words += ["--group-add", str(group)]
     if limits.get("memory"):

@@ -81,7 +81,7 @@ class Images:
     def answer(self, request: Message) -> Message:
         """Do what is asked, or say how far it is. Raises Refused."""
         steps = {"look": self._look, "pull": self._pull, "take": self._take, "load": self._load}
-        steps.update({"save": self._save, "list": self._list, "remove": self._remove})
+        steps["save"] = self._save
         return steps[request["do"]](request)
 
     # -- looking
@@ -89,16 +89,14 @@ class Images:
     def _look(self, request: Message) -> Message:
         """Find a runtime and the image in it, and what is in the image."""
         why: list[str] = []
-        codes: list[str] = []
+        first: dict[str, Any] = {}
         for runtime, program in self._runtimes(request):
             found = self._in(runtime, program, request)
             if found["state"] in ("there", "missing") or found["code"] in _FINAL:
                 return found
             why.append("%s: %s" % (runtime, found["said"]))
-            codes.append(found["code"])
-        if not codes:
-            return _trouble("no-runtime", "")
-        return _trouble(codes[0], "; ".join(why))
+            first = first or dict(found)
+        return dict(first, said="; ".join(why)) if first else _trouble("no-runtime", "")
 
     def _runtimes(self, request: Message) -> Iterator[tuple[str, str]]:
         """Yield the runtimes that may have an image of this kind, with their programs."""
@@ -139,7 +137,7 @@ class Images:
             spec = self._spec(runtime, program, about["image"], request)
         except Refused as refusal:
             return dict(_trouble(refusal.code, str(refusal)), **base)
-        python = self._python(spec, about["id"], cached=not request["mounts"])
+        python = self._python(spec, about["id"])
         if python["state"] != "there":
             return dict(python, **base)
         return dict(python, id=about["id"], spec=spec, **base)
@@ -170,6 +168,7 @@ class Images:
             "image": image,
             "user": "%d:%d" % (os.getuid(), os.getgid()),
             "groups": sorted({*os.getgroups()} - {os.getgid()}),
+            "ulimits": _limits(),
             "rootless": os.getuid() != 0,
             "ipc": os.path.isdir("/dev/mqueue"),
             "mounts": mounts,
@@ -179,13 +178,13 @@ class Images:
             "hosts": "/etc/hosts",
         }
 
-    def _python(self, spec: ContainerSpec, image_id: str, cached: bool) -> Message:
-        """Start a first container, which tells of the image's Python; once for an image."""
-        key = blake2b(
-            ("%s %s %s" % (spec["runtime"], image_id, spec["image"])).encode(), digest_size=10
-        )
+    def _python(self, spec: ContainerSpec, image_id: str) -> Message:
+        """Start a first container, which tells of the image's Python. That is done once for an image,
+        unless its Python is the host's, which may change."""
+        about = "\0".join([spec["runtime"], image_id, *spec["mounts"]])
+        key = blake2b(about.encode("utf-8", "surrogateescape"), digest_size=10)
         path = os.path.join(self.folder, "known", key.hexdigest())
-        if cached and image_id and os.path.exists(path):
+        if image_id and os.path.exists(path):
             with open(path) as file:
                 known: dict[str, Any] = lean.loads(file.read())
                 return known
@@ -198,7 +197,8 @@ class Images:
             return _trouble(_code_of(err) or "cannot-start", _last(err) or "exit code %d" % code)
         python, version = (words[-2], words[-1]) if len(words) > 1 else ("", "")
         found = {"state": "there", "python": python, "python_version": version}
-        if cached and image_id:
+        places = [mount.split(":")[1] for mount in spec["mounts"]]
+        if image_id and not any(python.startswith(place + "/") for place in places):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             with open(path + ".new", "w") as file:
                 file.write(lean.dumps(found))
@@ -251,10 +251,10 @@ class Images:
         if job.goes_on():
             return {"state": "working", "said": job.said()}
         self._job = None
-        said, log = job.said(), job.tail()
+        log = job.tail()
         job.discard()
         if job.code:
-            return {"state": "failed", "said": said, "log": log, "code": _code_of(log)}
+            return {"state": "failed", "said": _reason(log), "log": log, "code": _code_of(log)}
         return {"state": "done"}
 
     def _file(self, image_id: str) -> str:
@@ -282,46 +282,6 @@ class Images:
             self._job.discard()
             self._job = None
         _unlink(os.path.join(self.folder, "saved-%d.tar" % os.getpid()))
-
-    # -- housekeeping
-
-    def _list(self, request: Message) -> Message:
-        """List the images of every runtime here."""
-        found = []
-        for runtime in (PODMAN, DOCKER):
-            program = _program(runtime)
-            if not program:
-                continue
-            code, out, err = _ran(
-                [program, "images", "--no-trunc", "--format", _LISTED[runtime]], PATIENCE, _login()
-            )
-            if code:
-                found.append({"runtime": runtime, "trouble": _last(err)})
-                continue
-            for line in out.splitlines():
-                image_id, name, size = (line.split("\t") + ["", ""])[:3]
-                image_id = image_id.rpartition(":")[2]
-                found.append({"runtime": runtime, "id": image_id, "name": name, "size": size})
-        return {"state": "done", "images": found}
-
-    def _remove(self, request: Message) -> Message:
-        """Remove an image, unless a container uses it."""
-        said = []
-        for runtime in (PODMAN, DOCKER):
-            program = _program(runtime)
-            about = _inspected(program, request["image"]) if program else {"state": "missing"}
-            if program and about["state"] == "there":
-                code, _, err = _ran([program, "rmi", request["image"]], PATIENCE, _login())
-                if code:
-                    return {"state": "failed", "said": _last(err)}
-                said.append(runtime)
-        return {"state": "done", "said": ", ".join(said)}
-
-
-_LISTED = {
-    PODMAN: "{{.Id}}\t{{.Repository}}:{{.Tag}}\t{{.Size}}",
-    DOCKER: "{{.ID}}\t{{.Repository}}:{{.Tag}}\t{{.Size}}",
-}
 
 
 class Job:
@@ -437,6 +397,17 @@ def _of_path(path: str) -> dict[str, Any]:
     return {"state": "missing"}
 
 
+def _limits() -> list[str]:
+    """Return the limits of this login that matter to NCCL and data loaders, as docker takes them."""
+    import resource
+
+    found = []
+    for name in ("memlock", "stack", "nofile"):
+        soft, hard = resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper()))
+        found.append("%s=%d:%d" % (name, soft, hard))
+    return found
+
+
 def _make_places(image: str, places: list[str]) -> None:
     """Make the folders in an image's folder at which others are mounted. Raises Refused."""
     for place in places:
@@ -474,9 +445,17 @@ def _code_of(text: str) -> str:
     return next((code for code, words in _TROUBLE if words.search(text)), "")
 
 
+def _reason(text: str) -> str:
+    """Return the line that says what is in the way, where it is known; else the last one."""
+    words = dict(_TROUBLE).get(_code_of(text))
+    lines = [line.strip() for line in text.splitlines() if words and words.search(line)]
+    return lines[0][:300] if lines else _last(text)
+
+
 def _last(text: str) -> str:
     """Return the last line of what a runtime said."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("Run 'docker")] or lines
     return lines[-1][:300] if lines else ""
 
 

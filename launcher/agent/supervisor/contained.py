@@ -37,10 +37,8 @@ class Containers:
         self._stem = "launcher-%s-%s" % (run_id, re.sub(r"[^A-Za-z0-9_.-]", "_", host))
         self._names: dict[str, str] = {}  # of containers that may be there, by key
         self._inner: dict[str, int] = {}
-        if not os.path.exists(FIFO):
-            os.mkfifo(FIFO, 0o600)
         os.makedirs(CODES, exist_ok=True)
-        self._held = os.open(FIFO, os.O_RDWR | os.O_CLOEXEC)
+        self._held = _hold(FIFO)
 
     def launch(
         self, process: ProcessSpec, env: dict[str, str], login: dict[str, str], before: list[str]
@@ -62,7 +60,7 @@ class Containers:
             (
                 stem + ".out",
                 stem + ".err",
-                os.path.join(run_dir, FIFO),
+                os.path.join(run_dir, FIFO) if self._held is not None else "",
                 os.path.join(run_dir, CODES, "%d-%s" % (self._attempt, key)),
             ),
             "pipe" if process.get("stdin") else "",
@@ -123,13 +121,24 @@ class Containers:
 
     def remove(self) -> None:
         """Remove what a runtime that was killed has left."""
-        os.close(self._held)
+        if self._held is not None:
+            os.close(self._held)
         if not self._names or container_list.remove("."):
             for name in (container_list.LIST, FIFO):
                 try:
                     os.unlink(name)
                 except OSError:
                     pass
+
+
+def _hold(fifo: str) -> int | None:
+    """Make a fifo and hold it open; return None on a file system that has none."""
+    try:
+        if not os.path.exists(fifo):
+            os.mkfifo(fifo, 0o600)
+        return os.open(fifo, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def nested(pids: Iterable[int]) -> list[int]:

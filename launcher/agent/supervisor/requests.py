@@ -36,6 +36,7 @@ _CONTAINER = {
     "image": str,
     "user": str,
     "groups": [int],
+    "ulimits": [str],
     "rootless": bool,
     "ipc": bool,
     "mounts": [str],

@@ -100,6 +100,6 @@ def changed(host: str, image: str, pinned: str) -> NoEnvironment:
     """Return the error for a host without the image that the run to be repeated has had."""
     return NoEnvironment(
         host,
-        f"the run had {image} with ID {pinned[:SHORT]}, and the name stands for another image now",
+        f"the run had {image} with ID {pinned[:SHORT]}, which is not there, and cannot be brought",
         "launcher run takes the new one; podman save where the old one is, and --image, take that",
     )

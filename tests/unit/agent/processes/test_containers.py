@@ -20,6 +20,7 @@ def spec(runtime: str, **more: object) -> ContainerSpec:
         "image": "abc",
         "user": "1000:1000",
         "groups": [44, 109],
+        "ulimits": ["memlock=-1:-1"],
         "rootless": True,
         "ipc": True,
         "mounts": ["/w:/w", "/data:/data:ro"],
@@ -86,7 +87,7 @@ def test_podman_keeps_user_network_limits_and_control_group() -> None:
 def test_docker_gets_groups_limits_and_gpus_by_its_own_options() -> None:
     argv, _ = made("docker")
     assert has(argv, "--group-add", "44", "--group-add", "109")
-    assert has(argv, "--ulimit", "memlock=-1")
+    assert has(argv, "--ulimit", "memlock=-1:-1")
     assert has(argv, "--memory", "99")
     assert has(argv, "--gpus", "all")
     assert not {"--userns=keep-id", "--cgroups=disabled", "--no-hosts"} & set(argv)

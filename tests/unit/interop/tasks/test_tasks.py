@@ -182,3 +182,19 @@ def test_completion_knows_all_formats() -> None:
     """They stand there once more, so that Tab imports no reader."""
     assert set(formats.TASKS) == set(tasks.FORMATS)
     assert set(formats.EXPORTS) == set(export.FORMATS)
+
+
+def test_images_are_carried_over() -> None:
+    task = "resources: {{image_id: {}}}\nrun: python train.py\n"
+    job, _ = loaded(task.format("docker:nvcr.io/x/y:1"), "skypilot")
+    assert job["environment"] == {"image": "nvcr.io/x/y:1"}
+    job, notes = loaded(task.format("ami-1"), "skypilot")
+    assert "environment" not in job
+    assert any("disk of a machine" in note for note in notes)
+    job, notes = loaded(
+        "type: task\nimage: x/y:1\nvolumes: ['/mnt/sets:/sets', 'named:/other']\ncommands: [true]\n",
+        "dstack",
+    )
+    assert job["environment"] == {"image": "x/y:1", "mounts": ("/mnt/sets:/sets",)}
+    assert job["needs"] == ("/mnt/sets",)
+    assert not any("nothing is mounted" in note for note in notes)

@@ -1,0 +1,93 @@
+"""What a host tells of a runtime and an image, by what the runtime says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.agent.relay.images import Images
+
+ID = "a" * 64
+
+
+def with_runtime(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> Images:
+    """Return images of a host with these FAKES of runtimes, each a script of sh, on its PATH."""
+    (folder / "bin").mkdir()
+    for name, script in scripts.items():
+        program = folder / "bin" / name
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}/bin:/usr/bin:/bin")
+    root = folder / "root"
+    root.mkdir()
+    return Images(str(root))
+
+
+def look(images: Images, **more: object) -> dict[str, Any]:
+    request = {"do": "look", "image": "x:1", "runtime": "podman", "mounts": []}
+    return images.answer({**request, **more})
+
+
+def there(machine: str) -> str:
+    return (
+        f'case "$1" in image) echo {ID} {machine};; run) echo >>"$0.runs"; '
+        "echo /opt/bin/python3 3.12.1;; esac"
+    )
+
+
+def test_an_image_tells_of_its_python_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    images = with_runtime(tmp_path, monkeypatch, podman=there(machine))
+    for _ in range(2):
+        found = look(images)
+        assert (found["state"], found["id"]) == ("there", ID)
+        assert (found["python"], found["python_version"]) == ("/opt/bin/python3", "3.12.1")
+    assert (tmp_path / "bin/podman.runs").read_text() == "\n"
+    assert found["spec"]["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert f"{images.root}:{images.root}" in found["spec"]["mounts"]
+    look(images, mounts=["/opt"])  # a Python of the host may change
+    look(images, mounts=["/opt"])
+    assert (tmp_path / "bin/podman.runs").read_text() == "\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("Error: no subuid ranges found for user ann in /etc/subuid", "no-subuid"),
+        ('Error: cannot set up namespace using "/usr/bin/newuidmap"', "no-subuid"),
+        ("permission denied while trying to connect to the Docker daemon socket", "denied"),
+        ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "no-daemon"),
+        ("cannot clone: Operation not permitted", "no-namespaces"),
+        ("bwrap: setting up uid map: Permission denied", "no-namespaces"),
+        ("write /x: no space left on device", "no-space"),
+        ("something else", "cannot-start"),
+    ],
+)
+def test_what_is_in_the_way_has_a_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, code: str
+) -> None:
+    images = with_runtime(tmp_path, monkeypatch, podman=f"echo '{said}' >&2; exit 125")
+    found = look(images)
+    assert (found["state"], found["code"]) == ("trouble", code)
+    assert said in found["said"]
+
+
+def test_what_another_runtime_would_not_change_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = with_runtime(tmp_path, monkeypatch, podman=there("s390x"), docker="exit 1")
+    found = look(images, runtime="auto")
+    assert found["code"] == "other-machine"
+    assert found["said"].startswith("the image is for s390x, and this host is ")
+
+
+def test_an_image_that_is_not_there_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = 'echo "Error: x:1: image not known" >&2; exit 125'
+    images = with_runtime(tmp_path, monkeypatch, podman=script)
+    assert look(images)["state"] == "missing"
+    assert look(images, runtime="apptainer")["code"] == "no-runtime"
