@@ -24,8 +24,8 @@
 ``Client``, for runs      ``run`` ``rerun`` ``reserve`` ``attach`` ``list`` ``names`` ``show``
                           ``select`` ``diff`` ``annotate`` ``refresh`` ``rm``; async only:
                           ``follow_all``
-``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``cluster`` ``exec``
-                          ``push``; async only: ``watch_cluster``
+``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``projects`` ``cluster``
+                          ``exec`` ``push``; async only: ``watch_cluster``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``status`` ``state()``
                           ``events()`` ``followed`` ``receipt`` ``logs()`` ``outputs``
                           ``reader()``

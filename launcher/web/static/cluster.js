@@ -7,6 +7,8 @@ const named = (user, run) => user && run ? user + ' (' + run + ')' : run || (use
 
 export function reason(one) {
   if (one.place === 0) return 'prepares its start';
+  if (one.why === 'quota' || one.why === 'limit') return 'beyond the ' + one.why + ' of project ' + one.project;
+  if (one.why === 'no-majority') return 'too few hosts answer to decide about project ' + one.project;
   if (one.place === null || !one.why) return 'too few of its hosts can be reached from where it was started';
   if (one.why === 'hosts-missing') return one.hosts.join(' ') + ' cannot be reached';
   if (one.why === 'too-large') return 'more than its hosts have now';
