@@ -49,6 +49,7 @@ _START = (
         "own_path": str,
         "seconds": NUMBER,
         "stdin": NUMBER,
+        "meets": int,
     },
 )
 
