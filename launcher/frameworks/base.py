@@ -148,6 +148,8 @@ class Framework(ABC):
     allreduce: ClassVar[str | None] = None
     #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
     joins_hosts: ClassVar[bool] = False
+    #: Whether all ranks meet at MASTER_ADDR:MASTER_PORT, where a rank of theirs listens until they end.
+    ranks_meet: ClassVar[bool] = False
     #: The versions of IP by which its processes can reach each other.
     ip_versions: ClassVar[frozenset[int]] = frozenset({4, 6})
 

@@ -403,6 +403,15 @@ class StopRequested(Event):
 
 
 @frozen
+class NobodyMet(Event):
+    """Nobody ever listened where the ranks were to meet, on the host that should have had them meet:
+    each rank worked alone."""
+
+    host: str
+    attempt: int = 0
+
+
+@frozen
 class OrphansFound(Event):
     """Processes of the run outlived every rank of a host."""
 
@@ -701,6 +710,7 @@ JOURNALED = (
     StallBegan,
     StallEnded,
     StacksTaken,
+    NobodyMet,
     ShareTroubled,
 )
 #: Latest moment that a record may name: the end of the year 9999.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, field, replace
 from enum import StrEnum
 from typing import Any
@@ -40,7 +40,10 @@ _RECORD_FRAME = re.compile(
 )
 
 #: Fields that are left out where they are empty.
-_NEW = ("reason_host", "reason_detail", "not_brought", "stored", "tracebacks", "unmatched", "use")
+_NEW = (
+    *("alone", "reason_host", "reason_detail", "not_brought", "stored", "tracebacks", "unmatched"),
+    "use",
+)
 
 #: The stages of a run, in order.
 STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
@@ -137,7 +140,8 @@ class Receipt:
 
     ``outputs_failed`` says, by host, what of the outputs did not come and why; ``outputs_complete`` is
     False if anything of them is missing here. ``not_brought`` is all that the hosts still have,
-    ``unmatched`` what the job calls outputs and no host has written.
+    ``unmatched`` what the job calls outputs and no host has written. ``alone``: nobody ever came to
+    where the ranks were to meet.
     ``tracebacks`` are the last lines of processes that exited with 0 all the same. ``use`` says how busy
     each host was, as far as it was measured."""
 
@@ -162,6 +166,7 @@ class Receipt:
     outputs_complete: bool = True
     not_brought: tuple[NotBrought, ...] = ()
     unmatched: tuple[str, ...] = ()
+    alone: bool = False
     stored: StoredOutputs | None = None
     use: Mapping[str, HostUse] = field(default_factory=dict)
     folder: str = ""
@@ -219,6 +224,11 @@ class _Outputs:
     """What is asked of the outputs, which a receipt holds as they are."""
 
     outputs: tuple[_Output, ...] = ()
+
+
+def worked_alone(events: Iterable[ev.Event], attempt: int) -> bool:
+    """Return whether a host is sure that the ranks of an attempt never met."""
+    return any(isinstance(event, ev.NobodyMet) and event.attempt == attempt for event in events)
 
 
 def ended_at(events: Sequence[ev.Event], concluded: float) -> float:

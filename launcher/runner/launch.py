@@ -237,6 +237,8 @@ class Launch:
         is_first = part.node.node_rank == 0
         if is_first:
             request["port"] = plan.meeting.master_port
+            if frameworks.get(job.framework).ranks_meet and plan.layout.num_nodes > 1:
+                request["meets"] = int(plan.meeting.master_port)
         if is_first and self.context.request.stdin:
             request["stdin"] = self.context.request.lost_after
             if (reader := planner.reader_of_stdin(part)) is not None:

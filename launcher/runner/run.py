@@ -494,6 +494,7 @@ class Run:
             outputs_complete=not self._collector.incomplete,
             not_brought=self._collector.not_brought,
             unmatched=self._collector.unmatched,
+            alone=receipt.worked_alone(context.events, context.state.attempt),
             use=use,
             folder=str(self.folder.path),
         )

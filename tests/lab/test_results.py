@@ -336,3 +336,34 @@ pathlib.Path("/tmp/one.txt").write_text("one")
         clean.hosts[name].run(
             "rm", "-rf", "/tmp/ckpt", "/root/results", "/tmp/real", "/tmp/one.txt"
         )
+
+
+def test_ranks_that_never_meet_are_named(launcher: Launcher, clean: labs.Lab) -> None:
+    """As a Trainer that counts one machine: each rank trains alone, and exits with 0."""
+    meets = launcher.script(
+        """
+import os, socket, sys, time
+if "meet" in sys.argv:
+    where = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    if os.environ["RANK"] == "0":
+        with socket.create_server(where) as server:
+            server.accept()[0].close()
+    else:
+        for _ in range(300):
+            try:
+                socket.create_connection(where).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+time.sleep(11)
+"""
+    )
+    shape = ("--nodes", "2", "--nproc-per-node", "1", "--framework", "lightning", "--no-check")
+    alone = launcher.run(*shape, meets)
+    assert alone.code == 0, alone.err
+    assert "each worked alone" in alone.err
+    assert alone.receipt["alone"] is True
+    together = launcher.run(*shape, meets, "meet")
+    assert together.code == 0, together.err
+    assert "alone" not in together.err
+    assert "alone" not in together.receipts[-1], "left out where it says nothing"

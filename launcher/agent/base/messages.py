@@ -140,6 +140,8 @@ class StartRequest(TypedDict):
     #: Rank 0 has a stdin here, which ends when nobody speaks of it for so many seconds.
     stdin: NotRequired[float | None]
     container: NotRequired[ContainerSpec]
+    #: The port at which all ranks meet here, where a run whose ranks never do so is worth a word.
+    meets: NotRequired[int | None]
 
 
 class WaitRequest(TypedDict):

@@ -67,6 +67,7 @@ _START = (
         "seconds": NUMBER,
         "stdin": NUMBER,
         "container": (_CONTAINER, {}),
+        "meets": int,
     },
 )
 

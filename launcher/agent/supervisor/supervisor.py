@@ -24,6 +24,7 @@ from .children import Children
 from .clients import Clients
 from .feed import Feed
 from .machine import Machine
+from .meeting import Meeting
 from .metrics import Metrics
 from .sharer import Sharer
 from .stacks import StackTaker
@@ -79,6 +80,7 @@ class Supervisor:
         self.sharer = Sharer()
         self.feed = Feed()
         self.metrics = Metrics()
+        self.meeting = Meeting()
         helpers = (self.stacks, self.gpus, self.sharer, self.metrics)
         self.children = Children(self.run_id, self.host, helpers)
         self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
@@ -131,6 +133,7 @@ class Supervisor:
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
         moments += [self.metrics.next_look, self.feed.next_look, self.children.next_look]
+        moments.append(self.meeting.next_look)
         moments += [self.waiting.next_look] if self.waiting else []
         moments += [self.member.next_look] if self.member else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
@@ -147,6 +150,7 @@ class Supervisor:
             self.stall.look(now, self.machine.is_ending)
             self.metrics.look(now)
             self.feed.look(now)
+            self.meeting.look(now)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
             self._look_at_queue(now)
@@ -297,6 +301,7 @@ class Supervisor:
             self.gpus.begin(request.get("gpu_uuids") or {}, vendor)
         if request.get("peer"):  # it holds a private key: its reader removes it at once
             write_private("peer.json", request["peer"])
+        self.meeting.begin(request.get("meets"))
         if request.get("share"):
             self.sharer.start(request["share"])
         if self.own_hosts and request.get("own_hosts"):
@@ -500,6 +505,8 @@ class Supervisor:
         self.stacks.close()
         self.sharer.close()
         self.feed.close()
+        if self.meeting.nobody_came:
+            self._record("NobodyMet")
         forget("peer.json")  # if the peer never started to read it
         self.children.contain(None)
         self._record("HostEnded", **self.children.owned.close(self.children.left()))

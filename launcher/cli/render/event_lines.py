@@ -356,6 +356,13 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
 
 
 @line_of.register
+def _nobody_met(event: ev.NobodyMet) -> Line:
+    return Line(
+        f"{event.host}: nobody ever came to where the ranks meet: each worked alone", "yellow"
+    )
+
+
+@line_of.register
 def _share_troubled(event: ev.ShareTroubled) -> Line:
     path = event.path.removeprefix("code/")
     if event.code is ShareTrouble.CONFLICT:

@@ -292,6 +292,8 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
     if receipt.hosts:
         lines += [*_limits(receipt, width), *_checked(receipt)]
     lines += gpu_lines(receipt.use, width)
+    if receipt.alone and receipt.status == "succeeded":
+        lines += [click.style(text, fg="yellow") for text in _ALONE]
     if receipt.outputs:
         lines += _outputs(receipt)
     for host in receipt.hosts:
@@ -307,6 +309,12 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
     left = not_brought_lines(receipt.run, receipt.not_brought, width)
     lines += [click.style(text, fg="yellow") for text in left]
     return [*lines, f"record   {receipt.folder}"]
+
+
+_ALONE = (
+    "ranks    each worked alone: nobody ever listened at MASTER_ADDR:MASTER_PORT, where they meet",
+    "         does the script count one machine? --trainer.num_nodes '{{num_nodes}}', or its like",
+)
 
 
 def _unmatched(receipt: Receipt, width: int) -> list[str]:
