@@ -285,8 +285,9 @@ class Run:
             self._code = await asyncio.to_thread(code_here.read, job, self.folder.added)
 
     async def _sync(self) -> None:
-        """Give every host the run's own copy of the code."""
+        """Give every host the run's own copy of the code; meanwhile it imports what the job preloads."""
         context, sessions, code = self.context, self.hosts.active, self._code
+        await self._preload_early()
         if code is None:
             other = context.request.code_of
             assert other
@@ -309,6 +310,17 @@ class Run:
         given = await code_sync.give_code(context, sessions, source)
         if given.version != source.version:  # edited meanwhile
             await asyncio.to_thread(self._note_code, given, code_snapshot.revision(given.folder))
+
+    async def _preload_early(self) -> None:
+        """Begin to preload before anything is copied, where it is known by now what will run where."""
+        environment = self.context.job.environment
+        if self.context.job.preload and self.layout.nodes and not (environment and environment.uv):
+            launch = self._first_launch()
+            await launch.supervise()
+            await launch.preload()
+
+    def _first_launch(self) -> Launch:
+        return Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
 
     def _note_code(self, source: Source, revision: Revision) -> None:
         self.folder.write("code.json", code_snapshot.describe_code(source, revision))
@@ -369,10 +381,12 @@ class Run:
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
-        launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
+        launch = self._first_launch()
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await self._environments.give(self.hosts.active)
         await launch.supervise()
+        if not self._place.starts_by_itself:  # on GPUs that nobody knows yet
+            await launch.preload()
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):
             await self._hand_over(earlier or "")

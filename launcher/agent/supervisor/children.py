@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
-    from ..base.messages import Message, ProcessSpec, StartRequest
+    from ..base.messages import Message, PreloadRequest, ProcessSpec, StartRequest
+    from .warm import Warm
 
     class Helper(Protocol):
         """An object with processes of the supervisor's own, which do not belong to the run."""
@@ -37,10 +38,11 @@ class Child:
 class Children:
     """The processes of a run on this host; those of ``helpers`` do not count."""
 
-    def __init__(self, run_id: str, host: str, helpers: tuple[Helper, ...]) -> None:
+    def __init__(self, run_id: str, host: str, helpers: list[Helper]) -> None:
         self.owned = Owned(run_id, host)
+        self.helpers = helpers
         self.path = os.defpath  # their PATH
-        self._run_id, self._helpers = run_id, helpers
+        self._run_id = run_id
         self._cores = Cores(run_id)
         self._env: dict[str, str] = {}
         self._attempt = 0
@@ -56,10 +58,13 @@ class Children:
         self._cores = Cores(self._run_id)
         self.owned.prepare([process.get("limits") or {} for process in request["processes"]])
 
-    def start(self, process: ProcessSpec, env: dict[str, str]) -> tuple[int, str]:
+    def start(
+        self, process: ProcessSpec, env: dict[str, str], warm: Warm | None = None
+    ) -> tuple[int, str]:
         """Start a process with ``env`` added; return its pid and a description of its limits.
 
-        Raises OSError when it cannot be executed: its log says why then.
+        It is forked from ``warm`` where that is possible. Raises OSError when it cannot be executed: its
+        log says why then.
         """
         key, wanted = process["key"], process.get("limits") or {}
         stem = os.path.join("logs", "attempt-%d" % self._attempt, key)
@@ -68,7 +73,8 @@ class Children:
         env = {**self._env, **env, "PATH": self.path}
         launch = processes.Launch(process["argv"], env, process["cwd"], held)
         try:
-            pid = processes.start(launch, stem + ".out", stem + ".err")
+            forked = warm.start(launch, held, stem + ".out", stem + ".err") if warm else None
+            pid = forked or processes.start(launch, stem + ".out", stem + ".err")
         except OSError as error:
             with open(stem + ".err", "a") as file:
                 file.write("launcher: cannot start %s: %s\n" % (launch.argv[0], error.strerror))
@@ -81,6 +87,11 @@ class Children:
         """Return the environment of a process: this host's and its own."""
         return {**self._env, **process["env"]}
 
+    def early_environment(self, request: PreloadRequest) -> dict[str, str]:
+        """Return the environment that the processes of the next stage will have."""
+        found = environment(request)
+        return {**found, **request["process"]["env"], "PATH": found["PATH"]}
+
     def exits(self) -> Iterator[tuple[Child, int]]:
         """Yield the processes that have exited, with their exit codes."""
         while True:
@@ -90,7 +101,7 @@ class Children:
                 return
             if pid == 0:
                 return
-            if self.owned.reaped(pid) or any(helper.reaped(pid) for helper in self._helpers):
+            if self.owned.reaped(pid) or any(helper.reaped(pid) for helper in self.helpers):
                 continue
             if pid in self._known:
                 yield self._known.pop(pid), processes.exit_code(status)
@@ -107,7 +118,7 @@ class Children:
 
     def left(self) -> list[int]:
         """Return all pids of the run here, without those of our helpers."""
-        return self.owned.find({pid for helper in self._helpers for pid in helper.pids})
+        return self.owned.find({pid for helper in self.helpers for pid in helper.pids})
 
     def ask(self, pids: list[int]) -> None:
         """Send SIGTERM to each of these that has not got it yet."""

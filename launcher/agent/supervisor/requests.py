@@ -55,6 +55,10 @@ REQUESTS = {
     "start": _START,
     "claim": ({"gpus": [int]}, {}),
     "release": ({}, {}),
+    "preload": (
+        {"modules": [str], "path": [str], "process": (_PROCESS, _PROCESS_MORE)},
+        {"own_path": str, "secrets": TEXTS},
+    ),
     "wait": (
         {
             "ticket": (_TICKET, {}),
