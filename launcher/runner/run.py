@@ -312,9 +312,12 @@ class Run:
             await asyncio.to_thread(self._note_code, given, code_snapshot.revision(given.folder))
 
     async def _preload_early(self) -> None:
-        """Begin to preload before anything is copied, where it is known by now what will run where."""
-        environment = self.context.job.environment
-        if self.context.job.preload and self.layout.nodes and not (environment and environment.uv):
+        """Begin to preload before anything is copied, where it is known by now what will run where, and
+        nothing that is to be imported is installed first."""
+        job = self.context.job
+        installs = job.setup or any(role.setup for role in job.roles)
+        installs = installs or (job.environment and job.environment.uv)
+        if job.preload and self.layout.nodes and not installs:
             launch = self._first_launch()
             await launch.supervise()
             await launch.preload()
@@ -385,12 +388,12 @@ class Run:
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await self._environments.give(self.hosts.active)
         await launch.supervise()
-        if not self._place.starts_by_itself:  # on GPUs that nobody knows yet
-            await launch.preload()
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):
             await self._hand_over(earlier or "")
         await launch.setup()
+        if not self._place.starts_by_itself:  # on GPUs that nobody knows yet
+            await launch.preload()
 
     async def _hand_over(self, earlier: str) -> None:
         """Give all hosts the outputs of the run that this one continues."""

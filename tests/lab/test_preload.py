@@ -109,13 +109,18 @@ def test_what_keeps_ranks_from_being_forked_is_said_and_they_run(
     assert ran.code == 2 and "--framework torch starts the same scripts" in ran.err
 
 
-def test_the_next_attempt_is_forked_too(launcher: Launcher, clean: labs.Lab) -> None:
-    _give(clean, "")
+def test_what_setup_installs_is_imported_for_each_attempt(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    for host in clean.hosts.values():
+        host.run("rm", "-rf", PACKAGES)
+    setup = f"mkdir {PACKAGES}; echo > {PACKAGES}/big.py"
     launcher.script(
         "import os, sys\nprint('ran', 'big' in sys.modules, flush=True)\n"
         "sys.exit(os.environ['LAUNCHER_ATTEMPT'] == '0' and os.environ['RANK'] == '1')\n"
     )
-    ran = launcher.run(*RUN, "--max-restarts", "1", "--preload", "big", "train.py")
+    words = ("--max-restarts", "1", "--setup", setup, "--preload", "big")
+    ran = launcher.run(*RUN, *words, "train.py")
     assert ran.code == 0, ran.err
     assert ran.log("rank-0.out", 1) == ran.log("rank-1.out", 1) == b"ran True\n"
     done = [(one["host"], one["attempt"]) for one in _events(launcher, "Preloaded")]

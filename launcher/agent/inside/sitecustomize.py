@@ -89,10 +89,9 @@ if asked is None or asked.startswith("stacks "):
     except Exception:  # an old Python or kernel: the kernel's view of the threads must be enough
         pass
 if asked is not None and not asked.startswith("stacks "):  # else ranks have this folder there, too
-    places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    places.remove(os.path.dirname(FILE))
-    if places:
-        os.environ["PYTHONPATH"] = os.pathsep.join(places)
+    _, more, behind = os.environ["PYTHONPATH"].partition(os.pathsep)
+    if more:
+        os.environ["PYTHONPATH"] = behind
     else:
         del os.environ["PYTHONPATH"]
 if __name__ == "sitecustomize":

@@ -31,22 +31,25 @@ INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 VARIABLE = "LAUNCHER_PRELOAD"
 #: The helper's end of the line: the descriptor behind the standard streams.
 LINE = 3
-#: Starts Python only if it gets as far as our sitecustomize: else it would execute the script. No shell
-#: does it, which would change variables; this Python may have changed one, too (LC_CTYPE).
-_TRY = (
-    """\
+#: Starts Python only if it gets as far as our sitecustomize: else it would execute the script. It sets
+#: what makes a Python preload: one that bash runs before, as conda is, must not. No shell does it, which
+#: would change variables; this Python may have changed one, too (LC_CTYPE).
+_TRY = """\
 import os, sys
-program = sys.argv[1]
+asked, inside, program = map(os.fsencode, sys.argv[1:4])
 with open("/proc/self/environ", "rb") as file:
     env = dict(one.split(b"=", 1) for one in file.read().split(b"\\0") if b"=" in one)
-trial = [program, "-c", "raise SystemExit(1)"]
-pid = os.posix_spawnp(program, trial, {**env, b"%s": b"try"})
+if asked.startswith(b"plain "):
+    behind = [env[b"PYTHONPATH"]] if b"PYTHONPATH" in env else []
+    env[b"PYTHONPATH"] = b":".join([inside] + behind)
+env[b"%s"] = b"try"
+trial = [program, b"-c", b"raise SystemExit(1)"]
+pid = os.posix_spawnp(program, trial, env)
 if os.waitpid(pid, 0)[1]:
-    sys.exit("%%s does not run sitecustomize" %% program)
-os.execvpe(program, sys.argv[1:], env)
-"""
-    % VARIABLE
-)
+    sys.exit("%%s does not run sitecustomize" %% sys.argv[3])
+env[b"%s"] = asked
+os.execvpe(program, sys.argv[3:], env)
+""" % (VARIABLE, VARIABLE)
 
 
 class Cold(Exception):
@@ -170,16 +173,15 @@ class Warm:
         prepared, python, arguments = known
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         asked = "%s %d %s" % ("stacks" if stacks else "plain", LINE, ",".join(modules))
-        env = dict(self._env, **{VARIABLE: asked})
-        env["PYTHONPATH"] = os.pathsep.join(paths if stacks else [INSIDE, *paths])
-        words = [*prepared, sys.executable, "-I", "-S", "-c", _TRY, *python, *arguments]
+        own = [sys.executable, "-I", "-S", "-c", _TRY, asked, INSIDE]
         streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
         try:
             os.makedirs(cwd, exist_ok=True)  # empty, while the code is being copied
             for path in (PRINTED, COMPLAINTS):
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
                 streams.append(os.open(path, flags, 0o600))
-            launch = processes.Launch(words, env, cwd)
+            words = [*prepared, *own, *python, *arguments]
+            launch = processes.Launch(words, self._env, cwd)
             self._pid = processes.start_with(launch, [*streams, theirs.fileno()])
             self._line = Socket(fileno=ours.detach())
         except OSError as error:

@@ -105,6 +105,10 @@ class Bench:
         self.env.update(env)
         argv = [sys.executable, *words]
         self.warm.begin(modules or ("json",), argv, dict(self.env), str(self.code), False)
+        self.until_imported()
+
+    def until_imported(self) -> None:
+        """Wait until imports are over, or have failed."""
         deadline = time.monotonic() + 60
         while not any(event == "Preloaded" for event, _ in self.said):
             assert time.monotonic() < deadline
@@ -229,6 +233,18 @@ def test_what_imports_print_is_in_every_log(bench: Bench) -> None:
         assert forked == started == (0, "a banner\ntrains\n", "a warning\n")
 
 
+def test_a_python_that_bash_runs_before_is_a_python_as_any(bench: Bench) -> None:
+    """As conda is, which says how to activate an environment."""
+    bench.script("import os\nprint(os.environ['SAID'], os.environ.get('PYTHONPATH'))\n")
+    front = f'export SAID=$({sys.executable} -c "print(40 + 2)"); exec "$@"'
+    argv = ["bash", "-c", front, "prepare", sys.executable, "train.py"]
+    bench.warm.begin(("json",), argv, dict(bench.env), str(bench.code), False)
+    bench.until_imported()
+    launch = processes.Launch(argv, {**bench.env, "RANK": "0"}, str(bench.code))
+    pid = bench.warm.start(launch, None, "0.out", "0.err")
+    assert bench.end_of(pid) == (0, "42 None\n", "")
+
+
 def test_ranks_draw_different_numbers(bench: Bench) -> None:
     pytest.importorskip("numpy")
     bench.script(
@@ -349,11 +365,6 @@ def test_a_python_without_our_hook_never_starts_the_script(bench: Bench) -> None
     wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -I "$@"\n')
     wrapper.chmod(0o755)
     bench.warm.begin(("json",), [str(wrapper), "train.py"], dict(bench.env), str(bench.code), False)
-    deadline = time.monotonic() + 60
-    while not bench.said:
-        assert time.monotonic() < deadline
-        if select.select(bench.warm.readable, [], [], 0.02)[0]:
-            bench.warm.heard()
-        bench.reap()
+    bench.until_imported()
     assert bench.problem == ("exited", f"{wrapper} does not run sitecustomize")
     assert not (bench.code / "ran").exists()
