@@ -17,6 +17,7 @@ from ..jobs.environments import FIELDS as ENVIRONMENTS
 from ..jobs.environments import of_flags, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
+from ..jobs.preload import names as preload_names
 from ..jobs.preparation import behind, command_of
 from ..jobs.run_options import NO_PROJECT, PRIORITIES
 from ..jobs.settings import in_a_job
@@ -64,6 +65,7 @@ __all__ = [
     "local_paths_of",
     "make_job",
     "misplaced_option",
+    "preload_names",
     "read_job",
     "read_options",
     "rule_of",

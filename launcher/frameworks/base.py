@@ -146,6 +146,9 @@ class Framework(ABC):
     needs: ClassVar[tuple[Need, ...]] = ()
     #: Which ``runner/allreduce/with_*.py`` exchanges data between hosts as its training does.
     allreduce: ClassVar[str | None] = None
+    #: Whether a rank is a Python that launcher starts, which may be forked from one that has imported
+    #: modules already.
+    preloads: ClassVar[bool] = False
     #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
     joins_hosts: ClassVar[bool] = False
     #: Whether all ranks meet at MASTER_ADDR:MASTER_PORT, where a rank of theirs listens until they end.

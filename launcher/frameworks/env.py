@@ -36,7 +36,7 @@ class Env(Framework):
     )
     shell = True
     allreduce = "torch"
-
+    preloads = True
     cast = Cast(own_ranks=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:

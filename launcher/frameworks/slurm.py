@@ -92,6 +92,7 @@ class Slurm(Torch):
     about = "one process per rank, with the variables of a task of srun, and torch's"
     computed = COMPUTED | {*_JOB, *_STEP, *_NODES, *_TASKS, *_NODELISTS, *_TASKS_PER_NODE, *_OTHERS}
     imports = ()
+    preloads = False  # libraries look for Slurm's variables when they are imported
     cast = None
 
     def processes(self, place: Place) -> tuple[Process, ...]:

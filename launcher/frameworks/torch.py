@@ -40,6 +40,7 @@ class Torch(Framework):
     computed = COMPUTED
     imports: ClassVar[tuple[str, ...]] = ("torch",)
     allreduce = "torch"
+    preloads = True
     cast: ClassVar[Cast | None] = Cast(shares_gpus=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:

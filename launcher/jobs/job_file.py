@@ -46,6 +46,7 @@ from . import (
     foreign_terms,
     outputs,
     placeholders,
+    preload,
     roles,
     shares,
     start_commands,
@@ -181,6 +182,11 @@ KEYS: Mapping[str, Key] = {
     ),
     "prepare": Key(
         text, TEXT, "Lines of bash to run before each process: module load, conda activate"
+    ),
+    "preload": Key(
+        preload.read_preload,
+        TEXTS,
+        "Modules that each host imports once, ahead of its ranks: [torch, transformers]",
     ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
@@ -376,6 +382,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
+    preload.check(values.get("preload", ()), framework, values.get("environment"))
     _check_gpus(values.get("resources", Resources()))
     outputs.check(values.get("outputs", ()))
     outputs.check_store(values.get("outputs", ()), values.get("output_to", ""))
@@ -466,6 +473,8 @@ def _converted(layer: str, name: str, value: Any) -> Any:
             return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
         if name == "data" and isinstance(value, Mapping | str):
             return data.read_sets(parse(yaml.safe_dump(value), "data"))
+        if name == "preload":
+            return preload.names([value] if isinstance(value, str) else value)
         if name in _FROM_TEXT and isinstance(value, str | int):
             return _FROM_TEXT[name](str(value))
     except (TypeError, ValueError) as error:

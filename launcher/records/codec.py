@@ -26,6 +26,7 @@ _NEW: Mapping[type, Collection[str]] = {
         "launcher_options",
         "modules",
         "output_to",
+        "preload",
         "prepare",
         "python",
         "share",

@@ -112,6 +112,7 @@ def _environment(a: Side, b: Side) -> Iterator[Difference]:
     jobs = a.request.job, b.request.job
     yield from _of("environment", *(str(job.environment or "") for job in jobs))
     yield from _of("modules", *(" ".join(job.modules) for job in jobs))
+    yield from _of("preload", *(" ".join(job.preload) for job in jobs))
     yield from _of("python", a.python, b.python)
     if a.packages and b.packages:  # a run without a framework of Python has none
         found = list(_mapping("package ", a.packages, b.packages))

@@ -16,7 +16,7 @@ from ..spec.typed_json import Mismatch, from_json
 from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
-from .reasons import PassedOver, ShareTrouble, StopReason, WaitReason
+from .reasons import Cold, PassedOver, ShareTrouble, StopReason, WaitReason
 
 
 @frozen
@@ -130,6 +130,27 @@ class WordsNotCopied(Event):
 
     paths: tuple[str, ...]
     outside: tuple[str, ...] = ()
+
+
+@frozen
+class Preloaded(Event):
+    """A host has imported modules ahead of its ranks, in so many seconds; or ``problem`` is why not."""
+
+    host: str
+    seconds: float
+    problem: Cold | None = None
+    detail: str = ""
+    attempt: int = 0
+
+
+@frozen
+class StartedCold(Event):
+    """A rank was not forked from the Python that has imported modules on its host: it started alone."""
+
+    host: str
+    why: Cold
+    detail: str = ""
+    attempt: int = 0
 
 
 @frozen
@@ -711,6 +732,8 @@ JOURNALED = (
     StallEnded,
     StacksTaken,
     NobodyMet,
+    Preloaded,
+    StartedCold,
     ShareTroubled,
 )
 #: Latest moment that a record may name: the end of the year 9999.

@@ -47,6 +47,31 @@ class PassedOver(StrEnum):
     SHARED = "shared"  # as foreign, and taken all the same: no others were free
 
 
+class Cold(StrEnum):
+    """Why a host does not fork a rank from a Python that has imported modules already."""
+
+    #: Of the whole host: nothing is imported ahead there.
+    IMPORT_FAILED = "import-failed"
+    EXITED = "exited"
+    TOO_SLOW = "too-slow"
+    NOT_STARTED = "not-started"
+    THREADS = "threads"
+    GPU_IN_USE = "gpu-in-use"
+    RELATIVE_PATH = "relative-path"
+    PREPARE = "prepare"
+    #: Of one rank.
+    OTHER_COMMAND = "other-command"
+    OTHER_VARIABLE = "other-variable"
+    READ_ALREADY = "read-already"
+    PREPARED = "prepared"
+    CORES = "cores"
+    HIDES_MODULE = "hides-module"
+    SETS_VARIABLE = "sets-variable"
+    TOO_LARGE = "too-large"
+    FORK_FAILED = "fork-failed"
+    NO_ANSWER = "no-answer"
+
+
 class ShareTrouble(StrEnum):
     """What went wrong with a shared folder of a run. ``agent/mesh/sharing.py`` names the same codes."""
 

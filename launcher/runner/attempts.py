@@ -313,8 +313,13 @@ class Attempts:
                 return False
             self._number = number
             context.add(ev.RunRestarted(time.time(), number, str(why)))
-        await context.switch.unless_asked(self._launch().supervise())
+        await context.switch.unless_asked(self._supervise_again())
         return True
+
+    async def _supervise_again(self) -> None:
+        launch = self._launch()
+        await launch.supervise()
+        await launch.preload()
 
     def _launch(self) -> Launch:
         return Launch(self._context, self._hosts.active, self._hosts.layout, self._number)

@@ -16,10 +16,11 @@ from ..jobs.host_entries import host_entries
 from ..jobs.preparation import for_setup
 from ..records import events as ev
 from ..records import packages
+from ..records.reasons import Cold
 from ..records.state import ProcessState, is_setup
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.frozen import frozen
-from ..spec.model import Job, Layout, Meeting, Node, NodePlan, Plan, Task
+from ..spec.model import Job, Layout, Meeting, Node, NodePlan, Plan, Process, Task
 from ..spec.process_key import ProcessKey
 from ..transport import certificates
 from ..transport.agent_bundle import agent_name
@@ -120,6 +121,52 @@ class Launch:
             return ev.Failure(process.host, process.key, process.rank, code, False, 0.0)
         return None
 
+    # -- what is imported ahead of the ranks
+
+    async def preload(self) -> None:
+        """Have every host import the job's modules, ahead of its ranks. Raises HostError."""
+        known = self._preloaded()
+        if not self.context.job.preload:
+            return
+        plan = self.plan(self.layout, planner.NOWHERE)
+        asked = []
+        for session in self.sessions:
+            if session.name in known:
+                continue
+            if self.context.job.prepare or session.host.prepare:
+                self.context.add(
+                    ev.Preloaded(time.time(), session.name, 0.0, Cold.PREPARE, attempt=self.attempt)
+                )
+            elif processes := _part_of(session, plan).processes:
+                asked.append(session.insist(**self._preload_request(session, processes[0])))
+        await together(asked)
+
+    def _preload_request(self, session: HostSession, process: Process) -> dict[str, Any]:
+        """Return what a host is sent to import modules. It contains secrets."""
+        spec = {"key": process.key, "argv": list(process.argv), "env": dict(process.env)}
+        request = self._request("run", session, [spec])
+        (spec,) = request.pop("processes")
+        del request["stage"]
+        modules = list(self.context.job.preload)
+        return {**request, "op": "preload", "modules": modules, "process": spec}
+
+    async def until_preloaded(self) -> None:
+        """Wait until every host has imported the job's modules, or said why not."""
+        if self.context.job.preload:
+            await self.context.event_log.until(self._is_preloaded)
+
+    def _is_preloaded(self) -> bool:
+        known = self._preloaded()
+        return all(one.name in known or one.is_over for one in self.sessions)
+
+    def _preloaded(self) -> set[str]:
+        """Return the hosts that have imported the modules for this attempt, or said why not."""
+        return {
+            event.host
+            for event in self.context.events
+            if isinstance(event, ev.Preloaded) and event.attempt == self.attempt
+        }
+
     # -- the processes
 
     async def claim(self) -> None:
@@ -164,6 +211,7 @@ class Launch:
         """
         job, key = self.context.job, secrets.token_hex(16)
         requirements = await self._search()
+        await self.until_preloaded()
         certified = self.certified()
         for last in [False] * (PORT_TRIES - 1) + [True]:
             meeting = await meet(job, self.sessions, planner.ports_needed(job, self.layout))

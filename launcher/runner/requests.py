@@ -47,6 +47,10 @@ def check_stdin(job: Job, restarts: bool, preemptible: bool) -> None:
             "--stdin: a job with roles has no rank 0",
             "let the role that needs it read a file: files of the workdir travel with the job",
         )
+    if job.preload:
+        raise InputError(
+            "--stdin: a rank that --preload forks reads nothing", "leave out one of the two"
+        )
     if restarts or preemptible or job.elastic is not None:
         other = "--preemptible" if preemptible else "--max-restarts"
         raise InputError(

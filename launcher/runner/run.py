@@ -288,8 +288,9 @@ class Run:
             self._code = await asyncio.to_thread(code_here.read, job, self.folder.added)
 
     async def _sync(self) -> None:
-        """Give every host the run's own copy of the code."""
+        """Give every host the run's own copy of the code; meanwhile it imports what the job preloads."""
         context, sessions, code = self.context, self.hosts.active, self._code
+        await self._preload_early()
         if code is None:
             other = context.request.code_of
             assert other
@@ -312,6 +313,20 @@ class Run:
         given = await code_sync.give_code(context, sessions, source)
         if given.version != source.version:  # edited meanwhile
             await asyncio.to_thread(self._note_code, given, code_snapshot.revision(given.folder))
+
+    async def _preload_early(self) -> None:
+        """Begin to preload before anything is copied, where it is known by now what will run where, and
+        nothing that is to be imported is installed first."""
+        job = self.context.job
+        installs = job.setup or any(role.setup for role in job.roles)
+        installs = installs or (job.environment and job.environment.uv)
+        if job.preload and self.layout.nodes and not installs:
+            launch = self._first_launch()
+            await launch.supervise()
+            await launch.preload()
+
+    def _first_launch(self) -> Launch:
+        return Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
 
     def _note_code(self, source: Source, revision: Revision) -> None:
         self.folder.write("code.json", code_snapshot.describe_code(source, revision))
@@ -372,7 +387,7 @@ class Run:
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
-        launch = Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
+        launch = self._first_launch()
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await self._environments.give(self.hosts.active)
         await launch.supervise()
@@ -380,6 +395,8 @@ class Run:
         if earlier or local_paths.into_outputs(job):
             await self._hand_over(earlier or "")
         await launch.setup()
+        if not self._place.starts_by_itself:  # on GPUs that nobody knows yet
+            await launch.preload()
 
     async def _hand_over(self, earlier: str) -> None:
         """Give all hosts the outputs of the run that this one continues."""

@@ -231,6 +231,7 @@ class Job:
     environment: Environment | None = None  # with a Python of its own, instead of ``python``
     modules: tuple[str, ...] = ()  # loaded first
     prepare: str | None = None
+    preload: tuple[str, ...] = ()  # modules that each host imports once, ahead of its ranks
     include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
     outputs: tuple[str, ...] = ()

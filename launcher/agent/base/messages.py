@@ -144,6 +144,19 @@ class StartRequest(TypedDict):
     meets: NotRequired[int | None]
 
 
+class PreloadRequest(TypedDict):
+    """The request to import ``modules`` ahead of the ranks, ``op`` is "preload".
+
+    ``process`` is like any of them; what differs between ranks may be missing.
+    """
+
+    modules: List[str]
+    path: List[str]
+    process: ProcessSpec
+    own_path: NotRequired[str]
+    secrets: NotRequired[Dict[str, str]]
+
+
 class WaitRequest(TypedDict):
     """The request to wait for GPUs, ``op`` is "wait": all that a host needs to start the run by itself.
 

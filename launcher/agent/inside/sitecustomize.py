@@ -1,11 +1,16 @@
-"""Runs inside every Python of a run with ``--stall-timeout``, so that it can be asked for its stacks.
+"""Runs inside every Python of a run with ``--stall-timeout``, so that it can be asked for its stacks,
+and inside the one that imports modules for a run with ``--preload``.
 
 Then it runs the ``sitecustomize`` that the ``site`` module would have found without this one.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+
+#: Set for a Python that preloads: see preload.py.
+PRELOAD = "LAUNCHER_PRELOAD"
 
 
 def listen() -> None:
@@ -16,7 +21,6 @@ def listen() -> None:
     """
     import faulthandler
     import fcntl
-    import os
     import resource
     import signal
 
@@ -43,7 +47,6 @@ def run_next() -> None:
     """Run the ``sitecustomize`` behind this one, if any; take this folder off ``sys.path``."""
     import importlib.machinery
     import importlib.util
-    import os
 
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [place for place in sys.path if os.path.abspath(place) != here]
@@ -54,9 +57,49 @@ def run_next() -> None:
         spec.loader.exec_module(module)
 
 
-try:
-    listen()
-except Exception:  # an old Python or kernel: the kernel's view of the threads must be enough
-    pass
+def preload(asked: str) -> None:
+    """Import modules and fork ranks, until the run is over. Return in a rank: what follows is the start
+    of its script, with nothing of ours on its stack."""
+    returns = False
+    try:
+        import importlib.util
+
+        spec = importlib.util.spec_from_file_location("launcher_preload", FILE)
+        assert spec is not None
+        assert spec.loader is not None
+        helper = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(helper)
+        returns = helper.serve(asked)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        if not returns:
+            os._exit(1)  # never run the script here
+
+
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "preload.py")
+asked = os.environ.pop(PRELOAD, None)
+if asked == "try":  # whether a Python gets this far at all
+    os._exit(0)
+if asked is None or asked.startswith("stacks "):
+    try:
+        listen()
+    except Exception:  # an old Python or kernel: the kernel's view of the threads must be enough
+        pass
+if asked is not None and not asked.startswith("stacks "):  # else ranks have this folder there, too
+    _, more, behind = os.environ["PYTHONPATH"].partition(os.pathsep)
+    if more:
+        os.environ["PYTHONPATH"] = behind
+    else:
+        del os.environ["PYTHONPATH"]
 if __name__ == "sitecustomize":
-    run_next()
+    try:
+        run_next()
+    except Exception:  # as the site module does, which would start the script next
+        if asked is None:
+            raise
+        sys.excepthook(*sys.exc_info())
+    if asked is not None:
+        preload(asked.partition(" ")[2])

@@ -310,6 +310,10 @@ class Relay(SelfTests):
         """Lock GPUs for a run, all or none, before anything of it is started."""
         return self._ask(request)
 
+    def do_preload(self, request: Message) -> Message:
+        """Have the supervisor import modules ahead of the ranks."""
+        return self._ask(request)
+
     def do_release(self, request: Message) -> Message:
         """Unlock them again."""
         return self._ask(request)

@@ -177,10 +177,10 @@ def _write_list(code: str, listed: list[bytes]) -> None:
 
 def _linker(tree: str) -> Tuple[Visit, list[bytes]]:
     """Empty ``tree``; return a function that links an entry of another tree into it, and the list that
-    it makes of them."""
-    if os.path.exists(tree):
+    it makes of them. An empty folder stays the same one: a Python may have started in it."""
+    if os.path.exists(tree) and os.listdir(tree):
         remove(tree)
-    os.makedirs(tree)
+    os.makedirs(tree, exist_ok=True)
     made = {b""}
     target = os.fsencode(tree)
     listed: list[bytes] = []

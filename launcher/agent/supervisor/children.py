@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Protocol
 
-    from ..base.messages import ContainerSpec, Message, ProcessSpec, StartRequest
+    from ..base.messages import (
+        ContainerSpec,
+        Message,
+        PreloadRequest,
+        ProcessSpec,
+        StartRequest,
+    )
     from .contained import Containers
+    from .warm import Warm
 
     class Helper(Protocol):
         """An object with processes of the supervisor's own, which do not belong to the run."""
@@ -46,10 +53,11 @@ class Child:
 class Children:
     """The processes of a run on this host; those of ``helpers`` do not count."""
 
-    def __init__(self, run_id: str, host: str, helpers: tuple[Helper, ...]) -> None:
+    def __init__(self, run_id: str, host: str, helpers: list[Helper]) -> None:
         self.owned = Owned(run_id, host)
+        self.helpers = helpers
         self.path = os.defpath  # their PATH
-        self._run_id, self._helpers = run_id, helpers
+        self._run_id = run_id
         self._cores = Cores(run_id)
         self._env: dict[str, str] = {}
         self._attempt = 0
@@ -85,10 +93,13 @@ class Children:
 
             self.containers = Containers(spec, self._run_id, self.owned.host, self._attempt)
 
-    def start(self, process: ProcessSpec, env: dict[str, str]) -> tuple[int, str]:
+    def start(
+        self, process: ProcessSpec, env: dict[str, str], warm: Warm | None = None
+    ) -> tuple[int, str]:
         """Start a process with ``env`` added; return its pid and a description of its limits.
 
-        Raises OSError when it cannot be executed: its log says why then.
+        It is forked from ``warm`` where that is possible. Raises OSError when it cannot be executed: its
+        log says why then.
         """
         key, wanted = process["key"], process.get("limits") or {}
         stem = os.path.join("logs", "attempt-%d" % self._attempt, key)
@@ -103,7 +114,9 @@ class Children:
         try:
             reads = bool(process.get("stdin"))
             stdin = os.path.abspath(protocol.STDIN) if reads else os.devnull
-            pid = processes.start(launch, stem + ".out", stem + ".err", stdin)
+            out, err = stem + ".out", stem + ".err"
+            forked = warm.start(launch, held, out, err) if warm and not reads else None
+            pid = forked or processes.start(launch, out, err, stdin)
         except OSError as error:
             with open(stem + ".err", "a") as file:
                 file.write("launcher: cannot start %s: %s\n" % (launch.argv[0], error.strerror))
@@ -118,6 +131,11 @@ class Children:
             return {**self._secrets, **process["env"]}
         return {**self._env, **process["env"]}
 
+    def early_environment(self, request: PreloadRequest) -> dict[str, str]:
+        """Return the environment that the processes of the next stage will have."""
+        found = environment(request)
+        return {**found, **request["process"]["env"], "PATH": found["PATH"]}
+
     def exits(self) -> Iterator[tuple[Child, int]]:
         """Yield the processes that have exited, with their exit codes."""
         while True:
@@ -127,7 +145,7 @@ class Children:
                 return
             if pid == 0:
                 return
-            if self.owned.reaped(pid) or any(helper.reaped(pid) for helper in self._helpers):
+            if self.owned.reaped(pid) or any(helper.reaped(pid) for helper in self.helpers):
                 continue
             if pid in self._known:
                 child, code = self._known.pop(pid), processes.exit_code(status)
@@ -145,7 +163,7 @@ class Children:
 
     def left(self) -> list[int]:
         """Return all pids of the run here, without those of our helpers."""
-        return self.owned.find({pid for helper in self._helpers for pid in helper.pids})
+        return self.owned.find({pid for helper in self.helpers for pid in helper.pids})
 
     def ask(self, pids: list[int]) -> None:
         """Send SIGTERM to each of these that has not got it yet. What is in containers gets it, and

@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..base.messages import StartRequest
+    from ..base.messages import PreloadRequest, StartRequest
 
 
 #: Variables of the login that started the supervisor, which ends before the run. Others with XDG_ name
@@ -21,7 +21,7 @@ _OF_THE_LOGIN = (
 )
 
 
-def environment(request: StartRequest) -> dict[str, str]:
+def environment(request: StartRequest | PreloadRequest) -> dict[str, str]:
     """Return the login's environment, with the secrets and our PATH.
 
     A PATH of the job or of the inventory comes after the folders that make ``python`` the host's

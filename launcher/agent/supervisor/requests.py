@@ -80,6 +80,10 @@ REQUESTS = {
         {"project": str, "gpus": int},
         {"preemptible": int, "within": int, "min_runtime": NUMBER, "rules": _RULES},
     ),
+    "preload": (
+        {"modules": [str], "path": [str], "process": (_PROCESS, _PROCESS_MORE)},
+        {"own_path": str, "secrets": TEXTS},
+    ),
     "wait": (
         {
             "ticket": (_TICKET, {}),

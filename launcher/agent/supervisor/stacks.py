@@ -38,13 +38,13 @@ class StackTaker:
     """Runs one helper at a time and records its end. ``wanted``: whether the run watches for stalls."""
 
     def __init__(self, record: Callable[..., None], wanted: bool) -> None:
-        self._record, self._wanted = record, wanted
+        self._record, self.wanted = record, wanted
         self._helper: int | None = None
         self._stamp = ""
 
     def prepare(self, env: dict[str, str]) -> None:
         """Have every Python with this environment prepare to be asked for its stacks."""
-        if self._wanted:
+        if self.wanted:
             behind = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
             env["PYTHONPATH"] = os.pathsep.join([INSIDE] + behind)
 

@@ -36,10 +36,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.lean import Socket
-    from ..base.messages import Message, ProcessSpec, StartRequest, SupervisorSpec
+    from ..base.messages import (
+        Message,
+        PreloadRequest,
+        ProcessSpec,
+        StartRequest,
+        SupervisorSpec,
+    )
     from ..processes.own_hosts import OwnHosts
+    from .children import Helper
     from .member import Member
     from .waiting import Waiting
+    from .warm import Warm
 
 #: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
@@ -53,6 +61,7 @@ _OF_LAUNCHERS = (
     "wait",
     "move",
     "member",
+    "preload",
     "stdin",
 )
 #: Most seconds between two looks at anything.
@@ -81,7 +90,8 @@ class Supervisor:
         self.feed = Feed()
         self.metrics = Metrics()
         self.meeting = Meeting()
-        helpers = (self.stacks, self.gpus, self.sharer, self.metrics)
+        self.warm: Warm | None = None  # where modules are imported ahead
+        helpers: list[Helper] = [self.stacks, self.gpus, self.sharer, self.metrics]
         self.children = Children(self.run_id, self.host, helpers)
         self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
@@ -101,24 +111,32 @@ class Supervisor:
             callers = self.clients.sockets
             readable: list[Any] = [self.signals, *callers, *self.broadcast.readable]
             readable += self.waiting.readable if self.waiting else []
+            readable += self.warm.readable if self.warm else []
             writable: list[Any] = [*self.clients.writable, *self.broadcast.writable]
             writable += self.feed.writable
             found = select.select(readable, writable, [], self._patience())
             if self.waiting:
                 self.waiting.heard(found[0], time.monotonic())
             for ready in found[0]:
-                if ready == self.signals:
-                    os.read(self.signals, 512)
-                elif ready in callers:
-                    self._hear(ready)
-                elif ready in self.broadcast.readable:
-                    self.broadcast.look(ready)
+                self._look(ready, callers)
             for ready in found[1]:
                 self._write(ready)
             self._reap()
             self._keep_time()
+        self._cool()
         for claim in self.registered:
             claim.close()
+
+    def _look(self, ready: Any, callers: list[Socket]) -> None:
+        """Read from what is ready."""
+        if ready == self.signals:
+            os.read(self.signals, 512)
+        elif ready in callers:
+            self._hear(ready)
+        elif ready in self.broadcast.readable:
+            self.broadcast.look(ready)
+        elif self.warm and ready in self.warm.readable:
+            self.warm.heard()
 
     def _write(self, ready: Any) -> None:
         if ready in self.clients.writable:
@@ -134,6 +152,7 @@ class Supervisor:
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
         moments += [self.metrics.next_look, self.feed.next_look, self.children.next_look]
         moments.append(self.meeting.next_look)
+        moments += [self.warm.next_look] if self.warm else []
         moments += [self.waiting.next_look] if self.waiting else []
         moments += [self.member.next_look] if self.member else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
@@ -151,6 +170,8 @@ class Supervisor:
             self.metrics.look(now)
             self.feed.look(now)
             self.meeting.look(now)
+            if self.warm:
+                self.warm.look(now)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
             self._look_at_queue(now)
@@ -209,6 +230,8 @@ class Supervisor:
             self.machine.heard_launcher(time.monotonic())
         if operation == "start":
             return self._start(message)
+        if operation == "preload":
+            return self._preload(message)
         if operation in ("claim", "release"):
             return self._claim(message.get("gpus") or [])
         if operation in ("wait", "move"):
@@ -310,8 +333,10 @@ class Supervisor:
             self.feed.open(request["stdin"] or 0.0)
         for process in specs:
             self._start_one(process)
-        if self.member and stage == "run":
-            self.member.begin(time.monotonic())
+        if stage == "run":
+            self._cool()  # the next attempt has a supervisor of its own
+            if self.member:
+                self.member.begin(time.monotonic())
 
     def _prepare(self, request: StartRequest) -> Message | None:
         """Take ports and GPUs for a stage; return an error when they are not free."""
@@ -334,6 +359,26 @@ class Supervisor:
         except OSError:
             return _port_taken(share["port"] if share else 0)
         return self._lock(request.get("gpus") or [])
+
+    def _preload(self, request: PreloadRequest) -> Message:
+        """Import modules for the ranks of the next stage; do nothing if that was done before."""
+        if not self.machine.stopped and not self.warm:
+            from .warm import Warm  # most runs preload nothing
+
+            self.warm = Warm(self._record)
+            self.children.helpers.append(self.warm)
+            process = request["process"]
+            env = self.children.early_environment(request)
+            self.stacks.prepare(env)
+            self.warm.begin(
+                request["modules"], process["argv"], env, process["cwd"], self.stacks.wanted
+            )
+        return {"ok": {}}
+
+    def _cool(self) -> None:
+        """End what has imported modules ahead, if anything."""
+        if self.warm:
+            self.warm.close()
 
     def _claim(self, wanted: list[int]) -> Message:
         """Lock these GPUs for the next stage, and no others; do nothing while one runs."""
@@ -435,10 +480,12 @@ class Supervisor:
     def _start_one(self, process: ProcessSpec) -> None:
         key, rank = process["key"], process.get("rank")
         env = self.children.environment(process)
+        warm = None
         if self.machine.stage == "run":
             self.stacks.prepare(env)
+            warm = self.warm
         try:
-            pid, limits = self.children.start(process, env)
+            pid, limits = self.children.start(process, env, warm)
         except OSError as error:
             exited = machine.Exited(key, rank, protocol.not_started(error), time.time())
             self._follow(self.machine.could_not_start(exited, time.monotonic()))
@@ -503,6 +550,7 @@ class Supervisor:
         self.gpus.close()
         self.metrics.close()
         self.stacks.close()
+        self._cool()
         self.sharer.close()
         self.feed.close()
         if self.meeting.nobody_came:

@@ -59,6 +59,7 @@ GROUPS = {
         "mounts",
         "modules",
         "prepare",
+        "preload",
         "setup",
         "include",
         "from",
@@ -195,6 +196,12 @@ EXAMPLES = (
     "--prepare",
     metavar="SH",
     help="Lines of bash that run before each process, such as ulimit -n 65536.",
+)
+@click.option(
+    "--preload",
+    multiple=True,
+    metavar="MODULES",
+    help="Import these once on each host, ahead of its ranks: torch,transformers.",
 )
 @click.option(
     "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
@@ -506,6 +513,13 @@ def _share(texts: tuple[str, ...]) -> tuple[str, ...]:
         raise InputError(f"--{error}", "such as --share checkpoints") from None
 
 
+def _preload(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return jobs.preload_names(texts)
+    except ValueError as error:
+        raise InputError(f"--preload: {error}", "such as --preload torch,transformers") from None
+
+
 def _wait(text: str) -> float:
     try:
         return jobs.wait_time(text)
@@ -526,6 +540,7 @@ _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "data": jobs.data_of_flags,
     "envs": lambda texts: dict(_variable(text) for text in texts),
     "gpu_ids": _gpu_ids,
+    "preload": _preload,
     "share": _share,
     "secrets": dict.fromkeys,
     "pull_every": partial(seconds, "--pull-every"),

@@ -25,6 +25,8 @@ from .. import options
 from ..render.event_lines import waits_text
 from ..render.folding import FEW, groups
 from ..render.hints import terminal_width
+from ..render.log_lines import harmless
+from ..render.preload import preload_text
 from ..render.receipt import receipt_text
 from ..render.run_facts import Facts, facts_lines
 from ..render.tables import age, counted, duration, fold_tasks, table
@@ -105,6 +107,7 @@ def _facts(run: AsyncRunHandle, events: list[ev.Event]) -> Facts:
         noted.note,
         run.data,
         run.use(),
+        harmless(preload_text(run.request.job.preload, events).encode()).decode(),
     )
 
 

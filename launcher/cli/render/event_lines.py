@@ -17,6 +17,7 @@ from ...spec.containers import SHORT
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .log_lines import harmless
+from .preload import why_cold
 from .tables import counted, due, duration, size
 
 #: Lines about GPUs of many hosts.
@@ -372,6 +373,20 @@ def _share_troubled(event: ev.ShareTroubled) -> Line:
     else:
         text = f"{event.host}: cannot write {path} from {event.other}: {event.detail}"
     return Line(text, "yellow")
+
+
+@line_of.register
+def _preloaded(event: ev.Preloaded) -> Line | None:
+    if event.problem is None:
+        return None
+    why = harmless(why_cold(event.problem, event.detail).encode()).decode()
+    return Line(f"{event.host}: not preloaded: {why}", "yellow")
+
+
+@line_of.register
+def _started_cold(event: ev.StartedCold) -> Line:
+    why = harmless(why_cold(event.why, event.detail).encode()).decode()
+    return Line(f"{event.host}: ranks import for themselves: {why}", "yellow")
 
 
 @line_of.register

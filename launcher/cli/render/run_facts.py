@@ -35,6 +35,7 @@ class Facts:
     note: str = ""
     data: tuple[UsedSet, ...] = ()
     use: Mapping[str, HostUse] = field(default_factory=dict)
+    preloaded: str = ""  # what became of modules to preload
 
 
 def facts_lines(facts: Facts, now: float, width: int) -> list[str]:
@@ -67,12 +68,18 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         yield "hosts", f"{where}, {job.framework}"
     if used := host_line(facts.use):
         yield "used", used
-    if job.envs:
-        yield "env", shlex.join(f"{name}={value}" for name, value in job.envs.items())
-    if facts.secrets:
-        yield "secrets", ", ".join(facts.secrets)
+    yield from _variables(facts)
     if changed := options_of(request):
         yield "options", ", ".join(f"{name} {_said(value)}" for name, value in changed.items())
+
+
+def _variables(facts: Facts) -> Iterator[tuple[str, str]]:
+    if facts.preloaded:
+        yield "preload", facts.preloaded
+    if envs := facts.request.job.envs:
+        yield "env", shlex.join(f"{name}={value}" for name, value in envs.items())
+    if facts.secrets:
+        yield "secrets", ", ".join(facts.secrets)
 
 
 def _said(value: object) -> str:

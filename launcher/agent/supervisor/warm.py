@@ -1,0 +1,282 @@
+"""Keeps a Python on this host that has imported modules already, and has it fork ranks.
+
+Such a rank is a child of the supervisor like any other, in every respect that a script or its user could
+notice. Where that is not certain, it is started by itself. See docs/decisions/0068-warm-ranks.md.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+from ..base import plain_files
+from ..base.lean import Socket, signal, socket
+from ..processes import processes
+from . import warm_rules
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..processes.limits import Held
+
+#: Seconds to import everything; and for an answer about one rank.
+IMPORTS, ANSWERS = 120.0, 10.0
+#: What the imports print.
+PRINTED, COMPLAINTS = "preload.out", "preload.err"
+#: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
+INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inside")
+VARIABLE = "LAUNCHER_PRELOAD"
+#: The helper's end of the line: the descriptor behind the standard streams.
+LINE = 3
+#: Starts Python only if it gets as far as our sitecustomize: else it would execute the script. It sets
+#: what makes a Python preload: one that bash runs before, as conda is, must not. No shell does it, which
+#: would change variables; this Python may have changed one, too (LC_CTYPE).
+_TRY = """\
+import os, sys
+asked, inside, program = map(os.fsencode, sys.argv[1:4])
+with open("/proc/self/environ", "rb") as file:
+    env = dict(one.split(b"=", 1) for one in file.read().split(b"\\0") if b"=" in one)
+if asked.startswith(b"plain "):
+    behind = [env[b"PYTHONPATH"]] if b"PYTHONPATH" in env else []
+    env[b"PYTHONPATH"] = b":".join([inside] + behind)
+env[b"%s"] = b"try"
+trial = [program, b"-c", b"raise SystemExit(1)"]
+pid = os.posix_spawnp(program, trial, env)
+if os.waitpid(pid, 0)[1]:
+    sys.exit("%%s does not run sitecustomize" %% sys.argv[3])
+env[b"%s"] = asked
+os.execvpe(program, sys.argv[3:], env)
+""" % (VARIABLE, VARIABLE)
+
+
+class Cold(Exception):
+    """A rank cannot be forked; ``code`` and ``detail`` say why."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(code)
+        self.code, self.detail = code, detail
+
+
+class Warm:
+    """One helper at a time. ``record`` writes an event into the journal."""
+
+    def __init__(self, record: Callable[..., None]) -> None:
+        self._record = record
+        self._pid: int | None = None
+        self._line: Socket | None = None
+        self._argv: list[str] = []
+        self._env: dict[str, str] = {}
+        self._began = 0.0
+        self._ready = self._reported = self._has_failed = False
+        self._told: set[tuple[str, str]] = set()
+
+    # -- for the supervisor's loop
+
+    @property
+    def readable(self) -> list[Socket]:
+        """The socket to read from, while modules are imported."""
+        return [self._line] if self._line and not self._ready else []
+
+    @property
+    def next_look(self) -> float:
+        """The moment by which to :meth:`look`."""
+        importing = self._line is not None and not self._ready
+        return self._began + IMPORTS if importing else float("inf")
+
+    @property
+    def pids(self) -> set[int]:
+        """The helper, and what its imports have started."""
+        if self._pid is None:
+            return set()
+        return {self._pid, *processes.descendants(self._pid)}
+
+    def reaped(self, pid: int) -> bool:
+        """Return whether ``pid`` was the helper."""
+        if pid != self._pid:
+            return False
+        self._pid = None
+        if self.readable and select.select(self.readable, [], [], 0)[0]:
+            self.heard()  # its last words
+        if not self._reported:
+            self._report("exited", self._complaint())
+        self._hang_up()
+        return True
+
+    def look(self, now: float) -> None:
+        """Give up imports that take too long."""
+        if now >= self.next_look:
+            self._report("too-slow", "%d" % IMPORTS)
+            self.close()
+
+    def heard(self) -> None:
+        """Read whether everything was imported."""
+        assert self._line is not None
+        try:
+            answer = self._line.recv(1 << 12)
+        except OSError:
+            answer = b""
+        if answer == b"r":
+            self._ready = True
+            self._report()
+        elif answer[:1] == b"f":
+            code, _, detail = answer[1:].decode("utf-8", "replace").partition(" ")
+            self._report(code, detail)
+            self.close()
+        else:  # it exits: reaped() says so
+            self._hang_up()
+
+    def close(self) -> None:
+        """Kill the helper and what its imports have started. Ranks live on."""
+        processes.send(self.pids, signal.SIGKILL)
+        self._reported = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._line:
+            self._line.close()
+        self._line, self._ready = None, False
+
+    def _report(self, code: str = "", detail: str = "") -> None:
+        self._reported, self._has_failed = True, bool(code)
+        seconds = round(time.monotonic() - self._began, 3)
+        self._record("Preloaded", seconds=seconds, problem=code or None, detail=detail[:500])
+
+    def _complaint(self) -> str:
+        try:
+            text = plain_files.content(COMPLAINTS).decode("utf-8", "replace")
+        except OSError:
+            return ""
+        return (text.strip().splitlines() or [""])[-1]
+
+    # -- the helper
+
+    def begin(
+        self, modules: Sequence[str], argv: list[str], env: dict[str, str], cwd: str, stacks: bool
+    ) -> None:
+        """Start the helper.
+
+        ``argv`` and ``env`` are those of any rank; what differs between ranks does not matter. With
+        ``stacks``, ranks have the folder of our sitecustomize on their path anyway.
+        """
+        self._began, self._argv, self._env = time.monotonic(), argv, warm_rules.without_rank(env)
+        known = warm_rules.command(argv)
+        paths = env.get("PYTHONPATH", "").split(os.pathsep) if env.get("PYTHONPATH") else []
+        if known is None:
+            self._report("other-command", "")
+            return
+        if not all(map(os.path.isabs, paths)):
+            self._report("relative-path", "")
+            return
+        prepared, python, arguments = known
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        asked = "%s %d %s" % ("stacks" if stacks else "plain", LINE, ",".join(modules))
+        own = [sys.executable, "-I", "-S", "-c", _TRY, asked, INSIDE]
+        streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+        try:
+            os.makedirs(cwd, exist_ok=True)  # empty, while the code is being copied
+            for path in (PRINTED, COMPLAINTS):
+                flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+                streams.append(os.open(path, flags, 0o600))
+            words = [*prepared, *own, *python, *arguments]
+            launch = processes.Launch(words, self._env, cwd)
+            self._pid = processes.start_with(launch, [*streams, theirs.fileno()])
+            self._line = Socket(fileno=ours.detach())
+        except OSError as error:
+            self._report("not-started", str(error.strerror))
+            ours.close()
+        finally:
+            theirs.close()
+            for fd in streams:
+                os.close(fd)
+
+    # -- a rank
+
+    def start(
+        self, launch: processes.Launch, held: Held | None, stdout: str, stderr: str
+    ) -> int | None:
+        """Fork a rank and return its pid; None where it has to start by itself, which is recorded."""
+        if self._has_failed:
+            return None
+        try:
+            if self._line is None or not self._ready:
+                raise Cold("exited")
+            found = warm_rules.hindrance(self._argv, self._env, launch.argv, launch.env, held)
+            if found:
+                raise Cold(*found)
+            return self._fork(self._line, launch, held, stdout, stderr)
+        except Cold as why:
+            if (why.code, why.detail) not in self._told:
+                self._told.add((why.code, why.detail))
+                self._record("StartedCold", why=why.code, detail=why.detail[:500])
+        return None
+
+    def _fork(
+        self, line: Socket, launch: processes.Launch, held: Held | None, stdout: str, stderr: str
+    ) -> int:
+        """Have the helper fork; the rank goes on once its pid is known here."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened = []
+        try:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            opened += [os.open(path, flags, 0o600) for path in (stdout, stderr)]
+            passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in [*opened, theirs.fileno()])
+            line.sendmsg([_message(launch, held)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+        except OSError as error:
+            gate.close()
+            raise Cold("no-answer", str(error.strerror)) from None
+        finally:
+            theirs.close()
+            for fd in opened:
+                os.close(fd)
+        try:
+            return self._let_go(line, gate)
+        finally:
+            gate.close()  # a rank that was not let go exits
+
+    def _let_go(self, line: Socket, gate: socket.socket) -> int:
+        answer = _answer(line)
+        if answer[:1] == b"c":
+            code, _, detail = answer[1:].decode("utf-8", "replace").partition(" ")
+            raise Cold(code, detail)
+        if answer[:1] != b"p" or not answer[1:].isdigit():
+            self.close()
+            raise Cold("no-answer")
+        state = _answer(gate)
+        if state != b"0":
+            raise Cold(
+                "no-answer" if not state else "not-started", state.decode("ascii", "replace")
+            )
+        try:
+            gate.send(b"g")
+        except OSError:
+            raise Cold("no-answer") from None
+        return int(answer[1:])
+
+
+def _answer(line: socket.socket) -> bytes:
+    """Return what comes within a while; b"" for nothing."""
+    if not select.select([line], [], [], ANSWERS)[0]:
+        return b""
+    try:
+        return line.recv(1 << 12)
+    except OSError:
+        return b""
+
+
+def _message(launch: processes.Launch, held: Held | None) -> bytes:
+    """Return a request for a rank: see ``parts`` in inside/preload.py."""
+    known = warm_rules.command(launch.argv)
+    own = {name: value for name, value in launch.env.items() if name in warm_rules.FREE}
+    found = [("D", launch.cwd), ("P", "%d" % os.getpid())]
+    found += [("A", word) for word in (known[2] if known else [])]
+    found += [("S", "%s=%s" % item) for item in own.items()]
+    found += [("F", name) for name in sorted(warm_rules.FREE)]
+    if held and held.get("group"):
+        found += [("G", held["group"]), ("L", "1" if held.get("by_group") else "0")]
+    if any("\0" in text for _, text in found):
+        raise Cold("too-large")
+    return b"".join(kind.encode() + os.fsencode(text) + b"\0" for kind, text in found)

@@ -1,0 +1,100 @@
+"""Decides whether a rank may be forked from a Python that has imported modules already. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Tuple
+
+    from ..processes.limits import Held
+
+    #: A code and a detail of why a rank is started by itself.
+    Hindrance = Tuple[str, str]
+
+#: Variables that are known only at the start, or differ between the ranks of a host. No library reads
+#: them when it is loaded; whether Python code did so is watched: see inside/preload.py.
+FREE = frozenset(
+    {
+        "COLUMNS",
+        "GLOO_SOCKET_IFNAME",
+        "GROUP_RANK",
+        "GROUP_WORLD_SIZE",
+        "LAUNCHER_ATTEMPT",
+        "LAUNCHER_INDEX",
+        "LAUNCHER_RANK_OFFSET",
+        "LAUNCHER_ROLE",
+        "LINES",
+        "LOCAL_RANK",
+        "LOCAL_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "NCCL_SOCKET_FAMILY",
+        "NCCL_SOCKET_IFNAME",
+        "NODE_RANK",
+        "NUM_NODES",
+        "NUM_TRAINERS",
+        "PET_LOCAL_ADDR",
+        "PET_MASTER_ADDR",
+        "PET_MASTER_PORT",
+        "PET_NNODES",
+        "PET_NODE_RANK",
+        "PET_NPROC_PER_NODE",
+        "POD_IP",
+        "RANK",
+        "TORCHELASTIC_ERROR_FILE",
+        "TP_SOCKET_IFNAME",
+        "TQDM_NCOLS",
+        "WORLD_SIZE",
+    }
+)
+#: Options of Python that change nothing about how it starts; the second ones have a value.
+PLAIN, WITH_VALUE = ("-u", "-B", "-O", "-OO", "-b", "-q"), ("-X", "-W")
+
+
+def command(argv: Sequence[str]) -> Tuple[list[str], list[str], list[str]] | None:
+    """Return ``argv`` in parts: what bash prepares, Python up to its script or module, and the arguments
+    of that. None unless it is a command of that kind."""
+    front = 4 if list(argv[:2]) == ["bash", "-c"] and list(argv[3:4]) == ["prepare"] else 0
+    words = list(argv[front:])
+    if not words or not posixpath.basename(words[0]).startswith("python"):
+        return None
+    at = 1
+    while at < len(words) and words[at].startswith("-") and words[at] != "-m":
+        if words[at] in WITH_VALUE:
+            at += 1
+        elif words[at] not in PLAIN and not words[at].startswith(WITH_VALUE):
+            return None
+        at += 1
+    end = at + (2 if words[at : at + 1] == ["-m"] else 1)
+    if end > len(words) or (words[at] != "-m" and not words[at].endswith(".py")):
+        return None
+    return list(argv[:front]), words[:end], words[end:]
+
+
+def without_rank(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which modules are imported: what all ranks of a host have alike."""
+    return {name: value for name, value in env.items() if name not in FREE}
+
+
+def hindrance(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    rank_argv: Sequence[str],
+    rank_env: Mapping[str, str],
+    held: Held | None,
+) -> Hindrance | None:
+    """Return why a rank cannot be forked from a Python that was started as ``argv`` with ``env``; None
+    where it can, as far as that is known without asking that Python."""
+    ours, theirs = command(argv), command(rank_argv)
+    if ours is None or theirs is None or ours[:2] != theirs[:2]:
+        return "other-command", ""
+    wanted = without_rank(rank_env)
+    for name in sorted(wanted.keys() | env.keys()):
+        if wanted.get(name) != env.get(name):
+            return "other-variable", name
+    if held and held.get("cores"):
+        return "cores", ""  # libraries count them when they are loaded
+    return None

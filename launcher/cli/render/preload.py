@@ -1,0 +1,54 @@
+"""Sentences about modules that hosts import ahead of their ranks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...records import events as ev
+from ...records.reasons import Cold
+from ...spec import nodeset
+from .tables import took
+
+_WHY = {
+    Cold.IMPORT_FAILED: "{}",
+    Cold.EXITED: "the Python that imports ended: {}",
+    Cold.TOO_SLOW: "the import took longer than {} s",
+    Cold.NOT_STARTED: "the Python that imports did not start: {}",
+    Cold.THREADS: "the import has started {} threads, which a fork would lose",
+    Cold.GPU_IN_USE: "the import has opened a GPU ({}), which a fork may not use",
+    Cold.RELATIVE_PATH: "PYTHONPATH has a relative path",
+    Cold.PREPARE: "prepare: may differ between ranks",
+    Cold.OTHER_COMMAND: "the command is not a Python script, or not the same for all ranks",
+    Cold.OTHER_VARIABLE: "{} differs between ranks, and an import may read it",
+    Cold.READ_ALREADY: "the import has read {}, which only a rank has",
+    Cold.PREPARED: "the environment sets {} itself",
+    Cold.CORES: "ranks have cores of their own, which libraries count as they load",
+    Cold.HIDES_MODULE: "{} of this run has the name of a module that was imported",
+    Cold.SETS_VARIABLE: "{} is set before the import",
+    Cold.TOO_LARGE: "the arguments are too long",
+    Cold.FORK_FAILED: "the host allows no more processes",
+    Cold.NO_ANSWER: "the Python that imports does not answer",
+}
+
+
+def why_cold(code: Cold, detail: str) -> str:
+    """Return why ranks import for themselves."""
+    return _WHY[code].format(detail).removesuffix(": ")
+
+
+def preload_text(modules: Sequence[str], events: Sequence[ev.Event]) -> str:
+    """Return what became of modules to preload, in one line; "" where no host has said anything."""
+    done = [one for one in events if isinstance(one, ev.Preloaded)]
+    cold: dict[str, list[str]] = {}
+    for one in events:
+        if isinstance(one, ev.Preloaded) and one.problem:
+            cold.setdefault(why_cold(one.problem, one.detail), []).append(one.host)
+        elif isinstance(one, ev.StartedCold):
+            cold.setdefault(why_cold(one.why, one.detail), []).append(one.host)
+    parts = []
+    if warm := [one for one in done if not one.problem]:
+        hosts = nodeset.fold(dict.fromkeys(one.host for one in warm))
+        parts.append(f"imported on {hosts} in {took(max(one.seconds for one in warm))}")
+    for why, places in cold.items():
+        parts.append(f"not used on {nodeset.fold(dict.fromkeys(places))}: {why}")
+    return f"{', '.join(modules)} {'; '.join(parts)}" if parts else ""

@@ -1,0 +1,370 @@
+"""Ranks that are forked from a Python which has imported modules already, beside ranks started by themselves:
+real processes on this machine, as the supervisor starts both."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.agent.base.lean import prctl
+from launcher.agent.processes import processes
+from launcher.agent.supervisor.warm import Warm
+
+#: What a script and its user can see of a process.
+FACTS = r"""
+import gc, json, multiprocessing, os, random, resource, signal, sys, threading
+
+def frames():
+    frame = sys._getframe(1)
+    while frame:
+        yield frame.f_code.co_name
+        frame = frame.f_back
+
+if __name__ == "__main__":
+    main = sys.modules["__main__"]
+    status = open("/proc/self/status").read().splitlines()
+    kept = ("SigBlk", "SigIgn", "SigCgt", "Cpus_allowed_list", "Groups")
+    print(json.dumps({
+        "main": {k: str(v).split(" at 0x")[0] for k, v in vars(main).items() if k[:2] == "__" and k != "__loader__"},
+        "loader": type(main.__loader__).__name__,
+        "argv": sys.argv, "orig_argv": getattr(sys, "orig_argv", []), "path": sys.path,
+        "flags": str(sys.flags), "frames": list(frames()), "environ": dict(os.environ),
+        "environment": str(type(os.environ)), "cwd": os.getcwd(),
+        "title": open("/proc/self/cmdline").read().rstrip("\0").split("\0"),
+        "name": open("/proc/self/comm").read(),
+        "leads": [os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid()],
+        "parent": os.getppid(), "descriptors": sorted(os.listdir("/proc/self/fd")),
+        "streams": [os.readlink("/proc/self/fd/%d" % n) for n in range(3)],
+        "threads": len(os.listdir("/proc/self/task")),
+        "signals": {int(s): str(signal.getsignal(s)) for s in signal.valid_signals()},
+        "status": [line for line in status if line.startswith(kept)],
+        "limits": [resource.getrlimit(n) for n in range(16)],
+        "out": [repr(sys.stdout), sys.stdout.line_buffering, sys.stdout.write_through],
+        "thread": threading.current_thread() is threading.main_thread(),
+        "process": multiprocessing.current_process().name,
+        "frozen": gc.get_freeze_count(), "executable": sys.executable, "hook": str(sys.excepthook),
+    }))
+"""
+#: Ways to end, and what they leave.
+ENDS = {
+    "message": "import sys\nprint('so far')\nsys.exit('nothing to train on')\n",
+    "number": "import atexit, os\natexit.register(print, 'at exit')\nraise SystemExit(7)\n",
+    "traceback": "def train():\n    raise ValueError('no loss')\ntrain()\n",
+    "chained": "try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise RuntimeError('more') from e\n",
+    "signal": "import os, signal\nprint('x', end='')\nos.kill(os.getpid(), signal.SIGSEGV)\n",
+    "interrupt": "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True: pass\n",
+    "at once": "import os\nprint('lost')\nos._exit(9)\n",
+    "hook": "import sys\nsys.excepthook = lambda *a: print('mine', a[0])\nboom\n",
+    "syntax": "def broken(:\n",
+    "faulthandler": "import faulthandler, sys\nfaulthandler.dump_traceback(sys.stderr)\n",
+    "spawn": (
+        "import multiprocessing as m, os, sys\n"
+        "def work(q):\n    q.put((sys.argv, __name__, os.environ['RANK']))\n"
+        "if __name__ == '__main__':\n    c = m.get_context('spawn')\n    q = c.SimpleQueue()\n"
+        "    p = c.Process(target=work, args=(q,))\n    p.start()\n    print(q.get())\n    p.join()\n"
+        "    print(p.exitcode)\n"
+    ),
+}
+
+
+class Bench:
+    """A folder of a run on a host, and a helper in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.code = folder, folder / "code"
+        self.said: list[tuple[str, dict[str, Any]]] = []
+        self.warm = Warm(lambda event, **fields: self.said.append((event, fields)))
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "PWD": "/elsewhere",
+            "LAUNCHER_RUN_ID": "calm-otter-3f9a",
+            "LAUNCHER_HOST": "h1",
+            "LAUNCHER_RUN_DIR": str(folder),
+        }
+        self._number = 0
+
+    def script(self, text: str, name: str = "train.py") -> None:
+        """Put a file into the run's copy of the code."""
+        path = self.code / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def preload(self, *modules: str, words: tuple[str, ...] = ("train.py",), **env: str) -> None:
+        """Import modules, and wait until that is over."""
+        self.env.update(env)
+        argv = [sys.executable, *words]
+        self.warm.begin(modules or ("json",), argv, dict(self.env), str(self.code), False)
+        self.until_imported()
+
+    def until_imported(self) -> None:
+        """Wait until imports are over, or have failed."""
+        deadline = time.monotonic() + 60
+        while not any(event == "Preloaded" for event, _ in self.said):
+            assert time.monotonic() < deadline
+            if select.select(self.warm.readable, [], [], 0.02)[0]:
+                self.warm.heard()
+            self.reap()
+
+    def reap(self) -> None:
+        """Have the helper know of its end, as the supervisor's loop does."""
+        for pid in self.warm.pids:
+            with suppress(ChildProcessError):  # what the helper has started
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    self.warm.reaped(pid)
+
+    @property
+    def problem(self) -> tuple[str, str]:
+        """Why nothing was imported."""
+        fields = next(fields for event, fields in self.said if event == "Preloaded")
+        return str(fields["problem"] or ""), str(fields["detail"])
+
+    @property
+    def cold(self) -> list[tuple[str, str]]:
+        """Why ranks were started by themselves."""
+        return [(f["why"], f["detail"]) for event, f in self.said if event == "StartedCold"]
+
+    def fork(self, *words: str, **env: str) -> int | None:
+        """Fork a rank."""
+        return self._start(self.warm_start, words, env)
+
+    def warm_start(self, launch: processes.Launch, out: str, err: str) -> int | None:
+        return self.warm.start(launch, None, out, err)
+
+    def _start(
+        self,
+        how: Callable[[processes.Launch, str, str], int | None],
+        words: tuple[str, ...],
+        env: dict[str, str],
+    ) -> int | None:
+        argv = [sys.executable, *(words or ("train.py",))]
+        env = {**self.env, "RANK": "0", "MASTER_PORT": "4711", **env}
+        launch = processes.Launch(argv, env, str(self.code))
+        self._number += 1
+        stem = self.folder / str(self._number)
+        return how(launch, f"{stem}.out", f"{stem}.err")
+
+    def end_of(self, pid: int | None) -> tuple[int, str, str]:
+        """Return exit code and output of the process that was started last; None was not."""
+        assert pid is not None, self.said
+        status = os.waitpid(pid, 0)[1]
+        out, err = (self.folder / f"{self._number}.{end}" for end in ("out", "err"))
+        return processes.exit_code(status), out.read_text(), err.read_text()
+
+    def both(self, *words: str, **env: str) -> tuple[tuple[int, str, str], tuple[int, str, str]]:
+        """Return how a rank ends that is forked, and one that is started by itself."""
+        forked = self.end_of(self._start(self.warm_start, words, env))
+        return forked, self.end_of(self._start(processes.start, words, env))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A run's folder; this process is what the supervisor is: the one that gets all orphans."""
+    monkeypatch.chdir(tmp_path)
+    prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+    made = Bench(tmp_path)
+    yield made
+    made.warm.close()
+    while made.warm.pids:
+        made.reap()
+    prctl(processes.PR_SET_CHILD_SUBREAPER, 0)
+
+
+MODULES = ("json", "multiprocessing.pool", "random", "resource")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("train.py", "--x", "a b"), ("-u", "-m", "train", "1"), ("-X", "utf8", "part/train.py")],
+    ids=["script", "module", "folder"],
+)
+def test_a_forked_rank_is_as_one_started_by_itself(bench: Bench, words: tuple[str, ...]) -> None:
+    bench.preload(*MODULES, words=words)  # before there is any code
+    bench.script(FACTS, "part/train.py" if "part/train.py" in words else "train.py")
+    forked, started = bench.both(*words, RANK="3")
+    assert (forked[0], forked[2]) == (started[0], started[2]) == (0, "")
+    ours, theirs = json.loads(forked[1]), json.loads(started[1])
+    for facts in (ours, theirs):
+        facts["streams"] = [os.path.basename(path)[1:] for path in facts["streams"]]
+    assert ours == theirs
+    assert ours["environ"]["RANK"] == "3" and not bench.cold
+
+
+def test_arguments_of_a_rank_are_its_own(bench: Bench) -> None:
+    bench.script(FACTS)
+    bench.preload(*MODULES, words=("train.py", "--rank", "{{rank}}", "--from", "{{master_addr}}"))
+    words = ("train.py", "--rank", "12", "--from", "10.0.0.1")
+    forked, started = bench.both(*words)
+    for name in ("argv", "orig_argv", "title"):
+        assert json.loads(forked[1])[name] == json.loads(started[1])[name], name
+    longer = ("train.py", "--rank", "x" * 5000)
+    assert json.loads(bench.end_of(bench.fork(*longer))[1])["argv"] == list(longer)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_forked_rank_ends_as_one_started_by_itself(bench: Bench, end: str) -> None:
+    bench.preload()
+    bench.script(ENDS[end])
+    forked, started = bench.both()
+    if end == "faulthandler":  # the addresses of threads
+        forked, started = ((a, b, c.split("\n", 1)[1]) for a, b, c in (forked, started))
+    assert forked == started
+
+
+def test_what_imports_print_is_in_every_log(bench: Bench) -> None:
+    packages = bench.folder / "packages"
+    packages.mkdir()
+    text = "import sys\nprint('a banner')\nsys.stderr.write('a warning\\n')\n"
+    (packages / "loud.py").write_text(text)
+    bench.script("import loud\nprint('trains')\n")
+    bench.preload("loud", PYTHONPATH=str(packages))
+    for _ in range(2):
+        forked, started = bench.both()
+        assert forked == started == (0, "a banner\ntrains\n", "a warning\n")
+
+
+def test_a_python_that_bash_runs_before_is_a_python_as_any(bench: Bench) -> None:
+    """As conda is, which says how to activate an environment."""
+    bench.script("import os\nprint(os.environ['SAID'], os.environ.get('PYTHONPATH'))\n")
+    front = f'export SAID=$({sys.executable} -c "print(40 + 2)"); exec "$@"'
+    argv = ["bash", "-c", front, "prepare", sys.executable, "train.py"]
+    bench.warm.begin(("json",), argv, dict(bench.env), str(bench.code), False)
+    bench.until_imported()
+    launch = processes.Launch(argv, {**bench.env, "RANK": "0"}, str(bench.code))
+    pid = bench.warm.start(launch, None, "0.out", "0.err")
+    assert bench.end_of(pid) == (0, "42 None\n", "")
+
+
+def test_ranks_draw_different_numbers(bench: Bench) -> None:
+    pytest.importorskip("numpy")
+    bench.script(
+        "import random, multiprocessing as m, numpy\n"
+        "print(random.random(), numpy.random.rand(), bytes(m.current_process().authkey))\n"
+    )
+    bench.preload("numpy", "random", "multiprocessing")
+    one, other = (bench.end_of(bench.fork())[1].split(" ", 2) for _ in range(2))
+    assert all(a != b for a, b in zip(one, other, strict=True))
+
+
+def test_a_rank_dies_with_the_supervisor_and_not_with_the_helper(bench: Bench) -> None:
+    bench.script("import time\nprint('up', flush=True)\ntime.sleep(60)\n")
+    bench.preload()
+    pid = bench.fork()
+    assert pid and processes.table()[pid][0] == os.getpid()
+    bench.warm.close()
+    while bench.warm.pids:
+        bench.reap()
+    assert processes.table()[pid][1] not in "ZX"
+    reader = processes.output_of(
+        ["grep", "-c", "LAUNCHER_RUN_ID=calm-otter-3f9a", f"/proc/{pid}/environ"]
+    )
+    assert reader and reader.strip() == "1", "the run's processes are found by their environment"
+    os.kill(pid, signal.SIGKILL)
+    assert bench.end_of(pid)[0] == -signal.SIGKILL
+    assert bench.fork() is None and bench.cold == [("exited", "")]
+
+
+def _package(bench: Bench, text: str) -> None:
+    packages = bench.folder / "packages"
+    packages.mkdir()
+    (packages / "big.py").write_text(text)
+    bench.script("import big\n")
+    bench.preload("big", PYTHONPATH=str(packages))
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "detail"),
+    [
+        ("import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()\n", "threads", "1"),
+        ("import nowhere\n", "import-failed", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("import os\nos._exit(3)\n", "exited", ""),
+        ("import sys\nsys.exit('no licence')\n", "exited", "SystemExit: no licence"),
+        ("import os\nf = open('/dev/null')\nos.readlink = lambda p: '/dev/nvidia0'\n", "gpu-in-use", "/dev/nvidia0"),
+    ],
+    ids=["threads", "missing", "exit", "message", "gpu"],
+)  # fmt: skip
+def test_an_import_that_no_rank_could_share(
+    bench: Bench, text: str, code: str, detail: str
+) -> None:
+    _package(bench, text)
+    assert bench.problem == (code, detail)
+    assert bench.fork() is None and not bench.cold, "the host has said why already"
+
+
+def test_an_import_that_hangs_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = bench.folder / "packages"
+    packages.mkdir()
+    (packages / "big.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(60)\n")
+    argv, env = [sys.executable, "train.py"], {**bench.env, "PYTHONPATH": str(packages)}
+    bench.warm.begin(("big",), argv, env, str(bench.code), False)
+    deadline = time.monotonic() + 60
+    while not (bench.folder / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (pid,) = bench.warm.pids
+    bench.warm.look(bench.warm.next_look)
+    assert bench.problem == ("too-slow", "120")
+    assert processes.exit_code(os.waitpid(pid, 0)[1]) == -signal.SIGKILL and bench.warm.reaped(pid)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "detail"),
+    [
+        ("import os\nos.environ['OMP_NUM_THREADS'] = '4'\nimport big\n", "sets-variable", "train.py:2 OMP_NUM_THREADS"),
+        ("import big, os\nos.environ['OMP_NUM_THREADS'] = '4'\n", "", ""),
+        ("import os\nos.environ['MASTER_PORT'] = '1'\nimport big\n", "", ""),
+        ("import own\nimport big\n", "sets-variable", "own.py:1 A"),
+    ],
+)  # fmt: skip
+def test_a_script_that_sets_variables_before_the_import(
+    bench: Bench, text: str, code: str, detail: str
+) -> None:
+    bench.script("from os import environ; environ.setdefault('A', '1')\n", "own.py")
+    _package(bench, "")
+    bench.script(text)
+    pid = bench.fork()
+    assert bench.cold == ([(code, detail)] if code else [])
+    if pid:
+        assert bench.end_of(pid)[0] == 0
+
+
+def test_a_module_of_the_run_in_the_place_of_an_imported_one(bench: Bench) -> None:
+    bench.script("import colorsys\n")
+    bench.preload("colorsys")
+    bench.script("print('mine')\n", "colorsys.py")
+    assert bench.fork() is None and bench.cold == [("hides-module", "colorsys.py")]
+
+
+def test_an_import_that_asks_for_a_rank(bench: Bench) -> None:
+    _package(bench, "import os\nmine = os.environ.get('RANK')\n")
+    assert bench.fork() is None and bench.cold == [("read-already", "RANK")]
+    assert bench.fork() is None and len(bench.cold) == 1, "a reason is given once"
+
+
+def test_other_variables_and_commands(bench: Bench) -> None:
+    bench.script("")
+    bench.preload()
+    assert bench.fork(CUDA_VISIBLE_DEVICES="1") is None
+    assert bench.fork("other.py") is None
+    assert bench.cold == [("other-variable", "CUDA_VISIBLE_DEVICES"), ("other-command", "")]
+
+
+def test_a_python_without_our_hook_never_starts_the_script(bench: Bench) -> None:
+    bench.script("open('ran', 'w').close()\n")
+    wrapper = bench.folder / "python3"
+    wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} -I "$@"\n')
+    wrapper.chmod(0o755)
+    bench.warm.begin(("json",), [str(wrapper), "train.py"], dict(bench.env), str(bench.code), False)
+    bench.until_imported()
+    assert bench.problem == ("exited", f"{wrapper} does not run sitecustomize")
+    assert not (bench.code / "ran").exists()
