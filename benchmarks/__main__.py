@@ -15,6 +15,7 @@ from . import (
     faults,
     imports,
     job,
+    live,
     logs,
     memory,
     metrics,
@@ -28,7 +29,7 @@ from . import (
 ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
-    "counts": counts, "console": console, "metrics": metrics,
+    "counts": counts, "console": console, "live": live, "metrics": metrics,
 }  # fmt: skip
 
 
