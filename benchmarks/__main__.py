@@ -16,6 +16,7 @@ from . import (
     images,
     imports,
     job,
+    live,
     logs,
     memory,
     metrics,
@@ -29,7 +30,7 @@ from . import (
 ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
-    "counts": counts, "console": console, "metrics": metrics,
+    "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images,
 }  # fmt: skip
 

@@ -65,7 +65,7 @@ def test_ray_train_on_both_hosts(of: Launcher) -> None:
     assert "by 2 workers on 2 hosts" in words
     assert float(words.rpartition("loss ")[2].split()[0]) < 0.1
     paths = [output["path"] for output in ran.receipt["outputs"]]
-    assert any(path.startswith("line/") and path.endswith("model.pt") for path in paths), paths
+    assert "model.pt" in paths, paths
 
 
 @framework("ray")

@@ -32,7 +32,7 @@ from .stall import StallWatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from ..base.lean import Socket
@@ -98,6 +98,18 @@ class Supervisor:
         self.clients = Clients()
         self.terminated = False
         self.signals = processes.watch_signals(self._note_termination)
+        self._answers: dict[str, Callable[[Any], Message]] = {
+            "start": self._start,
+            "preload": self._preload,
+            "claim": self._claim,
+            "release": self._claim,
+            "wait": self._wait,
+            "move": self._wait,
+            "member": self._join,
+            "stop": self._stop,
+            "stdin": self._feed,
+            "stacks": self._take_stacks,
+        }
         self.journal.append("SupervisorStarted", pid=os.getpid(), host=self.host)
 
     # -- the loop
@@ -228,27 +240,11 @@ class Supervisor:
     def _do(self, client: Socket, operation: str, message: Any) -> Message | None:
         if operation in _OF_LAUNCHERS:
             self.machine.heard_launcher(time.monotonic())
-        if operation == "start":
-            return self._start(message)
-        if operation == "preload":
-            return self._preload(message)
-        if operation in ("claim", "release"):
-            return self._claim(message.get("gpus") or [])
-        if operation in ("wait", "move"):
-            return self._wait(message)
-        if operation == "member":
-            return self._join(message)
-        if operation == "stop":
-            self._stop(message)
-            return {"ok": {}}
         if operation == "subscribe":
             self.clients.subscribe(client)
             return {"ok": {"version": protocol.VERSION}}
-        if operation == "stdin":
-            return {"ok": self._feed(message)}
-        if operation == "stacks":
-            self._take_stacks(message["stamp"])
-            return {"ok": {}}
+        if operation in self._answers:
+            return self._answers[operation](message)
         self._report(client, operation, message)
         return None
 
@@ -267,23 +263,25 @@ class Supervisor:
             names = ("code", "path", "other", "detail")
             self._record("ShareTroubled", **{name: message[name] for name in names})
 
-    def _stop(self, request: Message) -> None:
+    def _stop(self, request: Any) -> Message:
         grace = self.grace if request.get("grace") is None else request["grace"]
         why = request.get("why") or BY_USER
         self._follow(self.machine.stop(grace, why, True, time.monotonic()))
+        return {"ok": {}}
 
-    def _feed(self, message: Message) -> Message:
+    def _feed(self, message: Any) -> Message:
         """Take bytes of the user's stdin. Until the processes start there is nobody to give them to."""
         try:
             data = binascii.a2b_base64(message["data"])
         except ValueError as error:
             raise requests.Refused(protocol.BAD_REQUEST, "data: %s" % error)
-        return self.feed.take(message["offset"], data, bool(message.get("end")))
+        return {"ok": self.feed.take(message["offset"], data, bool(message.get("end")))}
 
-    def _take_stacks(self, stamp: str) -> None:
+    def _take_stacks(self, message: Any) -> Message:
         if not self.machine.has_begun:
             raise requests.Refused(protocol.BAD_REQUEST, "nothing was started yet")
-        self.stacks.take(self.stall.watched, stamp, self.host, self.children.path)
+        self.stacks.take(self.stall.watched, message["stamp"], self.host, self.children.path)
+        return {"ok": {}}
 
     def _rank_exited(self, message: Message) -> None:
         key, code = message["key"], message["code"]
@@ -380,11 +378,11 @@ class Supervisor:
         if self.warm:
             self.warm.close()
 
-    def _claim(self, wanted: list[int]) -> Message:
+    def _claim(self, request: Any) -> Message:
         """Lock these GPUs for the next stage, and no others; do nothing while one runs."""
         if self.machine.phase == machine.IDLE:
             self._unlock()
-            return self._lock(wanted) or {"ok": {}}
+            return self._lock(request.get("gpus") or []) or {"ok": {}}
         return {"ok": {}}
 
     def _lock(self, wanted: list[int]) -> Message | None:
