@@ -50,7 +50,10 @@ class Images:
             found = await self._look(sessions)
             without = [one for one in sessions if found[one.name].state == "missing"]
             if without:
-                await self._bring(without, found, sessions)
+                try:
+                    await self._bring(without, found, sessions)
+                finally:
+                    await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
                 found = {**found, **await self._look(without)}
         self._require(found)
         for session in sessions:
@@ -140,18 +143,12 @@ class Images:
         whole = await asyncio.to_thread(packed, file, self._cache)
         still = [one for one in without if self._file or one.name in refused]
         sending = (self._send(one, lacking[one.name], whole) for one in still)
-        try:
-            await together(sending, limit=COPIES)
-        finally:
-            shutil.rmtree(self._links, ignore_errors=True)
+        await together(sending, limit=COPIES)
 
     @property
     def _cache(self) -> Path:
-        return self._context.folder.path.parent.parent / "images"
-
-    @property
-    def _links(self) -> Path:
-        return self._cache / f"links-{self._context.name}"
+        """A folder of this run, for as long as it brings the image."""
+        return self._context.folder.path.parent.parent / "images" / self._context.name
 
     async def _pull(self, session: HostSession, about: answers.Image) -> str | None:
         """Have a host pull the image; return why it cannot, or None."""
@@ -200,7 +197,7 @@ class Images:
 
     def _linked(self, file: ImageFile, name: str) -> Path:
         """Return a link to a file under the name that hosts expect."""
-        link = self._links / name
+        link = self._cache / "links" / name
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
         link.symlink_to(file.path.resolve())

@@ -37,6 +37,7 @@ LATEST = 253_402_300_799.0
 
 _INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
 _PACKAGE = re.compile(r"[\w.]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
+_FILE = re.compile(r"/[A-Za-z0-9][A-Za-z0-9._-]{0,200}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _FOLDER = re.compile(r"[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,4095}\Z")
 
@@ -837,6 +838,8 @@ class Image:
             path = getattr(self, name)
             _require(len(path) <= LONGEST_PATH, name, "is too long")
             _require(not path or path.startswith("/"), name, "is no path")
+        # its last part becomes the name of a file here
+        _require(not self.place or _FILE.search(self.place) is not None, "place", "is no file")
         for name in ("said", "log", "code", "python_version", "runtime"):
             _require(len(getattr(self, name)) <= LONGEST_MESSAGE, name, "is too long")
 
