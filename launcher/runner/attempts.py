@@ -114,6 +114,7 @@ class Attempts:
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
         self._context.add(ev.AllStarted(time.time(), self._number))
+        await self._place.membership.close()  # nobody needs these connections while it runs
 
     @property
     def _may_wait(self) -> bool:

@@ -175,7 +175,7 @@ class Membership:
     async def give_back(self) -> None:
         """Use nothing in the project's name any more, as far as hosts can be reached."""
         joined, self._joined = self._joined, ()
-        if self.rule is None or self._desks is None or not joined:
+        if self.rule is None or not joined:
             return
         leaving = (
             one.agent.ask("member", run=self._context.name, project="", gpus=0) for one in joined
@@ -189,9 +189,10 @@ class Membership:
             await self._each(self._all.names, do="drop", run=self._context.name)
 
     async def close(self) -> None:
-        """Close all connections."""
-        if self._desks is not None:
-            await self._desks.close()
+        """Close all connections; they are opened again when they are needed."""
+        desks, self._desks = self._desks, None
+        if desks is not None:
+            await desks.close()
 
     # -- the round
 

@@ -89,6 +89,7 @@ def shares(queue: Queue) -> dict[str, Any]:
     return {one["name"]: one for one in json.loads(done.stdout)["projects"]}
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("own", [HOSTS], indirect=True)
 def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Queue]) -> None:
     """Another user's run obeys one that is within its quota, and no forged one."""
@@ -129,6 +130,7 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
     assert {name: one["used"] for name, one in shares(root).items()} == {"team-a": 0, "team-b": 0}
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("own", [HOSTS], indirect=True)
 def test_a_quota_holds_and_most_hosts_decide(users: tuple[Queue, Queue]) -> None:
     root, _ = users
@@ -163,6 +165,7 @@ def test_a_quota_holds_and_most_hosts_decide(users: tuple[Queue, Queue]) -> None
 ALONE = (labs.HostSpec("gpu1", gpus=2),)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("own", [ALONE], indirect=True)
 def test_with_nobody_in_touch_gpus_are_given_back_and_the_run_waits_again_later(
     own: labs.Lab, launcher: Launcher
