@@ -318,10 +318,9 @@ class Run:
         """Begin to preload before anything is copied, where it is known by now what will run where, and
         nothing that is to be imported is installed first."""
         job = self.context.job
-        installs = bool(job.setup or any(role.setup for role in job.roles))
-        if job.environment:
-            installs = installs or bool(job.environment.uv)
-        if job.preload and self.layout.nodes and not installs:
+        installs = any([job.setup, *(role.setup for role in job.roles)])
+        builds = job.environment is not None and job.environment.uv
+        if job.preload and self.layout.nodes and not installs and not builds:
             launch = self._first_launch()
             await launch.supervise()
             await launch.preload()

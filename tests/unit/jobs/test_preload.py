@@ -1,0 +1,49 @@
+"""Modules to import ahead of ranks, as a job asks for them; and the sentences about ranks that do without."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.cli.render.preload import preload_text, why_cold
+from launcher.jobs import job_file, preload
+from launcher.records import events as ev
+from launcher.records.reasons import Cold
+from launcher.spec.errors import InputError
+
+
+def test_names_come_alone_or_with_commas() -> None:
+    assert preload.names(["torch, transformers", "torch._dynamo", "torch"]) == (
+        "torch",
+        "transformers",
+        "torch._dynamo",
+    )
+    for bad in ("", "my-module", "a..b", "os;x", "größe"):
+        with pytest.raises(ValueError, match="cannot be the name of a Python module"):
+            preload.names([bad])
+
+
+def test_only_frameworks_whose_ranks_launcher_starts() -> None:
+    given = {"run": ("train.py",), "preload": "torch"}
+    assert job_file.make({"flag": {**given, "framework": "torch"}}, {}).preload == ("torch",)
+    with pytest.raises(InputError, match="launcher does not start the ranks of torchrun") as found:
+        job_file.make({"flag": given}, {})
+    assert "--framework torch" in found.value.hint
+
+
+def test_one_line_tells_what_became_of_it() -> None:
+    events = [
+        ev.Preloaded(1.0, "gpu1", 2.5),
+        ev.Preloaded(1.0, "gpu2", 2.0),
+        ev.Preloaded(1.0, "gpu3", 2.0, Cold.THREADS, "3"),
+        ev.StartedCold(2.0, "gpu2", Cold.SETS_VARIABLE, "train.py:3 OMP_NUM_THREADS"),
+    ]
+    assert preload_text(["torch"], events) == (
+        "torch imported on gpu[1-2] in 2.5 s; not used on gpu3: the import has started 3 threads, which a "
+        "fork would lose; not used on gpu2: train.py:3 OMP_NUM_THREADS is set before the import"
+    )
+    assert preload_text(["torch"], []) == ""
+
+
+@pytest.mark.parametrize("code", Cold)
+def test_every_reason_has_a_sentence(code: Cold) -> None:
+    assert why_cold(code, "detail")
