@@ -169,6 +169,14 @@ AUTO_BYTES = 100_000_000
 
 
 @frozen
+class Checkpoints:
+    """Outputs that are kept as they are ``every`` so many seconds: what is at ``path``."""
+
+    path: str
+    every: float
+
+
+@frozen
 class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
@@ -196,6 +204,7 @@ class Job:
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
     outputs: tuple[str, ...] = ()
     output_to: str = ""  # a store that gets all outputs
+    checkpoints: Checkpoints | None = None
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
@@ -215,7 +224,9 @@ class Job:
     def output_paths(self) -> tuple[str, ...]:
         """The paths of the workdir that are outputs: never part of the code."""
         shared = (path for path in self.share if not path.startswith(OUTPUTS))
-        return tuple(dict.fromkeys([*(path for path in self.outputs if path != AUTO), *shared]))
+        kept = [self.checkpoints.path] if self.checkpoints else []
+        outputs = (path for path in self.outputs if path != AUTO)
+        return tuple(dict.fromkeys([*outputs, *shared, *kept]))
 
     @property
     def apart(self) -> tuple[str, ...]:
