@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -21,7 +21,15 @@ from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.comparison import Difference, compare
 from ..records.notes import Notes
 from ..records.run_folder import RunFolder, holder, home, write_at_home
-from ..spec.errors import HostError, InputError, NewerRecord, UnknownRun, UnreadableRecord
+from ..spec.errors import (
+    HostError,
+    InputError,
+    LauncherError,
+    NewerRecord,
+    StoreError,
+    UnknownRun,
+    UnreadableRecord,
+)
 from ..spec.inventory import select
 from ..spec.model import Facts, Inventory, Job, Request
 from .arguments import RerunOptions, RunArguments, RunOptions
@@ -838,10 +846,28 @@ class Client(_Catalog):
         return RunHandle(handle, self._loop)
 
 
+async def _brought_checkpoint(old: AsyncRunHandle) -> bool:
+    """Bring the newest checkpoint of a run here; return whether there is one. Raises StoreError."""
+    from ..runner.files.checkpoint_folder import newest
+    from ..runner.files.checkpoints import bring_newest
+
+    try:
+        found = await asyncio.to_thread(bring_newest, old.folder, old._following.request.job)
+    except StoreError:
+        if await asyncio.to_thread(newest, old.folder) is None:
+            raise
+        return True
+    return found is not None
+
+
 async def _require_outputs(old: AsyncRunHandle, paths: Sequence[str] = ()) -> None:
     """Make sure that all outputs of a run are here, to continue from it. Raises InputError."""
     from ..runner.files.seeding import check_can_continue
 
+    if old._following.request.job.checkpoints and await _brought_checkpoint(old):
+        with suppress(LauncherError):
+            await old.pull()
+        return
     receipt = old.receipt
     if receipt is None or not receipt.outputs_complete:
         left = (await old.pull()).not_brought

@@ -210,6 +210,11 @@ KEYS: Mapping[str, Key] = {
         TEXT,
         "Store that gets all outputs at the end, s3://bucket/path; {{run}} in it is the run's name",
     ),
+    "checkpoints": Key(
+        outputs.read_checkpoints,
+        outputs.CHECKPOINTS_SCHEMA,
+        "Outputs that are kept every so often, all files of one moment or none: {path, every}",
+    ),
     "bring": Key(texts, TEXTS, "Patterns of the outputs to bring back (default: all)"),
     "keep_on_host": Key(
         texts, TEXTS, "Patterns of the outputs that stay on the hosts, such as '*.pt'"
@@ -471,6 +476,8 @@ def _converted(layer: str, name: str, value: Any) -> Any:
             return _resources_of(value)
         if name == "roles" and isinstance(value, Mapping):
             return roles.read_roles(parse(yaml.safe_dump(dict(value)), "roles"))
+        if name == "checkpoints" and isinstance(value, Mapping):
+            return outputs.read_checkpoints(parse(yaml.safe_dump(dict(value)), "checkpoints"))
         if name == "data" and isinstance(value, Mapping | str):
             return data.read_sets(parse(yaml.safe_dump(value), "data"))
         if name == "preload":

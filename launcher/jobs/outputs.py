@@ -9,12 +9,15 @@ import yaml
 
 from ..spec import data
 from ..spec.errors import InputError
-from ..spec.model import is_elsewhere
-from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
+from ..spec.model import Checkpoints, is_elsewhere
+from ..spec.yaml_document import SCALAR, TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
 from ..spec.yaml_document import schema as mapping_schema
+from .durations import more_than_nothing
 
 #: Folders that hosts do not bring: what is there are no files, or all files.
 _NO_FILES = ("/proc", "/sys", "/dev")
+#: Seconds between two checkpoints where nothing is said.
+EVERY = 600.0
 
 
 def _paths(node: YamlNode) -> tuple[str, ...]:
@@ -61,11 +64,42 @@ def check_store(paths: Iterable[str], store: str) -> None:
         )
 
 
+def _path(node: YamlNode) -> str:
+    (path,) = _paths(node) or ("",)
+    if not path.strip("./"):
+        raise node.error("no path of checkpoints", "name a folder or a pattern: ckpt, '*.pt'")
+    if is_elsewhere(path):
+        raise node.error(
+            f"checkpoints {path!r} are outside the workdir", "write them below it: ckpt, '*.pt'"
+        )
+    return path
+
+
+_OF_CHECKPOINTS: Mapping[str, Key] = {
+    "path": Key(_path, TEXT, "Path or pattern in the workdir or in LAUNCHER_OUTPUT_DIR"),
+    "every": Key(checked(more_than_nothing), SCALAR, "How often they are kept (default: 10m)"),
+}
+
+
+def read_checkpoints(node: YamlNode) -> Checkpoints:
+    """Return which checkpoints are kept, and how often."""
+    found = read(node, _OF_CHECKPOINTS, "checkpoints")
+    if "path" not in found:
+        raise node.error("checkpoints: has no path", "such as {path: ckpt, every: 10m}")
+    return Checkpoints(found["path"], found.get("every", EVERY))
+
+
+CHECKPOINTS_SCHEMA = mapping_schema(_OF_CHECKPOINTS)
 _KEYS: Mapping[str, Key] = {
     "paths": Key(
         _paths, TEXTS, "Paths of the workdir, /abs or ~/path, besides LAUNCHER_OUTPUT_DIR"
     ),
     "to": Key(checked(data.target), TEXT, "Store that gets them at the end: s3://bucket/path"),
+    "checkpoints": Key(
+        read_checkpoints,
+        CHECKPOINTS_SCHEMA,
+        "Those that are kept every so often, all files or none",
+    ),
     "pull": Key(truth, {"type": "boolean"}, "Whether they come back here, too (default: true)"),
 }
 SCHEMA: Mapping[str, Any] = {"oneOf": [*TEXTS["oneOf"], mapping_schema(_KEYS)]}
@@ -79,7 +113,8 @@ def read_outputs(node: YamlNode) -> tuple[str, ...] | dict[str, Any]:
 
 
 def spread(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a layer, with a mapping of ``outputs`` as the keys that it stands for."""
+    """Return the values of a layer, with a mapping of ``outputs`` as the keys that it stands for, and
+    checkpoints among the outputs."""
     found = dict(values)
     if isinstance(given := found.get("outputs"), Mapping):
         del found["outputs"]
@@ -87,6 +122,11 @@ def spread(values: Mapping[str, Any]) -> dict[str, Any]:
             found["outputs"] = given["paths"]
         if "to" in given:
             found["output_to"] = given["to"]
+        if "checkpoints" in given:
+            found["checkpoints"] = given["checkpoints"]
         if given.get("pull") is False:
             found["keep_on_host"] = ("*",)
+    kept = found.get("checkpoints")
+    if isinstance(kept, Checkpoints):
+        found["outputs"] = tuple(dict.fromkeys([*found.get("outputs", ()), kept.path]))
     return found

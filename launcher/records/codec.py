@@ -19,6 +19,7 @@ _SPECIAL = ("job", "inventory", "hosts", "code_copy", "stdin", "ask_passphrase")
 _NEW: Mapping[type, Collection[str]] = {
     Job: (
         "bring",
+        "checkpoints",
         "data",
         "environment",
         "include",

@@ -117,6 +117,23 @@ class DataNotPassed(Event):
 
 
 @frozen
+class CheckpointKept(Event):
+    """All files of a checkpoint are where they are kept."""
+
+    number: int
+    files: int
+    bytes: int
+    where: str
+
+
+@frozen
+class CheckpointMissed(Event):
+    """A checkpoint could not be kept; it is tried again."""
+
+    why: str
+
+
+@frozen
 class CodeUnreadable(Event):
     """Files or folders of the workdir are not copied, because this user may not read them."""
 

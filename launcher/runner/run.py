@@ -42,6 +42,7 @@ from .files import (
     secret_files,
     storing,
 )
+from .files.checkpoints import Keeper
 from .files.choice import Choice
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
@@ -102,6 +103,7 @@ class Run:
         self._data = RunData(self.context)
         self._environments = Environments(self.context)
         self._storing = storing.of_job(folder, request.job, folder.name)
+        self._keeper = Keeper(self.context, self.hosts, self._collector.handover)
 
     def _tell(self, event: ev.Event) -> None:
         self._on_event(event)
@@ -248,7 +250,9 @@ class Run:
 
     async def _follow_attempts(self, is_running: bool = False) -> None:
         async with beside(self._collector.every(self.context.request.pull_every)):
-            await self._attempts.run(is_running)
+            async with beside(self._keeper.every()):
+                await self._attempts.run(is_running)
+            await self._keeper.last()
 
     async def _connect(self) -> None:
         """Connect to hosts, measure them, and decide which host runs what.

@@ -208,6 +208,14 @@ AUTO_BYTES = 100_000_000
 
 
 @frozen
+class Checkpoints:
+    """Outputs that are kept as they are ``every`` so many seconds: what is at ``path``."""
+
+    path: str
+    every: float
+
+
+@frozen
 class Job:
     """What the user asked for. ``run`` is an argv, or a shell script where ``shell`` is true.
 
@@ -236,6 +244,7 @@ class Job:
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
     outputs: tuple[str, ...] = ()
     output_to: str = ""  # a store that gets all outputs
+    checkpoints: Checkpoints | None = None
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
@@ -256,7 +265,8 @@ class Job:
         """The paths of the workdir that are outputs: never part of the code."""
         shared = (path for path in self.share if not path.startswith(OUTPUTS))
         own = (path for path in self.outputs if path != AUTO and not is_elsewhere(path))
-        return tuple(dict.fromkeys([*own, *shared]))
+        kept = [self.checkpoints.path] if self.checkpoints else []
+        return tuple(dict.fromkeys([*own, *shared, *kept]))
 
     @property
     def outputs_elsewhere(self) -> tuple[str, ...]:

@@ -364,6 +364,7 @@ class DataPassed:
 
     have: str
     took: int = 0
+    heard: int = 0  # more than it took: with what has come of a block that is on its way
     read: int = 0
     reached: tuple[str, ...] = ()
     failed: tuple[tuple[int, str, str, str], ...] = ()
@@ -371,7 +372,7 @@ class DataPassed:
 
     def __post_init__(self) -> None:
         _require(re.match(r"([0-9a-f]{2}){0,131072}\Z", self.have) is not None, "have", "no bitmap")
-        _require(min(self.took, self.read) >= 0, "took", "is negative")
+        _require(min(self.took, self.heard, self.read) >= 0, "took", "is negative")
         _require(len(self.reached) <= MOST, "reached", "more hosts than there are")
         _require(len(self.failed) <= MOST, "failed", "more than was asked for")
         for _, path, code, text in self.failed:

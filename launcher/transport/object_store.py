@@ -163,6 +163,11 @@ class Bucket:
         """Write an object that is small. Raises StoreError."""
         _ask(self, "PUT", key, {}, data)
 
+    def delete(self, key: str) -> None:
+        """Delete an object, if it is there. Raises StoreError."""
+        with suppress(_Missing):
+            _ask(self, "DELETE", key, {})
+
     def begin_upload(self, key: str) -> str:
         """Begin to write an object in parts, and return the upload's name. Raises StoreError."""
         return _text(_tree(self, _ask(self, "POST", key, {"uploads": ""})), "UploadId")

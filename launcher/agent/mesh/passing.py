@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 SILENCE, REACH = 20.0, 4.0
 #: Seconds between two tries to reach a host: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
-#: Seconds after which a block that was asked for may be asked for again, elsewhere.
+#: Seconds without a byte after which a block that was asked for may be asked for again, elsewhere.
 OVERDUE = 3.0
 #: Seconds for which a host waits for news.
 NEWS = 1.0
@@ -64,11 +64,12 @@ class Passing:
         self._listener = socket.socket(fileno=listener)
         self._listener.settimeout(NEWS)
         self._changed = threading.Condition()
-        self._asked: dict[int, float] = {}  # when each block that is on its way was asked for
+        self._asked: dict[int, float] = {}  # when something of each block on its way came last
         self._over = False
         self._pace = Pace(rate)
         self.reached: set[str] = set()
-        self.took = 0  # bytes that came from other hosts
+        self.took = 0  # bytes that came from other hosts, in whole blocks
+        self.heard = 0  # and with what came of others
         self.trouble: OSError | None = None  # this host cannot go on
         _start(self._accept)
 
@@ -214,7 +215,7 @@ class Passing:
         kind, size, checksum = words
         if kind != "block" or int(size) != self.store.length_of(number):
             raise ValueError("not a block")
-        data = _exactly(line, int(size))
+        data = _exactly(line, int(size), lambda got: self._hear(number, got))
         if hashlib.sha256(data).hexdigest() != checksum:
             return False
         if self.store.have >> number & 1:
@@ -227,6 +228,12 @@ class Passing:
         self.took += len(data)
         self.arrived()
         return True
+
+    def _hear(self, number: int, size: int) -> None:
+        with self._changed:
+            self.heard += size
+            if number in self._asked:
+                self._asked[number] = time.monotonic()
 
 
 class Pace:
@@ -333,7 +340,9 @@ def _sized(line: ssl.SSLSocket, word: str, count: int) -> bytes:
     return _exactly(line, size)
 
 
-def _exactly(line: ssl.SSLSocket, size: int) -> bytes:
+def _exactly(
+    line: ssl.SSLSocket, size: int, hear: Callable[[int], None] = lambda got: None
+) -> bytes:
     found = bytearray(size)
     view, at = memoryview(found), 0
     while at < size:
@@ -341,6 +350,7 @@ def _exactly(line: ssl.SSLSocket, size: int) -> bytes:
         if not got:
             raise ValueError("the line is broken")
         at += got
+        hear(got)
     return bytes(found)
 
 

@@ -106,6 +106,7 @@ class DataPassing:
         have = copy.have.to_bytes(-(-copy.count // 8), "little").hex()
         return {
             "have": have,
+            "heard": passing.heard,
             "took": passing.took,
             "read": pull.bytes if pull else 0,
             "reached": sorted(passing.reached),

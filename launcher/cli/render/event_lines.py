@@ -338,6 +338,17 @@ def _data_not_passed(event: ev.DataNotPassed) -> Line:
 
 
 @line_of.register
+def _checkpoint_kept(event: ev.CheckpointKept) -> Line:
+    what = f"{counted(event.files, 'file')}, {size(event.bytes)}"
+    return Line(f"kept checkpoint {event.number} {event.where}: {what}", dim=True)
+
+
+@line_of.register
+def _checkpoint_missed(event: ev.CheckpointMissed) -> Line:
+    return Line(f"no checkpoint was kept: {event.why}", "yellow")
+
+
+@line_of.register
 def _code_unreadable(event: ev.CodeUnreadable) -> Line:
     return Line(f"not copied, because you may not read it: {_first(event.paths)}", "yellow")
 

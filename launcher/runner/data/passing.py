@@ -40,7 +40,7 @@ NEIGHBOURS = 24
 #: Seconds between two looks at a host.
 LOOK = 0.3
 #: Seconds after which a host that gets nothing from the others gets it from here.
-STUCK = 5.0
+STUCK = 10.0
 #: Seconds for a host to take a block: over the slowest line.
 SLOW = 300.0
 #: How often a host may be refused by the store until others read in its place.
@@ -292,7 +292,7 @@ class _Group:
     async def _look(self, one: _Member) -> None:
         seen = await one.agent.answer(DataPassed, "data", do="pass", part="passed")
         now = time.monotonic()
-        if seen.took > one.seen.took:
+        if seen.heard > one.seen.heard:
             one.moved = now
         if seen.reached:
             one.joined = now

@@ -21,6 +21,7 @@ from ..policy import spares
 from ..policy.spares import Files, State
 from . import local_paths, outputs
 from .also import asked_for
+from .checkpoint_folder import FOLDER, newest
 from .outputs import Listed
 
 NOTE = "given.json"
@@ -131,13 +132,17 @@ class Handover:
         """
         places = {host: self._folder.mirror(host) for host in hosts}
         mirrors = {host: _states(place) for host, place in places.items()}
+        _prefer_checkpoint(self._folder.path, places, mirrors)
         if self._resume_from is not None:
             earlier = self._folder.path.with_name(self._resume_from)
             paths = (*paths, *_described(earlier).job.outputs, *_described(earlier).job.share)
             paths = (*(path for path in paths if path != AUTO), *asked_for(earlier))
             more = earlier_mirrors(self._folder.path, self._resume_from)
+            there = {host: self._wanted(_states(place)) for host, place in more.items()}
+            for run in dict.fromkeys(place.parent.parent.parent for place in more.values()):
+                _prefer_checkpoint(run, more, there)
             places |= more
-            mirrors |= {host: self._wanted(_states(place)) for host, place in more.items()}
+            mirrors |= there
         if named := local_paths.into_outputs(self._job):
             places[_HERE] = Path(self._job.workdir)
             mirrors[_HERE] = _states_below(places[_HERE], named)
@@ -163,6 +168,26 @@ class Handover:
     def _note(self, host: str, files: dict[str, State]) -> None:
         self.given.setdefault(host, {}).update(files)
         self._folder.write(NOTE, self.given)
+
+
+def _prefer_checkpoint(
+    run: Path, places: dict[str, Path], mirrors: dict[str, dict[str, State]]
+) -> None:
+    """Have the newest checkpoint that was kept of a run take the place of what came of its path, which
+    may be half-written."""
+    found = newest(run)
+    if found is None:
+        return
+    place, kept = found
+    for name in [name for name, mirror in places.items() if mirror.is_relative_to(run)]:
+        mirrors[name] = {
+            path: state
+            for path, state in mirrors[name].items()
+            if not spares.named(path, [kept.path])
+        }
+    for host in dict.fromkeys(one.host for one in kept.files):
+        name = f"{run.name}/{FOLDER}/{host}"
+        places[name], mirrors[name] = place / host, _states(place / host)
 
 
 def own(what: Listed, given: Files) -> Listed:

@@ -10,7 +10,7 @@ from launcher.jobs import data, job_file, placeholders, planner
 from launcher.jobs.layout import make_layout
 from launcher.spec.data import DataSet, byte_count, from_words, of_run
 from launcher.spec.errors import DocumentError, InputError
-from launcher.spec.model import Host
+from launcher.spec.model import Checkpoints, Host
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,16 @@ def test_outputs_to_a_store() -> None:
     for bad in ("/nfs", "gs://b/x", "s3://", "s3://b/{{rank}}"):
         with pytest.raises(InputError, match="output-to"):
             job_file.make({"flag": {"run": ("x.py",), "output_to": bad}}, {})
+
+
+def test_checkpoints() -> None:
+    """Part of the outputs, or a key of its own; their path is an output."""
+    text = "run: x.py\noutputs: {paths: logs, checkpoints: {path: ckpt, every: 2m}}\n"
+    job = job_file.make({"file": job_file.load(text, "job.yaml")}, {})
+    assert job.checkpoints == Checkpoints("ckpt", 120.0)
+    assert job.outputs == ("logs", "ckpt")
+    job = job_file.make({"flag": {"run": ("x.py",), "checkpoints": {"path": "*.pt"}}}, {})
+    assert job.checkpoints == Checkpoints("*.pt", 600.0)
+    for bad in ("{every: 1m}", "{path: ''}", "{path: ../x}", "{path: c, every: 0}", "{paths: c}"):
+        with pytest.raises(DocumentError, match=r"job\.yaml"):
+            job_file.load(f"run: x.py\noutputs: {{checkpoints: {bad}}}\n", "job.yaml")
