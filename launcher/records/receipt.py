@@ -25,6 +25,7 @@ HINTS: Mapping[str, str] = {
     EndReason.BAD_ANSWER: "launcher ignores that host from then on; what runs there is stopped when it "
     "is next reached",
     StopReason.TIME_LIMIT: "give it longer with --time, and let it continue from its checkpoints",
+    StopReason.HOSTS_PARTED: "its hosts lost each other; start it again: launcher rerun",
     StopReason.WAIT_OVER: "--wait forever waits for as long as it takes",
     StopReason.LOGIN_SESSION_ENDED: "systemd-logind on that host kills your processes at logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",
