@@ -13,7 +13,8 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
-from support.waiting import FRAMEWORK, Queue
+from support.lab_faults import LabHost
+from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
 
 TWO = (labs.HostSpec("gpu1", gpus=4), labs.HostSpec("gpu2", gpus=4))
 #: All ranks meet at the master, as those of a framework do, and say what they have.
@@ -52,6 +53,9 @@ def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
         made.close()
 
 
+#: Stop and continue the process that holds a socket of this name.
+STOP_HOLDER = KILL_HOLDER.replace(", 9)", ", 19)")
+CONTINUE_HOLDER = KILL_HOLDER.replace(", 9)", ", 18)")
 MEETING = "python3 meet.py 2 {{master_addr}} {{master_port}}"
 
 
@@ -74,6 +78,19 @@ def journal(queue: Queue, host: str, run: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def sockets(host: LabHost) -> str:
+    """Return the names of the sockets that are held on a host."""
+    return host.run("cat", "/proc/net/unix").stdout.decode()
+
+
+def is_over(queue: Queue, host: str, run: str) -> bool:
+    """Return whether a run has ended on a host, or has left nothing there."""
+    try:
+        return any(one["event"] == "HostEnded" for one in journal(queue, host, run))
+    except labs.LabError:
+        return True
+
+
 def until(queue: Queue, host: str, run: str, event: str) -> dict[str, Any]:
     """Wait until a host has recorded an event, and return the last one."""
     found: list[dict[str, Any]] = []
@@ -88,15 +105,100 @@ def until(queue: Queue, host: str, run: str, event: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("own", [TWO], indirect=True)
 def test_they_begin_with_nobody_in_touch(queue: Queue) -> None:
+    """The launching machine is off, and clocks are 10 minutes apart; attach finds everything."""
+    queue.lab.hosts["gpu2"].set_clock(600)
     folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
     (first,) = queue.launcher.home.glob("runs/first-*")
-    shown = json.loads(queue.call("--json").stdout)["waiting"]
-    assert [(one["run"], one["by_itself"]) for one in shown] == [(folder.name, True)]
+    (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+    assert (shown["run"], shown["by_itself"]) == (folder.name, True)
+    assert "its hosts" in queue.call().stdout
+    for host in queue.lab.hosts.values():
+        host.drop_packets()
     queue.let_go("first")
-    begun = [until(queue, host, folder.name, "BegunThere") for host in queue.lab.hosts]
-    ended = [until(queue, host, first.name, "HostEnded") for host in queue.lab.hosts]
-    assert max(one["time"] for one in begun) - max(one["time"] for one in ended) < 10
+    begun = [until(queue, host, folder.name, "BegunThere")["time"] for host in queue.lab.hosts]
+    ended = [until(queue, host, first.name, "HostEnded")["time"] for host in queue.lab.hosts]
+    assert begun[0] - max(ended) < 10
+    assert begun[1] - max(ended) > 590, "its clock is ahead since then"
+    for host in queue.lab.hosts.values():
+        host.unblock()
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     lines = sorted(line.partition("│ ")[2] for line in attached.stdout.splitlines() if "│" in line)
     assert lines == ["0 has 0,1,2,3", "1 has 0,1,2,3", "met"]
+    plan = json.loads((folder / "plan.json").read_text())
+    assert [node["gpus"] for node in plan["nodes"]] == [[0, 1, 2, 3]] * 2
+    assert json.loads((folder / "receipt.json").read_text())["status"] == "succeeded"
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_a_supervisor_is_killed_and_the_host_waits_again(queue: Queue) -> None:
+    """First that of a host, then that of the leader. Without all of its hosts the run holds nobody back;
+    it is neither lost nor started twice."""
+    folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
+    third = queue.start("third", "--gpus", "4", "--hosts", "gpu1")
+    queue.until("third", "RunWaits")
+    for name in ("gpu2", "gpu1"):
+        queue.lab.hosts[name].run("python3", "-c", KILL_HOLDER, "wait/second-")
+        labs.wait_until(lambda: queue.order()[0] == "third", "second holds nobody back", 60)
+        attached = queue.launcher.start_command("attach", "second")
+        queue.started.append(attached)
+        labs.wait_until(lambda: queue.order() == ["second", "third"], "second is back", 60)
+        if name == "gpu2":
+            attached.kill()
+            attached.wait()
+    queue.let_go("first", "third")
+    out, err = attached.communicate(timeout=90)
+    assert (attached.returncode, b"met" in out) == (0, True), (out, err)
+    third.communicate(timeout=60)
+    for host in queue.lab.hosts:
+        events = [one["event"] for one in journal(queue, host, folder.name)]
+        assert events.count("BegunThere") == 1
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_the_leader_dies_while_hosts_claim(queue: Queue) -> None:
+    """A host that has locked its GPUs for a leader that is gone lets go of them once it is told anew."""
+    leader, other = queue.lab.hosts.values()
+    half = queue.start("half", "--gpus", "4", "--hosts", "gpu1")
+    queue.until("half", "RunWaits")
+    queue.let_go("first")
+    queue.until("half", "AllStarted")
+    folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
+    other.run("python3", "-c", STOP_HOLDER, "wait/second-")
+    queue.let_go("half")
+    labs.wait_until(lambda: "gpu/0/second-" in sockets(leader), "the leader has claimed", 60)
+    leader.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    other.run("python3", "-c", CONTINUE_HOLDER, "wait/second-")
+    labs.wait_until(lambda: "gpu/0/second-" in sockets(other), "the other has claimed, too", 60)
+    half.communicate(timeout=60)
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    for host in queue.lab.hosts:
+        events = [one["event"] for one in journal(queue, host, folder.name)]
+        assert events.count("BegunThere") == 1
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_hosts_that_are_cut_off_from_each_other_wait(queue: Queue) -> None:
+    """One of them is out of reach of the launcher, too: it is stopped by word of the other."""
+    leader, other = queue.lab.hosts.values()
+    folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
+    stopped = detached(queue, "stopped", "--gpus", "8", "--wait", "forever")
+    leader.drop_packets("gpu2")
+    other.drop_packets("gpu1")
+    other.drop_packets()
+    stopping = queue.launcher.start_command("stop", "--grace", "0", "stopped")
+    queue.started.append(stopping)
+    labs.wait_until(lambda: is_over(queue, "gpu1", stopped.name), "it is stopped here", 60)
+    queue.let_go("first")
+    assert not [one for one in journal(queue, "gpu2", folder.name) if one["event"] == "BegunThere"]
+    leader.unblock()
+    other.unblock()
+    for host in queue.lab.hosts:
+        until(queue, host, folder.name, "BegunThere")
+    labs.wait_until(lambda: is_over(queue, "gpu2", stopped.name), "it is stopped there", 60)
+    stopping.communicate(timeout=60)
+    assert queue.launcher.call("attach", "second").returncode == 0

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from ..base.lean import Socket
-    from ..base.messages import GatherRequest, Given, Message, StartRequest
+    from ..base.messages import GatherRequest, Given, Message, StartRequest, TicketFacts
 
     class Hands(Protocol):
         """The supervisor."""
@@ -374,10 +374,7 @@ class Gathered:
         if self._outside[1] and now > self._outside[0] + waiting.KNOWN:
             self._ask_for_strangers(now)
         stand: Message = {
-            "tickets": [
-                {name: value for name, value in one.items() if name != "waited"}
-                for one in self._lookout.tickets
-            ],
+            "tickets": _once(self._told_of(one) for one in self._lookout.tickets),
             "leased": {
                 str(index): {name: one[name] for name in ("run", "left") if name in one}
                 for index, one in self._lookout.leased.items()
@@ -391,6 +388,12 @@ class Gathered:
         if is_new and not self._leader:
             self._lines.say("", {"stand": stand}, now)
         return is_new
+
+    def _told_of(self, ticket: TicketFacts) -> Message:
+        """Return what the leader needs to know of a ticket: nothing that changes by itself, and of the
+        run's own nothing that only others have to know."""
+        said = {name: one for name, one in ticket.items() if name not in ("waited", "by_itself")}
+        return dict(said, aside=ticket["aside"] and ticket["run"] != socket_names.short(self._run))
 
     def _ask_for_strangers(self, now: float) -> None:
         """Learn who works outside launcher, unless that was asked a moment ago."""
@@ -470,6 +473,15 @@ def fault_of(word: Message) -> str:
     if word.get("ticket", {}).get("priority", 0) not in tickets.PRIORITIES.values():
         return "not a priority"
     return "more nodes than there are" if sum(count for count, _ in shares) > MOST_NODES else ""
+
+
+def _once(words: Iterable[Message]) -> list[Message]:
+    """Return these without repetitions: a ticket that is entered anew is there twice for a moment."""
+    found: list[Message] = []
+    for one in words:
+        if one not in found[-1:]:
+            found.append(one)
+    return found
 
 
 def _without_times(stand: Message) -> Message:

@@ -207,10 +207,14 @@ def test_they_begin_together_once_or_not_at_all(
         assert bool(host.held) is bool(host.begun), "nobody keeps what he has not begun on"
     leader = world.hosts["a"]
     if leader.alive:
-        assert len(begun) == len(HOSTS) or ended or len(alive) < len(HOSTS), "it begins, or says why"
+        assert len(begun) == len(HOSTS) or ended or len(alive) < len(HOSTS), (
+            "it begins, or says why"
+        )
         if len(begun) < len(HOSTS) and leader.begun:
             assert leader.ended == protocol.HOSTS_PARTED
-        assert all(one.ended for one in alive if leader.ended and not one.begun), "all hear of the end"
+        assert all(one.ended for one in alive if leader.ended and not one.begun), (
+            "all hear of the end"
+        )
     elif not leader.ended:
         assert not ended, "who has no leader waits"
 
