@@ -16,6 +16,7 @@ import click
 
 from ..records.reasons import WaitReason
 from ..records.state import ENDED
+from ..spec import nodeset
 from ..spec.frozen import frozen
 from . import keys
 
@@ -176,8 +177,13 @@ def tell_detached(run: AsyncRunHandle) -> None:
         return
     if waits := run.state().waits:
         waits_for = "its time" if waits.why is WaitReason.NOT_YET else "its turn"
-        host = run.state().waits_on
-        where = f" on {host}, which starts it" if host else ", and needs this machine until then"
+        hosts = run.state().left_to
+        start = "starts it" if len(hosts) == 1 else "start it together"
+        where = (
+            f" on {nodeset.fold(hosts)}, which {start}"
+            if hosts and run.state().is_on_its_own
+            else ", and needs this machine until then"
+        )
         click.echo(f"detached; {name} waits for {waits_for}{where}", err=True)
         click.echo(f"  look: launcher attach {name}", err=True)
         click.echo(f"  stop: launcher stop {name}", err=True)

@@ -271,6 +271,26 @@ class TakenBack(Event):
 
 
 @frozen
+class LeftToHosts(Event):
+    """The run is left to several hosts, of which the first one leads: from now on they may start it."""
+
+    hosts: tuple[str, ...]
+
+
+@frozen
+class WaitsOnHosts(Event):
+    """The leading ``host`` is in touch with all ``hosts`` of the run, which start it together when its
+    turn has come: it needs no launcher. ``master_addr``, ``interfaces`` and ``addresses`` are those of
+    its meeting point."""
+
+    host: str
+    hosts: tuple[str, ...]
+    master_addr: str
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+
+@frozen
 class AllStarted(Event):
     """Every host has started its processes; from here on the run needs no launcher."""
 
@@ -735,6 +755,7 @@ def damage(events: Iterable[Event]) -> str:
 #: What a supervisor writes about its own host. All other events are this machine's to record.
 JOURNALED = (
     WaitsOnHost,
+    WaitsOnHosts,
     BegunThere,
     TakenBack,
     ProcessStarted,

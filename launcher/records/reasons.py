@@ -29,6 +29,7 @@ class StopReason(StrEnum):
     TIME_LIMIT = "time-limit"  # it ran for as long as its user allowed
     PREEMPTED = "preempted"  # it gave GPUs back that its project had borrowed
     WAIT_OVER = "wait-over"  # it waited for GPUs for as long as its user allowed
+    HOSTS_PARTED = "hosts-parted"  # its hosts began without a launcher, and one was out of reach
     LOGIN_SESSION_ENDED = "login-session-ended"
     SUPERVISOR_TERMINATED = "supervisor-terminated"
     LAUNCHER_FAILED = "launcher-failed"  # the error is in the receipt

@@ -26,6 +26,7 @@ HINTS: Mapping[str, str] = {
     "is next reached",
     StopReason.TIME_LIMIT: "give it longer with --time, and let it continue from its checkpoints",
     StopReason.PREEMPTED: "launcher attach lets it wait again and continue; --from RUN starts a new one",
+    StopReason.HOSTS_PARTED: "its hosts lost each other; start it again: launcher rerun",
     StopReason.WAIT_OVER: "--wait forever waits for as long as it takes",
     StopReason.LOGIN_SESSION_ENDED: "systemd-logind on that host kills your processes at logout "
     "(KillUserProcesses=yes); launcher check says how a run can outlive it",

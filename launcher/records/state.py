@@ -93,8 +93,13 @@ class RunState:
     ended_for: str = ""  # the reason of a run that is over
     stage: str = ""
     waits: ev.RunWaits | None = None  # what for, while it does
-    waits_on: str = ""  # the host that starts it by itself, until a launcher has seen that
-    begun_there: ev.BegunThere | None = None  # once that host has
+    waits_on: str = (
+        ""  # the host that starts it by itself, or leads, until a launcher has seen that
+    )
+    waits_with: tuple[str, ...] = ()  # all hosts that start it together, if there are several
+    met: ev.WaitsOnHosts | None = None  # once these are in touch
+    begun_there: ev.BegunThere | None = None  # once the host that starts it, or leads, has
+    begun_on: Mapping[str, ev.BegunThere] = field(default_factory=dict)  # and every one that has
     attempt: int = 0
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
@@ -131,8 +136,14 @@ class RunState:
     @property
     def is_on_its_own(self) -> bool:
         """Whether the hosts carry on without a launcher: all processes of the attempt have started, or
-        the run waits on a host that starts it by itself."""
-        return bool(self.waits_on) or (self.all_started and self.stage in ("run", "collect"))
+        the run waits on hosts that start it by themselves."""
+        waits = bool(self.waits_on) and (not self.waits_with or self.met is not None)
+        return waits or (self.all_started and self.stage in ("run", "collect"))
+
+    @property
+    def left_to(self) -> tuple[str, ...]:
+        """The hosts that start the run by themselves."""
+        return self.waits_with or ((self.waits_on,) if self.waits_on else ())
 
     @property
     def has_begun(self) -> bool:
@@ -253,8 +264,23 @@ def _waits_on_host(event: ev.WaitsOnHost, state: RunState) -> RunState:
 
 
 @_apply.register
+def _left_to_hosts(event: ev.LeftToHosts, state: RunState) -> RunState:
+    return replace(state, waits_on=event.hosts[0], waits_with=event.hosts, met=None)
+
+
+@_apply.register
+def _waits_on_hosts(event: ev.WaitsOnHosts, state: RunState) -> RunState:
+    if state.all_started:
+        return state
+    return replace(state, waits_on=event.host, waits_with=event.hosts, met=event)
+
+
+@_apply.register
 def _begun_there(event: ev.BegunThere, state: RunState) -> RunState:
-    if not state.waits_on:
+    if state.all_started:
+        return state
+    state = replace(state, begun_on={**state.begun_on, event.host: event})
+    if event.host != state.waits_on:
         return state
     return replace(_to(state, "preparing"), waits=None, begun_there=event)
 
@@ -278,7 +304,7 @@ def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
 
 @_apply.register
 def _all_started(event: ev.AllStarted, state: RunState) -> RunState:
-    return replace(state, all_started=True, waits_on="")
+    return replace(state, all_started=True, waits_on="", waits_with=())
 
 
 @_apply.register
@@ -317,7 +343,10 @@ def _run_restarted(event: ev.RunRestarted, state: RunState) -> RunState:
         _begin_attempt(state, event.attempt),
         all_started=False,
         waits_on="",
+        waits_with=(),
+        met=None,
         begun_there=None,
+        begun_on={},
         lost={},
     )
 
@@ -378,9 +407,9 @@ def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired, state: RunState) -> 
 @_apply.register
 def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
     over = _to(state, event.status)
-    return (
-        state if over is state else replace(over, ended_for=event.reason, waits=None, waits_on="")
-    )
+    if over is state:
+        return state
+    return replace(over, ended_for=event.reason, waits=None, waits_on="", waits_with=())
 
 
 # -- parts of those changes

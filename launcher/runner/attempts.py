@@ -10,12 +10,13 @@ from contextlib import suppress
 from ..records import codec
 from ..records import events as ev
 from ..records.reasons import EndReason, Reason, StopReason
-from ..records.run_reader import RunReader
 from ..spec import errors
+from ..spec.model import Plan
 from . import shutdown, stall_watch, traceback_watch
 from .concurrency import beside, race
 from .context import RunContext
 from .files.collector import Collector
+from .gathering import Gathering, not_begun, require_secrets
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
@@ -27,7 +28,6 @@ from .policy.restart import another_try, may_look_again, may_replace_ports, was_
 from .replacement import Replacement
 from .second_look import SecondLook
 from .stdin import Stdin
-from .stop import Stopped
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
@@ -50,6 +50,7 @@ class Attempts:
         self._collector, self._replacement = collector, replacement
         self._second_look = SecondLook(context, hosts, collector)
         self._stdin = Stdin(context, hosts)
+        self._gathering = Gathering(context, place)
         self._number = context.state.attempt
         self._ports: Mapping[str, Collection[int]] = {}
         self._gives_way = False  # it has given its GPUs back, and waits for some again
@@ -88,7 +89,7 @@ class Attempts:
 
     async def _start(self) -> None:
         if self._place.starts_by_itself:
-            await self._leave_to_host()
+            await self._leave_to_hosts()
             return
         await self._keep_place()
         if self._gives_way:
@@ -127,10 +128,14 @@ class Attempts:
         self._hosts.settle(layout)
         self._context.event_log.note("run.json", self._context.describe(layout))
 
-    # -- a run that its host starts
+    # -- a run that its hosts start
 
-    async def _leave_to_host(self) -> None:
-        """Let the only host of the run start it when its turn has come, and wait for that."""
+    async def _leave_to_hosts(self) -> None:
+        """Let the hosts of the run start it when its turn has come, and wait for that."""
+        if len(self._hosts.active) > 1:
+            await self._gathering.leave(self._launch())
+            await self._until_begun()
+            return
         (session,) = self._hosts.active
         request = await wait_request(self._launch(), self._place.ticket_of_host())
         session.starts_by_itself = True
@@ -140,27 +145,17 @@ class Attempts:
         await self._until_begun()
 
     async def _until_begun(self) -> None:
-        """Wait until the host has begun the run by itself, and take note of that.
+        """Wait until the hosts have begun the run by themselves, and take note of that.
 
         Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
         stopped there otherwise.
         """
-        (session,) = self._hosts.active
-        watching = self._place.watch(session, self._hosts.layout)
-        async with beside(watching):
-            while (event := self._context.state.begun_there) is None:
-                if session.is_over:
-                    raise self._not_begun()
-                if session.has_died:
-                    await self._wait_again(session)
-                await self._context.event_log.until(
-                    lambda: (
-                        bool(self._context.state.begun_there) or session.is_over or session.has_died
-                    )
-                )
+        if len(self._hosts.active) > 1:
+            plan = await self._gathering.until_begun(self._launch())
+        else:
+            plan = await self._until_begun_on(self._hosts.active[0])
         self._place.starts_by_itself = False
-        await session.until_reached()
-        plan = begun(self._launch(), event)
+        began = max(event.time for event in self._context.state.begun_on.values())
         self._hosts.settle(plan.layout)
         self._context.event_log.note("run.json", self._context.describe(plan.layout))
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
@@ -168,31 +163,35 @@ class Attempts:
         self._context.enter("start")
         meeting = plan.meeting
         address, port = meeting.master_addr, int(meeting.master_port)
-        self._context.add(ev.HostsMet(event.time, address, port, meeting.interfaces))
-        self._context.add(ev.AllStarted(event.time, self._number))
+        self._context.add(ev.HostsMet(began, address, port, meeting.interfaces))
+        self._context.add(ev.AllStarted(began, self._number))
+
+    async def _until_begun_on(self, session: HostSession) -> Plan:
+        """Wait until the only host has begun the run by itself; return its plan."""
+        watching = self._place.watch([session], self._hosts.layout)
+        async with beside(watching):
+            while (event := self._context.state.begun_there) is None:
+                if session.is_over:
+                    raise not_begun(self._context.state)
+                if session.has_died:
+                    await self._wait_again(session)
+                await self._context.event_log.until(
+                    lambda: (
+                        bool(self._context.state.begun_there) or session.is_over or session.has_died
+                    )
+                )
+        await session.until_reached()
+        return begun(self._launch(), event)
 
     async def _wait_again(self, session: HostSession) -> None:
         """Let the host wait again, whose supervisor has died, as in a reboot."""
-        unknown = set(RunReader(self._context.folder.path).secret_names)
-        if unknown - set(self._context.job.secrets):
-            raise errors.LauncherError(
-                f"the supervisor of {session.name} died, and the run waits there no longer",
-                f"set {', '.join(sorted(unknown))} in the environment, and attach again",
-            )
+        require_secrets(self._context, [session.name])
         try:
             await self._launch().supervise()
             request = await wait_request(self._launch(), self._place.ticket_of_host())
             await session.insist(**request, seconds=self._place.wait_left())
         except errors.ConnectionLost:
             session.reconnect()
-
-    def _not_begun(self) -> Exception:
-        stop = self._context.state.stop
-        if stop and stop.why is StopReason.WAIT_OVER:
-            return errors.GpusInUse(
-                "the time to wait is over", "--wait forever waits for as long as it takes"
-            )
-        return Stopped()
 
     # -- its place in the queue
 

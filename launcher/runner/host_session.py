@@ -224,7 +224,7 @@ class HostSession:
         )
         self._journal.may_be_empty = True
         state = self._context.state
-        self.starts_by_itself = state.waits_on == self.name and state.begun_there is None
+        self.starts_by_itself = self.name in state.left_to and self.name not in state.begun_on
         self._logs.resume(logs)
         self._following = asyncio.ensure_future(
             self._keep_following(request.lost_after, connected=False)

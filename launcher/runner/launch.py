@@ -218,8 +218,7 @@ class Launch:
             meeting = planner.with_share_port(job, self.layout, meeting)
             await self._note_packages(requirements)
             plan = self.plan(self.layout, meeting)
-            peers = certified or _broadcast(plan, key)  # joined hosts have connections of their own
-            peers = _with_shares(job, plan, peers)
+            peers = self.peers(plan, certified, key)
             try:
                 await self._start(self.sessions[0], plan, peers)
             except PortTaken as taken:
@@ -264,6 +263,12 @@ class Launch:
             return {}
         known = certificates.introduce([session.name for session in self.sessions], job)
         return {name: {"peer": peer} for name, peer in known.items()}
+
+    def peers(self, plan: Plan, certified: Peers, key: str) -> Peers:
+        """Return what each host needs to know of the others: to join them with certificates, or to
+        broadcast with a key; and to share folders."""
+        known = certified or _broadcast(plan, key)  # joined hosts have connections of their own
+        return _with_shares(self.context.job, plan, known)
 
     async def _start(self, session: HostSession, plan: Plan, peers: Peers) -> None:
         await session.insist(**self.start_request(session, plan, peers))

@@ -1,8 +1,8 @@
 """A run's place in the queue: a ticket on each host that it may use, until its GPUs are locked.
 
 The tickets are held by the agents of this run's own connections, so that a run whose launcher is gone
-keeps nobody waiting. That of a run which waits on one host is held by its supervisor, which starts it.
-See docs/decisions/0055-tickets.md and 0057-started-by-the-host.md.
+keeps nobody waiting. Those of a run that its hosts start are held by its supervisors. See
+docs/decisions/0055-tickets.md, 0057-started-by-the-host.md and 0071-hosts-meet.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..records import events as ev
 from ..records.reasons import WaitReason
 from ..spec.errors import BadAnswer, GpusInUse, HostError, LauncherError
 from ..spec.model import Layout
-from ..transport.answers import Turns
+from ..transport.answers import Turns, WaitingThere
 from .concurrency import cancel
 from .context import RunContext
 from .host_session import HostSession
@@ -48,7 +48,7 @@ class Place:
 
     def __init__(self, context: RunContext) -> None:
         self.sessions: tuple[HostSession, ...] = ()
-        self.starts_by_itself = False  # its only host starts the run
+        self.starts_by_itself = False  # its hosts start the run
         self.fixed: Layout | None = None  # that of a run which no other hosts would do for
         self.membership = Membership(context)
         self._takes: tuple[str, ...] = ()  # runs that are asked for GPUs
@@ -132,6 +132,22 @@ class Place:
         (stand,) = self._in_sight()
         job = self._context.job
         return turn.provisional(job, stand, self._shares, self._context.name)
+
+    def layout_of_hosts(self) -> Layout | None:
+        """Return the layout of a run that needs all of the several hosts that it waits on, each with the
+        same number of GPUs whatever is free; None for any other."""
+        if self.fixed is not None:
+            return self.fixed if self.fixed.num_nodes > 1 else None
+        sizes = sorted(len(one.gpus) for one in self._in_sight())
+        if len(self.sessions) < 2 or not len(sizes) == len(self.sessions) == len(self._shares):
+            return None
+        sizes, shares = sizes[::-1], sorted(self._shares, reverse=True)
+        for mine, following, there in zip(shares, shares[1:], sizes[1:], strict=False):
+            if following < mine <= there:
+                return None  # either host could have either share
+        hosts, facts = [one.host for one in self.sessions], {o.name: o.facts for o in self.sessions}
+        layout = turn.idle_layout(self._context.job, hosts, facts, self._context.name)
+        return layout if turn.shares_of(layout) == tuple(shares) else None
 
     async def layout_now(self) -> Layout | None:
         """Return the layout that the run may take now; None if it has to wait."""
@@ -231,37 +247,60 @@ class Place:
         ticket = {**self._made(), "by_itself": True}
         return {**ticket, **self._only(self.sessions[0].name if self.sessions else "")}
 
+    def ticket_for(self, host: str) -> dict[str, Any]:
+        """Return the ticket that one of several hosts holds for the run, which they start together."""
+        return {**self._made(), "aside": False, **self._only(host)}
+
     def wait_left(self) -> float | None:
         """Return for how many seconds the run may wait from now on; None: for ever."""
         wait = self._context.request.wait
         return None if wait is None else max(0.0, self._since + wait - time.monotonic())
 
-    async def watch(self, session: HostSession, layout: Layout) -> None:
-        """Tell what a run waits for whose only host holds the ticket, until this is cancelled."""
+    async def watch(self, sessions: Sequence[HostSession], layout: Layout) -> None:
+        """Tell what a run waits for whose hosts hold its tickets, until this is cancelled.
+
+        The first host is told of another ticket.
+        """
         await self.close()
-        self.sessions, self._shares = (session,), turn.shares_of(layout)
-        self.fixed = layout if turn.is_fixed(self._context.job) else None
+        self.know(sessions, layout)
         if self._number is None:  # another launcher began to wait
             self._since = time.monotonic() - (time.time() - self._context.started)
         self._ticket = None
-        self._holding = (asyncio.ensure_future(self._keep(session)),)
+        self._holding = tuple(asyncio.ensure_future(self._keep(one)) for one in self.sessions)
         measured = time.monotonic()
         while True:
             self._changed.clear()
             if self._is_stale:
                 self._is_stale = False
                 with suppress(HostError):
-                    ticket = self.ticket_of_host()
-                    await session.insist(op="move", run=self._context.name, ticket=ticket)
-            elif own := turn.waiting(self._in_sight()).get(self._name, {}).get(session.name):
-                self._number, self._priority = own.number, own.priority
-                if self._wish:
-                    (priority, first), self._wish = self._wish, None
-                    self.move(priority, first)
+                    alone = len(sessions) == 1
+                    ticket = self.ticket_of_host() if alone else self.ticket_for(sessions[0].name)
+                    await sessions[0].insist(op="move", run=self._context.name, ticket=ticket)
+            elif there := turn.waiting(self._in_sight()).get(self._name):
+                self._learn(next(iter(there.values())))
             answer = self._decide()
             if isinstance(answer, Wait):
                 await self._tell(answer)
             measured = await self._until_news(answer, measured)
+
+    def know(self, sessions: Sequence[HostSession], layout: Layout) -> None:
+        """Take note of what a run waits for that another launcher may have started."""
+        with_gpus = [node.host.name for node in layout.nodes if node.gpus]
+        self.sessions = tuple(one for one in sessions if one.name in with_gpus)
+        self._shares = turn.shares_of(layout)
+        self.fixed = layout if turn.is_fixed(self._context.job) else None
+        if self.fixed and all(one.facts.gpus for one in self.sessions):
+            facts = {one.name: one.facts for one in self.sessions}
+            self._shares = turn.shares_of_fixed(layout, facts)
+
+    def _learn(self, own: WaitingThere) -> None:
+        """Take note of the ticket that a host holds for the run."""
+        self._number, self._priority = own.number, own.priority
+        if not own.only:
+            self._shares = own.sizes
+        if self._wish:
+            (priority, first), self._wish = self._wish, None
+            self.move(priority, first)
 
     def move(self, priority: int | None, first: bool) -> None:
         """Wait with another priority, or before all others of the same one."""

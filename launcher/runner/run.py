@@ -25,7 +25,7 @@ from ..spec.model import Layout, Request
 from ..spec.typed_json import to_json
 from ..transport import rsync
 from ..transport.ssh_lookup import SshLookup
-from . import connect, left_to_host, shutdown
+from . import connect, left_to_host, left_to_hosts, shutdown
 from .attempts import Attempts
 from .concurrency import beside, race, together
 from .context import RunContext
@@ -361,7 +361,8 @@ class Run:
     async def _wait(self) -> None:
         """Wait for the run's turn; every host that it may use has the code by now.
 
-        A run that may use one host alone waits there, once its setup has run: see Attempts.
+        A run that may use one host alone, or needs all of its hosts, waits there, once its setup has
+        run: see Attempts.
         """
         if (host := self._place.only_host) and self.context.request.project is None:
             any_layout = self._place.any_layout()
@@ -370,6 +371,13 @@ class Run:
                 await connect.settle(self.context, self.hosts, any_layout)
                 self._describe()
                 return
+        elif (layout := self._place.layout_of_hosts()) and left_to_hosts.is_possible(
+            self._launch_on(layout)
+        ):
+            self._place.starts_by_itself = True
+            await connect.settle(self.context, self.hosts, layout)
+            self._describe()
+            return
         self.context.enter("wait")
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
@@ -381,6 +389,11 @@ class Run:
         await self._place.forget(left)
         await connect.settle(self.context, self.hosts, layout)
         self._describe()
+
+    def _launch_on(self, layout: Layout) -> Launch:
+        known = {session.name: session for session in self.hosts.active}
+        sessions = [known[node.host.name] for node in layout.nodes]
+        return Launch(self.context, sessions, layout, 0)
 
     async def _leave_queue(self) -> None:
         """Wait for nothing more, and leave nothing of a run that has not begun on the hosts."""

@@ -52,6 +52,15 @@ class Journal:
             except OSError:
                 return
 
+    def sync(self) -> bool:
+        """Have the disk keep all records, even in a power cut; return False if it cannot."""
+        self.flush()
+        try:
+            os.fsync(self._fd)
+        except OSError:
+            return False
+        return not self._waiting
+
 
 def write_private(path: str, value: object) -> None:
     """Write a file that no other user may read, atomically. Raises OSError."""

@@ -176,6 +176,46 @@ class WaitRequest(TypedDict):
     ignore_foreign: NotRequired[int]
 
 
+class Given(TypedDict):
+    """What a run gets on one of several hosts: GPUs, what programs call each, and ports."""
+
+    gpus: List[int]
+    names: List[str]
+    ports: List[int]
+
+
+class GangSpec(TypedDict):
+    """How the supervisors of a run that waits on several ``hosts`` reach each other: all connect to the
+    first. ``address`` is where the others reach it, ``port`` where it listens until the run begins."""
+
+    hosts: List[str]
+    address: str
+    port: int
+    key: str
+
+
+class GatherRequest(TypedDict):
+    """The request to wait for GPUs with other hosts, ``op`` is "gather": see :class:`WaitRequest`.
+
+    Without a ``ticket`` the run needs no GPUs of this host. By host, ``gpus`` are those that the run
+    may use, ``counts`` how many it needs, and ``tokens`` what stands for them, their names and its
+    ports. ``start`` has tokens of all hosts. ``interfaces`` and ``addresses`` are those of the meeting.
+    """
+
+    ticket: NotRequired[Message | None]
+    gang: GangSpec
+    gpus: Dict[str, List[int]]
+    counts: Dict[str, int]
+    names: Dict[str, str]
+    start: StartRequest
+    tokens: Dict[str, Dict[str, List[str]]]
+    ports: List[int]
+    interfaces: Dict[str, str]
+    addresses: Dict[str, str]
+    seconds: NotRequired[float | None]
+    ignore_foreign: NotRequired[int]
+
+
 class ErrorReport(TypedDict):
     """What a process wrote about its own failure."""
 

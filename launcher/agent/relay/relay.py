@@ -334,6 +334,10 @@ class Relay(SelfTests):
         """Have the supervisor wait for GPUs, and start the run by itself."""
         return self._ask(request)
 
+    def do_gather(self, request: Message) -> Message:
+        """Have it wait together with those of other hosts."""
+        return self._ask(request)
+
     def do_move(self, request: Message) -> Message:
         """Have it wait with another ticket."""
         return self._ask(request)

@@ -60,9 +60,13 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
         supervisor.serve()
         os.close(lock)  # before clients notice the end: they may start another supervisor at once
         supervisor.clients.close()
-        if supervisor.broadcast.is_needed:
-            _let_go(but=supervisor.broadcast.descriptors)
-            supervisor.broadcast.pass_on()
+        gathered, broadcast = supervisor.gathered, supervisor.broadcast
+        if gathered and gathered.is_needed:
+            _let_go(but={*gathered.descriptors, *broadcast.descriptors})
+            gathered.pass_on()
+        if broadcast.is_needed:
+            _let_go(but=broadcast.descriptors)
+            broadcast.pass_on()
     except Exception as error:
         import traceback
 

@@ -95,6 +95,20 @@ REQUESTS = {
         },
         {"seconds": NUMBER, "ignore_foreign": int},
     ),
+    "gather": (
+        {
+            "gang": ({"hosts": [str], "address": str, "port": int, "key": str}, {}),
+            "gpus": {str: [int]},
+            "counts": {str: int},
+            "names": TEXTS,
+            "start": _START,
+            "tokens": {str: {str: [str]}},
+            "ports": [int],
+            "interfaces": TEXTS,
+            "addresses": TEXTS,
+        },
+        {"ticket": (_TICKET, {}), "seconds": NUMBER, "ignore_foreign": int},
+    ),
     "move": ({"ticket": (_TICKET, {})}, {}),
     "stop": ({}, {"grace": NUMBER, "why": str}),
     "subscribe": ({}, {"version": NUMBER}),
@@ -122,16 +136,17 @@ def checked(message: Message) -> str:
     operation = message.get("op")
     if not isinstance(operation, str) or operation not in REQUESTS:
         raise Refused(protocol.UNKNOWN_REQUEST, "no request: %.80r" % (operation,))
-    fault = _fault(message, REQUESTS[operation], "")
-    if fault:
-        raise Refused(protocol.BAD_REQUEST, "%s: %s" % (operation, fault))
+    wrong = fault(message, REQUESTS[operation], "")
+    if wrong:
+        raise Refused(protocol.BAD_REQUEST, "%s: %s" % (operation, wrong))
     other = protocol.other_version(message.get("version"), "who asks")
     if other:
         raise Refused(protocol.OTHER_VERSION, other)
     return operation
 
 
-def _fault(value: Any, shape: Any, place: str) -> str:
+def fault(value: Any, shape: Any, place: str) -> str:
+    """Return what of a value does not have a shape as those above, at ``place``; "" for nothing."""
     parts: Iterable[tuple[str, Any, Any]]
     if isinstance(shape, type) or shape is NUMBER:
         fits = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
@@ -156,7 +171,7 @@ def _fault(value: Any, shape: Any, place: str) -> str:
             for name, inner in known.items()
             if value.get(name) is not None or (name in value and name in required)
         ]
-    return next(filter(None, (_fault(one, inner, name) for name, one, inner in parts)), "")
+    return next(filter(None, (fault(one, inner, name) for name, one, inner in parts)), "")
 
 
 def _inside(place: str, name: str) -> str:

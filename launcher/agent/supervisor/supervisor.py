@@ -7,6 +7,7 @@ connection. machine.py decides what is done when; this module does it.
 from __future__ import annotations
 
 import binascii
+import errno
 import os
 import select
 import time
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from ..base.lean import Socket
     from ..base.messages import (
+        GatherRequest,
+        Given,
         Message,
         PreloadRequest,
         ProcessSpec,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     )
     from ..processes.own_hosts import OwnHosts
     from .children import Helper
+    from .gathered import Gathered
     from .member import Member
     from .waiting import Waiting
     from .warm import Warm
@@ -59,6 +63,7 @@ _OF_LAUNCHERS = (
     "contact",
     "claim",
     "wait",
+    "gather",
     "move",
     "member",
     "preload",
@@ -82,6 +87,7 @@ class Supervisor:
         self.registered = gpu_locks.register(self.run_id)  # until the run is over here
         self.limit: list[gpu_locks.Lock] = []  # until when the run ends by itself
         self.waiting: Waiting | None = None  # for GPUs, to begin by itself
+        self.gathered: Gathered | None = None  # the same, with other hosts
         self.member: Member | None = None  # of a project
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
@@ -104,7 +110,8 @@ class Supervisor:
             "claim": self._claim,
             "release": self._claim,
             "wait": self._wait,
-            "move": self._wait,
+            "gather": self._gather,
+            "move": lambda request: (self._gather if self.gathered else self._wait)(request),
             "member": self._join,
             "stop": self._stop,
             "stdin": self._feed,
@@ -121,14 +128,8 @@ class Supervisor:
         """
         while self.machine.phase != machine.OVER:
             callers = self.clients.sockets
-            readable: list[Any] = [self.signals, *callers, *self.broadcast.readable]
-            readable += self.waiting.readable if self.waiting else []
-            readable += self.warm.readable if self.warm else []
-            writable: list[Any] = [*self.clients.writable, *self.broadcast.writable]
-            writable += self.feed.writable
-            found = select.select(readable, writable, [], self._patience())
-            if self.waiting:
-                self.waiting.heard(found[0], time.monotonic())
+            found = select.select(*self._sockets(), [], self._patience())
+            self._hear_of_queue(found[0], found[1])
             for ready in found[0]:
                 self._look(ready, callers)
             for ready in found[1]:
@@ -138,6 +139,24 @@ class Supervisor:
         self._cool()
         for claim in self.registered:
             claim.close()
+
+    def _sockets(self) -> tuple[list[Any], list[Any]]:
+        """Return what to read from, and what to write to once it takes more."""
+        readable: list[Any] = [self.signals, *self.clients.sockets, *self.broadcast.readable]
+        writable: list[Any] = [*self.clients.writable, *self.broadcast.writable]
+        readable += self.waiting.readable if self.waiting else []
+        readable += self.gathered.readable if self.gathered else []
+        writable += self.gathered.writable if self.gathered else []
+        readable += self.warm.readable if self.warm else []
+        writable += self.feed.writable
+        return readable, writable
+
+    def _hear_of_queue(self, readable: list[Any], writable: list[Any]) -> None:
+        now = time.monotonic()
+        if self.waiting:
+            self.waiting.heard(readable, now)
+        if self.gathered:
+            self.gathered.heard([*readable, *writable], now)
 
     def _look(self, ready: Any, callers: list[Socket]) -> None:
         """Read from what is ready."""
@@ -155,7 +174,7 @@ class Supervisor:
             self.clients.flush(ready)
         elif ready in self.feed.writable:
             self.feed.write()
-        else:
+        elif ready in self.broadcast.writable:
             self.broadcast.look(ready)
 
     def _patience(self) -> float:
@@ -166,6 +185,7 @@ class Supervisor:
         moments.append(self.meeting.next_look)
         moments += [self.warm.next_look] if self.warm else []
         moments += [self.waiting.next_look] if self.waiting else []
+        moments += [self.gathered.next_look(now)] if self.gathered else []
         moments += [self.member.next_look] if self.member else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
@@ -439,8 +459,40 @@ class Supervisor:
                 self._record("WaitsOnHost")
         return {"ok": {}}
 
+    def _gather(self, request: Any) -> Message:
+        """Wait for GPUs together with other hosts, or with another ticket.
+
+        A run that has begun says so. Of two requests with other keys the last one counts: what was
+        claimed for the one before is void.
+        """
+        known, now = self.gathered, time.monotonic()
+        if known and known.has_begun:
+            return {"ok": {"begun": 1}}
+        if known and ("start" not in request or request["gang"]["key"] == known.key):
+            known.move(request.get("ticket"), now)
+        elif "start" in request and not self.machine.stopped:
+            stage, attempt = request["start"]["stage"], request["start"]["attempt"]
+            if self.machine.was_begun(stage, attempt):
+                return {"ok": {"begun": 1}}
+            from .gathered import Gathered  # most runs do not wait
+
+            self._leave_queue()
+            self._unlock()
+            try:
+                self.gathered = Gathered(self.run_id, self.host, request, Hands(self), now)
+            except OSError as error:
+                if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                    return _port_taken(request["gang"]["port"])
+                raise
+            self.machine.wait()
+        return {"ok": {}}
+
     def _look_at_queue(self, now: float) -> None:
         """Begin if it is this run's turn; leave the queue if it is to be stopped."""
+        if self.gathered:
+            self.gathered.look(now)
+        if self.gathered and self.gathered.is_over(now) and not self.machine.stopped:
+            self._follow(self.machine.stop(self.grace, protocol.WAIT_OVER, False, now))
         waiting = self.waiting
         if waiting is None:
             return
@@ -468,12 +520,14 @@ class Supervisor:
         ports = [request["port"], *request["ports"]]
         self._record("BegunThere", seconds=waiting.waited(now), gpus=gpus, ports=ports)
         self._begin(request)
-        self._leave_queue()
+        waiting.close()
+        self.waiting = None
 
     def _leave_queue(self) -> None:
-        if self.waiting:
-            self.waiting.close()
-        self.waiting = None
+        for place in (self.waiting, self.gathered):
+            if place:
+                place.close()
+        self.waiting = self.gathered = None
 
     def _start_one(self, process: ProcessSpec) -> None:
         key, rank = process["key"], process.get("rank")
@@ -532,6 +586,8 @@ class Supervisor:
             asked=stop.asked,
             **origin,
         )
+        if self.gathered:
+            self.gathered.over(stop.why, time.monotonic())
         self.children.ask(left)
 
     def _kill(self) -> None:
@@ -541,7 +597,8 @@ class Supervisor:
         self.children.kill(left)
 
     def _close(self) -> None:
-        self._leave_queue()
+        if not (self.gathered and self.gathered.is_needed):  # or else it is closed last of all
+            self._leave_queue()
         self._unlock()
         if self.member:
             self.member.close()
@@ -560,3 +617,56 @@ class Supervisor:
 
 def _port_taken(port: int) -> Message:
     return dict(protocol.error("port-taken", "port %d is in use" % port), port=port)
+
+
+class Hands:
+    """What a run that waits with other hosts has done here: see gathered.py."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._owner = supervisor
+
+    def lock(self, gpus: list[int]) -> bool:
+        """Lock these GPUs; return False when one is not free."""
+        try:
+            return self._owner._lock(gpus) is None
+        except OSError:
+            return False
+
+    def unlock(self) -> None:
+        """Unlock all GPUs."""
+        self._owner._unlock()
+
+    def met(self, request: GatherRequest) -> None:
+        """Write down that the hosts start the run by themselves from now on."""
+        address = request["gang"]["address"]
+        self._owner._record(
+            "WaitsOnHosts",
+            hosts=request["gang"]["hosts"],
+            master_addr=address,
+            interfaces=request["interfaces"],
+            addresses=request["addresses"],
+        )
+
+    def commit(self, request: StartRequest, given: Given, seconds: float) -> bool:
+        """Prepare the start, and write down that the run has begun; return False if it cannot.
+
+        Even a power cut leaves that on the disk: nobody starts it again.
+        """
+        owner = self._owner
+        try:
+            if not owner.journal.sync() or owner._prepare(request):
+                return False
+        except OSError:
+            return False
+        owner._record("BegunThere", seconds=seconds, gpus=given["gpus"], ports=given["ports"])
+        owner.journal.sync()
+        return True
+
+    def begin(self, request: StartRequest) -> None:
+        """Start the processes."""
+        self._owner._begin(request)
+
+    def end(self, why: str) -> None:
+        """End the run here."""
+        owner = self._owner
+        owner._follow(owner.machine.stop(owner.grace, why, False, time.monotonic()))

@@ -128,8 +128,9 @@ def stand_of(
     there: Iterable[TicketFacts],
     outside: Sequence[int] = (),
     shared: bool = False,
+    host: str = HERE,
 ) -> stands.Stand:
-    """Return how things stand on this host for a run that may use the GPUs ``mine``.
+    """Return how things stand on a host for a run that may use the GPUs ``mine``.
 
     Those on which somebody works ``outside`` launcher are in use; with ``shared`` they are given last.
     """
@@ -141,7 +142,7 @@ def stand_of(
     uses += [] if shared else [turns.Use("", {gpu}) for gpu in outside]
     running = [socket_names.short(one["run"]) for one in leased.values() if one.get("run")]
     entered = [stands.Entered(one) for one in there]
-    return stands.Stand(HERE, turns.Host(mine, uses, outside), entered, running)
+    return stands.Stand(host, turns.Host(mine, uses, outside), entered, running)
 
 
 def strangers(leased: Mapping[int, Holder]) -> list[int]:

@@ -126,13 +126,21 @@ def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) 
     if state.waits and stale is None:
         lines.append(f"waits for GPUs: {waits_text(state.waits)}")
     if state.waits_on:
-        lines.append(
-            f"{state.waits_on} starts it when its turn has come, with or without a launcher"
-        )
+        lines.append(_starts_it(state))
     rows = [] if state.waits_on else _host_rows(run.layout.nodes, state)
     if rows:
         lines.append(table(("host", "ranks", "gpus", "running", "connection"), rows, "  "))
     return "\n".join(lines)
+
+
+def _starts_it(state: RunState) -> str:
+    """Say who starts a run that waits."""
+    if not state.waits_with:
+        return f"{state.waits_on} starts it when its turn has come, with or without a launcher"
+    hosts = nodeset.fold(state.waits_with)
+    if state.met is None:
+        return f"{hosts} are to start it together, and have not all met yet"
+    return f"{hosts} start it together when its turn has come, with or without a launcher"
 
 
 def _host_rows(nodes: Sequence[Node], state: RunState) -> list[tuple[str, ...]]:

@@ -168,6 +168,12 @@ def _waits_on_host(event: ev.WaitsOnHost) -> Line:
 
 
 @line_of.register
+def _waits_on_hosts(event: ev.WaitsOnHosts) -> Line:
+    hosts = nodeset.fold(event.hosts)
+    return Line(f"waits on {hosts}, which start it together when its turn has come", "yellow")
+
+
+@line_of.register
 def _begun_there(event: ev.BegunThere) -> Line:
     gpus = fold(event.gpus)
     return Line(f"its turn after {duration(event.seconds)}: {event.host} GPU {gpus}", "green")

@@ -72,9 +72,15 @@ def _waiting(one: Waiting, now: float) -> tuple[str, ...]:
         where,
         age(max(0.0, now - one.since)),
         age(one.time_limit) if one.time_limit else "-",
-        "its host" if one.by_itself else "its launcher",
+        _started_by(one),
         _why(one, now),
     )
+
+
+def _started_by(one: Waiting) -> str:
+    if not one.by_itself:
+        return "its launcher"
+    return "its hosts" if len(one.hosts) + one.elsewhere > 1 else "its host"
 
 
 def _shares(shares: tuple[int, ...]) -> str:

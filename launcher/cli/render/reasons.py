@@ -22,6 +22,7 @@ _SENTENCES: Mapping[str, str] = {
     StopReason.SUPERVISOR_TERMINATED: "somebody terminated the supervisor of {host}",
     StopReason.TIME_LIMIT: "its time limit was over",
     StopReason.PREEMPTED: "it gave back GPUs that its project had borrowed",
+    StopReason.HOSTS_PARTED: "its turn came, and not all of its hosts could be told",
     StopReason.WAIT_OVER: "its GPUs were in use for as long as --wait allowed",
     StopReason.TOO_FEW_HOSTS: "too few hosts were left",
 }

@@ -70,8 +70,8 @@ class Belongings:
             return wrong or self._wrong_primary(event)
         if attempt is not None and attempt > self._last:
             return f"an event of attempt {attempt}, which has not begun"
-        if isinstance(event, ev.WaitsOnHost | ev.BegunThere) and not self._is_alone():
-            return "a start of its own, of a run that has other hosts"
+        if isinstance(event, ev.WaitsOnHost | ev.WaitsOnHosts | ev.BegunThere):
+            return self._wrong_wait(event)
         if isinstance(event, ev.StopRequested) and event.origin:
             known = {n.host.name for layout in self._layouts.values() for n in layout.nodes}
             return "" if event.origin in known else "a stop that arose on a host of no attempt"
@@ -80,6 +80,18 @@ class Belongings:
             keys = (str(rank["key"]) for rank in event.ranks)
             return next(filter(None, (self._wrong(at, key) for key in keys)), "")
         return ""
+
+    def _wrong_wait(self, event: ev.WaitsOnHost | ev.WaitsOnHosts | ev.BegunThere) -> str:
+        if isinstance(event, ev.WaitsOnHost):
+            return "" if self._is_alone() else "a start of its own, of a run that has other hosts"
+        if isinstance(event, ev.BegunThere):
+            layout = self._layouts.get(event.attempt)
+            return (
+                "" if layout and not self._is_spare(layout) else "a start of no attempt of its own"
+            )
+        known = [tuple(n.host.name for n in layout.nodes) for layout in self._layouts.values()]
+        leads = event.hosts in known and event.hosts[:1] == (self._host,) != event.hosts
+        return "" if leads else "a start with hosts that it does not lead"
 
     def _wrong(self, attempt: int, key: str) -> str:
         if attempt > self._last:

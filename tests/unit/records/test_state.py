@@ -172,7 +172,7 @@ def test_a_run_that_its_host_starts_needs_no_launcher() -> None:
     assert (state.status, state.waits, state.is_on_its_own) == ("preparing", None, True)
     assert fold([ev.AllStarted(4.0, 0)], state).waits_on == ""
     begun = ev.BegunThere(9.0, "gpu1", 0, 2.0, (0, 1), (20_000,))
-    assert fold([begun]) == RunState(), "nobody let it"
+    assert fold([begun]) == RunState(begun_on={"gpu1": begun}), "nobody let it, as far as is known"
     assert fold([ev.RunRestarted(4.0, 1, "gpu-busy")], state).begun_there is None
 
 

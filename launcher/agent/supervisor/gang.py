@@ -1,0 +1,340 @@
+"""Decides what the supervisors of a run that waits on several hosts tell each other, and do. Pure.
+
+The first host leads. It alone decides, asks all others to claim, and begins once all hold their GPUs and
+ports. It writes that down before it tells anybody: whoever asks the leader knows whether the run has
+begun. See docs/decisions/0071-hosts-meet.md.
+
+Methods report what has happened and return instructions. ``now`` is a moment of one monotonic clock of
+this host; no clock of another one counts.
+"""
+
+from __future__ import annotations
+
+from ..base import protocol
+from .turns import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any, List, Optional
+
+    from ..base.messages import Given, Message
+
+    #: The GPUs of each host that the run may claim now; None while it has to wait.
+    Decide = Callable[[Mapping[str, Any]], Optional[Mapping[str, List[int]]]]
+
+#: Seconds for all hosts to claim.
+PATIENCE = 30.0
+#: Seconds for all hosts to say that they have begun; then the run is over.
+ANSWER = 45.0
+#: Seconds for which a host keeps what it has claimed, if it hears nothing. In that time the leader has
+#: begun, or not, and has given up whoever did not answer: it is more than both of the above.
+HOLD = 90.0
+#: Seconds without the others until the run holds nobody back: it could not begin.
+FORSAKEN = 5.0
+#: Seconds until the leader tries again where somebody was quicker.
+PAUSE = 0.5
+
+WAITING, CLAIMING, BEGUN = "waiting", "claiming", "begun"
+
+
+class Send(Value):
+    """Say something to another host; to the leader where there is no name."""
+
+    __slots__ = ("host", "word")
+
+    def __init__(self, host: str, word: Message) -> None:
+        self.host, self.word = host, word
+
+
+class Claim(Value):
+    """Lock these GPUs and hold ports; answer with ``held`` or ``refused``."""
+
+    __slots__ = ("gpus", "number")
+
+    def __init__(self, number: int, gpus: Sequence[int]) -> None:
+        self.number, self.gpus = number, list(gpus)
+
+
+class Release(Value):
+    """Let go of all that was claimed."""
+
+
+class Begin(Value):
+    """Begin on what was claimed here; ``given`` is what each host has. Answer with ``begun`` or
+    ``could_not``."""
+
+    __slots__ = ("given", "number")
+
+    def __init__(self, number: int, given: Mapping[str, Given]) -> None:
+        self.number, self.given = number, dict(given)
+
+
+class Stop(Value):
+    """End the run here, because of ``why``."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+class Leader:
+    """The first host of a run: it decides for all."""
+
+    def __init__(self, here: str, others: Iterable[str], decide: Decide, now: float) -> None:
+        self.phase = WAITING
+        self.has_met = False  # all have been in touch at once
+        self._here, self._others, self._decide = here, tuple(others), decide
+        self._in_touch: set[str] = set()
+        self._stands: dict[str, Any] = {}
+        self._number = 0  # of the last round of claims
+        self._gpus: dict[str, list[int]] = {}
+        self._held: dict[str, Given] = {}
+        self._begun: set[str] = set()
+        self._until = self._not_before = now
+        self._is_news, self._alone_since = False, now
+        self._over = ""
+
+    # -- questions
+
+    @property
+    def missing(self) -> list[str]:
+        """The hosts that are not in touch."""
+        return [host for host in self._others if host not in self._in_touch]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all hosts have begun, so that there is nothing left to say."""
+        return self.phase == BEGUN and self._begun == set(self._others)
+
+    def is_forsaken(self, now: float) -> bool:
+        """Whether the run could not begin even if its GPUs were free."""
+        return bool(self.missing) and now >= self._alone_since + FORSAKEN
+
+    def next_tick(self, now: float) -> float:
+        """Return the moment by which to call :meth:`tick`, if nothing happens before."""
+        if self.phase == WAITING:
+            moments = [self._not_before] if self._is_news else []
+            moments += [self._alone_since + FORSAKEN] if self.missing else []
+            return min([one for one in moments if one > now], default=float("inf"))
+        return float("inf") if self.is_done or self._over else self._until
+
+    # -- other hosts
+
+    def joined(self, host: str, now: float) -> list[Value]:
+        """Note that a host is in touch. What it has claimed before is void, unless the run has begun."""
+        self._in_touch.add(host)
+        if self._over:
+            return [Send(host, {"over": self._over})]
+        if self.phase == BEGUN:
+            return [] if host in self._begun else [self._tell_begin(host)]
+        void = Send(host, {"release": self._number})
+        if self.has_met:
+            return [void, Send(host, {"met": 1})]
+        self.has_met = not self.missing
+        return [void, *(self.tell({"met": 1}) if self.has_met else [])]
+
+    def parted(self, host: str, now: float) -> list[Value]:
+        """Note that a host is out of touch."""
+        if not self.missing:
+            self._alone_since = now
+        self._in_touch.discard(host)
+        self._stands.pop(host, None)
+        return self._give_up(now) if self.phase == CLAIMING else []
+
+    def saw(self, host: str, stand: Any) -> None:
+        """Note how things stand on a host: on this one, too. It decides at the next tick."""
+        self._stands[host] = stand
+        self._is_news = True
+
+    def heard(self, host: str, word: Message, now: float) -> list[Value]:
+        """Take the answer of a host."""
+        mine = self.phase == CLAIMING and host not in self._held
+        if mine and word.get("held") == self._number:
+            return self._hold(host, word, now)
+        if self.phase == CLAIMING and word.get("refused") == self._number:
+            return self._give_up(now)
+        if self.phase == BEGUN and word.get("begun") == self._number:
+            self._begun.add(host)
+            return [Send(host, {"known": self._number})]
+        if self.phase == BEGUN and word.get("lapsed") == self._number and not self._over:
+            return [Stop(protocol.HOSTS_PARTED)]
+        if "over" in word and not self._over:
+            return [Stop(str(word["over"]))]
+        return []
+
+    # -- what was done here
+
+    def held(self, number: int, given: Given, now: float) -> list[Value]:
+        """Note what this host has claimed: now the others do."""
+        self._held = {self._here: given}
+        return [
+            Send(host, {"claim": number, "gpus": self._gpus.get(host, [])}) for host in self._others
+        ]
+
+    def refused(self, number: int, now: float) -> list[Value]:
+        """Note that somebody was quicker on this host."""
+        return self._give_up(now)
+
+    def begun(self, number: int, now: float) -> list[Value]:
+        """Note that it is written down here that the run has begun: from now on it has."""
+        self.phase, self._until = BEGUN, now + ANSWER
+        return [self._tell_begin(host) for host in self._others if host in self._in_touch]
+
+    def could_not(self, number: int, now: float) -> list[Value]:
+        """Note that this host cannot begin after all."""
+        return self._give_up(now)
+
+    def over(self, why: str) -> list[Value]:
+        """Tell those that have not begun, now or when they are in touch, that the run is over."""
+        self._over = self._over or why
+        left = [host for host in self._others if host in self._in_touch - self._begun]
+        return [Send(host, {"over": self._over}) for host in left]
+
+    def tell(self, word: Message) -> list[Value]:
+        """Tell all that are in touch."""
+        return [Send(host, word) for host in self._others if host in self._in_touch]
+
+    # -- time
+
+    def tick(self, now: float) -> list[Value]:
+        """Do what is due."""
+        if self._over:
+            return []
+        if self.phase == WAITING and self._is_news and now >= self._not_before:
+            return self._look(now)
+        if self.phase == CLAIMING and now >= self._until:
+            return self._give_up(now)
+        if self.phase == BEGUN and now >= self._until and not self.is_done:
+            return [Stop(protocol.HOSTS_PARTED)]
+        return []
+
+    def _look(self, now: float) -> list[Value]:
+        """Decide; claim if it is the run's turn."""
+        self._is_news = False
+        gpus = self._decide(self._stands) if not self.missing else None
+        if gpus is None:
+            return []
+        self.phase, self._until = CLAIMING, now + PATIENCE
+        self._number += 1
+        self._gpus, self._held = {host: list(some) for host, some in gpus.items()}, {}
+        return [Claim(self._number, self._gpus.get(self._here, []))]
+
+    def _hold(self, host: str, word: Message, now: float) -> list[Value]:
+        self._held[host] = {
+            "gpus": self._gpus.get(host, []),
+            "names": word["names"],
+            "ports": word["ports"],
+        }
+        if len(self._held) <= len(self._others):
+            return []
+        return [Begin(self._number, self._held)]
+
+    def _give_up(self, now: float) -> list[Value]:
+        """Let everybody release what was claimed, and try again later."""
+        self.phase, self._is_news, self._not_before = WAITING, True, now + PAUSE
+        return [Release(), *self.tell({"release": self._number})]
+
+    def _tell_begin(self, host: str) -> Send:
+        return Send(host, {"begin": self._number, "given": self._held})
+
+
+class Member:
+    """Any other host of the run: it does what the leader says."""
+
+    def __init__(self, now: float) -> None:
+        self.phase = WAITING
+        self.has_met = self.is_done = (
+            False  # all hosts have met; the leader knows that this one began
+        )
+        self._number = 0
+        self._until = 0.0
+        self._alone_since: float | None = now
+
+    # -- questions
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the leader is not in touch."""
+        return self._alone_since is not None
+
+    def is_forsaken(self, now: float) -> bool:
+        """Whether the run could not begin even if its GPUs were free."""
+        return self._alone_since is not None and now >= self._alone_since + FORSAKEN
+
+    def next_tick(self, now: float) -> float:
+        """Return the moment by which to call :meth:`tick`, if nothing happens before."""
+        moments = [self._until] if self.phase == CLAIMING else []
+        if self.phase != BEGUN and self._alone_since is not None:
+            moments.append(self._alone_since + FORSAKEN)
+        return min([one for one in moments if one > now], default=float("inf"))
+
+    # -- the leader
+
+    def joined(self, now: float) -> list[Value]:
+        """Note that the leader is in touch."""
+        self._alone_since = None
+        return [Send("", {"begun": self._number})] if self.phase == BEGUN else []
+
+    def parted(self, now: float) -> None:
+        """Note that it is not. It may have begun: what it has claimed here stays so for a while."""
+        self._alone_since = now
+
+    def heard(self, word: Message, now: float) -> list[Value]:
+        """Do what the leader says."""
+        if "over" in word:
+            return [Stop(str(word["over"]))]
+        if self.phase == BEGUN:
+            return self._heard_late(word)
+        if "met" in word:
+            self.has_met = True
+        if "claim" in word:
+            return [*self._release(), Claim(word["claim"], word["gpus"])]
+        if "release" in word:
+            return self._release()
+        if "begin" in word:
+            if self.phase == CLAIMING and word["begin"] == self._number:
+                return [Begin(self._number, word["given"])]
+            return [Send("", {"lapsed": word["begin"]})]
+        return []
+
+    def _heard_late(self, word: Message) -> list[Value]:
+        """Answer a leader that does not know yet that this host has begun."""
+        if word.get("known") == self._number:
+            self.is_done = True
+        return [Send("", {"begun": self._number})] if word.get("begin") == self._number else []
+
+    # -- what was done here
+
+    def held(self, number: int, given: Given, now: float) -> list[Value]:
+        """Note what this host has claimed."""
+        self.phase, self._number, self._until = CLAIMING, number, now + HOLD
+        return [Send("", {"held": number, "names": given["names"], "ports": given["ports"]})]
+
+    def refused(self, number: int, now: float) -> list[Value]:
+        """Note that somebody was quicker on this host."""
+        return [Send("", {"refused": number})]
+
+    def begun(self, number: int, now: float) -> list[Value]:
+        """Note that the run has begun here."""
+        self.phase = BEGUN
+        return [Send("", {"begun": number})]
+
+    def could_not(self, number: int, now: float) -> list[Value]:
+        """Note that this host cannot begin after all."""
+        return [*self._release(), Send("", {"lapsed": number})]
+
+    def over(self, why: str) -> list[Value]:
+        """Tell the leader that the run is over, unless the run's own lines do."""
+        return [] if self.phase == BEGUN else [Send("", {"over": why})]
+
+    # -- time
+
+    def tick(self, now: float) -> list[Value]:
+        """Do what is due."""
+        return self._release() if self.phase == CLAIMING and now >= self._until else []
+
+    def _release(self) -> list[Value]:
+        claimed, self.phase = self.phase == CLAIMING, WAITING
+        return [Release()] if claimed else []

@@ -1,0 +1,494 @@
+"""A run that waits on several hosts for GPUs, and begins there without a launcher: the part of one host.
+
+It holds the run's ticket here and all that the start needs, and does what gang.py says. See
+docs/decisions/0071-hosts-meet.md.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+
+from ..host import free_ports, lookout, socket_names, tickets
+from . import gang, requests, stands, template, turns, waiting
+from .gang_lines import JOINED, PARTED, Lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Protocol
+
+    from ..base.lean import Socket
+    from ..base.messages import GatherRequest, Given, Message, StartRequest, TicketFacts
+
+    class Hands(Protocol):
+        """The supervisor."""
+
+        def lock(self, gpus: list[int]) -> bool:
+            """Lock these GPUs; return False when one is not free."""
+
+        def unlock(self) -> None:
+            """Unlock all GPUs."""
+
+        def met(self, request: GatherRequest) -> None:
+            """Write down that the hosts start the run by themselves from now on."""
+
+        def commit(self, request: StartRequest, given: Given, seconds: float) -> bool:
+            """Prepare the start, and write down that the run has begun; return False if it cannot."""
+
+        def begin(self, request: StartRequest) -> None:
+            """Start the processes."""
+
+        def end(self, why: str) -> None:
+            """End the run here."""
+
+
+#: Seconds for all hosts to hear of the start of a run that is over by then.
+LAST_WORDS = gang.ANSWER
+#: What a host says of its queue.
+_TICKET = {"run": str, "priority": int, "number": int, "hosts": int, "shares": [[int]]}
+_TICKET_MORE = {"seconds": requests.NUMBER, "only": [int], "user": str}
+_STAND: Any = (
+    {
+        "tickets": [(_TICKET, _TICKET_MORE)],
+        "leased": {str: ({}, {"run": str, "left": requests.NUMBER})},
+        "outside": [int],
+    },
+    {},
+)
+_GIVEN: Any = ({"gpus": [int], "names": [str], "ports": [int]}, {})
+#: What hosts say to each other: a word may have these fields, and only what fits is heard.
+_WORDS: dict[str, Any] = {
+    "stand": _STAND,
+    "held": int,
+    "names": [str],
+    "ports": [int],
+    "refused": int,
+    "begun": int,
+    "lapsed": int,
+    "over": str,
+    "claim": int,
+    "gpus": [int],
+    "release": int,
+    "begin": int,
+    "given": {str: _GIVEN},
+    "known": int,
+    "met": int,
+    "aside": int,
+    "ticket": ({"number": int, "hosts": int, "shares": [int]}, {"priority": int}),
+}
+#: The fields that belong to others.
+_NEEDS = {"held": ("names", "ports"), "claim": ("gpus",), "begin": ("given",)}
+#: Most tickets of a host, lists of shares in one, and nodes in all of these.
+MOST_TICKETS, MOST_SHARES, MOST_NODES = 512, 16, 1 << 16
+#: Why a run waits that no end of another one would let begin.
+HOPELESS = (turns.HOSTS_MISSING, turns.TOO_LARGE)
+#: Most characters of what ends a run.
+LONGEST_WHY = 40
+
+
+class Gathered:
+    """One host of a run that waits with others, until it is closed. Raises OSError."""
+
+    def __init__(
+        self, run: str, host: str, request: GatherRequest, hands: Hands, now: float
+    ) -> None:
+        self.request, self.key = request, request["gang"]["key"]
+        self.has_begun = False
+        self._run, self._here, self._hands = run, host, hands
+        hosts = request["gang"]["hosts"]
+        self._lines = Lines(request["gang"], host, now)
+        self._leader = gang.Leader(host, hosts[1:], self._decide, now) if hosts[0] == host else None
+        self._member = gang.Member(now)
+        self._asked = request.get("ticket")  # for the ticket that the run's user wants
+        self._shown: Message | None = None  # as it is now
+        self._ticket: Socket | None = None
+        self._since: float = now - (self._asked or {}).get("waited", 0.0)
+        seconds = request.get("seconds")
+        self._until = float("inf") if seconds is None else now + seconds
+        self._lookout = lookout.Lookout()
+        self._next_look = now
+        self._outside: tuple[float, list[int]] = (float("-inf"), [])
+        self._told: Message | None = None  # how things stand here, as the leader knows it
+        self._stood: dict[str, float] = {}  # when a host said how things stand there
+        self._held: list[Socket] = []  # ports
+        self._given: Given | None = None
+        self._moved: Message | None = None  # what the leader has told of another ticket
+        self._aside = self._is_hopeless = self._is_passing = False
+        try:
+            self._show(now)
+        except OSError:
+            self.close()
+            raise
+
+    # -- for the supervisor's loop
+
+    @property
+    def readable(self) -> list[Socket]:
+        """The sockets to read from."""
+        return [*self._lookout.readable, *self._lines.readable]
+
+    @property
+    def writable(self) -> list[Socket]:
+        """The sockets to write to once they take more."""
+        return self._lines.writable
+
+    def next_look(self, now: float) -> float:
+        """Return the moment by which to call :meth:`look`, if nothing happens before."""
+        moments = [self._part.next_tick(now), self._lines.next_look(now)]
+        if self._part.phase == gang.WAITING:
+            moments += [self._next_look]
+        if not self.has_begun and self._until > now:
+            moments += [self._until]
+        return min(moments)
+
+    def heard(self, ready: Iterable[object], now: float) -> None:
+        """Handle sockets that are ready."""
+        ready = list(ready)
+        if self._lookout.ended(ready):
+            self._next_look = now
+        self._take(self._lines.look(ready, now), now)
+
+    def look(self, now: float) -> None:
+        """Do what is due."""
+        self._take(self._lines.keep_time(now), now)
+        if self._part.phase == gang.WAITING and now >= self._next_look:
+            self._next_look = now + lookout.LOOK
+            self._see(now)
+        self._obey(self._part.tick(now), now)
+        self._show(now)
+
+    def is_over(self, now: float) -> bool:
+        """Return whether the run has waited for as long as its user wants.
+
+        Only the leader knows that, and who is without it and has claimed nothing: the run may run.
+        """
+        claimed = self._part.phase != gang.WAITING
+        mine = self._leader is not None or self._member.is_alone
+        return now >= self._until and mine and not claimed
+
+    def waited(self, now: float) -> float:
+        """Return for how many seconds the run has waited."""
+        return max(0.0, now - self._since)
+
+    def move(self, ticket: Message, now: float) -> None:
+        """Wait with another ticket: on all hosts, if this one leads."""
+        if self._asked is not None:
+            only = {"only": self._asked["only"]} if "only" in self._asked else {}
+            self._asked = dict(ticket, **only)
+        if self._leader:
+            self._moved = {name: ticket[name] for name in ticket if name != "only"}
+            self._obey(self._leader.tell({"ticket": self._moved}), now)
+        self._next_look = now
+        self._show(now)
+
+    def over(self, why: str, now: float) -> None:
+        """Tell the other hosts that the run is over."""
+        self._obey(self._part.over(why), now)
+
+    def close(self) -> None:
+        """Leave the queue, and let go of everything."""
+        self._leave()
+        self._lines.close()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether another host does not know yet that the run has begun."""
+        return self.has_begun and not self._part.is_done
+
+    def pass_on(self) -> None:
+        """Wait until all know it, in a host whose own part is over."""
+        self._is_passing = True
+        until = time.monotonic() + LAST_WORDS
+        while self.is_needed and time.monotonic() < until:
+            patience = max(0.0, min(until, self.next_look(time.monotonic())) - time.monotonic())
+            found = select.select(self.readable, self.writable, [], min(1.0, patience))
+            now = time.monotonic()
+            self._take(self._lines.look([*found[0], *found[1]], now), now)
+            self._take(self._lines.keep_time(now), now)
+        self.close()
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The descriptors of all open sockets."""
+        return {one.fileno() for one in [*self._lines.readable, *self._lines.writable]}
+
+    # -- other hosts
+
+    @property
+    def _part(self) -> gang.Leader | gang.Member:
+        return self._leader or self._member
+
+    def _take(self, news: Iterable[tuple[str, str, Message]], now: float) -> None:
+        for kind, host, word in news:
+            if kind == JOINED:
+                self._joined(host, now)
+            elif kind == PARTED:
+                self._parted(host, now)
+            elif fault_of(word):
+                continue
+            elif self._leader:
+                self._hear_member(self._leader, host, word, now)
+            else:
+                self._hear_leader(word, now)
+
+    def _joined(self, host: str, now: float) -> None:
+        self._told = None  # it may have forgotten
+        if not self._leader:
+            self._obey(self._member.joined(now), now)
+            self._next_look = now
+            return
+        met = self._leader.has_met
+        self._obey(self._leader.joined(host, now), now)
+        if not self.has_begun:
+            moved = {"ticket": self._moved} if self._moved else {}
+            self._lines.say(host, dict(moved, aside=int(self._aside)), now)
+        if self._leader.has_met and not met:
+            self._hands.met(self.request)
+
+    def _parted(self, host: str, now: float) -> None:
+        self._stood.pop(host, None)
+        if self._leader:
+            self._obey(self._leader.parted(host, now), now)
+        else:
+            self._member.parted(now)
+
+    def _hear_member(self, leader: gang.Leader, host: str, word: Message, now: float) -> None:
+        if "stand" in word:
+            self._stood[host] = now
+            leader.saw(host, word["stand"])
+        held = word.get("held")
+        if held is not None and not self._fits(host, word["names"], word["ports"]):
+            word = {"refused": held}
+        self._obey(leader.heard(host, word, now), now)
+
+    def _hear_leader(self, word: Message, now: float) -> None:
+        if "ticket" in word and not self.has_begun:
+            self.move(word["ticket"], now)
+        if "aside" in word:
+            self._is_hopeless = bool(word["aside"])
+        self._obey(self._member.heard(word, now), now)
+
+    def _fits(self, host: str, names: Sequence[str], ports: Sequence[int]) -> bool:
+        tokens = self.request["tokens"][host]
+        known = all(0 < port < 1 << 16 for port in ports)
+        return known and len(names) == len(tokens["names"]) and len(ports) == len(tokens["ports"])
+
+    # -- what gang.py says
+
+    def _obey(self, instructions: Iterable[object], now: float) -> None:
+        for one in instructions:
+            if isinstance(one, gang.Send):
+                self._lines.say(one.host, one.word, now)
+            elif self._is_passing:
+                continue
+            elif isinstance(one, gang.Claim):
+                self._claim(one, now)
+            elif isinstance(one, gang.Release):
+                self._release()
+            elif isinstance(one, gang.Begin):
+                self._begin(one, now)
+            elif isinstance(one, gang.Stop):
+                self._hands.end(one.why[:LONGEST_WHY])
+
+    def _claim(self, claim: gang.Claim, now: float) -> None:
+        """Lock and hold what the run is to have here, if things stand as the leader knows it."""
+        part = self._part
+        self._given = given = self._claimed(claim, now)
+        now = time.monotonic()  # to ask for strangers takes a while
+        if given:
+            self._obey(part.held(claim.number, given, now), now)
+        else:
+            self._obey(part.refused(claim.number, now), now)
+
+    def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
+        self._release()
+        tokens = self.request["tokens"][self._here]
+        if len(claim.gpus) != len(tokens["gpus"]):
+            return None
+        if claim.gpus:
+            self._ask_for_strangers(now)
+            if self._see(now) or not self._hands.lock(claim.gpus):
+                return None
+        count = len(tokens["ports"])
+        try:
+            self._held = free_ports.hold(self.request["ports"], count, count) if count else []
+        except OSError:
+            self._release()
+            return None
+        names = [self.request["names"].get(str(index), str(index)) for index in claim.gpus]
+        ports = [one.getsockname()[1] for one in self._held]
+        return {"gpus": list(claim.gpus), "names": names, "ports": ports}
+
+    def _release(self) -> None:
+        self._let_ports_go()
+        self._given = None
+        self._hands.unlock()
+        self._next_look = float("-inf")  # who holds what here has changed
+
+    def _let_ports_go(self) -> None:
+        for one in self._held:
+            one.close()
+        self._held = []
+
+    def _begin(self, begin: gang.Begin, now: float) -> None:
+        """Begin, once it is written down; the other hosts hear of it before anything is started."""
+        request = self._filled(begin.given)
+        self._let_ports_go()
+        if not (request and self._given and self._commit(request, self._given, now)):
+            self._obey(self._part.could_not(begin.number, now), now)
+            return
+        self.has_begun = True
+        self._obey(self._part.begun(begin.number, now), now)
+        self._leave()
+        self._hands.begin(request)
+
+    def _commit(self, request: StartRequest, given: Given, now: float) -> bool:
+        return self._hands.commit(request, given, self.waited(now))
+
+    def _filled(self, given: Mapping[str, Given]) -> StartRequest | None:
+        """Return what to start, if each host was given what it asked for."""
+        tokens = self.request["tokens"]
+        for host, own in tokens.items():
+            there = given.get(host)
+            fits = there and self._fits(host, there["names"], there["ports"])
+            if not there or not fits or len(there["gpus"]) != len(own["gpus"]):
+                return None
+        return template.filled_together(self.request["start"], tokens, given)
+
+    def _leave(self) -> None:
+        """Leave the queue."""
+        if self._ticket:
+            self._ticket.close()
+        self._ticket = None
+        self._lookout.close()
+        self._let_ports_go()
+
+    # -- the queue
+
+    def _see(self, now: float) -> bool:
+        """Look how things stand here, and tell the leader; return whether it did not know that."""
+        if self._asked is None:
+            return False
+        self._lookout.look(self._run)
+        if self._outside[1] and now > self._outside[0] + waiting.KNOWN:
+            self._ask_for_strangers(now)
+        stand: Message = {
+            "tickets": _once(self._told_of(one) for one in self._lookout.tickets),
+            "leased": {
+                str(index): {name: one[name] for name in ("run", "left") if name in one}
+                for index, one in self._lookout.leased.items()
+            },
+            "outside": self._outside[1],
+        }
+        if self._leader:
+            self._stood[self._here] = now
+            self._leader.saw(self._here, stand)
+        is_new, self._told = _without_times(stand) != self._told, _without_times(stand)
+        if is_new and not self._leader:
+            self._lines.say("", {"stand": stand}, now)
+        return is_new
+
+    def _told_of(self, ticket: TicketFacts) -> Message:
+        """Return what the leader needs to know of a ticket: nothing that changes by itself, and of the
+        run's own nothing that only others have to know."""
+        said = {name: one for name, one in ticket.items() if name not in ("waited", "by_itself")}
+        return dict(said, aside=ticket["aside"] and ticket["run"] != socket_names.short(self._run))
+
+    def _ask_for_strangers(self, now: float) -> None:
+        """Learn who works outside launcher, unless that was asked a moment ago."""
+        if now > self._outside[0] + waiting.KNOWN:
+            self._lookout.look(self._run)
+            self._outside = (now, waiting.strangers(self._lookout.leased))
+
+    def _decide(self, said: Mapping[str, Any]) -> dict[str, list[int]] | None:
+        """Return the GPUs of each host that the run may claim now."""
+        run, counts, now = socket_names.short(self._run), self.request["counts"], time.monotonic()
+        hosts = [host for host, count in counts.items() if count]
+        known = []
+        for host in hosts:
+            if host in said:
+                stand = self._stand(host, said[host], now - self._stood.get(host, now))
+                known += [stand] if stand else []
+        self._is_hopeless = False
+        for answer in stands.decide(known, run, hosts):
+            if answer.name == run and isinstance(answer, turns.Begin):
+                return {host: list(answer.gpus[host])[: counts[host]] for host in hosts}
+            if answer.name == run:
+                self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
+        return None
+
+    def _stand(self, host: str, said: Message, age: float) -> stands.Stand | None:
+        shared = bool(self.request.get("ignore_foreign"))
+        leased: dict[int, Any] = {}
+        try:
+            for index, holder in said["leased"].items():
+                left = holder.get("left")
+                leased[int(index)] = dict(holder, left=None if left is None else left - age)
+            return waiting.stand_of(
+                self.request["gpus"][host], leased, said["tickets"], said["outside"], shared, host
+            )
+        except (ValueError, TypeError, KeyError, IndexError):
+            return None  # not what a supervisor says
+
+    def _show(self, now: float) -> None:
+        """Have the ticket here say how things are. Raises OSError the first time."""
+        if self._asked is None or self.has_begun:
+            return
+        aside = self._part.is_forsaken(now) or self._is_hopeless
+        if self._leader and aside != self._aside:
+            self._obey(self._leader.tell({"aside": int(aside)}), now)
+        self._aside = aside
+        ticket = dict(
+            self._asked, waited=self.waited(now), aside=aside, by_itself=self._part.has_met
+        )
+        if self._shown is not None and _same_ticket(ticket, self._shown):
+            return
+        before = self._ticket
+        try:
+            self._ticket = tickets.enter(self._run, ticket)
+        except OSError:
+            if before is None:
+                raise
+            return  # it is tried again at the next look
+        self._shown = ticket
+        if before:
+            before.close()
+
+
+def fault_of(word: Message) -> str:
+    """Return what is wrong with a word of another host; "" for nothing."""
+    for name, value in word.items():
+        if name in _WORDS:
+            fault = requests.fault(value, _WORDS[name], name)
+            missing = [one for one in _NEEDS.get(name, ()) if one not in word]
+            if fault or missing:
+                return fault or "%s is missing" % missing[0]
+    there = word.get("stand", {}).get("tickets", [])
+    shares = [pair for one in there for pair in one["shares"]]
+    if len(there) > MOST_TICKETS or any(len(one["shares"]) > MOST_SHARES for one in there):
+        return "more than a host says"
+    if any(len(pair) != 2 or min(pair) <= 0 for pair in shares):
+        return "not the shares of a run"
+    if word.get("ticket", {}).get("priority", 0) not in tickets.PRIORITIES.values():
+        return "not a priority"
+    return "more nodes than there are" if sum(count for count, _ in shares) > MOST_NODES else ""
+
+
+def _once(words: Iterable[Message]) -> list[Message]:
+    """Return these without repetitions: a ticket that is entered anew is there twice for a moment."""
+    found: list[Message] = []
+    for one in words:
+        if one not in found[-1:]:
+            found.append(one)
+    return found
+
+
+def _without_times(stand: Message) -> Message:
+    """Return how things stand without what changes all the time."""
+    leased = {index: one.get("run") for index, one in stand["leased"].items()}
+    return dict(stand, leased=leased)
+
+
+def _same_ticket(one: Message, other: Message) -> bool:
+    return dict(one, waited=0) == dict(other, waited=0)

@@ -1,0 +1,184 @@
+"""What several hosts need to start a run together when its turn has come, and what they say of that.
+
+Which GPUs and ports the run gets is decided there: its plan is made with a token for each, as in
+left_to_host.py. See docs/decisions/0071-hosts-meet.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .. import frameworks
+from ..agent.supervisor.template import filled_together
+from ..jobs import planner
+from ..jobs.gpus import usable
+from ..records import events as ev
+from ..spec.errors import BadAnswer
+from ..spec.model import Layout, Meeting, Plan
+from .host_session import HostSession
+from .launch import Launch, Peers
+from .left_to_host import Choice
+from .place import Place
+from .policy import turn
+
+#: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
+LEAST_PORTS = 16
+
+#: By host: GPUs, their names, and ports; or their tokens.
+Choices = Mapping[str, Choice]
+
+
+def is_possible(launch: Launch) -> bool:
+    """Return whether the hosts can start the run by themselves: whether they would start what this
+    launcher would have sent. Some frameworks pack GPUs or ports into something that has to be made
+    anew."""
+    first, last = launch.context.job.master_port
+    if last - first + 1 < LEAST_PORTS:
+        return False
+    known = {node.host.name: f"192.0.2.{n % 250 + 1}" for n, node in enumerate(launch.layout.nodes)}
+    meeting = Meeting(known[launch.sessions[0].name], 0, dict.fromkeys(known, "eth0"), known)
+    tokens, real, certified = _tokens(launch), _real(launch), launch.certified()
+    peers = launch.peers(_plan(launch, tokens, meeting), certified, "")
+    given: Any = {
+        host: {name: list(value) for name, value in vars(one).items()} for host, one in real.items()
+    }
+    looked_for = {host: one.as_tokens() for host, one in tokens.items()}
+    plan, wanted = _plan(launch, tokens, meeting), _plan(launch, real, meeting)
+    for session in launch.sessions:
+        start: Any = launch.start_request(session, plan, peers)
+        made: Any = filled_together(start, looked_for, given)
+        other = launch.start_request(session, wanted, _with_ports(peers, wanted.meeting))
+        if made != other:
+            return False
+    return True
+
+
+def requests(launch: Launch, meeting: Meeting, place: Place, key: str) -> dict[str, dict[str, Any]]:
+    """Return the request for each host to wait with the others, and to start there. They contain
+    secrets. ``meeting`` says how the hosts reach the first one: they meet at its port until then."""
+    tokens, model = _tokens(launch), launch.context.job.resources.gpu_model
+    plan = _plan(launch, tokens, meeting)
+    peers = launch.peers(plan, launch.certified(), key)
+    names = [session.name for session in launch.sessions]
+    of_all: dict[str, Any] = {
+        "op": "gather",
+        "run": launch.layout.run_id,
+        "gang": {
+            "hosts": names,
+            "address": meeting.address_of(launch.sessions[0].host),
+            "port": int(meeting.master_port),
+            "key": key,
+        },
+        "gpus": {
+            one.name: list(turn.gpus_of(one.host, one.facts, model)) for one in launch.sessions
+        },
+        "counts": {host: len(one.gpus) for host, one in tokens.items()},
+        "tokens": {host: one.as_tokens() for host, one in tokens.items()},
+        "ports": list(launch.context.job.master_port),
+        "interfaces": dict(meeting.interfaces),
+        "addresses": dict(meeting.addresses),
+        "ignore_foreign": int(launch.context.request.ignore_foreign),
+        "seconds": place.wait_left(),
+    }
+    found = {}
+    for session in launch.sessions:
+        known = usable(session.host, session.facts).names
+        there = of_all["gpus"][session.name]
+        ticket = {"ticket": place.ticket_for(session.name)} if tokens[session.name].gpus else {}
+        found[session.name] = {
+            **of_all,
+            **ticket,
+            "names": {str(gpu): known.get(gpu, str(gpu)) for gpu in there},
+            "start": launch.start_request(session, plan, peers),
+        }
+    return found
+
+
+def begun(launch: Launch, met: ev.WaitsOnHosts, events: Mapping[str, ev.BegunThere]) -> Plan:
+    """Return the plan that the hosts have begun by themselves. Raises BadAnswer where it cannot be
+    that."""
+    wanted, choices = _tokens(launch), {}
+    for session in launch.sessions:
+        event, tokens = events[session.name], wanted[session.name]
+        if not _is_of(event, session, tokens):
+            raise BadAnswer(
+                session.name, "it has begun the run on other GPUs or ports than asked for"
+            )
+        names = usable(session.host, session.facts).names
+        called = tuple(names.get(gpu, str(gpu)) for gpu in event.gpus)
+        choices[session.name] = Choice(event.gpus, called, event.ports)
+    meeting = Meeting(met.master_addr, 0, met.interfaces, met.addresses)
+    return _plan(launch, choices, meeting)
+
+
+def _is_of(event: ev.BegunThere, session: HostSession, tokens: Choice) -> bool:
+    """Return whether these are as many GPUs and ports as the run wants, and can be."""
+    there = usable(session.host, session.facts).indices
+    gpus = len(event.gpus) == len(tokens.gpus) and set(event.gpus) <= set(there)
+    ports = len(event.ports) == len(tokens.ports)
+    return gpus and ports and all(0 < port < 1 << 16 for port in event.ports)
+
+
+def _tokens(launch: Launch) -> Choices:
+    """Return tokens for all that is decided there. They differ, by chance in 8 * 10^17 numbers."""
+    counts = _ports(launch)
+    return {
+        node.host.name: Choice.tokens(len(node.gpus), counts.get(node.host.name, 0))
+        for node in launch.layout.nodes
+    }
+
+
+def _real(launch: Launch) -> Choices:
+    """Return what could be decided there."""
+    found, port, counts = {}, 20_001, _ports(launch)
+    for node in launch.layout.nodes:
+        count = counts.get(node.host.name, 0)
+        names = node.gpu_names or tuple(map(str, node.gpus))
+        found[node.host.name] = Choice(node.gpus, names, tuple(range(port, port + count)))
+        port += count
+    return found
+
+
+def _ports(launch: Launch) -> dict[str, int]:
+    """Return how many ports each host has: the first one those of the master and of broadcasts, then
+    come those of the processes."""
+    counts = planner.ports_needed(launch.context.job, launch.layout)
+    first = launch.layout.nodes[0].host.name
+    return {**counts, first: counts.get(first, 0) + 1 + _broadcasts(launch)}
+
+
+def _broadcasts(launch: Launch) -> bool:
+    return not frameworks.get(launch.context.job.framework).joins_hosts
+
+
+def _plan(launch: Launch, choices: Choices, meeting: Meeting) -> Plan:
+    nodes = tuple(
+        turn.on_gpus(node, choices[node.host.name].gpus, choices[node.host.name].names)
+        for node in launch.layout.nodes
+    )
+    layout = replace(launch.layout, nodes=nodes)
+    return launch.plan(layout, _meeting(launch, layout, choices, meeting))
+
+
+def _meeting(launch: Launch, layout: Layout, choices: Choices, meeting: Meeting) -> Meeting:
+    first = layout.nodes[0].host.name
+    ports = {host: list(one.ports) for host, one in choices.items()}
+    master = ports[first].pop(0)
+    news = ports[first].pop(0) if _broadcasts(launch) else None
+    own = {host: tuple(some) for host, some in ports.items() if some}
+    made = replace(meeting, master_port=master, news_port=news, ports=own)
+    return planner.with_share_port(launch.context.job, layout, made)
+
+
+def _with_ports(peers: Peers, meeting: Meeting) -> Peers:
+    """Return what hosts know of each other, with the ports of a meeting."""
+    ports = {"news": meeting.news_port, "share": meeting.share_port}
+    return {
+        host: {
+            name: {**line, "port": ports[name]} if name in ports else line
+            for name, line in known.items()
+        }
+        for host, known in peers.items()
+    }
