@@ -364,31 +364,34 @@ class Run:
         A run that may use one host alone, or needs all of its hosts, waits there, once its setup has
         run: see Attempts.
         """
-        if (host := self._place.only_host) and self.context.request.project is None:
-            any_layout = self._place.any_layout()
-            if left_to_host.is_possible(Launch(self.context, [host], any_layout, 0)):
-                self._place.starts_by_itself = True
-                await connect.settle(self.context, self.hosts, any_layout)
-                self._describe()
-                return
-        elif (layout := self._place.layout_of_hosts()) and left_to_hosts.is_possible(
-            self._launch_on(layout)
-        ):
+        if (left := self._layout_for_hosts()) is not None:
             self._place.starts_by_itself = True
-            await connect.settle(self.context, self.hosts, layout)
+            await connect.settle(self.context, self.hosts, left)
             self._describe()
             return
         self.context.enter("wait")
         layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
-        left = [session for session in self.hosts.active if session.name not in chosen]
+        others = [session for session in self.hosts.active if session.name not in chosen]
         with_gpus = {node.host.name for node in layout.nodes if node.gpus}
         await self._place.enter(
             [one for one in self.hosts.active if one.name in with_gpus], turn.shares_of(layout)
         )
-        await self._place.forget(left)
+        await self._place.forget(others)
         await connect.settle(self.context, self.hosts, layout)
         self._describe()
+
+    def _layout_for_hosts(self) -> Layout | None:
+        """Return the layout of a run that its hosts can start by themselves; None for any other. Those
+        of a project cannot: a majority of all hosts decides about it."""
+        if self.context.request.project is not None:
+            return None
+        if (host := self._place.only_host) is not None:
+            layout = self._place.any_layout()
+            is_possible = left_to_host.is_possible(Launch(self.context, [host], layout, 0))
+            return layout if is_possible else None
+        found = self._place.layout_of_hosts()
+        return found if found and left_to_hosts.is_possible(self._launch_on(found)) else None
 
     def _launch_on(self, layout: Layout) -> Launch:
         known = {session.name: session for session in self.hosts.active}
