@@ -323,6 +323,7 @@ def test_the_list_gets_losses_in_little(
         return answer
 
     monkeypatch.setattr("launcher.web.answers.FRESH", -1.0)
+    monkeypatch.setattr("launcher.web.sparks.PATIENCE", 600.0)
     found = asked(run.name, goes_on.name, "nothing", "..")
     assert found.keys() == {run.name, goes_on.name}
     assert found[goes_on.name] == {"tag": "", "values": [], "whole": True}
