@@ -16,10 +16,13 @@ from support.hosts import need_lab
 from support.images import containers_on, with_podman, with_user, write_image
 from support.lab import wait_until
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("podman", "crun", "newuidmap"))),
-    reason="needs podman, crun and uidmap (sh tests/support/install-system-packages.sh frameworks)",
-)
+pytestmark = [
+    pytest.mark.timeout(400),  # up to four runs, each with a pull that podman tries again
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("podman", "crun", "newuidmap"))),
+        reason="needs podman, crun and uidmap (sh tests/support/install-system-packages.sh frameworks)",
+    ),
+]
 
 _PYENV = Path("/root/.pyenv")
 MOUNTS = [

@@ -40,6 +40,7 @@ def launcher(own: labs.Lab, tmp_path: Path) -> Launcher:
     return Launcher(tmp_path / "inventory.yaml", work, tmp_path / "home")
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "own", [(labs.HostSpec("lab1", namespaces=True),)], indirect=True, ids=["one host"]
 )
