@@ -43,7 +43,6 @@ test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX, plug-ins and ot
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
 
 test-projects: setup system horovod ## Public projects as their README starts them, each with its time by hand
-	@sh tests/support/install-system-packages.sh projects $(SUDO)
 	PYTHONPATH=tests $(BIN)/python -m support.environments projects
 	$(BIN)/python -m pytest -m projects -rs $(ARGS)
 

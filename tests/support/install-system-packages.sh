@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that this machine lacks, by what for:
 #
-#   sh tests/support/install-system-packages.sh demo|test|frameworks|projects [sudo]
+#   sh tests/support/install-system-packages.sh demo|test|frameworks [sudo]
 #
 # Without apt or rights it says what is missing.
 what=$1 sudo=${2:-}
@@ -32,9 +32,6 @@ test)
     ;;
 frameworks)
     have slurmd && have slurmctld && have sbatch || missing="$missing slurmd slurmctld slurm-client"
-    ;;
-projects)
-    have hpcc || missing="$missing hpcc"
     ;;
 esac
 [ -n "$missing" ] || exit 0
