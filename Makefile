@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light metrics-desk-light compare-desk-dark plan-desk-light sweep-desk-light cluster-desk-dark
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks test-lowest lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test fuzz test-openssh quick flakes test-frameworks test-projects test-lowest lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,10 @@ test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX, plug-ins and ot
 	@sh tests/support/install-system-packages.sh frameworks $(SUDO)
 	PYTHONPATH=tests $(BIN)/python -m support.environments
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
+
+test-projects: setup system horovod ## Public projects as their README starts them, each with its time by hand
+	PYTHONPATH=tests $(BIN)/python -m support.environments projects
+	$(BIN)/python -m pytest -m projects -rs $(ARGS)
 
 test-lowest: ## The unit tests with the lowest versions that pyproject.toml allows (requirements/lowest.txt)
 	rm -rf build/lowest && $(PYTHON) -m venv build/lowest

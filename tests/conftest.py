@@ -127,6 +127,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "lab": pytest.mark.lab,
         "chaos": pytest.mark.lab,
         "frameworks": pytest.mark.frameworks,
+        "projects": pytest.mark.projects,
     }
     for item in items:
         if item.path.is_relative_to(here):

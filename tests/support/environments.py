@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+#: The environment of tests/projects, which `make test-projects` makes; all others by default.
+PROJECTS = "projects"
 #: What pip is asked for, one call after another, by name. torch comes first and by its very version:
 #: otherwise pip takes a build with gigabytes of CUDA.
 PINS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -49,6 +51,20 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ray": (
         ("torch==2.13.0", "numpy==2.4.6"),
         ("torch==2.13.0", "ray[train,tune]==2.60.0"),
+    # Public projects whose packages have programs to run (tests/projects).
+    "projects": (
+        ("torch==2.13.0", "numpy==2.4.6"),
+        (
+            *(
+                "torch==2.13.0",
+                "accelerate==1.15.0",
+                "lightning==2.6.6",
+                "jsonargparse[signatures]",
+            ),
+            *("pytorch-ignite==0.5.5", "transformers==5.24.0", "trl==1.16.0"),
+            *("dask==2026.8.0", "distributed==2026.8.0", "ray[default]==2.60.0", "jax==0.10.2"),
+            *("mpi4py==4.1.2", "pandas", "pyarrow"),
+        ),
     ),
     # It looks at torch while it is built.
     "deepspeed": (
@@ -74,7 +90,8 @@ def missing(name: str) -> str:
     """Return why an environment cannot be used, or ""."""
     if (folder(name) / "complete").exists():
         return ""
-    return f"no environment of {name}: make test-frameworks, or PYTHONPATH=tests python -m support.environments {name}"
+    target = "test-projects" if name == PROJECTS else "test-frameworks"
+    return f"no environment of {name}: make {target}, or PYTHONPATH=tests python -m support.environments {name}"
 
 
 def make(name: str) -> Path:
@@ -95,5 +112,5 @@ def make(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or PINS:
+    for wanted in sys.argv[1:] or [name for name in PINS if name != PROJECTS]:
         print(make(wanted), flush=True)

@@ -132,7 +132,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for lock in ("uv.lock", "requirements-gpu.txt", "train.tar"):
         (folder / lock).touch()
     (folder / "wheels").mkdir()
-    for script in ("train", "evaluate", "analyse", "tune", "train_dist"):
+    own = ("trainer", "fit", "cli", "main", "primes", "hvd", "client", "jinit")
+    for script in ("train", "evaluate", "analyse", "tune", "train_dist", *own):
         (folder / f"{script}.py").touch()
     return folder
 

@@ -1,0 +1,26 @@
+"""Hosts whose Python has the projects, and what each of them took."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.framework_lab import lab
+
+__all__ = ["lab"]
+
+#: By project: seconds by hand, and by launcher.
+TIMES: dict[str, tuple[float, float]] = {}
+
+
+@pytest.fixture(scope="session")
+def times() -> dict[str, tuple[float, float]]:
+    """What each project took; printed at the end."""
+    return TIMES
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the times: they say something of this machine, so none is a condition."""
+    if TIMES:
+        terminalreporter.section("seconds by hand, by launcher, and their ratio")
+    for name, (hand, ours) in TIMES.items():
+        terminalreporter.write_line(f"{name:28}{hand:7.1f}{ours:7.1f}{ours / hand:7.2f}")

@@ -1,0 +1,282 @@
+"""Public projects, as their README starts them: `make test-projects`.
+
+Each is a package, or the example that its documentation has for it; none is changed. First its own command
+runs by hand, once on each host with addresses and ranks filled in, then the same by launcher.
+docs/guides/public-projects.md has the commands.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from support import environments
+from support import lab as labs
+from support.command import Launcher
+from support.framework_lab import with_python_of
+
+pytestmark = pytest.mark.timeout(600)
+
+FOLDER = "/root/by-hand"
+TORCHRUN = (
+    "torchrun --nnodes 2 --nproc-per-node 1 --node-rank {rank}"
+    " --master-addr {addr} --master-port {port}"
+)
+ACCELERATE = (
+    "accelerate launch --num_machines 2 --num_processes 2 --machine_rank {rank}"
+    " --main_process_ip {addr} --main_process_port {port}"
+)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project: what its user types here, what they would type on each host, and what it says when it
+    has worked. Where ``alone``, the first host starts everything."""
+
+    name: str
+    run: str
+    by_hand: str
+    says: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    made_by: str = ""
+    output: str = ""
+    python: str = "projects"
+    alone: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+
+LIGHTNING = """
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+trainer = Trainer(accelerator="cpu", devices=1, num_nodes=2, max_epochs=1, logger=False)
+trainer.fit(BoringModel())
+print("trained by", trainer.world_size, flush=True)
+"""
+IGNITE = """
+import ignite.distributed as idist
+
+def training(local_rank, config):
+    print("trained by", idist.get_world_size(), idist.all_reduce(idist.get_rank() + 1), flush=True)
+
+with idist.Parallel(backend="gloo") as parallel:
+    parallel.run(training, {})
+"""
+TRAINER = """
+import torch
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+class Data(torch.utils.data.Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        return {"input_ids": torch.arange(8) + i, "labels": torch.tensor(i % 2)}
+
+config = BertConfig(vocab_size=99, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                    intermediate_size=16)
+arguments = TrainingArguments("out", use_cpu=True, num_train_epochs=1, report_to="none")
+trainer = Trainer(BertForSequenceClassification(config), arguments, train_dataset=Data())
+trainer.train()
+trainer.save_model()
+print("trained by", arguments.world_size, flush=True)
+"""
+DASK = """
+import os, sys
+from dask.distributed import Client
+
+client = Client(sys.argv[1] if len(sys.argv) > 1 else os.environ["DASK_SCHEDULER_ADDRESS"])
+client.wait_for_workers(2)
+print("summed by", len(client.scheduler_info()["workers"]), client.submit(sum, range(10)).result(), flush=True)
+client.shutdown()
+"""
+DASK_BY_HAND = (
+    "if [ {rank} = 0 ]; then dask scheduler --host {addr} --port {port} & fi;"
+    " dask worker tcp://{addr}:{port} --nworkers 1 --nthreads 1 & "
+    " if [ {rank} = 0 ]; then python client.py tcp://{addr}:{port}; fi; wait || true"
+)
+HOROVOD = """
+import horovod.torch as hvd
+import torch
+
+hvd.init()
+model = torch.nn.Linear(8, 1)
+optimizer = hvd.DistributedOptimizer(
+    torch.optim.SGD(model.parameters(), lr=0.01 * hvd.size()), named_parameters=model.named_parameters()
+)
+hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+for _ in range(20):
+    optimizer.zero_grad()
+    model(torch.ones(4, 8)).sum().backward()
+    optimizer.step()
+print("trained by", hvd.size(), flush=True)
+"""
+CONFIG = """
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+num_machines: 2
+num_processes: 2
+machine_rank: 0
+main_process_ip: 10.0.0.1
+main_process_port: 29500
+rdzv_backend: static
+mixed_precision: 'no'
+use_cpu: false
+"""
+
+PROJECTS = (
+    Project(
+        "accelerate test_sync",
+        "accelerate launch -m accelerate.test_utils.scripts.test_sync",
+        f"ACCELERATE_USE_CPU=true {ACCELERATE} --multi_gpu --rdzv_backend static"
+        " -m accelerate.test_utils.scripts.test_sync",
+        r"Test `accumulate` gradient accumulation",
+    ),
+    Project(
+        "accelerate config file",
+        "accelerate launch --config_file multi_node.yaml -m accelerate.test_utils.scripts.test_ops",
+        f"ACCELERATE_USE_CPU=true {ACCELERATE} --config_file multi_node.yaml"
+        " -m accelerate.test_utils.scripts.test_ops",
+        r"testing reduce_sum",
+        {"multi_node.yaml": CONFIG},
+    ),
+    Project(
+        "Transformers Trainer",
+        "torchrun --nproc_per_node 1 trainer.py",
+        f"{TORCHRUN} trainer.py",
+        r"trained by 2",
+        {"trainer.py": TRAINER},
+        output="out",
+    ),
+    Project(
+        "Lightning",
+        "--framework lightning fit.py",
+        "MASTER_ADDR={addr} MASTER_PORT={port} NODE_RANK={rank} python fit.py",
+        r"trained by 2",
+        {"fit.py": LIGHTNING},
+    ),
+    Project(
+        "PyTorch-Ignite",
+        "torchrun main.py",
+        f"{TORCHRUN} main.py",
+        r"trained by 2 3",
+        {"main.py": IGNITE},
+    ),
+    Project(
+        "mpi4py bench",
+        "--framework mpi mpirun -np 2 python -m mpi4py.bench ringtest",
+        "mpirun --allow-run-as-root --oversubscribe -np 2 python -m mpi4py.bench ringtest",
+        r"time for 1 loops",
+        alone=True,
+    ),
+    Project(
+        "mpi4py futures",
+        "--framework mpi mpirun -np 2 python -m mpi4py.futures primes.py",
+        "mpirun --allow-run-as-root --oversubscribe -np 2 python -m mpi4py.futures primes.py",
+        r"\[True, True, False",
+        {
+            "primes.py": """
+from mpi4py.futures import MPIPoolExecutor
+
+def is_prime(n):
+    return all(n % d for d in range(2, n))
+
+if __name__ == "__main__":
+    with MPIPoolExecutor() as executor:
+        print(list(executor.map(is_prime, range(2, 9))), flush=True)
+"""
+        },
+        alone=True,
+    ),
+    Project(
+        "Horovod",
+        "--framework horovod horovodrun -np 2 python hvd.py",
+        "mpirun --allow-run-as-root --oversubscribe -np 2 python hvd.py",
+        r"trained by 2",
+        {"hvd.py": HOROVOD},
+        python="horovod",
+        alone=True,
+    ),
+    Project(
+        "Dask", "--framework dask client.py", DASK_BY_HAND, r"summed by 2 45", {"client.py": DASK}
+    ),
+)
+
+
+def by_hand(lab: labs.Lab, project: Project, python: Path, work: Path) -> float:
+    """Start a project as its README has it, on all hosts at once; return how long that took."""
+    hosts = list(lab.hosts.values())[: 1 if project.alone else 2]
+    values = {"addr": hosts[0].address, "port": 29555}
+    for host in hosts:
+        host.run("rm", "-rf", FOLDER, "/tmp/ray")
+        host.run("mkdir", "-p", FOLDER)
+        copy = f"tar -C {shlex.quote(str(work))} -c . | tar -C {host.path(FOLDER)} -x"
+        subprocess.run(["bash", "-c", copy], check=True)
+
+    def one(rank: int) -> subprocess.CompletedProcess[bytes]:
+        host = hosts[rank]
+        names = (
+            f"GLOO_SOCKET_IFNAME={host.spec.interface} PATH={python.parent}:$PATH HF_HUB_OFFLINE=1"
+        )
+        command = project.by_hand.format(rank=rank, **values)
+        script = f"cd {FOLDER}; export HOME=/root PYTHONUNBUFFERED=1 {names}; {command}"
+        return host.run("timeout", "200", "bash", "-c", script, check=False)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(one, range(len(hosts))))
+    took = time.monotonic() - began
+    said = b"".join(each.stdout + each.stderr for each in done).decode("utf-8", "replace")
+    assert re.search(project.says, said), f"{project.name} by hand:\n{said[-4000:]}"
+    assert not any(each.returncode for each in done), said[-4000:]
+    return took
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda one: one.name.replace(" ", "-").lower())
+def test_it_runs_as_it_is(
+    project: Project,
+    lab: labs.Lab,
+    launcher: Launcher,
+    clean: labs.Lab,
+    times: dict[str, tuple[float, float]],
+) -> None:
+    ours = with_python_of(project.python, lab, launcher)
+    is_own = project.python in environments.PINS
+    python = (
+        environments.folder(project.python) / "bin" / "python" if is_own else Path(sys.executable)
+    )
+    for name, text in project.files.items():
+        launcher.script(text, name)
+    if project.made_by:
+        made = [str(python), "-c", project.made_by]
+        subprocess.run(made, cwd=launcher.work, check=True, capture_output=True)
+    hand = by_hand(lab, project, python, launcher.work)
+    flags = ["--nodes", "2", "-e", "HF_HUB_OFFLINE=1"]
+    flags += (
+        ["--output", project.output] if project.output and "--output" not in project.run else []
+    )
+    words = shlex.split(project.run.format(addr=lab.hosts["lab1"].address))
+    began = time.monotonic()
+    ran = ours.run(*flags, *words, timeout=300)
+    times[project.name] = (hand, time.monotonic() - began)
+    assert ran.code == 0, ran.err[-6000:]
+    assert len(ran.receipt["hosts"]) == 2
+    logs = "".join(
+        file.read_text("utf-8", "replace") for file in (ran.folder / "logs").rglob("*.???")
+    )
+    assert re.search(project.says, logs), logs[-4000:]
+    if project.output:
+        assert any(
+            output["path"].startswith(project.output) for output in ran.receipt["outputs"]
+        ), ran.receipt["outputs"]
