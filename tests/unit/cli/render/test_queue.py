@@ -38,7 +38,7 @@ def test_who_holds_and_who_waits() -> None:
         "     waiting       user  gpus   hosts            for    time  started by    why\n"
         "1    new-run-99aa  eve   2x4+2  gpu[1-3]         1 min  1 h   its launcher  high priority, in use "
         "by bob outside launcher, ann (calm-otter-1234); by 14:10\n"
-        "now  next-0000     eve   1      gpu1 and 2 more  0 s    -     its host      prepares its start\n"
+        "now  next-0000     eve   1      gpu1 and 2 more  0 s    -     its hosts     prepares its start\n"
         "-    last-0000     eve   1      gpu1             0 s    -     its launcher  too few of its hosts "
         "can be reached from where it was started\n"
         "\n"
