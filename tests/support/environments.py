@@ -51,19 +51,14 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
     "ray": (
         ("torch==2.13.0", "numpy==2.4.6"),
         ("torch==2.13.0", "ray[train,tune]==2.60.0"),
+    ),
     # Public projects whose packages have programs to run (tests/projects).
     "projects": (
         ("torch==2.13.0", "numpy==2.4.6"),
         (
-            *(
-                "torch==2.13.0",
-                "accelerate==1.15.0",
-                "lightning==2.6.6",
-                "jsonargparse[signatures]",
-            ),
-            *("pytorch-ignite==0.5.5", "transformers==5.24.0", "trl==1.16.0"),
-            *("dask==2026.8.0", "distributed==2026.8.0", "ray[default]==2.60.0", "jax==0.10.2"),
-            *("mpi4py==4.1.2", "pandas", "pyarrow"),
+            *("torch==2.13.0", "accelerate==1.15.0", "lightning==2.6.6"),
+            *("pytorch-ignite==0.5.5", "transformers==5.24.0", "mpi4py==4.1.2"),
+            *("dask==2026.8.0", "distributed==2026.8.0"),
         ),
     ),
     # It looks at torch while it is built.
