@@ -2,7 +2,7 @@
 
 Only the first host decides whether the run begins, and writes that down before it tells the others. So
 whatever a launcher wants to change while a run waits, it tells that one first. See
-docs/decisions/0071-hosts-meet.md.
+docs/decisions/0070-hosts-meet.md.
 """
 
 from __future__ import annotations

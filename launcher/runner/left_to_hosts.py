@@ -1,7 +1,7 @@
 """What several hosts need to start a run together when its turn has come, and what they say of that.
 
 Which GPUs and ports the run gets is decided there: its plan is made with a token for each, as in
-left_to_host.py. See docs/decisions/0071-hosts-meet.md.
+left_to_host.py. See docs/decisions/0070-hosts-meet.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The tickets are held by the agents of this run's own connections, so that a run whose launcher is gone
 keeps nobody waiting. Those of a run that its hosts start are held by its supervisors. See
-docs/decisions/0055-tickets.md, 0057-started-by-the-host.md and 0071-hosts-meet.md.
+docs/decisions/0055-tickets.md, 0057-started-by-the-host.md and 0070-hosts-meet.md.
 """
 
 from __future__ import annotations

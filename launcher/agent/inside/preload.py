@@ -4,7 +4,7 @@ It was started like a rank: same program, script, variables but those of a rank,
 bash prepare in front. Its ``sitecustomize`` runs this before Python opens the script; in a rank it
 returns there, so the interpreter itself starts the script, and ends it. Standard library, Python 3.8.
 
-See docs/decisions/0068-warm-ranks.md.
+See docs/decisions/0067-warm-ranks.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The first host leads. It alone decides, asks all others to claim, and begins once all hold their GPUs and
 ports. It writes that down before it tells anybody: whoever asks the leader knows whether the run has
-begun. See docs/decisions/0071-hosts-meet.md.
+begun. See docs/decisions/0070-hosts-meet.md.
 
 Methods report what has happened and return instructions. ``now`` is a moment of one monotonic clock of
 this host; no clock of another one counts.

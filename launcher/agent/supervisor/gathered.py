@@ -1,7 +1,7 @@
 """A run that waits on several hosts for GPUs, and begins there without a launcher: the part of one host.
 
 It holds the run's ticket here and all that the start needs, and does what gang.py says. See
-docs/decisions/0071-hosts-meet.md.
+docs/decisions/0070-hosts-meet.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keeps a Python on this host that has imported modules already, and has it fork ranks.
 
 Such a rank is a child of the supervisor like any other, in every respect that a script or its user could
-notice. Where that is not certain, it is started by itself. See docs/decisions/0068-warm-ranks.md.
+notice. Where that is not certain, it is started by itself. See docs/decisions/0067-warm-ranks.md.
 """
 
 from __future__ import annotations
