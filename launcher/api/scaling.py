@@ -36,7 +36,7 @@ __all__ = [
 #: Seconds after which hosts stop a trial on their own when the process that follows it is gone.
 ORPHAN_TIMEOUT = 60.0
 #: Options of a run that a trial has: it is over before the others could matter.
-OF_TRIALS = frozenset({"check", "ignore_foreign", "lost_after", "priority"})
+OF_TRIALS = frozenset({"check", "ignore_foreign", "lost_after", "priority", "project"})
 
 
 def requests_for(
