@@ -87,6 +87,7 @@ def test_the_examples_are_whole() -> None:
         "mpi4py",
     }  # here; the others have their own environments
     heavier = {"accelerate", "dask", "deepspeed", "jax", "lightning", "mxnet", "ray", "tensorflow"}
+    heavier |= {"sglang", "verl", "vllm"}  # they need GPUs
     for file in sorted((ROOT / "examples").glob("*/job.yaml")):
         job = jobs.layered_job({"file": jobs.load_job(file)})
         assert outside(job) <= {*sys.stdlib_module_names, *known, *heavier}
