@@ -176,6 +176,13 @@ class RecordedRun:
         return self._reader.doubts
 
     @property
+    def is_stored(self) -> bool:
+        """Whether the job's store has all outputs that it is to have, as far as this machine knows."""
+        from ..records.stored import UNSTORED
+
+        return not (self.folder / UNSTORED).exists()
+
+    @property
     def may_start_again(self) -> bool:
         """Whether its record lets whoever follows the run start it again."""
         return self._reader.request.max_restarts > 0

@@ -271,8 +271,8 @@ def local_paths_of(job: Job) -> tuple[LocalPath, ...]:
     return local_paths.found(job)
 
 
-def environment_of_flags(given: Mapping[str, str]) -> Environment:
-    """Return the environment that flags name, by its kind. Raises InputError."""
+def environment_of_flags(given: Mapping[str, str]) -> Environment | None:
+    """Return the environment that flags name, by its kind; None for none. Raises InputError."""
     return of_flags(given, os.path.expanduser("~"))
 
 

@@ -146,8 +146,13 @@ def _value(kind: str, given: Any) -> Any:
     return FIELDS[kind](str(given))
 
 
-def of_flags(given: Mapping[str, Any], home: str) -> Environment:
-    """Return the environment of ``--conda``, ``--venv``, ``--uv`` or ``--image``. Raises InputError.
+#: As an image, that a job file names, it stands for what the hosts have.
+NO_IMAGE = "none"
+
+
+def of_flags(given: Mapping[str, Any], home: str) -> Environment | None:
+    """Return the environment of ``--conda``, ``--venv``, ``--uv`` or ``--image``; None for an image
+    called ``none``. Raises InputError.
 
     A shell replaces ``~`` by the home of this machine, where the host's is meant.
     """
@@ -164,6 +169,8 @@ def of_flags(given: Mapping[str, Any], home: str) -> Environment:
         if name in named and kind not in named:
             flag = {"mounts": "mount"}.get(name, name)
             raise InputError(f"--{flag} is for --{kind} alone", f"--{kind} ... --{flag} ...")
+    if named.get("image") == NO_IMAGE:
+        return None
     for kind, place in named.items():
         try:
             named[kind] = _value(kind, place)

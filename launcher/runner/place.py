@@ -185,7 +185,7 @@ class Place:
             if isinstance(answer, Begin) and not self._held:
                 await self._look()  # what was seen first may be old
                 answer = self._decide()
-                if isinstance(answer, Begin):
+                if isinstance(answer, Begin) and self._fits(answer, layout):
                     self._came()
                     return self._layout(answer, layout)
             if answer is not None and (self._held or isinstance(answer, Wait)):
@@ -468,6 +468,11 @@ class Place:
         if self._told is not None:
             self._told = None
             self._context.add(ev.TurnCame(time.time(), time.monotonic() - self._since))
+
+    def _fits(self, answer: Begin, layout: Layout | None) -> bool:
+        """Whether each host gives its part of the layout: with unequal parts, it may be the other's."""
+        known = layout or self.fixed
+        return known is None or turn.fits(known, answer.gpus)
 
     def _layout(self, answer: Begin, layout: Layout | None = None) -> Layout:
         stands = self._in_sight()

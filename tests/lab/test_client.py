@@ -335,7 +335,7 @@ def test_the_examples_of_the_docstrings_are_true(
     assert "local1 attempt-0/node-0.out 8" in capsys.readouterr().out
 
 
-PROGRAM = """
+WAITS = """
 import launcher, sys
 with launcher.Client(sys.argv[1]) as client:
     run = client.run(launcher.make_job(run=(sys.argv[2],), shell=True, framework="env"))
@@ -351,7 +351,7 @@ def test_a_killed_program_loses_nothing(
 ) -> None:
     """The run goes on, and another program finds it, with every byte, and gets its receipt."""
     program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(launcher.inventory), COUNT],
+        [sys.executable, "-c", WAITS, str(launcher.inventory), COUNT],
         cwd=launcher.work, env=launcher.environment(), stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with program:

@@ -101,7 +101,7 @@ def test_whoever_stops_waiting_leaves_nothing_and_keeps_nobody_waiting(queue: Qu
     given_up = queue.launcher.run("--wait", "1s", "--gpus", "1", *FRAMEWORK, "true")
     assert (given_up.code, "the time to wait is over" in given_up.err) == (75, True), given_up.err
     assert time.monotonic() - started > 1
-    killed = queue.start("killed", "--gpus", "8")
+    killed = queue.start("killed", "--gpus", "4")  # on either host: it needs its launcher
     queue.until("killed", "RunWaits")
     stopped = queue.start("stopped", "--gpus", "8")
     queue.until("stopped", "RunWaits")
@@ -197,7 +197,7 @@ def test_a_sweep_waits_its_turn_and_d_returns_while_a_run_waits(queue: Queue) ->
         name,
     )
     assert detached.returncode == 0, detached.stderr
-    assert "waits for its turn, and needs this machine until then" in detached.stderr
+    assert "waits for its turn on gpu[1-2], which start it together" in detached.stderr
     attached = queue.launcher.start_command("attach", "detached")
     sweep = queue.launcher.start_command(
         "sweep",

@@ -300,6 +300,7 @@ pathlib.Path("/tmp/one.txt").write_text("one")
         "~/no/*",
     )
     flags = [word for path in wanted for word in ("--output", path)]
+    labs.wait_until(lambda: _age(clean, "/tmp/ckpt/old.pt") > 4, "a file older than the run")
     shape = ("--nodes", "2", "--framework", "torch", "--nproc-per-node", "1")
     ran = launcher.run(*shape, *flags, script)
     assert ran.code == 0, ran.err
@@ -323,6 +324,8 @@ pathlib.Path("/tmp/one.txt").write_text("one")
         "last@lab1.pt": "a@lab1.pt",
         "last@lab2.pt": "a@lab2.pt",
     }
+    written = "/tmp/ckpt/deep\\ it\\'s/a.pt"
+    labs.wait_until(lambda: _age(clean, written) > 4, "files older than the next run")
     again = launcher.run(
         "--hosts", "lab1", *shape[2:], "--output", "/tmp/ckpt", launcher.script("1")
     )
@@ -346,8 +349,8 @@ import os, socket, sys, time
 if "meet" in sys.argv:
     where = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     if os.environ["RANK"] == "0":
-        with socket.create_server(where) as server:
-            server.accept()[0].close()
+        server = socket.create_server(where)  # as a store of torch, which is there to the end
+        server.accept()[0].close()
     else:
         for _ in range(300):
             try:
@@ -367,3 +370,14 @@ time.sleep(11)
     assert together.code == 0, together.err
     assert "alone" not in together.err
     assert "alone" not in together.receipts[-1], "left out where it says nothing"
+
+
+def _age(lab: labs.Lab, path: str) -> float:
+    """Return how many seconds ago a file was touched on the hosts, by their clocks."""
+    ages = []
+    for name in ("lab1", "lab2"):
+        now, changed = (
+            lab.hosts[name].run("sh", "-c", f"date +%s; stat -c %Z {path}").stdout.split()
+        )
+        ages.append(float(now) - float(changed))
+    return min(ages)

@@ -166,6 +166,8 @@ def test_a_launcher_is_killed_again_and_again(
         (folder,) = (launcher.home / "runs").iterdir()
         assert b"<UploadId>" in object_store.uploads(store.bucket("kills")), "one was forgotten"
         attached = launcher.call("attach", folder.name, timeout=90)
+        unstored = folder / "unstored.json"  # of a run that has ended, the rest is stored behind it
+        labs.wait_until(lambda: not unstored.exists(), "all in the store", 60)
     assert attached.returncode == 0, attached.stderr
     bucket = store.bucket("kills")
     manifest = json.loads(bucket.get(f"runs/{folder.name}/.launcher.json"))

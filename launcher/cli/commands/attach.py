@@ -68,7 +68,7 @@ def attach_command(
             check_ranks(run, ranks)
             if tail is not None:
                 run.show_tail(tail)
-            if run.receipt and run.receipt.stored and not run.receipt.stored.whole:
+            if run.receipt and not run.is_stored:
                 try:
                     for error in await run.finish():
                         complain(error)

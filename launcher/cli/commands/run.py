@@ -171,7 +171,8 @@ EXAMPLES = (
 @click.option(
     "--image",
     metavar="NAME|PATH",
-    help="Run in this container image: a name, or a tar or OCI folder here that hosts get.",
+    help="Run in this container image: a name, or a tar or OCI folder here that hosts get; none: not in "
+    "that of the job file.",
 )
 @click.option(
     "--runtime",

@@ -225,6 +225,11 @@ def with_gpus(
     return replace(layout, nodes=tuple(map(of, layout.nodes)))
 
 
+def fits(layout: Layout, gpus: Mapping[str, Sequence[int]]) -> bool:
+    """Return whether each host of a layout may take as many GPUs as its processes have."""
+    return all(len(gpus.get(node.host.name, ())) >= len(node.gpus) for node in layout.nodes)
+
+
 def on_gpus(node: Node, gpus: Sequence[int], names: Sequence[str]) -> Node:
     """Return a node whose processes have these GPUs, which programs call by these names."""
     moved = dict(zip(node.gpus, gpus, strict=True))

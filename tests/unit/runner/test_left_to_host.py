@@ -36,7 +36,7 @@ def launch(framework: str, gpus: int = 2) -> Launch:
         secrets={"TOKEN": Secret("hidden")},
     )
     request = SimpleNamespace(
-        job=job, columns=None, time_limit=60.0, check=False, ignore_foreign=True
+        stdin=False, job=job, columns=None, time_limit=60.0, check=False, ignore_foreign=True
     )
     context: Any = SimpleNamespace(job=job, request=request, events=[])
     session: Any = SimpleNamespace(name="gpu1", host=HOST, facts=FACTS)

@@ -33,7 +33,7 @@ def launch(framework: str, ports: tuple[int, int] = (20_000, 32_000)) -> Launch:
         master_port=ports,
     )
     request = SimpleNamespace(
-        job=job, columns=None, time_limit=None, check=False, ignore_foreign=False
+        stdin=False, job=job, columns=None, time_limit=None, check=False, ignore_foreign=False
     )
     context: Any = SimpleNamespace(job=job, request=request, events=[])
     sessions: Any = [

@@ -43,6 +43,9 @@ class Objects:
             Bucket, "end_upload", lambda bucket, key, upload, tags: self.uploads.pop(upload)
         )
         monkeypatch.setattr(Bucket, "abort_upload", lambda bucket, key, upload: self._abort(upload))
+        monkeypatch.setattr(
+            Bucket, "uploads", lambda bucket, prefix: [(k, u) for u, k in self.uploads.items()]
+        )
         self.is_away = False
 
     def _abort(self, upload: str) -> None:

@@ -153,6 +153,8 @@ def test_a_run_that_cannot_move_waits_for_what_its_layout_needs_or_for_whole_hos
     (first, *others) = made.nodes
     uneven = replace(made, nodes=(replace(first, gpus=(0,), gpu_names=("0",)), *others))
     assert turn.shares_of_fixed(uneven, facts) == (8, 4), "1 on a and 4 on b, never the other way"
+    assert turn.fits(uneven, {"a": [3], "b": [0, 1, 2, 3]})
+    assert not turn.fits(uneven, {"a": [0, 1, 2, 3], "b": [7]})
 
 
 def test_the_host_of_a_run_gives_it_as_many_gpus_as_it_asked_for() -> None:
