@@ -8,6 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from support import lab as labs
 from support.command import Launcher
 from support.terminal import Terminal
@@ -341,6 +343,7 @@ pathlib.Path("/tmp/one.txt").write_text("one")
         )
 
 
+@pytest.mark.frameworks  # for its time
 def test_ranks_that_never_meet_are_named(launcher: Launcher, clean: labs.Lab) -> None:
     """As a Trainer that counts one machine: each rank trains alone, and exits with 0."""
     meets = launcher.script(

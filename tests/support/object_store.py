@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def running(folder: Path, address: str) -> Iterator[Store]:
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
-    ports = _free_ports(address, 8)
+    ports = _free_ports(8)
     names = (
         "master",
         "master.grpc",
@@ -122,14 +123,17 @@ def running(folder: Path, address: str) -> Iterator[Store]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_ports(address: str, count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind((address, 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def _free_ports(count: int) -> list[int]:
+    """Return ports that are free on all addresses, below those that the kernel gives to connections:
+    these could be gone before the server has them."""
+    found: list[int] = []
+    for port in random.sample(range(10000, 20000), 1000):
+        with suppress(OSError), socket.socket() as one:
+            one.bind(("", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no ports are free")
 
 
 def _wait(store: Store, process: subprocess.Popen[bytes], log: Path) -> None:
