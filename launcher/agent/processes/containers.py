@@ -90,8 +90,14 @@ def command(
     Values do not become arguments, which everybody could read, unless the client would follow them.
     """
     env = {"HOME": spec["home"], **what.env}
-    build = {PODMAN: _podman, DOCKER: _docker, APPTAINER: _apptainer, BWRAP: _bwrap}
-    return build[spec["runtime"]](spec, what, env, name, label, limits or {})
+    if spec["runtime"] == APPTAINER:
+        return _apptainer(spec, what, env)
+    if spec["runtime"] == BWRAP:
+        return _bwrap(spec, what, env)
+    own = _of_podman(spec) if spec["runtime"] == PODMAN else _of_docker(spec, limits or {})
+    variables, passed = _by_name(env)
+    words = [*_common(spec, what, name, label), *own, *variables]
+    return [*words, "--entrypoint", "sh", spec["image"], *what.first], passed
 
 
 def client_environment(
@@ -144,35 +150,19 @@ def _common(spec: ContainerSpec, what: Contained, name: str, label: str) -> list
     return words
 
 
-def _podman(
-    spec: ContainerSpec,
-    what: Contained,
-    env: dict[str, str],
-    name: str,
-    label: str,
-    limits: Mapping[str, int],
-) -> tuple[list[str], dict[str, str]]:
+def _of_podman(spec: ContainerSpec) -> list[str]:
     # Without control groups of its own, a container stays in those of the run, with their limits.
-    words = _common(spec, what, name, label) + ["--cgroups=disabled", "--ulimit", "host"]
-    words += ["--no-hosts"]
+    words = ["--cgroups=disabled", "--ulimit", "host", "--no-hosts"]
     if spec["rootless"]:
         words += ["--userns=keep-id", "--group-add", "keep-groups"]
     if spec["gpus"]:
         words += ["--device", "nvidia.com/gpu=all"]
-    variables, passed = _by_name(env)
-    return [*words, *variables, "--entrypoint", "sh", spec["image"], *what.first], passed
+    return words
 
 
-def _docker(
-    spec: ContainerSpec,
-    what: Contained,
-    env: dict[str, str],
-    name: str,
-    label: str,
-    limits: Mapping[str, int],
-) -> tuple[list[str], dict[str, str]]:
+def _of_docker(spec: ContainerSpec, limits: Mapping[str, int]) -> list[str]:
     # Its daemon starts the container, which would have the daemon's limits.
-    words = _common(spec, what, name, label)
+    words: list[str] = []
     for one in spec["ulimits"]:
         words += ["--ulimit", one]
     for group in spec["groups"]:
@@ -183,17 +173,11 @@ def _docker(
         words += ["--cpus", str(limits["cpus"])]
     if spec["gpus"]:
         words += ["--gpus", "all"]
-    variables, passed = _by_name(env)
-    return [*words, *variables, "--entrypoint", "sh", spec["image"], *what.first], passed
+    return words
 
 
 def _apptainer(
-    spec: ContainerSpec,
-    what: Contained,
-    env: dict[str, str],
-    name: str,
-    label: str,
-    limits: Mapping[str, int],
+    spec: ContainerSpec, what: Contained, env: dict[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     words = [spec["program"], "exec", "--cleanenv", "--no-eval", "--pid", "--no-home"]
     words += ["--home", spec["home"], "--pwd", what.cwd]
@@ -208,12 +192,7 @@ def _apptainer(
 
 
 def _bwrap(
-    spec: ContainerSpec,
-    what: Contained,
-    env: dict[str, str],
-    name: str,
-    label: str,
-    limits: Mapping[str, int],
+    spec: ContainerSpec, what: Contained, env: dict[str, str]
 ) -> tuple[list[str], dict[str, str]]:
     # It passes its own environment on, and needs none.
     words = [spec["program"], "--die-with-parent", "--unshare-pid", "--ro-bind", spec["image"], "/"]

@@ -156,24 +156,16 @@ class Fetch:
         """Note the sum of an object that has arrived, and move it to its path."""
         tag = tag_in(entry)
         is_sum = MD5.match(tag) and entry.path not in self._keyed
-        sha256, md5 = hashlib.sha256(), signed_urls.md5_or_none() if is_sum else None
         with open(part, "ab"):
             pass  # an empty object
-        with open(part, "rb", 0) as file:
-            while True:
-                piece = file.read(manifest.PIECE)
-                if not piece:
-                    break
-                sha256.update(piece)
-                if md5:
-                    md5.update(piece)
-        if md5 and entry.size and md5.hexdigest() != tag:
+        sha256, md5 = _sums(os.fsencode(part), bool(is_sum))
+        if md5 and entry.size and md5 != tag:
             os.unlink(part)
             raise Failure(REFUSED, "it arrived with another sum than the store names")
         place = os.path.join(os.fsencode(self._folder), entry.path)
         os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
         os.rename(os.fsencode(part), place)
-        line = b"%s%s %s\0" % (manifest.SHA256, sha256.hexdigest().encode(), entry.path)
+        line = b"%s%s %s\0" % (manifest.SHA256, sha256.encode(), entry.path)
         with self._lock, open(self._sums, "ab", 0) as file:
             file.write(line)
 
@@ -277,6 +269,22 @@ def tag_in(entry: manifest.Entry) -> str:
     return entry.sum[len(manifest.ETAG) :].decode() if entry.sum.startswith(manifest.ETAG) else ""
 
 
+def _sums(
+    path: bytes, wants_md5: bool, going_on: Callable[[], object] = lambda: None
+) -> tuple[str, str]:
+    """Return the sha256 of a file, and its md5 where that is wanted and can be had, else ""."""
+    sha256, md5 = hashlib.sha256(), signed_urls.md5_or_none() if wants_md5 else None
+    with open(path, "rb", 0) as file:
+        while True:
+            piece = file.read(manifest.PIECE)
+            if not piece:
+                return sha256.hexdigest(), md5.hexdigest() if md5 else ""
+            sha256.update(piece)
+            if md5:
+                md5.update(piece)
+            going_on()
+
+
 def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[str]]:
     """Note the sums of all objects that have arrived; return those whose tag says that they are not
     what the store has, which are removed. ``keyed``: tags are no sums."""
@@ -287,22 +295,13 @@ def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[
                 continue
             path, tag = os.path.join(os.fsencode(place), b"files", entry.path), tag_in(entry)
             is_sum = MD5.match(tag) and entry.size and not keyed
-            sha256, md5 = hashlib.sha256(), signed_urls.md5_or_none() if is_sum else None
-            with open(path, "rb", 0) as file:
-                while True:
-                    piece = file.read(manifest.PIECE)
-                    if not piece:
-                        break
-                    sha256.update(piece)
-                    if md5:
-                        md5.update(piece)
-                    going_on()
-            if md5 and md5.hexdigest() != tag:
+            sha256, md5 = _sums(path, bool(is_sum), going_on)
+            if md5 and md5 != tag:
                 os.unlink(path)
                 text = "arrived with another sum than the store names"
                 bad.append([os.fsdecode(entry.path), text])
                 continue
-            found = manifest.SHA256 + sha256.hexdigest().encode()
+            found = manifest.SHA256 + sha256.encode()
             sums.write(b"%s %s\0" % (found, entry.path))
     return bad
 

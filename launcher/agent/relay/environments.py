@@ -20,10 +20,10 @@ import re
 import sys
 
 from ..base import run_lock
-from ..base.lean import signal
-from ..base.protocol import Refused, not_started
+from ..base.protocol import Refused
 from ..processes import processes
 from . import tree
+from .steps import Steps
 from .wanted import Wanted
 
 TYPE_CHECKING = False
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ..base.messages import Message
 
 _KEY = re.compile(r"[0-9a-f]{20}\Z")
-#: Bytes of the end of a log.
-TAIL = 4000
 
 
 class Environments:
@@ -55,7 +53,7 @@ class Environments:
             wanted = Wanted(os.path.join(run_dir, "code"), request["uv"], request["wheels"])
             return self._use(run_dir, wanted, request["may_pip"])
         building = self._building
-        if building.goes_on():
+        if building.go_on():
             return {"state": "building", "said": building.said()}
         self._building = None
         if building.code:
@@ -189,63 +187,19 @@ class Environments:
             self._unlock(key)
 
 
-class Build:
-    """Commands that build an environment, one after the other. They die with this process."""
+class Build(Steps):
+    """The commands that build an environment."""
 
     def __init__(self, key: str, place: str, wanted: Wanted, uv: str) -> None:
-        self.key, self.place, self.code = key, place, 0
-        self._folder, self._log = wanted.folder, place + ".log"
-        self._left = wanted.commands(place, uv)
-        self._pid = 0
+        self.key, self.place = key, place
         env = {n: v for n, v in os.environ.items() if n not in ("VIRTUAL_ENV", "PYTHONHOME")}
         ours = {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable, "NO_COLOR": "1"}
-        self._env = dict(env, UV_PROJECT_ENVIRONMENT=place, UV_NO_PROGRESS="1", **ours)
-
-    def goes_on(self) -> bool:
-        """Return whether there is more to wait for; begin the next command where there is one."""
-        while True:
-            if self._pid:
-                pid, status = os.waitpid(self._pid, os.WNOHANG)
-                if not pid:
-                    return True
-                self._pid, self.code = 0, processes.exit_code(status)
-            if self.code or not self._left:
-                return False
-            launch = processes.Launch(self._left.pop(0), self._env, self._folder, None)
-            try:
-                self._pid = processes.start(launch, self._log, self._log)
-            except OSError as error:
-                with open(self._log, "a") as file:
-                    file.write("cannot start %s: %s\n" % (launch.argv[0], error.strerror))
-                self.code = not_started(error)
-
-    def kill(self) -> None:
-        """Kill the command that runs, with all that it has started."""
-        if self._pid:
-            try:
-                os.killpg(self._pid, signal.SIGKILL)
-                os.waitpid(self._pid, 0)
-            except OSError:
-                pass  # it has just ended
-            self._pid = 0
-
-    def tail(self) -> str:
-        """Return the end of what was printed."""
-        try:
-            with open(self._log, "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-                return file.read(TAIL).decode("utf-8", "replace")
-        except OSError:
-            return ""
-
-    def said(self) -> str:
-        """Return the last line that was printed."""
-        lines = [line.strip() for line in self.tail().splitlines()]
-        return next((line for line in reversed(lines) if line), "")[:300]
+        env = dict(env, UV_PROJECT_ENVIRONMENT=place, UV_NO_PROGRESS="1", **ours)
+        super().__init__(wanted.commands(place, uv), env, wanted.folder, place + ".log")
 
     def discard(self) -> None:
         """Remove what was built."""
-        for path in (self.place, self._log):
+        for path in (self.place, self.log):
             _remove(path)
 
 

@@ -16,10 +16,10 @@ import os
 import re
 
 from ..base import lean
-from ..base.lean import signal
 from ..base.protocol import Refused, blake2b
 from ..processes import containers, processes
 from ..processes.containers import APPTAINER, BWRAP, CDI, DOCKER, OF_RUNTIME, PODMAN
+from .steps import Steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 #: Seconds for a runtime to answer, and to start a first container.
 PATIENCE, TRIAL = 30.0, 60.0
-#: Bytes of the end of what a runtime printed.
-TAIL = 4000
 #: How an image is named: 64 hexadecimal digits, the digest of its configuration.
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 #: What images call machines, and what the kernel does.
@@ -248,7 +246,7 @@ class Images:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
             self._job = Job(argv, os.path.join(self.folder, "job-%d.log" % os.getpid()), file)
         job = self._job
-        if job.goes_on():
+        if job.go_on():
             return {"state": "working", "said": job.said()}
         self._job = None
         log = job.tail()
@@ -284,50 +282,21 @@ class Images:
         _unlink(os.path.join(self.folder, "saved-%d.tar" % os.getpid()))
 
 
-class Job:
-    """A command of a runtime in the background. It dies with this process."""
+class Job(Steps):
+    """A command of a runtime, with the file that it was given, if any."""
 
     def __init__(self, argv: list[str], log: str, file: str) -> None:
-        self.code, self._log, self._file = 0, log, file
         _unlink(log)
-        launch = processes.Launch(argv, _login(), "/", None)
-        self._pid = processes.start(launch, log, log)
-
-    def goes_on(self) -> bool:
-        """Return whether there is more to wait for."""
-        if self._pid:
-            pid, status = os.waitpid(self._pid, os.WNOHANG)
-            if not pid:
-                return True
-            self._pid, self.code = 0, processes.exit_code(status)
-        return False
-
-    def kill(self) -> None:
-        """Kill it, with all that it has started."""
-        if self._pid:
-            try:
-                os.killpg(self._pid, signal.SIGKILL)
-                os.waitpid(self._pid, 0)
-            except OSError:
-                pass  # it has just ended
-            self._pid = 0
-
-    def tail(self) -> str:
-        """Return the end of what was printed."""
-        try:
-            with open(self._log, "rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-                return file.read(TAIL).decode("utf-8", "replace")
-        except OSError:
-            return ""
+        super().__init__([argv], _login(), "/", log)
+        self._file = file
 
     def said(self) -> str:
-        """Return the last line that was printed."""
+        """Return the last line that was printed, without docker's advice."""
         return _last(self.tail())
 
     def discard(self) -> None:
-        """Remove its log, and the file that it was given."""
-        _unlink(self._log)
+        """Remove its log, and the file."""
+        _unlink(self.log)
         if self._file:
             _unlink(self._file)
 
