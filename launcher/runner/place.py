@@ -181,11 +181,11 @@ class Place:
                 self._is_stale = False
                 await self._hold()
             await self._look_at_project(takes=True)
-            answer = self._decide()
+            answer = self._decide_on(layout)
             if isinstance(answer, Begin) and not self._held:
                 await self._look()  # what was seen first may be old
-                answer = self._decide()
-                if isinstance(answer, Begin) and self._fits(answer, layout):
+                answer = self._decide_on(layout)
+                if isinstance(answer, Begin):
                     self._came()
                     return self._layout(answer, layout)
             if answer is not None and (self._held or isinstance(answer, Wait)):
@@ -464,15 +464,18 @@ class Place:
         run, hosts = self._context.name, [one.name for one in self.sessions]
         return turn.of_run(turn.decide(self._in_sight(), run, hosts), run)
 
+    def _decide_on(self, layout: Layout | None) -> Begin | Wait | None:
+        """Decide for a run that has a layout: with unequal parts, a host may have room for the other's
+        part alone, and the run waits."""
+        answer, known = self._decide(), layout or self.fixed
+        if isinstance(answer, Begin) and known and not turn.fits(known, answer.gpus):
+            return Wait(self._name, 1, turn.BUSY)
+        return answer
+
     def _came(self) -> None:
         if self._told is not None:
             self._told = None
             self._context.add(ev.TurnCame(time.time(), time.monotonic() - self._since))
-
-    def _fits(self, answer: Begin, layout: Layout | None) -> bool:
-        """Whether each host gives its part of the layout: with unequal parts, it may be the other's."""
-        known = layout or self.fixed
-        return known is None or turn.fits(known, answer.gpus)
 
     def _layout(self, answer: Begin, layout: Layout | None = None) -> Layout:
         stands = self._in_sight()
