@@ -66,20 +66,31 @@ def test_only_asking_is_no_work(
 
 
 @pytest.mark.parametrize(
-    ("used", "counts", "spent"),
+    ("used", "counts", "wake", "spent"),
     [
-        (0.7, (50_000, 0), 0.7),  # Open MPI, where it costs most
-        (0.7, (50_000, 5_000_000), 0.0),  # it reads
-        (0.7, (1_000, 0), 0.03),  # in larger pieces
-        (1.4, (50_000, 0), 1.0),  # more than polling costs
-        (9.0, (500_000, 0), 0.0),  # threads that hand work to each other
-        (0.1, (50_000, 0), 0.0),  # idle anyway
+        (0.7, (50_000, 0), 10e-6, 0.7),  # Open MPI, where it costs most
+        (0.7, (50_000, 5_000_000), 10e-6, 0.0),  # it reads
+        (0.7, (1_000, 0), 10e-6, 0.03),  # in larger pieces
+        (1.4, (50_000, 0), 10e-6, 1.0),  # more than polling costs
+        (9.0, (500_000, 0), 10e-6, 0.0),  # threads that hand work to each other
+        (0.1, (50_000, 0), 10e-6, 0.0),  # idle anyway
+        (1.8, (42_000, 0), 10e-6, 0.0),  # Open MPI on a slow machine's scale, but this one is fast
+        (1.8, (42_000, 0), 35e-6, 1.8),  # the same where each wake-up is slow
+        (6.0, (42_000, 0), 300e-6, 0.0),  # more than any polling
     ],
 )
 def test_what_is_spent_on_polling(
-    used: float, counts: tuple[int, int], spent: float, monkeypatch: pytest.MonkeyPatch
+    used: float,
+    counts: tuple[int, int],
+    wake: float,
+    spent: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In ten seconds of one process that used so much in them, with so many wake-ups and bytes."""
+    """In ten seconds of one process that used so much in them, with so many wake-ups and bytes, on a
+    machine whose own wake-ups cost so much."""
+    slept: list[float] = []
+    monkeypatch.setattr(polling.time, "sleep", slept.append)
+    monkeypatch.setattr(polling.time, "thread_time", lambda: wake * len(slept))
     monkeypatch.setattr(polling, "_count", lambda _: total)
     watch, total = Polling(NOISE), (7, 7)
     assert watch.spent(1, 0.0, 0.0) == 0.0

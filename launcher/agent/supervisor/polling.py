@@ -6,14 +6,21 @@ A process that spins without ever sleeping counts as working.
 from __future__ import annotations
 
 import os
+import time
 
 from ..processes import processes
 
 #: Most seconds of CPU time for a wake-up that only polls. Measured: Open MPI, which polls every
-#: 0.1 ms while a peer is missing, needs 6 to 12 microseconds.
+#: 0.1 ms while a peer is missing, needs 6 to 12 microseconds; 20 to 43 on a slow virtual machine.
 WAKE = 30e-6
-#: Most of one core that counts as polling, so that much work in small pieces still counts as work.
-MOST = 0.10
+#: How many of this process's own wake-ups one may cost where even those are slow. Measured there: 16
+#: to 59 microseconds each.
+TIMES = 2.0
+#: Most of one core that counts as polling, so that much work in small pieces still counts as work;
+#: more where a wake-up may cost more, and never half of a core.
+MOST, CEILING = 0.10, 0.50
+#: So many own wake-ups are measured, of so many seconds of sleep: a few milliseconds in all.
+NAPS, NAP = 20, 1e-4
 #: Most bytes for each wake-up, read, written or mapped: more than that is work.
 MOVED = 16
 
@@ -38,7 +45,9 @@ class Polling:
         """
         (then, before), self._looked = self._looked or (now, cpu), (now, cpu)
         used, passed = cpu - before, now - then
-        if not self._noise / 2 * passed < used < (self._noise + MOST) * passed:
+        wake = _most_of_a_wake() if self._noise / 2 * passed < used < CEILING * passed else 0.0
+        most = MOST * wake / WAKE * passed
+        if used >= self._noise * passed + most or not wake:
             self._counted = None
             return 0.0
         counted, self._counted = self._counted, _count(pid)
@@ -47,7 +56,15 @@ class Polling:
         wakes, moved = self._counted[0] - counted[0], self._counted[1] - counted[1]
         if moved > MOVED * wakes or moved < 0:
             return 0.0
-        return min(used, WAKE * wakes, MOST * passed)
+        return min(used, wake * wakes, most)
+
+
+def _most_of_a_wake() -> float:
+    """Return the most seconds of CPU time of a wake-up that only polls, at the speed of this moment."""
+    before = time.thread_time()
+    for _ in range(NAPS):
+        time.sleep(NAP)
+    return max(WAKE, TIMES * (time.thread_time() - before) / NAPS)
 
 
 def _count(root: int) -> tuple[int, int] | None:
