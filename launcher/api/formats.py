@@ -85,16 +85,16 @@ class BatchScript:
 def batch_script(words: Sequence[str]) -> BatchScript | None:
     """Return what a script with ``#SBATCH`` lines and its arguments ask for; None if the first word is
     no such script. Raises InputError, DocumentError."""
-    from ..interop import tasks
-    from ..jobs import job_file
-    from ..jobs.settings import in_a_job
-
     path = Path(words[0])
     if not path.is_file() or path.suffix in (".py", ".yaml", ".yml"):
         return None
     with path.open("rb") as file:
         if file.read(2) != b"#!":
             return None
+    from ..interop import tasks
+    from ..jobs import job_file
+    from ..jobs.settings import in_a_job
+
     content = read_text(path, "batch script")
     if not tasks.is_batch_script(content):
         return None

@@ -241,14 +241,22 @@ def ended_at(events: Sequence[ev.Event], concluded: float) -> float:
     return last if any(last < time <= concluded for time in resumed) else concluded
 
 
-def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
-    """Return the seconds that each stage took."""
+def stages(events: Sequence[ev.Event]) -> list[tuple[str, float, float]]:
+    """Return the stages of a run in time, ``(stage, begin, end)``; the last one goes on until the last
+    event."""
     starts = [(e.stage, e.time) for e in events if isinstance(e, ev.StageStarted)]
     ends = [time for _, time in starts[1:]] + [event.time for event in events[-1:]]
-    found: dict[str, float] = {}
+    found = []
     for (stage, begin), end in zip(starts, ends, strict=False):
-        if stage == "run":
-            end = max(begin, ended_at(events, end))
+        last = max(begin, ended_at(events, end)) if stage == "run" else end
+        found.append((stage, begin, last))
+    return found
+
+
+def stage_seconds(events: Sequence[ev.Event]) -> dict[str, float]:
+    """Return the seconds that each stage took."""
+    found: dict[str, float] = {}
+    for stage, begin, end in stages(events):
         found[stage] = found.get(stage, 0.0) + end - begin
     return {stage: round(found[stage], 3) for stage in STAGES if stage in found}
 

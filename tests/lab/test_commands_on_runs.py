@@ -66,6 +66,23 @@ def test_show(launcher: Launcher, running: Path) -> None:
     assert {process["host"] for process in value["processes"]} == {"lab1", "lab2"}
 
 
+def test_where_the_time_went(launcher: Launcher, running: Path) -> None:
+    """Also while it runs: each stage, each step with the slowest host, and a picture."""
+    shown = launcher.call("show", "--profile", "--svg", "profile.svg", "-")
+    assert shown.returncode == 0, shown.stderr
+    first = {line.split()[0] for line in shown.stdout.splitlines() if line}
+    assert {"connect", "sync", "run", "code", "ranks"} <= first
+    assert (launcher.work / "profile.svg").read_text("utf-8").count("ranks ") == 2
+    value = json.loads(launcher.call("show", "--profile", "--json", "-").stdout)
+    ranks = [span for span in value["hosts"] if span["step"] == "ranks"]
+    assert {span["host"] for span in ranks} == {"lab1", "lab2"}
+    assert all(0 <= span["start"] <= span["end"] for span in value["hosts"])
+    alone = launcher.call("show", "--svg", "profile.svg", "-")
+    assert (alone.returncode, "--profile" in alone.stderr) == (2, True)
+    no_folder = launcher.call("show", "--profile", "--svg", "none/profile.svg", "-")
+    assert (no_folder.returncode, "cannot write none/profile.svg" in no_folder.stderr) == (2, True)
+
+
 def test_logs(launcher: Launcher, running: Path) -> None:
     whole = launcher.call("logs", "-").stdout.splitlines()
     assert sum(" line " in line for line in whole) == 60

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ from ...records import events as ev
 from ...records.comparison import options_of
 from ...records.state import RunState
 from ...spec import nodeset
+from ...spec.errors import InputError
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from ...spec.typed_json import to_json
@@ -46,10 +48,19 @@ _ELSEWHERE = ("time", "host", "seq")
 @click.command("show")
 @run_argument
 @click.option("--events", "whole", is_flag=True, help="Show the whole timeline, not only its end.")
+@click.option("--profile", "is_profile", is_flag=True, help="Show where its time went instead.")
+@click.option(
+    "--svg", metavar="FILE", help="With --profile: draw each host's steps into this file."
+)
 @options.as_json
-def command(word: str, whole: bool, as_json: bool) -> None:
+def command(word: str, whole: bool, is_profile: bool, svg: str | None, as_json: bool) -> None:
     """Show a run: its receipt, or its status so far; what was run, and its timeline."""
+    if svg is not None and not is_profile:
+        raise InputError("--svg needs --profile", f"launcher show {word} --profile --svg {svg}")
     run = asyncio.run(_found(word))
+    if is_profile:
+        _profile(run, svg, as_json)
+        return
     events, followed, state, receipt = run.events(), run.followed, run.state(), run.receipt
     facts = _facts(run, events)
     if as_json:
@@ -85,6 +96,37 @@ def command(word: str, whole: bool, as_json: bool) -> None:
     click.echo("\n".join(facts_lines(facts, time.time(), width)))
     click.echo()
     click.echo(_timeline(events, 1000 if whole else 20))
+
+
+def _profile(run: AsyncRunHandle, svg: str | None, as_json: bool) -> None:
+    """Show where the time of a run went, and draw it where that is wanted."""
+    from ...records import profile
+    from ..render import profile as drawn
+
+    events = run.events()
+    stages, steps = profile.stages(events), profile.steps(events)
+    if svg is not None:
+        try:
+            Path(svg).write_text(
+                drawn.svg(f"Where the time of {run.name} went", stages, steps), "utf-8"
+            )
+        except OSError as error:
+            raise InputError(f"cannot write {svg}: {error.strerror}") from None
+    if as_json:
+        value = {
+            "run": run.name,
+            "started": events[0].time if events else None,
+            "stages": [to_json(one) for one in stages],
+            "hosts": [to_json(one) for one in steps],
+        }
+        click.echo(json.dumps(value, indent=2))
+        return
+    if not stages:
+        click.echo(f"{run.name} has not begun: launcher show {run.name}")
+        return
+    took = duration(sum(one.seconds for one in stages))
+    click.echo(f"{click.style(run.name, bold=True)}  {took}\n")
+    click.echo(drawn.profile_text(stages, profile.step_times(steps), not sys.stdout.isatty()))
 
 
 async def _found(word: str) -> AsyncRunHandle:

@@ -30,7 +30,7 @@ def bars(rows: Sequence[Row], width: int, plain: bool) -> list[str]:
     room = max(10, min(60, width - digits - 28))
     lines = []
     for nodes, speedup, ideal in points:
-        filled = _bar(speedup / most * room, plain)
+        filled = bar(speedup / most * room, plain)
         mark = min(room, round(ideal / most * room))
         line = filled if len(filled) > mark else filled.ljust(mark) + ("|" if plain else "┊")
         label = f"{nodes:>{digits}} node{' ' if nodes == 1 else 's'}  "
@@ -42,7 +42,8 @@ def _times(speedup: float) -> str:
     return f"{speedup:.2f}" if speedup < 1000 else f"{speedup:.3g}"
 
 
-def _bar(length: float, plain: bool) -> str:
+def bar(length: float, plain: bool) -> str:
+    """Return a bar of so many columns, at least an eighth of one; of ``#`` where it is to be plain."""
     if plain:
         return "#" * max(1, round(length))
     whole, part = divmod(max(1, round(length * 8)), 8)
