@@ -272,11 +272,13 @@ class AsyncClient(_Catalog):
         ``hosts`` as have them: a run without ranks, which a separate process follows.
 
         It takes its turn as any run, from the moment ``at`` on with high priority. ``stop`` ends it
-        early. Raises what ``run`` raises.
+        early. In the name of a ``project``, it needs to fit into the quota: it never borrows. Raises
+        what ``run`` raises.
         """
         from . import reservations
 
         job = reservations.job_of(gpus, seconds, hosts, name)
+        reservations.require_quota(job, self.inventory, options.get("project"))
         given: RunOptions = {
             "time_limit": seconds + reservations.SLACK,
             "stall_timeout": 2 * reservations.LONGEST,  # it does nothing, on purpose

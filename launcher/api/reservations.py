@@ -8,11 +8,12 @@ import os
 from ..jobs import job_file
 from ..jobs.durations import moment
 from ..records.run_folder import home
+from ..runner.policy import projects
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
-from ..spec.model import Job, Resources
+from ..spec.model import Inventory, Job, Resources
 
-__all__ = ["NAME", "job_of", "moment"]
+__all__ = ["NAME", "job_of", "moment", "require_quota"]
 
 #: How the names of reservations begin, so that everybody who sees one knows what it is.
 NAME = "reserved"
@@ -46,3 +47,17 @@ def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job
         **({"hosts": hosts} if hosts else {}),
     }
     return job_file.make({"argument": values}, os.environ)
+
+
+def require_quota(job: Job, inventory: Inventory, project: str | None) -> None:
+    """Raise InputError for a reservation that is larger than the quota of its project: beyond it, a
+    run gives GPUs back when others need them, which a person at work cannot."""
+    if project is None:
+        return
+    rule = projects.rule_of(inventory, project)
+    gpus = job.resources.gpus or 0
+    if gpus > rule.quota:
+        raise InputError(
+            f"{gpus} GPUs are more than the quota of project {project}, which is {rule.quota}",
+            f"a reservation does not borrow: reserve {rule.quota} at most, or --project none",
+        )

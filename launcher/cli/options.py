@@ -100,6 +100,11 @@ ranks = click.option(
 raw = click.option(
     "--raw/--no-raw", default=None, help="Pass escape sequences from hosts to the terminal."
 )
+project = click.option(
+    "--project",
+    metavar="NAME",
+    help="Use GPUs in the name of a project of the inventory; none: of no project.",
+)
 _WAITING = (
     click.option(
         "--wait",
@@ -116,11 +121,7 @@ _WAITING = (
         help="Share GPUs with programs outside launcher, if no others are free.",
     ),
     click.option("--time", metavar="T", help="End the run T after its start (default: never)."),
-    click.option(
-        "--project",
-        metavar="NAME",
-        help="Use GPUs in the name of a project of the inventory; none: of no project.",
-    ),
+    project,
     click.option(
         "--preemptible/--not-preemptible",
         default=None,

@@ -166,6 +166,35 @@ def test_a_quota_holds_and_most_hosts_decide(users: tuple[Queue, Queue]) -> None
 ALONE = (labs.HostSpec("gpu1", gpus=2),)
 
 
+@pytest.mark.parametrize("own", [ALONE], indirect=True)
+def test_a_reservation_counts_for_its_project(own: labs.Lab, launcher: Launcher) -> None:
+    """That of the flag, or else of the settings; what would borrow is refused."""
+    queue = Queue(own, launcher)
+    launcher.inventory.write_text(
+        launcher.inventory.read_text()
+        + PROJECTS.replace("u2", "root").replace("limit: 4", "limit: 6")
+    )
+    named = ("-i", str(launcher.inventory), "--for", "1h", "--no-wait")
+    for words, told in (
+        (
+            ("--gpus", "3", "--project", "team-a"),
+            "a reservation does not borrow: reserve 2 at most",
+        ),
+        (("--gpus", "1", "--project", "team-c"), "there is no such project"),
+    ):
+        refused = launcher.call("reserve", *words, *named)
+        assert (refused.returncode, told in refused.stderr) == (2, True), refused.stderr
+    assert launcher.call("project", "set", "team-a").returncode == 0
+    made = launcher.call("reserve", "--gpus", "2", *named, "--json")
+    assert made.returncode == 0, made.stderr
+    assert shares(queue)["team-a"]["used"] == 2
+    assert launcher.call("stop", json.loads(made.stdout)["run"]).returncode == 0
+    other = launcher.call("reserve", "--gpus", "1", "--project", "none", *named, "--json")
+    assert other.returncode == 0, other.stderr
+    assert shares(queue)["team-a"]["used"] == 0
+    assert launcher.call("stop", json.loads(other.stdout)["run"]).returncode == 0
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("own", [ALONE], indirect=True)
 def test_with_nobody_in_touch_gpus_are_given_back_and_the_run_waits_again_later(

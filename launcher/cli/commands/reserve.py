@@ -20,6 +20,7 @@ from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..render.tables import due
 from ..run_argument import new_client
+from ..settings import found_settings
 from .run import seconds
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ EXAMPLES = (
 @click.option("--wait", metavar="T|forever", help="Wait this long for a turn, as with run.")
 @click.option("--no-wait", is_flag=True, help="Fail at once where GPUs are in use, with 75.")
 @click.option("--ignore-foreign", is_flag=True, help="Also GPUs in use outside launcher.")
+@options.project
 @options.note
 @click.option("--json", "as_json", is_flag=True, help="Print its name as JSON on stdout.")
 @click.pass_context
@@ -56,6 +58,7 @@ def command(
     wait: str | None,
     no_wait: bool,
     ignore_foreign: bool,
+    project: str | None,
     note: str | None,
     as_json: bool,
 ) -> None:
@@ -71,6 +74,8 @@ def command(
         raise InputError(f"{missing} is missing", "launcher reserve gpu1 --gpus 4 --for 4h")
     lasts, begins = seconds("--for", length), _moment(at)
     waits = _wait(wait, no_wait, begins is not None)
+    given = jobs.run_options(_project(project))
+    given |= {"wait": waits, "ignore_foreign": ignore_foreign, "note": note or ""}
     screen = Screen(logs_to_stderr=as_json)
 
     async def start(client: AsyncClient) -> AsyncRunHandle:
@@ -80,10 +85,8 @@ def command(
             hosts,
             at=begins,
             name=name,
-            wait=waits,
-            ignore_foreign=ignore_foreign,
-            note=note or "",
             on_event=screen.on_event,
+            **given,
         )
 
     client = new_client(loaded(inventory), screen.ask_passphrase)
@@ -107,6 +110,16 @@ def _wait(wait: str | None, no_wait: bool, later: bool) -> float | None:
         return jobs.run_options({"wait": jobs.wait_time(wait)})["wait"]
     except ValueError as error:
         raise InputError(f"--wait: {error}") from None
+
+
+def _project(flag: str | None) -> dict[str, str]:
+    """Return the project of the flag, or else the one that settings name, as values of a job file."""
+    if flag is not None:
+        return {"project": flag}
+    found: dict[str, str] = {}
+    for file in found_settings():
+        found |= {name: value for name, value in file.values().items() if name == "project"}
+    return found
 
 
 def _tell(lasts: float, run: AsyncRunHandle) -> None:
