@@ -20,6 +20,7 @@ from . import (
     logs,
     memory,
     metrics,
+    queue,
     share,
     start,
     sync,
@@ -31,7 +32,7 @@ ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
-    "images": images,
+    "images": images, "queue": queue,
 }  # fmt: skip
 
 
