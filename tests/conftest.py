@@ -16,6 +16,7 @@ from support import ROOT, object_store
 from support import lab as labs
 from support.command import Launcher, end_followers
 from support.hosts import SPECS, need_lab
+from support.lab_spec import PATIENCE
 
 # The machine may be busy: how long an example takes says nothing of the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -130,7 +131,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder; refuse a unit test that asks for hosts."""
+    """Mark tests by their folder; refuse a unit test that asks for hosts. Their limits have patience."""
     here = Path(__file__).parent
     markers = {
         "lab": pytest.mark.lab,
@@ -145,3 +146,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(f"{item.nodeid} needs hosts: move it to tests/lab")
             if marker := markers.get(folder):
                 item.add_marker(marker)
+        if limit := item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(PATIENCE * limit.args[0]), append=False)

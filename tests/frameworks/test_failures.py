@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)
 
 GRACE = 2.0
 #: Seconds that a busy machine may need besides what is promised.
-LOAD = 4.0
+LOAD = 12.0
 
 
 def each(*names: str) -> pytest.MarkDecorator:

@@ -15,6 +15,7 @@ from typing import Any
 
 from support import ROOT
 from support import lab as labs
+from support.lab_spec import PATIENCE
 from support.terminal import Terminal
 
 
@@ -50,6 +51,18 @@ class Ran:
         return (self.folder / "logs" / f"attempt-{attempt}" / name).read_bytes()
 
 
+class Started(subprocess.Popen[bytes]):
+    """A command that runs, and is waited for with patience."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        return super().wait(None if timeout is None else PATIENCE * timeout)
+
+    def communicate(
+        self, input: bytes | None = None, timeout: float | None = None
+    ) -> tuple[bytes, bytes]:
+        return super().communicate(input, None if timeout is None else PATIENCE * timeout)
+
+
 @dataclass
 class Launcher:
     """Call the command line in a process of its own, in a work folder of its own."""
@@ -75,15 +88,15 @@ class Launcher:
             cwd=self.work,
             env=self.environment(),
             capture_output=True,
-            timeout=timeout,
+            timeout=PATIENCE * timeout,
             stdin=subprocess.DEVNULL,
             check=False,
         )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(), self.home)
 
-    def start(self, *words: str, within: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, within: Sequence[str] = ()) -> Started:
         """Start a run, and return at once; output goes to pipes."""
-        return subprocess.Popen(
+        return Started(
             [*within, *self.argv(*words)],
             cwd=self.work,
             env=self.environment(),
@@ -101,13 +114,13 @@ class Launcher:
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
+            timeout=PATIENCE * timeout,
             stdin=subprocess.DEVNULL,
         )
 
-    def start_command(self, *words: str) -> subprocess.Popen[bytes]:
+    def start_command(self, *words: str) -> Started:
         """Start any ``launcher`` command, and return at once; output goes to pipes."""
-        return subprocess.Popen(
+        return Started(
             [sys.executable, "-m", "launcher", *words],
             cwd=self.work,
             env=self.environment(),

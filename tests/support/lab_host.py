@@ -23,6 +23,7 @@ from support.lab_spec import (
     NAMESPACES,
     NETWORK_NFT,
     PATH,
+    PATIENCE,
     PID_1,
     SSHD_CONFIG,
     HostSpec,
@@ -199,7 +200,7 @@ class Host:
         # unshare waits for pid 1: so this waits for all of them.
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._init or process.pid, signal.SIGKILL)
-        process.wait(DEADLINE)
+        process.wait(PATIENCE * DEADLINE)
         self._init = 0
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -316,7 +317,7 @@ class Host:
 
     def _expect(self, word: str) -> None:
         _, stdout = self._pipes()
-        ready, _, _ = select.select([stdout], [], [], DEADLINE)
+        ready, _, _ = select.select([stdout], [], [], PATIENCE * DEADLINE)
         if not ready or stdout.readline().decode().strip() != word:
             console = (self.dir / "console.log").read_text().strip()
             raise LabError(f"{self.name} is not {word}: {console[-2000:]}")
