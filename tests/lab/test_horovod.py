@@ -140,7 +140,9 @@ def test_a_rank_fails(
     assert [host["left"] for host in receipt["hosts"]] == [0, 0]
     lines = [json.loads(x) for x in (ran.folder / "events.jsonl").read_text().splitlines()]
     failed = min(e["time"] for e in lines if e["event"] == "ProcessExited" and e["code"])
-    assert max(e["time"] for e in lines if e["event"] == "HostEnded") - failed < 1.0 + 2.0
+    assert max(e["time"] for e in lines if e["event"] == "HostEnded") - failed < 1.0 + 14.0, (
+        "grace, and a busy machine"
+    )
 
 
 # One of four is gone in the middle; the others wait for it in the network.

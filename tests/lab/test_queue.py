@@ -45,7 +45,7 @@ def test_a_run_waits_its_turn_and_begins_with_the_code_of_its_start(queue: Queue
     first.communicate(timeout=60)
     ended = queue.until("first", "HostEnded")["time"]
     begun = queue.until("second", "AllStarted")["time"]
-    assert begun - ended < 5, "on a busy machine; on an idle one it is a fraction of a second"
+    assert begun - ended < 20, "on a busy machine; on an idle one it is a fraction of a second"
 
 
 @pytest.mark.parametrize("own", [TWO], indirect=True)

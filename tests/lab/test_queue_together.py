@@ -117,7 +117,7 @@ def test_they_begin_with_nobody_in_touch(queue: Queue) -> None:
     queue.let_go("first")
     begun = [until(queue, host, folder.name, "BegunThere")["time"] for host in queue.lab.hosts]
     ended = [until(queue, host, first.name, "HostEnded")["time"] for host in queue.lab.hosts]
-    assert begun[0] - max(ended) < 10
+    assert begun[0] - max(ended) < 30, "nobody looks only now and then"
     assert begun[1] - max(ended) > 590, "its clock is ahead since then"
     for host in queue.lab.hosts.values():
         host.unblock()
