@@ -34,7 +34,7 @@ trainer = lightning.Trainer(
     enable_progress_bar=False, callbacks=[best],
 )
 trainer.fit(Line(), loader)
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 180
 while not os.path.exists(best.best_model_path) and time.monotonic() < deadline:
     time.sleep(0.1)
 trainer.test(ckpt_path="best", dataloaders=loader)

@@ -192,7 +192,7 @@ class Typing:
         os.write(self._terminal, text.encode())
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, f"not seen: {what}, but {self._said!r}"
             if select.select([self._terminal], [], [], 0.05)[0]:

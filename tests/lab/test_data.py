@@ -153,7 +153,7 @@ def used(launcher: Launcher, where: list[str]) -> list[str]:
 
 def wait_until(condition: Any) -> None:
     """Wait for a condition, for a minute at most."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)

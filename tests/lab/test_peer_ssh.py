@@ -64,7 +64,7 @@ for number in (signal.SIGTERM, signal.SIGKILL):
     pid = int(asks.stdout.readline())
     asks.send_signal(number)
     asks.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while ssh("lab2", f"kill -0 {pid}").returncode == 0:
         assert time.monotonic() < deadline, "the command outlived the one that asked for it"
 
@@ -72,7 +72,7 @@ for number in (signal.SIGTERM, signal.SIGKILL):
 slow = subprocess.Popen(["ssh", "lab2", "head -c 5000000 /dev/zero; echo end >&2"],
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 assert ssh("lab2", "true").returncode == 0, "others are not held up by it"
-out, err = slow.communicate(timeout=20)
+out, err = slow.communicate(timeout=60)
 assert (len(out), err, slow.returncode) == (5_000_000, b"end\n", 0), (len(out), err)
 print("all cases")
 """

@@ -28,7 +28,7 @@ if rank == 0:
         for _ in range(size - 1):
             listener.accept()[0].sendall(b"met")
 else:
-    until = time.time() + 60
+    until = time.time() + 180
     while True:
         try:
             with socket.create_connection(address) as line:

@@ -15,7 +15,7 @@ import os, pathlib, time
 me, folder = int(os.environ["NODE_RANK"]), pathlib.Path("checkpoints")
 
 def until(holds, what):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
@@ -98,7 +98,7 @@ import os, pathlib, time
 folder, me = pathlib.Path("checkpoints"), os.environ["NODE_RANK"]
 
 def until(holds, what):
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while not holds():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)

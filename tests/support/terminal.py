@@ -33,7 +33,7 @@ class Terminal:
     def __exit__(self, *error: object) -> None:
         os.close(self.fd)
 
-    def expect(self, text: str, seconds: float = 60) -> None:
+    def expect(self, text: str, seconds: float = 180) -> None:
         """Wait until it shows a text, after what was expected before."""
         deadline = time.monotonic() + seconds
         while (found := self.seen.find(text.encode(), self._looked_at)) < 0:

@@ -62,7 +62,7 @@ def test_it_shows_scalars_to_who_has_the_address(
     with httpx.Client(timeout=60) as client:
         page = client.get(f"{address}/")
         assert (page.status_code, page.headers["referrer-policy"]) == (200, "no-referrer")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not (found := client.get(f"{address}/data/plugin/scalars/tags").json()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -142,7 +142,7 @@ def test_scalars_of_a_run_that_goes_on_are_shown_as_they_come(home: Path, tmp_pa
         address = process.stdout.readline().strip().rstrip("/")
         for step in (1, 2):
             add(step)
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while len(points := _points(client, address)) < step:
                 assert time.monotonic() < deadline, points
                 time.sleep(0.1)

@@ -51,7 +51,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
 
 
 def until_said(loads: load.GpuLoads, indices: list[int]) -> dict[str, list[float | None]]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         if found := loads.take(indices, "nvidia"):
             return found
@@ -131,7 +131,7 @@ def test_other_vendors_say_the_same_below_heads(
     loads = load.GpuLoads(5.0)
     assert loads.take([0, 1], vendor) == {}
     found: dict[str, list[float | None]] = {}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while len(found) < 2:
         assert time.monotonic() < deadline, "the tool says nothing"
         found.update(loads.take([0, 1], vendor))
@@ -166,7 +166,7 @@ def test_a_tool_of_another_version_costs_what_it_does_not_say(
     loads = load.GpuLoads(5.0)
     loads.take([0, 1, 2], "amd")
     found: dict[str, list[float | None]] = {}
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while "2" not in found:
         assert time.monotonic() < deadline
         found.update(loads.take([0, 1, 2], "amd"))

@@ -68,7 +68,7 @@ def asked(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
 
 def ended(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
     """Ask until it is there, or has failed."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while (answer := asked(host, run, **more))["state"] in ("building", "busy"):
         assert time.monotonic() < deadline, answer
         time.sleep(0.02)

@@ -40,7 +40,7 @@ class Site:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Lets all of them talk until something holds."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not condition():
             assert time.monotonic() < deadline, self.heard
             self.turn()
