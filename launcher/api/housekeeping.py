@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..runner import housekeeping
-from ..runner.housekeeping import Freed, Here, HostPlan, PrunePlan, RunHere, There
+from ..runner.housekeeping import CacheHere, Freed, Here, HostPlan, PrunePlan, RunHere, There
 from ..spec.errors import HostError
 
 if TYPE_CHECKING:
     from ..spec.model import Host, Inventory
 
 __all__ = [
+    "CacheHere",
     "Freed",
     "Here",
     "HostError",
@@ -43,8 +44,8 @@ def plan_prune(
     keep_outputs: bool = False,
     unknown: bool = False,
 ) -> PrunePlan:
-    """Return what nothing has used for ``older`` seconds: runs that have ended, versions of code, and
-    agents that no process uses, whatever their age.
+    """Return what nothing has used for ``older`` seconds: runs that have ended, versions of code,
+    environments, images that launcher brought, and agents that no process uses, whatever their age.
 
     Runs whose hosts have files that were never brought back stay. With ``keep_outputs``, runs that
     have outputs here stay here; ``unknown`` adds runs on hosts that this machine has no record of.
@@ -56,6 +57,7 @@ def plan_prune(
         keep_outputs=keep_outputs,
         unknown=unknown,
         agent=housekeeping.current_agent(),
+        caches=here.caches,
     )
 
 

@@ -159,7 +159,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     job = replace(job, workdir=workdir, data=_resolved(job.data))
     job = local_paths.with_relative_script(job)
     if job.environment and containers.is_path(job.environment.image):
-        job = replace(job, environment=_with_image_path(job.workdir, job.environment))
+        job = replace(job, environment=with_image_path(job.workdir, job.environment))
     if job.environment and job.environment.uv:
         _check_uv(Path(job.workdir), job.environment)
     for script in job.scripts:
@@ -170,7 +170,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     return job
 
 
-def _with_image_path(workdir: str, environment: Environment) -> Environment:
+def with_image_path(workdir: str, environment: Environment) -> Environment:
     """Return an environment whose image is named by a whole path: of this machine, or of the hosts.
 
     Raises InputError for a path of this machine where nothing is.

@@ -59,7 +59,7 @@ ENDING = ("rm", "stop", "prune")
 
 _RANKS = "--gpus N chooses hosts and ranks; or give --nodes and --nproc-per-node"
 _COMPUTED = "launcher computes it for every host; leave it out"
-_IMAGE = "there are no images: runs use what the hosts have installed; setup: can install more"
+_IMAGE = "--image NAME starts everything in a container image"
 
 #: Options of other systems that may come before a script.
 OPTIONS = {
@@ -73,7 +73,7 @@ OPTIONS = {
     **dict.fromkeys(("--master_addr", "--main_process_ip"), "--master-addr, or leave it out"),
     **dict.fromkeys(("--master_port", "--main_process_port"), "--master-port, or leave it out"),
     "--framework-type": "--framework torchrun is the default",
-    **dict.fromkeys(("--image", "--docker-image"), _IMAGE),
+    "--docker-image": _IMAGE,
     "--interactive": "launcher run --detach, then launcher shell RUN",
     **dict.fromkeys(("--command", "--args"), "put the command after the options"),
     **dict.fromkeys(
@@ -127,7 +127,7 @@ KEYS = {
         ("time_limit", "timeout", "lease"),
         "time: 6h ends a run; orphan_timeout: 6h (--orphan-timeout) one that nobody follows",
     ),
-    **dict.fromkeys(("image", "container", "docker"), _IMAGE),
+    **dict.fromkeys(("image", "container", "docker"), "environment: {image: NAME}"),
     "no_check": "check: false",
     "exclude": "hosts: names those to use, such as gpu[1-3]",
     **dict.fromkeys(("conda", "mamba", "conda_env"), "environment: {conda: NAME}"),

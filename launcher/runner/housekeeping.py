@@ -22,6 +22,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Node
 from ..transport.agent_bundle import agent_name
 from ..transport.answers import Pruned, Usage
+from .image_bringing import left_caches
 
 There = Mapping[str, Usage | HostError]
 
@@ -40,12 +41,22 @@ class RunHere:
 
 
 @frozen
+class CacheHere:
+    """A folder with files of an image, left by a launcher that was killed while it brought it."""
+
+    name: str
+    bytes: int
+    used: float
+
+
+@frozen
 class Here:
     """What launcher's folder takes on this machine, in bytes, and how much of the disk is free."""
 
     bytes: int
     free: int
     runs: tuple[RunHere, ...]
+    caches: tuple[CacheHere, ...] = ()
 
 
 @frozen
@@ -58,13 +69,17 @@ class HostPlan:
     stubs: bool = False
     bytes: int = 0
     envs: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
 
 
 @frozen
 class PrunePlan:
-    """What to delete, here and by host. ``kept`` are old runs that stay because hosts have files of
-    them that were never brought back, ``unreached`` those with a host that was not asked, and
-    ``unknown`` counts old runs on hosts that this machine has no record of."""
+    """What to delete, here and by host. ``caches`` are folders here in which images travelled.
+
+    ``kept`` are old runs that stay because hosts have files of them that were never brought back,
+    ``unreached`` those with a host that was not asked, and ``unknown`` counts old runs on hosts that
+    this machine has no record of.
+    """
 
     here: tuple[str, ...] = ()
     bytes: int = 0
@@ -72,6 +87,7 @@ class PrunePlan:
     kept: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
     unknown: int = 0
+    caches: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -98,7 +114,11 @@ def measure_here() -> Here:
     free = disk.f_bavail * disk.f_frsize if disk else 0
     unsure = unfinished_runs()
     runs = tuple(_measured(path, unsure) for path in catalog.folders())
-    return Here(disk_use(home()), free, runs)
+    caches = tuple(
+        CacheHere(path.name, disk_use(path), path.stat().st_mtime)
+        for path in left_caches(home() / "images")
+    )
+    return Here(disk_use(home()), free, runs, caches)
 
 
 def _measured(path: Path, unsure: Collection[str]) -> RunHere:
@@ -166,6 +186,7 @@ def plan(
     keep_outputs: bool = False,
     unknown: bool = False,
     agent: str = "",
+    caches: Sequence[CacheHere] = (),
 ) -> PrunePlan:
     """Return what to delete of what nothing has used since ``before``, in seconds since the epoch.
 
@@ -179,6 +200,7 @@ def plan(
     doomed = [run for run in reached if not (keep_outputs and run.outputs)]
     recorded = {run.run for run in here}
     names = {run.run for run in fitting}
+    emptied = [one for one in caches if one.used < before]
     plans, strangers = {}, 0
     for host, usage in there.items():
         if not isinstance(usage, Usage):
@@ -187,11 +209,12 @@ def plan(
         strangers += 0 if unknown else others
     return PrunePlan(
         tuple(run.run for run in doomed),
-        sum(run.bytes for run in doomed),
+        sum(one.bytes for several in (doomed, emptied) for one in several),
         {host: one for host, one in plans.items() if one != HostPlan()},
         tuple(run.run for run in old if run.left_there),
         tuple(run.run for run in fitting if run not in reached),
         strangers,
+        tuple(one.name for one in emptied),
     )
 
 
@@ -210,13 +233,15 @@ def _host_plan(
     code = [one for one in usage.code if one.used < before]
     agents = [one for one in usage.agents if not one.in_use and one.agent != agent]
     envs = [one for one in usage.envs if not one.in_use and one.used < before]
+    images = [one for one in usage.images if not one.in_use and one.used < before]
     planned = HostPlan(
         tuple(run.run for run in runs),
         tuple((one.source, one.version) for one in code),
         tuple(one.agent for one in agents),
         usage.stubs > 0,
-        sum(one.bytes for several in (runs, code, agents, envs) for one in several),
+        sum(one.bytes for several in (runs, code, agents, envs, images) for one in several),
         tuple(one.env for one in envs),
+        tuple(one.image for one in images),
     )
     return planned, len(strangers)
 
@@ -243,6 +268,7 @@ async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
                 code=[list(one) for one in mine.code],
                 agents=list(mine.agents),
                 envs=list(mine.envs),
+                images=list(mine.images),
                 stubs=mine.stubs,
             )
         finally:
@@ -259,14 +285,15 @@ async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
     missed = {run for host in failed for run in chosen.hosts[host].runs} | set(kept)
     removed = [run for run in chosen.here if run not in missed]
     size = sum(plan.bytes for host, plan in chosen.hosts.items() if host not in failed)
-    size += await asyncio.to_thread(_remove, removed)
+    folders = [home() / "runs" / run for run in removed]
+    folders += [home() / "images" / name for name in chosen.caches]
+    size += await asyncio.to_thread(_remove, folders)
     return Freed(size, len(removed), kept, failed)
 
 
-def _remove(runs: Sequence[str]) -> int:
+def _remove(folders: Sequence[Path]) -> int:
     total = 0
-    for run in runs:
-        path = home() / "runs" / run
+    for path in folders:
         total += disk_use(path)
         shutil.rmtree(path, ignore_errors=True)
     return total

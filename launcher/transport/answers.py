@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any, TypeVar
 
 from ..spec.addresses import is_address
-from ..spec.containers import ContainerSpec
+from ..spec.containers import RUNTIMES, SHORT, ContainerSpec
 from ..spec.errors import BadAnswer
 from ..spec.frozen import frozen
 from ..spec.model import Facts, GpuUser
@@ -30,6 +31,8 @@ LONGEST_PATH = 4096
 BUILD_STATES = ("there", "busy", "building", "failed", "no-uv")
 #: How far an image is.
 IMAGE_STATES = ("there", "missing", "trouble", "working", "done", "failed", "busy", "yours")
+#: What becomes of an image that is to be removed.
+REMOVAL_STATES = ("removed", "missing", "used", "failed", "of-host")
 #: Longest message of a refusal, in characters: more than the longest path that it may name.
 LONGEST_MESSAGE = 1 << 16
 #: Latest moment that a host may name: the end of the year 9999.
@@ -39,6 +42,8 @@ _INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
 _PACKAGE = re.compile(r"[\w.]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
 _FILE = re.compile(r"/[A-Za-z0-9][A-Za-z0-9._-]{0,200}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
+_KEPT = re.compile(r"[0-9a-f]{20}\Z|[0-9a-f]{64}\.tar\Z|saved-[0-9]{1,20}\.tar\Z")
+_NAME_OF_IMAGE = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,4096}\Z")
 _FOLDER = re.compile(r"[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,4095}\Z")
 
 
@@ -773,6 +778,23 @@ class UsedByEnvironment:
 
 
 @frozen
+class UsedByImage:
+    """An image that a launcher brought to a host, or a file of one that is left there."""
+
+    image: str
+    name: str
+    bytes: int
+    used: float
+    in_use: bool
+
+    def __post_init__(self) -> None:
+        _require(_KEPT.match(self.image) is not None, "image", "not the key of an image")
+        _require(_NAME_OF_IMAGE.match(self.name) is not None, "name", "not the name of an image")
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+
+
+@frozen
 class Usage:
     """What launcher's files take on a host, and how much of its disk is free. ``stubs`` are lock files
     that an earlier version has left, ``data`` the bytes of data sets."""
@@ -784,9 +806,11 @@ class Usage:
     stubs: int = 0
     data: int = 0
     envs: tuple[UsedByEnvironment, ...] = ()
+    images: tuple[UsedByImage, ...] = ()
 
     def __post_init__(self) -> None:
-        most = max(len(self.code), len(self.runs), len(self.agents), len(self.envs))
+        kinds = (self.code, self.runs, self.agents, self.envs, self.images)
+        most = max(len(one) for one in kinds)
         _require(most <= MOST_ENTRIES, "runs", "more than a host has")
         _require(min(self.free, self.stubs, self.data) >= 0, "free", "is negative")
 
@@ -843,6 +867,78 @@ class Image:
         _require(not self.place or _FILE.search(self.place) is not None, "place", "is no file")
         for name in ("said", "log", "code", "python_version", "runtime"):
             _require(len(getattr(self, name)) <= LONGEST_MESSAGE, name, "is too long")
+
+
+@frozen
+class ImageThere:
+    """An image that runs on a host have used, or that a launcher brought: its names, or its path; its
+    bytes, None where they are not counted; and the runs and other containers that use it now."""
+
+    key: str
+    runtime: str
+    id: str
+    names: tuple[str, ...]
+    bytes: int | None
+    used: float
+    brought: bool = False
+    runs: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(re.match(r"[0-9a-f]{20}\Z", self.key) is not None, "key", "not a key")
+        _require(not self.id or _ID.match(self.id) is not None, "id", "not the ID of an image")
+        _require(self.runtime in RUNTIMES, "runtime", f"unknown: {self.runtime[:80]!r}")
+        _require((self.bytes or 0) >= 0, "bytes", "is negative")
+        _require_moment(self.used, "used")
+        for where in ("names", "runs", "containers"):
+            named = getattr(self, where)
+            _require(len(named) <= MOST_NAMED, where, "more than a host names")
+            for one in named:
+                _require(_NAME_OF_IMAGE.match(one) is not None, where, f"not a name: {one[:80]!r}")
+
+    @property
+    def label(self) -> str:
+        """What people call it: its first name, else its ID."""
+        return self.names[0] if self.names else self.id[:SHORT]
+
+
+@frozen
+class RuntimeTrouble:
+    """Why a container runtime does not tell of its images."""
+
+    code: str
+    said: str = ""
+
+    def __post_init__(self) -> None:
+        _require(len(self.code) + len(self.said) <= LONGEST_MESSAGE, "said", "is too long")
+
+
+@frozen
+class ImagesThere:
+    """The images of a host, and by runtime, why it does not tell of its own."""
+
+    images: tuple[ImageThere, ...]
+    trouble: Mapping[str, RuntimeTrouble] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(len(self.images) <= MOST, "images", "more than a host has")
+        _require({*RUNTIMES}.issuperset(self.trouble), "trouble", "an unknown runtime")
+
+
+@frozen
+class ImageRemoved:
+    """Whether an image is gone; else ``by`` whom it is used, or what the runtime ``said``."""
+
+    state: str
+    by: tuple[str, ...] = ()
+    code: str = ""
+    said: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.state in REMOVAL_STATES, "state", f"unknown: {self.state[:80]!r}")
+        _require(len(self.by) <= MOST_NAMED, "by", "more than a host names")
+        for one in (*self.by, self.code, self.said):
+            _require(len(one) <= LONGEST_MESSAGE, "said", "is too long")
 
 
 @frozen

@@ -7,54 +7,36 @@
     images/known/<key>   what an image holds: it never changes
     home/                the home folder of programs in images
 
+Which are there, and who uses them, is in image_store.py.
+
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 
 from ..base import lean
 from ..base.protocol import Refused, blake2b
-from ..processes import containers, processes
+from ..processes import containers
 from ..processes.containers import APPTAINER, BWRAP, CDI, DOCKER, OF_RUNTIME, PODMAN
+from . import runtimes
+from .image_store import ImageStore
 from .steps import Steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ..base.messages import ContainerSpec, Message
 
-#: Seconds for a runtime to answer, and to start a first container.
-PATIENCE, TRIAL = 30.0, 60.0
+#: Seconds for a runtime to start a first container.
+TRIAL = 60.0
 #: How an image is named: 64 hexadecimal digits, the digest of its configuration.
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 #: What images call machines, and what the kernel does.
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
-#: What runtimes say of an image that is not there.
-_MISSING = re.compile(r"no such image|image not known|failed to find image|no such object", re.I)
-#: Codes of what is in the way, by the words of a runtime. Sentences are made where people read them.
-_TROUBLE = (
-    ("no-subuid", re.compile(r"no sub[ug]id ranges|cannot find mappings for user|newuidmap", re.I)),
-    (
-        "denied",
-        re.compile(r"permission denied while trying to connect|docker\.sock: .*denied", re.I),
-    ),
-    (
-        "no-daemon",
-        re.compile(r"cannot connect to the docker daemon|is the docker daemon running", re.I),
-    ),
-    (
-        "no-namespaces",
-        re.compile(
-            r"cannot clone|user namespaces|creating new namespace|uid map|No permissions", re.I
-        ),
-    ),
-    ("no-space", re.compile(r"no space left|disk quota", re.I)),
-)
 #: Those that another runtime would not change.
 _FINAL = ("other-machine", "no-mount")
 #: Tells of the Python that an image has.
@@ -71,15 +53,18 @@ echo none
 class Images:
     """Those of this host, for one connection; with the locks that it holds until it exits."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, going_on: Callable[[], object] = lambda: None) -> None:
         self.root, self.folder = root, os.path.join(root, "images")
-        self._locks: dict[str, int] = {}
+        self._store = ImageStore(root, going_on)
         self._job: Job | None = None
+        self._has_brought = False  # for the next look, which knows its ID
 
     def answer(self, request: Message) -> Message:
         """Do what is asked, or say how far it is. Raises Refused."""
         steps = {"look": self._look, "pull": self._pull, "take": self._take, "load": self._load}
         steps["save"] = self._save
+        steps["list"] = lambda request: self._store.listed()
+        steps["remove"] = lambda request: self._store.remove(str(request["key"]))
         return steps[request["do"]](request)
 
     # -- looking
@@ -90,11 +75,24 @@ class Images:
         first: dict[str, Any] = {}
         for runtime, program in self._runtimes(request):
             found = self._in(runtime, program, request)
+            if found["state"] == "there" and request.get("uses"):
+                found = self._used(found, request)
             if found["state"] in ("there", "missing") or found["code"] in _FINAL:
                 return found
             why.append("%s: %s" % (runtime, found["said"]))
             first = first or dict(found)
-        return dict(first, said="; ".join(why)) if first else _trouble("no-runtime", "")
+        return dict(first, said="; ".join(why)) if first else runtimes.trouble("no-runtime", "")
+
+    def _used(self, found: Message, request: Message) -> Message:
+        """Keep the image that was found for who asks, and write that down."""
+        runtime, program = found["runtime"], found["program"]
+        image = found["spec"]["image"] if found["id"] else request["image"]
+        if self._store.hold(runtime, found["id"] or image):
+            found = self._in(runtime, program, request)  # it may be gone
+        if found["state"] == "there":
+            run, brought = request.get("run", ""), self._has_brought
+            self._store.note(runtime, program, image, found["id"], run, brought)
+        return found
 
     def _runtimes(self, request: Message) -> Iterator[tuple[str, str]]:
         """Yield the runtimes that may have an image of this kind, with their programs."""
@@ -110,7 +108,7 @@ class Images:
         for name in names:
             programs = (name, "singularity") if name == APPTAINER else (name,)
             for program in programs:
-                path = _program(program)
+                path = runtimes.program(program)
                 if path:
                     yield name, path
                     break
@@ -118,23 +116,26 @@ class Images:
     def _in(self, runtime: str, program: str, request: Message) -> Message:
         image, pinned = request["image"], request.get("pinned") or ""
         if runtime in (PODMAN, DOCKER):
-            about = _inspected(
+            about = runtimes.inspected(
                 program, "sha256:" + pinned if pinned and runtime == DOCKER else pinned or image
             )
         else:
             about = _of_path(image)
         base = {"runtime": runtime, "program": program}
-        if about["state"] != "there":
-            return dict(about, **base)
         machine = os.uname().machine
-        theirs = _MACHINES.get(about.get("machine", ""), about.get("machine", "")) or machine
+        theirs = about.get("machine", "")
+        if about["state"] == "missing":
+            theirs = request.get("machine") or ""  # of a file that would be sent
+        theirs = _MACHINES.get(theirs, theirs) or machine
         if theirs != machine:
             said = "the image is for %s, and this host is %s" % (theirs, machine)
-            return dict(_trouble("other-machine", said), **base)
+            return dict(runtimes.trouble("other-machine", said), **base)
+        if about["state"] != "there":
+            return dict(about, **base)
         try:
             spec = self._spec(runtime, program, about["image"], request)
         except Refused as refusal:
-            return dict(_trouble(refusal.code, str(refusal)), **base)
+            return dict(runtimes.trouble(refusal.code, str(refusal)), **base)
         python = self._python(spec, about["id"])
         if python["state"] != "there":
             return dict(python, **base)
@@ -188,11 +189,13 @@ class Images:
                 return known
         what = containers.Contained(["sh", "-c", _PYTHON], {}, "/")
         argv, passed = containers.command(spec, what, label=containers.VISITOR)
-        env = containers.client_environment(spec, passed, _login())
-        code, out, err = _ran(argv, TRIAL, env)
+        env = containers.client_environment(spec, passed, runtimes.login())
+        code, out, err = runtimes.ran(argv, TRIAL, env)
         words = out.split()
         if code or not words:
-            return _trouble(_code_of(err) or "cannot-start", _last(err) or "exit code %d" % code)
+            return runtimes.trouble(
+                runtimes.code_of(err) or "cannot-start", runtimes.last(err) or "exit code %d" % code
+            )
         python, version = (words[-2], words[-1]) if len(words) > 1 else ("", "")
         found = {"state": "there", "python": python, "python_version": version}
         places = [mount.split(":")[1] for mount in spec["mounts"]]
@@ -207,13 +210,14 @@ class Images:
 
     def _pull(self, request: Message) -> Message:
         """Pull an image by its name; repeated until it is done."""
-        return self._go_on(lambda: ([request["program"], "pull", request["image"]], ""))
+        answer = self._go_on(lambda: ([request["program"], "pull", request["image"]], ""))
+        self._has_brought |= answer["state"] == "done"
+        return answer
 
     def _take(self, request: Message) -> Message:
         """Take the lock for sending an image, and say where the file goes."""
         image_id = _checked(request["image_id"])
-        os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
-        if not self._lock(image_id):
+        if not self._store.locks.take(image_id):
             return {"state": "busy"}
         return {"state": "yours", "place": self._file(image_id)}
 
@@ -222,8 +226,9 @@ class Images:
         image_id = _checked(request["image_id"])
         file = self._file(image_id)
         answer = self._go_on(lambda: ([request["program"], "load", "--input", file], file))
-        if answer["state"] not in ("working",):
-            self._unlock(image_id)
+        self._has_brought |= answer["state"] == "done"
+        if answer["state"] != "working":
+            self._store.locks.drop(image_id)
         return answer
 
     def _save(self, request: Message) -> Message:
@@ -252,26 +257,16 @@ class Images:
         log = job.tail()
         job.discard()
         if job.code:
-            return {"state": "failed", "said": _reason(log), "log": log, "code": _code_of(log)}
+            return {
+                "state": "failed",
+                "said": runtimes.reason(log),
+                "log": log,
+                "code": runtimes.code_of(log),
+            }
         return {"state": "done"}
 
     def _file(self, image_id: str) -> str:
         return os.path.join(self.folder, image_id + ".tar")
-
-    def _lock(self, image_id: str) -> bool:
-        if image_id not in self._locks:
-            path = os.path.join(self.folder, "locks", image_id)
-            self._locks[image_id] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._locks[image_id], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._unlock(image_id)
-            return False
-        return True
-
-    def _unlock(self, image_id: str) -> None:
-        if image_id in self._locks:
-            os.close(self._locks.pop(image_id))
 
     def end(self) -> None:
         """Stop what nobody waits for any more."""
@@ -287,12 +282,12 @@ class Job(Steps):
 
     def __init__(self, argv: list[str], log: str, file: str) -> None:
         _unlink(log)
-        super().__init__([argv], _login(), "/", log)
+        super().__init__([argv], runtimes.login(), "/", log)
         self._file = file
 
     def said(self) -> str:
         """Return the last line that was printed, without docker's advice."""
-        return _last(self.tail())
+        return runtimes.last(self.tail())
 
     def discard(self) -> None:
         """Remove its log, and the file."""
@@ -305,58 +300,6 @@ def _checked(image_id: object) -> str:
     if not isinstance(image_id, str) or not _ID.match(image_id):
         raise Refused("bad-image", "not the ID of an image: %.80r" % (image_id,))
     return image_id
-
-
-def _trouble(code: str, said: str) -> dict[str, Any]:
-    return {"state": "trouble", "code": code, "said": said}
-
-
-def _program(name: str) -> str:
-    try:
-        return processes.find_program(name, os.environ.get("PATH", os.defpath), "/")
-    except FileNotFoundError:
-        return ""
-
-
-def _login() -> dict[str, str]:
-    """Return the environment of this login, without what marks processes of a run."""
-    return {n: v for n, v in os.environ.items() if not n.startswith("LAUNCHER_")}
-
-
-def _ran(argv: list[str], seconds: float, env: dict[str, str]) -> tuple[int, str, str]:
-    import subprocess  # slow, and most runs are in no image
-
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=seconds,
-            env=env,
-            cwd="/",
-        )
-    except subprocess.TimeoutExpired:
-        return 124, "", "no answer within %d s" % seconds
-    except OSError as error:
-        return 127, "", str(error)
-    out, err = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
-    return done.returncode, out, err
-
-
-def _inspected(program: str, image: str) -> dict[str, Any]:
-    """Return what podman or docker know of an image."""
-    form = "{{.Id}} {{.Architecture}}"
-    code, out, err = _ran(
-        [program, "image", "inspect", "--format", form, image], PATIENCE, _login()
-    )
-    words = out.split()
-    if code == 0 and len(words) == 2:
-        image_id = words[0].rpartition(":")[2]
-        return {"state": "there", "id": image_id, "image": words[0], "machine": words[1]}
-    if _MISSING.search(err) and not re.search(r"no sub[ug]id ranges", err):
-        return {"state": "missing"}
-    return _trouble(_code_of(err) or "cannot-start", _last(err))
 
 
 def _of_path(path: str) -> dict[str, Any]:
@@ -408,24 +351,6 @@ def _gpus(runtime: str) -> str:
             except OSError:
                 continue
     raise Refused("no-cdi", "")
-
-
-def _code_of(text: str) -> str:
-    return next((code for code, words in _TROUBLE if words.search(text)), "")
-
-
-def _reason(text: str) -> str:
-    """Return the line that says what is in the way, where it is known; else the last one."""
-    words = dict(_TROUBLE).get(_code_of(text))
-    lines = [line.strip() for line in text.splitlines() if words and words.search(line)]
-    return lines[0][:300] if lines else _last(text)
-
-
-def _last(text: str) -> str:
-    """Return the last line of what a runtime said."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("Run 'docker")] or lines
-    return lines[-1][:300] if lines else ""
 
 
 def _unlink(path: str) -> None:

@@ -244,7 +244,7 @@ class Relay(SelfTests):
         if self.images is None:
             from .images import Images  # few runs want one
 
-            self.images = Images(self.root)
+            self.images = Images(self.root, self._go_on)
         return self.images.answer(request)
 
     def do_listen(self, request: Message) -> Message:
@@ -496,7 +496,8 @@ class Relay(SelfTests):
         from . import usage
 
         code, agents, envs = request["code"], request["agents"], request.get("envs", [])
-        kept = usage.prune(self.root, request["runs"], code, agents, request["stubs"], envs)
+        images = request.get("images", [])
+        kept = usage.prune(self.root, request["runs"], code, agents, request["stubs"], envs, images)
         return {"kept": kept}
 
     def do_remove(self, request: Message) -> Message:

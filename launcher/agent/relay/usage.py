@@ -12,6 +12,7 @@ from ..host.machine import OTHERS
 from ..processes import processes
 from . import tree
 from .environments import Environments
+from .image_store import ImageStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         "runs": runs[:MOST],
         "agents": agents[:MOST],
         "envs": envs[:MOST],
+        "images": ImageStore(root, going_on).kept()[:MOST],
         "data": _bytes(os.path.join(root, "data"), seen, going_on),
         "stubs": len(_stubs()),
     }
@@ -84,9 +86,10 @@ def prune(
     agents: list[str],
     stubs: bool,
     envs: Sequence[str] = (),
+    images: Sequence[str] = (),
 ) -> list[str]:
-    """Delete runs without a supervisor, versions of code, environments that no run uses, and agents that
-    no process uses; return the names of what is in use and stays."""
+    """Delete runs without a supervisor, versions of code, environments and images that no run uses, and
+    agents that no process uses; return the names of what is in use and stays."""
     from ..processes import cgroup
 
     kept = []
@@ -104,6 +107,9 @@ def prune(
     built = Environments(root)
     built.clear()
     kept += [key for key in envs if not built.remove(key)]
+    if images:
+        store = ImageStore(root)
+        kept += [key for key in images if not store.prune(key)]
     busy, shared = _agents_in_use(), _shares_agents(root)
     for name in agents:
         if _AGENT.match(name) and name not in busy and not shared:

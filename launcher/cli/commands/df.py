@@ -32,7 +32,8 @@ OLD = "30d"
 @options.as_json
 @click.pass_context
 def df_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_json: bool) -> None:
-    """Show what runs, code and agents take on disk, here and on every host.
+    """Show what runs, code, agents, data sets, environments and images take on disk, here and on every
+    host. Images are those that launcher brought; two that share layers count them twice.
 
     Without an inventory, only this machine is looked at. The exit code is 1 if a host did not answer.
     """
@@ -81,10 +82,10 @@ def prune_command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Delete runs that have ended, old code, environments and agents, here and on every host.
+    """Delete runs that have ended, old code, environments, images and agents, here and on every host.
 
     It shows the list and asks. Active runs stay, and so do runs whose hosts have files that were never
-    brought back.
+    brought back. Of images, only those go that launcher brought.
     """
     try:
         age = seconds(older)
@@ -97,7 +98,7 @@ def prune_command(
         click.echo(json.dumps({**asdict(plan), "total": plan.total}, indent=2))
     if not as_json:
         click.echo(plan_text(plan))
-    if dry_run or not (plan.here or plan.hosts):
+    if dry_run or not (plan.here or plan.caches or plan.hosts):
         ctx.exit(0)
     if not yes and not _agreed(plan):
         ctx.exit(1)

@@ -25,6 +25,7 @@ def usage_text(here: Here, there: There) -> str:
             size(here.free),
             f"{len(here.runs)}: {size(of_runs)}",
             *("-",) * 4,
+            f"{len(here.caches)}: {size(sum(one.bytes for one in here.caches))}",
         )
     ]
     known = {host: one for host, one in there.items() if not isinstance(one, HostError)}
@@ -35,12 +36,13 @@ def usage_text(here: Here, there: There) -> str:
             sum(agent.bytes for agent in one.agents),
             one.data,
             sum(env.bytes for env in one.envs),
+            sum(image.bytes for image in one.images),
         ]
         for host, one in known.items()
     }
     order = sorted(known, key=lambda host: -sum(sums[host]))
     for host in order[:LISTED]:
-        one, (runs, code, agents, data, envs) = known[host], sums[host]
+        one, (runs, code, agents, data, envs, images) = known[host], sums[host]
         projects = len({version.source for version in one.code})
         rows.append(
             (
@@ -52,11 +54,17 @@ def usage_text(here: Here, there: There) -> str:
                 f"{len(one.agents)}: {size(agents)}",
                 size(data),
                 f"{len(one.envs)}: {size(envs)}",
+                f"{len(one.images)}: {size(images)}",
             )
         )
-    names = ("place", "total", "free", "runs", "code", "agents", "data", "environments")
-    shown = len(names) if any(one.envs for one in known.values()) else len(names) - 1
-    text = table(names[:shown], [row[:shown] for row in rows])
+    names = ["place", "total", "free", "runs", "code", "agents", "data", "environments", "images"]
+    hidden = set()
+    if not any(one.envs for one in known.values()):
+        hidden.add("environments")
+    if not here.caches and not any(one.images for one in known.values()):
+        hidden.add("images")
+    shown = [number for number, name in enumerate(names) if name not in hidden]
+    text = table([names[n] for n in shown], [[row[n] for n in shown] for row in rows])
     text += f"\n{size(outputs)} of the runs here are outputs"
     rest = order[LISTED:]
     if rest:
@@ -68,9 +76,12 @@ def usage_text(here: Here, there: There) -> str:
 def plan_text(plan: PrunePlan) -> str:
     """Return what would be deleted, hosts with equal plans folded, and what stays and why."""
     lines = []
-    if plan.here:
-        runs = counted(len(plan.here), "run")
-        lines.append(f"here: {runs}, {size(plan.bytes)}: {_some(plan.here)}")
+    if plan.here or plan.caches:
+        parts = [f"{counted(len(plan.here), 'run')}"] if plan.here else []
+        if plan.caches:
+            parts.append(f"{counted(len(plan.caches), 'image')} that stayed on its way")
+        named = f": {_some(plan.here)}" if plan.here else ""
+        lines.append(f"here: {', '.join(parts)}, {size(plan.bytes)}{named}")
     lines += [f"{hosts}: {what}" for what, hosts in _folded(plan.hosts).items()]
     if lines:
         lines.append(f"{size(plan.total)} in all")
@@ -104,6 +115,8 @@ def _folded(plans: Mapping[str, HostPlan]) -> dict[str, str]:
             parts.append(f"{counted(len(plan.code), 'version')} of code")
         if plan.envs:
             parts.append(f"{counted(len(plan.envs), 'environment')}")
+        if plan.images:
+            parts.append(f"{counted(len(plan.images), 'image')}")
         if plan.agents:
             parts.append(f"{counted(len(plan.agents), 'old agent')}")
         if plan.stubs:

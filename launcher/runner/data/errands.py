@@ -6,10 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ...fleet import cleanup
 from ...fleet.fanout import Visited, visit_hosts
 from ...records import events as ev
-from ...spec import errors
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host as InventoryHost
@@ -22,18 +20,16 @@ from ...transport.answers import (
     DataSets,
     DataThere,
 )
-from ...transport.ssh import AskPassphrase, Dialler
-from ..concurrency import together
+from ...transport.ssh import AskPassphrase
 from ..listeners import OnEvent
+from ..reached import reached
 from .delivery import BYTES_A_SECOND, PATIENCE
-from .host import Delivered, Host
+from .host import Delivered
 from .passing import EVERY_WAY, Way, bring_all
 
 __all__ = ["DataExamined", "DataFreed", "DataKept", "DataSets", "DataThere", "Place"]
 
 T = TypeVar("T")
-#: Hosts to connect to at once.
-AT_ONCE = 32
 
 
 @frozen
@@ -79,29 +75,9 @@ class Place:
         def told_alone(hosts: Sequence[str]) -> None:
             on_event(ev.DataNotPassed(time.time(), delivered.data.name, tuple(hosts)))
 
-        dialler, found = Dialler(self.inventory, self.ask), dict[str, int | HostError]()
-        reached: list[Host] = []
-
-        async def open_one(one: InventoryHost) -> None:
-            try:
-                connection = await dialler.connect(one.name)
-                agent = await Agent.open(one, connection)
-                reached.append(Host(one.name, agent, connection))
-                await cleanup.finish(agent, one.name)
-            except HostError as error:
-                found[one.name] = error
-            except OSError as error:
-                found[one.name] = errors.ConnectionLost(one.name, str(error))
-
-        try:
-            await together((open_one(one) for one in self.hosts), limit=AT_ONCE)
-            usable = [host for host in reached if host.name not in found]
-            found |= await bring_all(usable, delivered, told, told_alone, way)
-        finally:
-            for host in reached:
-                await host.agent.close()
-                host.connection.close()
-            await dialler.close()
+        async with reached(self.inventory, self.hosts, self.ask) as (there, failed):
+            done = await bring_all(there, delivered, told, told_alone, way)
+        found = {**failed, **done}
         return {one.name: found[one.name] for one in self.hosts}
 
     async def sets(self) -> Mapping[str, DataSets | HostError]:

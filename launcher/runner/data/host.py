@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from ...spec.data import DataSet
 from ...spec.frozen import frozen
-from ...transport.agent_client import Agent
-from ...transport.connection import Connection
+from ..reached import Host as Host
 from .listing import Listed
 
 OnPercent = Callable[[int], None]
@@ -19,12 +18,3 @@ class Delivered:
 
     data: DataSet
     listed: Listed
-
-
-@frozen
-class Host:
-    """A host to bring data to, by a connection that is open."""
-
-    name: str
-    agent: Agent
-    connection: Connection

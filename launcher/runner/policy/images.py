@@ -1,13 +1,17 @@
-"""What to say of hosts on which a run's image is missing, differs, or cannot be started. Pure."""
+"""What to say of hosts on which an image is missing, differs, or cannot be started; and which image of
+theirs a word means. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import field
 
 from ...spec import nodeset
 from ...spec.containers import SHORT
-from ...spec.errors import HostError, NoEnvironment
-from ...transport.answers import Image
+from ...spec.errors import HostError, InputError, NoEnvironment, suggestion
+from ...spec.frozen import frozen
+from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
 
 #: By code of the host: what is in the way, and what to do. The words of the runtime may stand in both.
 _TROUBLE = {
@@ -103,3 +107,81 @@ def changed(host: str, image: str, pinned: str) -> NoEnvironment:
         f"the run had {image} with ID {pinned[:SHORT]}, which is not there, and cannot be brought",
         "launcher run takes the new one; podman save where the old one is, and --image, take that",
     )
+
+
+# -- images that hosts have
+
+#: Registries that runtimes add to a name, and people leave out.
+_USUAL = re.compile(r"(?:docker\.io/(?:library/)?|localhost/)")
+#: An ID, or enough of it.
+_ID = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})\Z")
+
+
+@frozen
+class Chosen:
+    """The image that a word means, by host."""
+
+    images: Mapping[str, ImageThere] = field(default_factory=dict)
+
+
+def short_name(name: str) -> str:
+    """Return the name of an image without the registry that everybody means."""
+    return _USUAL.sub("", name, count=1)
+
+
+def choose(there: Mapping[str, ImagesThere], text: str) -> Chosen:
+    """Return the image that a name, a path or the beginning of an ID means, on each host that has it.
+
+    Raises InputError where no host has it, or the word means several on one.
+    """
+    found: dict[str, ImageThere] = {}
+    for host, its in there.items():
+        fitting = [one for one in its.images if text in one.names]
+        fitting = fitting or [one for one in its.images if _is_meant(one, text)]
+        if len(fitting) > 1:
+            ids = ", ".join(f"{one.label} ({one.id[:SHORT]}, {one.runtime})" for one in fitting)
+            raise InputError(
+                f"{text} may be any of several images on {host}: {ids}",
+                "name it by more of its ID or name; two runtimes may have the same image",
+            )
+        if fitting:
+            found[host] = fitting[0]
+    if not found:
+        names = {short_name(n) for its in there.values() for one in its.images for n in one.names}
+        raise InputError(
+            f"launcher knows of no image {text} on {nodeset.fold(there)}",
+            suggestion(text, sorted(names)) or "launcher image ls shows those that it knows of",
+        )
+    return Chosen(found)
+
+
+def _is_meant(image: ImageThere, text: str) -> bool:
+    part = _ID.match(text)
+    if part and image.id.startswith(part[1]):
+        return True
+    names = {*image.names, *map(short_name, image.names)}
+    wanted = short_name(text)
+    tagged = wanted if ":" in wanted.rpartition("/")[2] else f"{wanted}:latest"
+    return bool(names & {text, wanted, tagged})
+
+
+def stays(host: str, image: ImageThere, done: ImageRemoved) -> HostError | None:
+    """Return why an image could not be removed from a host; None if it is gone."""
+    if done.state == "used":
+        by = ", ".join(done.by)
+        runs = [one.removeprefix("run ") for one in done.by if one.startswith("run ")]
+        begins = "a run that begins" in done.by
+        hint = f"podman rm, or docker rm, removes a container there: {image.runtime} ps --all"
+        if runs:
+            hint = f"launcher stop {runs[0]} ends it"
+        elif begins:
+            hint = "launcher ls shows runs; one that waits or begins keeps its image"
+        return HostError(host, f"{short_name(image.label)} is used by {by}, and stays", hint)
+    if done.state == "of-host":
+        hint = "delete it there, if nobody needs it"
+        return HostError(host, f"{done.said} is a path of the host, and stays", hint)
+    if done.state == "failed":
+        found = trouble({host: Image("trouble", code=done.code, said=done.said)}, image.label)
+        assert found
+        return found
+    return None

@@ -91,3 +91,43 @@ def test_an_image_that_is_not_there_is_missing(
     images = with_runtime(tmp_path, monkeypatch, podman=script)
     assert look(images)["state"] == "missing"
     assert look(images, runtime="apptainer")["code"] == "no-runtime"
+
+
+def test_a_file_for_another_machine_is_refused_before_it_travels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = with_runtime(tmp_path, monkeypatch, podman="echo image not known >&2; exit 125")
+    found = look(images, machine="arm64" if os.uname().machine == "x86_64" else "amd64")
+    assert (found["state"], found["code"]) == ("trouble", "other-machine")
+
+
+def test_an_image_that_a_connection_is_about_to_use_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    images = with_runtime(tmp_path, monkeypatch, podman=there(machine))
+    assert look(images, uses=True, run="calm-otter-3f9a")["state"] == "there"
+    (key,) = os.listdir(os.path.join(images.root, "images", "used"))
+    other = Images(images.root)
+    done = other.answer({"do": "remove", "key": key})
+    assert (done["state"], done["by"]) == ("used", ["a run that begins"])
+    assert other.answer({"do": "remove", "key": "../../etc"})["state"] == "missing"
+
+
+def test_a_tag_that_is_lost_while_an_image_stays_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    podman = (
+        f'case "$*" in *Architecture*) echo {ID} {machine};; '
+        f"""*Size*) echo '{ID} 9 ["x:1","y:1"]';; run*) echo none;; ps*) ;; """
+        'rmi*) echo "image is in use by a container" >&2; exit 2;; tag*) echo "$3" >>"$0.tags";; esac'
+    )
+    images = with_runtime(tmp_path, monkeypatch, podman=podman)
+    look(images, uses=True)
+    (one,) = Images(images.root).answer({"do": "list"})["images"]
+    assert (one["names"], one["bytes"], one["brought"]) == (["x:1", "y:1"], 9, False)
+    images._store.locks.drop(one["key"])
+    done = Images(images.root).answer({"do": "remove", "key": one["key"]})
+    assert (done["state"], done["said"]) == ("failed", "image is in use by a container")
+    assert (tmp_path / "bin/podman.tags").read_text() == "x:1\ny:1\n"

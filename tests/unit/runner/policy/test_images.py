@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from launcher.runner.policy import images
-from launcher.transport.answers import Image
+from launcher.spec.errors import InputError
+from launcher.transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
 
 
 def test_trouble_is_told_of_all_hosts_with_what_to_do() -> None:
@@ -37,3 +40,41 @@ def test_an_image_that_nobody_can_bring_is_missing() -> None:
     error = images.missing({"gpu1": "connection refused", "gpu2": ""}, "torch:1")
     assert "no image torch:1; nor on gpu2, and it cannot be pulled: connection" in error.message
     assert "podman save -o image.tar torch:1" in error.hint
+
+
+def of_host(*names: str, number: int = 1, runtime: str = "podman") -> ImageThere:
+    return ImageThere(f"{number:020x}", runtime, f"{number}" * 64, names, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["train:1", "localhost/train:1", "111111", "sha256:" + "1" * 64, "base", "ubuntu:24.04"],
+)
+def test_an_image_is_meant_by_any_name_or_the_beginning_of_its_id(text: str) -> None:
+    names = ("localhost/train:1", "localhost/base:latest", "docker.io/library/ubuntu:24.04")
+    there = {"a": ImagesThere((of_host(*names), of_host("x:1", number=2))), "b": ImagesThere(())}
+    assert [one.id[0] for one in images.choose(there, text).images.values()] == ["1"]
+
+
+def test_a_word_that_means_several_or_none_is_refused() -> None:
+    both = ImagesThere((of_host("localhost/x:1"), of_host("docker.io/library/x:1", number=2)))
+    with pytest.raises(InputError, match="x:1 may be any of several images on a: ") as several:
+        images.choose({"a": both}, "x:1")
+    assert "222222222222, podman" in str(several.value)
+    assert images.choose({"a": both}, "localhost/x:1").images["a"].id[0] == "1"
+    with pytest.raises(InputError, match=r"no image y:1 on a\Z"):
+        images.choose({"a": both}, "y:1")
+
+
+def test_who_uses_an_image_is_named_with_what_ends_it() -> None:
+    mine = of_host("localhost/x:1")
+    error = images.stays("a", mine, ImageRemoved("used", by=("run calm-otter-3f9a",)))
+    assert error
+    assert (str(error), error.hint) == (
+        "a: x:1 is used by run calm-otter-3f9a, and stays",
+        "launcher stop calm-otter-3f9a ends it",
+    )
+    assert images.stays("a", mine, ImageRemoved("removed")) is None
+    full = images.stays("a", mine, ImageRemoved("failed", code="no-space", said="disk"))
+    assert full
+    assert "no room" in full.message

@@ -1,0 +1,170 @@
+"""``launcher image``: images on hosts, ahead of runs and after them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ...api import images
+from ...api.hosts import select_hosts
+from ...api.images import HostError, ImagePlace
+from ...records import events as ev
+from ...spec import nodeset
+from ...spec.containers import RUNTIMES, SHORT
+from .. import complain_of_hosts, options
+from ..inventory_lookup import loaded
+from ..render.images import listed_text
+from ..render.run_view import Screen
+from ..render.tables import counted
+
+
+@click.group("image")
+def command() -> None:
+    """Manage images on hosts: those that runs have used, or that launcher brought.
+
+    A run names the one that it starts in: --image NAME, or environment: in a job file.
+    """
+
+
+@command.command("ls")
+@options.inventory
+@options.hosts
+@options.as_json
+@click.pass_context
+def ls_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_json: bool) -> None:
+    """List the images that runs have used on hosts, or that launcher brought there.
+
+    Hosts that have the same one are one row. Other images of podman and docker are not shown. The exit
+    code is 1 if a host, or its runtime, did not answer.
+    """
+    done = asyncio.run(images.listed(_place(inventory, hosts)))
+    found = {host: its for host, its in done.items() if not isinstance(its, HostError)}
+    failed = _failed(done)
+    if as_json:
+        value = {"hosts": {host: asdict(its) for host, its in found.items()}, "failed": failed}
+        click.echo(json.dumps(value, indent=2))
+    elif found:
+        columns = shutil.get_terminal_size((100, 24)).columns
+        click.echo(listed_text(found, time.time(), columns))
+    _finish(ctx, done, any(its.trouble for its in found.values()))
+
+
+@command.command("load")
+@click.argument("image", metavar="FILE|NAME")
+@options.inventory
+@options.hosts
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default=None,
+    help="What is to have it (default: what a run would take).",
+)
+@click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="PATH[:PLACE][:ro]",
+    help="Path of the hosts that the image needs to start, as in a run (repeatable).",
+)
+@options.as_json
+@click.pass_context
+def load_command(
+    ctx: click.Context,
+    image: str,
+    inventory: str | None,
+    hosts: str | None,
+    runtime: str | None,
+    mounts: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Bring an image to hosts ahead of a run: a tar or OCI folder of this machine, or a name.
+
+    Hosts get it as a run would give it to them, and start it once. Those that have it keep it. What is
+    interrupted is continued by the next one. The exit code is 1 if a host did not get it.
+    """
+    given = asyncio.run(_load(_place(inventory, hosts), image, runtime or "", mounts))
+    there = sorted({*given.found} - {*given.brought})
+    if as_json:
+        value = {
+            "image": image,
+            "ids": {host: its.id for host, its in given.found.items()},
+            "brought": list(given.brought),
+            "had": there,
+            "failed": {host: error.message for host, error in given.failed.items()},
+        }
+        click.echo(json.dumps(value, indent=2))
+    elif given.found:
+        first = next(iter(given.found.values()))
+        name = f"{image} ({first.id[:SHORT]})" if first.id else image
+        parts = []
+        if given.brought:
+            on = f"{counted(len(given.brought), 'host')} ({nodeset.fold(given.brought)})"
+            parts.append(f"was brought to {on}")
+        if there:
+            parts.append(f"was on {nodeset.fold(there)} before")
+        click.echo(f"{name} {', and '.join(parts)}", err=True)
+    _finish(ctx, given.failed)
+
+
+async def _load(
+    place: ImagePlace, image: str, runtime: str, mounts: tuple[str, ...]
+) -> images.Given:
+    screen = Screen()
+    async with screen:
+        screen.on_event(ev.StageStarted(time.time(), "environment"))
+        return await images.load(place, image, runtime, mounts, screen.on_event)
+
+
+@command.command("rm")
+@click.argument("image", metavar="NAME|ID")
+@options.inventory
+@options.hosts
+@options.as_json
+@click.pass_context
+def rm_command(
+    ctx: click.Context, image: str, inventory: str | None, hosts: str | None, as_json: bool
+) -> None:
+    """Remove an image from hosts, with all its names there: one that launcher image ls shows.
+
+    Where a run or a container uses it, it stays. The exit code is 1 if a host keeps it, or did not
+    answer.
+    """
+    chosen, done = asyncio.run(images.remove(_place(inventory, hosts), image))
+    gone, left = [], dict[str, HostError]()
+    for host, its in done.items():
+        if isinstance(its, HostError):
+            left[host] = its
+        elif error := images.stays(host, chosen.images[host], its):
+            left[host] = error
+        else:
+            gone.append(host)
+    if as_json:
+        states = {h: asdict(its) for h, its in done.items() if not isinstance(its, HostError)}
+        value = {"removed": gone, "hosts": states, "failed": _failed(left)}
+        click.echo(json.dumps(value, indent=2))
+    elif gone:
+        names = dict.fromkeys(images.short_name(chosen.images[host].label) for host in gone)
+        click.echo(f"removed {', '.join(names)} from {nodeset.fold(gone)}")
+    _finish(ctx, left)
+
+
+def _place(inventory: str | None, hosts: str | None) -> ImagePlace:
+    found = loaded(inventory)
+    return ImagePlace(found, select_hosts(found, hosts))
+
+
+def _failed(done: Mapping[str, Any]) -> dict[str, str]:
+    return {host: its.message for host, its in done.items() if isinstance(its, HostError)}
+
+
+def _finish(ctx: click.Context, done: Mapping[str, Any], is_bad: bool = False) -> None:
+    errors = [its for its in done.values() if isinstance(its, HostError)]
+    complain_of_hosts(errors)
+    ctx.exit(1 if errors or is_bad else 0)

@@ -1,0 +1,22 @@
+"""What a host is asked about the image of a job: by a run, and by a check before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..spec.containers import AUTO
+from ..spec.environments import Environment
+from ..spec.model import Facts, Job
+
+
+def image_request(job: Job, facts: Facts) -> dict[str, Any]:
+    """Return what the host with these facts is asked about the image of a job."""
+    wanted = job.environment or Environment()
+    vendors = [gpu.vendor for gpu in facts.gpus]
+    return {
+        "image": wanted.image,
+        "runtime": wanted.runtime or AUTO,
+        "mounts": list(wanted.mounts),
+        "places": [one.to for one in job.data if one.to.startswith("/")],
+        "gpus": vendors[0] if vendors and job.resources.gpus != 0 else "",
+    }

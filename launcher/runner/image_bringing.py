@@ -1,0 +1,329 @@
+"""Brings an image to hosts, for a run or ahead of one: of a file, a registry, this machine, or another
+host."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import posixpath
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from ..records import events as ev
+from ..spec.containers import is_path
+from ..spec.environments import Environment
+from ..spec.errors import HostError, NoEnvironment
+from ..spec.frozen import frozen
+from ..transport import answers, rsync
+from ..transport.agent_client import Agent
+from ..transport.connection import Connection
+from .concurrency import beside, together
+from .image_file import ImageFile, of_path, packed, saved_here
+from .listeners import OnEvent
+from .policy import images
+
+T = TypeVar("T")
+#: Seconds between two questions to a host, and between two lines about what it does.
+PAUSE, TELL = 0.3, 10.0
+#: Copies at once: each is an rsync here.
+COPIES = 4
+#: In a cache: held while somebody fills it.
+LOCK = "lock"
+
+
+class Host(Protocol):
+    """A host with a connection that is open."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def agent(self) -> Agent: ...
+    @property
+    def connection(self) -> Connection: ...
+
+
+@frozen
+class Given:
+    """What hosts have after all: their answers, who was brought the image, and who failed."""
+
+    found: Mapping[str, answers.Image]
+    brought: tuple[str, ...]
+    failed: Mapping[str, HostError]
+
+
+class Bringing:
+    """Gives hosts one image. ``request`` is what each of them is asked, besides the image; ``pinned``
+    the ID that it has to have, and ``cache`` a folder for files that travel.
+
+    What one host cannot do raises HostError; with ``each_alone``, the others go on.
+    """
+
+    def __init__(
+        self,
+        wanted: Environment,
+        request: Callable[[Any], Mapping[str, object]],
+        cache: Path,
+        on_event: OnEvent,
+        pinned: str = "",
+        each_alone: bool = False,
+    ) -> None:
+        self._wanted, self._request, self._cache = wanted, request, cache
+        self._on_event, self._pinned, self._each_alone = on_event, pinned, each_alone
+        self._file: ImageFile | None = None
+        self._doing: dict[str, str] = {}  # what each host that pulls or loads has said last
+        self._brought: set[str] = set()
+        self._failed: dict[str, HostError] = {}
+
+    async def give(self, hosts: Sequence[Host]) -> Given:
+        """Make sure that all hosts can start the same image. Raises HostError, InputError."""
+        file = await asyncio.to_thread(of_path, self._wanted.image)
+        if file and self._wanted.pinned in ("", file.id):  # else it was written anew since
+            self._file = file
+        self._pinned = self._file.id if self._file else self._wanted.pinned or self._pinned
+        async with beside(self._tell()):
+            found = await self._look(hosts)
+            without = [one for one in hosts if one.name in found and _lacks(found[one.name])]
+            if without:
+                with _cache(self._cache):
+                    await self._bring(without, found, hosts)
+                found = {**found, **await self._look(without)}
+        self._require(found)
+        brought = tuple(sorted(self._brought - {*self._failed}))
+        good = {host: one for host, one in found.items() if host not in self._failed}
+        return Given(good, brought, self._failed)
+
+    def _require(self, found: dict[str, answers.Image]) -> None:
+        """Fail unless all hosts have the same image, and can start it."""
+        image = self._wanted.image
+        if self._each_alone:
+            for host, answer in found.items():
+                if error := images.trouble({host: answer}, image):
+                    self._fail([host], error)
+        elif error := images.trouble(found, image):
+            raise error
+        there = {host: one for host, one in found.items() if host not in self._failed}
+        for host, answer in there.items():
+            if answer.state != "there":
+                self._fail([host], images.changed(host, image, self._pinned))
+        ids = {host: one.id for host, one in there.items() if host not in self._failed}
+        while error := images.different(ids, image):
+            others = [host for host, its in ids.items() if its == ids[error.host]]
+            self._fail(others, error)
+            ids = {host: its for host, its in ids.items() if host not in others}
+
+    def _fail(self, hosts: Sequence[str], error: HostError) -> None:
+        """Let hosts fail. Raises the error, unless each is alone."""
+        if not self._each_alone:
+            raise error
+        self._failed |= {host: self._failed.get(host, error) for host in hosts}
+
+    async def _every(
+        self, hosts: Sequence[Host], do: Callable[[Host], Awaitable[T]], limit: int = 64
+    ) -> dict[str, T]:
+        """Do the same with all hosts that have not failed; return the results by host."""
+        found: dict[str, T] = {}
+
+        async def one(host: Host) -> None:
+            try:
+                found[host.name] = await do(host)
+            except HostError as error:
+                self._doing.pop(host.name, None)
+                self._fail([host.name], error)
+
+        going = (one(host) for host in hosts if host.name not in self._failed)
+        await together(going, limit=limit)
+        return {host.name: found[host.name] for host in hosts if host.name in found}
+
+    async def _look(self, hosts: Sequence[Host]) -> dict[str, answers.Image]:
+        return await self._every(hosts, lambda host: self._ask(host, "look"))
+
+    async def _ask(self, host: Host, do: str, **more: object) -> answers.Image:
+        machine = self._file.machine if self._file else ""
+        request = {**self._request(host), "pinned": self._pinned, "machine": machine, **more}
+        return await host.agent.answer(answers.Image, "image", do=do, **request)
+
+    # -- bringing
+
+    async def _bring(
+        self, without: Sequence[Host], found: dict[str, answers.Image], hosts: Sequence[Host]
+    ) -> None:
+        """Bring the image to hosts that lack it: of a file, a registry, this machine, another host."""
+        lacking = {one.name: found[one.name] for one in without}
+        refused: dict[str, str] = {}
+        if self._file is None:
+            if is_path(self._wanted.image):
+                self._lack(dict.fromkeys(lacking, ""))
+                return
+            pulled = await self._every(without, lambda host: self._pull(host, lacking[host.name]))
+            refused = {host: why for host, why in pulled.items() if why is not None}
+            if not refused:
+                return
+        file = self._file or await asyncio.to_thread(
+            saved_here, self._wanted.image, self._pinned, self._cache
+        )
+        if file is None:
+            file = await self._from_host(hosts, found)
+        if file is None and self._wanted.pinned:
+            host = next(iter(refused))
+            self._fail([*refused], images.changed(host, self._wanted.image, self._wanted.pinned))
+            return
+        if file is None:
+            self._lack(refused)
+            return
+        whole = await asyncio.to_thread(packed, file, self._cache)
+        still = [one for one in without if self._file or one.name in refused]
+        await self._every(still, lambda host: self._send(host, lacking[host.name], whole), COPIES)
+
+    def _lack(self, hosts: dict[str, str]) -> None:
+        """Let hosts fail that lack the image; by host, why it cannot be pulled."""
+        if not self._each_alone:
+            raise images.missing(hosts, self._wanted.image)
+        for host, why in hosts.items():
+            self._fail([host], images.missing({host: why}, self._wanted.image))
+
+    async def _pull(self, host: Host, about: answers.Image) -> str | None:
+        """Have a host pull the image; return why it cannot, or None."""
+        answer = await self._until_done(host, "pull", program=about.program)
+        self._brought.add(host.name)
+        return None if answer.state == "done" else answer.said or "no answer"
+
+    async def _until_done(self, host: Host, do: str, **more: object) -> answers.Image:
+        while True:
+            answer = await self._ask(host, do, **more)
+            if answer.state != "working":
+                self._doing.pop(host.name, None)
+                return answer
+            self._doing[host.name] = answer.said
+            await asyncio.sleep(PAUSE)
+
+    async def _from_host(
+        self, hosts: Sequence[Host], found: dict[str, answers.Image]
+    ) -> ImageFile | None:
+        """Fetch the image from a host that has it."""
+        for host in hosts:
+            about = found.get(host.name)
+            if about is None or about.state != "there" or not about.id:
+                continue
+            try:
+                file = await self._saved(host, about)
+            except HostError as error:
+                self._fail([host.name], error)
+                continue
+            if file is not None:
+                return file
+        return None
+
+    async def _saved(self, host: Host, about: answers.Image) -> ImageFile | None:
+        """Have a host save its image, and fetch that; None where it cannot."""
+        words = {"program": about.program, "runtime": about.runtime, "image_id": about.id}
+        answer = await self._until_done(host, "save", **words)
+        if answer.state != "done":
+            return None
+        self._cache.mkdir(parents=True, exist_ok=True)
+        folder, name = posixpath.split(answer.place)
+        arguments = ["--inplace", f"x:{folder}/", f"{self._cache}/"]
+        to = (host.connection, host.name)
+        await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, 0))
+        target = self._cache / f"{about.id}.tar"
+        (self._cache / name).replace(target)
+        await self._ask(host, "save", **{**words, "discard": True})
+        return ImageFile(target, about.id)
+
+    def _linked(self, file: ImageFile, name: str) -> Path:
+        """Return a link to a file under the name that hosts expect."""
+        link = self._cache / "links" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(file.path.resolve())
+        return link
+
+    def _progress(self, host: Host, size: int) -> Callable[[int], None]:
+        def tell(percent: int) -> None:
+            self._on_event(ev.SyncProgressed(time.time(), host.name, percent, size))
+
+        return tell
+
+    async def _send(self, host: Host, about: answers.Image, file: ImageFile) -> None:
+        """Send a file to a host, and load it there. Raises HostError."""
+        while True:
+            taken = await self._ask(host, "take", image_id=file.id)
+            if taken.state == "yours":
+                break
+            self._doing[host.name] = "waits for another run that brings the same"
+            await asyncio.sleep(PAUSE)
+            again = await self._ask(host, "look")
+            if again.state == "there":
+                self._doing.pop(host.name, None)
+                return
+        self._doing.pop(host.name, None)
+        again = await self._ask(host, "look")
+        if again.state != "there":  # else another run has just brought it
+            size = (await asyncio.to_thread(file.path.stat)).st_size
+            folder, name = posixpath.split(taken.place)
+            link = await asyncio.to_thread(self._linked, file, name)
+            arguments = ["--inplace", "--copy-links", f"{link.parent}/", f"x:{folder}/"]
+            to = (host.connection, host.name)
+            await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, size))
+        answer = await self._until_done(host, "load", image_id=file.id, program=about.program)
+        if answer.state != "done":
+            raise self._refusal(host, answer)
+        self._brought.add(host.name)
+
+    def _refusal(self, host: Host, answer: answers.Image) -> HostError:
+        found = {host.name: answers.Image("trouble", code=answer.code, said=answer.said)}
+        error = images.trouble(found, self._wanted.image)
+        assert error
+        return NoEnvironment(host.name, error.message, error.hint)
+
+    async def _tell(self) -> None:
+        """Say now and then what hosts pull and load, for as long as they do."""
+        await asyncio.sleep(1.0)
+        while True:
+            if self._doing:
+                host, said = next(iter(self._doing.items()))
+                self._on_event(ev.ImageBringing(time.time(), tuple(self._doing), host, said))
+            await asyncio.sleep(TELL)
+
+
+def _lacks(answer: answers.Image) -> bool:
+    return answer.state == "missing"
+
+
+# -- files of images here
+
+
+@contextmanager
+def _cache(folder: Path) -> Iterator[None]:
+    """Use a folder for as long as an image is brought."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def left_caches(base: Path) -> list[Path]:
+    """Return the folders of those who were killed while they brought an image."""
+    return [path for path in sorted(base.iterdir()) if not _is_held(path)] if base.is_dir() else []
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return not folder.is_dir()  # one of an earlier version, or it has just begun
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False

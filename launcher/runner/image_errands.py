@@ -1,0 +1,85 @@
+"""Errands to hosts for images, outside of any run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..fleet.fanout import Visited, visit_hosts
+from ..records.run_folder import home
+from ..spec.containers import AUTO
+from ..spec.environments import Environment
+from ..spec.errors import HostError
+from ..spec.frozen import frozen
+from ..spec.model import Host, Inventory, Node
+from ..transport.answers import ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
+from ..transport.ssh import AskPassphrase
+from .image_bringing import Bringing, Given
+from .listeners import OnEvent
+from .policy import images
+from .policy.images import Chosen
+from .reached import reached
+
+__all__ = ["ImagePlace", "ImageRemoved", "ImageThere", "ImagesThere", "RuntimeTrouble"]
+
+
+@frozen
+class ImagePlace:
+    """The hosts of an inventory to go to, and how to ask for passphrases."""
+
+    inventory: Inventory
+    hosts: Sequence[Host]
+    ask: AskPassphrase | None = None
+
+    async def listed(self) -> Mapping[str, ImagesThere | HostError]:
+        """Return the images of all hosts that launcher knows of."""
+
+        async def one(visited: Visited) -> ImagesThere:
+            agent = await visited.agent()
+            try:
+                return await agent.answer(ImagesThere, "image", do="list")
+            finally:
+                await agent.close()
+
+        return await visit_hosts(self.inventory, "", _nodes(self.hosts), one, self.ask)
+
+    async def load(self, wanted: Environment, on_event: OnEvent) -> Given:
+        """Bring an image to all hosts, as a run that names it would. Raises InputError."""
+        request = {
+            "image": wanted.image,
+            "runtime": wanted.runtime or AUTO,
+            "mounts": list(wanted.mounts),
+            "uses": True,
+        }
+        cache = home() / "images" / f"load-{os.getpid()}"
+        async with reached(self.inventory, self.hosts, self.ask) as (there, failed):
+            bringing = Bringing(wanted, lambda host: request, cache, on_event, each_alone=True)
+            given = await bringing.give(there)
+        return replace(given, failed={**failed, **given.failed})
+
+    async def remove(self, text: str) -> tuple[Chosen, Mapping[str, ImageRemoved | HostError]]:
+        """Remove the image of that name or ID from all hosts that have it, unless it is used there.
+
+        Return which it is, and what has become of it by host. Raises InputError.
+        """
+        listed = await self.listed()
+        known = {host: one for host, one in listed.items() if isinstance(one, ImagesThere)}
+        silent = {host: one for host, one in listed.items() if isinstance(one, HostError)}
+        chosen = images.choose(known, text) if known else Chosen()
+
+        async def one(visited: Visited) -> ImageRemoved:
+            agent = await visited.agent()
+            try:
+                key = chosen.images[visited.host].key
+                return await agent.answer(ImageRemoved, "image", do="remove", key=key)
+            finally:
+                await agent.close()
+
+        nodes = _nodes([host for host in self.hosts if host.name in chosen.images])
+        done = await visit_hosts(self.inventory, "", nodes, one, self.ask)
+        return chosen, {**silent, **done}
+
+
+def _nodes(hosts: Sequence[Host]) -> list[Node]:
+    return [Node(host, 0, 0, 0, root=host.workdir) for host in hosts]

@@ -1,0 +1,180 @@
+"""Images on hosts ahead of runs and after them, by a real podman: ls, load, rm, df and prune."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher, end_followers, of_runs
+from support.hosts import need_lab
+from support.images import containers_on, with_podman, write_folder, write_image
+
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("podman") is None,
+        reason="needs podman (sh tests/support/install-system-packages.sh frameworks)",
+    ),
+    pytest.mark.timeout(300),
+]
+IMAGES = "/root/.launcher/host/images"
+#: The image has links into /usr, and no programs of its own.
+USR = ("--mount", "/usr:ro")
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
+    """Two hosts on which podman works."""
+    need_lab()
+    specs = [labs.HostSpec(name, namespaces=True) for name in ("lab1", "lab2")]
+    with labs.Lab(specs, tmp_path_factory.mktemp("lab")) as standing:
+        for host in standing.hosts.values():
+            with_podman(host)
+        yield standing
+
+
+@pytest.fixture
+def launcher(hosts: labs.Lab, tmp_path: Path) -> Iterator[Launcher]:
+    (tmp_path / "inventory.yaml").write_text(labs.inventory(hosts, "/usr/bin/python3"))
+    work = tmp_path / "work"
+    work.mkdir()
+    yield Launcher(tmp_path / "inventory.yaml", work, tmp_path / "home")
+    end_followers(tmp_path)
+    for host in hosts.hosts.values():
+        host.run("podman", "rm", "--force", "--time", "0", "--all")
+        host.run("podman", "rmi", "--all", "--force")
+        host.run("rm", "-rf", IMAGES)
+
+
+def image(launcher: Launcher, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = launcher.call("image", *words, "-i", str(launcher.inventory))
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def listed(launcher: Launcher, host: str = "lab1") -> list[dict[str, Any]]:
+    value = json.loads(image(launcher, "ls", "--json").stdout)
+    assert not value["failed"]
+    found: list[dict[str, Any]] = value["hosts"][host]["images"]
+    return found
+
+
+def test_an_image_is_brought_ahead_of_a_run_which_then_finds_it(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    write_image(launcher.work / "tiny.tar", "tiny:1")
+    loaded = image(launcher, "load", *USR, "tiny.tar")
+    assert "tiny.tar (" in loaded.stderr
+    assert "was brought to 2 hosts (lab[1-2])" in loaded.stderr
+    assert not list((launcher.home / "images").glob("*"))
+    assert not hosts.hosts["lab1"].run("sh", "-c", f"ls {IMAGES}/*.tar", check=False).stdout
+    (head, row) = image(launcher, "ls").stdout.splitlines()
+    assert head.split() == ["image", "id", "size", "runtime", "hosts", "used", "now"]
+    assert row.startswith("tiny:1  ")
+    assert "podman   lab[1-2]" in row
+    words = ("--hosts", "lab1", "--image", "tiny.tar", *USR, "--framework", "env")
+    ran = launcher.run(*words, "true")
+    assert ran.code == 0, ran.err
+    assert ", brought to " not in ran.err
+    hosts.hosts["lab2"].run("podman", "rmi", "tiny:1")  # by hand
+    assert not listed(launcher, "lab2")
+
+
+def test_an_image_that_is_used_stays_and_says_by_whom(launcher: Launcher, hosts: labs.Lab) -> None:
+    host = hosts.hosts["lab1"]
+    write_image(launcher.work / "tiny.tar", "tiny:1")
+    loop = "trap 'exit 0' TERM; sleep 3000 & wait"
+    ran = launcher.run(
+        "--hosts", "lab1", "--image", "tiny.tar", *USR, "--framework", "env", "--detach", loop
+    )
+    assert ran.code == 0, ran.err
+    run = ran.folder.name
+    (mine,) = listed(launcher)
+    assert (mine["runs"], mine["containers"], mine["brought"]) == ([run], [], True)
+    kept = image(launcher, "rm", "tiny:1", code=1)
+    assert f"tiny:1 is used by run {run}, and stays" in kept.stderr
+    assert f"launcher stop {run}" in kept.stderr
+    launcher.call("stop", "-")
+    host.run("podman", "tag", "tiny:1", "localhost/other:2")
+    words = ("--cgroups=disabled", "--network=host", "--entrypoint", "sh", "-v", "/usr:/usr:ro")
+    host.run("podman", "run", "-d", "--name", "byhand", *words, "tiny:1", "-c", loop)
+    kept = image(launcher, "rm", "tiny:1", code=1)
+    assert "is used by container byhand, and stays" in kept.stderr
+    names = host.run("podman", "image", "ls", "--format", "{{.Repository}}").stdout
+    assert sorted(names.split()) == [b"localhost/other", b"localhost/tiny"]
+    host.run("podman", "rm", "--force", "--time", "0", "byhand")
+    gone = image(launcher, "rm", mine["id"][:12])
+    assert gone.stdout.startswith("removed ")
+    assert not host.run("podman", "image", "ls", "--quiet").stdout
+    assert not of_runs(host)
+    assert not containers_on(host)
+
+
+def test_one_host_that_cannot_have_it_does_not_keep_the_others_from_it(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    write_image(launcher.work / "tiny.tar", "tiny:1")
+    far = hosts.hosts["lab2"]
+    far.run("mv", "/usr/bin/podman", "/usr/bin/podman.away")
+    try:
+        failed = image(launcher, "load", *USR, "tiny.tar", "--runtime", "podman", code=1)
+        assert "tiny.tar (" in failed.stderr
+        assert "was brought to 1 host (lab1)" in failed.stderr
+        assert "lab2: image " in failed.stderr
+        assert "there is no container runtime that takes" in failed.stderr
+    finally:
+        far.run("mv", "/usr/bin/podman.away", "/usr/bin/podman")
+    write_image(launcher.work / "arm.tar", "arm:1", machine="arm64")
+    failed = image(launcher, "load", *USR, "arm.tar", code=1)
+    assert "the image is for aarch64, and this host is x86_64" in failed.stderr
+    assert not hosts.hosts["lab1"].run("podman", "image", "ls", "-q", "arm:1", check=False).stdout
+    unknown = image(launcher, "rm", "tin:1", code=2)
+    assert "launcher knows of no image tin:1 on lab[1-2]" in unknown.stderr
+    assert "tiny:1" in unknown.stderr
+
+
+def test_df_counts_what_launcher_brought_and_prune_removes_it(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    host = hosts.hosts["lab1"]
+    write_image(launcher.work / "tiny.tar", "tiny:1")
+    write_image(launcher.work / "two.tar", "two:1", word="two")
+    image(launcher, "load", *USR, "tiny.tar", "--hosts", "lab1")
+    host.write("/tmp/two.tar", (launcher.work / "two.tar").read_bytes())
+    host.run("podman", "load", "-i", "/tmp/two.tar")  # by hand: it is not launcher's
+    ran = launcher.run("--hosts", "lab1", "--image", "two:1", *USR, "--framework", "env", "true")
+    assert ran.code == 0, ran.err
+    host.write(f"{IMAGES}/{'a' * 64}.tar", b"x" * 100_000)  # a launcher was killed
+    left = launcher.home / "images" / "load-1"
+    left.mkdir(parents=True)
+    (left / "x.tar").write_bytes(b"x" * 100_000)
+    there = json.loads(launcher.call("df", "--json", "-i", str(launcher.inventory)).stdout)
+    names = [one["name"] for one in there["hosts"]["lab1"]["images"]]
+    assert names == ["localhost/tiny:1", f"{'a' * 64}.tar"]
+    assert [one["name"] for one in there["here"]["caches"]] == ["load-1"]
+    words = ("prune", "-i", str(launcher.inventory), "--older", "0s", "-y")
+    pruned = launcher.call(*words)
+    assert pruned.returncode == 0, pruned.stderr
+    assert "2 images" in pruned.stdout
+    assert "1 image that stayed on its way" in pruned.stdout
+    names_left = host.run("podman", "image", "ls", "--format", "{{.Repository}}").stdout
+    assert names_left == b"localhost/two\n"
+    assert not left.exists()
+    assert not host.run("sh", "-c", f"ls {IMAGES}/*.tar", check=False).stdout
+
+
+def test_a_folder_of_the_host_is_listed_and_stays(launcher: Launcher, hosts: labs.Lab) -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap (sh tests/support/install-system-packages.sh test)")
+    write_folder(hosts.hosts["lab1"], "/srv/root")
+    words = ("--hosts", "lab1", "--image", "/srv/root", "--mount", "/usr:ro", "--framework", "env")
+    ran = launcher.run(*words, "true")
+    assert ran.code == 0, ran.err
+    kept = image(launcher, "rm", "/srv/root", code=1)
+    assert "/srv/root is a path of the host, and stays" in kept.stderr
