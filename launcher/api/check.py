@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from ..jobs.environments import with_python
 from ..spec.model import Host, Inventory, Job
 
 if TYPE_CHECKING:
+    from ..fleet.check.checker import ImageOfJob
     from ..fleet.check.checker import Report as Report
     from ..fleet.findings.survey import PairTest as PairTest
     from ..fleet.findings.survey import Survey as Survey
@@ -49,13 +51,27 @@ async def check_hosts(
     """Check each host and, with ``pairs``, the network between them.
 
     With a job, also check whether it fits and finds what it needs. Return a report, and what ``fix``
-    repaired. An unreachable host is a finding, not an exception.
+    repaired. An unreachable host is a finding, not an exception. Raises InputError for a file of an
+    image that cannot be read.
     """
     from ..fleet.check.checker import Visitor, check
 
+    image = await asyncio.to_thread(_image_of, job) if job else None
     hosts = with_python(hosts, job) if job else hosts
     async with Visitor(inventory, hosts, ask_passphrase, progress) as visitor:
-        return await check(visitor, job, fix, pairs)
+        return await check(visitor, job, fix, pairs, image)
+
+
+def _image_of(job: Job) -> ImageOfJob | None:
+    """Return what is known here of the image of a job; None for one without. Raises InputError."""
+    from ..fleet.check.checker import ImageOfJob
+    from ..runner.image_file import of_path
+
+    wanted = job.environment
+    if wanted is None or not wanted.image:
+        return None
+    file = of_path(wanted.image)
+    return ImageOfJob(file.id, file.machine) if file else ImageOfJob(wanted.pinned)
 
 
 def with_smoke(

@@ -178,3 +178,59 @@ def test_a_folder_of_the_host_is_listed_and_stays(launcher: Launcher, hosts: lab
     assert ran.code == 0, ran.err
     kept = image(launcher, "rm", "/srv/root", code=1)
     assert "/srv/root is a path of the host, and stays" in kept.stderr
+
+
+def test_check_says_what_a_run_would_and_brings_nothing(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    far = hosts.hosts["lab2"]
+    write_image(launcher.work / "tiny.tar", "tiny:1")
+    job = launcher.work / "job.yaml"
+    text = "run: 'true'\nframework: env\nnum_nodes: 2\nenvironment: %s\n"
+    job.write_text(text % "{image: tiny.tar, mounts: ['/usr:ro'], runtime: podman}")
+    far.run("mv", "/usr/bin/podman", "/usr/bin/podman.away")
+    try:
+        found = checked(launcher, "--job", str(job))
+        words = ("--image", "tiny.tar", *USR, "--framework", "env")
+        ran = launcher.run("--hosts", "lab2", *words, "--runtime", "podman", "true")
+    finally:
+        far.run("mv", "/usr/bin/podman.away", "/usr/bin/podman")
+    assert "a run would bring it to podman" in found["JOB-IMAGE"]["evidence"]
+    missing = found["RUNTIME-MISSING"]
+    assert (missing["hosts"], missing["level"]) == (["lab2"], "error")
+    assert missing["evidence"] in ran.err
+    assert missing["evidence"].startswith("there is no container runtime that takes /")
+    for host in hosts.hosts.values():
+        assert not host.run("podman", "image", "ls", "--quiet").stdout
+        assert not host.run("sh", "-c", f"ls {IMAGES}/used", check=False).stdout
+    write_image(launcher.work / "arm.tar", "arm:1", machine="arm64")
+    job.write_text(text % "{image: arm.tar}")
+    (one,) = (f for code, f in checked(launcher, "--job", str(job)).items() if "IMAGE-" in code)
+    assert (one["code"], one["hosts"]) == ("IMAGE-MACHINE", ["lab1", "lab2"])
+    assert one["evidence"] == "the image is for aarch64, and this host is x86_64"
+
+
+def test_check_names_a_user_without_ids_where_nobody_else_can_start_images(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    host = hosts.hosts["lab1"]
+    host.run("useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", "ann")
+    text = launcher.inventory.read_text().replace("user: root", "user: ann")
+    launcher.inventory.write_text(text)
+    assert not {c for c in checked(launcher, "--hosts", "lab1") if c.startswith("RUNTIME")}
+    host.run("sed", "-i", "/^ann/d", "/etc/subuid")
+    one = checked(launcher, "--hosts", "lab1")["RUNTIME-SUBUID"]
+    assert one["level"] == "warning"
+    assert (
+        "podman has no user IDs for this user in its containers: /etc/subuid has no range"
+        in str(one["evidence"])
+    )
+    assert "usermod --add-subuids" in one["fix"]
+
+
+def checked(launcher: Launcher, *words: str) -> dict[str, dict[str, Any]]:
+    """Return the findings of a check by their codes."""
+    place = ("-i", str(launcher.inventory))
+    done = launcher.call("check", "--no-pairs", "--json", *words, *place)
+    assert done.stdout, done.stderr
+    return {one["code"]: one for one in json.loads(done.stdout)["findings"]}

@@ -12,7 +12,7 @@ import time
 from ..base import run_lock
 from ..processes import login_session, own_hosts, processes
 from ..processes.shared_memory import SharedMemory
-from . import devices, infiniband, probe, software
+from . import devices, infiniband, probe, runtimes, software
 from .run_folders import strays
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
         "leftovers": leftovers(root),
         "login": login_session.survey(),
         "own_hosts": own,
+        "runtimes": runtimes.runtimes(),
         "no_paths": [p for p in paths if not os.access(os.path.expanduser(p), os.R_OK)],
     }
     found["own_name"] = naming.result()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ...jobs.image_requests import image_request
 from ...spec.errors import BadAnswer, HostError, LauncherError
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout
@@ -23,6 +24,7 @@ from .. import cleanup
 from ..findings import ERROR, Finding, fold, of_error
 from ..findings.group import of_group, one_machine, rsync_here
 from ..findings.host import few_sessions, of_host
+from ..findings.images import of_image, of_runtimes
 from ..findings.job import of_job
 from ..findings.pair import of_pairs
 from ..findings.plugins import PLUGINS, of_plugins
@@ -37,6 +39,15 @@ CLOCK_TRIPS = 5
 ENDED_BY_FIX = ("LEFT-ORPHANS", "LEFT-UNFINISHED")
 
 Progress = Callable[[str], None]
+
+
+@frozen
+class ImageOfJob:
+    """What is known of the image of a job before hosts are asked: of a file, its ID and machine; of a
+    run that is repeated, the ID."""
+
+    id: str = ""
+    machine: str = ""
 
 
 @frozen
@@ -156,6 +167,35 @@ class Visitor:
         self.findings += findings
         return layout
 
+    async def images(self, job: Job, file: ImageOfJob, chosen: Iterable[str] | None) -> None:
+        """Have all surveyed hosts look for the image of a job as its run would."""
+        self.progress("looking for the job's image")
+        there: dict[str, answers.Image] = {}
+
+        async def one(name: str, survey: Survey) -> None:
+            request = {
+                **image_request(job, survey.facts),
+                "pinned": file.id,
+                "machine": file.machine,
+            }
+            try:
+                there[name] = await self.agents[name].answer(
+                    answers.Image, "image", do="look", **request
+                )
+            except HostError as error:
+                self.findings.append(of_error(error))
+
+        await asyncio.gather(*(one(name, survey) for name, survey in self.surveys.items()))
+        assert job.environment
+        there = {name: there[name] for name in self.surveys if name in there}
+        on = None if chosen is None else frozenset(chosen)
+        self.findings += of_image(job.environment.image, there, on)
+
+    def runtimes(self) -> None:
+        """Add what is wrong with the container runtimes of hosts."""
+        for survey in self.surveys.values():
+            self.findings += of_runtimes(survey)
+
     async def pairs(
         self, port_range: tuple[int, int], bandwidth: bool = True
     ) -> tuple[PairTest, ...]:
@@ -208,7 +248,11 @@ async def _clock(agent: Agent) -> tuple[float, float]:
 
 
 async def check(
-    visitor: Visitor, job: Job | None = None, fix: bool = False, pairs: bool = True
+    visitor: Visitor,
+    job: Job | None = None,
+    fix: bool = False,
+    pairs: bool = True,
+    image: ImageOfJob | None = None,
 ) -> tuple[Report, list[str]]:
     """Run the whole check; return its report and what was fixed. Connections stay open."""
     started = time.monotonic()
@@ -219,6 +263,11 @@ async def check(
     facts = {name: survey.facts for name, survey in visitor.surveys.items()}
     visitor.findings += one_machine(list(visitor.hosts.values()), facts)
     layout = visitor.fits(job) if job else None
+    if job and image:
+        chosen = [node.host.name for node in layout.nodes] if layout else None
+        await visitor.images(job, image, chosen)
+    else:
+        visitor.runtimes()
     ports = job.master_port if job else Job.master_port
     tests = await visitor.pairs(ports) if pairs else ()
     report = Report(

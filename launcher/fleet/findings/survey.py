@@ -129,6 +129,8 @@ class Survey:
     login: Login | None = None
     ib_ports: tuple[IbPort, ...] = ()
     own_hosts: str = ""  # as in Facts
+    #: Container runtimes, and what is in the way of each: a code and words, or empty.
+    runtimes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -167,6 +169,7 @@ def survey_of(
         unfinished=unfinished,
         login=Login(**answer["login"]) if answer["login"] else None,
         own_hosts=str(answer.get("own_hosts", "")),
+        runtimes=from_json(dict[str, tuple[str, str]], answer.get("runtimes", {})),
     )
 
 

@@ -7,48 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import field
 
+from ...fleet.findings import images as found_images
 from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.errors import HostError, InputError, NoEnvironment, suggestion
 from ...spec.frozen import frozen
 from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
-
-#: By code of the host: what is in the way, and what to do. The words of the runtime may stand in both.
-_TROUBLE = {
-    "no-runtime": (
-        "there is no container runtime that takes {image}",
-        "apt install podman there, or docker, apptainer or bubblewrap",
-    ),
-    "no-subuid": (
-        "podman has no user IDs for {user} in its containers: {said}",
-        "as root there: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, and "
-        "apt install uidmap; then, as the user, podman system migrate",
-    ),
-    "denied": (
-        "this user may not use docker: {said}",
-        "as root there: usermod -aG docker USER, then log in again; or install podman, which needs none",
-    ),
-    "no-daemon": ("docker does not answer: {said}", "as root there: systemctl start docker"),
-    "no-namespaces": (
-        "the kernel refuses containers to this user: {said}",
-        "as root there: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 24.04), or "
-        "kernel.unprivileged_userns_clone=1, user.max_user_namespaces=65536",
-    ),
-    "no-space": (
-        "there is no room for the image: {said}",
-        "podman system prune there frees what nothing uses; storage.conf names another place",
-    ),
-    "other-machine": (
-        "{said}",
-        "build or pull it for that machine: podman pull --arch, docker buildx",
-    ),
-    "no-mount": ("{said} cannot be mounted", "mounts: names paths that each host has"),
-    "no-cdi": (
-        "podman finds no description of the GPUs (CDI)",
-        "as root there: nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml (NVIDIA's toolkit)",
-    ),
-    "cannot-start": ("{said}", "launcher exec --hosts {host} -- {runtime} info shows more"),
-}
 
 
 def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
@@ -58,16 +22,9 @@ def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
         return None
     host, answer = next(iter(bad.items()))
     others = [name for name, other in bad.items() if name != host]
-    what, hint = _TROUBLE.get(answer.code, _TROUBLE["cannot-start"])
-    known = {
-        "host": host,
-        "image": image,
-        "said": answer.said,
-        "user": "this user",
-        "runtime": answer.runtime or "podman",
-    }
+    one = found_images.trouble(host, answer.code, answer.said, image, answer.runtime)
     also = f"; nor on {nodeset.fold(others)}" if others else ""
-    return NoEnvironment(host, f"image {image}: {what.format(**known)}{also}", hint.format(**known))
+    return NoEnvironment(host, f"image {image}: {one.what}{also}", one.hint)
 
 
 def missing(hosts: Mapping[str, str], image: str) -> HostError:
@@ -85,19 +42,8 @@ def missing(hosts: Mapping[str, str], image: str) -> HostError:
 
 def different(ids: Mapping[str, str], image: str) -> NoEnvironment | None:
     """Return the error for hosts that have different images of one name, if they do."""
-    by_id: dict[str, list[str]] = {}
-    for host, image_id in ids.items():
-        by_id.setdefault(image_id, []).append(host)
-    if len(by_id) < 2:
-        return None
-    named = ", ".join(f"{one[:SHORT]} on {nodeset.fold(on)}" for one, on in by_id.items())
-    few = min(by_id.values(), key=len)
-    return NoEnvironment(
-        few[0],
-        f"hosts have different images called {image}: {named}",
-        f"launcher exec --hosts {nodeset.fold(few)} -- podman rmi {image}, and the next run brings it; "
-        "or name it by its digest",
-    )
+    differ = found_images.different(ids, image)
+    return NoEnvironment(differ[0][0], differ[1].what, differ[1].hint) if differ else None
 
 
 def changed(host: str, image: str, pinned: str) -> NoEnvironment:
