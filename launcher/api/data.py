@@ -53,11 +53,10 @@ def add(name: str, source: str, to: str = "") -> KnownSet:
         raise InputError(str(error)) from None
     if one.is_here:
         source = os.path.abspath(Path(source).expanduser())
-    return _read(DataSet(one.name, source, one.to))
+    return _keep(DataSet(one.name, source, one.to), listing.read_source(source))
 
 
-def _read(one: DataSet) -> KnownSet:
-    found = listing.read_source(one.source)
+def _keep(one: DataSet, found: listing.Listed) -> KnownSet:
     kept = KnownSet(one.name, one.source, found.version, time.time(), one.to)
     registry.save(kept)
     return kept
@@ -83,10 +82,10 @@ async def push(
 ) -> tuple[KnownSet, Mapping[str, int | HostError]]:
     """Read a source again, and bring what it holds now to hosts; return the version, and by host the
     bytes that travelled. Raises InputError."""
-    from ..runner.concurrency import in_thread
+    from ..runner.concurrency import in_own_thread
 
     found = registry.find(name)
-    now = await in_thread(_read, DataSet(found.name, found.source, found.to))
-    listed = await in_thread(listing.read_source, now.source)
-    delivered = Delivered(DataSet(now.name, now.source, now.to), listed)
-    return now, await place.push(delivered, on_event)
+    one = DataSet(found.name, found.source, found.to)
+    listed = await in_own_thread(lambda on_read: listing.read_source(one.source, on_read))
+    now = _keep(one, listed)
+    return now, await place.push(Delivered(one, listed), on_event)

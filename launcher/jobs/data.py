@@ -17,7 +17,8 @@ _SET: Mapping[str, Key] = {
     "from": Key(
         checked(data.source),
         TEXT,
-        "Where it comes from: a folder here, or s3://bucket/path (default: as added by name)",
+        "Where it comes from: a folder here, s3://bucket/path, or https://host/file "
+        "(default: as added by name)",
     ),
     "to": Key(
         checked(data.to), TEXT, "Where a run finds it: a path of its code, or an absolute one"
@@ -72,7 +73,9 @@ def of_flags(words: Iterable[str]) -> tuple[DataSet, ...]:
         try:
             found.append(data.from_words(word))
         except ValueError as error:
-            raise InputError(f"--data {word}: {error}", "NAME=SOURCE, or NAME=SOURCE:TO") from None
+            raise InputError(
+                f"--data {data.shown(word)}: {error}", "NAME=SOURCE, or NAME=SOURCE:TO"
+            ) from None
     return tuple(found)
 
 

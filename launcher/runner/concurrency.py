@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -78,4 +79,50 @@ async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.wait({working})
+        raise
+
+
+class Interrupted(Exception):
+    """Work in a thread is no longer wanted."""
+
+
+async def in_own_thread(work: Callable[[Callable[[object], None]], T]) -> T:
+    """Run slow work that can be given up. It gets a function to call again and again, with anything,
+    which raises Interrupted once nobody waits for it any more.
+
+    A cancelled caller gives it two seconds to end; a thread that then still waits for a network is left,
+    and keeps no program from ending.
+    """
+    loop, is_over = asyncio.get_running_loop(), threading.Event()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def going_on(_: object) -> None:
+        if is_over.is_set():
+            raise Interrupted
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work(going_on)
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        is_over.set()
+        await asyncio.wait({done}, timeout=2.0)
+        if done.done() and not done.cancelled():
+            done.exception()  # nobody asks for it
         raise

@@ -13,8 +13,8 @@ from .frozen import frozen
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}\Z")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _ON_A_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):([/~].*)\Z", re.S)
-#: Of object stores that launcher signs for.
-STORES = ("s3",)
+#: Of object stores that launcher signs for, and of web servers.
+STORES, WEB = ("s3",), ("https", "http")
 #: What each set's path is called in a process's environment, with the name behind it.
 VARIABLE = "LAUNCHER_DATA_"
 #: Characters of a version that are enough for a person.
@@ -81,6 +81,11 @@ def in_store(source: str) -> tuple[str, str]:
     return bucket, f"{prefix}/" if prefix else ""
 
 
+def shown(text: str) -> str:
+    """Return text without what may be a secret in its URLs: names of users, passwords, queries."""
+    return re.sub(r"://[^/\s]*@", "://...@", re.sub(r"(://[^?\s]*)\?\S*", r"\1?...", text))
+
+
 #: What stands for the name of the run in a path of a store.
 _RUN = re.compile(r"\{\{\s*run\s*\}\}")
 
@@ -115,7 +120,9 @@ def name(value: str) -> str:
 def source(value: str) -> str:
     """Return the source of a data set. Raises ValueError."""
     if not value or "\0" in value or "\n" in value:
-        raise ValueError("a data set comes from a folder on this machine or from s3://bucket/path")
+        raise ValueError(
+            "a data set comes from a folder on this machine, s3://bucket/path, or https://host/file"
+        )
     if there := on_a_host(value):
         raise ValueError(
             f"{value} is a folder on another host, and data sets come from this machine or a store. For "
@@ -123,14 +130,19 @@ def source(value: str) -> str:
             f"write ./{there[0]}:{there[1]}"
         )
     kind = scheme(value)
-    if kind and kind not in STORES:
+    if kind and kind not in STORES + WEB:
         raise ValueError(
-            f"{kind}:// is not supported: use a folder on this machine, or s3://bucket/path"
+            f"{kind}:// is not supported: use a folder on this machine, s3://bucket/path, or "
+            "https://host/file"
         )
-    if kind:
+    if kind in WEB:
+        from . import web_url  # of use to few runs
+
+        web_url.check(value, shown(value))
+    elif kind:
         bucket, _ = in_store(value)
         if not bucket or "?" in value or "@" in bucket:
-            raise ValueError(f"{value} is not s3://BUCKET/PATH")
+            raise ValueError(f"{shown(value)} is not {kind}://BUCKET/PATH")
     return value
 
 
@@ -161,12 +173,12 @@ def byte_count(text: str) -> int:
 def from_words(text: str) -> DataSet:
     """Return the set of ``NAME``, ``NAME=SOURCE`` or ``NAME=SOURCE:TO``. Raises ValueError.
 
-    A colon belongs to the source in a URL's scheme, and in ``HOST:/path``.
+    A colon belongs to the source in a URL up to its path, and in ``HOST:/path``.
     """
     called, equals, rest = text.partition("=")
     if not equals:
         return DataSet(name(called))
-    whole = _SCHEME.match(rest) or re.match(r"[A-Za-z0-9][A-Za-z0-9_.-]*:(?=[/~])", rest)
+    whole = re.match(r"[a-z][a-z0-9+.-]*://[^/]*|[A-Za-z0-9][A-Za-z0-9_.-]*:(?=[/~])", rest)
     at = whole.end() if whole else 0
     where, colon, place = rest[at:].partition(":")
     found = source(rest[:at] + where)

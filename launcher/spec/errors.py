@@ -303,7 +303,8 @@ class MeetingError(LauncherError):
 
 
 class StoreError(LauncherError):
-    """An object store refuses a request, or does not answer. No message has a credential or a URL."""
+    """An object store or a web server refuses a request, or does not answer. No message has a
+    credential, or a URL that is signed."""
 
     code = "store-error"
 

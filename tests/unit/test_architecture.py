@@ -50,7 +50,11 @@ EFFECTS = {
     "records.catalog",
 }
 #: What pure modules may import besides themselves and the harmless part of the standard library.
-LIBRARIES = {"yaml": ("spec", "jobs", "interop"), "ClusterShell": ("spec.nodeset",)}
+LIBRARIES = {
+    "yaml": ("spec", "jobs", "interop"),
+    "ClusterShell": ("spec.nodeset",),
+    "urllib": ("spec.web_url",),  # urllib.parse
+}
 IMPURE = {
     "asyncio",
     "concurrent",

@@ -11,7 +11,6 @@ import random
 import re
 import threading
 import time
-import urllib.request
 
 from ..base import manifest
 from . import signed_urls
@@ -47,10 +46,11 @@ class Failure(Exception):
 class Fetch:
     """Objects that are read into ``folder``, until all are here or ``seconds`` are over."""
 
-    def __init__(self, folder: str, seconds: float) -> None:
+    def __init__(self, folder: str, seconds: float, follow: bool = False) -> None:
+        """``follow``: the URLs are those of web servers, and have no signature."""
         self._folder, self._parts = os.path.join(folder, "files"), os.path.join(folder, "parts")
         self._sums = os.path.join(folder, "sums")
-        self._deadline = time.monotonic() + seconds
+        self._deadline, self._follow = time.monotonic() + seconds, follow
         self._lock = threading.Lock()
         self._left: list[tuple[manifest.Entry, str]] = []
         self.bytes = 0
@@ -106,13 +106,13 @@ class Fetch:
         if have == entry.size and os.path.exists(part):
             return
         tag = tag_in(entry)
-        request = urllib.request.Request(url)
+        request = signed_urls.request_for(url, self._follow)
         if tag:
             request.add_header("If-Match", '"%s"' % tag)
         if have:
             request.add_header("Range", "bytes=%d-" % have)
         try:
-            with signed_urls.answer(request, SILENCE) as answer:
+            with signed_urls.answer(request, SILENCE, self._follow) as answer:
                 have = self._agree(entry, tag, answer, have)
                 self._receive(answer, part, have, entry.size)
         except Refusal as refusal:
@@ -124,13 +124,13 @@ class Fetch:
         """Return from where on the answer is; it must be of the object that was listed."""
         theirs = signed_urls.tag_of(answer)
         if tag and theirs and theirs != tag:
-            raise Failure(CHANGED, "it has changed in the store")
+            raise Failure(CHANGED, "it has changed at its source")
         if signed_urls.is_keyed(answer):
             self._keyed.add(entry.path)
         begins = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
         if length is not None and begins + int(length) != entry.size:
-            text = "it has %d bytes in the store instead of %d"
+            text = "it has %d bytes at its source instead of %d"
             raise Failure(CHANGED, text % (begins + int(length), entry.size))
         return begins
 
@@ -144,7 +144,7 @@ class Fetch:
                     return
                 begins += len(piece)
                 if begins > size:
-                    raise Failure(CHANGED, "it has more bytes in the store than were listed")
+                    raise Failure(CHANGED, "it has more bytes at its source than were listed")
                 file.write(piece)
                 with self._lock:
                     self.bytes += len(piece)
@@ -162,6 +162,9 @@ class Fetch:
         if md5 and entry.size and md5 != tag:
             os.unlink(part)
             raise Failure(REFUSED, "it arrived with another sum than the store names")
+        if entry.sum.startswith(manifest.SHA256) and entry.sum != manifest.SHA256 + sha256.encode():
+            os.unlink(part)
+            raise Failure(CHANGED, "it arrived with another sum than was listed")
         place = os.path.join(os.fsencode(self._folder), entry.path)
         os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
         os.rename(os.fsencode(part), place)
@@ -182,9 +185,9 @@ def failure(refusal: Refusal) -> Failure:
     if refusal.status == 403:
         return Failure(EXPIRED, str(refusal))
     if refusal.status == 404:
-        return Failure(CHANGED, "it is gone from the store")
+        return Failure(CHANGED, "it is gone from its source")
     if refusal.status == 412:
-        return Failure(CHANGED, "it has changed in the store")
+        return Failure(CHANGED, "it has changed at its source")
     return Failure(REFUSED, str(refusal))
 
 

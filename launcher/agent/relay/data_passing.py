@@ -91,7 +91,7 @@ class DataPassing:
 
             self._pull = Pull(copy, passing.arrived)
         for number, urls in request["blocks"]:
-            self._pull.want(number, urls)
+            self._pull.want(number, urls, request["follow"])
         return {}
 
     def part_passed(self, request: Message) -> Message:

@@ -11,7 +11,6 @@ import os
 import random
 import threading
 import time
-import urllib.request
 
 from ..base import manifest
 from . import data_fetch, signed_urls
@@ -49,19 +48,21 @@ class Pull:
         self._lock = threading.Condition()
         self._left: List[Tuple[_Wanted, Piece, int, str]] = []
         self._threads = 0
-        self._is_over = False
+        self._is_over = self._follow = False
         self.is_any_keyed = False  # an object is encrypted so that its tag is no sum
         self.bytes = 0  # that came from the store
         self.failed: List[List[object]] = []  # number of the block, path, code, text
         self.trouble: OSError | None = None
 
-    def want(self, number: int, urls: list[str]) -> None:
-        """Read a block, each of its pieces by one of these URLs. Returns at once."""
+    def want(self, number: int, urls: list[str], follow: bool = False) -> None:
+        """Read a block, each of its pieces by one of these URLs. Returns at once. ``follow``: they are
+        those of web servers, and have no signature."""
         pieces = list(self._copy.cut.pieces(number))
         if len(pieces) != len(urls):
             raise ValueError("not as many URLs as the block has pieces")
         wanted, at = _Wanted(number, self._copy.length_of(number), len(pieces)), 0
         with self._lock:
+            self._follow = follow
             for piece, url in zip(pieces, urls):  # noqa: B905 - Python 3.8
                 self._left.append((wanted, piece, at, url))
                 at += piece.length
@@ -139,7 +140,7 @@ class Pull:
             time.sleep(pause * random.uniform(0.5, 1.0))
 
     def _continue(self, wanted: _Wanted, piece: Piece, at: int, url: str, have: int) -> int:
-        request, tag = urllib.request.Request(url), tag_in(piece.entry)
+        request, tag = signed_urls.request_for(url, self._follow), tag_in(piece.entry)
         if tag:
             request.add_header("If-Match", '"%s"' % tag)
         first, last = piece.offset + have, piece.offset + piece.length - 1
@@ -147,7 +148,7 @@ class Pull:
         if is_part:
             request.add_header("Range", "bytes=%d-%d" % (first, last))
         try:
-            with signed_urls.answer(request, SILENCE) as answer:
+            with signed_urls.answer(request, SILENCE, self._follow) as answer:
                 self._require_same(piece, tag, answer)
                 if answer.status != 206:
                     _skip(answer, first)
@@ -168,12 +169,12 @@ class Pull:
         """Raise Failure if the answer is not of the object that was listed."""
         theirs = signed_urls.tag_of(answer)
         if tag and theirs and theirs != tag:
-            raise Failure(CHANGED, "it has changed in the store")
+            raise Failure(CHANGED, "it has changed at its source")
         if signed_urls.is_keyed(answer):
             self.is_any_keyed = True
         total = _total(answer)
         if total is not None and total != piece.entry.size:
-            text = "it has %d bytes in the store instead of %d"
+            text = "it has %d bytes at its source instead of %d"
             raise Failure(CHANGED, text % (total, piece.entry.size))
 
 

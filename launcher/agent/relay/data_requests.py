@@ -72,7 +72,8 @@ class DataRequests:
     def do_fetch(self, request: Message) -> Message:
         """Read objects that were named by URLs, for some seconds."""
         wanted = [(self._named[name], url) for name, url in request["objects"]]
-        answer = self._store.fetch(request["version"], wanted, request["seconds"])
+        about = (request["seconds"], request["follow"])
+        answer = self._store.fetch(request["version"], wanted, *about)
         failed = {name for name, _, _ in answer["failed"]}
         for name, _ in request["objects"]:
             if name not in failed:

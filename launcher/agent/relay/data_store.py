@@ -130,9 +130,11 @@ class DataStore:
         incoming = self._incoming(version)
         return data_fetch.missing(incoming, self._base(str(_about(incoming).get("name"))))
 
-    def fetch(self, version: str, wanted: list[tuple[Entry, str]], seconds: float) -> Message:
+    def fetch(
+        self, version: str, wanted: list[tuple[Entry, str]], seconds: float, follow: bool
+    ) -> Message:
         """Read objects by their URLs, for so long. Raises Refused."""
-        reading = data_fetch.Fetch(self._incoming(version), seconds)
+        reading = data_fetch.Fetch(self._incoming(version), seconds, follow)
         reading.run(wanted, self._going_on)
         return {"failed": reading.failed, "bytes": reading.bytes}
 

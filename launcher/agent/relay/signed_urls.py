@@ -1,4 +1,5 @@
-"""What it takes to read and write objects of a store by URLs that the launcher has signed.
+"""What it takes to read and write objects of a store by URLs that the launcher has signed, and to read
+files of web servers.
 
 A URL is a secret: it stays in memory, and no message, log or exception text of ours contains one.
 """
@@ -11,6 +12,7 @@ import hashlib
 import http.client
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 
 TYPE_CHECKING = False
@@ -36,7 +38,7 @@ class Refusal(Exception):
     """The store answers with a ``status`` that asking again would not change."""
 
     def __init__(self, status: int) -> None:
-        super().__init__("the store answers %d" % status)
+        super().__init__("the server answers %d" % status)
         self.status = status
 
 
@@ -47,18 +49,38 @@ class _Here(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Elsewhere(urllib.request.HTTPRedirectHandler):
+    """Follow redirections to other web servers, ten of them, and none from https to http."""
+
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
+
+    def redirect_request(self, req: Any, *args: Any) -> Any:
+        there = urllib.parse.urlsplit(args[-1])
+        is_safe = there.scheme == "https" or (there.scheme == "http" and req.type == "http")
+        if not is_safe or "@" in there.netloc:
+            return None
+        return urllib.request.Request(args[-1].replace(" ", "%20"), headers=dict(req.headers))
+
+
 _opener = urllib.request.build_opener(_Here)
+_following = urllib.request.build_opener(_Elsewhere)
+
+
+def request_for(url: str, follow: bool) -> urllib.request.Request:
+    """Return a request that reads. Web servers refuse programs that say nothing of themselves."""
+    return urllib.request.Request(url, headers={"User-Agent": "launcher"} if follow else {})
 
 
 @contextlib.contextmanager
-def answer(request: urllib.request.Request, silence: float) -> Iterator[Any]:
-    """Send a request, and give its answer to the body, also while it is read.
+def answer(request: urllib.request.Request, silence: float, follow: bool = False) -> Iterator[Any]:
+    """Send a request, and give its answer to the body, also while it is read. ``follow``: it has no
+    signature, and goes where the server redirects it.
 
     Raises Again for a connection that breaks off or stays silent for so many seconds, Refusal, and
     OSError for a disk.
     """
     try:
-        with _opener.open(request, timeout=silence) as found:
+        with (_following if follow else _opener).open(request, timeout=silence) as found:
             yield found
     except urllib.error.HTTPError as error:
         with error:
@@ -77,7 +99,7 @@ def _of_status(error: urllib.error.HTTPError) -> Exception:
         return Refusal(error.code)
     after = error.headers.get("Retry-After") or ""
     seconds = float(after) if after.isascii() and after.isdigit() else 0.0
-    return Again("the store answers %d" % error.code, seconds)
+    return Again("the server answers %d" % error.code, seconds)
 
 
 def what_failed(error: Exception) -> str:

@@ -147,7 +147,7 @@ EXAMPLES = (
     "--data",
     multiple=True,
     metavar="NAME=FROM[:TO]",
-    help="Data set that every host has before the start: a folder, or s3://... (repeatable).",
+    help="Data set that every host has before the start: a folder, s3://..., https://... (repeatable).",
 )
 @options.python
 @click.option(

@@ -8,13 +8,12 @@ read again the next time, since a later change might have the same time.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -24,16 +23,19 @@ from ...spec import data
 from ...spec.data import Version
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
-from . import registry, store_listing
+from . import registry, store_listing, web_listing
 from .store_listing import Prefix
+from .web_listing import WebFile
 
 #: Nanoseconds since its last change within which a file may change again unnoticed.
 FRESH = 2_000_000_000
 #: How often a file may change while it is read.
 TRIES = 3
 
-#: Called with the bytes that were read so far.
+#: Called with the bytes that were read so far; what it raises ends the reading.
 OnRead = Callable[[int], None]
+#: What hosts read themselves, by URLs.
+Remote = Prefix | WebFile
 
 
 @frozen
@@ -44,18 +46,24 @@ class Listed:
     folder: Path
     manifest: Path
     read: int = 0
-    store: Prefix | None = None  # where its objects are, if it is from a store
+    store: Remote | None = None  # where hosts read it, unless it is from here
     there: str = ""  # the host that has it, if it is from one
 
 
-def read_source(source: str) -> Listed:
-    """Return the version that a source has now, a folder or a prefix of a store. Blocks.
+def read_source(source: str, on_read: OnRead = lambda count: None) -> Listed:
+    """Return the version that a source has now: a folder, a prefix of a store, or a file of a web
+    server. Blocks.
 
     Raises InputError, StoreError, OSError.
     """
-    if not data.scheme(source):
-        return read(Path(source))
-    version, store, listed = store_listing.read(source)
+    kind = data.scheme(source)
+    if not kind:
+        return read(Path(source), on_read)
+    store: Remote
+    if kind in data.WEB:
+        version, store, listed = web_listing.read(source, on_read)
+    else:
+        version, store, listed = store_listing.read(source)
     return Listed(version, Path(), listed, store=store)
 
 
@@ -65,7 +73,7 @@ def read(folder: Path, on_read: OnRead = lambda count: None) -> Listed:
     sums = registry.note_of(os.fspath(root)).with_suffix("")
     manifests = registry.make_folder("manifests")
     try:
-        seen = _seen(sums, manifests)
+        seen = registry.seen(os.fspath(root))
         if seen and _fingerprint(os.fsencode(root)) == seen[0]:
             return Listed(seen[1], root, manifests / seen[1].version)
         return _read_again(root, sums, manifests, on_read)
@@ -84,16 +92,6 @@ def _checked(folder: Path) -> Path:
         problem = "is not a folder" if folder.exists() else "does not exist here"
         raise InputError(f"{folder} {problem}", "a data set is a folder, with all that is in it")
     return folder.resolve()
-
-
-def _seen(sums: Path, manifests: Path) -> tuple[str, Version] | None:
-    """Return the fingerprint of the folder when it was last read, and its version."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(sums.with_suffix(".json").read_text())
-        version = Version(found["version"], found["files"], found["bytes"])
-        if found["fingerprint"] and (manifests / version.version).exists():
-            return found["fingerprint"], version
-    return None
 
 
 def _fingerprint(root: bytes) -> str:

@@ -109,8 +109,9 @@ async def bring_all(
     """
     found: dict[str, int | HostError] = {}
     rest = list(hosts)
+    store = one.listed.store
     worthwhile = len(hosts) + len(seeds) > 1 and one.listed.version.bytes >= LEAST
-    if worthwhile:
+    if worthwhile and (store is None or store.by_ranges):
         group = _Group(one, progress, on_alone, way)
         found = await group.run(hosts, seeds)
         rest = [host for host in hosts if host.name not in found]
@@ -126,7 +127,10 @@ async def bring_all(
                 return error
 
     copied = await asyncio.gather(*(alone(host) for host in rest))
-    return {**found, **{host.name: its for host, its in zip(rest, copied, strict=True)}}
+    found |= {host.name: its for host, its in zip(rest, copied, strict=True)}
+    if store is not None and any(isinstance(its, SourceChanged) for its in found.values()):
+        await in_thread(store.doubt)
+    return found
 
 
 class _Group:
@@ -369,7 +373,9 @@ class _Group:
     async def _source_has_changed(self) -> bool:
         """Return whether the source is no longer what was listed."""
         listed = self._one.listed
-        if listed.store is not None or listed.there:
+        if listed.store is not None:
+            return await in_thread(listed.store.has_changed)
+        if listed.there:
             return False
         with suppress(LauncherError, OSError):
             now = await in_thread(listing.read_source, self._one.data.source)
@@ -463,7 +469,12 @@ class _Group:
             urls = [store.url(os.fsdecode(piece.entry.path)) for piece in pieces]
             one.failed.pop(number, None)
             await one.agent.ask(
-                "data", patience=SLOW, do="pass", part="pull", blocks=[[number, urls]]
+                "data",
+                patience=SLOW,
+                do="pass",
+                part="pull",
+                blocks=[[number, urls]],
+                follow=store.follow,
             )
             while number not in one.failed and not one.have >> number & 1:
                 if not one.is_alive:
@@ -483,8 +494,7 @@ class _Group:
         one.refusals += 1
         self._refusal = (
             f"{self._one.data.name}: {path} cannot be read from {self._one.data.source}: {text}",
-            "can that host reach the store, and may these credentials read objects? What has arrived "
-            "stays there",
+            store.advice,
         )
 
 

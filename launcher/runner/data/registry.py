@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ...records.run_folder import home, make_home, read_as, write_json, write_record
@@ -73,6 +75,25 @@ def forget(name: str) -> None:
 def note_of(source: str) -> Path:
     """Return the file that says which version a source had when it was last listed."""
     return make_folder("sums") / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:32]}.json"
+
+
+def seen(source: str) -> tuple[str, Version] | None:
+    """Return the fingerprint that a source had when it was last read, and its version; None if that
+    cannot be relied on."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(note_of(source).read_text())
+        version = Version(found["version"], found["files"], found["bytes"])
+        if found["fingerprint"] and (folder() / "manifests" / version.version).exists():
+            return found["fingerprint"], version
+    return None
+
+
+def doubt(source: str) -> None:
+    """Read a source again the next time, whatever its fingerprint is. Raises OSError."""
+    note = note_of(source)
+    before = read_as(Version, note)
+    if before is not None:
+        write_json(note, {"fingerprint": "", "source": source, **to_json(before)})
 
 
 def settle(source: str, version: Version, fingerprint: str = "") -> None:

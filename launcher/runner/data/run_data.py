@@ -11,7 +11,7 @@ from ...records.run_reader import sets_of
 from ...spec.errors import HostError, SourceChanged, SyncError
 from ...spec.typed_json import to_json
 from ...transport.answers import DataMissing
-from ..concurrency import in_thread, together
+from ..concurrency import in_own_thread, together
 from ..context import RunContext
 from ..host_session import HostSession
 from . import listing
@@ -37,12 +37,13 @@ class RunData:
 
     async def list_again(self) -> tuple[Delivered, ...]:
         """List all sources. Raises InputError."""
-        self._sets = await in_thread(self._listed)
+        self._sets = await in_own_thread(self._listed)
         return self._sets
 
-    def _listed(self) -> tuple[Delivered, ...]:
+    def _listed(self, on_read: listing.OnRead) -> tuple[Delivered, ...]:
         return tuple(
-            Delivered(one, listing.read_source(one.source)) for one in self._context.job.data
+            Delivered(one, listing.read_source(one.source, on_read))
+            for one in self._context.job.data
         )
 
     def _recorded(self) -> list[UsedSet]:

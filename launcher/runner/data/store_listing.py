@@ -33,6 +33,21 @@ class Prefix:
 
     bucket: Bucket
     prefix: str
+    #: What to do about a host that cannot read it.
+    advice = (
+        "can that host reach the store, and may these credentials read objects, not only list them? "
+        "What has arrived stays there"
+    )
+    by_ranges = True
+    #: Signed URLs are not to be redirected.
+    follow = False
+
+    def has_changed(self) -> bool:
+        """Return whether it is known to have changed: hosts know by its tags."""
+        return False
+
+    def doubt(self) -> None:
+        """Read it again the next time: it always is."""
 
     def url(self, path: str) -> str:
         """Return a URL that reads one of them for an hour: a secret."""

@@ -11,6 +11,7 @@ from launcher.jobs.layout import make_layout
 from launcher.spec.data import DataSet, byte_count, from_words, of_run
 from launcher.spec.errors import DocumentError, InputError
 from launcher.spec.model import Checkpoints, Host
+from launcher.spec.web_url import address, file_name, known_sum
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,12 @@ from launcher.spec.model import Checkpoints, Host
         ("corpus=~/a b", DataSet("corpus", "~/a b")),
         ("corpus=~/a:data/x", DataSet("corpus", "~/a", "data/x")),
         ("corpus=./corpus:/data/x/", DataSet("corpus", "./corpus", "/data/x")),
+        ("a=http://h:80/x.tar", DataSet("a", "http://h:80/x.tar")),
+        ("a=https://[::1]:80/é/x.tar:d", DataSet("a", "https://[::1]:80/é/x.tar", "d")),
+        (
+            f"a=https://h/x?v=1#sha256={'0' * 64}",
+            DataSet("a", f"https://h/x?v=1#sha256={'0' * 64}"),
+        ),
     ],
 )
 def test_words(words: str, found: DataSet) -> None:
@@ -39,12 +46,46 @@ def test_words(words: str, found: DataSet) -> None:
         ("x=y:a/../../b", "leads out of the code"),
         ("x=y:", "is not a path"),
         ("x=./y:~/z", "is not a path"),
+        ("x=https://", "is not https://HOST/PATH/FILE"),
+        ("x=https://h:99999/y", "is not https://HOST/PATH/FILE"),
+        ("x=https://h/y/", "names no file"),
+        ("x=https://h", "names no file"),
+        ("x=https://h/a%2Fb", "names no file"),
+        ("x=https://h/..", "names no file"),
+        ("x=https://h/y#top", "behind # there can only be sha256="),
         ("x=gpu3:/z", "gpu3:/z is a folder on another host, and data sets come from this machine"),
     ],
 )
 def test_bad_words(words: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         data.of_flags([words])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://me:hunter2@h/y",
+        "https://hunter2@h/y",
+        "https://h/y?X-Amz-Signature=hunter2",
+        "https://h/y?a=1&access_token=hunter2",
+        "http://h/y?sig=hunter2&se=1",
+        "s3://me:hunter2@bucket/y",
+        "s3://bucket/y?sig=hunter2",
+    ],
+)
+def test_secrets_in_urls_are_not_shown(source: str) -> None:
+    with pytest.raises(InputError) as error:
+        data.of_flags([f"x={source}"])
+    assert "hunter2" not in f"{error.value.message} {error.value.hint}"
+
+
+def test_addresses_of_files() -> None:
+    """What a server is asked for, and what the file is called."""
+    source = f"https://müller.example:80/a b/c%20d é.tar?x=ü#sha256={'A' * 64}"
+    asked = "https://xn--mller-kva.example:80/a%20b/c%20d%20%C3%A9.tar?x=%C3%BC"
+    assert address(source) == asked
+    assert file_name(source) == "c d é.tar".encode()
+    assert known_sum(source) == "a" * 64
 
 
 def test_a_job_file() -> None:
@@ -60,7 +101,8 @@ def test_a_job_file() -> None:
         "data: {a: {from: /x, to: d}, b: {from: /y, to: d/e}}": "overlap",
         "data: {a: {form: /x}}": 'unknown key "form"',
         "data: {a: {to: ../x}}": "leads out of the code",
-        "data: {a: http://x/y}": "http:// is not supported",
+        "data: {a: ftp://x/y}": "ftp:// is not supported",
+        "data: {a: 'https://u:hunter2@x/y'}": "has a password",
     }
     for line, problem in cases.items():
         with pytest.raises(DocumentError, match=problem):

@@ -149,7 +149,7 @@ def test_a_busy_store_is_asked_again(
 @pytest.mark.parametrize(
     ("answer", "code", "words"),
     [
-        (lambda h, n: send(h, 503, b""), "refused", "the store answers 503, 6 times"),
+        (lambda h, n: send(h, 503, b""), "refused", "the server answers 503, 6 times"),
         (lambda h, n: send(h, 403, b""), "expired", "403"),
         (lambda h, n: send(h, 404, b""), "changed", "gone"),
         (lambda h, n: send(h, 412, b""), "changed", "has changed"),

@@ -84,9 +84,9 @@ def test_a_part_is_written_again(
 @pytest.mark.parametrize(
     ("status", "text"),
     [
-        (503, "the store answers 503, 5 times"),
-        (403, "the store answers 403"),
-        (301, "the store answers 301"),
+        (503, "the server answers 503, 5 times"),
+        (403, "the server answers 403"),
+        (301, "the server answers 301"),
     ],
 )
 def test_a_store_that_takes_nothing(
