@@ -123,6 +123,5 @@ async def in_own_thread(work: Callable[[Callable[[object], None]], T]) -> T:
     except asyncio.CancelledError:
         is_over.set()
         await asyncio.wait({done}, timeout=2.0)
-        if done.done() and not done.cancelled():
-            done.exception()  # nobody asks for it
+        done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks
         raise

@@ -83,7 +83,8 @@ def in_store(source: str) -> tuple[str, str]:
 
 def shown(text: str) -> str:
     """Return text without what may be a secret in its URLs: names of users, passwords, queries."""
-    return re.sub(r"://[^/\s]*@", "://...@", re.sub(r"(://[^?\s]*)\?\S*", r"\1?...", text))
+    without = re.sub(r"://.*@", "://...@", text, flags=re.S)
+    return re.sub(r"(://[^?]*)\?.*", r"\1?...", without, flags=re.S)
 
 
 #: What stands for the name of the run in a path of a store.

@@ -22,9 +22,7 @@ def address(source: str) -> str:
     """Return the URL that a web server is asked for, whose characters are those of a URL."""
     parts = urllib.parse.urlsplit(source.partition("#")[0])
     host = parts.hostname or ""
-    if not host.isascii():
-        host = host.encode("idna").decode()
-    place = f"[{host}]" if ":" in host else host
+    place = f"[{host}]" if ":" in host else host.encode("idna").decode()
     place += f":{parts.port}" if parts.port else ""
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~", errors="surrogateescape")
     query = urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~?", errors="surrogateescape")
@@ -41,11 +39,11 @@ def check(value: str, shown: str) -> None:
     """Raise ValueError for a URL that names no file, or has a secret; ``shown``: without that."""
     try:
         parts = urllib.parse.urlsplit(value)
-        usable = bool(parts.hostname) and (parts.port or 1) and address(value)
+        usable = bool(parts.hostname) and parts.port != 0 and address(value)
     except ValueError:  # a port or an IPv6 address that is none
         usable = False
     if not usable:
-        raise ValueError(f"{shown} is not https://HOST/PATH/FILE")
+        raise ValueError("this is not https://HOST/PATH/FILE")
     secret = "@" in parts.netloc or any(
         _SECRET.fullmatch(re.sub(r"[^a-z]", "", name.lower()))
         for name, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True)

@@ -71,13 +71,17 @@ def look(address: str) -> Found:
         request = _request(address, "" if is_whole else "bytes=0-0")
         try:
             with _opened(request) as answer:
-                return _found(answer)
+                found = _found(answer)
+            if found.size is not None or not found.by_ranges or is_whole:
+                return found
+            is_whole = True  # it says how long the part is, and not how long the file is
+            continue
         except urllib.error.HTTPError as error:
             if error.code == 416 and not is_whole:
                 is_whole = True  # there is no first byte
                 continue
             trouble.refused(error)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             trouble.failed(error)
         trouble.wait()
 
@@ -131,7 +135,7 @@ class _Reading:
                 if error.code in (412, 416):
                     raise _Changed from None
                 self._trouble.refused(error)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 self._trouble.failed(error)
             if self._have > before and self._found.by_ranges:
                 self._trouble.count = 0

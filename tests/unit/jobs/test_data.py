@@ -48,6 +48,9 @@ def test_words(words: str, found: DataSet) -> None:
         ("x=./y:~/z", "is not a path"),
         ("x=https://", "is not https://HOST/PATH/FILE"),
         ("x=https://h:99999/y", "is not https://HOST/PATH/FILE"),
+        ("x=https://h:0/y", "is not https://HOST/PATH/FILE"),
+        ("x=https://a..b/y", "is not https://HOST/PATH/FILE"),
+        (f"x=https://{'a' * 70}/y", "is not https://HOST/PATH/FILE"),
         ("x=https://h/y/", "names no file"),
         ("x=https://h", "names no file"),
         ("x=https://h/a%2Fb", "names no file"),
@@ -66,6 +69,8 @@ def test_bad_words(words: str, problem: str) -> None:
     [
         "https://me:hunter2@h/y",
         "https://hunter2@h/y",
+        "https://me:hunter2/x@h/y",
+        "https://me:hun?ter2hunter2@h/y",
         "https://h/y?X-Amz-Signature=hunter2",
         "https://h/y?a=1&access_token=hunter2",
         "http://h/y?sig=hunter2&se=1",

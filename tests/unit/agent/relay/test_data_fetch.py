@@ -185,6 +185,26 @@ def test_other_bytes_of_the_same_length(tmp_path: Path, serve: Callable[..., Sto
     assert fetch(tmp_path, other.url, entry("0" * 32)) == []
 
 
+def test_a_file_of_a_web_server(tmp_path: Path, serve: Callable[..., Store]) -> None:
+    """It is found behind redirections, and has the sum that was listed, or is not there."""
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if "key" in handler.path:
+            send(handler, 302, b"", Location="/file")
+        else:
+            send(handler)
+
+    store, name = serve(answer), b"deep/a file"
+    (tmp_path / "files").mkdir()
+    for known, failed in ((bytes(64), "another sum"), (hashlib.sha256(CONTENT).digest(), "")):
+        one = Entry(name, len(CONTENT), False, manifest.SHA256 + known.hex().encode())
+        reading = Fetch(str(tmp_path), 60.0, follow=True)
+        reading.run([(one, store.url)], lambda: None)
+        assert [text for _, _, text in reading.failed if failed not in text] == []
+        assert bool(reading.failed) == bool(failed)
+        assert whole(tmp_path) != bool(failed)
+
+
 def test_time_is_over(tmp_path: Path, serve: Callable[..., Store]) -> None:
     """The next request continues."""
     store = serve(lambda handler, number: send(handler))
