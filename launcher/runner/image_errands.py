@@ -29,6 +29,8 @@ __all__ = [
     "RuntimeTrouble",
 ]
 
+#: Seconds for runtimes to list images, or to remove a large one.
+PATIENCE = 300.0
 #: What has become of an image on a host, for each runtime that had it.
 Removals = Sequence[tuple[ImageThere, ImageRemoved]]
 
@@ -47,7 +49,7 @@ class ImagePlace:
         async def one(visited: Visited) -> ImagesThere:
             agent = await visited.agent()
             try:
-                return await agent.answer(ImagesThere, "image", do="list")
+                return await agent.answer(ImagesThere, "image", patience=PATIENCE, do="list")
             finally:
                 await agent.close()
 
@@ -80,10 +82,14 @@ class ImagePlace:
         async def one(visited: Visited) -> Removals:
             agent = await visited.agent()
             try:
-                return [
-                    (its, await agent.answer(ImageRemoved, "image", do="remove", key=its.key))
-                    for its in chosen[visited.host]
-                ]
+                done = []
+                for its in chosen[visited.host]:
+                    request = {"do": "remove", "key": its.key}
+                    removed = await agent.answer(
+                        ImageRemoved, "image", patience=PATIENCE, **request
+                    )
+                    done.append((its, removed))
+                return done
             finally:
                 await agent.close()
 
