@@ -11,23 +11,24 @@ from ..runner.image_errands import (
     ImageRemoved,
     ImagesThere,
     ImageThere,
+    Removals,
     RuntimeTrouble,
 )
 from ..runner.listeners import OnEvent, ignore_event
-from ..runner.policy.images import Chosen, short_name, stays
+from ..runner.policy.images import short_name, stays
 from ..spec import containers
 from ..spec.environments import Environment
 from ..spec.errors import HostError, InputError
 from .jobs import with_image_path
 
 __all__ = [
-    "Chosen",
     "Given",
     "HostError",
     "ImagePlace",
     "ImageRemoved",
     "ImageThere",
     "ImagesThere",
+    "Removals",
     "RuntimeTrouble",
     "listed",
     "load",
@@ -66,8 +67,6 @@ async def load(
     return await place.load(wanted, on_event)
 
 
-async def remove(
-    place: ImagePlace, text: str
-) -> tuple[Chosen, Mapping[str, ImageRemoved | HostError]]:
+async def remove(place: ImagePlace, text: str) -> Mapping[str, Removals | HostError]:
     """Remove an image, by its name or ID, from hosts where nothing uses it. Raises InputError."""
     return await place.remove(text)

@@ -25,6 +25,8 @@ from ..transport.answers import Pruned, Usage
 from .image_bringing import left_caches
 
 There = Mapping[str, Usage | HostError]
+#: Seconds for a host to delete images, too.
+PATIENCE = 600.0
 
 
 @frozen
@@ -264,6 +266,7 @@ async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
             return await agent.answer(
                 Pruned,
                 "prune",
+                patience=PATIENCE if mine.images else 0.0,
                 runs=list(mine.runs),
                 code=[list(one) for one in mine.code],
                 agents=list(mine.agents),

@@ -18,10 +18,21 @@ from ..transport.ssh import AskPassphrase
 from .image_bringing import Bringing, Given
 from .listeners import OnEvent
 from .policy import images
-from .policy.images import Chosen
 from .reached import reached
 
-__all__ = ["ImagePlace", "ImageRemoved", "ImageThere", "ImagesThere", "RuntimeTrouble"]
+__all__ = [
+    "ImagePlace",
+    "ImageRemoved",
+    "ImageThere",
+    "ImagesThere",
+    "Removals",
+    "RuntimeTrouble",
+]
+
+#: Seconds for runtimes to list images, or to remove a large one.
+PATIENCE = 300.0
+#: What has become of an image on a host, for each runtime that had it.
+Removals = Sequence[tuple[ImageThere, ImageRemoved]]
 
 
 @frozen
@@ -38,7 +49,7 @@ class ImagePlace:
         async def one(visited: Visited) -> ImagesThere:
             agent = await visited.agent()
             try:
-                return await agent.answer(ImagesThere, "image", do="list")
+                return await agent.answer(ImagesThere, "image", patience=PATIENCE, do="list")
             finally:
                 await agent.close()
 
@@ -58,27 +69,33 @@ class ImagePlace:
             given = await bringing.give(there)
         return replace(given, failed={**failed, **given.failed})
 
-    async def remove(self, text: str) -> tuple[Chosen, Mapping[str, ImageRemoved | HostError]]:
+    async def remove(self, text: str) -> Mapping[str, Removals | HostError]:
         """Remove the image of that name or ID from all hosts that have it, unless it is used there.
 
-        Return which it is, and what has become of it by host. Raises InputError.
+        Return what has become of it by host, for each runtime that had it. Raises InputError.
         """
         listed = await self.listed()
         known = {host: one for host, one in listed.items() if isinstance(one, ImagesThere)}
         silent = {host: one for host, one in listed.items() if isinstance(one, HostError)}
-        chosen = images.choose(known, text) if known else Chosen()
+        chosen = images.choose(known, text) if known else {}
 
-        async def one(visited: Visited) -> ImageRemoved:
+        async def one(visited: Visited) -> Removals:
             agent = await visited.agent()
             try:
-                key = chosen.images[visited.host].key
-                return await agent.answer(ImageRemoved, "image", do="remove", key=key)
+                done = []
+                for its in chosen[visited.host]:
+                    request = {"do": "remove", "key": its.key}
+                    removed = await agent.answer(
+                        ImageRemoved, "image", patience=PATIENCE, **request
+                    )
+                    done.append((its, removed))
+                return done
             finally:
                 await agent.close()
 
-        nodes = _nodes([host for host in self.hosts if host.name in chosen.images])
+        nodes = _nodes([host for host in self.hosts if host.name in chosen])
         done = await visit_hosts(self.inventory, "", nodes, one, self.ask)
-        return chosen, {**silent, **done}
+        return {**silent, **done}
 
 
 def _nodes(hosts: Sequence[Host]) -> list[Node]:

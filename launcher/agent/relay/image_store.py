@@ -36,7 +36,7 @@ _SENT, _SAVED = re.compile(r"([0-9a-f]{64})\.tar\Z"), re.compile(r"saved-([0-9]+
 #: In the folder of a run: a link to the image that it uses.
 LINK = "image"
 #: Seconds for which a run waits until an image is removed, and for a runtime to remove one.
-REMOVAL = 60.0
+REMOVAL = 150.0
 #: Most images, and most names of one, that are listed.
 MOST, NAMES = 2000, 50
 

@@ -18,7 +18,7 @@ from ...api.images import HostError, ImagePlace
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.containers import RUNTIMES, SHORT
-from .. import complain_of_hosts, options
+from .. import complain_of_hosts, completion, options
 from ..inventory_lookup import loaded
 from ..render.images import listed_text
 from ..render.run_view import Screen
@@ -57,7 +57,7 @@ def ls_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
 
 
 @command.command("load")
-@click.argument("image", metavar="FILE|NAME")
+@click.argument("image", metavar="FILE|NAME", shell_complete=completion.files)
 @options.inventory
 @options.hosts
 @click.option(
@@ -136,22 +136,26 @@ def rm_command(
     Where a run or a container uses it, it stays. The exit code is 1 if a host keeps it, or did not
     answer.
     """
-    chosen, done = asyncio.run(images.remove(_place(inventory, hosts), image))
-    gone, left = [], dict[str, HostError]()
+    done = asyncio.run(images.remove(_place(inventory, hosts), image))
+    gone, left = dict[str, list[str]](), dict[str, HostError]()
     for host, its in done.items():
         if isinstance(its, HostError):
             left[host] = its
-        elif error := images.stays(host, chosen.images[host], its):
-            left[host] = error
-        else:
-            gone.append(host)
+            continue
+        for one, removed in its:
+            if error := images.stays(host, one, removed):
+                left[host] = error
+            else:
+                gone.setdefault(images.short_name(one.label), []).append(host)
     if as_json:
-        states = {h: asdict(its) for h, its in done.items() if not isinstance(its, HostError)}
-        value = {"removed": gone, "hosts": states, "failed": _failed(left)}
-        click.echo(json.dumps(value, indent=2))
-    elif gone:
-        names = dict.fromkeys(images.short_name(chosen.images[host].label) for host in gone)
-        click.echo(f"removed {', '.join(names)} from {nodeset.fold(gone)}")
+        states = {
+            host: [{"runtime": one.runtime, "id": one.id, **asdict(state)} for one, state in its]
+            for host, its in done.items()
+            if not isinstance(its, HostError)
+        }
+        click.echo(json.dumps({"hosts": states, "failed": _failed(left)}, indent=2))
+    for name, on in {} if as_json else gone.items():
+        click.echo(f"removed {name} from {nodeset.fold(on)}")
     _finish(ctx, left)
 
 

@@ -4,14 +4,12 @@ theirs a word means. Pure."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Mapping, Sequence
 
 from ...fleet.findings import images as found_images
 from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.errors import HostError, InputError, NoEnvironment, suggestion
-from ...spec.frozen import frozen
 from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
 
 
@@ -63,11 +61,8 @@ _USUAL = re.compile(r"(?:docker\.io/(?:library/)?|localhost/)")
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{6,64})\Z")
 
 
-@frozen
-class Chosen:
-    """The image that a word means, by host."""
-
-    images: Mapping[str, ImageThere] = field(default_factory=dict)
+#: The image that a word means, by host: once for each runtime there that has it.
+Chosen = Mapping[str, tuple[ImageThere, ...]]
 
 
 def short_name(name: str) -> str:
@@ -80,25 +75,31 @@ def choose(there: Mapping[str, ImagesThere], text: str) -> Chosen:
 
     Raises InputError where no host has it, or the word means several on one.
     """
-    found: dict[str, ImageThere] = {}
+    found: dict[str, tuple[ImageThere, ...]] = {}
     for host, its in there.items():
-        fitting = [one for one in its.images if text in one.names]
-        fitting = fitting or [one for one in its.images if _is_meant(one, text)]
-        if len(fitting) > 1:
-            ids = ", ".join(f"{one.label} ({one.id[:SHORT]}, {one.runtime})" for one in fitting)
+        fitting = [one for one in its.images if _is_meant(one, text)]
+        if _number(fitting) > 1:
+            fitting = [one for one in fitting if text in one.names] or fitting
+        if _number(fitting) > 1:
+            ids = ", ".join(f"{one.label} ({one.id[:SHORT]})" for one in fitting)
             raise InputError(
                 f"{text} may be any of several images on {host}: {ids}",
-                "name it by more of its ID or name; two runtimes may have the same image",
+                "name it by its whole name, or by more of its ID",
             )
         if fitting:
-            found[host] = fitting[0]
+            found[host] = tuple(fitting)
     if not found:
         names = {short_name(n) for its in there.values() for one in its.images for n in one.names}
-        raise InputError(
-            f"launcher knows of no image {text} on {nodeset.fold(there)}",
-            suggestion(text, sorted(names)) or "launcher image ls shows those that it knows of",
-        )
-    return Chosen(found)
+        silent = sorted({runtime for its in there.values() for runtime in its.trouble})
+        hint = suggestion(text, sorted(names)) or "launcher image ls shows those that it knows of"
+        if silent:
+            hint = f"{' and '.join(silent)} did not answer everywhere: launcher image ls says why"
+        raise InputError(f"launcher knows of no image {text} on {nodeset.fold(there)}", hint)
+    return found
+
+
+def _number(images: Sequence[ImageThere]) -> int:
+    return len({one.id or one.label for one in images})
 
 
 def _is_meant(image: ImageThere, text: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.runner.policy import images
 from launcher.spec.errors import InputError
-from launcher.transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
+from launcher.transport.answers import Image, ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 
 
 def test_trouble_is_told_of_all_hosts_with_what_to_do() -> None:
@@ -53,17 +53,27 @@ def of_host(*names: str, number: int = 1, runtime: str = "podman") -> ImageThere
 def test_an_image_is_meant_by_any_name_or_the_beginning_of_its_id(text: str) -> None:
     names = ("localhost/train:1", "localhost/base:latest", "docker.io/library/ubuntu:24.04")
     there = {"a": ImagesThere((of_host(*names), of_host("x:1", number=2))), "b": ImagesThere(())}
-    assert [one.id[0] for one in images.choose(there, text).images.values()] == ["1"]
+    assert [its[0].id[0] for its in images.choose(there, text).values()] == ["1"]
 
 
 def test_a_word_that_means_several_or_none_is_refused() -> None:
     both = ImagesThere((of_host("localhost/x:1"), of_host("docker.io/library/x:1", number=2)))
     with pytest.raises(InputError, match="x:1 may be any of several images on a: ") as several:
         images.choose({"a": both}, "x:1")
-    assert "222222222222, podman" in str(several.value)
-    assert images.choose({"a": both}, "localhost/x:1").images["a"].id[0] == "1"
+    assert "docker.io/library/x:1 (222222222222)" in str(several.value)
+    assert images.choose({"a": both}, "localhost/x:1")["a"][0].id[0] == "1"
     with pytest.raises(InputError, match=r"no image y:1 on a\Z"):
         images.choose({"a": both}, "y:1")
+    silent = ImagesThere((), {"docker": RuntimeTrouble("no-daemon")})
+    with pytest.raises(InputError) as unknown:
+        images.choose({"a": silent}, "y:1")
+    assert unknown.value.hint.startswith("docker did not answer everywhere")
+
+
+def test_an_image_that_two_runtimes_have_is_meant_in_both() -> None:
+    both = ImagesThere((of_host("localhost/x:1"), of_host("x:1", runtime="docker")))
+    (its,) = images.choose({"a": both}, "x:1").values()
+    assert [one.runtime for one in its] == ["podman", "docker"]
 
 
 def test_who_uses_an_image_is_named_with_what_ends_it() -> None:
