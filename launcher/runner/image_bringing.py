@@ -10,7 +10,7 @@ import posixpath
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -234,14 +234,6 @@ class Bringing:
         await self._ask(host, "save", **{**words, "discard": True})
         return ImageFile(target, about.id)
 
-    def _linked(self, file: ImageFile, name: str) -> Path:
-        """Return a link to a file under the name that hosts expect."""
-        link = self._cache / "links" / name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(file.path.resolve())
-        return link
-
     def _progress(self, host: Host, size: int) -> Callable[[int], None]:
         def tell(percent: int) -> None:
             self._on_event(ev.SyncProgressed(time.time(), host.name, percent, size))
@@ -265,7 +257,7 @@ class Bringing:
         if again.state != "there":  # else another run has just brought it
             size = (await asyncio.to_thread(file.path.stat)).st_size
             folder, name = posixpath.split(taken.place)
-            link = await asyncio.to_thread(self._linked, file, name)
+            link = await asyncio.to_thread(linked, self._cache, file.path, name)
             arguments = ["--inplace", "--copy-links", f"{link.parent}/", f"x:{folder}/"]
             to = (host.connection, host.name)
             await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, size))
@@ -295,6 +287,15 @@ def _lacks(answer: answers.Image) -> bool:
 
 
 # -- files of images here
+
+
+def linked(cache: Path, file: Path, name: str) -> Path:
+    """Return a link to a file, under the name that hosts expect; several copies may read it at once."""
+    link = cache / "links" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # made for another host, which reads it now
+        link.symlink_to(file.resolve())
+    return link
 
 
 @contextmanager
