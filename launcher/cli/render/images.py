@@ -27,9 +27,11 @@ def listed_text(there: Mapping[str, ImagesThere], now: float, columns: int) -> s
     cells = [_cells(on, now) for on in ordered]
     if cells:
         head = ("image", "id", "size", "runtime", "hosts", "used", "now")
-        rest = [max(len(row[i]) for row in [head, *cells]) + 2 for i in range(1, len(head))]
-        widest = max(NARROW, columns - sum(rest))
-        shown = [(_middle_cut(row[0], widest), *row[1:]) for row in cells]
+        widths = [max(len(row[i]) for row in [head, *cells]) for i in range(len(head))]
+        room = columns - sum(widths[1:-1]) - 2 * (len(head) - 1)
+        name = max(NARROW, room - widths[-1])
+        users = max(NARROW, room - min(name, widths[0]))
+        shown = [(_middle_cut(row[0], name), *row[1:-1], cut(row[-1], users)) for row in cells]
         lines.append(table(head, shown))
     else:
         lines.append("no images that a run has used, or launcher brought; launcher image load does")

@@ -38,6 +38,17 @@ def test_64_hosts_fit_a_screen_the_latest_image_first() -> None:
     assert "long-names" in lines[2]
 
 
+def test_it_fits_80_columns_with_long_names_of_images_and_runs() -> None:
+    runs = ("pretraining-of-a-large-model-otter-3f9a", "evaluation-of-it-heron-77c1")
+    there = {f"gpu{n}": ImagesThere((one(1, names=(LONG,), runs=runs),)) for n in range(1, 9)}
+    lines = listed_text(there, NOW, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].endswith("…")
+    wide = listed_text(there, NOW, 300).splitlines()
+    assert LONG.removeprefix("docker.io/") in wide[1]
+    assert wide[1].endswith(", ".join(runs))
+
+
 def test_users_beyond_two_are_counted_and_what_has_no_size_has_none() -> None:
     mine = one(1, runs=("a-1", "b-2"), containers=("byhand",), bytes=None, id="", names=("/srv/x",))
     (_, row) = listed_text({"gpu1": ImagesThere((mine,))}, NOW, 80).splitlines()
