@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..runner.data import listing, registry
+from ..runner.data import listing, reading, registry
 from ..runner.data.errands import (
     DataExamined,
     DataFreed,
@@ -42,18 +42,21 @@ __all__ = [
 ]
 
 
-def add(name: str, source: str, to: str = "") -> KnownSet:
-    """Read a source and keep it under a name; a path is relative to the current folder.
-
-    Blocks for as long as it takes to read what has changed. Raises InputError, LauncherError.
+async def add(name: str, source: str, to: str = "", on_event: OnEvent = ignore_event) -> KnownSet:
+    """Read a source, as far as it has changed, and keep it under a name; a path is relative to the
+    current folder. ``on_event`` gets SourceRead. Raises InputError, LauncherError.
     """
+    one = _set(name, source, to)
+    return _keep(one, await reading.read(one.name, one.source, on_event))
+
+
+def _set(name: str, source: str, to: str) -> DataSet:
     try:
         one = DataSet(data.name(name), data.source(source), data.to(to) if to else "")
     except ValueError as error:
         raise InputError(str(error)) from None
-    if one.is_here:
-        source = os.path.abspath(Path(source).expanduser())
-    return _keep(DataSet(one.name, source, one.to), listing.read_source(source))
+    here = os.path.abspath(Path(source).expanduser()) if one.is_here else source
+    return DataSet(one.name, here, one.to)
 
 
 def _keep(one: DataSet, found: listing.Listed) -> KnownSet:
@@ -82,10 +85,8 @@ async def push(
 ) -> tuple[KnownSet, Mapping[str, int | HostError]]:
     """Read a source again, and bring what it holds now to hosts; return the version, and by host the
     bytes that travelled. Raises InputError."""
-    from ..runner.concurrency import in_own_thread
-
     found = registry.find(name)
     one = DataSet(found.name, found.source, found.to)
-    listed = await in_own_thread(lambda on_read: listing.read_source(one.source, on_read))
+    listed = await reading.read(one.name, one.source, on_event)
     now = _keep(one, listed)
     return now, await place.push(Delivered(one, listed), on_event)

@@ -66,7 +66,12 @@ class HostFailed(Event):
 
 @frozen
 class Progressed(Event):
-    """A copy of ``bytes`` bytes is under way. Shown on screen, never stored."""
+    """How far something is. Shown on screen, never stored."""
+
+
+@frozen
+class CopyProgressed(Progressed):
+    """A copy of ``bytes`` bytes is under way."""
 
     host: str
     percent: int
@@ -74,13 +79,24 @@ class Progressed(Event):
 
 
 @frozen
-class SyncProgressed(Progressed):
-    """The code is on its way to a host."""
+class SyncProgressed(CopyProgressed):
+    """Code, data or an image is on its way to a host."""
 
 
 @frozen
-class OutputsProgressed(Progressed):
+class OutputsProgressed(CopyProgressed):
     """Outputs are on their way from a host."""
+
+
+@frozen
+class SourceRead(Progressed):
+    """The source of a data set is being read here, ``bytes`` of it so far; ``total`` is None where only
+    its end tells how much it is."""
+
+    name: str
+    bytes: int
+    total: int | None = None
+    is_over: bool = False
 
 
 @frozen

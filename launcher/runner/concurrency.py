@@ -86,8 +86,8 @@ class Interrupted(Exception):
     """Work in a thread is no longer wanted."""
 
 
-async def in_own_thread(work: Callable[[Callable[[object], None]], T]) -> T:
-    """Run slow work that can be given up. It gets a function to call again and again, with anything,
+async def in_own_thread(work: Callable[[Callable[[], None]], T]) -> T:
+    """Run slow work that can be given up. It gets a function to call again and again,
     which raises Interrupted once nobody waits for it any more.
 
     A cancelled caller gives it two seconds to end; a thread that then still waits for a network is left,
@@ -96,7 +96,7 @@ async def in_own_thread(work: Callable[[Callable[[object], None]], T]) -> T:
     loop, is_over = asyncio.get_running_loop(), threading.Event()
     done: asyncio.Future[T] = loop.create_future()
 
-    def going_on(_: object) -> None:
+    def going_on() -> None:
         if is_over.is_set():
             raise Interrupted
 

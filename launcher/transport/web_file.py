@@ -87,16 +87,18 @@ def look(address: str) -> Found:
 
 
 def read(
-    address: str, found: Found, going_on: Callable[[int], None] = lambda count: None
+    address: str,
+    found: Found,
+    on_read: Callable[[int, int | None], None] = lambda count, total: None,
 ) -> tuple[Sum, Found]:
     """Read a file, and keep nothing of it; return what the server says of it then. Blocks.
 
-    ``found`` is what it said before. ``going_on`` is called with the bytes so far, and may raise what it
-    wants. Raises StoreError.
+    ``found`` is what it said before. ``on_read`` is called with the bytes so far and, where it is known,
+    their number, and may raise what it wants. Raises StoreError.
     """
     for _ in range(CHANGES):
         try:
-            read = _Reading(address, found, going_on).run()
+            read = _Reading(address, found, on_read).run()
         except _Changed:
             found = look(address)
             continue
@@ -117,8 +119,10 @@ def _is_same(one: Found, other: Found) -> bool:
 class _Reading:
     """One time that a file is read from its beginning to its end."""
 
-    def __init__(self, address: str, found: Found, going_on: Callable[[int], None]) -> None:
-        self._address, self._found, self._going_on = address, found, going_on
+    def __init__(
+        self, address: str, found: Found, on_read: Callable[[int, int | None], None]
+    ) -> None:
+        self._address, self._found, self._on_read = address, found, on_read
         self._trouble = _Trouble(address)
         self._sum, self._have = hashlib.sha256(), 0
 
@@ -161,7 +165,7 @@ class _Reading:
                 self._have += len(piece)
                 if size is not None and self._have > size:
                     raise _Changed
-                self._going_on(self._have)
+                self._on_read(self._have, size)
         return size
 
     def _begin(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from ...api import data
-from ...api.data import DataFreed, HostError, Place
+from ...api.data import DataFreed, HostError, KnownSet, Place
 from ...api.hosts import select_hosts
 from ...records import events as ev
 from ...spec import nodeset
@@ -45,8 +45,15 @@ def add_command(name: str, source: str, to: str, as_json: bool) -> None:
 
     Its files are read once, and those that have changed when it is used.
     """
-    added = data.add(name, source, to)
+    added = asyncio.run(_add(name, source, to))
     click.echo(json.dumps(asdict(added), indent=2) if as_json else set_text(added, time.time()))
+
+
+async def _add(name: str, source: str, to: str) -> KnownSet:
+    screen = Screen()
+    async with screen:
+        screen.on_event(ev.StageStarted(time.time(), "data"))
+        return await data.add(name, source, to, screen.on_event)
 
 
 @command.command("ls")

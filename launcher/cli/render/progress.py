@@ -1,4 +1,5 @@
-"""How far copies to or from several hosts are, and how long a quiet run has been quiet. Pure."""
+"""How far copies to or from several hosts and what is read here are, and how long a quiet run has been
+quiet. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +7,33 @@ from .tables import duration, size, took
 
 #: Seconds before a rate means something.
 SETTLED = 1.0
+
+
+def _speed(done: int, total: int | None, spent: float) -> list[str]:
+    """Return ``38.0 MB/s`` and ``50 s left``, as far as these are known."""
+    if spent < SETTLED or not done:
+        return []
+    rate = done / spent
+    left = [f"{duration((total - done) / rate)} left"] if total and done < total else []
+    return [f"{size(int(rate))}/s", *left]
+
+
+class Reading:
+    """What is read on this machine; ``began`` is by the clock of ``now``."""
+
+    def __init__(self, name: str, began: float) -> None:
+        self.name, self._began, self._done = name, began, 0
+        self._total: int | None = None
+
+    def update(self, done: int, total: int | None) -> None:
+        """Take how far it is."""
+        self._done, self._total = done, total
+
+    def text(self, now: float) -> str:
+        """Return ``reading corpus  1.2 of 3.1 GB  38.0 MB/s  50 s left``."""
+        of = "" if self._total is None else f" of {size(self._total)}"
+        parts = [f"reading {self.name}", f"{size(self._done)}{of}"]
+        return "  ".join(parts + _speed(self._done, self._total, now - self._began))
 
 
 class Transfer:
@@ -26,12 +54,7 @@ class Transfer:
         total = sum(of for of, _ in self._hosts.values())
         done = sum(of * percent // 100 for of, percent in self._hosts.values())
         parts = [f"{size(done)} of {size(total)}"]
-        spent = now - self._began
-        if spent >= SETTLED and done:
-            rate = done / spent
-            parts.append(f"{size(int(rate))}/s")
-            if done < total:
-                parts.append(f"{duration((total - done) / rate)} left")
+        parts += _speed(done, total, now - self._began)
         slowest, (_, percent) = min(self._hosts.items(), key=lambda item: item[1][1])
         parts.append(
             f"slowest {slowest} {percent} %" if len(self._hosts) > 1 else f"{slowest} {percent} %"

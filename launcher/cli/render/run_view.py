@@ -33,7 +33,7 @@ from .bars import folded
 from .event_lines import failure_of, line_of, lines_of_gpus, process_name
 from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
-from .progress import Transfer, quiet_line
+from .progress import Reading, Transfer, quiet_line
 from .tables import counted, cut, duration, fold_tasks, took, wrapped
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ _DOING = {
 
 
 #: The same for what is no stage of a run.
-_DOING_ELSE = {"push": "copying"}
+_DOING_ELSE = {"push": "copying", "data": "bringing data", "environment": "bringing the image"}
 
 
 class Watched(Protocol):
@@ -112,6 +112,7 @@ class Screen:
         self._flush: asyncio.TimerHandle | None = None
         self._stage, self._since = "", time.monotonic()
         self._transfer = Transfer(self._since)
+        self._reading: Reading | None = None
         self._line_is_up = self._asking = False
         self.has_keys = True  # what the user types is for launcher
         self._question: str | None = None
@@ -181,8 +182,17 @@ class Screen:
             self._say_layout()
 
     @on_event.register
-    def _progressed(self, event: ev.Progressed) -> None:
+    def _progressed(self, event: ev.CopyProgressed) -> None:
         self._transfer.update(event.host, event.bytes, event.percent)
+
+    @on_event.register
+    def _source_read(self, event: ev.SourceRead) -> None:
+        if event.is_over:
+            self._reading = None
+        elif self._reading is None or self._reading.name != event.name:
+            self._reading = Reading(event.name, time.monotonic())
+        if self._reading is not None:
+            self._reading.update(event.bytes, event.total)
 
     @on_event.register
     def _host_failed(self, event: ev.HostFailed) -> None:
@@ -457,6 +467,9 @@ class Screen:
         return b"" if is_below else source.splitter.current()
 
     def _draw_line(self, now: float) -> None:
+        if self._reading is not None:  # beside connecting, which is quick
+            self._draw(self._reading.text(now), dim=True)
+            return
         spent = duration(now - self._since)
         self._draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
 

@@ -32,8 +32,9 @@ FRESH = 2_000_000_000
 #: How often a file may change while it is read.
 TRIES = 3
 
-#: Called with the bytes that were read so far; what it raises ends the reading.
-OnRead = Callable[[int], None]
+#: Called with the bytes that were read so far, and how many there are if that is known; what it raises
+#: ends the reading.
+OnRead = Callable[[int, int | None], None]
 #: What hosts read themselves, by URLs.
 Remote = Prefix | WebFile
 
@@ -50,7 +51,7 @@ class Listed:
     there: str = ""  # the host that has it, if it is from one
 
 
-def read_source(source: str, on_read: OnRead = lambda count: None) -> Listed:
+def read_source(source: str, on_read: OnRead = lambda count, total: None) -> Listed:
     """Return the version that a source has now: a folder, a prefix of a store, or a file of a web
     server. Blocks.
 
@@ -67,7 +68,7 @@ def read_source(source: str, on_read: OnRead = lambda count: None) -> Listed:
     return Listed(version, Path(), listed, store=store)
 
 
-def read(folder: Path, on_read: OnRead = lambda count: None) -> Listed:
+def read(folder: Path, on_read: OnRead = lambda count, total: None) -> Listed:
     """Return the version that a folder has now. Blocks. Raises InputError, OSError."""
     root = _checked(folder)
     sums = registry.note_of(os.fspath(root)).with_suffix("")
@@ -207,7 +208,7 @@ class _Reading:
                     found.update(piece)
                     left -= len(piece)
                     self.read += len(piece)
-                    self._on_read(self.read)
+                    self._on_read(self.read, None)
                 after = os.fstat(file.fileno())
             if _state(path, before) == _state(path, after):
                 return manifest.SHA256 + found.hexdigest().encode(), after

@@ -11,10 +11,10 @@ from ...records.run_reader import sets_of
 from ...spec.errors import HostError, SourceChanged, SyncError
 from ...spec.typed_json import to_json
 from ...transport.answers import DataMissing
-from ..concurrency import in_own_thread, together
+from ..concurrency import together
 from ..context import RunContext
 from ..host_session import HostSession
-from . import listing
+from . import reading
 from .host import Delivered, Host
 from .passing import Way, bring_all
 
@@ -37,14 +37,12 @@ class RunData:
 
     async def list_again(self) -> tuple[Delivered, ...]:
         """List all sources. Raises InputError."""
-        self._sets = await in_own_thread(self._listed)
+        found = []
+        for one in self._context.job.data:
+            listed = await reading.read(one.name, one.source, self._context.add)
+            found.append(Delivered(one, listed))
+        self._sets = tuple(found)
         return self._sets
-
-    def _listed(self, on_read: listing.OnRead) -> tuple[Delivered, ...]:
-        return tuple(
-            Delivered(one, listing.read_source(one.source, on_read))
-            for one in self._context.job.data
-        )
 
     def _recorded(self) -> list[UsedSet]:
         return [

@@ -58,10 +58,10 @@ class WebFile:
         registry.doubt(self.source)
 
 
-def read(source: str, going_on: Callable[[int], None]) -> tuple[Version, WebFile, Path]:
+def read(source: str, on_read: Callable[[int, int | None], None]) -> tuple[Version, WebFile, Path]:
     """Return the version of a file, the file, and the manifest. Blocks for as long as it takes to read
-    all of it, unless it has not changed. ``going_on`` is called with the bytes that were read, and may
-    raise what it wants.
+    all of it, unless it has not changed. ``on_read`` is called with the bytes that were read and,
+    where the server says it, their number, and may raise what it wants.
 
     Raises InputError, StoreError, OSError.
     """
@@ -81,7 +81,7 @@ def read(source: str, going_on: Callable[[int], None]) -> tuple[Version, WebFile
                 f"{source} cannot be read: the server does not say where the file ends",
                 "add its sum: #sha256=...; or download it, and use its folder",
             )
-        all_of_it, found = web_file.read(address, found, going_on)
+        all_of_it, found = web_file.read(address, found, on_read)
         size, its_sum = all_of_it.size, all_of_it.sha256
     if known and its_sum != known:
         raise InputError(

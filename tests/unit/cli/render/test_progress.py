@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.cli.render.progress import Transfer
+from launcher.cli.render.progress import Reading, Transfer
 
 
 def test_size_rate_time_left_and_the_slowest() -> None:
@@ -15,3 +15,12 @@ def test_size_rate_time_left_and_the_slowest() -> None:
     copies.update("gpu1", 1_000_000_000, 100)
     copies.update("gpu2", 1_000_000_000, 100)
     assert "left" not in copies.text(120.0)
+
+
+def test_what_is_read_here_says_what_is_known() -> None:
+    reading = Reading("corpus", began=100.0)
+    reading.update(200_000_000, None)
+    assert reading.text(100.5) == "reading corpus  200.0 MB"
+    assert reading.text(102.0) == "reading corpus  200.0 MB  100.0 MB/s"
+    reading.update(200_000_000, 1_000_000_000)
+    assert reading.text(102.0) == "reading corpus  200.0 MB of 1.0 GB  100.0 MB/s  8.0 s left"

@@ -83,7 +83,7 @@ def test_a_file_that_changes_while_it_is_read(
     """It is read again; one that never stops is an error that names it."""
     growing = source / "two"
 
-    def grow(count: int) -> None:
+    def grow(count: int, total: int | None) -> None:
         if count <= limit:
             with growing.open("ab") as file:
                 file.write(b"more")
