@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,10 +93,8 @@ def test_a_supervisor_that_stands_still_is_ended_by_the_sweep(run_dir: Path) -> 
 
 def test_one_that_leaves_in_time_is_not(run_dir: Path) -> None:
     with owned(run_dir) as owner:
-        began = time.monotonic()
         owner.send_signal(signal.SIGTERM)
         assert sweep(run_dir)["killed"] == 0
-        assert time.monotonic() - began < 5
         assert owner.wait(20) == -signal.SIGTERM
 
 

@@ -236,7 +236,7 @@ def test_many_files_take_time_in_proportion(
     listed = outputs.Listed(outputs=files, code=PackedFiles(), folder="/x")
     began = time.monotonic()
     asyncio.run(outputs.pull(None, "lab1", listed, tmp_path))  # type: ignore[arg-type]
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert len(copied) == 100_000
 
 
