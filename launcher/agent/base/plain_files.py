@@ -21,3 +21,11 @@ def content(path: str, start: int = 0) -> bytes:
     with os.fdopen(opened(path), "rb") as file:
         file.seek(start)
         return file.read()
+
+
+def text(path: str) -> str:
+    """Return what a regular file says; "" where there is none, or it may not be read."""
+    try:
+        return content(path).decode("utf-8", "replace")
+    except OSError:
+        return ""

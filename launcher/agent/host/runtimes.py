@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 
+from ..base import plain_files
 from ..processes import processes
 
 TYPE_CHECKING = False
@@ -38,7 +39,7 @@ def _has(program: str) -> bool:
 
 def _podman() -> tuple[str, str]:
     """Look whether podman can make containers for a user without rights."""
-    if os.getuid() == 0 or "subid:" in _text("/etc/nsswitch.conf"):
+    if os.getuid() == 0 or "subid:" in plain_files.text("/etc/nsswitch.conf"):
         return "", ""  # ranges may come from a directory service
     for program in ("newuidmap", "newgidmap"):
         if not _has(program):
@@ -48,7 +49,7 @@ def _podman() -> tuple[str, str]:
     except KeyError:
         name = ""
     for path in ("/etc/subuid", "/etc/subgid"):
-        owners = {line.partition(":")[0] for line in _text(path).splitlines()}
+        owners = {line.partition(":")[0] for line in plain_files.text(path).splitlines()}
         if not owners & {name, str(os.getuid())}:
             return "no-subuid", "%s has no range for %s" % (path, name or os.getuid())
     return "", ""
@@ -57,7 +58,7 @@ def _podman() -> tuple[str, str]:
 def _docker() -> tuple[str, str]:
     """Look whether docker's daemon answers this user, where it is in the usual place."""
     config = os.path.join(os.path.expanduser("~"), ".docker", "config.json")
-    if os.environ.get("DOCKER_HOST") or "currentContext" in _text(config):
+    if os.environ.get("DOCKER_HOST") or "currentContext" in plain_files.text(config):
         return "", ""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
         asker.settimeout(PATIENCE)
@@ -68,11 +69,3 @@ def _docker() -> tuple[str, str]:
         except OSError as error:
             return "no-daemon", "%s: %s" % (DOCKER_SOCKET, error.strerror or error)
     return "", ""
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 
-from ..base import run_lock
+from ..base import plain_files, run_lock
 from ..processes import login_session, own_hosts, processes
 from ..processes.shared_memory import SharedMemory
 from . import devices, infiniband, probe, runtimes, software
@@ -93,7 +93,7 @@ def resolve(name: str) -> list[str]:
 
 
 def _os_name() -> str:
-    text = _text("/etc/os-release")
+    text = plain_files.text("/etc/os-release")
     for line in text.splitlines():
         if line.startswith("PRETTY_NAME="):
             return line.partition("=")[2].strip("\"'")
@@ -102,7 +102,9 @@ def _os_name() -> str:
 
 def _memory() -> dict[str, int]:
     """Return bytes of memory in total, and those that a new program could have."""
-    sizes = dict(line.split(":", 1) for line in _text("/proc/meminfo").splitlines() if ":" in line)
+    sizes = dict(
+        line.split(":", 1) for line in plain_files.text("/proc/meminfo").splitlines() if ":" in line
+    )
 
     def size(key: str) -> int:
         return int((sizes.get(key) or "0").split()[0]) * 1024
@@ -136,7 +138,7 @@ def interfaces() -> list[tuple[str, str, int | None, int | None]]:
     """Return ``[(name, address, MTU, Mbit/s or None), ...]`` of interfaces that are up."""
     found: list[tuple[str, str, int | None, int | None]] = []
     for name, address in probe.addresses():
-        speed = _text("/sys/class/net/%s/speed" % name).strip()
+        speed = plain_files.text("/sys/class/net/%s/speed" % name).strip()
         known = speed.isdigit() and int(speed) > 0
         found.append((name, address, mtu_of(name), int(speed) if known else None))
     return found
@@ -159,7 +161,7 @@ def firewall() -> dict[str, Any] | None:
 
     Without root only ufw's configuration can be read.
     """
-    if "ENABLED=yes" in _text("/etc/ufw/ufw.conf"):
+    if "ENABLED=yes" in plain_files.text("/etc/ufw/ufw.conf"):
         return {"kind": "ufw", "rules": ["ufw is enabled"]}
     if os.geteuid() != 0:
         return None
@@ -225,11 +227,3 @@ def _listed(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
