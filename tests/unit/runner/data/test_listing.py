@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.agent.base import folder_sums
 from launcher.runner.data import listing
 from launcher.spec.errors import InputError
 
@@ -27,7 +28,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def settle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files that have just been written count as old."""
-    monkeypatch.setattr(listing, "FRESH", -(10**18))
+    monkeypatch.setattr(folder_sums, "FRESH", -(10**18))
 
 
 def test_content_is_the_version(source: Path, tmp_path: Path) -> None:
