@@ -20,8 +20,9 @@ from ..runner.data.host import Delivered
 from ..runner.data.registry import KnownSet
 from ..runner.listeners import OnEvent, ignore_event
 from ..spec import data
-from ..spec.data import DataSet, Version, byte_count
+from ..spec.data import DataSet, Version, byte_count, on_a_host
 from ..spec.errors import HostError, InputError
+from ..spec.model import Inventory
 
 __all__ = [
     "DataExamined",
@@ -38,16 +39,27 @@ __all__ = [
     "find",
     "forget",
     "known",
+    "on_a_host",
     "push",
 ]
 
 
-async def add(name: str, source: str, to: str = "", on_event: OnEvent = ignore_event) -> KnownSet:
+async def add(
+    name: str,
+    source: str,
+    to: str = "",
+    on_event: OnEvent = ignore_event,
+    place: Place | None = None,
+) -> KnownSet:
     """Read a source, as far as it has changed, and keep it under a name; a path is relative to the
-    current folder. ``on_event`` gets SourceRead. Raises InputError, LauncherError.
+    current folder. ``on_event`` gets SourceRead. A folder of a host needs a ``place`` with its
+    inventory. Raises InputError, LauncherError.
     """
     one = _set(name, source, to)
-    return _keep(one, await reading.read(one.name, one.source, on_event))
+    if place is None and on_a_host(source):
+        raise InputError(f"{source} is on a host, and there is no inventory", "name one with -i")
+    place = place or Place(Inventory(()), ())
+    return _keep(one, await reading.read(one.name, one.source, on_event, place.reach))
 
 
 def _set(name: str, source: str, to: str) -> DataSet:
@@ -87,6 +99,6 @@ async def push(
     bytes that travelled. Raises InputError."""
     found = registry.find(name)
     one = DataSet(found.name, found.source, found.to)
-    listed = await reading.read(one.name, one.source, on_event)
+    listed = await reading.read(one.name, one.source, on_event, place.reach)
     now = _keep(one, listed)
     return now, await place.push(Delivered(one, listed), on_event)

@@ -30,6 +30,22 @@ class Host:
 
 
 @asynccontextmanager
+async def reached_one(
+    inventory: Inventory, name: str, ask: AskPassphrase | None = None
+) -> AsyncIterator[Host]:
+    """Connect to one host of an inventory. Raises InputError if it is not there, HostError."""
+    known = {one.name: one for one in inventory.hosts}
+    if name not in known:
+        raise errors.InputError(
+            f"no host of the inventory is called {name}", errors.suggestion(name, list(known))
+        )
+    async with reached(inventory, [known[name]], ask) as (there, failed):
+        if failed:
+            raise failed[name]
+        yield there[0]
+
+
+@asynccontextmanager
 async def reached(
     inventory: Inventory, hosts: Sequence[InventoryHost], ask: AskPassphrase | None = None
 ) -> AsyncIterator[tuple[list[Host], dict[str, HostError]]]:

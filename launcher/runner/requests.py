@@ -10,8 +10,9 @@ from ..jobs import command
 from ..jobs.environments import with_python
 from ..jobs.layout import RERUN, check_split
 from ..jobs.run_options import PRIORITIES
+from ..spec import data
 from ..spec import inventory as inventories
-from ..spec.errors import InputError
+from ..spec.errors import InputError, suggestion
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
 from .policy import projects
@@ -36,8 +37,22 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             f"--nodes {job.num_nodes}: there are only {len(hosts)} hosts ({named})",
             "choose more hosts: another inventory with -i, or another --hosts",
         )
+    check_sources(job, inventory)
     check_project(job, inventory, options.get("project"), bool(options.get("preemptible")))
     return Request(job, inventory, hosts, **options)
+
+
+def check_sources(job: Job, inventory: Inventory) -> None:
+    """Raise InputError for a data set from a host that is not in the inventory."""
+    known = [host.name for host in inventory.hosts]
+    for one in job.data:
+        there = data.on_a_host(one.source)
+        if there and there[0] not in known:
+            host, path = there
+            raise InputError(
+                f"data: {one.name} is from {one.source}, and no host of the inventory is called {host}",
+                suggestion(host, known) or f"a folder called {host} here is ./{host}:{path}",
+            )
 
 
 def check_stdin(job: Job, restarts: bool, preemptible: bool) -> None:

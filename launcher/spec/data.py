@@ -122,19 +122,14 @@ def source(value: str) -> str:
     """Return the source of a data set. Raises ValueError."""
     if not value or "\0" in value or "\n" in value:
         raise ValueError(
-            "a data set comes from a folder on this machine, s3://bucket/path, or https://host/file"
-        )
-    if there := on_a_host(value):
-        raise ValueError(
-            f"{value} is a folder on another host, and data sets come from this machine or a store. For "
-            f"data that hosts already have, use needs: {there[1]}; for a folder called {there[0]} here, "
-            f"write ./{there[0]}:{there[1]}"
+            "a data set comes from a folder here, a folder of a host (gpu3:/path), s3://bucket/path, or "
+            "https://host/file"
         )
     kind = scheme(value)
     if kind and kind not in STORES + WEB:
         raise ValueError(
-            f"{kind}:// is not supported: use a folder on this machine, s3://bucket/path, or "
-            "https://host/file"
+            f"{kind}:// is not supported: use a folder here, a folder of a host (gpu3:/path), "
+            "s3://bucket/path, or https://host/file"
         )
     if kind in WEB:
         from . import web_url  # of use to few runs

@@ -320,6 +320,34 @@ MOST_NAMED = 64
 
 
 @frozen
+class DataRead:
+    """How far a host is with reading a folder of its own: the bytes of files that it has read; once it
+    is ``over`` what the folder holds, its real path, and where its manifest is. ``unfit``: why it cannot
+    be a data set (see ``folder_sums.REASONS``), what that is about, and where a link leads."""
+
+    read: int = 0
+    over: bool = False
+    version: str = ""
+    files: int = 0
+    bytes: int = 0
+    folder: str = "/"
+    place: str = "/"
+    unfit: tuple[str, str, str] | None = None
+
+    def __post_init__(self) -> None:
+        _require(min(self.read, self.files, self.bytes) >= 0, "bytes", "is negative")
+        _require_folder(self.folder, "folder")
+        _require_folder(self.place, "place")
+        if self.over:
+            _require_version(self.version)
+        if self.unfit is not None:
+            from ..agent.base.folder_sums import REASONS  # few runs need it
+
+            _require(self.unfit[0] in REASONS, "unfit", "not a reason")
+            _require(max(map(len, self.unfit)) <= LONGEST_PATH, "unfit", "is too long")
+
+
+@frozen
 class DataExamined:
     """What differs from the manifest of a data set on a host: some paths with the reason, and how many.
     ``here``: whether the host has it at all."""

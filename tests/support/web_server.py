@@ -31,7 +31,7 @@ class Web:
         self.stalled = threading.Event()  # one has
         self.release = threading.Event()
         self.before: Callable[[], None] = lambda: None  # called with each request
-        self.sent = 0  # bytes of files
+        self.sent = 0  # bytes of files; not the first one alone, which nobody waits for
         self.requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
         web = self
@@ -90,7 +90,7 @@ class Web:
             for at in range(0, len(view), _PIECE):
                 piece = view[at : at + _PIECE]
                 with self._lock:
-                    self.sent += len(piece)
+                    self.sent += len(piece) if part != "bytes=0-0" else 0
                 chunk = b"%x\r\n%s\r\n" % (len(piece), piece)
                 handler.wfile.write(piece if self.has_length else chunk)
             if not self.has_length and cut < 0:

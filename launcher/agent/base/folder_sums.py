@@ -78,21 +78,22 @@ def _state(path: bytes, status: os.stat_result) -> bytes:
 class Reading:
     """One walk through a folder: writes its manifest, and the sums to remember.
 
-    ``version``, ``files`` and ``bytes`` hold once it is over.
+    ``version``, ``files`` and ``bytes`` hold once it is over. ``is_sure``: no file may change again
+    without another fingerprint.
     """
 
     def __init__(self, root: bytes, before: BinaryIO | None) -> None:
         """``before``: what was remembered the last time. The root must be a real path."""
         self._root, self._remembered = root, _Remembered(before)
         self._states = hashlib.blake2b(digest_size=16)
-        self._is_fresh = False
+        self.is_sure = True
         self.read = 0  # bytes of files, so far
         self.version, self.files, self.bytes = "", 0, 0
 
     @property
     def fingerprint(self) -> str:
-        """The hash of all states; "" if a file may change again without another state."""
-        return "" if self._is_fresh else self._states.hexdigest()
+        """The hash of all states, as :func:`fingerprint` returns it."""
+        return self._states.hexdigest()
 
     def steps(self, made: IO[bytes], noted: IO[bytes]) -> Iterator[None]:
         """Write the manifest, and what to remember. Yields after each piece of work, which takes no
@@ -132,7 +133,7 @@ class Reading:
             state = _state(path, status)
         self._states.update(state)
         if max(status.st_ctime_ns, status.st_mtime_ns) > now - FRESH:
-            self._is_fresh = True
+            self.is_sure = False
         else:
             noted.write(state + found + b"\0")
         return found, status

@@ -27,9 +27,9 @@ _NOTE = struct.Struct(">I32s")
 class Copy:
     """The blocks of a version; ``places`` are the folders where it is, one after the other."""
 
-    def __init__(self, places: tuple[str, ...], folder: str = "") -> None:
-        """``folder``: where the files are instead, if not in ``files``. Raises OSError, ValueError."""
-        self._places, self._folder = places, folder
+    def __init__(self, places: tuple[str, ...]) -> None:
+        """Raises OSError, ValueError."""
+        self._places = places
         self._lock = threading.Lock()
         here = next(place for place in places if os.path.isdir(place))
         # It is read again and again, also after the copy has become a version and was renamed.
@@ -99,7 +99,7 @@ class Copy:
         """Return a block and its sum: the one that it came with. Raises OSError."""
         for place in self._places:
             try:
-                data = blocks.read(self.cut, number, self._folder or os.path.join(place, "files"))
+                data = blocks.read(self.cut, number, os.path.join(place, "files"))
                 break
             except FileNotFoundError:
                 if place == self._places[-1]:

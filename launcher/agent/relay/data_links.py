@@ -57,8 +57,8 @@ def link_absolute(files: str, to: str, user_of: Callable[[str], str]) -> None:
     """Make an absolute path lead to the files of a version. One that leads to another of ours is
     changed, unless ``user_of`` that version names somebody. Raises Refused."""
     place = os.path.dirname(files)
-    if os.path.islink(to) and os.readlink(to) == files:
-        return
+    if os.path.lexists(to) and os.path.realpath(to) == os.path.realpath(files):
+        return  # a link to it; or the folder itself, where that is the source
     if os.path.lexists(to):
         old = os.path.dirname(os.readlink(to)) if os.path.islink(to) else ""
         if os.path.basename(old) == os.path.basename(place) and os.path.isdir(to):

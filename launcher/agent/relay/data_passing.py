@@ -48,7 +48,10 @@ class DataPassing:
     def part_open(self, request: Message) -> Message:
         """Listen for the other hosts; return where, and what is here."""
         self._version = request["version"]
-        self._copy = self._store.blocks(self._version)
+        folder = request["at"]
+        self._copy = (
+            self._store.lent(self._version, folder) if folder else self._store.blocks(self._version)
+        )
         listener = free_ports.hold(request["ports"], 1, 1)[0]
         port = listener.getsockname()[1]
         self._passing = Passing(self._copy, request["spec"], listener.detach(), request["rate"])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..base.manifest import Entry
     from ..base.messages import Message
+    from .data_folders import FolderReading
     from .data_passing import DataPassing
 
 
@@ -25,6 +26,7 @@ class DataRequests:
         self._root, self._going_on = root, going_on
         self._missing: Iterator[Entry] = iter(())  # of the copy that is being made
         self._named: dict[str, Entry] = {}  # those of it that the launcher was told
+        self._reading: FolderReading | None = None  # of a source that is on this host
         self._passing: DataPassing | None = None  # of a copy in blocks, from host to host
 
     def answer(self, request: Message) -> Message:
@@ -41,8 +43,26 @@ class DataRequests:
         return self._store.begin(request["version"], *about)
 
     def do_have(self, request: Message) -> Message:
-        """Use a version if it is here, and do nothing else."""
+        """Use a version if it is here, and do nothing else. ``at``: whether that folder still is it."""
+        if request.get("at"):
+            from . import data_folders
+
+            about = (request["at"], request["version"], self._going_on)
+            return {"have": data_folders.is_version(self._store.folder, *about)}
         return {"have": self._store.use_if_here(request["version"])}
+
+    def do_read(self, request: Message) -> Message:
+        """Read a folder of this host as a data set for some seconds, from its start with ``first``."""
+        if request["first"]:
+            from .data_folders import FolderReading
+
+            if self._reading:
+                self._reading.end()
+            about = (self._store.folder, request["path"], self._going_on)
+            self._reading = FolderReading(*about)
+        if self._reading is None:
+            raise Refused(BAD_REQUEST, "no folder is being read")
+        return self._reading.go_on(request["seconds"])
 
     def do_seal(self, request: Message) -> Message:
         """Check what was brought, and let runs use it."""

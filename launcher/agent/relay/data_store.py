@@ -24,7 +24,7 @@ import re
 
 from ..base import lean, manifest, protocol, run_lock
 from ..base.manifest import Entry
-from . import data_blocks, data_fetch, tree
+from . import data_blocks, data_fetch, data_folders, tree
 from .data_examine import NAMED, digest, examine
 from .data_links import link, link_absolute, link_in_code, remove_links
 
@@ -140,6 +140,10 @@ class DataStore:
 
     # -- in blocks
 
+    def lent(self, version: str, folder: str) -> data_blocks.Copy:
+        """Return the blocks of a folder of this host that is a version. Raises Refused, OSError."""
+        return data_folders.lent(self.folder, folder, self._checked(version), self._going_on)
+
     def blocks(self, version: str) -> data_blocks.Copy:
         """Return the blocks of a version that is here, or of the copy that this process is making, with
         what another version of its name has. Raises Refused, OSError."""
@@ -184,20 +188,34 @@ class DataStore:
 
     def use(self, run: str, sets: list[dict[str, Any]]) -> list[str]:
         """Give a run its data sets, and return the versions that are not here. Each has a ``name``, a
-        ``version``, and ``to``: a path in the run's code, an absolute one, or ""."""
+        ``version``, and ``to``: a path in the run's code, an absolute one, or ""; one that is ``at`` a
+        folder of this host is used where it is."""
         run_dir = os.path.join(self.root, "runs", run)
-        missing = [one["version"] for one in sets if not self._has(self._checked(one["version"]))]
+        missing = [
+            one["version"]
+            for one in sets
+            if not one.get("at") and not self._has(self._checked(one["version"]))
+        ]
         if missing:
             return missing
         os.makedirs(os.path.join(run_dir, "data"), mode=0o700, exist_ok=True)
         for one in sets:
-            files = os.path.join(self._place(one["version"]), "files")
+            files = os.path.join(self._place_for(one), "files")
             link(files, os.path.join(run_dir, "data", os.path.basename(one["name"])))
             if one["to"].startswith("/"):
                 link_absolute(files, one["to"], lambda old: self._user_of(old, run))
             elif one["to"]:
                 link_in_code(files, os.path.join(run_dir, "code"), one["to"])
         return []
+
+    def _place_for(self, one: dict[str, Any]) -> str:
+        """Return where a run finds a set. Raises Refused."""
+        if not one.get("at"):
+            return self._place(one["version"])
+        place = data_folders.place_of(self.folder, one["at"])
+        if not os.path.isdir(os.path.join(place, "files")):
+            raise protocol.Refused("gone", "%s is gone" % one["at"])
+        return place
 
     def _user_of(self, version: str, run: str) -> str:
         """Return who uses a version besides a run; "" if nobody does."""
@@ -298,6 +316,7 @@ class DataStore:
                 continue
             freed_here = self._removed(one["version"], kept)
             freed, total = freed + freed_here, total - (one["bytes"] if freed_here else 0)
+        freed += data_folders.forget_lost(self.folder, self._users().get)
         return {"freed": freed, "kept": kept}
 
     def _remove_oldest(self) -> bool:

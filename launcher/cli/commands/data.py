@@ -39,21 +39,24 @@ def command() -> None:
 @_name
 @click.argument("source", metavar="FROM")
 @click.option("--to", default="", metavar="PATH", help="Where runs find it: data/x, or /data/x.")
+@options.inventory
 @options.as_json
-def add_command(name: str, source: str, to: str, as_json: bool) -> None:
-    """Read the folder FROM, and keep it under NAME. Nothing is copied yet.
+def add_command(name: str, source: str, to: str, inventory: str | None, as_json: bool) -> None:
+    """Read what is at FROM, and keep it under NAME. Nothing is copied yet.
 
-    Its files are read once, and those that have changed when it is used.
+    FROM is a folder here, a folder of a host (gpu3:/path), s3://bucket/path or https://host/file. Files
+    are read once, and those that have changed when the set is used.
     """
-    added = asyncio.run(_add(name, source, to))
+    place = _place(inventory, None) if data.on_a_host(source) else None
+    added = asyncio.run(_add(name, source, to, place))
     click.echo(json.dumps(asdict(added), indent=2) if as_json else set_text(added, time.time()))
 
 
-async def _add(name: str, source: str, to: str) -> KnownSet:
+async def _add(name: str, source: str, to: str, place: Place | None) -> KnownSet:
     screen = Screen()
     async with screen:
         screen.on_event(ev.StageStarted(time.time(), "data"))
-        return await data.add(name, source, to, screen.on_event)
+        return await data.add(name, source, to, screen.on_event, place)
 
 
 @command.command("ls")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
 from ...fleet.fanout import Visited, visit_hosts
@@ -22,9 +23,9 @@ from ...transport.answers import (
 )
 from ...transport.ssh import AskPassphrase
 from ..listeners import OnEvent
-from ..reached import reached
+from ..reached import reached, reached_one
 from .delivery import BYTES_A_SECOND, PATIENCE
-from .host import Delivered
+from .host import Delivered, Host
 from .passing import EVERY_WAY, Way, bring_all
 
 __all__ = ["DataExamined", "DataFreed", "DataKept", "DataSets", "DataThere", "Place"]
@@ -75,10 +76,20 @@ class Place:
         def told_alone(hosts: Sequence[str]) -> None:
             on_event(ev.DataNotPassed(time.time(), delivered.data.name, tuple(hosts)))
 
-        async with reached(self.inventory, self.hosts, self.ask) as (there, failed):
-            done = await bring_all(there, delivered, told, told_alone, way)
+        source = delivered.listed.there
+        async with AsyncExitStack() as stack:
+            on = await stack.enter_async_context(reached(self.inventory, self.hosts, self.ask))
+            there, failed = on
+            seeds = []
+            if source and all(host.name != source for host in there):
+                seeds.append(await stack.enter_async_context(self.reach(source)))
+            done = await bring_all(there, delivered, told, told_alone, way, seeds)
         found = {**failed, **done}
         return {one.name: found[one.name] for one in self.hosts}
+
+    def reach(self, name: str) -> AbstractAsyncContextManager[Host]:
+        """Connect to a host of the inventory, one of these hosts or not."""
+        return reached_one(self.inventory, name, self.ask)
 
     async def sets(self) -> Mapping[str, DataSets | HostError]:
         """Return the data sets of all hosts."""

@@ -110,7 +110,7 @@ def _read_again(root: Path, sums: Path, manifests: Path, on_read: OnRead) -> Lis
     found = Version(reading.version, reading.files, reading.bytes)
     os.replace(made.name, manifests / found.version)
     os.replace(noted.name, sums)
-    registry.settle(os.fspath(root), found, reading.fingerprint)
+    registry.settle(os.fspath(root), found, reading.fingerprint if reading.is_sure else "")
     return Listed(found, root, manifests / found.version, reading.read)
 
 

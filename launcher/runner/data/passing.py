@@ -1,5 +1,5 @@
-"""Brings a data set to several hosts at once: this machine or the store gives every block once, and
-hosts pass them on to each other.
+"""Brings a data set to several hosts at once: this machine, the store, or the host where its source is
+gives every block once, and hosts pass them on to each other.
 
 Blocks go to whoever has room for one, so that a slow host gets few of them, and what a host had that is
 lost goes to another one. Who gets nothing from the other hosts for a while gets it from here.
@@ -24,7 +24,7 @@ from ...transport.answers import DataBegun, DataExamined, DataOpened, DataPassed
 from ...transport.certificates import certify
 from ..concurrency import cancel, in_thread
 from . import listing
-from .delivery import BYTES_A_SECOND, PATIENCE, TRIES, bring, bring_manifest
+from .delivery import BUSY, BYTES_A_SECOND, PATIENCE, TRIES, bring, bring_manifest
 from .host import Delivered, Host
 
 #: Sets below so many bytes go from here to each host.
@@ -41,6 +41,8 @@ NEIGHBOURS = 24
 LOOK = 0.3
 #: Seconds after which a host that gets nothing from the others gets it from here.
 STUCK = 10.0
+#: Seconds without a byte for anybody after which the host of a source is out of reach.
+SILENT = 30.0
 #: Seconds for a host to take a block: over the slowest line.
 SLOW = 300.0
 #: How often a host may be refused by the store until others read in its place.
@@ -107,12 +109,14 @@ async def bring_all(
     ``seeds`` are hosts that may have it, and pass it on. What one host cannot do, or that it is lost,
     does not keep the others from getting it.
     """
+    group = _Group(one, progress, on_alone, way)
+    if one.listed.there:
+        return await _from_host(group, hosts, seeds, one.listed.there)
     found: dict[str, int | HostError] = {}
     rest = list(hosts)
     store = one.listed.store
     worthwhile = len(hosts) + len(seeds) > 1 and one.listed.version.bytes >= LEAST
     if worthwhile and (store is None or store.by_ranges):
-        group = _Group(one, progress, on_alone, way)
         found = await group.run(hosts, seeds)
         rest = [host for host in hosts if host.name not in found]
     gate = asyncio.Semaphore(COPIES)
@@ -133,6 +137,19 @@ async def bring_all(
     return found
 
 
+async def _from_host(
+    group: _Group, hosts: Sequence[Host], seeds: Sequence[Host], there: str
+) -> dict[str, int | HostError]:
+    """Bring a version from the host where its source is, which needs no copy, to the others."""
+    found: dict[str, int | HostError] = {host.name: 0 for host in hosts if host.name == there}
+    seeds = [*seeds, *(host for host in hosts if host.name == there)]
+    while rest := [host for host in hosts if host.name not in found]:
+        found |= await group.run(rest, seeds)
+        if len(found) < len(hosts):
+            await asyncio.sleep(BUSY)  # somebody else brings it to one of them
+    return found
+
+
 class _Group:
     """The hosts of one copy."""
 
@@ -143,6 +160,7 @@ class _Group:
         self._everything = 0
         self._cut: blocks.Blocks | None = None
         self._again: dict[int, float] = {}  # when a block was given once more
+        self._doubted = 0.0  # when it was last asked whether the source has changed
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._free = time.monotonic()  # when this machine may send more
         self._has_told = False
@@ -167,6 +185,9 @@ class _Group:
                 elif one.name in wanted and isinstance(one.error, HostError):
                     found[one.name] = one.error
             lacking = [one for one in self._members if not one.is_whole and one.is_alive]
+            nobody = self._one.listed.there and not any(one.is_whole for one in self._living())
+            if nobody and lacking:
+                return {**found, **{one.name: self._not_given(one) for one in lacking}}
             if not lacking or len(self._living()) < 2:
                 return found
             await self._pass(lacking)
@@ -179,6 +200,21 @@ class _Group:
         finally:
             await asyncio.gather(*(agent.close() for agent in agents))
 
+    def _lent_by(self, host: Host) -> str:
+        """Return the folder of the host where the source is; "" for other hosts."""
+        listed = self._one.listed
+        return os.fspath(listed.folder) if host.name == listed.there else ""
+
+    def _not_given(self, one: _Member) -> SyncError:
+        """Return why a host gets nothing from the one where the source is."""
+        source, there = self._one.data.source, self._one.listed.there
+        for other in self._members:
+            if other.name == there and other.error is not None:
+                text = f"{there} cannot give it {self._one.data.name}: {other.error.message}"
+                return SyncError(one.name, text, other.error.hint)
+        text = f"{self._one.data.name}: {source} has changed since it was read"
+        return SourceChanged(one.name, text, "wait until nothing writes there, and start again")
+
     def _living(self) -> list[_Member]:
         return [one for one in self._members if one.is_alive]
 
@@ -189,15 +225,20 @@ class _Group:
         version = self._version
         try:
             agent = await Agent.open(host.agent.host, host.connection)
-        except AgentError:
-            return None  # it allows no more sessions
+        except AgentError:  # it allows no more sessions
+            if not self._one.listed.there:
+                return None
+            text = "its sshd allows no other session on a connection, which passing data on takes"
+            return _failed(host, SyncError(host.name, text, "MaxSessions 10 in its sshd_config"))
         except HostError as error:
             return _failed(host, error)
         agents.append(agent)
         one = _Member(host, agent)
         try:
             if not is_wanted:
-                begun = await agent.answer(DataBegun, "data", do="have", version=version.version)
+                begun = await agent.answer(
+                    DataBegun, "data", do="have", version=version.version, at=self._lent_by(host)
+                )
                 one.is_whole = begun.have
                 return one if begun.have else None
             begun = await agent.answer(
@@ -259,6 +300,7 @@ class _Group:
                 do="pass",
                 part="open",
                 version=self._version.version,
+                at=self._lent_by(one.host),
                 ports=list(self._way.ports),
                 spec=spec,
                 rate=self._way.rate,
@@ -288,6 +330,8 @@ class _Group:
                 if not one.missing(self._everything) and await self._seal(one):
                     return
                 self._require_hope(one)
+                if self._one.listed.there:
+                    await self._require_way(one)
                 await asyncio.sleep(LOOK)
         except LauncherError as error:
             one.error = error
@@ -319,6 +363,24 @@ class _Group:
             )
             raise SyncError(one.name, text, hint)
 
+    async def _require_way(self, one: _Member) -> None:
+        """Raise SyncError for a host that gets nothing, and neither does any other."""
+        now, moved = time.monotonic(), max(other.moved for other in self._living())
+        if not one.missing(self._everything) or now < max(moved, self._doubted) + STUCK:
+            return
+        self._doubted = now
+        if await self._source_has_changed():
+            raise self._not_given(one)
+        if now < moved + SILENT:
+            return
+        first, last = self._way.ports
+        raise SyncError(
+            one.name,
+            f"it gets nothing of {self._one.data.name} from {self._one.listed.there}",
+            f"can it connect to {self._one.listed.there} at ports {first} to {last}? launcher check "
+            "tries it; what has arrived stays there",
+        )
+
     def _can_be_fed(self, one: _Member) -> bool:
         """Whether a host may get blocks from this machine, or from the store."""
         listed = self._one.listed
@@ -334,6 +396,8 @@ class _Group:
         return held
 
     def _tell_of_lonely_ones(self, now: float) -> None:
+        if self._one.listed.there:
+            return  # nothing comes to them in another way
         lonely = [
             one.name
             for one in self._living()
@@ -376,10 +440,19 @@ class _Group:
         if listed.store is not None:
             return await in_thread(listed.store.has_changed)
         if listed.there:
-            return False
+            return not await self._is_still_there()
         with suppress(LauncherError, OSError):
             now = await in_thread(listing.read_source, self._one.data.source)
             return now.version != listed.version
+        return True
+
+    async def _is_still_there(self) -> bool:
+        """Return whether the folder of the source is what was listed, as far as its host says."""
+        for one in self._living():
+            if at := self._lent_by(one.host):
+                with suppress(LauncherError):
+                    request = {"version": self._version.version, "at": at}
+                    return (await one.agent.answer(DataBegun, "data", do="have", **request)).have
         return True
 
     # -- giving blocks

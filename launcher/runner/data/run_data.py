@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from ...records import events as ev
 from ...records.data import FILE, UsedSet
@@ -14,6 +16,7 @@ from ...transport.answers import DataMissing
 from ..concurrency import together
 from ..context import RunContext
 from ..host_session import HostSession
+from ..reached import reached_one
 from . import reading
 from .host import Delivered, Host
 from .passing import Way, bring_all
@@ -39,10 +42,14 @@ class RunData:
         """List all sources. Raises InputError."""
         found = []
         for one in self._context.job.data:
-            listed = await reading.read(one.name, one.source, self._context.add)
+            listed = await reading.read(one.name, one.source, self._context.add, self._reach)
             found.append(Delivered(one, listed))
         self._sets = tuple(found)
         return self._sets
+
+    def _reach(self, name: str) -> AbstractAsyncContextManager[Host]:
+        request = self._context.request
+        return reached_one(request.inventory, name, request.ask_passphrase)
 
     def _recorded(self) -> list[UsedSet]:
         return [
@@ -93,7 +100,7 @@ class RunData:
                 ]
                 if lacking:
                     having = [session for session in sessions if session not in lacking]
-                    await self._bring(lacking, [*having, *seeds], one)
+                    await self._bring_from(lacking, [*having, *seeds], one)
         for session in sessions:
             for one in self._sets:
                 if not self._is_given(session.name, one):
@@ -102,7 +109,12 @@ class RunData:
     async def _use(self, session: HostSession) -> tuple[str, ...]:
         """Let the run use its data sets on a host; return the versions that it lacks."""
         sets = [
-            {"name": one.data.name, "to": one.data.to, "version": one.listed.version.version}
+            {
+                "name": one.data.name,
+                "to": one.data.to,
+                "version": one.listed.version.version,
+                "at": os.fspath(one.listed.folder) if one.listed.there == session.name else "",
+            }
             for one in self._sets
         ]
         answer = await session.agent.answer(
@@ -110,8 +122,19 @@ class RunData:
         )
         return answer.missing
 
-    async def _bring(
+    async def _bring_from(
         self, sessions: Sequence[HostSession], seeds: Sequence[HostSession], one: Delivered
+    ) -> None:
+        """Bring a version to hosts, with the help of the one where its source is."""
+        there, having = one.listed.there, [_host(session) for session in seeds]
+        if not there or any(host.name == there for host in having):
+            await self._bring(sessions, having, one)
+            return
+        async with self._reach(there) as host:
+            await self._bring(sessions, [*having, host], one)
+
+    async def _bring(
+        self, sessions: Sequence[HostSession], seeds: Sequence[Host], one: Delivered
     ) -> None:
         """Bring a version to hosts; raise the first error once all others have it, or have failed."""
         started, size = time.time(), one.listed.version.bytes
@@ -128,7 +151,7 @@ class RunData:
             progress,
             alone,
             Way(ports=self._context.job.master_port),
-            [_host(session) for session in seeds],
+            seeds,
         )
         for host, copied in found.items():
             if not isinstance(copied, HostError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ import pytest
 from launcher.agent.base import manifest
 from launcher.records import events as ev
 from launcher.runner.data import reading
+from launcher.runner.data.host import Host
 from launcher.spec.errors import InputError
+
+
+def nowhere(name: str) -> AbstractAsyncContextManager[Host]:
+    """Reach no host: these sources are here."""
+    raise AssertionError(name)
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_is_told_how_far_it_is_until_it_is_over(folder: Path) -> None:
     told: list[ev.Event] = []
-    listed = asyncio.run(reading.read("corpus", str(folder), told.append))
+    listed = asyncio.run(reading.read("corpus", str(folder), told.append, nowhere))
     assert listed.version.bytes == 3 * manifest.PIECE
     *going_on, last = [event for event in told if isinstance(event, ev.SourceRead)]
     assert [event.bytes for event in going_on] == [n * manifest.PIECE for n in (1, 2, 3)]
@@ -38,7 +45,7 @@ def test_whoever_gives_up_ends_it(folder: Path) -> None:
 
     async def run() -> None:
         task = asyncio.ensure_future(
-            reading.read("corpus", str(folder), lambda event: task.cancel())
+            reading.read("corpus", str(folder), lambda event: task.cancel(), nowhere)
         )
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -52,4 +59,4 @@ def test_whoever_gives_up_ends_it(folder: Path) -> None:
 def test_what_is_wrong_with_it_is_raised(folder: Path) -> None:
     (folder / "link").symlink_to("nowhere")
     with pytest.raises(InputError, match="does not exist"):
-        asyncio.run(reading.read("corpus", str(folder), lambda event: None))
+        asyncio.run(reading.read("corpus", str(folder), lambda event: None, nowhere))
