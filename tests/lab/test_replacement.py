@@ -94,8 +94,10 @@ def _ranks(host: labs.LabHost) -> list[labs.Process]:
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launcher) -> None:
-    """With the code of the run and the checkpoints; the one that comes back is cleaned."""
-    with _running(own, launcher) as run:
+    """With the code of the run, the checkpoints, and data whose source was on the lost one; that is
+    cleaned when it comes back."""
+    own.hosts["lab2"].write("/root/set/a", b"data of lab2")
+    with _running(own, launcher, "--data", "mine=lab2:/root/set") as run:
         _lose(own.hosts["lab2"])
         own.hosts["lab2"].drop_packets("lab1")  # nor does it hear of it from there
         ran = run.end()
@@ -105,6 +107,8 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     first = ran.log("rank-0.out", attempt=1).decode()
     assert first == "rank 0 of 2 on lab1, code 1, found shard-0-of-0 model-of-0\n"
     assert "lab3 replaces lab2 (host-unreachable)" in ran.err
+    kept = "/root/.launcher/host/data/*/files/a"
+    assert own.hosts["lab3"].run("sh", "-c", f"cat {kept}").stdout == b"data of lab2"
     receipt = ran.receipt
     assert (receipt["status"], receipt["world_size"]) == ("succeeded", 2)
     hosts = {host["host"]: host for host in receipt["hosts"]}

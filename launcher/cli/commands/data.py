@@ -19,7 +19,7 @@ from ...spec import nodeset
 from ...spec.errors import InputError
 from .. import complain_of_hosts, options
 from ..inventory_lookup import find_inventory, loaded
-from ..render.data import known_text, set_text, there_text
+from ..render.data import known_text, set_text, source_host, there_text
 from ..render.run_view import Screen
 from ..render.tables import counted, size
 
@@ -155,15 +155,17 @@ def verify_command(
     if as_json:
         _print_json(done)
     else:
-        for word, hosts_of in _verdicts(found).items():
+        for word, hosts_of in _verdicts(found, source_host(one)).items():
             click.echo(f"{nodeset.fold(hosts_of)}: {word}")
     _finish(ctx, done, any(its.count for its in found.values()))
 
 
-def _verdicts(found: Mapping[str, data.DataExamined]) -> dict[str, list[str]]:
+def _verdicts(found: Mapping[str, data.DataExamined], source: str | None) -> dict[str, list[str]]:
     verdicts: dict[str, list[str]] = {}
     for host, its in found.items():
         word = "whole" if its.here else "does not have this version"
+        if not its.here and host == source:
+            word = "the source, which is not checked"
         if its.count:
             path, why = its.bad[0] if its.bad else ("?", "differs")
             files = "1 file differs" if its.count == 1 else f"{its.count} files differ"

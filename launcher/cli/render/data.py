@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ...api.data import DataSets, DataThere, HostError, KnownSet
 from ...spec import nodeset
-from ...spec.data import SHORT
+from ...spec.data import SHORT, on_a_host
 from .tables import age, counted, size, table
 
 
@@ -40,6 +40,12 @@ def set_text(one: KnownSet, now: float) -> str:
     return "\n".join(lines)
 
 
+def source_host(one: KnownSet) -> str | None:
+    """Return the host whose folder a data set is."""
+    there = on_a_host(one.source)
+    return there[0] if there else None
+
+
 def there_text(one: KnownSet, there: Mapping[str, DataSets | HostError], now: float) -> str:
     """Return what hosts have of a data set; hosts that have the same are one row."""
     rows: dict[tuple[str, ...], list[str]] = {}
@@ -49,7 +55,10 @@ def there_text(one: KnownSet, there: Mapping[str, DataSets | HostError], now: fl
         mine = [
             its for its in found.sets if its.name == one.name or its.version == one.version.version
         ]
-        cells = [_cells(one, its, now) for its in mine] or [("nothing", "-", "-", "")]
+        cells = [_cells(one, its, now) for its in mine]
+        if source_host(one) == host:
+            cells.insert(0, ("in place", "-", "-", "the source"))
+        cells = cells or [("nothing", "-", "-", "")]
         for cell in cells:
             rows.setdefault(cell, []).append(host)
     listed = [(nodeset.fold(hosts), *cells) for cells, hosts in rows.items()]

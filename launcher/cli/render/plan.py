@@ -70,6 +70,8 @@ def _node(entry: NodePlan, job: Job) -> str:
 
 def _shown(job: Job, name: str) -> str:
     value = getattr(job, name)
+    if name == "data":
+        return " ".join(f"{one.name}={one.source}" + f":{one.to}" * bool(one.to) for one in value)
     if name == "secrets":
         return ", ".join(value) or "-"
     if name == "run":

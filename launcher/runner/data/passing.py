@@ -160,6 +160,7 @@ class _Group:
         self._everything = 0
         self._cut: blocks.Blocks | None = None
         self._again: dict[int, float] = {}  # when a block was given once more
+        self._is_with_source = False
         self._doubted = 0.0  # when it was last asked whether the source has changed
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._free = time.monotonic()  # when this machine may send more
@@ -175,6 +176,8 @@ class _Group:
         found: dict[str, int | HostError] = {}
         try:
             everybody = [*hosts, *(one for one in seeds if one.name not in wanted)]
+            there = self._one.listed.there
+            self._is_with_source = any(host.name == there for host in everybody)
             begun = await asyncio.gather(
                 *(self._begin(host, agents, host.name in wanted) for host in everybody)
             )
@@ -212,6 +215,9 @@ class _Group:
             if other.name == there and other.error is not None:
                 text = f"{there} cannot give it {self._one.data.name}: {other.error.message}"
                 return SyncError(one.name, text, other.error.hint)
+        if not self._is_with_source:
+            text = f"{there} is out of reach, and no other host has {self._one.data.name}"
+            return SyncError(one.name, text, "start again when it is back")
         text = f"{self._one.data.name}: {source} has changed since it was read"
         return SourceChanged(one.name, text, "wait until nothing writes there, and start again")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
 
 from ...records import events as ev
 from ...records.data import FILE, UsedSet
 from ...records.run_reader import sets_of
+from ...spec.data import Version, on_a_host
 from ...spec.errors import HostError, SourceChanged, SyncError
 from ...spec.typed_json import to_json
 from ...transport.answers import DataMissing
@@ -17,8 +19,9 @@ from ..concurrency import together
 from ..context import RunContext
 from ..host_session import HostSession
 from ..reached import reached_one
-from . import reading
+from . import reading, registry
 from .host import Delivered, Host
+from .listing import Listed
 from .passing import Way, bring_all
 
 #: How often a source may change while it is copied.
@@ -38,11 +41,19 @@ class RunData:
             await self.list_again()
             self._context.folder.write(FILE, to_json(self._recorded()))
 
-    async def list_again(self) -> tuple[Delivered, ...]:
-        """List all sources. Raises InputError."""
+    async def list_again(self, recorded: Mapping[str, UsedSet] = {}) -> tuple[Delivered, ...]:
+        """List all sources; of a host that is gone, what is ``recorded``.
+
+        Raises InputError, HostError.
+        """
         found = []
         for one in self._context.job.data:
-            listed = await reading.read(one.name, one.source, self._context.add, self._reach)
+            try:
+                listed = await reading.read(one.name, one.source, self._context.add, self._reach)
+            except HostError:
+                if (kept := _as_recorded(recorded.get(one.name))) is None:
+                    raise
+                listed = kept
             found.append(Delivered(one, listed))
         self._sets = tuple(found)
         return self._sets
@@ -130,8 +141,13 @@ class RunData:
         if not there or any(host.name == there for host in having):
             await self._bring(sessions, having, one)
             return
-        async with self._reach(there) as host:
-            await self._bring(sessions, [*having, host], one)
+        async with AsyncExitStack() as stack:
+            try:
+                having.append(await stack.enter_async_context(self._reach(there)))
+            except HostError:
+                if not having:
+                    raise
+            await self._bring(sessions, having, one)
 
     async def _bring(
         self, sessions: Sequence[HostSession], seeds: Sequence[Host], one: Delivered
@@ -185,16 +201,27 @@ def _host(session: HostSession) -> Host:
     return Host(session.name, session.agent, session.connection)
 
 
+def _as_recorded(used: UsedSet | None) -> Listed | None:
+    """Return what a run had of a source on a host, if its list of files is still here."""
+    there = on_a_host(used.source) if used else None
+    if used is None or there is None:
+        return None
+    listed = registry.folder() / "manifests" / used.version
+    version = Version(used.version, used.files, used.bytes)
+    return Listed(version, Path(), listed, there=there[0]) if listed.exists() else None
+
+
 async def give_spare(
     context: RunContext, session: HostSession, others: Sequence[HostSession] = ()
 ) -> None:
     """Give a host that joins later what the ``others`` have. Raises HostError, InputError."""
     if not context.job.data:
         return
-    wanted = {one.name: one.version for one in sets_of(context.folder.path)}
+    recorded = {one.name: one for one in sets_of(context.folder.path)}
     data = RunData(context)
-    for one in await data.list_again():
-        if one.listed.version.version != wanted.get(one.data.name):
+    for one in await data.list_again(recorded):
+        before = recorded.get(one.data.name)
+        if before is None or one.listed.version.version != before.version:
             raise SyncError(
                 session.name,
                 f"{one.data.source} has changed since the other hosts got data set "
