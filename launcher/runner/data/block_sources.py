@@ -1,0 +1,234 @@
+"""What gives the blocks of a data set that no host has yet: this machine, a store, or nobody where one
+of the hosts has the source."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from ...agent.base import blocks
+from ...agent.base.blocks import Blocks
+from ...spec.errors import LauncherError, SourceChanged, SyncError
+from ...transport.answers import DataBegun
+from ..concurrency import in_thread
+from . import listing
+from .host import Delivered
+from .listing import Remote
+from .member import Member
+
+#: Blocks at once, in this machine's memory; for one host; and that one host reads from a store.
+AT_ONCE, FOR_ONE, FROM_STORE = 6, 2, 4
+#: How often a host may be refused by the store until others read in its place.
+REFUSALS = 3
+#: Seconds for a host to take a block: over the slowest line.
+SLOW = 300.0
+#: Seconds between two looks at a block that a host reads.
+LOOK = 0.15
+
+
+class BlockSource(Protocol):
+    """Gives blocks to hosts."""
+
+    #: Blocks that it gives to one host at once.
+    at_once: int
+    #: Why a host could not read, and what to do about it.
+    refusal: tuple[str, str] | None
+
+    def can_feed(self, one: Member) -> bool:
+        """Return whether a host may get blocks from it."""
+
+    async def times(self, cut: Blocks) -> bytes:
+        """Return when each entry of the set was changed, in nanoseconds; nothing if not known."""
+
+    async def give(self, one: Member, number: int, cut: Blocks) -> None:
+        """Give a block to a host, and wait until it is there. Raises LauncherError."""
+
+    async def has_changed(self, members: Sequence[Member]) -> bool:
+        """Return whether the source is no longer what was listed."""
+
+
+def source_of(delivered: Delivered, rate: int) -> BlockSource:
+    """Return what gives a version; at most ``rate`` bytes a second go from here (0: no limit)."""
+    if delivered.listed.store is not None:
+        return FromStore(delivered, delivered.listed.store)
+    return FromHost(delivered) if delivered.listed.there else FromHere(delivered, rate)
+
+
+class FromHere:
+    """A folder of this machine."""
+
+    at_once: int = FOR_ONE
+    refusal: tuple[str, str] | None = None
+
+    def __init__(self, delivered: Delivered, rate: int) -> None:
+        self._one, self._rate = delivered, rate
+        self._gate = asyncio.Semaphore(AT_ONCE)
+        self._free = time.monotonic()  # when this machine may send more
+
+    def can_feed(self, one: Member) -> bool:
+        """Return True: whatever there is can be sent."""
+        return True
+
+    async def times(self, cut: Blocks) -> bytes:
+        """Return the times of all files here."""
+        return await in_thread(_times, os.fspath(self._one.listed.folder), cut)
+
+    async def give(self, one: Member, number: int, cut: Blocks) -> None:
+        """Send a block. Raises SourceChanged, HostError."""
+        async with self._gate:
+            try:
+                folder = os.fspath(self._one.listed.folder)
+                data = await in_thread(blocks.read, cut, number, folder)
+            except OSError as error:
+                raise SourceChanged(
+                    one.name,
+                    f"{self._one.data.name}: {error.filename or 'a file'} has changed or is gone",
+                    "does something write to its source?",
+                ) from None
+            await self._pause(len(data))
+            await one.agent.ask(
+                "data",
+                patience=SLOW,
+                payload=data,
+                do="pass",
+                part="block",
+                number=number,
+                sum=hashlib.sha256(data).hexdigest(),
+            )
+        one.have |= 1 << number
+        one.sent += len(data)
+
+    async def has_changed(self, members: Sequence[Member]) -> bool:
+        """Read the folder again, as far as it has changed."""
+        with suppress(LauncherError, OSError):
+            now = await in_thread(listing.read_source, self._one.data.source)
+            return now.version != self._one.listed.version
+        return True
+
+    async def _pause(self, size: int) -> None:
+        """Wait until this machine may send so many bytes."""
+        if self._rate:
+            now = time.monotonic()
+            self._free = max(now, self._free) + size / self._rate
+            await asyncio.sleep(self._free - now)
+
+
+class FromStore:
+    """Objects of a store, or a file of a web server: hosts read them themselves."""
+
+    at_once: int = FROM_STORE
+
+    def __init__(self, delivered: Delivered, store: Remote) -> None:
+        self._one, self._store = delivered, store
+        self.refusal: tuple[str, str] | None = None
+
+    def can_feed(self, one: Member) -> bool:
+        """Return whether the store has not refused this host again and again."""
+        return not one.is_whole and one.refusals < REFUSALS
+
+    async def times(self, cut: Blocks) -> bytes:
+        """Return nothing: objects are read when they are read."""
+        return b""
+
+    async def give(self, one: Member, number: int, cut: Blocks) -> None:
+        """Have a host read a block. Raises SourceChanged, HostError."""
+        name, source = self._one.data.name, self._one.data.source
+        for _ in range(REFUSALS):
+            pieces = await in_thread(lambda: list(cut.pieces(number)))
+            urls = [self._store.url(os.fsdecode(piece.entry.path)) for piece in pieces]
+            one.failed.pop(number, None)
+            await one.agent.ask(
+                "data",
+                patience=SLOW,
+                do="pass",
+                part="pull",
+                blocks=[[number, urls]],
+                follow=self._store.follow,
+            )
+            while number not in one.failed and not one.have >> number & 1:
+                if not one.is_alive:
+                    return
+                await asyncio.sleep(LOOK)
+            if number not in one.failed:
+                return
+            path, code, text = one.failed.pop(number)
+            if code == "changed":
+                raise SourceChanged(
+                    one.name,
+                    f"{name}: {path}: {text}",
+                    "wait until nothing writes there, and start again: what has arrived stays",
+                )
+            if code != "expired":
+                break
+        one.refusals += 1
+        text = f"{name}: {path} cannot be read from {source}: {text}"
+        self.refusal = (text, self._store.advice)
+
+    async def has_changed(self, members: Sequence[Member]) -> bool:
+        """Ask the store."""
+        return await in_thread(self._store.has_changed)
+
+
+class FromHost:
+    """A folder of a host that is a member: it passes its blocks on, as every host does."""
+
+    at_once: int = 0
+    refusal: tuple[str, str] | None = None
+
+    def __init__(self, delivered: Delivered) -> None:
+        self._one = delivered
+
+    def can_feed(self, one: Member) -> bool:
+        """Return False: this machine has nothing to give."""
+        return False
+
+    async def times(self, cut: Blocks) -> bytes:
+        """Return nothing: times stay there."""
+        return b""
+
+    async def give(self, one: Member, number: int, cut: Blocks) -> None:
+        """Refuse: this machine has nothing to give."""
+        raise AssertionError("a host is only fed by those that can")
+
+    async def has_changed(self, members: Sequence[Member]) -> bool:
+        """Ask the host that has it; whether one that does not answer has changed is not known."""
+        listed = self._one.listed
+        request = {"version": listed.version.version, "at": os.fspath(listed.folder)}
+        for one in members:
+            if one.is_alive and one.name == listed.there:
+                with suppress(LauncherError):
+                    there = await one.agent.answer(DataBegun, "data", do="have", **request)
+                    return not there.have
+        return False
+
+    def not_given(self, one: Member, members: Sequence[Member], is_asked: bool) -> SyncError:
+        """Return why a host gets nothing; ``is_asked``: whether the one that has the source was."""
+        name, there = self._one.data.name, self._one.listed.there
+        for other in members:
+            if other.name == there and other.error is not None:
+                text = f"{there} cannot give it {name}: {other.error.message}"
+                return SyncError(one.name, text, other.error.hint)
+        if not is_asked:
+            text = f"{there} is out of reach, and no other host has {name}"
+            return SyncError(one.name, text, "start again when it is back")
+        text = f"{name}: {self._one.data.source} has changed since it was read"
+        return SourceChanged(one.name, text, "wait until nothing writes there, and start again")
+
+
+def _times(folder: str, cut: Blocks) -> bytes:
+    """Return when each entry of a set was changed here, in nanoseconds."""
+    root = os.fsencode(folder)
+    found = bytearray()
+    for entry in cut.entries():
+        try:
+            moment = os.lstat(os.path.join(root, entry.path)).st_mtime_ns
+        except OSError:
+            moment = 0
+        found += struct.pack(">q", moment)
+    return bytes(found) if len(found) <= 15 << 20 else b""
