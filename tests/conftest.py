@@ -120,6 +120,23 @@ def _open_files() -> set[str]:
     return found
 
 
+#: Modules that take long, and about which few changes are: `make test-slow`, as CI runs it.
+SLOW = frozenset(
+    f"test_{name}.py"
+    for name in (
+        *(
+            "bootstrap_redhat",
+            "checkpoints",
+            "image_command",
+            "projects",
+            "pytest_plugin",
+            "rebuilt",
+        ),
+        *("reserve", "ssh_conformance", "stored_after_kills", "upgrade", "vagrant", "web_data"),
+    )
+)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--transport openssh``: OpenSSH's client reaches the hosts of the lab."""
     parser.addoption("--transport", choices=TRANSPORTS, default=ASYNCSSH)
@@ -146,5 +163,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 raise pytest.UsageError(f"{item.nodeid} needs hosts: move it to tests/lab")
             if marker := markers.get(folder):
                 item.add_marker(marker)
+            if folder == "chaos" or (folder == "lab" and item.path.name in SLOW):
+                item.add_marker(pytest.mark.slow)
         if limit := item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(PATIENCE * limit.args[0]), append=False)

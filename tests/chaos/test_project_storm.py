@@ -40,7 +40,7 @@ note(-1)
 
 @pytest.mark.timeout(90 + 20 * RUNS)
 @pytest.mark.parametrize("own", [HOSTS], indirect=True)
-@pytest.mark.frameworks  # for its time
+@pytest.mark.slow
 def test_no_project_has_more_than_it_may_whatever_breaks(own: labs.Lab, launcher: Launcher) -> None:
     dice = random.Random(SEED)
     launcher.inventory.write_text(labs.inventory(own, "python3") + PROJECTS)

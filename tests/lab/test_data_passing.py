@@ -59,7 +59,7 @@ FOUR = (
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("own", [FOUR], indirect=True)
-@pytest.mark.frameworks  # for its time
+@pytest.mark.slow
 def test_who_fails_holds_nobody_up(own: labs.Lab, launcher: Launcher, tmp_path: Path) -> None:
     """A host that is lost, one whose disk fills up, and one behind a firewall: the others have all of it,
     and the next push continues."""

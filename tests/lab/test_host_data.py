@@ -126,7 +126,7 @@ def test_a_host_that_is_not_known(launcher: Launcher, clean: labs.Lab) -> None:
 WALLED = (labs.HostSpec("source"), labs.HostSpec("walled"), labs.HostSpec("open"))
 
 
-@pytest.mark.frameworks  # for its time
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [WALLED], indirect=True)
 def test_a_host_that_does_not_reach_the_source(
     own: labs.Lab, launcher: Launcher, tmp_path: Path
@@ -149,7 +149,7 @@ def test_a_host_that_does_not_reach_the_source(
     assert "at ports 20000 to 32000" in alone.stderr
 
 
-@pytest.mark.frameworks  # for its time
+@pytest.mark.slow
 def test_a_source_that_changes_while_it_is_given(launcher: Launcher, clean: labs.Lab) -> None:
     """What was changed in the middle of a copy is no version anywhere; the run has the new one."""
     source, other = clean.hosts["lab1"], clean.hosts["lab2"]

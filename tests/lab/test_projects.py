@@ -132,7 +132,7 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("own", [HOSTS], indirect=True)
-@pytest.mark.frameworks  # for its time
+@pytest.mark.slow
 def test_a_quota_holds_and_most_hosts_decide(users: tuple[Queue, Queue]) -> None:
     root, _ = users
     stranger = root.launcher.run(

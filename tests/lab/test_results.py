@@ -343,7 +343,7 @@ pathlib.Path("/tmp/one.txt").write_text("one")
         )
 
 
-@pytest.mark.frameworks  # for its time
+@pytest.mark.slow
 def test_ranks_that_never_meet_are_named(launcher: Launcher, clean: labs.Lab) -> None:
     """As a Trainer that counts one machine: each rank trains alone, and exits with 0."""
     meets = launcher.script(

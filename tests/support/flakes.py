@@ -23,8 +23,17 @@ from xml.etree import ElementTree
 
 from support import ROOT
 
-#: How `make test` runs the suite.
-PYTEST = ("-m", "pytest", "-n", "4", "--dist", "worksteal")
+#: How `make test` and `make test-slow` run the suite.
+PYTEST = (
+    "-m",
+    "pytest",
+    "-n",
+    "4",
+    "--dist",
+    "worksteal",
+    "-m",
+    "not frameworks and not projects and not vm",
+)
 #: Exits on its own when this process is killed and cannot stop it.
 SPIN = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"
 
