@@ -16,6 +16,7 @@ from . import (
     images,
     imports,
     job,
+    listing,
     live,
     logs,
     memory,
@@ -32,7 +33,7 @@ ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
-    "images": images, "queue": queue,
+    "images": images, "queue": queue, "listing": listing,
 }  # fmt: skip
 
 

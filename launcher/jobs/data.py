@@ -17,7 +17,7 @@ _SET: Mapping[str, Key] = {
     "from": Key(
         checked(data.source),
         TEXT,
-        "Where it comes from: a folder here, s3://bucket/path, or https://host/file "
+        "Where it comes from: a folder here or on a host (gpu3:/path), s3://bucket/path, or https://host/file "
         "(default: as added by name)",
     ),
     "to": Key(
