@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from ...jobs.environments import needed_on
 from ...jobs.image_requests import image_request
 from ...spec.errors import BadAnswer, HostError, LauncherError
 from ...spec.frozen import frozen
@@ -151,6 +152,22 @@ class Visitor:
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise BadAnswer(host.name, f"its answer to survey: {error}") from None
 
+    async def environments(self, job: Job) -> None:
+        """Find out which of the environments of a job's roles hosts have."""
+
+        async def one(name: str, survey: Survey) -> Survey:
+            wanted = {e.key: e for e in needed_on(job, self.hosts[name]) if e.python}
+            try:
+                found = await self.agents[name].pythons(list(wanted)) if wanted else {}
+            except HostError as error:
+                self.findings.append(of_error(error))
+                return survey
+            there = {key: its[0] for key, its in found.items() if isinstance(its, tuple)}
+            return replace(survey, facts=replace(survey.facts, pythons=there))
+
+        surveyed = await asyncio.gather(*(one(*known) for known in self.surveys.items()))
+        self.surveys = {survey.host: survey for survey in surveyed}
+
     def plugins(self) -> None:
         """Have checks of other packages look at what was measured."""
         checks = PLUGINS.each()
@@ -262,6 +279,8 @@ async def check(
     visitor.findings += of_group(list(visitor.surveys.values()))
     facts = {name: survey.facts for name, survey in visitor.surveys.items()}
     visitor.findings += one_machine(list(visitor.hosts.values()), facts)
+    if job and job.has_several_environments:
+        await visitor.environments(job)
     layout = visitor.fits(job) if job else None
     if job and image:
         chosen = [node.host.name for node in layout.nodes] if layout else None
