@@ -95,7 +95,10 @@ def read_environment(node: YamlNode, keys: Mapping[str, Key] = _KEYS) -> dict[st
 
 #: What a role may not name: an image is of a whole job.
 _OF_IMAGES = ("image", "runtime", "mounts")
-_ROLE_KEYS = {name: key for name, key in _KEYS.items() if name not in _OF_IMAGES}
+_ROLE_KEYS: Mapping[str, Key] = {
+    **{name: key for name, key in _KEYS.items() if name not in _OF_IMAGES},
+    "modules": Key(read_modules, TEXTS, "Environment modules, instead of the job's"),
+}
 ROLE_SCHEMA: Mapping[str, Any] = mapping_schema(_ROLE_KEYS)
 
 
