@@ -9,6 +9,7 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
+from support.terminal import Terminal
 from support.wheels import write_wheel
 
 TRAIN = "/root/miniconda3/envs/train"
@@ -115,6 +116,15 @@ def test_roles_have_environments_of_their_own(launcher: Launcher, places: labs.L
     assert f"mine {TRAIN}/bin/python" in ran.out
     visited = launcher.call("exec", "-", "--", "python", "-c", "import sys; print(sys.prefix)")
     assert visited.stdout.split()[-1] == TRAIN
+    # The host's startup files put their own Python first.
+    places.hosts["lab1"].write("/root/.bashrc", b"PATH=/usr/bin:$PATH\n")
+    argv = [sys.executable, "-m", "launcher", "shell", "-"]
+    env = {**launcher.environment(), "TERM": "xterm"}
+    with Terminal(argv, launcher.work, env) as terminal:
+        terminal.press("command -v python; exit\r")
+        terminal.end()
+    places.hosts["lab1"].run("rm", "/root/.bashrc")
+    assert f"{TRAIN}/bin/python\r\n".encode() in terminal.seen
     recorded = json.loads((ran.folder / "run.json").read_text())
     assert recorded["nodes"][0]["pythons"]["conda:train"] == f"{TRAIN}/bin/python"
     again = launcher.call("rerun", ran.folder.name)
@@ -166,3 +176,48 @@ def test_a_role_has_what_its_host_builds(launcher: Launcher, places: labs.Lab) -
     assert ran.out.count(f"one 1.0 {envs}") == ran.out.count(f"two 2.0 {envs}") == 2
     links = host.run("sh", "-c", f"readlink /root/.launcher/host/runs/{ran.folder.name}/env*")
     assert len({*links.stdout.split()}) == 2
+
+
+FOUR = tuple(labs.HostSpec(f"lab{number}") for number in (1, 2, 3, 4))
+SPARED = """\
+framework: torch
+run: show.py
+max_restarts: 1
+num_nodes: 2
+roles:
+  worker: {replicas: 2, spread: true, environment: {conda: train}}
+"""
+
+
+@pytest.mark.parametrize("own", [FOUR], indirect=True)
+def test_a_spare_has_the_environment_where_it_lies_there(own: labs.Lab, launcher: Launcher) -> None:
+    """The host that lacks it is no spare."""
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    for name in ("lab1", "lab2", "lab4"):
+        own.hosts[name].run("/usr/bin/python3", "-m", "venv", "--without-pip", f"/opt/{name}")
+        of_hosts(launcher, **{name: f"{{venv: /opt/{name}, name: train}}"})
+    launcher.script(
+        SHOW + "import time\nopen(os.environ['LAUNCHER_OUTPUT_DIR'] + '/here', 'w').close()\n"
+        "while os.environ['LAUNCHER_ATTEMPT'] == '0':\n    time.sleep(0.05)\n",
+        "show.py",
+    )
+    (launcher.work / "job.yaml").write_text(SPARED)
+    process = launcher.start("--lost-after", "0.5s", "--pull-every", "0.2s", "job.yaml")
+    try:
+        labs.wait_until(
+            lambda: (
+                process.poll() is not None
+                or len([*launcher.home.glob("runs/*/.hosts/*/outputs/here")]) == 2
+            ),
+            "both workers",
+        )
+        own.hosts["lab2"].stop_sshd()
+        own.hosts["lab2"].kill_sshd_sessions()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, err.decode()
+    for name, count in (("lab1", 2), ("lab2", 1), ("lab4", 1)):
+        assert out.decode().count(f" {name} in /opt/{name} /opt/{name}\n") == count
+    assert b"lab4 replaces lab2" in err

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...jobs.environments import needed_on
 from ...jobs.image_requests import image_request
-from ...spec.errors import BadAnswer, HostError, LauncherError
+from ...spec.errors import BadAnswer, HostError, LauncherError, NoPython, PythonTooOld
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout
 from ...spec.typed_json import from_json, to_json
@@ -124,7 +124,7 @@ class Visitor:
             survey = await self._survey(connection, host, questions)
             refuses_more = await connection.refuses_more()
         except HostError as error:
-            return [of_error(error)]
+            return [of_error(_of_inventory(error, host))]
         self.surveys[host.name] = survey
         findings = of_host(survey, host)
         if refuses_more:
@@ -243,6 +243,15 @@ class Visitor:
                 done.append(f"{name}: killed {processes} of earlier runs")
             self.findings = [f for f in self.findings if f not in left or name not in f.hosts]
         return done
+
+
+def _of_inventory(error: HostError, host: Host) -> HostError:
+    """Return the error; that the host's own environment is missing names where it was said."""
+    own = host.environment and host.environment.python == host.python
+    if not own or not isinstance(error, NoPython | PythonTooOld):
+        return error
+    hint = f"environment: of {host.name} in the inventory names it; {error.hint}"
+    return type(error)(host.name, error.message, hint)
 
 
 def _rsync_here() -> list[Finding]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ... import frameworks
 from ...jobs import environments, planner
 from ...jobs.layout import make_layout
+from ...jobs.preparation import for_setup
 from ...spec.environments import conda_name
 from ...spec.errors import InputError
 from ...spec.inventory_writer import comment
@@ -163,14 +164,16 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
 
 
 def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
-    """Return the job's setup, then those of the node's roles, each with the node's variables."""
+    """Return the job's setup, then those of the node's roles, each with the node's variables and in its
+    environment."""
     there = {task.role for task in entry.node.tasks}
-    found = [job.setup, *(role.setup for role in job.roles if role.name in there)]
+    found = {"": job.setup, **{one.name: one.setup for one in job.roles if one.name in there}}
     env = planner.early_environment(job, plan.layout, entry.node, 0, plan.meeting)
     lines = []
-    for script in found:
+    for role, script in found.items():
         if script:
-            started = f"  exec bash -ec {shell.plain(script)} </dev/null"
+            words = [*for_setup(job, entry.node, role), "bash", "-ec", script]
+            started = f"  exec {' '.join(map(shell.plain, words))} </dev/null"
             lines += ["(", *shell.exports(env, "  "), started, ") || exit"]
     return lines
 

@@ -39,7 +39,10 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job, only_idle: bool 
     """
     lacking = unable(job, host, facts.pythons) & {task.role for task in node.tasks}
     if lacking:
-        raise PlanError(f"{host.name} lacks the environment of role {min(lacking)}")
+        raise PlanError(
+            f"{host.name} cannot replace {node.host.name}: it lacks the environment of role "
+            f"{min(lacking)}"
+        )
     (offer,) = offers([host], {host.name: facts}, job)
     count, used = node.local_world_size, foreign(facts)
     free = sorted(offer.gpus, key=lambda index: index in used)
