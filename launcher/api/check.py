@@ -57,7 +57,7 @@ async def check_hosts(
     from ..fleet.check.checker import Visitor, check
 
     image = await asyncio.to_thread(_image_of, job) if job else None
-    hosts = with_python(hosts, job) if job else hosts
+    hosts = with_python(hosts, job)
     async with Visitor(inventory, hosts, ask_passphrase, progress) as visitor:
         return await check(visitor, job, fix, pairs, image)
 

@@ -14,7 +14,7 @@ from ..jobs import foreign_terms, job_file, planner
 from ..jobs.data import of_flags as data_of_flags
 from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import FIELDS as ENVIRONMENTS
-from ..jobs.environments import of_flags, with_python
+from ..jobs.environments import all_of, around, of_flags, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.preload import names as preload_names
@@ -66,6 +66,7 @@ __all__ = [
     "make_job",
     "misplaced_option",
     "preload_names",
+    "pythons_of",
     "read_job",
     "read_options",
     "rule_of",
@@ -160,8 +161,9 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     job = local_paths.with_relative_script(job)
     if job.environment and containers.is_path(job.environment.image):
         job = replace(job, environment=with_image_path(job.workdir, job.environment))
-    if job.environment and job.environment.uv:
-        _check_uv(Path(job.workdir), job.environment)
+    for one in all_of(job):
+        if one.uv:
+            _check_uv(Path(job.workdir), one)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
@@ -298,6 +300,16 @@ def dry_run(job: Job, inventory: Inventory) -> Plan:
     low, high = job.master_port
     port = low if low == high else f"{low}-{high}"
     return planner.plan(job, layout, Meeting(address, port), "agent")
+
+
+def pythons_of(plan: Plan, job: Job) -> dict[str, str]:
+    """Return the Pythons of each host's processes."""
+    found = {}
+    for entry in plan.nodes:
+        roles = dict.fromkeys(task.role for task in entry.node.tasks) or {"": None}
+        pythons = dict.fromkeys(around(job, entry.node, role).python for role in roles)
+        found[entry.node.host.name] = ", ".join(pythons)
+    return found
 
 
 def gpu_bounds(plan: Plan) -> dict[str, str]:

@@ -13,6 +13,7 @@ from ..spec import inventory as inventories
 from ..spec.errors import DocumentError
 from ..spec.files import read_text
 from ..spec.frozen import frozen
+from ..spec.inventory_writer import environment_text
 from ..spec.model import Host, Inventory
 from ..spec.provenance import Given, origins
 from ..transport.ssh_lookup import SshLookup
@@ -55,6 +56,8 @@ def effective(path: str, inventory: Inventory, host: Host) -> list[Effective]:
         if value is None:
             origin = _FOUND_LATER[key]
         found.append(Effective(key, None if value is None else str(value), origin))
+    if its := environment_text(host):
+        found.append(Effective("environment", its, places.get("environment", path)))
     for kind in ("env", "labels"):
         for name, value in getattr(host, kind).items():
             key = f"{kind}.{name}"

@@ -1,11 +1,11 @@
 """The environment of a job, as its file, flags and settings name it: which Python its hosts use.
 
-A job has one Python: ``python:``, or an environment that brings one.
+A job has one Python: ``python:``, or an environment that brings one. Of several places the stronger one
+holds: a flag, a role, the job, the host.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,21 +13,11 @@ from typing import Any
 from ..spec import containers
 from ..spec.environments import Environment, conda_environment, folder, inside, wheels_folder
 from ..spec.errors import InputError
-from ..spec.model import Host, Job
+from ..spec.frozen import frozen
+from ..spec.host_environment import read_modules
+from ..spec.model import Host, Job, Node, Role
 from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, texts
 from ..spec.yaml_document import schema as mapping_schema
-
-_MODULE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+:-]{0,200}\Z")
-
-
-def read_modules(node: YamlNode) -> tuple[str, ...]:
-    """Return the names of environment modules. Raises DocumentError."""
-    names = texts(node)
-    for name in names:
-        if not _MODULE.match(name):
-            raise node.error(f"{name!r} cannot be the name of a module", "such as cuda/12.4")
-    return names
-
 
 #: What an environment may be, each with what makes its value.
 KINDS = {"conda": conda_environment, "venv": folder, "uv": inside, "image": containers.image}
@@ -83,9 +73,9 @@ _KEYS: Mapping[str, Key] = {
 SCHEMA: Mapping[str, Any] = mapping_schema(_KEYS)
 
 
-def read_environment(node: YamlNode) -> dict[str, Any]:
+def read_environment(node: YamlNode, keys: Mapping[str, Key] = _KEYS) -> dict[str, Any]:
     """Return what ``environment:`` holds. Raises DocumentError."""
-    found = read(node, _KEYS, "environment")
+    found = read(node, keys, "environment")
     named = [kind for kind in KINDS if kind in found]
     if len(named) > 1:
         raise node.error(
@@ -101,6 +91,28 @@ def read_environment(node: YamlNode) -> dict[str, Any]:
     if "image" in found and "modules" in found:
         raise node.error("environment: an image loads no modules of the host", "leave modules out")
     return found
+
+
+#: What a role may not name: an image is of a whole job.
+_OF_IMAGES = ("image", "runtime", "mounts")
+_ROLE_KEYS: Mapping[str, Key] = {
+    **{name: key for name, key in _KEYS.items() if name not in _OF_IMAGES},
+    "modules": Key(read_modules, TEXTS, "Environment modules, instead of the job's"),
+}
+ROLE_SCHEMA: Mapping[str, Any] = mapping_schema(_ROLE_KEYS)
+
+
+def read_role_environment(node: YamlNode) -> dict[str, Any]:
+    """Return the fields of a role that its ``environment:`` stands for. Raises DocumentError."""
+    for name, key_node, _ in node.items("a mapping, as {conda: train}"):
+        if name in _OF_IMAGES:
+            raise key_node.error(
+                f"{name} is for all roles of a job: they run in one image, or in none",
+                "environment: {image: ...} beside roles:",
+            )
+    found = read_environment(node, _ROLE_KEYS)
+    modules = found.pop("modules", ())
+    return {"environment": _made(found) if found else None, "modules": modules}
 
 
 def spread(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,7 +206,133 @@ def replaced(name: str, value: Any, weaker: Mapping[str, Any]) -> str | None:
     return None
 
 
-def with_python(hosts: Sequence[Host], job: Job) -> tuple[Host, ...]:
-    """Return the hosts with the job's own Python, if it names one."""
-    python = (job.environment and job.environment.python) or job.python
-    return tuple(replace(host, python=python) for host in hosts) if python else tuple(hosts)
+# -- of roles and hosts
+
+
+def of_stronger(
+    roles: Sequence[Role],
+    environment: Environment | None,
+    sources: Mapping[str, str],
+    layers: Sequence[str],
+) -> tuple[Role, ...]:
+    """Return the roles of a job without what a stronger layer than theirs says for all of it."""
+
+    def is_stronger(name: str) -> bool:
+        places = [sources.get(one, "") for one in (name, "roles")]
+        mine, theirs = (layers.index(one) if one in layers else -1 for one in places)
+        return mine > theirs
+
+    gone: dict[str, Any] = {}
+    if is_stronger("environment") or is_stronger("python"):
+        gone["environment"] = None
+    if is_stronger("modules") or (gone and environment and environment.image):
+        gone["modules"] = ()
+    return tuple(replace(role, **gone) for role in roles)
+
+
+def check_roles(environment: Environment | None, roles: Sequence[Role]) -> None:
+    """Raise InputError for roles with an environment of their own in a job that runs in an image."""
+    own = [role.name for role in roles if role.environment or role.modules]
+    if own and environment and environment.image:
+        raise InputError(
+            f"roles: {own[0]}: environment: the job runs in {environment}, which brings its own",
+            "leave environment: of the roles out, or the image: --image none",
+        )
+
+
+@frozen
+class Around:
+    """What is around the processes of a role on a host; without a ``python``, it was not found there."""
+
+    environment: Environment | None
+    modules: tuple[str, ...]
+    python: str
+
+    @property
+    def is_activated(self) -> bool:
+        """Whether bash activates something in front of each process."""
+        return bool(self.modules or (self.environment and self.environment.is_activated))
+
+
+def on_host(job: Job, host: Host, role: str = "") -> Environment | None:
+    """Return the environment of a role on a host: the role's own, else the job's, else the host's.
+
+    A conda environment that is named is the host's own, if that is called so.
+    """
+    wanted = (job.role(role).environment if role else None) or job.environment
+    there = host.environment
+    if wanted is None:
+        return None if job.python else there
+    return there if there and wanted.is_named and there.is_called(wanted.conda) else wanted
+
+
+def modules_on(job: Job, host: Host, role: str = "") -> tuple[str, ...]:
+    """Return the modules that are loaded for a role on a host: its own, else the job's, else the
+    host's."""
+    if job.environment and job.environment.image:
+        return job.modules
+    return (job.role(role).modules if role else ()) or job.modules or host.modules
+
+
+def around(job: Job, node: Node, role: str = "") -> Around:
+    """Return what is around the processes of a role on a node."""
+    environment, modules = on_host(job, node.host, role), modules_on(job, node.host, role)
+    python = node.python
+    if job.has_several_environments and environment:
+        python = node.pythons.get(environment.key) or environment.python or python
+    return Around(environment, modules, python)
+
+
+def visited_role(node: Node) -> str:
+    """Return the role in whose environment visitors of a node are: that of its first process."""
+    return node.tasks[0].role if node.tasks else ""
+
+
+def roles_apart(job: Job, node: Node) -> dict[Around, str]:
+    """Return what is around the processes of a node, each with the first role that has it."""
+    roles = dict.fromkeys(task.role for task in node.tasks) if job.roles else {"": None}
+    found: dict[Around, str] = {}
+    for role in roles or {"": None}:
+        found.setdefault(around(job, node, role), role)
+    return found
+
+
+def needed_on(job: Job, host: Host) -> dict[Environment, list[str]]:
+    """Return the environments that processes of a job may need on a host, each with its roles, ""
+    among them for the job's own. Only of a job that has several."""
+    names = [role.name for role in job.roles] if job.has_several_environments else []
+    found: dict[Environment, list[str]] = {}
+    for role in ("", *names) if job.setup else names:
+        if environment := on_host(job, host, role):
+            found.setdefault(environment, []).append(role)
+    return found
+
+
+def unable(job: Job, host: Host, pythons: Mapping[str, str]) -> frozenset[str]:
+    """Return the roles whose environment a host lacks, which was looked for."""
+    lacking = {
+        role
+        for environment, roles in needed_on(job, host).items()
+        if environment.python and environment.key not in pythons
+        for role in roles
+    }
+    return frozenset(role.name for role in job.roles) if "" in lacking else frozenset(lacking)
+
+
+def all_of(job: Job) -> tuple[Environment, ...]:
+    """Return the environments that a job and its roles name."""
+    named = (job.environment, *(role.environment for role in job.roles))
+    return tuple(dict.fromkeys(one for one in named if one))
+
+
+def with_python(hosts: Sequence[Host], job: Job | None) -> tuple[Host, ...]:
+    """Return the hosts with the Python that launcher's agent has there: the job's, or that of the
+    environment in which all processes run."""
+    return tuple(_with_python(host, job or Job(run=())) for host in hosts)
+
+
+def _with_python(host: Host, job: Job) -> Host:
+    python = job.python
+    if not job.has_several_environments and (environment := on_host(job, host)):
+        python = environment.python or python
+    return replace(host, python=python) if python else host

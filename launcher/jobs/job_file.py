@@ -21,6 +21,7 @@ from ..spec.environments import python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.gpu_models import count_text, read_count
 from ..spec.gpus import COMPUTED, read_ids
+from ..spec.host_environment import read_modules
 from ..spec.inventory import MODEL_COUNT, VARIABLE, gpu_count, gpu_ids, variables
 from ..spec.model import Job, Resources, Role, Secret
 from ..spec.yaml_document import (
@@ -176,7 +177,7 @@ KEYS: Mapping[str, Key] = {
         "Environment in which everything runs on the hosts: {conda: NAME} or {venv: DIR}",
     ),
     "modules": Key(
-        environments.read_modules,
+        read_modules,
         TEXTS,
         "Environment modules to load before each process: [cuda/12.4, nccl]",
     ),
@@ -296,9 +297,16 @@ def load_root(root: YamlNode, source: str) -> dict[str, Any]:
 def _check_environment(values: Mapping[str, Any], nodes: Mapping[str, YamlNode]) -> None:
     """Raise DocumentError for a file that names two Pythons, or modules twice."""
     try:
-        environments.spread(values)
+        given = environments.spread(values)
     except InputError as error:
         raise nodes["environment"].error(error.message, error.hint) from None
+    for role in given.get("roles", ()):
+        try:
+            environments.check_roles(given.get("environment"), [role])
+        except InputError as error:
+            places = {name: value for name, _, value in nodes["roles"].items()}
+            keys = {name: key for name, key, _ in places[role.name].items()}
+            raise keys["environment"].error(error.message, error.hint) from None
 
 
 def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError:
@@ -387,7 +395,11 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             raise InputError(
                 f"--nodes {least}:{most}: only torchrun is elastic", "use --framework torchrun"
             )
-    preload.check(values.get("preload", ()), framework, values.get("environment"))
+    named = values.get("environment")
+    kept = environments.of_stronger(values.get("roles", ()), named, sources, tuple(layers))
+    values["roles"] = kept
+    environments.check_roles(named, kept)
+    preload.check(values.get("preload", ()), framework, named, kept)
     _check_gpus(values.get("resources", Resources()))
     outputs.check(values.get("outputs", ()))
     outputs.check_store(values.get("outputs", ()), values.get("output_to", ""))

@@ -16,6 +16,7 @@ from ..spec.frozen import frozen
 from ..spec.gpus import are_one, fold, is_index, is_mig
 from ..spec.model import OUTSIDE, Facts, Host, Job, Layout, Node, holder_text
 from . import placement
+from .environments import unable
 from .gpus import Usable, foreign, unknown, usable
 
 #: The most processes of one run, so that a slip of the finger costs an error and not all memory.
@@ -196,6 +197,7 @@ def _laid_out(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
                 root=known.root if known else offer.host.workdir,
                 python=known.python if known else offer.host.python,
                 container=known.container if known else None,
+                pythons=known.pythons if known else {},
             )
         )
         offset += processes
@@ -219,7 +221,8 @@ def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
     for offer in able:
         known = facts.get(offer.host.name)
         cpus, memory = (known.cpus, known.memory or None) if known else (None, None)
-        capacities.append(placement.Capacity(offer.host.name, offer.gpus, cpus, memory))
+        lacks = unable(job, offer.host, known.pythons) if known else frozenset[str]()
+        capacities.append(placement.Capacity(offer.host.name, offer.gpus, cpus, memory, lacks))
     cast = frameworks.get(job.framework).cast or frameworks.Cast()
     placed_hosts = placement.place(job.roles, capacities, job.num_nodes, cast.own_ranks, cast.first)
     nodes: list[Node] = []
@@ -239,6 +242,7 @@ def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
                 root=known.root if known else host.workdir,
                 python=known.python if known else host.python,
                 container=known.container if known else None,
+                pythons=known.pythons if known else {},
                 tasks=placed.tasks,
             )
         )

@@ -25,6 +25,7 @@ class Capacity:
     gpus: tuple[int, ...] = ()
     cpus: int | None = None
     memory: int | None = None
+    unable: frozenset[str] = frozenset()  # roles that cannot run there
 
 
 @frozen
@@ -66,7 +67,8 @@ def place(
     """
     ordered = sorted(roles, key=lambda role: (role.name not in first, not role.primary))
     _check_hosts(ordered, capacities)
-    open_hosts = _largest(capacities, count, {role.host for role in roles})
+    useless = {one.host for one in capacities if len(one.unable) == len(roles)}
+    open_hosts = _largest(capacities, count, {role.host for role in roles}, useless)
     homes = _homes(_demands(ordered), open_hosts)
     if homes is None:
         raise _no_place(ordered, open_hosts)
@@ -87,11 +89,20 @@ def _demands(roles: Sequence[Role]) -> list[Demand]:
 
 
 def _largest(
-    capacities: Sequence[Capacity], most: int | None, named: Collection[str | None]
+    capacities: Sequence[Capacity],
+    most: int | None,
+    named: Collection[str | None],
+    useless: Collection[str],
 ) -> list[Capacity]:
     sized = sorted(
         capacities,
-        key=lambda r: (r.host in named, len(r.gpus), r.memory or 0, r.cpus or 0),
+        key=lambda r: (
+            r.host in named,
+            r.host not in useless,
+            len(r.gpus),
+            r.memory or 0,
+            r.cpus or 0,
+        ),
         reverse=True,
     )
     chosen = {capacity.host for capacity in sized[:most]}
@@ -127,7 +138,9 @@ def _try(demands: Sequence[Demand], capacities: Sequence[Capacity]) -> _Homes:
         fitting = [
             n
             for n, free in enumerate(left)
-            if _fits(demand.share, free) and demand.host in (None, capacities[n].host)
+            if _fits(demand.share, free)
+            and demand.host in (None, capacities[n].host)
+            and demand.role not in capacities[n].unable
         ]
         if not fitting:
             return homes

@@ -10,8 +10,9 @@ from .. import frameworks
 from ..spec import nodeset
 from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
-from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan
+from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan, Process
 from . import placeholders
+from .environments import around
 from .interpolation import fill
 from .preparation import prepared
 
@@ -53,10 +54,22 @@ def plan(
             },
         )
         with frameworks.PLUGINS.blaming(framework.name):
-            processes = framework.processes(place)
-            filled = tuple(prepared(fill(process, place), job, node) for process in processes)
+            found = _by_role(framework, place) if job.roles else framework.processes(place)
+            filled = tuple(prepared(fill(process, place), job, node) for process in found)
         nodes.append(NodePlan(node, filled))
     return Plan(where, meeting, job.framework, tuple(nodes))
+
+
+def _by_role(framework: frameworks.Framework, place: frameworks.Place) -> Sequence[Process]:
+    """Return the processes of a node, each with the Python of its role there."""
+    node, known = place.node, {}
+    for python in {around(place.job, node, task.role).python for task in node.tasks}:
+        known[python] = framework.processes(replace(place, node=replace(node, python=python)))
+    found = list(framework.processes(place))
+    for number, process in enumerate(found):
+        if process.task:
+            found[number] = known[around(place.job, node, process.task.role).python][number]
+    return found
 
 
 def beside_labels(where: Layout, columns: int | None) -> dict[str, str]:

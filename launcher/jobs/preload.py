@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ..frameworks import BUILTIN, Framework, get
 from ..spec.environments import Environment
 from ..spec.errors import InputError
+from ..spec.model import Role
 from ..spec.yaml_document import YamlNode, texts
 
 #: Names of Python modules, with dots; ASCII, as they travel with commas in between.
@@ -31,8 +32,20 @@ def read_preload(node: YamlNode) -> tuple[str, ...]:
         raise node.error(f"preload: {error}", "such as preload: [torch, transformers]") from None
 
 
-def check(modules: tuple[str, ...], framework: Framework, environment: Environment | None) -> None:
-    """Raise InputError if ranks of this framework cannot be forked, or not in this environment."""
+def check(
+    modules: tuple[str, ...],
+    framework: Framework,
+    environment: Environment | None,
+    roles: Iterable[Role] = (),
+) -> None:
+    """Raise InputError if ranks of this framework cannot be forked, or not in these environments."""
+    own = [role.name for role in roles if role.environment or role.modules]
+    if modules and own:
+        raise InputError(
+            f"--preload {','.join(modules)}: a host imports modules in one environment, and role "
+            f"{own[0]} has its own",
+            "leave --preload out, or environment: of the roles",
+        )
     if modules and environment and environment.image:
         raise InputError(
             f"--preload {','.join(modules)}: ranks in an image are started by its runtime",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ..spec.model import Host, Job, Node, Process
 from .activation import activation
+from .environments import around, modules_on, on_host
 
 #: What a login shell would have: environment modules are a function of the shell.
 _MODULES = """\
@@ -45,51 +46,54 @@ def prepared(process: Process, job: Job, node: Node) -> Process:
 
     What a framework's own launcher starts, on whatever host, inherits what was prepared there.
     """
-    script = _script(job, node, 'exit "$launcher_code"') + _last(job, 'exit "$launcher_code"')
+    role = process.task.role if process.task else ""
+    script = _script(job, node, role, 'exit "$launcher_code"') + _last(job, 'exit "$launcher_code"')
     if not script:
         return process
     return replace(process, argv=(*_words(f"{script}{_START}"), *process.argv))
 
 
-def visiting(job: Job, node: Node, first: str = "") -> tuple[str, ...]:
-    """Return the words in front of a visitor's command, so that it finds what the processes of the run
-    do, and before that what is in the folder ``first``. Where a part fails it says so, and the command
-    runs all the same: to find out why."""
-    script = _script(job, node, ":") + _last(job, ":")
+def visiting(job: Job, node: Node, role: str = "", first: str = "") -> tuple[str, ...]:
+    """Return the words in front of a visitor's command, so that it finds what the processes of the run,
+    or of a role, do, and before that what is in the folder ``first``. Where a part fails it says so, and
+    the command runs all the same: to find out why."""
+    script = _script(job, node, role, ":") + _last(job, ":")
     if script and first:
         script += f"PATH={shlex.quote(first)}:$PATH\n"
     return _words(f"{{\n{script}}} >&2\n{_START}") if script else ()
 
 
-def for_setup(job: Job, node: Node) -> tuple[str, ...]:
-    """Return the words in front of the job's setup: its environment, without its ``prepare:``, which may
-    want what the setup makes."""
-    if not _has_environment(job):
+def for_setup(job: Job, node: Node, role: str = "") -> tuple[str, ...]:
+    """Return the words in front of the setup of a job, or of a role: its environment, without the job's
+    ``prepare:``, which may want what the setup makes."""
+    if not around(job, node, role).is_activated:
         return ()
-    return _words(_script(job, node, 'exit "$launcher_code"') + _START)
+    return _words(_script(job, node, role, 'exit "$launcher_code"') + _START)
 
 
-def on_trial(job: Job, node: Node) -> tuple[str, ...]:
+def on_trial(job: Job, node: Node, role: str = "") -> tuple[str, ...]:
     """Return the words in front of a program that looks what is there. Where a part fails, a line of
     stdout says so, and the program does not run."""
-    if not _has_environment(job):
+    if not around(job, node, role).is_activated:
         return ()
-    return _words(f"{{\n{_script(job, node, 'exit 0')}}} 2>&1\n{_START}")
+    return _words(f"{{\n{_script(job, node, role, 'exit 0')}}} 2>&1\n{_START}")
 
 
-def again(job: Job, node: Node) -> str:
+def again(job: Job, node: Node, role: str = "") -> str:
     """Return lines of bash for a shell whose startup files may have activated something else."""
-    if job.environment is None or not job.environment.is_activated:
+    its = around(job, node, role)
+    if its.environment is None or not its.environment.is_activated:
         return ""
-    return f"{activation(job.environment, node.python)}\n{_FORGET}"
+    return f"{activation(its.environment, its.python)}\n{_FORGET}"
 
 
-def behind(job: Job, host: Host) -> tuple[str, ...]:
-    """Return what stands in front of the processes on a host, for people."""
+def behind(job: Job, host: Host, role: str = "") -> tuple[str, ...]:
+    """Return what stands in front of the processes of a role on a host, for people."""
+    environment, modules = on_host(job, host, role), modules_on(job, host, role)
     return (
         *([f"prepare: of {host.name}"] if host.prepare and not _is_image(job) else []),
-        *([f"module load {' '.join(job.modules)}"] if job.modules else []),
-        *([str(job.environment)] if job.environment else []),
+        *([f"module load {' '.join(modules)}"] if modules else []),
+        *([str(environment)] if environment else []),
         *(["prepare:"] if job.prepare else []),
     )
 
@@ -108,24 +112,20 @@ def _is_image(job: Job) -> bool:
     return bool(job.environment and job.environment.image)
 
 
-def _has_environment(job: Job) -> bool:
-    return bool(job.modules or (job.environment and job.environment.is_activated))
-
-
-def _script(job: Job, node: Node, on_failure: str) -> str:
-    """Return what bash runs first: the host's ``prepare:``, the job's ``modules:``, its environment.
+def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
+    """Return what bash runs first: the host's ``prepare:``, the ``modules:`` of a role, its environment.
 
     The environment comes behind the modules: what they put on PATH does not hide its Python. What a host
     prepares has no meaning in an image.
     """
-    parts, host = [], node.host
+    parts, host, its = [], node.host, around(job, node, role)
     if host.prepare and not _is_image(job):
         where = f"prepare: of {host.name} in the inventory"
         parts.append(host.prepare + _CHECK % (where, on_failure))
-    if job.modules:
-        parts.append(f"launcher_load {shlex.join(job.modules)} || {_FAILED % on_failure}")
-    if job.environment and job.environment.is_activated:
-        parts.append(f"{activation(job.environment, node.python)} || {_FAILED % on_failure}")
+    if its.modules:
+        parts.append(f"launcher_load {shlex.join(its.modules)} || {_FAILED % on_failure}")
+    if its.environment and its.environment.is_activated:
+        parts.append(f"{activation(its.environment, its.python)} || {_FAILED % on_failure}")
     return _MODULES + "".join(parts) if parts or job.prepare else ""
 
 

@@ -28,7 +28,7 @@ from ..spec.yaml_document import (
     whole,
     whole_number,
 )
-from . import command
+from . import command, environments
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}\Z")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)\Z")
@@ -106,6 +106,11 @@ _ROLE: Mapping[str, Key] = {
     "run": Key(command.read, TEXTS, "What the processes run (default: the job's run)"),
     "envs": Key(variables, TEXT_MAP, "More environment variables, besides the job's"),
     "setup": Key(text, TEXT, "Shell script to run once on each of its hosts, after the job's"),
+    "environment": Key(
+        environments.read_role_environment,
+        environments.ROLE_SCHEMA,
+        "Environment of its processes, instead of the job's: {conda: NAME}, {venv: DIR} or {uv: PATH}",
+    ),
     "spread": Key(
         truth,
         {"type": "boolean"},
@@ -139,6 +144,7 @@ def read_roles(node: YamlNode) -> tuple[Role, ...]:
             old = f"{value.source}: roles: {name}: lead"
             warnings.warn(f"{old} is now called primary", FutureWarning, stacklevel=1)
             known.setdefault("primary", known.pop("lead"))
+        known |= known.pop("environment", {})
         role = Role(name, **known)
         for index in role.overrides:
             if index >= role.replicas:

@@ -33,9 +33,9 @@ _NEW: Mapping[type, Collection[str]] = {
         "share",
     ),
     Resources: ("gpu_ids", "gpu_model"),
-    Node: ("container", "gpu_names", "vendor"),
+    Node: ("container", "gpu_names", "pythons", "vendor"),
     Request: ("ignore_foreign", "not_before", "preemptible", "project", "resume_paths"),
-    Role: ("host",),
+    Role: ("environment", "host", "modules"),
 }
 
 
@@ -46,7 +46,7 @@ def _described(value: Any, without: Collection[str] = ()) -> dict[str, Any]:
     return {
         one.name: to_json(its)
         for one, its in values.items()
-        if one.name not in new or its != one.default
+        if one.name not in new or its not in (one.default, {})
     }
 
 

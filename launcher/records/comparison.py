@@ -111,6 +111,14 @@ def _code(a: Side, b: Side) -> Iterator[Difference]:
 def _environment(a: Side, b: Side) -> Iterator[Difference]:
     jobs = a.request.job, b.request.job
     yield from _of("environment", *(str(job.environment or "") for job in jobs))
+    roles = [{one.name: str(one.environment or "") for one in job.roles} for job in jobs]
+    yield from _mapping("environment of ", *roles)
+    one, other = (
+        {node.host.name: str(node.host.environment or "") for node in side.layout.nodes}
+        for side in (a, b)
+    )
+    for host in sorted({*one} & {*other}):
+        yield from _of(f"environment of {host} in the inventory", one[host], other[host])
     yield from _of("modules", *(" ".join(job.modules) for job in jobs))
     yield from _of("preload", *(" ".join(job.preload) for job in jobs))
     yield from _of("python", a.python, b.python)

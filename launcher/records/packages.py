@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..spec.frozen import frozen
@@ -37,10 +37,11 @@ class Packages:
         return {name: ", ".join(versions) for name, versions in found.items()}
 
 
-def folded(by_host: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return what ``packages.json`` holds for the packages of each host."""
+def folded(on_hosts: Iterable[tuple[str, Sequence[str]]]) -> dict[str, Any]:
+    """Return what ``packages.json`` holds for the packages of each host, which may have several
+    environments."""
     groups: dict[tuple[str, ...], list[str]] = {}
-    for host, packages in by_host.items():
+    for host, packages in on_hosts:
         groups.setdefault(tuple(packages), []).append(host)
     return {"installed": [{"hosts": hosts, "packages": list(one)} for one, hosts in groups.items()]}
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..fleet.findings import preflight
 from ..jobs import planner
+from ..jobs.environments import needed_on
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..spec import nodeset
@@ -97,6 +99,8 @@ class _Search:
         """Raise the error that explains why hosts are missing, if there is one."""
         if lacking:
             raise _lacks(self._context.job, able, lacking) from None
+        if missing := _without_environments(self._context, able):
+            raise missing from None
         if self.opening.failed:
             raise environments.first(self.opening.failed) from None
 
@@ -193,6 +197,34 @@ def _lacks(job: Job, able: Sequence[HostSession], lacking: Sequence[HostSession]
         f"needs: {', '.join(paths)} is missing on {without}, or may not be read there",
         "copy it there, or correct needs: in the job; --no-check starts anyway",
     )
+
+
+def _without_environments(context: RunContext, able: Sequence[HostSession]) -> HostError | None:
+    """Return the error for hosts that lack environments of roles, if the job would fit with these."""
+    job = context.job
+    lacking = {
+        session.name: {
+            role: session.no_python[environment.key]
+            for environment, roles in needed_on(job, session.host).items()
+            if environment.key in session.no_python
+            for role in roles
+        }
+        for session in able
+    }
+    error = environments.of_roles(lacking)
+    if error is None:
+        return None
+    facts = {
+        one.name: replace(
+            one.facts, pythons={**one.facts.pythons, **dict.fromkeys(one.no_python, "")}
+        )
+        for one in able
+    }
+    try:
+        make_layout(job, [one.host for one in able], facts, context.name)
+    except PlanError:
+        return None  # something else is missing as well
+    return error
 
 
 async def open_more(context: RunContext, hosts: HostSet, more: Sequence[Host]) -> list[HostSession]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..jobs.environments import all_of
 from ..records import events as ev
 from ..spec.environments import Environment
 from ..spec.errors import NoEnvironment
@@ -35,23 +36,43 @@ class Environments:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        self._wanted = context.job.environment or Environment()
+        self._wanted = {n: one for n, one in enumerate(all_of(context.job)) if one.uv}
         self._images = Images(context)
         self._building: dict[str, str] = {}  # what each host that builds has said last
 
-    async def give(self, sessions: Sequence[HostSession]) -> None:
-        """Make sure that all hosts have it, and that it stays while the run does. Raises HostError."""
+    async def give(self, sessions: Sequence[HostSession], layout: Layout) -> None:
+        """Make sure that all hosts have it, and that it stays while the run does. Of a layout without
+        nodes it is not known yet which roles a host has. Raises HostError."""
         await self._images.give(sessions)
-        if not self._wanted.uv:
+        if not self._wanted:
             return
         started = time.time()
         async with beside(self._tell(started)):
-            built = await together(self._one(session) for session in sessions)
+            built = await together(self._each(session, layout) for session in sessions)
         if any(built):
             seconds = time.time() - started
             self._context.add(ev.EnvironmentBuilt(time.time(), len(built), sum(built), seconds))
 
-    async def _one(self, session: HostSession) -> bool:
+    async def _each(self, session: HostSession, layout: Layout) -> bool:
+        """Give a host what its roles need, or may need; return whether it had to build any."""
+        built = [
+            await self._one(session, number, wanted)
+            for number, wanted in self._wanted.items()
+            if self._is_needed(session.name, layout, wanted)
+        ]
+        return any(built)
+
+    def _is_needed(self, host: str, layout: Layout, wanted: Environment) -> bool:
+        job = self._context.job
+        if not job.has_several_environments:
+            return True
+        tasks = [task for node in layout.nodes if node.host.name == host for task in node.tasks]
+        roles = {task.role for task in tasks} or {role.name for role in job.roles}
+        return any((job.role(role).environment or job.environment) == wanted for role in roles) or (
+            wanted == job.environment and bool(job.setup)
+        )
+
+    async def _one(self, session: HostSession, number: int, wanted: Environment) -> bool:
         """Return whether a host had to build it."""
         may_pip = built = False
         while True:
@@ -59,16 +80,20 @@ class Environments:
                 answers.Environment,
                 "environment",
                 run=self._context.name,
-                uv=self._wanted.uv,
-                wheels=self._wanted.wheels,
+                uv=wanted.uv,
+                wheels=wanted.wheels,
                 may_pip=may_pip,
+                number=number,
             )
             if answer.state == "there":
                 self._building.pop(session.name, None)
-                session.built_python = answer.python
+                if self._context.job.has_several_environments:
+                    session.pythons[wanted.key] = answer.python
+                else:
+                    session.built_python = answer.python
                 return built
             if answer.state == "failed":
-                raise self._failed(session, answer)
+                raise self._failed(session, answer, wanted)
             if answer.state == "no-uv":
                 if may_pip:
                     raise environments.without_uv(session.name, answer.machine)
@@ -79,14 +104,16 @@ class Environments:
             self._building[session.name] = waits if answer.state == "busy" else answer.said
             await asyncio.sleep(PAUSE)
 
-    def _failed(self, session: HostSession, answer: answers.Environment) -> Exception:
+    def _failed(
+        self, session: HostSession, answer: answers.Environment, wanted: Environment
+    ) -> Exception:
         self._context.folder.write_bytes(LOG, answer.log.encode("utf-8", "replace"))
         if known := os_error(session.name, answer.log):
             return known
         why = environments.cause(answer.log) or answer.said or "it was killed"
         return NoEnvironment(
             session.name,
-            f"the environment of {self._wanted.uv} cannot be built: {why}",
+            f"the environment of {wanted.uv} cannot be built: {why}",
             f"all of its output: {self._context.folder.path / LOG}",
         )
 
@@ -103,9 +130,11 @@ class Environments:
 
 def with_built(layout: Layout, sessions: Sequence[HostSession]) -> Layout:
     """Return a layout whose nodes use what their hosts have built, or have as an image."""
-    known = {one.name: one.facts for one in sessions if one.built_python or one.container}
+    known = {
+        one.name: one.facts for one in sessions if one.built_python or one.container or one.pythons
+    }
     nodes = (
-        replace(node, python=facts.python, container=facts.container)
+        replace(node, python=facts.python, container=facts.container, pythons=facts.pythons)
         if (facts := known.get(node.host.name))
         else node
         for node in layout.nodes

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from ..fleet import cleanup
+from ..jobs.environments import needed_on, on_host, with_python
 from ..jobs.gpus import with_foreign_held
 from ..records import events as ev
 from ..records.reasons import EndReason
@@ -63,15 +64,18 @@ class HostSession:
     """A host that is opened once; ``follow`` follows it until the run is over there, or it is lost."""
 
     def __init__(self, host: Host, dialler: Dialler, context: RunContext, on_log: OnLog) -> None:
-        self.host = host
+        (self.host,) = with_python([host], context.job)
         self.phase = Phase.IDLE
         self.lost: str | None = None  # why the host was given up
         self.starts_by_itself = False  # the run waits there: the host is waited for, however long
         self.built_python = ""  # of an environment that it has built for the run
+        self.pythons: dict[str, str] = {}  # of a job with several environments: those that it has
+        self.python_versions: dict[str, str] = {}  # by the path of a Python
+        self.no_python: dict[str, errors.HostError] = {}  # and why it has not the others
         self.container: Container | None = None  # the image of the run, and how it starts there
         self.has_died = False  # its supervisor, while the run waited there
         self._context = context
-        self._line = HostConnection(host, dialler, self._listen)
+        self._line = HostConnection(self.host, dialler, self._listen)
         self._journal = JournalCursor(context.event_log.heard(host.name))
         self._belongings = Belongings(host.name, context.job)
         self._logs = LogIntake(self._line, self._journal, context, on_log, self._finish)
@@ -94,7 +98,7 @@ class HostSession:
     def facts(self) -> Facts:
         """What probing the host measured, once it was reached. GPUs in use outside launcher count as
         held, unless the run ignores that."""
-        found = self._line.facts
+        found = replace(self._line.facts, pythons=dict(self.pythons))
         if self.built_python:
             found = replace(found, python=self.built_python)
         if self.container:
@@ -150,13 +154,28 @@ class HostSession:
             )
         )
 
+        await self._find_pythons()
+
     async def _dial(self) -> None:
         try:
             await self._line.dial()
         except errors.HostError as error:
-            if environment := self._context.job.environment:
-                raise environments.missing(self.name, environment, error) from None
+            job = self._context.job
+            wanted = None if job.has_several_environments else on_host(job, self.host)
+            if wanted and wanted.python:
+                raise environments.missing(self.host, wanted, error) from None
             raise
+
+    async def _find_pythons(self) -> None:
+        """Find out which of several environments of the job the host has. Raises HostError."""
+        named = {one.key: one for one in needed_on(self._context.job, self.host) if one.python}
+        if not named:
+            return
+        for key, found in (await self.agent.pythons(list(named))).items():
+            if isinstance(found, errors.HostError):
+                self.no_python[key] = environments.missing(self.host, named[key], found)
+            else:
+                self.pythons[key], self.python_versions[found[0]] = found
 
     async def look_again(self) -> None:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""

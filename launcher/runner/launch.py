@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import secrets
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -83,15 +84,12 @@ class Launch:
 
     def _setup_request(self, session: HostSession) -> dict[str, Any] | None:
         node = self._node(session)
-        scripts = _setup_scripts(self.context.job, node)
-        if not scripts:
+        argv = _setup_argv(self.context.job, node)
+        if not argv:
             return None
         process = {
             "key": str(ProcessKey.of_setup(node.node_rank)),
-            "argv": [
-                *for_setup(self.context.job, node),
-                *("bash", "-ec", _EACH if len(scripts) > 1 else scripts[0], *scripts),
-            ],
+            "argv": argv,
             "env": planner.early_environment(self.context.job, self.layout, node, self.attempt),
         }
         return self._request("setup", session, [process])
@@ -344,11 +342,21 @@ class Launch:
 _EACH = 'for script in "$0" "$@"; do bash -ec "$script"; done'
 
 
-def _setup_scripts(job: Job, node: Node) -> list[str]:
-    """Return the job's setup, then those of the roles with a process on the node."""
+def _setup_argv(job: Job, node: Node) -> list[str]:
+    """Return what runs the job's setup, then those of the roles with a process on the node, each in its
+    environment; empty for none."""
     there = {task.role for task in node.tasks}
-    own = (role.setup for role in job.roles if role.name in there)
-    return [script for script in (job.setup, *own) if script]
+    own = {role.name: role.setup for role in job.roles if role.name in there}
+    scripts = {role: script for role, script in {"": job.setup, **own}.items() if script}
+    in_front = {role: for_setup(job, node, role) for role in scripts}
+    if len({*in_front.values()}) == 1:
+        several = list(scripts.values())
+        script = _EACH if len(several) > 1 else several[0]
+        return [*next(iter(in_front.values())), "bash", "-ec", script, *several]
+    each = (
+        shlex.join([*in_front[role], "bash", "-ec", script]) for role, script in scripts.items()
+    )
+    return ["bash", "-ec", _EACH, *each] if scripts else []
 
 
 def _is_bad(process: ProcessState) -> bool:

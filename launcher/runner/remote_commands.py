@@ -15,6 +15,7 @@ from .. import frameworks
 from ..fleet.fanout import Visited, visit, visit_hosts
 from ..frameworks import rsh
 from ..jobs import planner
+from ..jobs.environments import around, visited_role
 from ..jobs.preparation import again, visiting
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
@@ -150,8 +151,13 @@ async def open_shell(
     """
 
     async def one(visited: Visited) -> int:
-        path = ":".join(planner.search_path(visited.node, layout.run_id))
-        lines = f"{again(request.job, visited.node)}PATH={shlex.quote(path)}:$PATH"
+        role = visited_role(visited.node)
+        path = planner.search_path(visited.node, layout.run_id)
+        own = around(request.job, visited.node, role).python
+        if own != visited.node.python:  # that of the role comes before the host's
+            path = (posixpath.dirname(own), *path)
+        first = shlex.quote(":".join(path))
+        lines = f"{again(request.job, visited.node, role)}PATH={first}:$PATH"
         shell = f'LAUNCHER_AGAIN={shlex.quote(lines)} {_AGAIN} "${{SHELL:-sh}}" -i'
         if visited.node.container:  # the image's own shell, which has no startup files of the host
             shell = 'sh -c "if command -v bash >/dev/null; then exec bash -i; else exec sh -i; fi"'
@@ -199,7 +205,7 @@ def _in_the_run(
         first = posixpath.join(visited.folder, "relay")
         path = f"{first}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
-    prepared = shlex.join(visiting(job, node, first))
+    prepared = shlex.join(visiting(job, node, visited_role(node), first))
     inside = visiting_command(
         job,
         node,

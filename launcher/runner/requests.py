@@ -136,7 +136,7 @@ def changed(
         job = _of_size(job, layout, elsewhere=hosts is not None)
     if hosts is not None or gpus is not None:
         chosen = make_request(job, request.inventory).hosts
-    return replace(request, job=_with_same_image(job, layout), hosts=chosen)
+    return replace(request, job=_with_same_image(job, layout), hosts=with_python(chosen, job))
 
 
 def _with_same_image(job: Job, layout: Layout) -> Job:

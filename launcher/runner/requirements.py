@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from .. import frameworks
 from ..frameworks import requirements
 from ..jobs import planner
+from ..jobs.environments import Around, roles_apart
 from ..jobs.preparation import on_trial
 from ..records import packages
 from ..spec.errors import FrameworkMissing
+from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Node
 from ..transport.answers import Missing
 from .concurrency import together
@@ -33,31 +35,63 @@ def modules_of(job: Job) -> tuple[str, ...]:
     return needed
 
 
+@frozen
+class _Place:
+    """A host with what is around processes there, and the first role that has it."""
+
+    session: HostSession
+    its: Around
+    role: str
+
+    @property
+    def version(self) -> str:
+        """The version of the Python."""
+        known = self.session.python_versions
+        return known.get(self.its.python) or self.session.facts.python_version
+
+
 class Requirements:
     """A search that runs on the hosts meanwhile: ``start`` it, and later ``check`` what it found."""
 
     def __init__(self, sessions: Sequence[HostSession], layout: Layout, job: Job) -> None:
         self._sessions, self._layout, self._job = sessions, layout, job
         self._modules = (*modules_of(job), *requirements.needs_of(job.framework))
-        activated = job.environment is not None and job.environment.is_activated
-        self._asks = bool(self._modules or job.modules or activated)  # an image is known by its ID
-        self.packages: dict[str, tuple[str, ...]] = {}  # by host, once it was checked
+        self._places = [
+            _Place(session, its, role)
+            for session in sessions
+            for its, role in roles_apart(job, self._node(session)).items()
+        ]
+        activated = any(place.its.is_activated for place in self._places)
+        self._asks = bool(self._modules or activated)  # an image is known by its ID
+        self._found: list[tuple[_Place, Missing]] = []  # once it was checked
+
+    def _of(self, session: HostSession) -> list[_Place]:
+        return [place for place in self._places if place.session is session]
 
     async def start(self) -> None:
-        """Make all hosts start the search. Raises HostError."""
+        """Make all hosts start the search, each in its first environment. Raises HostError."""
         if self._asks:
-            await together(
-                session.agent.ask(
-                    "search",
-                    modules=self._modules,
-                    env={**session.host.env, **self._job.envs},
-                    folder=self._folder(session),
-                    python=self._node(session).python,
-                    behind=on_trial(self._job, self._node(session)),
-                    **in_image(self._job, self._layout, self._node(session)),
-                )
-                for session in self._sessions
-            )
+            await together(self._search(self._of(session)[0]) for session in self._sessions)
+
+    async def _search(self, place: _Place) -> None:
+        session, node = place.session, self._node(place.session)
+        await session.agent.ask(
+            "search",
+            modules=self._modules,
+            env={**session.host.env, **self._job.envs},
+            folder=self._folder(session),
+            python=place.its.python,
+            behind=on_trial(self._job, node, place.role),
+            **in_image(self._job, self._layout, node),
+        )
+
+    async def _answers(self, session: HostSession) -> list[Missing]:
+        """Wait for the search of a host; then it searches its other environments, one by one."""
+        found = [await session.agent.answer(Missing, "found")]
+        for place in self._of(session)[1:]:
+            await self._search(place)
+            found.append(await session.agent.answer(Missing, "found"))
+        return found
 
     async def check(self) -> None:
         """Wait for the search.
@@ -67,63 +101,73 @@ class Requirements:
         """
         if not self._asks:
             return
-        answers = await together(
-            session.agent.answer(Missing, "found") for session in self._sessions
-        )
+        by_host = await together(self._answers(session) for session in self._sessions)
         self._asks = False  # a start that is tried again does not ask again
-        if failed := environments.failed(
-            {
-                session.name: answer.trouble
-                for session, answer in zip(self._sessions, answers, strict=True)
-                if answer.trouble
-            }
-        ):
+        self._found = [*zip(self._places, (one for found in by_host for one in found), strict=True)]
+        troubles: dict[str, str] = {}
+        for place, it in self._found:
+            if it.trouble:
+                troubles.setdefault(place.session.name, it.trouble)
+        if failed := environments.failed(troubles):
             raise failed
-        self.packages = {
-            session.name: answer.packages
-            for session, answer in zip(self._sessions, answers, strict=True)
-            if answer.packages
-        }
-        without = {
-            session: answer.missing
-            for session, answer in zip(self._sessions, answers, strict=True)
-            if answer.missing
-        }
-        if without:
+        if without := [(place, it.missing) for place, it in self._found if it.missing]:
             raise self._missing(without)
+
+    @property
+    def packages(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The packages of each environment, with its host, once it was checked."""
+        return [(place.session.name, it.packages) for place, it in self._found if it.packages]
 
     def differing(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """Return what the hosts do not have alike, once it was checked: of an environment all packages;
-        of another Python, which may have any, those that the job needs."""
-        pythons = {
-            one.name: one.facts.python_version
-            for one in self._sessions
-            if one.name in self.packages
-        }
-        found = packages.differing(self.packages, pythons)
-        if not found or self._job.environment:
+        of another Python, which may have any, those that the job needs. Of a job whose roles have
+        environments of their own, each is compared by itself."""
+        groups: dict[str, list[tuple[_Place, Missing]]] = {}
+        for place, it in self._found:
+            if it.packages:
+                groups.setdefault(self._compared_as(place.role), []).append((place, it))
+        found: dict[str, dict[str, tuple[str, ...]]] = {}
+        for role, group in groups.items():
+            suffix = f" of {role}" if role else ""
+            found |= {name + suffix: its for name, its in self._differing(group).items()}
+        return found
+
+    def _compared_as(self, role: str) -> str:
+        """Return the first role with the same environment as this one, "" for the job's own."""
+        known = self._job.role(role) if role else None
+        if known is None or not (known.environment or known.modules):
+            return ""
+        wanted = (known.environment, known.modules)
+        return next(o.name for o in self._job.roles if (o.environment, o.modules) == wanted)
+
+    def _differing(
+        self, group: Sequence[tuple[_Place, Missing]]
+    ) -> dict[str, dict[str, tuple[str, ...]]]:
+        there = {place.session.name: it.packages for place, it in group}
+        pythons = {place.session.name: place.version for place, _ in group}
+        found = packages.differing(there, pythons)
+        if not found or all(place.its.environment for place, _ in group):
             return found
         pythons = {host: version.rpartition(".")[0] for host, version in pythons.items()}
         from ..fleet.check.job_needs import imported  # slow, and hosts seldom differ
 
         needed = {*requirements.modules_of(self._job.framework), *imported(self._job)}
-        return packages.differing(self.packages, pythons, needed)
+        return packages.differing(there, pythons, needed)
 
-    def _missing(self, without: Mapping[HostSession, Sequence[str]]) -> FrameworkMissing:
+    def _missing(self, without: Sequence[tuple[_Place, Sequence[str]]]) -> FrameworkMissing:
         """Return the first host's error, naming all other hosts that miss the same."""
-        session, missing = next(iter(without.items()))
+        place, missing = without[0]
         names = requirements.first_of(self._job.framework, missing)
-        others = [
-            other.name
-            for other, theirs in without.items()
-            if other is not session and set(names) & set(theirs)
-        ]
-        also = f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""
-        facts = session.facts
-        what, hint = requirements.describe_missing(
-            self._job.framework, facts.python, facts.python_version, names
+        others = dict.fromkeys(
+            other.session.name
+            for other, theirs in without
+            if other.session is not place.session and set(names) & set(theirs)
         )
-        return FrameworkMissing(session.name, what + also, hint)
+        also = f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""
+        what, hint = requirements.describe_missing(
+            self._job.framework, place.its.python, place.version, names
+        )
+        return FrameworkMissing(place.session.name, what + also, hint)
 
     def _folder(self, session: HostSession) -> str:
         root = self._node(session).root

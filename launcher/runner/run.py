@@ -13,6 +13,7 @@ from typing import Any
 
 from ..fleet import cleanup
 from ..fleet.findings import preflight
+from ..jobs.environments import all_of
 from ..records import events as ev
 from ..records import metric_files, missing_files, postmortem, receipt
 from ..records.metrics import HostUse
@@ -233,7 +234,7 @@ class Run:
         yield "sync", self._sync
         if self.context.job.data:
             yield "data", self._give_data
-        if (environment := self.context.job.environment) and environment.is_given:
+        if any(one.is_given for one in all_of(self.context.job)):
             yield "environment", self._give_environment
         if not self.layout.nodes:
             yield "wait", self._wait
@@ -323,7 +324,7 @@ class Run:
         nothing that is to be imported is installed first."""
         job = self.context.job
         installs = any([job.setup, *(role.setup for role in job.roles)])
-        builds = job.environment is not None and job.environment.uv
+        builds = any(one.uv for one in all_of(job))
         if job.preload and self.layout.nodes and not installs and not builds:
             launch = self._first_launch()
             await launch.supervise()
@@ -345,7 +346,7 @@ class Run:
 
     async def _give_environment(self) -> None:
         """Have every host build the run's environment, before it waits for GPUs."""
-        await self._environments.give(self.hosts.active)
+        await self._environments.give(self.hosts.active, self.layout)
         if self.layout.nodes:
             self.hosts.settle(with_built(self.layout, self.hosts.active))
             self._describe()
@@ -409,7 +410,7 @@ class Run:
         """Start a supervisor on every host, then run the job's setup."""
         launch = self._first_launch()
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
-        await self._environments.give(self.hosts.active)
+        await self._environments.give(self.hosts.active, self.layout)
         await launch.supervise()
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):

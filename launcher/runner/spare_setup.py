@@ -53,7 +53,7 @@ class SpareSetup:
         await self.give_code(session, layout)
         others = [other for other in together if other is not session]
         await run_data.give_spare(self._context, session, others)
-        await Environments(self._context).give([session])
+        await Environments(self._context).give([session], layout)
         layout = with_built(layout, [session])
         await launch.supervise()
         await self.give_outputs(session, fitting)

@@ -22,7 +22,8 @@ class Environment:
     host builds an environment: a folder with a lock of uv or requirements, or a file of these;
     ``wheels`` is a folder from which alone it takes packages then. ``image`` is the name of a container
     image, or a path, in which everything starts by the container ``runtime``, with ``mounts`` of the
-    host; ``pinned`` is the ID that a run which is repeated has had.
+    host; ``pinned`` is the ID that a run which is repeated has had. ``name`` is what jobs call an
+    environment that the inventory gives a host.
     """
 
     conda: str = ""
@@ -33,6 +34,17 @@ class Environment:
     runtime: str = ""
     mounts: tuple[str, ...] = ()
     pinned: str = ""
+    name: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from other environments of a host."""
+        return self.python or f"uv:{self.uv} {self.wheels}"
+
+    def is_called(self, name: str) -> bool:
+        """Return whether jobs mean this one by the name of a conda environment."""
+        own = self.name or posixpath.basename(self.conda)
+        return bool(name) and own == name
 
     @property
     def python(self) -> str | None:
@@ -99,6 +111,11 @@ def conda_environment(text: str) -> str:
         )
     if "/" in text or text.startswith(("~", "$")):
         return folder(text)
+    return conda_name_of(text)
+
+
+def conda_name_of(text: str) -> str:
+    """Return the name of a conda environment. Raises ValueError for what cannot be one."""
     if not _NAME.match(text):
         raise ValueError(f"{text!r} cannot be the name of a conda environment")
     return text

@@ -13,6 +13,8 @@ from . import gpu_models, gpus, nodeset
 from .durations import seconds
 from .environments import python_path
 from .errors import InputError, suggestion
+from .host_environment import SCHEMA as ENVIRONMENT_SCHEMA
+from .host_environment import read_host_environment
 from .model import Host, Inventory, Project
 from .ssh_config import TRANSPORTS
 from .yaml_document import (
@@ -150,6 +152,11 @@ HOST_KEYS: Mapping[str, Key] = {
         text,
         TEXT,
         "Lines of bash that run before each process on this host, as `module use /opt/mod`",
+    ),
+    "environment": Key(
+        read_host_environment,
+        ENVIRONMENT_SCHEMA,
+        "Environment of jobs that name none, or that name this one: {conda: NAME} or {venv: DIR}",
     ),
     "env": Key(variables, TEXT_MAP, "Environment variables of every process on this host"),
     "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
@@ -330,6 +337,7 @@ def _entry(
         values |= {"gpu_ids": values["gpus"], "gpus": len(values["gpus"])}
     elif isinstance(values.get("gpus"), str):
         values["gpu_model"], values["gpus"] = gpu_models.read_count(values["gpus"])
+    values |= values.pop("environment", {})
     addresses = _addresses(key_node, names, values.pop("address", None))
     return [
         Host(name=name, address=address, **values)

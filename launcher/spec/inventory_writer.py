@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from . import nodeset
+from .environments import Environment
 from .model import MIN_RUNTIME, Host, Inventory, Project
 
 #: A text that needs no quotes in YAML: it starts with none of YAML's signs, and is not null.
@@ -88,13 +89,29 @@ def _settings(host: Host) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, default in _DEFAULTS.items():
         value = getattr(host, name)
-        if name not in ("name", "gpu_ids", "gpu_model") and value != default and value != {}:
+        is_own = name in ("name", "gpu_ids", "gpu_model", "environment", "modules")
+        if not is_own and value != default and value != {}:
             found[name] = value
+    if environment := _environment(host):
+        found["environment"] = environment
     if host.gpu_ids:
         found["gpus"] = host.gpu_ids
     elif host.gpu_model:
         found["gpus"] = f"{host.gpu_model}:{host.gpus}"
     return found
+
+
+def environment_text(host: Host) -> str | None:
+    """Return the ``environment:`` of a host as YAML in one line; None for none."""
+    found = _environment(host)
+    return _value(found) if found else None
+
+
+def _environment(host: Host) -> dict[str, Any]:
+    """Return what ``environment:`` says of a host."""
+    one = host.environment or Environment()
+    given = {"conda": one.conda, "venv": one.venv, "name": one.name, "modules": host.modules}
+    return {name: value for name, value in given.items() if value}
 
 
 def _shared(hosts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -156,7 +173,7 @@ def _host(name: str, settings: Mapping[str, Any]) -> list[str]:
 
 def _value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{scalar(k)}: {scalar(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{scalar(k)}: {_value(v)}" for k, v in value.items()) + " }"
     if isinstance(value, tuple):
         return f"[{', '.join(map(scalar, value))}]"
     return scalar(value)

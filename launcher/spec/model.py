@@ -65,6 +65,8 @@ class Host:
     own_hosts: bool = False  # its processes get an /etc/hosts with the hosts of their run
     gpu_model: str | None = None  # use GPUs of this model alone
     prepare: str | None = None  # lines of bash before each process, in front of the job's own
+    environment: Environment | None = None  # of jobs that name none, or this one by its name
+    modules: tuple[str, ...] = ()  # of jobs that name none
     off: str | None = None  # why nothing may use the host for now
 
 
@@ -176,6 +178,8 @@ class Role:
     shell: bool = False
     envs: Mapping[str, str] = field(default_factory=dict)
     setup: str | None = None
+    environment: Environment | None = None  # instead of the job's
+    modules: tuple[str, ...] = ()  # instead of the job's
     spread: bool = False
     host: str | None = None  # the only one for its processes
     primary: bool = False
@@ -301,6 +305,11 @@ class Job:
             found += [_file(part.run[0]) for part in parts if part.run and not part.shell]
         return tuple(dict.fromkeys(script for script in found if script))
 
+    @property
+    def has_several_environments(self) -> bool:
+        """Whether processes on one host may run in different environments."""
+        return any(role.environment for role in self.roles)
+
     def role(self, name: str) -> Role:
         """Return the role of that name. Raises KeyError."""
         for role in self.roles:
@@ -375,6 +384,8 @@ class Facts:
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
     own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
     container: Container | None = None  # of a run in an image, whose Python is ``python`` then
+    #: By the key of an environment, its Python: of a job whose roles have different ones.
+    pythons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_own_hosts(self) -> bool:
@@ -427,6 +438,7 @@ class Node:
     vendor: str = gpu_names.NVIDIA  # of the GPUs
     gpu_names: tuple[str, ...] = ()  # what the vendor's variable calls each of ``gpus``
     container: Container | None = None  # in which its processes run
+    pythons: Mapping[str, str] = field(default_factory=dict)  # as in Facts
 
     def visible(self, gpus: Iterable[int]) -> dict[str, str]:
         """Return the variables with which a process sees only these of the node's GPUs."""

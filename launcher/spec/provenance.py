@@ -48,5 +48,14 @@ def _settings(node: YamlNode, via: str) -> dict[str, Given]:
             for name, at, one in value.items():
                 found[f"{key}.{name}"] = Given(text(one), at.line, via)
         else:
-            found[key] = Given(text(value), key_node.line, via)
+            found[key] = Given(_written(value), key_node.line, via)
     return found
+
+
+def _written(node: YamlNode) -> str:
+    """Return a value in one line, as it may stand in the file."""
+    if isinstance(node.yaml, yaml.MappingNode):
+        return f"{{{', '.join(f'{name}: {_written(value)}' for name, _, value in node.items())}}}"
+    if isinstance(node.yaml, yaml.SequenceNode):
+        return f"[{', '.join(map(_written, node.elements()))}]"
+    return text(node)

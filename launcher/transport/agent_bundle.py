@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import shlex
 from pathlib import Path
 
 from ..spec.environments import CONDA_BASES, conda_name
@@ -184,16 +185,40 @@ def _command(script: str, host: Host, program: str) -> str:
     return login_shell.line(f"{_places(host)}{login_shell.words(script, agent_name(), program)}")
 
 
-def _places(host: Host) -> str:
-    """Return lines of sh that set $d to the inventory's workdir, and $p to its python."""
-    names = dict.fromkeys(login_shell.variables(host.workdir) + login_shell.variables(host.python))
-    needs = "".join(
+#: What a script prints in front of a Python that it has found: its version, then its path.
+FOUND = "launcher-python "
+
+
+def find_script(python: str) -> str:
+    """Return a script of sh whose last line says where a Python is, or ``launcher-`` and why not."""
+    found = f'print("{FOUND}%d.%d.%d" % sys.version_info[:3], os.environ["LAUNCHER_PLACE"])'
+    program = f"{_CHECK_PYTHON}import os\n{found}\n"
+    return (
+        f"{_needs(python)}{_python(python)}"
+        'command -v "$p" >/dev/null 2>&1 || { echo launcher-no-python; exit 0; }\n'
+        f'LAUNCHER_PLACE=$p exec "$p" -I -S -c {shlex.quote(program)}\n'
+    )
+
+
+def _needs(*paths: str) -> str:
+    """Return lines of sh that end a script where a variable of a path is not set."""
+    names = dict.fromkeys(name for path in paths for name in login_shell.variables(path))
+    return "".join(
         f'[ -n "${{{name}-}}" ] || {{ echo launcher-no-variable {name}; exit 0; }}\n'
         for name in names
     )
-    name = conda_name(host.python)
-    python = f"n={name}\n{_CONDA}" if name else f"p={login_shell.path(host.python)}\n"
+
+
+def _python(python: str) -> str:
+    """Return lines of sh that set $p to a Python."""
+    name = conda_name(python)
+    return f"n={name}\n{_CONDA}" if name else f"p={login_shell.path(python)}\n"
+
+
+def _places(host: Host) -> str:
+    """Return lines of sh that set $d to the inventory's workdir, and $p to its python."""
     return (
-        f"{needs}d={login_shell.path(host.workdir)}\n{python}"
+        f"{_needs(host.workdir, host.python)}d={login_shell.path(host.workdir)}\n"
+        f"{_python(host.python)}"
         'case $d in "~"*) echo "launcher-no-user $d"; exit 0;; /*) ;; *) d=$HOME/$d;; esac\n'
     )

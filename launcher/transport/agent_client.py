@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any, TypeVar
 
 import asyncssh
@@ -21,7 +21,7 @@ from ..spec.gpus import name_of
 from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json, require_bounds
 from . import answers, login_shell
-from .agent_bundle import agent_zip, install_command, start_command
+from .agent_bundle import FOUND, agent_zip, find_script, install_command, start_command
 from .connection import Connection, Reader, RemoteProcess
 
 T = TypeVar("T")
@@ -35,6 +35,8 @@ FIRST_WORD = 20.0
 #: Seconds for an answer; an agent that is silent for longer counts as gone.
 ANSWERS = 60.0
 #: The same for operations that take more or less: describing the host, changing many files.
+#: Seconds for a host to look for the Pythons of environments.
+LOOKING = 120.0
 PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
     "now": 30.0,
@@ -333,6 +335,25 @@ class Agent:
         after = time.time()
         there = answers.read(answers.Clock, self.host.name, "probe", answer).time
         return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
+
+    async def pythons(self, wanted: Sequence[str]) -> dict[str, tuple[str, str] | errors.HostError]:
+        """Return the path and the version of each of several Pythons, or why there is none.
+
+        Raises HostError where the host does not answer.
+        """
+        scripts = [find_script(python) for python in wanted]
+        answer = await self.answer(answers.Pythons, "pythons", patience=LOOKING, scripts=scripts)
+        if len(answer.said) != len(wanted):
+            raise errors.BadAnswer(self.host.name, "its answer to pythons: not one for each")
+        found: dict[str, tuple[str, str] | errors.HostError] = {}
+        for python, said in zip(wanted, answer.said, strict=True):
+            version, _, path = said.removeprefix(FOUND).partition(" ")
+            if said.startswith(FOUND) and path.startswith("/"):
+                found[python] = path, version
+            else:
+                host = replace(self.host, python=python)
+                found[python] = _no_agent(host, said or "launcher-no-python")
+        return found
 
     async def outputs(
         self,

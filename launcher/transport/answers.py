@@ -985,6 +985,17 @@ class Missing:
 
 
 @frozen
+class Pythons:
+    """What was said of the Pythons of environments, in the order in which they were asked for."""
+
+    said: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for one in self.said:
+            _require(len(one) <= LONGEST_PATH, "said", "is too long")
+
+
+@frozen
 class Environment:
     """How far a host is with an environment that a run wants; ``python`` is there, once it is there.
 

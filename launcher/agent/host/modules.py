@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
+#: Seconds for a script to find the Python of an environment.
+LOOKING = 30.0
 MARK = "launcher-missing "
 #: What stands before our own words among those of an environment, and how many of them are passed on.
 SAID, MOST_SAID = "launcher: ", 300

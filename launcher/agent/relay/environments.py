@@ -9,7 +9,7 @@
     tools/uv-*/uv         a uv that a launcher brought
 
 Its key is made of what is wanted, the Python, and the machine. A run that is alive has a link
-``environment`` in its folder, and keeps what it leads to.
+``environment`` in its folder, or ``environment-1`` for the next one, and keeps what they lead to.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Environments:
         self.root, self.folder = root, os.path.join(root, "envs")
         self._locks: dict[str, int] = {}
         self._building: Build | None = None
+        self._link = "environment"
 
     def answer(self, request: Message) -> Message:
         """Use or begin to build what a run wants; or say how far the build is. Raises Refused."""
@@ -49,6 +50,7 @@ class Environments:
         if not run_lock.is_run_name(run):
             raise Refused("bad-run", "not the name of a run: %.80r" % (run,))
         run_dir = os.path.join(self.root, "runs", run)
+        self._link = "environment" + ("-%d" % request["number"] if request.get("number") else "")
         if self._building is None:
             wanted = Wanted(os.path.join(run_dir, "code"), request["uv"], request["wheels"])
             return self._use(run_dir, wanted, request["may_pip"])
@@ -94,7 +96,7 @@ class Environments:
 
     def _given(self, run_dir: str, key: str) -> Message:
         """Let the run keep a complete environment, and say where it is."""
-        place, link = os.path.join(self.folder, key), os.path.join(run_dir, "environment")
+        place, link = os.path.join(self.folder, key), os.path.join(run_dir, self._link)
         os.utime(place)
         if os.path.islink(link):
             os.unlink(link)
@@ -165,9 +167,16 @@ class Environments:
     def _used(self) -> Iterator[str]:
         runs = os.path.join(self.root, "runs")
         for name in os.listdir(runs) if os.path.isdir(runs) else ():
-            link = os.path.join(runs, name, "environment")
-            if os.path.islink(link) and run_lock.is_alive(os.path.join(runs, name)):
-                yield os.path.basename(os.readlink(link))
+            run_dir = os.path.join(runs, name)
+            links = [one for one in _names(run_dir) if one.partition("-")[0] == "environment"]
+            links = [
+                link
+                for link in (os.path.join(run_dir, one) for one in links)
+                if os.path.islink(link)
+            ]
+            if links and run_lock.is_alive(run_dir):
+                for link in links:
+                    yield os.path.basename(os.readlink(link))
 
     def remove(self, key: str) -> bool:
         """Remove an environment, unless somebody uses it."""
@@ -201,6 +210,13 @@ class Build(Steps):
         """Remove what was built."""
         for path in (self.place, self.log):
             _remove(path)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # gone since, or no folder
+        return []
 
 
 def _libc() -> str:

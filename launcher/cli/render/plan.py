@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from ...api.jobs import behind, command_of
+from ...api.jobs import behind, command_of, pythons_of
 from ...spec import nodeset
 from ...spec.model import Job, NodePlan, Plan
 from .tables import counted, fold_tasks, table
@@ -27,6 +27,7 @@ def plan_text(
         + (f"\nspares  {nodeset.fold(spares)}" if spares else "")
         + "".join(f"\ngpus    {host}: {bound}" for host, bound in (bounds or {}).items())
     )
+    pythons = pythons_of(plan, job)
     rows = [
         (
             entry.node.host.name,
@@ -34,7 +35,7 @@ def plan_text(
             nodeset.fold_ranks(entry.node.ranks),
             *([fold_tasks(task.key for task in entry.node.tasks)] if job.roles else []),
             ",".join(entry.node.gpu_labels) or "-",
-            entry.node.python,
+            pythons[entry.node.host.name],
         )
         for entry in plan.nodes
     ]
@@ -60,7 +61,12 @@ def _node(entry: NodePlan, job: Job) -> str:
         common = {k: v for k, v in common.items() if process.env.get(k) == v}
     lines = [entry.node.host.name]
     lines += [f"  env  {name}={shlex.quote(value)}" for name, value in sorted(common.items())]
-    lines += [f"  behind  {'; '.join(parts)}" for parts in [behind(job, entry.node.host)] if parts]
+    roles = dict.fromkeys(task.role for task in entry.node.tasks)
+    in_front = {role: behind(job, entry.node.host, role) for role in roles or {"": None}}
+    if len({*in_front.values()}) == 1:
+        in_front = {"": next(iter(in_front.values()))}
+    for role, parts in in_front.items():
+        lines += [f"  behind  {f'{role}: ' * bool(role)}{'; '.join(parts)}"] if parts else []
     for process in entry.processes:
         own = {k: v for k, v in process.env.items() if k not in common}
         words = [f"{k}={shlex.quote(v)}" for k, v in sorted(own.items())]

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from ...jobs.environments import needed_on
 from ...jobs.image_requests import image_request
-from ...spec.errors import BadAnswer, HostError, LauncherError
+from ...spec.errors import BadAnswer, HostError, LauncherError, NoPython, PythonTooOld
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout
 from ...spec.typed_json import from_json, to_json
@@ -123,7 +124,7 @@ class Visitor:
             survey = await self._survey(connection, host, questions)
             refuses_more = await connection.refuses_more()
         except HostError as error:
-            return [of_error(error)]
+            return [of_error(_of_inventory(error, host))]
         self.surveys[host.name] = survey
         findings = of_host(survey, host)
         if refuses_more:
@@ -150,6 +151,22 @@ class Visitor:
             return from_json(Survey, to_json(survey))  # each field has the type that rules expect
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise BadAnswer(host.name, f"its answer to survey: {error}") from None
+
+    async def environments(self, job: Job) -> None:
+        """Find out which of the environments of a job's roles hosts have."""
+
+        async def one(name: str, survey: Survey) -> Survey:
+            wanted = {e.key: e for e in needed_on(job, self.hosts[name]) if e.python}
+            try:
+                found = await self.agents[name].pythons(list(wanted)) if wanted else {}
+            except HostError as error:
+                self.findings.append(of_error(error))
+                return survey
+            there = {key: its[0] for key, its in found.items() if isinstance(its, tuple)}
+            return replace(survey, facts=replace(survey.facts, pythons=there))
+
+        surveyed = await asyncio.gather(*(one(*known) for known in self.surveys.items()))
+        self.surveys = {survey.host: survey for survey in surveyed}
 
     def plugins(self) -> None:
         """Have checks of other packages look at what was measured."""
@@ -228,6 +245,15 @@ class Visitor:
         return done
 
 
+def _of_inventory(error: HostError, host: Host) -> HostError:
+    """Return the error; that the host's own environment is missing names where it was said."""
+    own = host.environment and host.environment.python == host.python
+    if not own or not isinstance(error, NoPython | PythonTooOld):
+        return error
+    hint = f"environment: of {host.name} in the inventory names it; {error.hint}"
+    return type(error)(host.name, error.message, hint)
+
+
 def _rsync_here() -> list[Finding]:
     try:
         version = rsync.require_here()
@@ -262,6 +288,8 @@ async def check(
     visitor.findings += of_group(list(visitor.surveys.values()))
     facts = {name: survey.facts for name, survey in visitor.surveys.items()}
     visitor.findings += one_machine(list(visitor.hosts.values()), facts)
+    if job and job.has_several_environments:
+        await visitor.environments(job)
     layout = visitor.fits(job) if job else None
     if job and image:
         chosen = [node.host.name for node in layout.nodes] if layout else None

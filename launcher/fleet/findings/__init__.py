@@ -85,6 +85,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "JOB-FRAMEWORK": (ERROR, "a host lacks a requirement of the job's framework"),
     "JOB-IMPORT": (ERROR, "a host lacks a module that the job imports"),
     "JOB-NEEDS": (ERROR, "a path that the job needs is missing or unreadable"),
+    "JOB-ENVIRONMENT": (WARNING, "a host lacks the environment of a role; an error if all do"),
     "JOB-IMAGE": (OK, "which hosts have the job's image, and which would get it"),
     "RUNTIME-MISSING": (ERROR, "no container runtime that takes the job's image"),
     "RUNTIME-SUBUID": (ERROR, "podman without root has no user IDs for its containers"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...frameworks import requirements
+from ...jobs.environments import all_of, unable
 from ...jobs.layout import make_layout
 from ...spec.errors import PlanError
-from ...spec.model import Host, Job, Layout
+from ...spec.model import Facts, Host, Job, Layout
 from . import ERROR, WARNING, Finding, found
 from .survey import Survey
 
@@ -22,23 +23,47 @@ def of_job(
         layout = make_layout(job, there, facts)
     except PlanError as error:
         names = [host.name for host in hosts]
-        return None, [found("JOB-NO-FIT", names, error.message, error.hint)]
+        lacking = _environments(job, there, facts, names)
+        return None, [*lacking, found("JOB-NO-FIT", names, error.message, error.hint)]
     chosen = [node.host.name for node in layout.nodes]
     gpus = sum(len(node.gpus) for node in layout.nodes)
     fits = f"{layout.world_size} ranks" + (f" on {gpus} GPUs" if gpus else " without GPUs")
     findings = [found("JOB-FITS", chosen, fits)]
+    findings += _environments(job, there, facts, chosen)
     for host in there:
         level = ERROR if host.name in chosen else WARNING
         findings += _of_host(job, surveys[host.name], host, level)
     return layout, findings
 
 
+def _environments(
+    job: Job, hosts: Sequence[Host], facts: Mapping[str, Facts], chosen: Sequence[str]
+) -> list[Finding]:
+    """Return the environments of roles that hosts lack: an error where no host of the job has one."""
+    findings, lacking = (
+        [],
+        {host.name: unable(job, host, facts[host.name].pythons) for host in hosts},
+    )
+    for role in job.roles:
+        names = [name for name, roles in lacking.items() if role.name in roles]
+        if not names:
+            continue
+        wanted = role.environment or job.environment
+        what = f"role {role.name} cannot run here: the {wanted} is missing"
+        if wanted is None:
+            what = f"role {role.name} cannot run here: the environment of the inventory is missing"
+        level = WARNING if set(chosen) - set(names) else ERROR
+        hint = "make it there, or choose hosts that have it: host: of the role, or --hosts"
+        findings.append(found("JOB-ENVIRONMENT", names, what, hint, level=level))
+    return findings
+
+
 def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     findings = []
-    built = job.environment.uv or job.environment.image if job.environment else ""
-    by_setup = WARNING if job.setup or built else level
+    others = [one for one in all_of(job) if one.is_given or job.has_several_environments]
+    by_setup = WARNING if job.setup or others else level
     brings = "; its setup: may install {}" if job.setup else ""
-    brings = f"; the {job.environment} may have {{}}" if built else brings
+    brings = f"; the {others[0]} may have {{}}" if others else brings
     missing = list(survey.software.missing)
     probes = {*requirements.modules_of(job.framework), *requirements.needs_of(job.framework)}
     if without := [probe for probe in missing if probe in probes]:

@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ...spec.errors import DocumentError
+from ...spec.host_environment import read_host_environment
 from ...spec.inventory import NAME, VARIABLE
 from ...spec.model import Host, Inventory
 from ...spec.nodeset import MOST
 from ...spec.provenance import Given
+from ...spec.yaml_document import parse
 from ..draft import Draft, quoted
 
 _IPV6 = re.compile(r"(?=.*:.*:)[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\Z")
@@ -47,6 +50,13 @@ def _number(least: int, most: int) -> Callable[[str], int]:
     return check
 
 
+def _environment(text: str) -> Mapping[str, Any]:
+    try:
+        return read_host_environment(parse(text, ""))
+    except DocumentError as error:
+        raise ValueError(error.message) from None
+
+
 #: The settings of an imported host, each with its check; ``env.X`` and ``labels.x`` are free.
 CHECKS: Mapping[str, Callable[[str], Any]] = {
     "address": _address,
@@ -58,6 +68,7 @@ CHECKS: Mapping[str, Callable[[str], Any]] = {
     "python": _word,
     "workdir": _word,
     "interface": _word,
+    "environment": _environment,
 }
 
 
@@ -152,4 +163,5 @@ def _host(name: str, given: Mapping[str, Given]) -> Host:
             values[kind][word] = one.value
         else:
             values[key] = one.value
+    values |= values.pop("environment", {})
     return Host(name=name, **values)

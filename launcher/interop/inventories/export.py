@@ -12,7 +12,7 @@ from typing import Any
 
 from ...spec.addresses import endpoint
 from ...spec.errors import InputError, suggestion
-from ...spec.inventory_writer import comment, quoted
+from ...spec.inventory_writer import comment, environment_text, quoted
 from ...spec.model import Host, Inventory
 from ...spec.ssh_config import ssh_config as entry
 
@@ -28,6 +28,8 @@ _LAUNCHERS_OWN = (
     "own_hosts",
     "env",
     "labels",
+    "environment",
+    "modules",
     *_NOBODYS,
 )
 
@@ -104,6 +106,7 @@ def _variables(inventory: Inventory, host: Host) -> Mapping[str, Any]:
         "launcher_gpus": host.gpus,
         "launcher_workdir": host.workdir if host.workdir != Host.workdir else None,
         "launcher_interface": host.interface,
+        "launcher_environment": environment_text(host),
         **{f"launcher_env_{name}": value for name, value in host.env.items()},
         **{f"launcher_label_{name}": value for name, value in host.labels.items()},
     }

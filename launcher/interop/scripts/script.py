@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ... import frameworks
-from ...jobs import planner
+from ...jobs import environments, planner
 from ...jobs.layout import make_layout
+from ...jobs.preparation import for_setup
 from ...spec.environments import conda_name
 from ...spec.errors import InputError
 from ...spec.inventory_writer import comment
@@ -57,9 +58,9 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
-    if job.environment and job.environment.uv:
+    if built := [one.uv for one in environments.all_of(job) if one.uv]:
         raise InputError(
-            f"uv: {job.environment.uv}: an exported script builds no environment",
+            f"uv: {built[0]}: an exported script builds no environment",
             "build it first, and name its folder: --venv DIR",
         )
     if job.environment and job.environment.image:
@@ -68,10 +69,11 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
             "launcher run starts it; or export it without image:",
         )
     for host in hosts:
-        if name_there := conda_name(host.python):
+        named = [one.conda for one in environments.needed_on(job, host) if one.is_named]
+        if name_there := conda_name(host.python) or "".join(named[:1]):
             raise InputError(
                 f"an exported script cannot look for the conda environment {name_there}",
-                "name its folder: python: conda:/path/to/env",
+                "name its folder: conda: /path/to/env",
             )
     rooted = [replace(host, workdir=shell.hole("ROOT")) for host in hosts]
     layout = make_layout(job, rooted, {}, name)
@@ -162,14 +164,16 @@ def _host(job: Job, plan: Plan, entry: NodePlan, folder: str) -> str:
 
 
 def _setups(job: Job, plan: Plan, entry: NodePlan) -> list[str]:
-    """Return the job's setup, then those of the node's roles, each with the node's variables."""
+    """Return the job's setup, then those of the node's roles, each with the node's variables and in its
+    environment."""
     there = {task.role for task in entry.node.tasks}
-    found = [job.setup, *(role.setup for role in job.roles if role.name in there)]
+    found = {"": job.setup, **{one.name: one.setup for one in job.roles if one.name in there}}
     env = planner.early_environment(job, plan.layout, entry.node, 0, plan.meeting)
     lines = []
-    for script in found:
+    for role, script in found.items():
         if script:
-            started = f"  exec bash -ec {shell.plain(script)} </dev/null"
+            words = [*for_setup(job, entry.node, role), "bash", "-ec", script]
+            started = f"  exec {' '.join(map(shell.plain, words))} </dev/null"
             lines += ["(", *shell.exports(env, "  "), started, ") || exit"]
     return lines
 

@@ -7,28 +7,48 @@ from collections.abc import Mapping, Sequence
 from ...spec import nodeset
 from ...spec.environments import CONDA, Environment
 from ...spec.errors import HostError, NoEnvironment, NoPython, PythonTooOld
+from ...spec.model import Host
 
 
-def missing(host: str, environment: Environment, error: HostError) -> HostError:
+def missing(on: Host, environment: Environment, error: HostError) -> HostError:
     """Return the error for a host whose Python, that of an environment, cannot be used."""
+    host, said = on.name, ""
+    if environment == on.environment:
+        said = f"environment: of {host} in the inventory names it; "
     if isinstance(error, PythonTooOld):
         return PythonTooOld(
             host,
             f"the {environment} has {error.message.rpartition(' is ')[2]}",
-            "launcher needs 3.8 or newer on hosts: choose another environment",
+            f"{said}launcher needs 3.8 or newer on hosts: choose another environment",
         )
     if not isinstance(error, NoPython):
         return error
     if environment.is_named:
-        hint = error.hint.replace(f"{CONDA}/", "--conda /")
-        return NoEnvironment(host, error.message, hint)
+        hint = error.hint.replace(f"{CONDA}/", "conda: /" if said else "--conda /")
+        return NoEnvironment(host, error.message, said + hint)
     place = environment.conda or environment.venv
     make = "conda create -p" if environment.conda else "python3 -m venv"
     return NoEnvironment(
         host,
         f"there is no Python in the {environment}",
-        f"{make} {place} there makes one; or choose hosts that have it: --hosts NAMES",
+        f"{said}{make} {place} there makes one; or choose hosts that have it: --hosts NAMES",
     )
+
+
+def of_roles(lacking: Mapping[str, Mapping[str, HostError]]) -> HostError | None:
+    """Return the error for hosts that lack environments of roles: why, by host and by role, "" for the
+    job's own. The role that most hosts cannot have comes first."""
+    by_role: dict[str, list[HostError]] = {}
+    for whys in lacking.values():
+        for role, why in whys.items():
+            by_role.setdefault(role, []).append(why)
+    if not by_role:
+        return None
+    role, failed = max(by_role.items(), key=lambda one: len(one[1]))
+    error = first(failed)
+    whose = f"role {role}: " if role else ""
+    kind = type(error) if isinstance(error, NoEnvironment | PythonTooOld) else HostError
+    return kind(error.host, f"{whose}{error.message}", error.hint)
 
 
 def without_uv(host: str, machine: str) -> NoEnvironment:

@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ...jobs.environments import unable
 from ...jobs.gpus import foreign, users_text
 from ...jobs.layout import offers
 from ...spec.errors import PlanError
@@ -36,6 +37,12 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job, only_idle: bool 
     GPUs on which somebody works outside launcher are taken last. Raises PlanError when the host has too
     few; UsedOutside when those are needed, with ``only_idle``.
     """
+    lacking = unable(job, host, facts.pythons) & {task.role for task in node.tasks}
+    if lacking:
+        raise PlanError(
+            f"{host.name} cannot replace {node.host.name}: it lacks the environment of role "
+            f"{min(lacking)}"
+        )
     (offer,) = offers([host], {host.name: facts}, job)
     count, used = node.local_world_size, foreign(facts)
     free = sorted(offer.gpus, key=lambda index: index in used)
@@ -57,6 +64,7 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job, only_idle: bool 
         root=facts.root,
         python=facts.python,
         container=facts.container,
+        pythons=facts.pythons,
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from launcher.jobs import job_file
-from launcher.jobs.environments import of_flags, with_python
+from launcher.jobs.environments import modules_on, of_flags, on_host, unable, with_python
+from launcher.jobs.layout import make_layout
+from launcher.jobs.planner import plan
+from launcher.jobs.preparation import command_of
 from launcher.records import codec
 from launcher.spec.environments import Environment
-from launcher.spec.errors import InputError
-from launcher.spec.model import Host, Job
+from launcher.spec.errors import InputError, PlanError
+from launcher.spec.model import Facts, Host, Inventory, Job, Meeting, Request, Role
 from launcher.spec.typed_json import from_json
 
 TRAIN = Environment(conda="train")
@@ -135,3 +139,107 @@ def test_a_record_keeps_it() -> None:
     described = codec.describe_job(job)
     assert from_json(Job, {**described, "secrets": {}}) == job
     assert "environment" not in codec.describe_job(Job(("x",)))
+
+
+# -- of roles and hosts
+
+ROLES = "framework: torch\nroles:\n  a: {}\n  b: {environment: {venv: /b, modules: gcc}}\n"
+B = Environment(venv="/b")
+
+
+@pytest.mark.parametrize(
+    ("job", "of_host", "role", "found"),
+    [
+        # The inventory's is a default, and says where the one is that a job names.
+        (Job(("x",)), Environment(venv="/h"), "", "/h"),
+        (Job(("x",)), None, "", None),
+        (Job(("x",), python="python3"), Environment(venv="/h"), "", None),
+        (Job(("x",), environment=TRAIN), Environment(conda="/data/envs/train"), "", "/data/envs"),
+        (Job(("x",), environment=TRAIN), Environment(venv="/h", name="train"), "", "/h"),
+        (Job(("x",), environment=TRAIN), Environment(venv="/h/train"), "", "conda:train"),
+        (Job(("x",), environment=TRAIN), Environment(conda="/train", name="y"), "", "conda:train"),
+        (Job(("x",), environment=Environment(conda="/x/train")), TRAIN, "", "/x/train"),
+        # A role's own comes before the job's, and before the host's.
+        (Job(("x",), environment=TRAIN, roles=(Role("a"),)), None, "a", "conda:train"),
+        (Job(("x",), environment=TRAIN, roles=(Role("a", environment=B),)), None, "a", "/b"),
+        (Job(("x",), roles=(Role("a", environment=B),)), Environment(venv="/h"), "a", "/b"),
+        (
+            Job(("x",), roles=(Role("a", environment=TRAIN),)),
+            Environment(venv="/h", name="train"),
+            "a",
+            "/h",
+        ),
+    ],
+)
+def test_whose_environment_counts(
+    job: Job, of_host: Environment | None, role: str, found: str | None
+) -> None:
+    its = on_host(job, Host("gpu1", environment=of_host), role)
+    assert ((its and its.python) or "").startswith(found or "")
+    assert (its is None) == (found is None)
+
+
+def test_modules_follow_the_same_order() -> None:
+    host, role = Host("gpu1", modules=("host",)), Role("a", modules=("role",))
+    assert modules_on(Job(("x",)), host) == ("host",)
+    assert modules_on(Job(("x",), modules=("job",), roles=(role,)), host) == ("job",)
+    assert modules_on(Job(("x",), modules=("job",), roles=(role,)), host, "a") == ("role",)
+    assert modules_on(Job(("x",), environment=Environment(image="i")), host) == ()
+
+
+def test_a_stronger_layer_replaces_those_of_roles() -> None:
+    def roles(**layers: Any) -> list[tuple[Environment | None, tuple[str, ...]]]:
+        job = job_file.make({**layers, "file": job_file.load(f"run: x\n{ROLES}", "j")}, {})
+        return [(role.environment, role.modules) for role in job.roles]
+
+    def under(**values: Any) -> list[tuple[Environment | None, tuple[str, ...]]]:
+        layers = {"file": job_file.load(f"run: x\n{ROLES}", "j"), "flag": values}
+        job = job_file.make(layers, {})
+        return [(role.environment, role.modules) for role in job.roles]
+
+    own = [(None, ()), (B, ("gcc",))]
+    assert roles(settings={"environment": TRAIN}) == own
+    assert under() == own
+    assert under(environment=TRAIN) == under(python="python3") == [(None, ()), (None, ("gcc",))]
+    assert under(modules=("cuda",)) == [(None, ()), (B, ())]
+    assert under(environment=Environment(image="i")) == [(None, ()), (None, ())]
+    with pytest.raises(InputError, match="role b has its own"):
+        under(preload=("torch",))
+    with pytest.raises(InputError, match="roles: b: environment: the job runs in image i"):
+        roles(settings={"environment": Environment(image="i")})
+
+
+def test_processes_have_the_python_of_their_role() -> None:
+    job = job_file.make({"file": job_file.load(f"run: t.py\n{ROLES}", "j")}, {})
+    (host,) = with_python((Host("gpu1", environment=TRAIN),), job)
+    assert host.python == "python3", "no environment is that of the whole host"
+    pythons = {"conda:train": "/opt/train/bin/python", "/b/bin/python": "/b/bin/python"}
+    facts = Facts("gpu1", "gpu1", "/r", "/usr/bin/python3", "3.11", 8, pythons=pythons)
+    layout = make_layout(job, [host], {"gpu1": facts})
+    (entry,) = plan(job, layout, Meeting("gpu1", 1), "agent").nodes
+    programs = [command_of(process)[0] for process in entry.processes]
+    assert programs == list(pythons.values())
+    assert "gcc" not in entry.processes[0].argv[2]
+    assert "launcher_load gcc" in entry.processes[1].argv[2]
+    request = Request(job, Inventory((host,)), (host,))
+    assert codec.read_run(codec.describe_run(request, layout, 0.0)) == (request, layout)
+
+
+def test_roles_are_placed_where_their_environment_is() -> None:
+    job = job_file.make({"file": job_file.load(f"run: t.py\n{ROLES}", "j")}, {})
+    hosts = [Host("gpu1"), Host("gpu2")]
+    has = {"/b/bin/python": "/b/bin/python"}
+    known = {
+        name: Facts(name, name, "/r", "/usr/bin/python3", "3.11", 8, pythons=pythons)
+        for name, pythons in (("gpu1", {}), ("gpu2", has))
+    }
+    assert unable(job, hosts[0], {}) == {"b"}
+    layout = make_layout(job, hosts, known)
+    places = {task.role: node.host.name for node in layout.nodes for task in node.tasks}
+    assert places["b"] == "gpu2"
+    with pytest.raises(PlanError):
+        make_layout(job, hosts[:1], known)
+    # What a job's setup runs in is needed everywhere.
+    with_setup = replace(job, setup="true", environment=TRAIN)
+    assert unable(with_setup, hosts[1], has) == {"a", "b"}
+    assert unable(replace(with_setup, setup=None), hosts[1], has) == {"a"}

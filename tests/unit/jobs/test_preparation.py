@@ -226,7 +226,7 @@ def test_the_environment_comes_behind_modules_and_before_prepare(
     done = _with(preparation.for_setup(job, node), tmp_path, show)
     assert done.stdout == f"host \n{path}\n"
     # A visitor finds launcher's own programs before those of the environment.
-    done = _with(preparation.visiting(job, node, "/run/relay"), tmp_path, show)
+    done = _with(preparation.visiting(job, node, first="/run/relay"), tmp_path, show)
     assert done.stdout == f"/run/relay:{path}\n"
 
 

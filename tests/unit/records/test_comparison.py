@@ -92,7 +92,9 @@ def test_python_packages_and_metrics_differ() -> None:
 
 
 def test_packages_of_hosts_are_folded() -> None:
-    record = packages.folded({"a": ["torch==2"], "b": ["torch==2"], "c": ["torch==1", "x==1"]})
+    record = packages.folded(
+        [("a", ["torch==2"]), ("b", ["torch==2"]), ("c", ["torch==1", "x==1"])]
+    )
     known = from_json(packages.Packages, record)
     assert [one.hosts for one in known.installed] == [("a", "b"), ("c",)]
     assert known.versions == {"torch": "2, 1", "x": "1"}

@@ -55,7 +55,7 @@ def test_a_line_names_them() -> None:
 
 
 def test_equal_hosts_are_one_entry() -> None:
-    assert folded({"a": SAME, "b": SAME})["installed"] == [
+    assert folded({"a": SAME, "b": SAME}.items())["installed"] == [
         {"hosts": ["a", "b"], "packages": list(SAME)}
     ]
 

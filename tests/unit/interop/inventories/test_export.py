@@ -6,6 +6,7 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from launcher.interop import inventories as imports
 from launcher.interop.inventories import export
 from launcher.spec import inventory as inventories
+from launcher.spec.environments import Environment
 from launcher.spec.errors import InputError
 from launcher.spec.inventory_writer import inventory_text
 from launcher.spec.model import Host, Inventory
@@ -28,6 +30,11 @@ NAMES = st.one_of(
 )
 WORDS = st.text(
     st.characters(categories=("L", "N", "P", "S"), exclude_characters='"\0'), min_size=1, max_size=8
+)
+ENVIRONMENTS = (
+    Environment(conda="null"),
+    Environment(conda="~/envs/my x", name="train"),
+    Environment(venv="$SCRATCH/v"),
 )
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 
@@ -53,6 +60,8 @@ def inventories_of_all_kinds(draw: st.DrawFn) -> Inventory:
             interface=draw(st.none() | st.sampled_from(["ib0", "0"])),
             env=draw(st.dictionaries(st.sampled_from(["A", "HF_HOME", "null"]), TEXTS, max_size=2)),
             labels=draw(st.dictionaries(WORDS, TEXTS, max_size=2)),
+            environment=draw(st.none() | st.sampled_from(ENVIRONMENTS)),
+            modules=draw(st.sampled_from([(), ("cuda/12.4",), ("gcc/12", "openmpi")])),
         )
 
     groups = draw(
@@ -77,7 +86,13 @@ def there_and_back(inventory: Inventory, form: str) -> Inventory:
 @settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_ssh_config_keeps_what_a_connection_needs(inventory: Inventory) -> None:
-    bare = {"gpus": None, "python": "python3", "workdir": Host.workdir, "interface": None}
+    bare: dict[str, Any] = {
+        "gpus": None,
+        "python": "python3",
+        "workdir": Host.workdir,
+        "interface": None,
+    }
+    bare |= {"environment": None, "modules": ()}
     expected = [replace(host, **bare, env={}, labels={}) for host in inventory.hosts]
     assert list(there_and_back(inventory, "ssh_config").hosts) == expected
 

@@ -7,11 +7,12 @@ import pytest
 from launcher.runner.policy import environments
 from launcher.spec.environments import Environment
 from launcher.spec.errors import HostError, NoEnvironment, NoPython, NoRsync, PythonTooOld
+from launcher.spec.model import Host
 
 
 def _missing(host: str, environment: Environment, error: type[HostError] = NoPython) -> HostError:
     said = "~/v/bin/python is Python 3.6" if error is PythonTooOld else "there is no conda ... x"
-    return environments.missing(host, environment, error(host, said, "a hint"))
+    return environments.missing(Host(host), environment, error(host, said, "a hint"))
 
 
 def test_a_host_without_it() -> None:
