@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from ...records import events as ev
-from ...records.data import FILE, UsedSet
+from ...records.data import FILE, UsedSet, describe
 from ...records.run_reader import sets_of
 from ...spec.errors import HostError, SourceChanged, SyncError
-from ...spec.typed_json import to_json
 from ...transport.answers import DataMissing
+from .. import credentials
 from ..concurrency import together
 from ..context import RunContext
 from ..host_session import HostSession
@@ -36,13 +36,16 @@ class RunData:
         """List all sources, and record their versions. Raises InputError."""
         if self._context.job.data:
             await self.list_again()
-            self._context.folder.write(FILE, to_json(self._recorded()))
+            self._context.folder.write(FILE, describe(self._recorded()))
 
     async def list_again(self) -> tuple[Delivered, ...]:
         """List all sources. Raises InputError."""
         found = []
         for one in self._context.job.data:
-            listed = await reading.read(one.name, one.source, self._context.add, self._reach)
+            credentials.require_trust(self._context.folder.path, one.credential)
+            listed = await reading.read(
+                one.name, one.source, self._context.add, self._reach, one.credential
+            )
             found.append(Delivered(one, listed))
         self._sets = tuple(found)
         return self._sets
@@ -60,6 +63,7 @@ class RunData:
                 one.listed.version.files,
                 one.listed.version.bytes,
                 one.data.to,
+                one.data.credential,
             )
             for one in self._sets
         ]
