@@ -62,7 +62,8 @@ makes and plans jobs, ``runs`` has ``run_job``, ``functions`` calls functions ov
 ``reservations`` hold GPUs, ``clusters`` keep Dask or Ray, ``sweeps`` and ``scaling`` run many
 trials. ``plugins`` has what plug-ins are made of. ``hosts``, ``discovery``, ``check``,
 ``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``data``
-and ``images`` about data sets and images on them, ``formats`` about files of other tools.
+and ``images`` about data sets and images on them, ``credentials`` about those of object stores,
+``formats`` about files of other tools.
 ``settings``, ``following`` and ``user_service`` serve the command line, which parses, calls these,
 and prints.
 """

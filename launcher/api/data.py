@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from ..runner import credentials
 from ..runner.data import listing, reading, registry
 from ..runner.data.errands import (
     DataExamined,
@@ -50,16 +52,33 @@ async def add(
     to: str = "",
     on_event: OnEvent = ignore_event,
     place: Place | None = None,
+    credential: str = "",
 ) -> KnownSet:
     """Read a source, as far as it has changed, and keep it under a name; a path is relative to the
     current folder. ``on_event`` gets SourceRead. A folder of a host needs a ``place`` with its
-    inventory. Raises InputError, LauncherError.
+    inventory. A store is read with the ``credential`` of that name. Raises InputError, LauncherError.
     """
-    one = _set(name, source, to)
+    one = replace(_set(name, source, to), credential=credential)
+    if credential:
+        _check_credential(one)
     if place is None and on_a_host(source):
         raise InputError(f"{source} is on a host, and there is no inventory", "name one with -i")
     place = place or Place(Inventory(()), ())
-    return _keep(one, await reading.read(one.name, one.source, on_event, place.reach))
+    return _keep(one, await reading.read(one.name, one.source, on_event, place.reach, credential))
+
+
+def _check_credential(one: DataSet) -> None:
+    """Raise InputError for a credential that cannot be used for this set."""
+    if not one.is_in_store:
+        raise InputError(
+            f"--credential {one.credential}: a credential is for an object store (s3://...), and "
+            f"{one.source} is none",
+            "leave it out",
+        )
+    try:
+        credentials.find(one.credential)
+    except InputError as error:
+        raise InputError(f"--credential: {error.message}", error.hint) from None
 
 
 def _set(name: str, source: str, to: str) -> DataSet:
@@ -72,7 +91,7 @@ def _set(name: str, source: str, to: str) -> DataSet:
 
 
 def _keep(one: DataSet, found: listing.Listed) -> KnownSet:
-    kept = KnownSet(one.name, one.source, found.version, time.time(), one.to)
+    kept = KnownSet(one.name, one.source, found.version, time.time(), one.to, one.credential)
     registry.save(kept)
     return kept
 
@@ -98,7 +117,9 @@ async def push(
     """Read a source again, and bring what it holds now to hosts; return the version, and by host the
     bytes that travelled. Raises InputError."""
     found = registry.find(name)
-    one = DataSet(found.name, found.source, found.to)
-    listed = await reading.read(one.name, one.source, on_event, place.reach)
+    one = DataSet(found.name, found.source, found.to, found.credential)
+    if one.credential:
+        credentials.find(one.credential)
+    listed = await reading.read(one.name, one.source, on_event, place.reach, one.credential)
     now = _keep(one, listed)
     return now, await place.push(Delivered(one, listed), on_event)

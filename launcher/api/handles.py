@@ -172,7 +172,8 @@ class RecordedRun:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Why this machine starts nothing by the record of the run: another machine has started it, and
-        its hosts disagree or name secrets. Attach with ``trust_record`` to do so all the same."""
+        its hosts disagree, or name secrets or credentials. Attach with ``trust_record`` to do so all
+        the same."""
         return self._reader.doubts
 
     @property
@@ -186,6 +187,11 @@ class RecordedRun:
     def may_start_again(self) -> bool:
         """Whether its record lets whoever follows the run start it again."""
         return self._reader.request.max_restarts > 0
+
+    @property
+    def uses_credentials(self) -> bool:
+        """Whether its record names credentials of this machine, for object stores."""
+        return bool(self._reader.credential_names)
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -423,14 +429,16 @@ class AsyncRunHandle(RecordedRun):
     async def pull_stored(self, dest: Path | str) -> Restored:
         """Bring what the job's store has of the run into a folder, compared with its sums; no host is
         asked. What is there already, and is the same, stays. Raises InputError, LauncherError."""
+        from ..runner.credentials import require
         from ..runner.files.stored_again import restore
 
-        to = self._following.request.job.output_to
-        if not to:
+        job = self._following.request.job
+        if not job.output_to:
             raise InputError(
                 f"{self.name} stored nothing", "launcher run --output-to s3://... stores outputs"
             )
-        return await restore(to, self.name, Path(dest))
+        require(job)
+        return await restore(job, self.folder, Path(dest))
 
     async def not_brought(self) -> tuple[NotBrought, ...]:
         """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.

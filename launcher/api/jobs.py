@@ -22,6 +22,7 @@ from ..jobs.preparation import behind, command_of
 from ..jobs.run_options import NO_PROJECT, PRIORITIES
 from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
+from ..runner import credentials
 from ..runner.data import registry
 from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
@@ -32,6 +33,8 @@ from ..runner.policy.turn import can_wait
 from ..runner.requests import check_restarts
 from ..spec import containers
 from ..spec import inventory as inventories
+from ..spec.credentials import LEAVE_OUT, NO_STORE, problem
+from ..spec.credentials import NONE as NO_CREDENTIAL
 from ..spec.data import DataSet, check
 from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
@@ -158,6 +161,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     job = job_file.make(layers, os.environ)
     workdir = str(Path(job.workdir).expanduser().resolve())
     job = replace(job, workdir=workdir, data=_resolved(job.data))
+    credentials.require(job)
     job = local_paths.with_relative_script(job)
     if job.environment and containers.is_path(job.environment.image):
         job = replace(job, environment=with_image_path(job.workdir, job.environment))
@@ -217,7 +221,13 @@ def _resolved(sets: tuple[DataSet, ...]) -> tuple[DataSet, ...]:
     """Return the data sets of a job with their sources. Raises InputError."""
     found = registry.with_sources(_in_folder(sets, Path.cwd()))
     check(found)
-    return found
+    for one in found:
+        if one.credential and not one.is_in_store:
+            where, message = f"data: {one.name}", f"{NO_STORE}, and {one.source} is none"
+            raise problem(one.credential, where, message, LEAVE_OUT)
+    return tuple(
+        replace(one, credential="") if one.credential == NO_CREDENTIAL else one for one in found
+    )
 
 
 def _in_folder(sets: tuple[DataSet, ...], folder: Path) -> tuple[DataSet, ...]:

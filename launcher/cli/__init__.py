@@ -82,6 +82,7 @@ _ABOUT = {
     "shell": "open a terminal in a run's folder on one of its hosts",
     "push": "copy a folder of data to hosts; only changes travel",
     "data": "data sets by name: add, push, show, verify, pin, rm, prune",
+    "credential": "credentials for object stores by name: set, ls, rm",
     "image": "images on hosts: which they have; bring one, remove one",
     "forward": "forward a port of this machine to a run's host: TensorBoard, Jupyter",
     "stop": "stop a run on all its hosts, and print a verified receipt",

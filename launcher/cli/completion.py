@@ -57,6 +57,13 @@ def hosts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Ite
     return _items((f"{before}{comma}{name}" for name in names), beginning)
 
 
+def credentials(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
+    """Complete names of credentials."""
+    from ..api.credentials import names
+
+    return _items(names(), beginning)
+
+
 def frameworks(ctx: click.Context, parameter: click.Parameter, beginning: str) -> Items:
     """Complete names of frameworks."""
     from ..api.jobs import framework_names

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from ..spec import data
+from ..spec import credentials, data
 from ..spec.data import DataSet
 from ..spec.errors import InputError
 from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, text, texts
@@ -23,7 +24,14 @@ _SET: Mapping[str, Key] = {
     "to": Key(
         checked(data.to), TEXT, "Where a run finds it: a path of its code, or an absolute one"
     ),
+    "credential": Key(
+        credentials.read_name,
+        TEXT,
+        "Name of the credential for its store, as `launcher credential` keeps it",
+    ),
 }
+#: What a key is called where it is no field of a data set.
+_FIELDS = {"from": "source"}
 SCHEMA: Mapping[str, Any] = {
     "oneOf": [
         *TEXTS["oneOf"],
@@ -63,7 +71,10 @@ def _read(name: str, node: YamlNode) -> DataSet:
         except ValueError as error:
             raise node.error(f"{name}: {error}") from None
     values = read(node, _SET, f"data.{name}")
-    return DataSet(name, values.get("from", ""), values.get("to", ""))
+    one = DataSet(name, **{_FIELDS.get(key, key): value for key, value in values.items()})
+    if one.credential and one.source and not one.is_in_store:
+        raise node.error(f"data.{name}: {credentials.NO_STORE}", credentials.LEAVE_OUT)
+    return one
 
 
 def of_flags(words: Iterable[str]) -> tuple[DataSet, ...]:
@@ -84,6 +95,13 @@ def merged(lower: Iterable[DataSet], higher: Iterable[DataSet]) -> tuple[DataSet
     found = {one.name: one for one in lower}
     for one in higher:
         below = found.get(one.name, one)
-        found[one.name] = DataSet(one.name, one.source or below.source, one.to or below.to)
+        both = DataSet(
+            one.name,
+            one.source or below.source,
+            one.to or below.to,
+            one.credential or below.credential,
+        )
+        is_of_below = both.credential and not one.credential and not both.is_in_store
+        found[one.name] = replace(both, credential="") if is_of_below and one.source else both
     data.check(found.values())
     return tuple(found.values())

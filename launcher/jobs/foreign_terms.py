@@ -48,8 +48,9 @@ COMMANDS = {
         "launcher data add NAME FOLDER; then --data NAME, or data: in a job file",
     ),
     **dict.fromkeys(
-        ("credential", "credentials", "secret"),
-        "use secrets: in a job file, or --secret NAME; the value comes from your environment",
+        ("credentials", "secret"),
+        "use secrets: in a job file, or --secret NAME; the value comes from your environment. "
+        "For object stores: launcher credential set NAME",
     ),
     "hp": "launcher sweep SCRIPT --lr '[0.1, 0.01]'",
 }

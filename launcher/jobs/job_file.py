@@ -15,6 +15,7 @@ import yaml
 
 from .. import frameworks
 from ..frameworks import Framework
+from ..spec import credentials
 from ..spec import data as data_values
 from ..spec.data import DataSet
 from ..spec.environments import python_path
@@ -211,6 +212,11 @@ KEYS: Mapping[str, Key] = {
         TEXT,
         "Store that gets all outputs at the end, s3://bucket/path; {{run}} in it is the run's name",
     ),
+    "output_credential": Key(
+        credentials.read_name,
+        TEXT,
+        "Name of the credential for this store, as `launcher credential` keeps it",
+    ),
     "checkpoints": Key(
         outputs.read_checkpoints,
         outputs.CHECKPOINTS_SCHEMA,
@@ -403,6 +409,10 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     _check_gpus(values.get("resources", Resources()))
     outputs.check(values.get("outputs", ()))
     outputs.check_store(values.get("outputs", ()), values.get("output_to", ""))
+    credential = values.get("output_credential", "")
+    outputs.check_credential(credential, values.get("output_to", ""), sources["output_credential"])
+    if not values.get("output_to") or credential == credentials.NONE:
+        values["output_credential"] = ""
     values["secrets"] = _reveal(values.get("secrets", {}), environment)
     given_roles = values["roles"] = roles.made(values.get("roles", ()), framework)
     if given_roles and values.get("resources", Resources()) != Resources():
@@ -494,6 +504,8 @@ def _converted(layer: str, name: str, value: Any) -> Any:
             return data.read_sets(parse(yaml.safe_dump(value), "data"))
         if name == "preload":
             return preload.names([value] if isinstance(value, str) else value)
+        if name == "output_credential":  # with its place, if a file says it
+            return value if isinstance(value, credentials.Said) else credentials.name(str(value))
         if name in _FROM_TEXT and isinstance(value, str | int):
             return _FROM_TEXT[name](str(value))
     except (TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from ..spec import data
+from ..spec import credentials, data
 from ..spec.errors import InputError
 from ..spec.model import Checkpoints, is_elsewhere
 from ..spec.yaml_document import SCALAR, TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
@@ -64,6 +64,20 @@ def check_store(paths: Iterable[str], store: str) -> None:
         )
 
 
+#: Settings hold for runs that store nothing, too.
+_SETTINGS = ("user", "project")
+
+
+def check_credential(credential: str, store: str, layer: str) -> None:
+    """Raise InputError for a credential for outputs that a job sends nowhere."""
+    if credential and not store and layer not in _SETTINGS:
+        where = "--output-credential" if layer == "flag" else "output_credential"
+        message = f"{credential} is for a store, and outputs go to none"
+        raise credentials.problem(
+            credential, where, message, "--output-to s3://BUCKET/PATH, or outputs: {to: ...}"
+        )
+
+
 def _path(node: YamlNode) -> str:
     (path,) = _paths(node) or ("",)
     if not path.strip("./"):
@@ -95,6 +109,11 @@ _KEYS: Mapping[str, Key] = {
         _paths, TEXTS, "Paths of the workdir, /abs or ~/path, besides LAUNCHER_OUTPUT_DIR"
     ),
     "to": Key(checked(data.target), TEXT, "Store that gets them at the end: s3://bucket/path"),
+    "credential": Key(
+        credentials.read_name,
+        TEXT,
+        "Name of the credential for this store, as `launcher credential` keeps it",
+    ),
     "checkpoints": Key(
         read_checkpoints,
         CHECKPOINTS_SCHEMA,
@@ -122,6 +141,8 @@ def spread(values: Mapping[str, Any]) -> dict[str, Any]:
             found["outputs"] = given["paths"]
         if "to" in given:
             found["output_to"] = given["to"]
+        if "credential" in given:
+            found["output_credential"] = given["credential"]
         if "checkpoints" in given:
             found["checkpoints"] = given["checkpoints"]
         if given.get("pull") is False:

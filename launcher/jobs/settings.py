@@ -51,6 +51,7 @@ DELICATE = (
     "environment",
     "envs",
     "notify",
+    "output_credential",
     "output_to",
     "outputs",
     "prepare",

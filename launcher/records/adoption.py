@@ -27,7 +27,9 @@ class Adoption:
     trusted: bool = False
 
 
-def doubts(adoption: Adoption | None, secrets: tuple[str, ...]) -> tuple[str, ...]:
+def doubts(
+    adoption: Adoption | None, secrets: tuple[str, ...], credentials: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Return why a person has to agree before processes of a run are started again, each in a line.
 
     Empty for a run that this machine has started, for one that a person trusts, and where all hosts
@@ -38,6 +40,8 @@ def doubts(adoption: Adoption | None, secrets: tuple[str, ...]) -> tuple[str, ..
     found = [f"{host}: {why}" for host, why in sorted(adoption.differing.items())]
     if secrets:
         found.append(f"it sends values of your environment: {', '.join(secrets)}")
+    if credentials:
+        found.append(f"it uses your credentials of these names: {', '.join(credentials)}")
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from ..spec.data import DataSet
 from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job, Layout, Node, Plan, Request, Resources, Role
@@ -26,12 +27,14 @@ _NEW: Mapping[type, Collection[str]] = {
         "keep_on_host",
         "launcher_options",
         "modules",
+        "output_credential",
         "output_to",
         "preload",
         "prepare",
         "python",
         "share",
     ),
+    DataSet: ("credential",),
     Resources: ("gpu_ids", "gpu_model"),
     Node: ("container", "gpu_names", "pythons", "vendor"),
     Request: ("ignore_foreign", "not_before", "preemptible", "project", "resume_paths"),
@@ -44,10 +47,16 @@ def _described(value: Any, without: Collection[str] = ()) -> dict[str, Any]:
     new = _NEW[type(value)]
     values = {one: getattr(value, one.name) for one in fields(value) if one.name not in without}
     return {
-        one.name: to_json(its)
+        one.name: _json(its)
         for one, its in values.items()
         if one.name not in new or its not in (one.default, {})
     }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_json(one) for one in value]
+    return _described(value) if type(value) in _NEW else to_json(value)
 
 
 def describe_job(job: Job) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ..spec import inventory as inventories
 from ..spec.errors import InputError, suggestion
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
+from . import credentials
 from .policy import projects
 from .policy.passed_over import takes_what_is_free
 from .policy.turn import can_wait
@@ -38,6 +39,7 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
             "choose more hosts: another inventory with -i, or another --hosts",
         )
     check_sources(job, inventory)
+    credentials.require(job)
     check_project(job, inventory, options.get("project"), bool(options.get("preemptible")))
     return Request(job, inventory, hosts, **options)
 
@@ -121,6 +123,7 @@ def changed(
     Without ``gpus`` it has as many ranks as before. Raises InputError.
     """
     job, chosen = request.job, tuple(node.host for node in layout.nodes) or request.hosts
+    credentials.require(job)
     if arguments is not None:
         job = replace(job, run=command.with_arguments(job.run, job.shell, arguments))
     if hosts is not None:

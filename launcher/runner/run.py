@@ -103,7 +103,7 @@ class Run:
         self._code: CodeHere | None = None  # once it was read
         self._data = RunData(self.context)
         self._environments = Environments(self.context)
-        self._storing = storing.of_job(folder, request.job, folder.name)
+        self._storing = storing.of_job(folder, request.job)
         self._keeper = Keeper(self.context, self.hosts, self._collector.handover)
 
     def _tell(self, event: ev.Event) -> None:

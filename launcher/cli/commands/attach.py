@@ -68,15 +68,15 @@ def attach_command(
             check_ranks(run, ranks)
             if tail is not None:
                 run.show_tail(tail)
+            asks = run.receipt is None and (run.may_start_again or run.uses_credentials)
+            if run.doubts and (trust_record or (asks and trust.agreed(run, "starting it again"))):
+                run.trust()
             if run.receipt and not run.is_stored:
                 try:
                     for error in await run.finish():
                         complain(error)
                 except LauncherError as error:
                     complain(error)
-            asks = run.receipt is None and run.may_start_again and run.doubts
-            if asks and (trust_record or trust.agreed(run, "starting it again")):
-                run.trust()
             if draws and run.receipt is None:
                 from ..live import watched
 

@@ -17,7 +17,7 @@ from ...api.hosts import select_hosts
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import InputError
-from .. import complain_of_hosts, options
+from .. import complain_of_hosts, completion, options
 from ..inventory_lookup import find_inventory, loaded
 from ..render.data import known_text, set_text, source_host, there_text
 from ..render.run_view import Screen
@@ -39,24 +39,33 @@ def command() -> None:
 @_name
 @click.argument("source", metavar="FROM")
 @click.option("--to", default="", metavar="PATH", help="Where runs find it: data/x, or /data/x.")
+@click.option(
+    "--credential",
+    default="",
+    metavar="NAME",
+    help="Read its store with this credential, as launcher credential keeps it.",
+    shell_complete=completion.credentials,
+)
 @options.inventory
 @options.as_json
-def add_command(name: str, source: str, to: str, inventory: str | None, as_json: bool) -> None:
+def add_command(
+    name: str, source: str, to: str, credential: str, inventory: str | None, as_json: bool
+) -> None:
     """Read what is at FROM, and keep it under NAME. Nothing is copied yet.
 
     FROM is a folder here, a folder of a host (gpu3:/path), s3://bucket/path or https://host/file. Files
     are read once, and those that have changed when the set is used.
     """
     place = _place(inventory, None) if data.on_a_host(source) else None
-    added = asyncio.run(_add(name, source, to, place))
+    added = asyncio.run(_add(name, source, to, place, credential))
     click.echo(json.dumps(asdict(added), indent=2) if as_json else set_text(added, time.time()))
 
 
-async def _add(name: str, source: str, to: str, place: Place | None) -> KnownSet:
+async def _add(name: str, source: str, to: str, place: Place | None, credential: str) -> KnownSet:
     screen = Screen()
     async with screen:
         screen.on_event(ev.StageStarted(time.time(), "data"))
-        return await data.add(name, source, to, screen.on_event, place)
+        return await data.add(name, source, to, screen.on_event, place, credential)
 
 
 @command.command("ls")

@@ -79,6 +79,7 @@ GROUPS = {
     "Results": (
         "outputs",
         "output_to",
+        "output_credential",
         "share",
         "bring",
         "keep_on_host",
@@ -224,6 +225,12 @@ EXAMPLES = (
     "--output-to",
     metavar="S3URL",
     help="Also store all outputs at the end: s3://bucket/path, where {{run}} is the run's name.",
+)
+@click.option(
+    "--output-credential",
+    metavar="NAME",
+    help="Store them with this credential of launcher credential; none: with what AWS's tools find.",
+    shell_complete=completion.credentials,
 )
 @click.option(
     "--from",

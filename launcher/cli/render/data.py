@@ -35,6 +35,8 @@ def set_text(one: KnownSet, now: float) -> str:
         f"{one.name}: {files}, {size(one.version.bytes)}, version {one.version.short}",
         f"from {one.source}, read {age(max(0.0, now - one.read))} ago",
     ]
+    if one.credential:
+        lines.append(f"with credential {one.credential}")
     if one.to:
         lines.append(f"runs find it at {one.to}")
     return "\n".join(lines)

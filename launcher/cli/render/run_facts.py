@@ -58,7 +58,10 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         yield "code", f"{_code(code)}{same}"
     for one in facts.data:
         files = f"{counted(one.files, 'file')}, {size(one.bytes)}"
-        yield "data", f"{one.name} {one.version[:SHORT]}: {files}, from {one.source}"
+        yield (
+            "data",
+            f"{one.name} {one.version[:SHORT]}: {files}, from {one.source}{_with(one.credential)}",
+        )
     if request.resume_from:
         some = f", of these {', '.join(request.resume_paths)}" if request.resume_paths else ""
         yield "from", f"the outputs of {request.resume_from}{some}"
@@ -80,6 +83,10 @@ def _variables(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "env", shlex.join(f"{name}={value}" for name, value in envs.items())
     if facts.secrets:
         yield "secrets", ", ".join(facts.secrets)
+
+
+def _with(credential: str) -> str:
+    return f" with credential {credential}" if credential else ""
 
 
 def _said(value: object) -> str:

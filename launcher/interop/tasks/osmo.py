@@ -213,8 +213,10 @@ def _role(
 
 #: These notes leave out the URLs, some of which contain a password.
 _STORES = {
-    "inputs": "inputs are not fetched: set INPUT_0, which replaces {{input:0}}, or use data:",
-    "outputs": "files in {{outputs}} come back to this machine; output_to: also stores them",
+    "inputs": "inputs are not fetched: set INPUT_0, which replaces {{input:0}}, or use data: "
+    "{NAME: {from: URL, credential: NAME}}, as launcher credential keeps it",
+    "outputs": "files in {{outputs}} come back to this machine; output_to: also stores them, "
+    "with output_credential:",
 }
 
 
@@ -225,7 +227,12 @@ def _credentials(draft: JobDraft, node: YamlNode) -> None:
                 draft.secret(variable)
                 draft.note(line, f"{variable[:60]} is read from your environment (secrets:)")
         else:
-            draft.note(line, f"credential {name[:60]} is a file and is not carried over")
+            draft.note(
+                line,
+                f"credential {name[:60]} is a file and is not carried over. If it is for a store: "
+                f"launcher credential set {name[:60]}, then credential: {name[:60]} in data: and "
+                "outputs:",
+            )
 
 
 def _on_exit(draft: JobDraft, node: YamlNode) -> dict[str, str]:

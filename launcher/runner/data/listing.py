@@ -39,9 +39,11 @@ class Listed:
     there: str = ""  # the host that has it, if it is from one; then the folder is one of that host
 
 
-def read_source(source: str, on_read: OnRead = lambda count, total: None) -> Listed:
+def read_source(
+    source: str, on_read: OnRead = lambda count, total: None, credential: str = ""
+) -> Listed:
     """Return the version that a source has now: a folder, a prefix of a store, or a file of a web
-    server. Blocks.
+    server; a store is read with the credential of that name. Blocks.
 
     Raises InputError, StoreError, OSError.
     """
@@ -52,7 +54,7 @@ def read_source(source: str, on_read: OnRead = lambda count, total: None) -> Lis
     if kind in data.WEB:
         version, store, listed = web_listing.read(source, on_read)
     else:
-        version, store, listed = store_listing.read(source)
+        version, store, listed = store_listing.read(source, credential)
     return Listed(version, Path(), listed, store=store)
 
 

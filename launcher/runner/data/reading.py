@@ -23,7 +23,9 @@ EVERY = 0.25
 Reach = Callable[[str], AbstractAsyncContextManager[Host]]
 
 
-async def read(name: str, source: str, on_event: OnEvent, reach: Reach) -> listing.Listed:
+async def read(
+    name: str, source: str, on_event: OnEvent, reach: Reach, credential: str = ""
+) -> listing.Listed:
     """Return the version that the source of a data set has now. Raises what
     :func:`listing.read_source` raises, or HostError.
 
@@ -44,7 +46,7 @@ async def read(name: str, source: str, on_event: OnEvent, reach: Reach) -> listi
             going_on()
             on_read(done, total)
 
-        return listing.read_source(source, on_read_here)
+        return listing.read_source(source, on_read_here, credential)
 
     there = on_a_host(source)
     try:

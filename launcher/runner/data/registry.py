@@ -25,6 +25,7 @@ class KnownSet:
     version: Version
     read: float
     to: str = ""
+    credential: str = ""
 
 
 def folder() -> Path:
@@ -116,4 +117,4 @@ def with_sources(sets: tuple[DataSet, ...]) -> tuple[DataSet, ...]:
 
 def _as_added(one: DataSet) -> DataSet:
     found = find(one.name)
-    return DataSet(one.name, found.source, one.to or found.to)
+    return DataSet(one.name, found.source, one.to or found.to, one.credential or found.credential)

@@ -9,12 +9,12 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 from ...records import events as ev
-from ...records.data import FILE, UsedSet
+from ...records.data import FILE, UsedSet, describe
 from ...records.run_reader import sets_of
 from ...spec.data import Version, on_a_host
 from ...spec.errors import HostError, SourceChanged, SyncError
-from ...spec.typed_json import to_json
 from ...transport.answers import DataMissing
+from .. import credentials
 from ..concurrency import together
 from ..context import RunContext
 from ..host_session import HostSession
@@ -39,7 +39,7 @@ class RunData:
         """List all sources, and record their versions. Raises InputError."""
         if self._context.job.data:
             await self.list_again()
-            self._context.folder.write(FILE, to_json(self._recorded()))
+            self._context.folder.write(FILE, describe(self._recorded()))
 
     async def list_again(self, recorded: Mapping[str, UsedSet] = {}) -> tuple[Delivered, ...]:
         """List all sources; of a host that is gone, what is ``recorded``.
@@ -48,8 +48,11 @@ class RunData:
         """
         found = []
         for one in self._context.job.data:
+            credentials.require_trust(self._context.folder.path, one.credential)
             try:
-                listed = await reading.read(one.name, one.source, self._context.add, self._reach)
+                listed = await reading.read(
+                    one.name, one.source, self._context.add, self._reach, one.credential
+                )
             except HostError:
                 if (kept := _as_recorded(recorded.get(one.name))) is None:
                     raise
@@ -71,6 +74,7 @@ class RunData:
                 one.listed.version.files,
                 one.listed.version.bytes,
                 one.data.to,
+                one.data.credential,
             )
             for one in self._sets
         ]

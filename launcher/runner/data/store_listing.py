@@ -18,6 +18,7 @@ from ...spec import data
 from ...spec.data import Version
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
+from ..credentials import find_bucket
 from . import registry
 
 if TYPE_CHECKING:
@@ -54,21 +55,21 @@ class Prefix:
         return self.bucket.url(self.prefix + path)
 
 
-def read(source: str) -> tuple[Version, Prefix, Path]:
-    """Return the version of a source in a store, the prefix, and the manifest. Blocks.
+def read(source: str, credential: str = "") -> tuple[Version, Prefix, Path]:
+    """Return the version of a source in a store, the prefix, and the manifest; the store is read with
+    the credential of that name. Blocks.
 
     Raises InputError, StoreError, OSError.
     """
-    from ...transport.object_store import find_bucket  # slow to import, and few runs need it
-
     name, prefix = data.in_store(source)
-    bucket = find_bucket(name).in_step()
+    bucket = find_bucket(name, credential).in_step()
     try:
         found = _write(source, _entries(bucket.objects(prefix), source, prefix))
     except _Disorder:
         listed = sorted(_entries(bucket.objects(prefix), source, prefix), key=lambda one: one.path)
         found = _write(source, iter(listed))
-    registry.settle(source, found)
+    # With another credential the same name may be that of another store.
+    registry.settle(f"{source} {credential}".strip(), found)
     return found, Prefix(bucket, prefix), registry.folder() / "manifests" / found.version
 
 

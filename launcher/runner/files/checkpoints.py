@@ -50,7 +50,7 @@ class Keeper:
         job = context.job
         self._wanted = job.checkpoints or Checkpoints("", 0.0)
         self._here = not (job.output_to and "*" in job.keep_on_host)
-        self._store = _Store(context, job.output_to) if job.output_to else None
+        self._store = _Store(context) if job.output_to else None
         found = newest(context.folder.path)
         self._number = found[1].number if found else 0
         self._seen: Mapping[str, tuple[tuple[str, int, int], ...]] = {}
@@ -207,8 +207,8 @@ class _Notes:
 class _Store(Storing):
     """Writes the files of checkpoints to the store of a run, each once."""
 
-    def __init__(self, context: RunContext, to: str) -> None:
-        super().__init__(_Notes(context.folder), to, context.name)
+    def __init__(self, context: RunContext) -> None:
+        super().__init__(_Notes(context.folder), context.job, context.folder.path)
         self.to = self._stored.to
         self._last: int | None = None
 
@@ -297,7 +297,7 @@ def bring_newest(run: Path, job: Job) -> Checkpoint | None:
     here = newest(run)
     if not job.output_to:
         return here[1] if here else None
-    target = Target.of(job.output_to, run.name)
+    target = Target.of(job, run)
     target = replace(target, bucket=target.bucket.in_step())
     numbers = _numbers(target)
     if not numbers or (here and here[1].number >= numbers[0]):

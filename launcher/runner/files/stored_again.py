@@ -19,7 +19,7 @@ from ...records.run_folder import holder, read_as, write_record
 from ...records.run_reader import RunReader
 from ...spec.errors import HostError, RecordError, StoreError
 from ...spec.frozen import frozen
-from ...spec.model import Layout, Request
+from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
 from ...transport.answers import is_inside
 from ..concurrency import in_thread
@@ -56,7 +56,7 @@ async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutp
     nobody follows may have ended or not: nothing is written. Raises RecordError, StoreError.
     """
     receipt = await in_thread(RunReader(path).receipt)
-    there = storing.of_job(Notes(path), request.job, path.name)
+    there = storing.of_job(Notes(path), request.job)
     if there is None:
         return None
     if receipt is None:
@@ -67,7 +67,7 @@ async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutp
         receipt = await in_thread(RunReader(path).receipt) or receipt
         if receipt.stored and receipt.stored.whole:
             return receipt.stored
-        there = storing.of_job(Notes(path), request.job, path.name) or there
+        there = storing.of_job(Notes(path), request.job) or there
         return await _store_rest(request, layout, path, there, receipt)
 
 
@@ -128,16 +128,17 @@ class Restored:
     failed: tuple[str, ...] = ()
 
 
-async def restore(to: str, run: str, dest: Path) -> Restored:
-    """Bring what a store has of a run into a folder, and compare it with its sums.
+async def restore(job: Job, run: Path, dest: Path) -> Restored:
+    """Bring what the store of a job has of the run in a folder into another one, and compare it with
+    its sums.
 
     Raises StoreError, RecordError.
     """
-    return await in_thread(_restore, to, run, dest)
+    return await in_thread(_restore, job, run, dest)
 
 
-def _restore(to: str, run: str, dest: Path) -> Restored:
-    target = Target.of(to, run)
+def _restore(job: Job, run: Path, dest: Path) -> Restored:
+    target = Target.of(job, run)
     bucket = target.bucket.in_step()
     found = _manifest(bucket.get(target.key(storing.MANIFEST)), target.to)
     files, size, failed = 0, 0, []

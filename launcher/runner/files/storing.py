@@ -25,6 +25,7 @@ from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
 from ...transport.answers import DataPut, DataSum
 from ..concurrency import in_thread
+from ..credentials import find_bucket, require_trust
 from .outputs import Listed, marked
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ MOST, MOST_BYTES = 64, 256 << 20
 PATIENCE, BYTES_A_SECOND = 300.0, 250e3
 #: Seconds between two notes of what is there: files since then are written again if this is killed.
 NOTED_EVERY = 5.0
+#: Seconds for which credentials are used that were looked up.
+LOOKED_UP_EVERY = 300.0
 #: Seconds for which the URL of a part is good.
 GOOD_FOR = 3600
 
@@ -76,12 +79,13 @@ class Target:
     to: str
 
     @classmethod
-    def of(cls, to: str, run: str) -> Target:
-        """Return the target of a run; without ``{{run}}`` its name comes last. Raises StoreError."""
-        name, prefix = data.in_store(data.of_run(to, run))
-        from ...transport.object_store import find_bucket  # slow to import, and few runs need it
-
-        return cls(find_bucket(name), prefix, f"s3://{name}/{prefix}".rstrip("/"))
+    def of(cls, job: Job, run: Path) -> Target:
+        """Return the target of the run in a folder; without ``{{run}}`` its name comes last. Raises
+        StoreError."""
+        credential = job.output_credential
+        require_trust(run, credential)
+        name, prefix = data.in_store(data.of_run(job.output_to, run.name))
+        return cls(find_bucket(name, credential), prefix, f"s3://{name}/{prefix}".rstrip("/"))
 
     def key(self, name: str) -> str:
         """Return the key of a file."""
@@ -91,12 +95,13 @@ class Target:
 class Storing:
     """Brings the outputs of one run to its store, and notes how far that is."""
 
-    def __init__(self, folder: Folder, to: str, run: str) -> None:
-        self._folder, self._run, self._to = folder, run, to
+    def __init__(self, folder: Folder, job: Job, run: Path) -> None:
+        self._folder, self._job, self._path, self._run = folder, job, run, run.name
         self._target: Target | None = None
+        self._found = 0.0
         noted = folder.read_as(Stored, FILE)
         self.has_begun = noted is not None
-        self._stored = noted or Stored(data.of_run(to, run))
+        self._stored = noted or Stored(data.of_run(job.output_to, run.name))
         self._files = {one.name: one for one in self._stored.files}
         self._noted = 0.0
 
@@ -258,10 +263,12 @@ class Storing:
     # -- the store, and the notes
 
     async def _opened(self) -> Target:
-        """Return the store, with its clock. Raises StoreError."""
-        if self._target is None:
-            target = await in_thread(Target.of, self._to, self._run)
+        """Return the store, with its clock, and with credentials as they are now: a run may outlast
+        those that it began with. Raises StoreError."""
+        if self._target is None or time.monotonic() > self._found + LOOKED_UP_EVERY:
+            target = await in_thread(Target.of, self._job, self._path)
             self._target = replace(target, bucket=await in_thread(target.bucket.in_step))
+            self._found = time.monotonic()
         return self._target
 
     async def _put_manifest(self, value: Mapping[str, Any]) -> None:
@@ -284,9 +291,9 @@ class Storing:
         self._noted = time.monotonic()
 
 
-def of_job(folder: Folder, job: Job, run: str) -> Storing | None:
+def of_job(folder: Folder, job: Job) -> Storing | None:
     """Return what stores the outputs of a job; None if it names no store."""
-    return Storing(folder, job.output_to, run) if job.output_to else None
+    return Storing(folder, job, folder.path) if job.output_to else None
 
 
 def summary(stored: Stored) -> StoredOutputs:

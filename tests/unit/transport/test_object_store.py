@@ -81,7 +81,7 @@ def test_nothing_is_found(tmp_path: Path) -> None:
     """No credentials make a bucket public; a profile that is named must have some."""
     home = {"HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
     assert find_bucket("b", home).credentials is None
-    with pytest.raises(StoreError, match="AWS_PROFILE gone has no aws_access_key_id"):
+    with pytest.raises(StoreError, match="profile gone \\(AWS_PROFILE\\) has no aws_access_key_id"):
         find_bucket("b", {**home, "AWS_PROFILE": "gone"})
     with pytest.raises(StoreError, match="not an address of a store"):
         find_bucket("b", {**home, "AWS_ENDPOINT_URL": "localhost:9000"})

@@ -102,7 +102,7 @@ THEIRS = {
     "workflow submit pytorch_dist_training.yaml": "launcher import osmo FILE -o job.yaml, then launcher run",
     "workflow query 1": "launcher show RUN",
     "run workflow.yaml": "launcher import osmo workflow.yaml -o job.yaml",
-    "credential set s3": "--secret NAME; the value comes from your environment",
+    "credential set s3 --type DATA --payload access_key_id=A access_key=hunter2": "--from-env",
 }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from launcher.runner.files.outputs import Listed
 from launcher.runner.files.stored_again import Notes, restore
 from launcher.runner.files.storing import Storing
 from launcher.spec.errors import HostError, StoreError
+from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
 from launcher.transport import object_store
 from launcher.transport.answers import DataPut, DataSum
 from launcher.transport.object_store import Bucket
 
 SUM = "0" * 64
+JOB = Job(("x",), output_to="s3://lab/runs")
 
 
 class Objects:
@@ -101,7 +104,7 @@ def store(folder: Path, *hosts: tuple[str, Agent, Mapping[str, int]]) -> Stored:
     """Store the outputs of hosts, as at the end of a run."""
 
     async def all_of_it() -> Stored:
-        there = Storing(Notes(folder), "s3://lab/runs", "calm-owl")
+        there = Storing(Notes(folder), JOB, folder / "calm-owl")
         for host, agent, files in hosts:
             await there.store(host, agent, listed(files))  # type: ignore[arg-type]
         await there.conclude({"status": "failed"})
@@ -192,7 +195,7 @@ def test_a_cancelled_upload_is_not_left(
     monkeypatch.setattr(Bucket, "begin_upload", begin)
 
     async def cancelled() -> None:
-        there = Storing(Notes(tmp_path), "s3://lab/runs", "calm-owl")
+        there = Storing(Notes(tmp_path), JOB, tmp_path / "calm-owl")
         writing = asyncio.create_task(there.store("gpu1", Agent(), listed({"large": 25})))  # type: ignore[arg-type]
         await asyncio.to_thread(asked.wait, 60)
         writing.cancel()
@@ -203,6 +206,32 @@ def test_a_cancelled_upload_is_not_left(
     asyncio.run(cancelled())
     assert objects.began == 1
     assert objects.uploads == {}
+
+
+def test_a_credential_that_was_replaced_serves_a_long_run(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold a session, which a run outlasts."""
+    asked: list[str] = []
+
+    def find(name: str, credential: str) -> Bucket:
+        asked.append(credential)
+        return Bucket(name, "http://s", "r")
+
+    monkeypatch.setattr(storing, "find_bucket", find)
+    job = replace(JOB, output_credential="lab-s3")
+    for every, looked_up_again in ((300.0, False), (-1.0, True)):
+        monkeypatch.setattr(storing, "LOOKED_UP_EVERY", every)
+        asked.clear()
+
+        async def begun_and_ended() -> None:
+            there = Storing(Notes(tmp_path), job, tmp_path / "calm-owl")
+            await there.begin()
+            await there.conclude({})
+
+        asyncio.run(begun_and_ended())
+        assert set(asked) == {"lab-s3"}
+        assert (len(asked) > 1) is looked_up_again
 
 
 def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> None:
@@ -217,5 +246,5 @@ def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> N
     ):
         objects.objects["runs/calm-owl/.launcher.json"] = bad
         with pytest.raises(StoreError):
-            asyncio.run(restore("s3://lab/runs", "calm-owl", tmp_path / "dest"))
+            asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "dest"))
     assert not (tmp_path / "x").exists()
