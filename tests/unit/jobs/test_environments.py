@@ -14,9 +14,11 @@ from launcher.jobs.layout import make_layout
 from launcher.jobs.planner import plan
 from launcher.jobs.preparation import command_of
 from launcher.records import codec
+from launcher.runner.policy.environments import of_roles
+from launcher.runner.requests import changed, make_request
 from launcher.spec.environments import Environment
-from launcher.spec.errors import InputError, PlanError
-from launcher.spec.model import Facts, Host, Inventory, Job, Meeting, Request, Role
+from launcher.spec.errors import InputError, NoEnvironment, PlanError
+from launcher.spec.model import Facts, Host, Inventory, Job, Layout, Meeting, Node, Request, Role
 from launcher.spec.typed_json import from_json
 
 TRAIN = Environment(conda="train")
@@ -243,3 +245,20 @@ def test_roles_are_placed_where_their_environment_is() -> None:
     with_setup = replace(job, setup="true", environment=TRAIN)
     assert unable(with_setup, hosts[1], has) == {"a", "b"}
     assert unable(replace(with_setup, setup=None), hosts[1], has) == {"a"}
+
+
+def test_a_record_that_is_read_leads_to_the_same_python() -> None:
+    """Records hold hosts as the inventory has them: a rerun finds the job's Python there again."""
+    request = make_request(Job(("x",), environment=TRAIN), Inventory((Host("gpu1"),)))
+    node = Node(request.hosts[0], 0, 1, 0, python="/opt/train/bin/python")
+    again = codec.read_run(codec.describe_run(request, Layout("r", (node,)), 0.0))
+    assert changed(*again).hosts[0].python == request.hosts[0].python == "conda:train"
+
+
+def test_the_role_that_most_hosts_lack_is_named() -> None:
+    one, two = (NoEnvironment(name, "there is no x", "make it") for name in ("gpu1", "gpu2"))
+    other = NoEnvironment("gpu1", "there is no y", "make it")
+    found = of_roles({"gpu1": {"a": other, "b": one}, "gpu2": {"b": two}, "gpu3": {}})
+    assert str(found) == "gpu1: role b: there is no x; nor on gpu2"
+    assert isinstance(found, NoEnvironment)
+    assert of_roles({"gpu3": {}}) is None
