@@ -19,6 +19,7 @@ from typing import Any
 from ...agent.base import blocks
 from ...spec.errors import AgentError, HostError, LauncherError, SourceChanged, SyncError
 from ...spec.frozen import frozen
+from ...transport import rates
 from ...transport.agent_client import Agent
 from ...transport.answers import DataBegun, DataExamined, DataOpened, DataPassed
 from ...transport.certificates import certify
@@ -512,15 +513,18 @@ class _Group:
                     "does something write to its source?",
                 ) from None
             await self._pause(len(data))
-            await one.agent.ask(
-                "data",
-                patience=SLOW,
-                payload=data,
-                do="pass",
-                part="block",
-                number=number,
-                sum=hashlib.sha256(data).hexdigest(),
-            )
+            async with rates.share() as rate:
+                began = asyncio.get_running_loop().time()
+                await one.agent.ask(
+                    "data",
+                    patience=SLOW,
+                    payload=data,
+                    do="pass",
+                    part="block",
+                    number=number,
+                    sum=hashlib.sha256(data).hexdigest(),
+                )
+                await rates.paced(len(data), began, rate)
         one.have |= 1 << number
         one.sent += len(data)
 
