@@ -30,6 +30,9 @@ class RunOptions(TypedDict, total=False):
     code_copy: str | None
     """A folder here with a copy of the job's workdir, as a sweep makes it, to execute in its place.
     Default: none."""
+    max_rate: int
+    """What travels between this machine and the hosts keeps to so many bytes a second. Default: 0, no
+    limit."""
     columns: int
     """Columns of the terminal that shows the run: what its ranks print may fit beside labels."""
     check: bool

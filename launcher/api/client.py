@@ -439,29 +439,33 @@ class AsyncClient(_Catalog):
         *,
         to: str | None = None,
         exclude: Sequence[str] = (),
+        max_rate: int = 0,
         on_event: OnEvent | None = None,
     ) -> dict[str, Pushed | HostError]:
         """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
         whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
-        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed. Return the result or the
+        ``exclude`` are patterns of rsync. All together keep to ``max_rate`` bytes a second (0: no
+        limit). ``on_event`` gets SyncProgressed. Return the result or the
         error of each host. Raises InputError.
         """
         from ..runner import push
+        from ..runner.concurrency import limited
 
         source = Path(folder)
         place, chosen = push.place_on_hosts(source, to), select(self.inventory, hosts)
         async with self.hosts_up(self.inventory):
-            return await push.push(
-                source,
-                self.inventory,
-                chosen,
-                place,
-                exclude,
-                on_event or _ignore,
-                self._ask_passphrase,
-            )
+            with limited(max_rate):
+                return await push.push(
+                    source,
+                    self.inventory,
+                    chosen,
+                    place,
+                    exclude,
+                    on_event or _ignore,
+                    self._ask_passphrase,
+                )
 
     async def host_gpus(self) -> dict[str, Facts | HostError]:
         """Ask the hosts of the inventory about their GPUs; return the facts or error of each.
@@ -765,16 +769,20 @@ class Client(_Catalog):
         *,
         to: str | None = None,
         exclude: Sequence[str] = (),
+        max_rate: int = 0,
         on_event: OnEvent | None = None,
     ) -> dict[str, Pushed | HostError]:
         """Copy what is in a folder here to hosts of the inventory at once; only changes travel.
 
         ``hosts`` are names, node sets, groups or labels; None takes all. ``to`` is the folder there: a
         whole path, or one below the home as ``~/data``; None takes the folder's name in the home.
-        ``exclude`` are patterns of rsync. ``on_event`` gets SyncProgressed, in another thread. Return
+        ``exclude`` are patterns of rsync. All together keep to ``max_rate`` bytes a second (0: no
+        limit). ``on_event`` gets SyncProgressed, in another thread. Return
         the result or the error of each host. Raises InputError.
         """
-        pushing = self._client.push(folder, hosts, to=to, exclude=exclude, on_event=on_event)
+        pushing = self._client.push(
+            folder, hosts, to=to, exclude=exclude, max_rate=max_rate, on_event=on_event
+        )
         return self._loop.call(pushing)
 
     def attach(

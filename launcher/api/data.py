@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..runner import credentials
+from ..runner.concurrency import limited
 from ..runner.data import listing, reading, registry
 from ..runner.data.errands import (
     DataExamined,
@@ -112,14 +113,16 @@ def forget(name: str) -> None:
 
 
 async def push(
-    place: Place, name: str, on_event: OnEvent = ignore_event
+    place: Place, name: str, on_event: OnEvent = ignore_event, max_rate: int = 0
 ) -> tuple[KnownSet, Mapping[str, int | HostError]]:
     """Read a source again, and bring what it holds now to hosts; return the version, and by host the
-    bytes that travelled. Raises InputError."""
+    bytes that travelled. From here, at most ``max_rate`` bytes a second go to all together (0: no
+    limit). Raises InputError."""
     found = registry.find(name)
     one = DataSet(found.name, found.source, found.to, found.credential)
     if one.credential:
         credentials.find(one.credential)
     listed = await reading.read(one.name, one.source, on_event, place.reach, one.credential)
     now = _keep(one, listed)
-    return now, await place.push(Delivered(one, listed), on_event)
+    with limited(max_rate):
+        return now, await place.push(Delivered(one, listed), on_event)

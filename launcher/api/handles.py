@@ -386,6 +386,7 @@ class AsyncRunHandle(RecordedRun):
         *,
         also: Sequence[str] = (),
         only: Sequence[str] = (),
+        max_rate: int = 0,
         on_event: OnEvent | None = None,
     ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
@@ -393,7 +394,8 @@ class AsyncRunHandle(RecordedRun):
         They are in ``folder`` then; with ``dest`` they go straight there instead. ``also`` are
         patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
         they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
-        also of those that stay on the hosts by ``Job.keep_on_host``. ``on_event`` gets
+        also of those that stay on the hosts by ``Job.keep_on_host``. They keep to ``max_rate`` bytes a
+        second (0: what the run has), unless another process follows the run. ``on_event`` gets
         OutputsProgressed where this process does the copying. Raises LauncherError.
         """
         if only and dest is None:
@@ -401,10 +403,13 @@ class AsyncRunHandle(RecordedRun):
                 "only part of the outputs can be brought to a folder of yours, not to the run's",
                 f"launcher pull {self.name} DEST --only {only[0]}",
             )
+        from ..runner.concurrency import limited
+
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
             if dest is None:
-                brought = await bring(self._following, also, on_event)
+                with limited(max_rate):
+                    brought = await bring(self._following, also, on_event)
                 pulled = await asyncio.to_thread(_brought, self.folder, brought)
                 return replace(pulled, stored=await self._store_rest())
             from ..runner.files.choice import Choice
@@ -413,7 +418,8 @@ class AsyncRunHandle(RecordedRun):
             choice = Choice.of(request.job, tuple(also), tuple(only))
             wants = on_event or ignore_event
             place = Path(dest)
-            got = await fetch(request, self.layout, self.folder, place, choice, wants)
+            with limited(max_rate or request.max_rate):
+                got = await fetch(request, self.layout, self.folder, place, choice, wants)
             stored = await self._store_rest()
         size, where = got.outputs.total, place / "outputs"
         return Pulled(where, len(got.outputs), size, got.failed, got.not_brought, stored)
@@ -647,6 +653,7 @@ class RunHandle(RecordedRun):
         *,
         also: Sequence[str] = (),
         only: Sequence[str] = (),
+        max_rate: int = 0,
         on_event: OnEvent | None = None,
     ) -> Pulled:
         """Bring logs and outputs back as they are on the hosts now; the run continues.
@@ -654,10 +661,13 @@ class RunHandle(RecordedRun):
         They are in ``folder`` then; with ``dest`` they go straight there instead. ``also`` are
         patterns of files that the run wrote to its workdir and that are no outputs; without ``dest``
         they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
-        also of those that stay on the hosts by ``Job.keep_on_host``. ``on_event`` gets
+        also of those that stay on the hosts by ``Job.keep_on_host``. They keep to ``max_rate`` bytes a
+        second (0: what the run has), unless another process follows the run. ``on_event`` gets
         OutputsProgressed where this process does the copying, in another thread. Raises LauncherError.
         """
-        return self._loop.call(self._handle.pull(dest, also=also, only=only, on_event=on_event))
+        return self._loop.call(
+            self._handle.pull(dest, also=also, only=only, max_rate=max_rate, on_event=on_event)
+        )
 
     def pull_stored(self, dest: Path | str) -> Restored:
         """Bring what the job's store has of the run into a folder, compared with its sums; no host is

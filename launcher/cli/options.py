@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..spec import gpu_models, nodeset
+from ..spec import gpu_models, nodeset, rates
 from ..spec.errors import InputError
 from . import completion
 
@@ -140,6 +140,21 @@ def waiting(command: F) -> F:
     for option in reversed(_WAITING):
         command = option(command)
     return command
+
+
+max_rate = click.option(
+    "--max-rate",
+    metavar="RATE",
+    help="Limit what travels between this machine and the hosts, such as 50MB/s or 400Mbit/s.",
+)
+
+
+def rate_of(text: str | None) -> int:
+    """Return the bytes a second of ``--max-rate``; 0 without it. Raises InputError."""
+    try:
+        return 0 if text is None else rates.rate(text)
+    except ValueError as error:
+        raise InputError(f"--max-rate: {error}") from None
 
 
 detach = click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..spec import nodeset
+from ..spec.rates import rate
 from ..spec.yaml_document import SCALAR, TEXT, TEXTS, Key, YamlNode, checked, text, texts, truth
 from .durations import more_than_nothing, seconds, wait_time
 
@@ -52,6 +53,11 @@ OPTIONS: Mapping[str, Key] = {
         "Report when no rank makes progress for this long (default: 10m)",
     ),
     "on_stall": Key(checked(_on_stall), {"enum": list(ON_STALL)}, "On a stall: report, or stop"),
+    "max_rate": Key(
+        checked(rate),
+        SCALAR,
+        "Limit of what travels between this machine and the hosts, such as 50MB/s (default: none)",
+    ),
     "wait": Key(
         checked(wait_time), SCALAR, "Wait this long for a turn where GPUs are in use, or forever"
     ),

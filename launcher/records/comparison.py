@@ -20,6 +20,7 @@ OPTIONS = (
     "orphan_timeout",
     "stall_timeout",
     "stop_stalled",
+    "max_rate",
     "max_restarts",
     "min_nodes",
     "check",

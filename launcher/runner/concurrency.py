@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
+from ..transport.rates import limited as limited
+
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -24,7 +24,7 @@ from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
 from ..spec.typed_json import to_json
-from ..transport import rsync
+from ..transport import rates, rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, left_to_host, left_to_hosts, shutdown
 from .attempts import Attempts
@@ -137,23 +137,26 @@ class Run:
 
     async def execute(self) -> Receipt:
         """Run everything, from the first connection to the receipt."""
-        return await self._finish(self._stages())
+        with rates.limited(self.context.request.max_rate):
+            return await self._finish(self._stages())
 
     async def resume(self, layout: Layout) -> Receipt:
         """Continue from where another launcher left the run, to the receipt."""
-        await self._rejoin(layout)
-        asked = self.context.state.stop
-        if asked and asked.why is StopReason.BY_USER and not self.switch.asked.is_set():
-            self.stop()  # the previous launcher may not have passed it on to all hosts
-        return await self._finish(self._follow_attempts(is_running=True))
+        with rates.limited(self.context.request.max_rate):
+            await self._rejoin(layout)
+            asked = self.context.state.stop
+            if asked and asked.why is StopReason.BY_USER and not self.switch.asked.is_set():
+                self.stop()  # the previous launcher may not have passed it on to all hosts
+            return await self._finish(self._follow_attempts(is_running=True))
 
     async def bring(self, layout: Layout) -> Brought:
         """Fetch the logs and outputs that the hosts have now, while the run continues."""
         try:
             await self._rejoin(layout)
             await asyncio.gather(*(session.catch_up() for session in self.hosts.active))
-            await self._collector.pull()
-            await self._collector.conclude()
+            with rates.limited(self.context.request.max_rate):
+                await self._collector.pull()
+                await self._collector.conclude()
             return Brought(self._collector.failed, self._collector.not_brought)
         finally:
             await self.close()

@@ -601,6 +601,8 @@ class Request:
     project: str | None = None
     #: Whether it may borrow GPUs beyond the quota of its project, and give them back when asked to.
     preemptible: bool = False
+    #: What travels between this machine and the hosts keeps to so many bytes a second; 0: no limit.
+    max_rate: int = 0
     #: Whether the run may share GPUs with programs outside launcher, where no others are free.
     ignore_foreign: bool = False
     #: What was typed, for ``show``.

@@ -20,7 +20,7 @@ from typing import Any
 
 from ..spec import errors
 from ..spec.frozen import frozen
-from . import login_shell
+from . import login_shell, rates
 from .agent_client import os_error
 from .child_process import ChildProcess
 from .connection import Bridge, Connection
@@ -97,11 +97,24 @@ async def copy(
     names: bytes,
     progress: Callable[[int], None] = lambda percent: None,
 ) -> Copied:
-    """Run ``rsync arguments``, in which the host's side is written ``x:PATH``.
+    """Run ``rsync arguments``, in which the host's side is written ``x:PATH``, within the rate that is
+    set.
 
     ``names``, separated by NUL, go to ``--files-from=-``. Raises SyncError, DiskFull, ReadOnly,
     ConnectionLost, or RecordError if this machine is out of space.
     """
+    async with rates.share() as rate:
+        limit = [f"--bwlimit={max(1, rate // 1024)}"] if rate else []
+        return await _copy(connection, host, [*limit, *arguments], names, progress)
+
+
+async def _copy(
+    connection: Connection,
+    host: str,
+    arguments: list[str],
+    names: bytes,
+    progress: Callable[[int], None],
+) -> Copied:
     command, tell = _pipe()
     from_host, to_rsync = _pipe()
     from_rsync, to_host = _pipe()

@@ -114,17 +114,24 @@ def show_command(
 @_name
 @options.inventory
 @options.hosts
+@options.max_rate
 @options.as_json
 @click.pass_context
 def push_command(
-    ctx: click.Context, name: str, inventory: str | None, hosts: str | None, as_json: bool
+    ctx: click.Context,
+    name: str,
+    inventory: str | None,
+    hosts: str | None,
+    max_rate: str | None,
+    as_json: bool,
 ) -> None:
     """Bring what a data set holds now to hosts, ahead of a run.
 
     What has arrived when it is interrupted stays there; another push continues. The exit code is 1 if a
     host did not get it.
     """
-    one, done = asyncio.run(_push(_place(inventory, hosts), name))
+    rate = options.rate_of(max_rate)
+    one, done = asyncio.run(_push(_place(inventory, hosts), name, rate))
     sent = _answered(done)
     if as_json:
         value = {"version": one.version.version, "sent": sent, "failed": _failed(done)}
@@ -136,11 +143,11 @@ def push_command(
     _finish(ctx, done)
 
 
-async def _push(place: Place, name: str) -> Any:
+async def _push(place: Place, name: str, rate: int) -> Any:
     screen = Screen()
     async with screen:
         screen.on_event(ev.StageStarted(time.time(), "data"))
-        return await data.push(place, name, screen.on_event)
+        return await data.push(place, name, screen.on_event, rate)
 
 
 @command.command("verify")

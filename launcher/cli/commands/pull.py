@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     default="hosts",
     help="Where they come from: the hosts (default), or the store of --output-to, to DEST.",
 )
+@options.max_rate
 @options.as_json
 @click.pass_context
 def command(
@@ -57,6 +58,7 @@ def command(
     also: tuple[str, ...],
     only: tuple[str, ...],
     source: str,
+    max_rate: str | None,
     as_json: bool,
 ) -> None:
     """Bring outputs and logs of a run back as they are on its hosts now. The run continues.
@@ -64,9 +66,12 @@ def command(
     With DEST they go straight there, and not to ~/.launcher. If the run has ended, what its store lacks
     is stored as well; if nobody follows it, `launcher attach` does that.
     """
+    rate = options.rate_of(max_rate)
     if source == "s3":
+        if rate:
+            raise InputError("--max-rate is for what comes from hosts", "leave out one of the two")
         _restore(ctx, word, dest, as_json)
-    run, pulled = asyncio.run(_pull(word, dest, _patterns(also), _patterns(only)))
+    run, pulled = asyncio.run(_pull(word, dest, _patterns(also), _patterns(only), rate))
     name = run.name
     if as_json:
         value = {**asdict(pulled), "run": name, "outputs": str(pulled.outputs)}
@@ -111,7 +116,7 @@ def _patterns(given: tuple[str, ...]) -> list[str]:
 
 
 async def _pull(
-    word: str, dest: Path | None, also: list[str], only: list[str]
+    word: str, dest: Path | None, also: list[str], only: list[str], rate: int
 ) -> tuple[RecordedRun, Pulled]:
     screen = Screen()
     async with attached(word) as run, screen:
@@ -121,4 +126,4 @@ async def _pull(
             if isinstance(event, ev.Progressed):
                 screen.on_event(event)
 
-        return run, await run.pull(dest, also=also, only=only, on_event=show)
+        return run, await run.pull(dest, also=also, only=only, max_rate=rate, on_event=show)

@@ -28,6 +28,7 @@ from ..run_argument import new_client
 @click.option(
     "--exclude", multiple=True, metavar="PATTERN", help="Leave out files, such as '*.tmp'."
 )
+@options.max_rate
 @options.as_json
 @click.pass_context
 def command(
@@ -37,6 +38,7 @@ def command(
     hosts: str | None,
     to: str | None,
     exclude: tuple[str, ...],
+    max_rate: str | None,
     as_json: bool,
 ) -> None:
     """Copy what is in DIR to hosts at once: data that runs should find there (needs: in a job).
@@ -44,7 +46,7 @@ def command(
     Only what has changed travels, and nothing is deleted there. Without --hosts all hosts get it. The
     exit code is 1 if a host did not.
     """
-    done = asyncio.run(_push(inventory, hosts, folder, to, exclude))
+    done = asyncio.run(_push(inventory, hosts, folder, to, exclude, options.rate_of(max_rate)))
     errors = [one for one in done.values() if isinstance(one, HostError)]
     sent = {host: one.sent for host, one in done.items() if not isinstance(one, HostError)}
     if as_json:
@@ -59,9 +61,16 @@ def command(
 
 
 async def _push(
-    inventory: str | None, hosts: str | None, folder: Path, to: str | None, exclude: tuple[str, ...]
+    inventory: str | None,
+    hosts: str | None,
+    folder: Path,
+    to: str | None,
+    exclude: tuple[str, ...],
+    rate: int,
 ) -> dict[str, Any]:
     screen = Screen()
     async with new_client(loaded(inventory)) as client, screen:
         screen.on_event(ev.StageStarted(time.time(), "push"))
-        return await client.push(folder, hosts, to=to, exclude=exclude, on_event=screen.on_event)
+        return await client.push(
+            folder, hosts, to=to, exclude=exclude, max_rate=rate, on_event=screen.on_event
+        )

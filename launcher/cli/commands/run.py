@@ -84,6 +84,7 @@ GROUPS = {
         "bring",
         "keep_on_host",
         "pull_every",
+        "max_rate",
         "ranks",
         "raw",
         "as_json",
@@ -265,6 +266,7 @@ EXAMPLES = (
 @click.option("--master-port", metavar="P|P-Q", help="Port or range (default: 20000-32000).")
 @click.option("--grace", metavar="T", help="Time between SIGTERM and SIGKILL (default: 10s).")
 @click.option("--pull-every", metavar="T", help="Bring outputs back this often (default: 30s).")
+@options.max_rate
 @click.option(
     "--lost-after",
     metavar="T",
@@ -552,6 +554,7 @@ _CONVERTED: Mapping[str, Callable[[Any], Any]] = {
     "share": _share,
     "secrets": dict.fromkeys,
     "pull_every": partial(seconds, "--pull-every"),
+    "max_rate": options.rate_of,
     "lost_after": partial(seconds, "--lost-after"),
     "orphan_timeout": partial(_some_seconds, "--orphan-timeout"),
     "stall_timeout": partial(_some_seconds, "--stall-timeout"),

@@ -15,6 +15,7 @@ from typing import Protocol
 from ...agent.base import blocks
 from ...agent.base.blocks import Blocks
 from ...spec.errors import LauncherError, SourceChanged, SyncError
+from ...transport import rates
 from ...transport.answers import DataBegun
 from ..concurrency import in_thread
 from . import listing
@@ -92,15 +93,18 @@ class FromHere:
                     "does something write to its source?",
                 ) from None
             await self._pause(len(data))
-            await one.agent.ask(
-                "data",
-                patience=SLOW,
-                payload=data,
-                do="pass",
-                part="block",
-                number=number,
-                sum=hashlib.sha256(data).hexdigest(),
-            )
+            async with rates.share() as rate:
+                began = asyncio.get_running_loop().time()
+                await one.agent.ask(
+                    "data",
+                    patience=SLOW,
+                    payload=data,
+                    do="pass",
+                    part="block",
+                    number=number,
+                    sum=hashlib.sha256(data).hexdigest(),
+                )
+                await rates.paced(len(data), began, rate)
         one.have |= 1 << number
         one.sent += len(data)
 

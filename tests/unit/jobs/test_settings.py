@@ -82,7 +82,7 @@ def test_a_job_file_holds_every_option_of_a_run() -> None:
         "on_stall: stop\nnotify: desktop\ncheck: false\ndetach: true\nranks: 0,3-5\nraw: true\n"
         "inventory: lab.yaml\ntags: [a, b]\nnote: try it\n"
         "wait: forever\ntime: 2h\npriority: high\nignore_foreign: true\nfrom: run:out\nstdin: true\n"
-        "project: team-a\npreemptible: true\n"
+        "project: team-a\npreemptible: true\nmax_rate: 50MB/s\n"
     )
     found = {name: one.value for name, one in settings.in_a_job(text, "job.yaml").items()}
     assert list(found) == list(dict.fromkeys(found, None))
