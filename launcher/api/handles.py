@@ -172,8 +172,8 @@ class RecordedRun:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Why this machine starts nothing by the record of the run: another machine has started it, and
-        its hosts disagree, or name secrets or credentials. Attach with ``trust_record`` to do so all
-        the same."""
+        its hosts disagree, name secrets or data sets, or have outputs stored. Attach with
+        ``trust_record`` to do so all the same."""
         return self._reader.doubts
 
     @property
@@ -189,9 +189,9 @@ class RecordedRun:
         return self._reader.request.max_restarts > 0
 
     @property
-    def uses_credentials(self) -> bool:
-        """Whether its record names credentials of this machine, for object stores."""
-        return bool(self._reader.credential_names)
+    def stores_outputs(self) -> bool:
+        """Whether by its record a launcher has outputs stored, with credentials of its machine."""
+        return bool(self._reader.request.job.output_to)
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -27,9 +27,7 @@ class Adoption:
     trusted: bool = False
 
 
-def doubts(
-    adoption: Adoption | None, secrets: tuple[str, ...], credentials: tuple[str, ...] = ()
-) -> tuple[str, ...]:
+def doubts(adoption: Adoption | None, secrets: tuple[str, ...], job: Job) -> tuple[str, ...]:
     """Return why a person has to agree before processes of a run are started again, each in a line.
 
     Empty for a run that this machine has started, for one that a person trusts, and where all hosts
@@ -40,9 +38,24 @@ def doubts(
     found = [f"{host}: {why}" for host, why in sorted(adoption.differing.items())]
     if secrets:
         found.append(f"it sends values of your environment: {', '.join(secrets)}")
-    if credentials:
-        found.append(f"it uses your credentials of these names: {', '.join(credentials)}")
+    return (*found, *uses(job))
+
+
+def uses(job: Job) -> tuple[str, ...]:
+    """Return what a job takes from this machine, or reaches with its credentials, each in a line."""
+    found = [
+        f"it gives hosts {one.source} as data set {one.name}{_by(one.credential)}"
+        for one in job.data
+        if one.source
+    ]
+    if job.output_to:
+        by = _by(job.output_credential) or ", with your credentials"
+        found.append(f"it stores outputs in {job.output_to}{by}")
     return tuple(found)
+
+
+def _by(credential: str) -> str:
+    return f", with your credential {credential}" if credential else ""
 
 
 def commands(job: Job) -> tuple[str, ...]:

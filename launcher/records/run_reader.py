@@ -111,13 +111,6 @@ class RunReader:
         return self._described_run()[3]
 
     @property
-    def credential_names(self) -> tuple[str, ...]:
-        """The names of the credentials that the job's stores are used with. Raises InputError."""
-        job = self.request.job
-        named = (job.output_credential, *(one.credential for one in job.data))
-        return tuple(dict.fromkeys(filter(None, named)))
-
-    @property
     def adoption(self) -> Adoption | None:
         """How the run was taken up from its hosts; None where this machine has started it."""
         return adoption_of(self.path)
@@ -126,7 +119,7 @@ class RunReader:
     def doubts(self) -> tuple[str, ...]:
         """Why a person has to agree before processes are started by the run's record. Raises
         InputError."""
-        return adoption.doubts(self.adoption, self.secret_names, self.credential_names)
+        return adoption.doubts(self.adoption, self.secret_names, self.request.job)
 
     def trust(self) -> None:
         """Note that a person has agreed. Raises RecordError."""

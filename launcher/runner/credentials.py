@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..records.adoption import Adoption
 from ..records.run_folder import adoption_of, home, make_home, write_json
 from ..spec import credentials as names
 from ..spec.errors import InputError, RecordError, StoreError, suggestion
@@ -233,14 +232,14 @@ def _outputs(job: Job) -> str:
     return "--output-credential" if by_flag else "outputs"
 
 
-def require_trust(run: Path, credential: str) -> None:
-    """Raise StoreError for a credential that a record names which only hosts hold: one of them may have
-    written that, to reach a store of ours."""
-    adoption: Adoption | None = adoption_of(run) if credential else None
+def require_trust(run: Path, use: str) -> None:
+    """Raise StoreError for a ``use`` of this machine's data or credentials by a record that only hosts
+    hold: one of them may have written that, to have what is ours."""
+    adoption = adoption_of(run)
     if adoption is not None and not adoption.trusted:
         raise StoreError(
-            f"{run.name} was started elsewhere, and its record names the credential {credential}",
-            f"launcher attach {run.name} --trust-record uses yours of that name",
+            f"{run.name} was started elsewhere, and by its record {use}",
+            f"launcher attach {run.name} --trust-record agrees to that",
         )
 
 

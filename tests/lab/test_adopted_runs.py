@@ -61,6 +61,12 @@ def run_another_command(value: dict[str, Any]) -> None:
     value["job"].update(run=["id > /root/PWNED; sleep 3"], shell=True)
 
 
+def name_data_of_ours(value: dict[str, Any]) -> None:
+    """As if the run had been given keys of whoever takes it up, and wrote into a bucket of theirs."""
+    value["job"]["data"] = [{"name": "keys", "source": "/root/.ssh", "to": ""}]
+    value["job"]["output_to"] = "s3://backups/{{run}}"
+
+
 def name_no_other_host(value: dict[str, Any]) -> None:
     """As if the run were this host's alone: a stop would leave the other's processes."""
     value["attempt"] = 5
@@ -149,6 +155,23 @@ def test_a_run_that_names_secrets_gets_them_where_the_user_says_so(
     attached = elsewhere.call("attach", "-i", str(launcher.inventory), begun, "--trust-record")
     assert attached.returncode == 1, attached.stderr
     assert "topsecret" in sent(own.hosts["lab2"]), attached.stderr
+
+
+def test_a_record_gets_no_data_of_ours_unasked(
+    own: labs.Lab, launcher: Launcher, elsewhere: Launcher, begun: str
+) -> None:
+    """Hosts that hold the same record may all be hostile."""
+    for host in own.hosts.values():
+        forge(host, begun, name_data_of_ours)
+    where = ["-i", str(launcher.inventory), begun]
+    for command in ("attach", "rerun"):
+        refused = elsewhere.call(command, *where)
+        assert refused.returncode == 2, refused.stderr
+        assert "it gives hosts /root/.ssh as data set keys" in refused.stderr
+        assert "it stores outputs in s3://backups/{{run}}, with your credentials" in refused.stderr
+    stopped = elsewhere.call("stop", *where, "--grace", "1s")
+    assert stopped.returncode == 0, stopped.stderr
+    assert not any(map(of_runs, own.hosts.values()))
 
 
 def test_a_name_that_leads_elsewhere_makes_no_folder(

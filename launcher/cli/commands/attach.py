@@ -68,7 +68,7 @@ def attach_command(
             check_ranks(run, ranks)
             if tail is not None:
                 run.show_tail(tail)
-            asks = run.receipt is None and (run.may_start_again or run.uses_credentials)
+            asks = run.receipt is None and (run.may_start_again or run.stores_outputs)
             if run.doubts and (trust_record or (asks and trust.agreed(run, "starting it again"))):
                 run.trust()
             if run.receipt and not run.is_stored:

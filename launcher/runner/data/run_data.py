@@ -48,7 +48,8 @@ class RunData:
         """
         found = []
         for one in self._context.job.data:
-            credentials.require_trust(self._context.folder.path, one.credential)
+            use = f"hosts get {one.source} as data set {one.name}"
+            credentials.require_trust(self._context.folder.path, use)
             try:
                 listed = await reading.read(
                     one.name, one.source, self._context.add, self._reach, one.credential

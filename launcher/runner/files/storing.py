@@ -83,7 +83,8 @@ class Target:
         """Return the target of the run in a folder; without ``{{run}}`` its name comes last. Raises
         StoreError."""
         credential = job.output_credential
-        require_trust(run, credential)
+        by = f"the credential {credential}" if credential else "your credentials"
+        require_trust(run, f"outputs are stored in {job.output_to}, with {by}")
         name, prefix = data.in_store(data.of_run(job.output_to, run.name))
         return cls(find_bucket(name, credential), prefix, f"s3://{name}/{prefix}".rstrip("/"))
 
