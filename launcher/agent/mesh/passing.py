@@ -57,16 +57,14 @@ _LINE = 256
 class Passing:
     """One host's part in a copy: what it has is given to all who ask, and what it lacks is asked for."""
 
-    def __init__(self, store: Store, spec: PeerSpec, listener: int, rate: float = 0.0) -> None:
-        """``listener`` is the descriptor of a socket that listens; ``rate`` are the most bytes a second
-        that are given, 0 for no limit."""
+    def __init__(self, store: Store, spec: PeerSpec, listener: int) -> None:
+        """``listener`` is the descriptor of a socket that listens."""
         self.store, self._spec = store, spec
         self._listener = socket.socket(fileno=listener)
         self._listener.settimeout(NEWS)
         self._changed = threading.Condition()
         self._asked: dict[int, float] = {}  # when something of each block on its way came last
         self._over = False
-        self._pace = Pace(rate)
         self.reached: set[str] = set()
         self.took = 0  # bytes that came from other hosts, in whole blocks
         self.heard = 0  # and with what came of others
@@ -134,7 +132,6 @@ class Passing:
             line.sendall(b"block %d %s\n" % (len(data), checksum.encode()))
             view = memoryview(data)
             for at in range(0, len(view), 1 << 16):
-                self._pace.take(len(view[at : at + (1 << 16)]))
                 line.sendall(view[at : at + (1 << 16)])
         else:
             line.sendall(b"none\n")
@@ -234,25 +231,6 @@ class Passing:
             self.heard += size
             if number in self._asked:
                 self._asked[number] = time.monotonic()
-
-
-class Pace:
-    """Lets so many bytes a second pass; any thread may ask."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate, self._free = rate, time.monotonic()
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> None:
-        """Wait until so many bytes may pass."""
-        if not self._rate:
-            return
-        with self._lock:
-            now = time.monotonic()
-            self._free = max(self._free, now) + size / self._rate
-            pause = self._free - now
-        if pause > 0:
-            time.sleep(pause)
 
 
 def _start(work: Callable[..., None], *arguments: object) -> None:

@@ -54,7 +54,7 @@ class DataPassing:
         )
         listener = free_ports.hold(request["ports"], 1, 1)[0]
         port = listener.getsockname()[1]
-        self._passing = Passing(self._copy, request["spec"], listener.detach(), request["rate"])
+        self._passing = Passing(self._copy, request["spec"], listener.detach())
         found: Message = self.part_passed(request)
         found.update(port=port, addresses=[ip for _, ip in addresses()], count=self._copy.count)
         return found

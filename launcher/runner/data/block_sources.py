@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import os
 import struct
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -54,11 +53,11 @@ class BlockSource(Protocol):
         """Return whether the source is no longer what was listed."""
 
 
-def source_of(delivered: Delivered, rate: int) -> BlockSource:
-    """Return what gives a version; at most ``rate`` bytes a second go from here (0: no limit)."""
+def source_of(delivered: Delivered) -> BlockSource:
+    """Return what gives a version."""
     if delivered.listed.store is not None:
         return FromStore(delivered, delivered.listed.store)
-    return FromHost(delivered) if delivered.listed.there else FromHere(delivered, rate)
+    return FromHost(delivered) if delivered.listed.there else FromHere(delivered)
 
 
 class FromHere:
@@ -67,10 +66,9 @@ class FromHere:
     at_once: int = FOR_ONE
     refusal: tuple[str, str] | None = None
 
-    def __init__(self, delivered: Delivered, rate: int) -> None:
-        self._one, self._rate = delivered, rate
+    def __init__(self, delivered: Delivered) -> None:
+        self._one = delivered
         self._gate = asyncio.Semaphore(AT_ONCE)
-        self._free = time.monotonic()  # when this machine may send more
 
     def can_feed(self, one: Member) -> bool:
         """Return True: whatever there is can be sent."""
@@ -92,7 +90,6 @@ class FromHere:
                     f"{self._one.data.name}: {error.filename or 'a file'} has changed or is gone",
                     "does something write to its source?",
                 ) from None
-            await self._pause(len(data))
             async with rates.share() as rate:
                 began = asyncio.get_running_loop().time()
                 await one.agent.ask(
@@ -114,13 +111,6 @@ class FromHere:
             now = await in_thread(listing.read_source, self._one.data.source)
             return now.version != self._one.listed.version
         return True
-
-    async def _pause(self, size: int) -> None:
-        """Wait until this machine may send so many bytes."""
-        if self._rate:
-            now = time.monotonic()
-            self._free = max(now, self._free) + size / self._rate
-            await asyncio.sleep(self._free - now)
 
 
 class FromStore:

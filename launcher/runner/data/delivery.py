@@ -23,18 +23,15 @@ TRIES = 3
 PATIENCE, BYTES_A_SECOND = 600.0, 20e6
 
 
-async def bring(host: Host, one: Delivered, progress: OnPercent, rate: int = 0) -> int:
-    """Make sure that a host has a version; return the bytes that travelled. Raises HostError.
-
-    At most ``rate`` bytes a second go from here (0: no limit).
-    """
+async def bring(host: Host, one: Delivered, progress: OnPercent) -> int:
+    """Make sure that a host has a version; return the bytes that travelled. Raises HostError."""
     copied = 0
     examined = DataExamined((), 0)
     for attempt in range(TRIES):
         begun = await _begin(host, one)
         if begun.have:
             return copied
-        copied += await _copy(host, one, begun, begun.base if not attempt else "", progress, rate)
+        copied += await _copy(host, one, begun, begun.base if not attempt else "", progress)
         version = one.listed.version
         examined = await host.agent.answer(
             DataExamined,
@@ -73,7 +70,7 @@ async def _begin(host: Host, one: Delivered) -> DataBegun:
 
 
 async def _copy(
-    host: Host, one: Delivered, begun: DataBegun, base: str, progress: OnPercent, rate: int
+    host: Host, one: Delivered, begun: DataBegun, base: str, progress: OnPercent
 ) -> int:
     """Bring the manifest, and what the host lacks of the files; return the bytes that travelled."""
     listed = one.listed
@@ -89,7 +86,6 @@ async def _copy(
             "--perms",
             "--chmod=Du=rwx,Dgo=,Fa=rX",  # as they are sealed: the next version can share them
             "--partial",
-            *([f"--bwlimit={max(1, rate // 1024)}"] if rate else []),
             *([f"--link-dest={base}"] if base else []),
             f"{os.fspath(listed.folder)}/",
             f"x:{begun.folder}/files/",

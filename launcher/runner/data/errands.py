@@ -26,7 +26,7 @@ from ..listeners import OnEvent
 from ..reached import reached, reached_one
 from .delivery import BYTES_A_SECOND, PATIENCE
 from .host import Delivered, Host
-from .passing import EVERY_WAY, Way, bring_all
+from .passing import bring_all
 
 __all__ = ["DataExamined", "DataFreed", "DataKept", "DataSets", "DataThere", "Place"]
 
@@ -64,9 +64,7 @@ class Place:
 
         return await self.each(do)
 
-    async def push(
-        self, delivered: Delivered, on_event: OnEvent, way: Way = EVERY_WAY
-    ) -> Mapping[str, int | HostError]:
+    async def push(self, delivered: Delivered, on_event: OnEvent) -> Mapping[str, int | HostError]:
         """Bring a version to all hosts; return the bytes that travelled."""
 
         def told(host: str, percent: int) -> None:
@@ -83,7 +81,7 @@ class Place:
             seeds = []
             if source and all(host.name != source for host in there):
                 seeds.append(await stack.enter_async_context(self.reach(source)))
-            done = await bring_all(there, delivered, told, told_alone, way, seeds)
+            done = await bring_all(there, delivered, told, told_alone, seeds=seeds)
         found = {**failed, **done}
         return {one.name: found[one.name] for one in self.hosts}
 

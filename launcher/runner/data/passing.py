@@ -15,7 +15,6 @@ from typing import Any
 
 from ...agent.base import blocks
 from ...spec.errors import AgentError, HostError, LauncherError, SourceChanged, SyncError
-from ...spec.frozen import frozen
 from ...transport.agent_client import Agent
 from ...transport.answers import DataBegun, DataExamined, DataOpened, DataPassed
 from ...transport.certificates import certify
@@ -43,24 +42,12 @@ OnProgress = Callable[[str, int], None]
 OnAlone = Callable[[Sequence[str]], None]
 
 
-@frozen
-class Way:
-    """How a copy goes: bytes a second from here and between hosts (0: no limit), and the ports."""
-
-    rate: int = 0
-    ports: tuple[int, int] = PORTS
-
-
-#: Without limits.
-EVERY_WAY = Way()
-
-
 async def bring_all(
     hosts: Sequence[Host],
     one: Delivered,
     progress: OnProgress,
     on_alone: OnAlone = lambda hosts: None,
-    way: Way = EVERY_WAY,
+    ports: tuple[int, int] = PORTS,
     seeds: Sequence[Host] = (),
 ) -> dict[str, int | HostError]:
     """Make sure that hosts have a version; return the bytes that travelled to each, or its error.
@@ -68,7 +55,7 @@ async def bring_all(
     ``seeds`` are hosts that may have it, and pass it on. What one host cannot do, or that it is lost,
     does not keep the others from getting it.
     """
-    group = _Group(one, progress, on_alone, way)
+    group = _Group(one, progress, on_alone, ports)
     if one.listed.there:
         return await _from_host(group, hosts, seeds, one.listed.there)
     found: dict[str, int | HostError] = {}
@@ -83,9 +70,7 @@ async def bring_all(
     async def alone(host: Host) -> int | HostError:
         async with gate:
             try:
-                return await bring(
-                    host, one, lambda percent: progress(host.name, percent), rate=way.rate
-                )
+                return await bring(host, one, lambda percent: progress(host.name, percent))
             except HostError as error:
                 return error
 
@@ -112,10 +97,12 @@ async def _from_host(
 class _Group:
     """The hosts of one copy."""
 
-    def __init__(self, one: Delivered, progress: OnProgress, on_alone: OnAlone, way: Way) -> None:
-        self._one, self._progress, self._on_alone, self._way = one, progress, on_alone, way
+    def __init__(
+        self, one: Delivered, progress: OnProgress, on_alone: OnAlone, ports: tuple[int, int]
+    ) -> None:
+        self._one, self._progress, self._on_alone, self._ports = one, progress, on_alone, ports
         self._version = one.listed.version
-        self._source = source_of(one, way.rate)
+        self._source = source_of(one)
         self._members: list[Member] = []
         self._everything = 0
         self._cut: blocks.Blocks | None = None
@@ -252,9 +239,8 @@ class _Group:
                 part="open",
                 version=self._version.version,
                 at=self._lent_by(one.host),
-                ports=list(self._way.ports),
+                ports=list(self._ports),
                 spec=spec,
-                rate=self._way.rate,
             )
             assert self._cut
             if one.opened.count != self._cut.count:
@@ -324,7 +310,7 @@ class _Group:
             raise source.not_given(one, self._members, True)
         if now < moved + SILENT:
             return
-        first, last = self._way.ports
+        first, last = self._ports
         raise SyncError(
             one.name,
             f"it gets nothing of {self._one.data.name} from {self._one.listed.there}",

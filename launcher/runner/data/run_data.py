@@ -22,7 +22,7 @@ from ..reached import reached_one
 from . import reading, registry
 from .host import Delivered, Host
 from .listing import Listed
-from .passing import Way, bring_all
+from .passing import bring_all
 
 #: How often a source may change while it is copied.
 TRIES = 3
@@ -171,7 +171,7 @@ class RunData:
             one,
             progress,
             alone,
-            Way(ports=self._context.job.master_port),
+            self._context.job.master_port,
             seeds,
         )
         for host, copied in found.items():
