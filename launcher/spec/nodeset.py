@@ -12,6 +12,7 @@ _ONE_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 #: The most hosts in one inventory or nodeset: a range is expanded before it can be counted.
 MOST = 4096
 _RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
+_DIGITS = re.compile(r"([0-9]{1,18})")
 
 
 def expand(text: str) -> tuple[str, ...]:
@@ -47,6 +48,16 @@ def fold(names: Iterable[str]) -> str:
     from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
 
     return str(NodeSet.fromlist(several, resolver=RESOLVER_NOGROUP))
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Return names in the order of a person: gpu2 before gpu10."""
+    return sorted(names, key=_natural)
+
+
+def _natural(name: str) -> list[str | int]:
+    parts = _DIGITS.split(name)
+    return [int(part) if n % 2 else part for n, part in enumerate(parts)]
 
 
 def fold_ranks(ranks: Iterable[int]) -> str:

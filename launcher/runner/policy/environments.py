@@ -88,22 +88,28 @@ def cause(log: str) -> str:
 
 
 def first(failed: Sequence[HostError]) -> HostError:
-    """Return the first of several errors, naming the other hosts that lack the environment as well."""
-    error = failed[0]
-    others = [one.host for one in failed[1:] if isinstance(one, NoEnvironment)]
-    if not isinstance(error, NoEnvironment) or not others:
-        return error
-    return NoEnvironment(error.host, f"{error.message}; nor on {nodeset.fold(others)}", error.hint)
+    """Return the first of several errors. If it is a missing environment: that of the first host by
+    name, whichever answered first, with the other hosts that lack it as well."""
+    if not isinstance(failed[0], NoEnvironment):
+        return failed[0]
+    by_host = {one.host: one for one in failed if isinstance(one, NoEnvironment)}
+    host, *others = nodeset.ordered(by_host)
+    error = by_host[host]
+    return NoEnvironment(host, f"{error.message}{nor_on(others)}", error.hint)
+
+
+def nor_on(others: Sequence[str]) -> str:
+    """Return what to add to an error of one host that others have as well."""
+    return f"; nor on {nodeset.fold(others)}" if others else ""
 
 
 def failed(trouble: Mapping[str, str]) -> NoEnvironment | None:
     """Return the error for hosts that tell of trouble when they activate the environment, if any do."""
     if not trouble:
         return None
-    host, said = next(iter(trouble.items()))
-    others = [name for name in trouble if name != host]
-    also = f"; nor on {nodeset.fold(others)}" if others else ""
+    host, *others = nodeset.ordered(trouble)
+    said = trouble[host]
     hint = f"launcher exec --hosts {host} -- bash -lc 'module avail' shows which there are"
     if not said.startswith("modules:"):
         hint = f"look there: launcher exec --hosts {host} -- COMMAND; --no-check starts anyway"
-    return NoEnvironment(host, f"{said}{also}", hint)
+    return NoEnvironment(host, f"{said}{nor_on(others)}", hint)

@@ -11,6 +11,7 @@ from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.errors import HostError, InputError, NoEnvironment, suggestion
 from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
+from .environments import nor_on
 
 
 def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
@@ -18,22 +19,19 @@ def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
     bad = {host: answer for host, answer in found.items() if answer.state == "trouble"}
     if not bad:
         return None
-    host, answer = next(iter(bad.items()))
-    others = [name for name, other in bad.items() if name != host]
+    host, *others = nodeset.ordered(bad)
+    answer = bad[host]
     one = found_images.trouble(host, answer.code, answer.said, image, answer.runtime)
-    also = f"; nor on {nodeset.fold(others)}" if others else ""
-    return NoEnvironment(host, f"image {image}: {one.what}{also}", one.hint)
+    return NoEnvironment(host, f"image {image}: {one.what}{nor_on(others)}", one.hint)
 
 
 def missing(hosts: Mapping[str, str], image: str) -> HostError:
     """Return the error for hosts that lack an image which nobody can bring; by host, why not."""
-    host, why = next(iter(hosts.items()))
-    others = [name for name in hosts if name != host]
-    also = f"; nor on {nodeset.fold(others)}" if others else ""
-    reason = f", and it cannot be pulled: {why}" if why else ""
+    host, *others = nodeset.ordered(hosts)
+    reason = f", and it cannot be pulled: {hosts[host]}" if hosts[host] else ""
     return NoEnvironment(
         host,
-        f"there is no image {image}{also}{reason}",
+        f"there is no image {image}{nor_on(others)}{reason}",
         f"podman save -o image.tar {image} where it is; --image ./image.tar brings it to all hosts",
     )
 

@@ -37,6 +37,7 @@ def test_the_first_of_several_names_the_others() -> None:
     found = environments.first([one, NoRsync("gpu4", "no rsync"), two, three])
     assert str(found) == "gpu1: there is no conda ... x; nor on gpu[2-3]"
     assert found.hint == one.hint
+    assert str(environments.first([three, two, one])) == str(found)  # whoever answers first
     other = NoRsync("gpu4", "no rsync")
     assert environments.first([other, one]) is other
 
@@ -70,9 +71,9 @@ def test_the_cause_of_a_failed_build(log: str, cause: str) -> None:
 
 def test_what_cannot_be_activated() -> None:
     assert environments.failed({}) is None
-    found = environments.failed({"gpu2": "modules: cuda/13 cannot be loaded here", "gpu3": "..."})
+    found = environments.failed({"gpu10": "...", "gpu2": "modules: cuda/13 cannot be loaded here"})
     assert isinstance(found, NoEnvironment)
-    assert str(found) == "gpu2: modules: cuda/13 cannot be loaded here; nor on gpu3"
+    assert str(found) == "gpu2: modules: cuda/13 cannot be loaded here; nor on gpu10"
     assert "module avail" in found.hint
     found = environments.failed(
         {"gpu2": "prepare: of gpu2 in the inventory ended with exit code 4"}
