@@ -209,7 +209,7 @@ class Attempts:
         request = self._context.request
         again = request.max_restarts or of_roles or request.preemptible
         if again and (sessions := self._with_gpus()):
-            await self._place.rest(sessions, turn.shares_of(self._hosts.layout))
+            await self._place.rest(sessions, self._hosts.layout)
         else:
             await self._place.leave()
 

@@ -55,6 +55,7 @@ class Place:
         self._is_resting = False  # the run has its GPUs
         self._context = context
         self._shares: tuple[int, ...] = ()
+        self._settled: Layout | None = None  # where its processes are, once the run has its hosts
         self._number: int | None = None
         self._since = time.monotonic()
         self._aside = self._is_stale = False
@@ -175,6 +176,9 @@ class Place:
         ``patient`` it waits as long as it takes."""
         wait = None if patient else self._context.request.wait
         self._is_resting, measured = False, time.monotonic()
+        if layout is not None:
+            before, self._settled = self._parts, layout
+            self._is_stale = self._is_stale or self._parts != before
         while True:
             self._changed.clear()
             if self._is_stale:
@@ -319,7 +323,7 @@ class Place:
         self._is_stale = True
         self._changed.set()
 
-    async def rest(self, sessions: Sequence[HostSession], shares: Sequence[int]) -> None:
+    async def rest(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Keep a ticket while the run has its GPUs: it counts as soon as it has not, until it starts
         again."""
         await self.close()
@@ -327,7 +331,8 @@ class Place:
             self._number = int(self._context.started)
         self._takes, self._is_resting = (), True
         if tuple(sessions) != self.sessions or self.membership.rule is not None:
-            self.sessions, self._shares = tuple(sessions), tuple(shares)
+            self.sessions, self._shares = tuple(sessions), turn.shares_of(layout)
+            self._settled = layout
             self._ticket = self._made()
         self._holding = tuple(asyncio.ensure_future(self._renew(one)) for one in self.sessions)
         self._is_stale = True  # to wait again, it has to look again
@@ -383,7 +388,13 @@ class Place:
         }
 
     def _made_for(self, host: str) -> dict[str, Any] | None:
-        return self._ticket and {**self._ticket, **self._only(host)}
+        part = {"part": self._parts[host]} if host in self._parts else {}
+        return self._ticket and {**self._ticket, **part, **self._only(host)}
+
+    @property
+    def _parts(self) -> dict[str, int]:
+        """The GPUs that it needs of each host, where each has a part of its own."""
+        return turn.parts_of(self._settled) if self._settled else {}
 
     def _only(self, host: str) -> dict[str, Any]:
         """Return what the ticket for a host has more, where the user named the GPUs."""

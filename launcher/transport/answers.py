@@ -120,9 +120,11 @@ class WaitingThere:
     by_itself: bool = False
     only: tuple[int, ...] = ()
     within: bool = False
+    part: int = 0
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
+        _require(0 <= self.part <= MOST, "part", "not a number of GPUs")
         _require(0 < len(self.shares) <= 16, "shares", "not the shares of a run")
         for one in (one for share in self.shares for one in share):
             _require(0 < one <= MOST, "shares", "not a number of nodes and of GPUs")

@@ -89,6 +89,43 @@ def test_a_large_run_gets_its_turn_and_only_what_ends_in_time_passes_it(queue: Q
     gang.communicate(timeout=60)
 
 
+#: Takes a GPU without waiting for its turn, as a program of an earlier version would.
+TAKE = rb"""
+import socket, time
+held = socket.socket(socket.AF_UNIX)
+held.bind("\0launcher/gpu/0")
+held.listen()
+open("/tmp/taken", "w").close()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_a_run_with_unequal_parts_begins_when_there_is_room_for_them(queue: Queue) -> None:
+    """Its parts have their hosts when somebody is quicker, and all GPUs are free in the end: also those
+    that would have had the larger part first."""
+    gpu1, gpu2 = queue.lab.hosts["gpu1"], queue.lab.hosts["gpu2"]
+    queue.start("small", "--hosts", "gpu1", "--gpus", "2")
+    queue.until("small", "AllStarted")
+    setup = "touch /tmp/in-setup; until [ -e /tmp/setup-go ]; do sleep 0.05; done"
+    words = ("--gpus", "6", "--setup", setup)
+    wide = queue.start("wide", *words, command="echo has $CUDA_VISIBLE_DEVICES")
+    for host in (gpu1, gpu2):
+        labs.wait_until(lambda host=host: host.exists("/tmp/in-setup"), "its setup", 60)
+    gpu2.write("/tmp/take.py", TAKE)
+    gpu2.spawn("python3", "/tmp/take.py")
+    labs.wait_until(lambda: gpu2.exists("/tmp/taken"), "the lock", 60)
+    for host in (gpu1, gpu2):
+        host.write("/tmp/setup-go", b"")
+    queue.until("wide", "RunWaits")
+    queue.let_go("small")
+    queue.until("small", "HostEnded")
+    gpu2.run("pkill", "-9", "-f", "take.py")
+    out, err = wide.communicate(timeout=60)
+    assert wide.returncode == 0, err
+    assert sorted(line.split()[-1] for line in out.decode().splitlines()) == ["0,1", "0,1,2,3"]
+
+
 @pytest.mark.parametrize("own", [TWO], indirect=True)
 def test_whoever_stops_waiting_leaves_nothing_and_keeps_nobody_waiting(queue: Queue) -> None:
     queue.start("first", "--gpus", "8")

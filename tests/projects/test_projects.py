@@ -122,6 +122,99 @@ for _ in range(20):
     optimizer.step()
 print("trained by", hvd.size(), flush=True)
 """
+FABRIC = """
+import torch
+from lightning.fabric import Fabric
+
+fabric = Fabric()
+fabric.launch()
+model = torch.nn.Linear(8, 1)
+model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
+for _ in range(5):
+    optimizer.zero_grad()
+    fabric.backward(model(torch.ones(4, 8)).pow(2).mean())
+    optimizer.step()
+print("trained by", fabric.world_size, int(fabric.all_reduce(torch.tensor(1.0), reduce_op="sum")), flush=True)
+"""
+RAY = """
+import collections, socket, time
+import ray
+
+ray.init(address="auto")
+
+@ray.remote(num_cpus=1)
+def where():
+    time.sleep(0.2)
+    return ray.util.get_node_ip_address()
+
+seen = collections.Counter(ray.get([where.options(scheduling_strategy="SPREAD").remote() for _ in range(8)]))
+print("computed by", len(seen), sum(seen.values()), flush=True)
+"""
+JAX = """
+import sys
+import jax
+
+jax.distributed.initialize(
+    coordinator_address=sys.argv[1], num_processes=int(sys.argv[2]), process_id=int(sys.argv[3])
+)
+print("computed by", jax.process_count(), jax.device_count(), flush=True)
+"""
+TENSORFLOW = """
+import tensorflow as tf
+
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+with strategy.scope():
+    weight = tf.Variable(1.0)
+
+@tf.function
+def step():
+    def replica():
+        weight.assign_sub(0.1)
+        return tf.distribute.get_replica_context().all_reduce("sum", weight)
+    return strategy.run(replica)
+
+print("trained by", strategy.num_replicas_in_sync, round(float(step()), 2), flush=True)
+"""
+TF_CONFIG = (
+    """TF_CONFIG='{{"cluster": {{"worker": ["{addr}:{port}", "{other}:{port}"]}},"""
+    """ "task": {{"type": "worker", "index": {rank}}}}}'"""
+)
+DEEPSPEED = """
+import argparse
+import deepspeed, torch
+
+parser = deepspeed.add_config_arguments(argparse.ArgumentParser())
+parser.add_argument("--local_rank", type=int, default=-1)
+arguments = parser.parse_args()
+model = torch.nn.Linear(8, 1)
+engine, *_ = deepspeed.initialize(args=arguments, model=model, model_parameters=model.parameters())
+for _ in range(5):
+    engine.backward(engine(torch.ones(4, 8)).pow(2).mean())
+    engine.step()
+print("trained by", torch.distributed.get_world_size(), engine.zero_optimization_stage(), flush=True)
+"""
+ZERO = """{"train_micro_batch_size_per_gpu": 4, "optimizer": {"type": "SGD", "params": {"lr": 0.1}},
+ "zero_optimization": {"stage": 1}}"""
+#: A language model of random weights with a tokenizer of its own, and texts.
+TINY = """
+import json
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+words = {word: n for n, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *"abcdefghij"])}
+plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+plain.pre_tokenizer = pre_tokenizers.Whitespace()
+PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
+                        unk_token="<unk>").save_pretrained("tiny")
+LlamaForCausalLM(LlamaConfig(vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                             num_attention_heads=2)).save_pretrained("tiny")
+with open("texts.jsonl", "w") as texts:
+    texts.writelines(json.dumps({"text": "a b c d e f g h i j"}) + "\\n" for _ in range(16))
+"""
+SFT = (
+    "-m trl.scripts.sft --model_name_or_path ./tiny --dataset_name json --dataset_config ./texts"
+    " --output_dir sft-out --max_steps 2 --per_device_train_batch_size 2 --report_to none --use_cpu"
+)
 CONFIG = """
 compute_environment: LOCAL_MACHINE
 distributed_type: MULTI_GPU
@@ -209,6 +302,57 @@ if __name__ == "__main__":
         alone=True,
     ),
     Project(
+        "Lightning Fabric",
+        "fabric run --accelerator cpu --devices 1 train.py",
+        "fabric run --accelerator cpu --devices 1 --num-nodes 2 --node-rank {rank}"
+        " --main-address {addr} --main-port {port} train.py",
+        r"trained by 2 2",
+        {"train.py": FABRIC},
+    ),
+    Project(
+        "TRL sft",
+        f"accelerate launch {SFT}",
+        f"ACCELERATE_USE_CPU=true {ACCELERATE} --multi_gpu --rdzv_backend static {SFT}",
+        r"'train_runtime'",
+        made_by=TINY,
+        output="sft-out",
+    ),
+    Project(
+        "DeepSpeed",
+        "-e DS_ACCELERATOR=cpu deepspeed train.py --deepspeed --deepspeed_config zero.json",
+        "DS_ACCELERATOR=cpu deepspeed --num_nodes 2 --num_gpus 1 --no_ssh --node_rank {rank}"
+        " --master_addr {addr} --master_port {port}"
+        " train.py --deepspeed --deepspeed_config zero.json",
+        r"trained by 2 1",
+        {"train.py": DEEPSPEED, "zero.json": ZERO},
+        python="deepspeed",
+    ),
+    Project(
+        "Ray symmetric-run",
+        "ray symmetric-run --address {addr}:6379 --min-nodes 2 -- python -u main.py",
+        "ray symmetric-run --address {addr}:6379 --min-nodes 2 -- python -u main.py",
+        r"computed by 2 8",
+        {"main.py": RAY},
+        python="clusters",
+    ),
+    Project(
+        "JAX",
+        "--framework env python main.py {{{{master_addr}}}}:{{{{master_port}}}}"
+        " {{{{num_nodes}}}} {{{{node_rank}}}}",
+        "python main.py {addr}:{port} 2 {rank}",
+        r"computed by 2 2",
+        {"main.py": JAX},
+        python="jax",
+    ),
+    Project(
+        "TensorFlow",
+        "--framework tensorflow main.py",
+        f"{TF_CONFIG} python main.py",
+        r"trained by 2 1.8",
+        {"main.py": TENSORFLOW},
+        python="tensorflow",
+    ),
+    Project(
         "Dask", "--framework dask client.py", DASK_BY_HAND, r"summed by 2 45", {"client.py": DASK}
     ),
 )
@@ -217,7 +361,7 @@ if __name__ == "__main__":
 def by_hand(lab: labs.Lab, project: Project, python: Path, work: Path) -> float:
     """Start a project as its README has it, on all hosts at once; return how long that took."""
     hosts = list(lab.hosts.values())[: 1 if project.alone else 2]
-    values = {"addr": hosts[0].address, "port": 29555}
+    values = {"addr": hosts[0].address, "other": hosts[-1].address, "port": 29555}
     for host in hosts:
         host.run("rm", "-rf", FOLDER, "/tmp/ray")
         host.run("mkdir", "-p", FOLDER)

@@ -241,7 +241,8 @@ class TicketFacts(TypedDict):
     on how many hosts it waits; each pair of ``shares`` is a number of nodes and the GPUs of each.
     ``only`` are the GPUs of this host that it wants, where no others would do. ``aside``: it holds
     nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not. ``within``:
-    it is within the quota of its project, and goes first.
+    it is within the quota of its project, and goes first. ``part``: how many GPUs of this host it needs,
+    where it cannot choose, as its processes have their hosts.
     """
 
     run: str
@@ -256,6 +257,7 @@ class TicketFacts(TypedDict):
     aside: bool
     by_itself: NotRequired[bool]
     within: NotRequired[bool]
+    part: NotRequired[int]
 
 
 class MemberFacts(TypedDict):

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 #: Tickets that are taken at most, in all and of one user; and names that are read for them.
 MOST_TICKETS, MOST_OF_A_USER, MOST_READ = 512, 128, 2048
+#: How near its turn a run is that hears of each end: that many tickets may be before its own, or as many
+#: as there are locks. One further back looks every few seconds. With all watching all, a hundred
+#: waiting runs would have ten thousand connections, and each end would wake all of them.
+NEAR = 16
 #: Priorities, by their letter.
 PRIORITIES = {"l": -1, "n": 0, "h": 1}
 #: Numbers beyond these are nonsense. A launcher takes at least as much: see its ``answers.py``.
@@ -36,6 +40,8 @@ LONGEST_SHARES = 12
 #: GPUs it can name.
 ONLY, MOST_ONLY = "g", 44
 
+#: What begins the field of a run that needs so many GPUs of the host, and cannot choose.
+PART = "p"
 #: Most fields of a ticket, with those of later versions.
 MOST_FIELDS = 16
 #: Names that are tried for a ticket.
@@ -61,6 +67,8 @@ def enter(run: str, ticket: Message) -> Socket:
         parts.append("s")
     if ticket.get("within"):
         parts.append("q")
+    if ticket.get("part"):
+        parts.append(PART + written(ticket["part"]))
     for _ in range(TRIES):
         try:
             return socket_names.bind("wait/%s/%s" % (socket_names.short(run), ".".join(parts)))
@@ -98,11 +106,28 @@ def read(seen: Mapping[str, Seen], run: str = "") -> list[TicketFacts]:
 
 
 def to_watch(seen: Iterable[str], run: str) -> list[str]:
-    """Return those of the names whose end can begin the turn of a run: locks, and others' tickets."""
-    locks = [name for name in seen if name.startswith("gpu/") and name[4:].isdigit()]
-    mine = "wait/%s/" % socket_names.short(run)
-    others = [name for name in seen if name.startswith("wait/") and not name.startswith(mine)]
-    return locks[: gpu_locks.MOST_GPUS] + others[:MOST_OF_A_USER]
+    """Return those of the names whose end can begin the turn of a run: locks, and the tickets before its
+    own. None, for a run that is far from its turn."""
+    names = list(seen)
+    locks = [name for name in names if name.startswith("gpu/") and name[4:].isdigit()]
+    there = [(_read(name), name) for name in names if name.startswith("wait/")]
+    short = socket_names.short(run)
+    own = [_key(ticket) for ticket, _ in there if ticket and ticket["run"] == short]
+    before = [
+        name
+        for ticket, name in there
+        if ticket and ticket["run"] != short and not ticket["aside"]
+        if not own or _key(ticket) < min(own)
+    ]
+    near = max(NEAR, len(locks))
+    if len(before) > near:
+        return [] if own else before[:near]
+    return locks[: gpu_locks.MOST_GPUS] + before
+
+
+def _key(ticket: TicketFacts) -> tuple[bool, int, int, str]:
+    """Return the place of a ticket in the one order of all. Also in supervisor/stands.py."""
+    return (not ticket["within"], -ticket["priority"], ticket["number"], ticket["run"])
 
 
 def _read(name: str) -> TicketFacts | None:
@@ -117,10 +142,16 @@ def _read(name: str) -> TicketFacts | None:
         number, since, seconds, hosts = [read_number(text) for text in fields[1:5]]
         only = _only(fields[5]) if fields[5].startswith(ONLY) else []
         shares = [[1, len(only)]] if only else _shares(fields[5])
+        part = next((read_number(one[1:]) for one in fields[6:] if one.startswith(PART)), 0)
     except ValueError:
         return None
     bounded = abs(number) < MOST_NUMBER and since < MOST_NUMBER and seconds < MOST_SECONDS
-    if not bounded or not 0 < hosts < MOST_HOSTS or sum(count for count, _ in shares) > hosts:
+    if (
+        not bounded
+        or not 0 <= part <= MOST_SHARE
+        or not 0 < hosts < MOST_HOSTS
+        or sum(count for count, _ in shares) > hosts
+    ):
         return None
     return {
         "run": parts[1],
@@ -134,6 +165,7 @@ def _read(name: str) -> TicketFacts | None:
         "aside": "a" in fields[6:],
         "by_itself": "s" in fields[6:],
         "within": "q" in fields[6:],
+        "part": part,
     }
 
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from .turns import Begin, Wait
 
     class Ticket(Protocol):
-        """The ticket of a waiting run on a host; ``sizes`` are the GPUs of each node, and ``only`` those
-        of this host that it wants, where no others would do."""
+        """The ticket of a waiting run on a host; ``sizes`` are the GPUs of each node, ``only`` those
+        of this host that it wants, where no others would do, and ``part`` how many of this host, or 0
+        where it may choose."""
 
         @property
         def run(self) -> str: ...
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
         def aside(self) -> bool: ...
         @property
         def only(self) -> Sequence[int]: ...
+        @property
+        def part(self) -> int: ...
         @property
         def within(self) -> bool: ...
 
@@ -57,7 +60,7 @@ class Entered:
     """A ticket as the host reads it from its name."""
 
     __slots__ = (
-        *("aside", "hosts", "number", "only", "priority", "run", "seconds", "sizes"),
+        *("aside", "hosts", "number", "only", "part", "priority", "run", "seconds", "sizes"),
         "within",
     )
 
@@ -65,6 +68,7 @@ class Entered:
         self.run, self.priority, self.number = facts["run"], facts["priority"], facts["number"]
         self.seconds, self.hosts, self.aside = facts["seconds"], facts["hosts"], facts["aside"]
         self.only, self.within = tuple(facts.get("only") or ()), facts.get("within", False)
+        self.part = facts.get("part", 0)
         pairs = sorted(facts["shares"], key=lambda pair: -pair[1])
         self.sizes = tuple(size for count, size in pairs for _ in range(count))
 
@@ -110,6 +114,7 @@ def _tickets(
         sizes = first.sizes
         if name != run and len(there) < first.hosts:
             sizes = sizes[: len(there)]  # what it may need of those that are in sight
+        parts = {host: ticket.part for host, ticket in there.items() if ticket.part}
         only = {host: ticket.only for host, ticket in there.items() if ticket.only}
         yield turns.Ticket(
             name,
@@ -120,4 +125,5 @@ def _tickets(
             seconds=first.seconds,
             only=only,
             within=first.within,
+            parts=parts if len(parts) == len(there) else None,
         )

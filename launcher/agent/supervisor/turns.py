@@ -50,10 +50,13 @@ class Ticket(Value):
     ``number`` is its Lamport time, ``seconds`` the longest that it runs (None: unlimited). Who is
     ``within`` the quota of a project goes first, then a higher ``priority``, then the lower number, then
     the name. ``only`` are the GPUs of each host
-    that it wants, where no others would do.
+    that it wants, where no others would do; ``parts`` how many of each host, where it cannot choose.
     """
 
-    __slots__ = ("hosts", "name", "number", "only", "priority", "seconds", "shares", "within")
+    __slots__ = (
+        *("hosts", "name", "number", "only", "parts", "priority", "seconds", "shares"),
+        "within",
+    )
 
     def __init__(  # noqa: PLR0913 - what a ticket says
         self,
@@ -66,11 +69,13 @@ class Ticket(Value):
         seconds: float | None = None,
         only: Mapping[str, Iterable[int]] | None = None,
         within: bool = False,
+        parts: Mapping[str, int] | None = None,
     ) -> None:
         self.name, self.number, self.priority, self.seconds = name, number, priority, seconds
         self.shares, self.hosts = tuple(shares), tuple(sorted(set(hosts)))
         self.only = {host: frozenset(gpus) for host, gpus in (only or {}).items()}
         self.within = within
+        self.parts = dict(parts or {name: len(gpus) for name, gpus in self.only.items()})
 
     @property
     def key(self) -> tuple[bool, int, int, str]:
@@ -177,8 +182,8 @@ class Plan:
     def places(self, ticket: Ticket, start: float, *, known: bool = True) -> dict[str, int] | None:
         """Return the hosts where ``ticket`` can run from ``start`` to its end, with their shares."""
         end = FOREVER if ticket.seconds is None else start + ticket.seconds
-        if ticket.only:
-            return self._only_places(ticket, start, end, known)
+        if ticket.parts:
+            return self._own_places(ticket, start, end, known)
         free = []
         for name in ticket.hosts:
             if name in self.spans:
@@ -186,16 +191,15 @@ class Plan:
                 free.append((self.size[name], name, self.size[name] - _most(spans, start, end)))
         return _places(ticket.shares, sorted(free))
 
-    def _only_places(
+    def _own_places(
         self, ticket: Ticket, start: float, end: float, known: bool
     ) -> dict[str, int] | None:
         """Return its very hosts and shares, if there is room for them."""
-        places = {name: len(gpus) for name, gpus in ticket.only.items()}
-        for name, count in places.items():
+        for name, count in ticket.parts.items():
             spans = [one for one in self.spans.get(name, ()) if known or one.end < FOREVER]
             if self.size.get(name, 0) - _most(spans, start, end) < count:
                 return None
-        return places
+        return dict(ticket.parts)
 
     def reserve(self, ticket: Ticket, places: Mapping[str, int], start: float) -> None:
         """Keep these GPUs for ``ticket`` from ``start`` on."""
@@ -212,7 +216,8 @@ class Plan:
         largest = max(ticket.shares)
         for name in ticket.hosts:
             if found and name in self.spans:
-                self.spans[name].append(Span(ticket.name, largest, found[0], FOREVER, True))
+                count = ticket.parts.get(name, largest)
+                self.spans[name].append(Span(ticket.name, count, found[0], FOREVER, True))
 
     def take(self, places: Mapping[str, int], ticket: Ticket) -> dict[str, list[int]]:
         """Return free GPUs for a run that begins, and give them to no other."""
@@ -282,11 +287,12 @@ def decide(tickets: Iterable[Ticket], hosts: Mapping[str, Host]) -> list[Begin |
 def _hindrance(ticket: Ticket, plan: Plan, hosts: Mapping[str, Host]) -> str | None:
     """Return why no end of other runs would let it begin. Such a run holds nobody back."""
     seen = [(plan.size[name], name, plan.size[name]) for name in ticket.hosts if name in hosts]
-    if ticket.only:
+    if ticket.parts:
         if len(seen) < len(ticket.hosts):
             return HOSTS_MISSING
         there = all(gpus <= hosts[name].gpus for name, gpus in ticket.only.items())
-        return None if there else TOO_LARGE
+        fits = all(count <= plan.size[name] for name, count in ticket.parts.items())
+        return None if there and fits else TOO_LARGE
     if ticket.shares and _places(ticket.shares, sorted(seen)) is not None:
         return None
     return HOSTS_MISSING if len(seen) < len(ticket.hosts) else TOO_LARGE

@@ -121,6 +121,13 @@ def shares_of_fixed(layout: Layout, facts: Mapping[str, Facts]) -> tuple[int, ..
     return tuple(sorted(sizes, reverse=True))
 
 
+def parts_of(layout: Layout) -> dict[str, int]:
+    """Return the GPUs that a layout needs of each host, where that is not the same everywhere: which
+    host has which part is settled then."""
+    parts = {node.host.name: len(node.gpus) for node in layout.nodes if node.gpus}
+    return parts if len({*parts.values()}) > 1 else {}
+
+
 def shares_of(layout: Layout) -> tuple[int, ...]:
     """Return the GPUs of each node that has some, the largest number first."""
     counts = (len(node.gpus) for node in layout.nodes)

@@ -34,7 +34,7 @@ def test_a_ticket_is_read_as_it_was_entered_and_gone_when_it_is_closed() -> None
     assert seen == {
         "run": "calm-otter-1234", "priority": 1, "number": 7, "seconds": 90.0, "hosts": 4,
         "shares": [[2, 4], [1, 2]], "aside": False, "by_itself": False,
-        "only": [], "within": False,
+        "only": [], "within": False, "part": 0,
     }  # fmt: skip
     again = tickets.enter("calm-otter-1234", {**TICKET, "seconds": 90.5, "waited": 60.0})
     with tickets.enter("next", {**TICKET, "by_itself": True, "within": True}):
@@ -105,6 +105,14 @@ def test_what_a_later_version_adds_does_no_harm() -> None:
 
 
 @pytest.mark.usefixtures("scope")
+def test_a_ticket_names_the_part_of_its_host() -> None:
+    with tickets.enter("calm-otter", {**TICKET, "part": 3}):
+        assert [one["part"] for one in _seen()] == [3]
+    assert tickets._read("wait/calm-otter/n.1.1.0.4.1x1.p" + tickets.written(1 << 13)) is None
+    assert tickets._read("wait/calm-otter/n.1.1.0.4.1x1.p") is None
+
+
+@pytest.mark.usefixtures("scope")
 def test_one_user_cannot_crowd_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tickets, "MOST_OF_A_USER", 2)
     held = [tickets.enter(f"run-{number}", TICKET) for number in range(4)]
@@ -129,3 +137,27 @@ def test_the_kernel_tells_when_a_ticket_or_a_lock_ends() -> None:
         watch.recv(1)
     watch.close()
     assert socket_names.connected(name) is None
+
+
+def _name(run: str, number: int, more: str = "") -> str:
+    return f"wait/{run}/n.{tickets.written(number)}.1.0.1.1x1{more}"
+
+
+def test_a_run_watches_locks_and_who_comes_before_it() -> None:
+    before, after, aside = _name("a", 1), _name("z", 9), _name("b", 2, ".a")
+    there = [before, _name("mine", 5), after, aside, "gpu/0", "until/0/x"]
+    assert tickets.to_watch(there, "mine") == ["gpu/0", before]
+    assert tickets.to_watch(there, "new") == [*("gpu/0", before, _name("mine", 5), after)], (
+        "any may come before it"
+    )
+    of_project = _name("q", 99, ".q")
+    assert of_project in tickets.to_watch([*there, of_project], "mine"), "its quota goes first"
+
+
+def test_a_run_far_back_is_not_woken_by_each_end() -> None:
+    before = [_name(f"run-{number:02d}", number) for number in range(tickets.NEAR + 1)]
+    there = [*before, _name("mine", 99), "gpu/0"]
+    assert tickets.to_watch(there, "mine") == []
+    assert tickets.to_watch(there[1:], "mine") == ["gpu/0", *before[1:]], "its turn is near"
+    many = [f"gpu/{number}" for number in range(tickets.NEAR + 1)]
+    assert len(tickets.to_watch([*there, *many[1:]], "mine")) == len(many) + len(before)

@@ -195,6 +195,26 @@ def _estimates(answers: list[Begin | Wait]) -> dict[str, float | None]:
     return {answer.name: answer.seconds for answer in answers if isinstance(answer, Wait)}
 
 
+def test_a_run_whose_parts_have_their_hosts_begins_where_they_are() -> None:
+    """The part of each host, not the one that a new run would have there."""
+    parts = Ticket("mine", 1, [4, 2], ["a", "b"], parts={"a": 2, "b": 4})
+    (answer,) = decide([parts], {"a": Host(range(4)), "b": Host(range(4))})
+    assert isinstance(answer, Begin)
+    assert {host: len(gpus) for host, gpus in answer.gpus.items()} == {"a": 2, "b": 4}
+    used = {"a": Host(range(4)), "b": Host(range(4), [Use("other", {0}, 60.0)])}
+    later = Ticket("later", 2, [2], ["a", "b"], seconds=30.0)
+    first, second = decide([parts, later], used)
+    assert isinstance(first, Wait)
+    assert (first.why, first.seconds) == (turns.BUSY, 60.0)
+    assert isinstance(second, Begin), "it ends before"
+    (answer,) = decide([parts], {"a": Host(range(4)), "b": Host(range(2))})
+    assert isinstance(answer, Wait)
+    assert answer.why == turns.TOO_LARGE
+    (answer,) = decide([parts], {"a": Host(range(4))})
+    assert isinstance(answer, Wait)
+    assert answer.why == turns.HOSTS_MISSING
+
+
 class Storm:
     """Plays runs through: each ends after ``work`` seconds, which is at most its limit."""
 
