@@ -23,12 +23,16 @@ import sys
 import torch
 
 print("torch", time.time(), flush=True)
+import gc
+
+gc.collect()  # writes to all objects, as training does sooner or later
+time.sleep(1)
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
         if os.readlink("/proc/%s/fd/1" % pid).endswith("/preload.out"):
-            for line in open("/proc/%s/smaps_rollup" % pid):
-                if line.startswith(("Pss:", "Rss:")):
-                    print("holder", line.split()[0], line.split()[1], flush=True)
+            sizes = [line.split() for line in open("/proc/%s/smaps_rollup" % pid)]
+            own = sum(int(one[1]) for one in sizes if one[0].startswith("Private_"))
+            print("holder", own, next(one[1] for one in sizes if one[0] == "Rss:"), flush=True)
     except OSError:
         pass
 sys.exit(os.environ["LAUNCHER_ATTEMPT"] == "0")
@@ -43,7 +47,7 @@ def main(rounds: int) -> str:
         (code / "train.py").write_text(SCRIPT)
         options = ("--nproc-per-node", str(PROCESSES), "--framework", "torch")
         seen: dict[str, dict[str, list[Sample]]] = {"runs": {}, "torch": {}}
-        held: dict[str, list[float]] = {"Pss:": [], "Rss:": []}
+        own, sizes = [], []
 
         def once(name: str, *words: str) -> Sample:
             argv = here.launcher(
@@ -53,8 +57,9 @@ def main(rounds: int) -> str:
             ended = _end_of_first(here)
             for line, kept in seen.items():
                 kept.setdefault(name, []).append(Sample(_first(here, line) - ended))
-            for _, kind, size in _said(here, 0, "holder"):
-                held[kind].append(int(size) / 1024)
+            for _, private, size in _said(here, 0, "holder"):
+                own.append(int(private) / 1024)
+                sizes.append(int(size) / 1024)
             return whole
 
         samples = race(
@@ -77,10 +82,10 @@ def main(rounds: int) -> str:
             ("a rank that has torch", seen["torch"]),
         )
     ]
-    if held["Pss:"]:
+    if own:
         notes.append(
-            f"the Python that has imported takes {spread(held['Pss:'], '.0f')} MiB as its share of the"
-            f" memory (PSS) while ranks run; its size (RSS) is {spread(held['Rss:'], '.0f')} MiB"
+            f"the Python that has imported has {spread(own, '.0f')} MiB for itself while ranks run; its"
+            f" size (RSS), with what it shares with them, is {spread(sizes, '.0f')} MiB"
         )
     head = ["", "until all ranks run, s", "until all have torch, s", "the whole run, s"]
     return "\n".join([table(head, rows), "", *(f"- {note}" for note in notes)])

@@ -180,6 +180,7 @@ def test_restarts_take_what_setup_installed_and_the_first_attempt_imported(
     done = [(one["host"], one["attempt"], one["kept"]) for one in _events(launcher, "Preloaded")]
     every = [(host, n, n > 0) for host in ("lab1", "lab2") for n in (0, 1, 2)]
     assert sorted(map(str, done)) == sorted(map(str, every))
+    assert not _events(launcher, "OrphansFound")
     shown = launcher.call("show", "-").stdout
     assert "used again on lab[1-2] by attempts 1-2" in " ".join(shown.split()), shown
     profile = launcher.call("show", "--profile", "-").stdout

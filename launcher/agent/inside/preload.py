@@ -139,12 +139,17 @@ def _problem() -> str:
     if opened or (cuda is not None and cuda.is_initialized()):
         return "gpu-in-use " + (opened[0] if opened else "torch.cuda")
     # Libraries such as OpenBLAS end their threads when their process forks, and start them again.
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    threads = os.listdir("/proc/self/task")
-    return "threads %d" % (len(threads) - 1) if len(threads) > 1 else ""
+    if _threads():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    return "threads %d" % _threads() if _threads() else ""
+
+
+def _threads() -> int:
+    """Return how many threads there are beside this one."""
+    return len(os.listdir("/proc/self/task")) - 1
 
 
 def _open_files() -> Iterator[str]:
