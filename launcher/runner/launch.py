@@ -52,9 +52,10 @@ class Launch:
 
         async def one(session: HostSession) -> None:
             stayed = await session.supervise(self.layout, self.attempt, record)
-            if session.keeps_warm is not None and session.keeps_warm < self.attempt:
+            before = session.keeps_warm
+            if before is not None and before < self.attempt:
                 session.keeps_warm = None
-                if not stayed:
+                if not stayed and session.name in preloaded(self.context.events, before):
                     self._note_loss(session)
             await session.follow(self.context.request.lost_after)
 
