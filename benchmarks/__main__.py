@@ -22,6 +22,7 @@ from . import (
     memory,
     metrics,
     queue,
+    restart,
     share,
     start,
     sync,
@@ -34,6 +35,7 @@ ALL = {
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "queue": queue, "listing": listing,
+    "restart": restart,
 }  # fmt: skip
 
 

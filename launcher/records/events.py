@@ -167,11 +167,25 @@ class WordsNotCopied(Event):
 
 @frozen
 class Preloaded(Event):
-    """A host has imported modules ahead of its ranks, in so many seconds; or ``problem`` is why not."""
+    """A host has imported modules ahead of its ranks, in so many seconds; or ``problem`` is why not.
+
+    ``kept``: an attempt before had imported them, and in these seconds they were found to be as good.
+    """
 
     host: str
     seconds: float
     problem: Cold | None = None
+    detail: str = ""
+    attempt: int = 0
+    kept: bool = False
+
+
+@frozen
+class ImportedAnew(Event):
+    """A host could not use what it had imported for the attempt before: it imports everything again."""
+
+    host: str
+    why: Cold
     detail: str = ""
     attempt: int = 0
 
@@ -787,6 +801,7 @@ JOURNALED = (
     StacksTaken,
     NobodyMet,
     Preloaded,
+    ImportedAnew,
     StartedCold,
     ShareTroubled,
 )

@@ -20,6 +20,7 @@ class Step(StrEnum):
     DATA = "data"
     SETUP = "setup"
     PRELOAD = "preload"  # modules are imported for ranks that do not run yet
+    KEPT = "kept"  # modules that an attempt before has imported are found to be as good
     RANKS = "ranks"
     END = "end"  # from the exit of its last process until nothing of the run is left
 
@@ -91,6 +92,8 @@ class _Steps:
         match event:
             case ev.HostConnected() | ev.CodeSynced() | ev.DataGiven() | ev.Preloaded():
                 step = _STEPS[type(event)]
+                if isinstance(event, ev.Preloaded) and event.kept:
+                    step = Step.KEPT
                 self._add(event.host, step, event.time - event.seconds, event.time)
             case ev.ProcessStarted():
                 self._running[event.host, event.key, event.attempt] = event.time

@@ -71,6 +71,9 @@ class Cold(StrEnum):
     TOO_LARGE = "too-large"
     FORK_FAILED = "fork-failed"
     NO_ANSWER = "no-answer"
+    #: Of what an attempt before has imported.
+    GONE = "gone"
+    FILE_CHANGED = "file-changed"
 
 
 class ShareTrouble(StrEnum):

@@ -317,6 +317,7 @@ class Attempts:
         return True
 
     async def _supervise_again(self) -> None:
+        await shutdown.let_go(self._context, self._hosts.aside)
         launch = self._launch()
         await launch.supervise()
         await launch.preload()

@@ -32,6 +32,7 @@ from .concurrency import cancel
 from .context import RunContext
 from .listeners import OnLog
 from .policy import environments
+from .policy.restart import may_follow, preloaded
 from .session.belongings import Belongings
 from .session.connection import HostConnection
 from .session.journal_cursor import JournalCursor
@@ -74,6 +75,7 @@ class HostSession:
         self.no_python: dict[str, errors.HostError] = {}  # and why it has not the others
         self.container: Container | None = None  # the image of the run, and how it starts there
         self.has_died = False  # its supervisor, while the run waited there
+        self.keeps_warm: int | None = None  # the attempt whose imports it keeps for the next one
         self._context = context
         self._line = HostConnection(self.host, dialler, self._listen)
         self._journal = JournalCursor(context.event_log.heard(host.name))
@@ -181,9 +183,9 @@ class HostSession:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""
         await self._line.probe(True, self._context.job.needs)
 
-    async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> None:
+    async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> bool:
         """Make sure that a supervisor runs, which also keeps ``record``, the contents of ``run.json``.
-        Raises HostError.
+        Return whether it is that of the attempt before. Raises HostError.
 
         It stops the run on its own when no launcher contacts it for the request's ``orphan_timeout``
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
@@ -195,7 +197,9 @@ class HostSession:
         request = self._context.request
         self.phase = Phase.SUPERVISED
         self._belongings.place(attempt, layout, log_hosts(self._context.events))
-        await self.agent.ask(
+        again = {"next": 1} if attempt > 0 and self._context.job.preload else {}
+        answer = await self.agent.answer(
+            answers.Supervised,
             "supervise",
             run=layout.run_id,
             spec={
@@ -209,7 +213,9 @@ class HostSession:
             },
             record={**record, "attempt": attempt},
             programs={"python": text, "python3": text},
+            **again,
         )
+        return bool(answer.stayed)
 
     async def follow(self, lost_after: float) -> None:
         """Follow the supervisor, in the background once it has answered.
@@ -244,6 +250,9 @@ class HostSession:
         self._journal.may_be_empty = True
         state = self._context.state
         self.starts_by_itself = self.name in state.left_to and self.name not in state.begun_on
+        if self.name in preloaded(self._context.events, state.attempt):
+            follows = may_follow(request, self._context.events)
+            self.keeps_warm = state.attempt if follows else None
         self._logs.resume(logs)
         self._following = asyncio.ensure_future(
             self._keep_following(request.lost_after, connected=False)

@@ -29,7 +29,7 @@ from .concurrency import together
 from .context import RunContext
 from .host_session import HostSession
 from .in_image import in_image
-from .policy.restart import PORT_TRIES
+from .policy.restart import PORT_TRIES, may_follow, preloaded
 from .rendezvous import meet
 from .requirements import Requirements
 
@@ -51,7 +51,12 @@ class Launch:
         record = self.context.describe(self.layout)
 
         async def one(session: HostSession) -> None:
-            await session.supervise(self.layout, self.attempt, record)
+            stayed = await session.supervise(self.layout, self.attempt, record)
+            before = session.keeps_warm
+            if before is not None and before < self.attempt:
+                session.keeps_warm = None
+                if not stayed and session.name in preloaded(self.context.events, before):
+                    self._note_loss(session)
             await session.follow(self.context.request.lost_after)
 
         await together(one(session) for session in self.sessions)
@@ -137,6 +142,7 @@ class Launch:
                 )
             elif processes := _part_of(session, plan).processes:
                 asked.append(session.insist(**self._preload_request(session, processes[0])))
+                session.keeps_warm = self.attempt
         await together(asked)
 
     def _preload_request(self, session: HostSession, process: Process) -> dict[str, Any]:
@@ -159,11 +165,14 @@ class Launch:
 
     def _preloaded(self) -> set[str]:
         """Return the hosts that have imported the modules for this attempt, or said why not."""
-        return {
-            event.host
-            for event in self.context.events
-            if isinstance(event, ev.Preloaded) and event.attempt == self.attempt
-        }
+        known = (event for event in self.context.events if isinstance(event, ev.Preloaded))
+        return {event.host for event in known if event.attempt == self.attempt}
+
+    def _note_loss(self, session: HostSession) -> None:
+        """Note that a host has nothing left of what the attempt before has imported."""
+        self.context.add(
+            ev.ImportedAnew(time.time(), session.name, Cold.GONE, attempt=self.attempt)
+        )
 
     # -- the processes
 
@@ -269,7 +278,12 @@ class Launch:
         return _with_shares(self.context.job, plan, known)
 
     async def _start(self, session: HostSession, plan: Plan, peers: Peers) -> None:
-        await session.insist(**self.start_request(session, plan, peers))
+        request = self.start_request(session, plan, peers)
+        await session.insist(**request)
+        has_warm = "stay" in request and session.name in preloaded(
+            self.context.events, self.attempt
+        )
+        session.keeps_warm = self.attempt if has_warm else None
 
     def start_request(self, session: HostSession, plan: Plan, peers: Peers) -> dict[str, Any]:
         """Return what a host is sent to start its part of a plan. It contains secrets."""
@@ -300,6 +314,8 @@ class Launch:
         request["gpus"] = list(part.node.gpus) if self._gpus(session) else []
         if (seconds := self._time_left()) is not None:
             request["seconds"] = seconds
+        if job.preload and may_follow(self.context.request, self.context.events):
+            request["stay"] = 1
         request["gpu_uuids"] = {gpu.uuid or str(gpu.index): gpu.index for gpu in session.facts.gpus}
         request["gpu_vendor"] = part.node.vendor
         if session.facts.has_own_hosts:

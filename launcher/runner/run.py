@@ -451,6 +451,7 @@ class Run:
             error=error,
         )
         await shutdown.stop(self.context, self.hosts.touched, why)
+        await shutdown.let_go(self.context, self.hosts.touched)
 
     async def _collect(self) -> None:
         """Fetch the outputs of all hosts, however the run ended, unless the user asks to stop twice."""

@@ -80,6 +80,23 @@ async def _ask(
     await asyncio.gather(*(one(session) for session in sessions if not session.is_over))
 
 
+async def let_go(context: RunContext, sessions: Sequence[HostSession]) -> None:
+    """End what hosts have kept for another attempt, where none follows."""
+
+    async def one(session: HostSession) -> None:
+        session.keeps_warm = None
+        try:
+            async with asyncio.timeout(AFTER_GRACE):
+                await session.agent.ask("stop", run=context.name, grace=0.0, why=StopReason.BY_USER)
+        except (TimeoutError, HostError):
+            pass  # it ends with the connection
+
+    kept = [
+        one for one in sessions if one.keeps_warm is not None and one.is_over and one.lost is None
+    ]
+    await asyncio.gather(*map(one, kept))
+
+
 async def sweep(context: RunContext, sessions: Sequence[HostSession]) -> None:
     """Check all processes of every host once more, and kill those that carry the run's mark."""
 

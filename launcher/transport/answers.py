@@ -856,6 +856,13 @@ class Pruned:
 
 
 @frozen
+class Supervised:
+    """A supervisor runs; ``stayed``: it is that of the attempt before, with what that has imported."""
+
+    stayed: int = 0
+
+
+@frozen
 class Contacted:
     """For how many seconds the supervisor has not answered its relay."""
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, Started, of_runs
 
 #: Where a host has a package of its own.
 PACKAGES = "/root/packages"
@@ -25,10 +25,12 @@ def _give(lab: labs.Lab, text: str) -> None:
         host.write(f"{PACKAGES}/big.py", text.encode())
 
 
-def _imports(lab: labs.Lab) -> list[int]:
-    """The helpers on the first host."""
-    there = of_runs(lab.hosts["lab1"])
-    return [process.pid for process in there if "LAUNCHER_PRELOAD" in process.environ]
+def _helpers(lab: labs.Lab, name: str = "lab1") -> list[int]:
+    """The Pythons on a host that have imported, or do; a rank that was forked writes elsewhere."""
+    host = lab.hosts[name]
+    there = [one.pid for one in of_runs(host) if "LAUNCHER_PRELOAD" in one.environ]
+    told = [host.run("readlink", f"/proc/{pid}/fd/1", check=False).stdout for pid in there]
+    return [pid for pid, path in zip(there, told, strict=True) if path.endswith(b"/preload.out\n")]
 
 
 def _events(launcher: Launcher, kind: str) -> list[dict[str, object]]:
@@ -79,7 +81,7 @@ def test_kill_9_while_modules_are_imported(launcher: Launcher, clean: labs.Lab, 
     process = launcher.start(*RUN, "--preload", "big", "train.py")
     labs.wait_until(lambda: len(_events(launcher, "Preloaded")) == 1, "lab2 has imported", 40)
     if who == "helper":
-        (pid,) = _imports(clean)
+        (pid,) = _helpers(clean)
         clean.hosts["lab1"].run("kill", "-9", str(pid))
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
@@ -109,22 +111,138 @@ def test_what_keeps_ranks_from_being_forked_is_said_and_they_run(
     assert ran.code == 2 and "--framework torch starts the same scripts" in ran.err
 
 
-def test_what_setup_installs_is_imported_for_each_attempt(
+#: Counts imports, instead of measuring them.
+COUNTS = "with open('/root/imports', 'a') as file:\n    file.write('imported\\n')\n"
+#: Fails in its first attempts, once rank 1 of that may.
+FAILS = (
+    "import os, pathlib, sys, time\n"
+    "before = 'big' in sys.modules\n"
+    "import big\n"
+    "attempt, rank = os.environ['LAUNCHER_ATTEMPT'], os.environ['RANK']\n"
+    "print('ran', attempt, before, flush=True)\n"
+    "while not pathlib.Path('/root/go-' + attempt).exists():\n    time.sleep(0.01)\n"
+    "sys.exit(rank == '1' and attempt in os.environ['FAILS'])\n"
+)
+HELPED = ("--max-restarts", "2", "--preload", "big")
+
+
+def _prepare(lab: labs.Lab, *let_go: int) -> None:
+    """Give every host ``big``, which counts, and let these attempts go on."""
+    _give(lab, COUNTS)
+    for host in lab.hosts.values():
+        host.run("sh", "-c", "rm -f /root/imports /root/go-*")
+        for attempt in let_go:
+            host.run("touch", f"/root/go-{attempt}")
+
+
+def _counted(lab: labs.Lab, name: str) -> int:
+    return lab.hosts[name].run("cat", "/root/imports").stdout.count(b"imported")
+
+
+def _supervisor(lab: labs.Lab, name: str) -> int:
+    """The parent of the helper."""
+    (pid,) = _helpers(lab, name)
+    return int(lab.hosts[name].run("cut", "-d ", "-f4", f"/proc/{pid}/stat").stdout)
+
+
+def _until_second_host_stays(launcher: Launcher, lab: labs.Lab) -> Started:
+    """Start a run whose rank 1 fails, and rank 0 takes its time to end: the second host waits for it."""
+    late = "import signal\nif os.environ['RANK'] == '0': signal.signal(15, lambda *_: None)\n"
+    launcher.script(FAILS.replace("before =", late + "before ="))
+    process = launcher.start(*RUN, *HELPED, "--env", "FAILS=0", "--grace", "600s", "train.py")
+    labs.wait_until(lambda: len(_events(launcher, "AllStarted")) == 1, "attempt 0 runs", 60)
+    lab.hosts["lab2"].run("touch", "/root/go-0")
+    labs.wait_until(lambda: _events(launcher, "HostFinished"), "a host is over", 30)
+    (over,) = _events(launcher, "HostFinished")
+    assert over["host"] == "lab2" and len(_helpers(lab, "lab2")) == 1
+    return process
+
+
+def test_restarts_take_what_setup_installed_and_the_first_attempt_imported(
     launcher: Launcher, clean: labs.Lab
 ) -> None:
+    _prepare(clean, 0)
     for host in clean.hosts.values():
         host.run("rm", "-rf", PACKAGES)
-    setup = f"mkdir {PACKAGES}; echo > {PACKAGES}/big.py"
-    launcher.script(
-        "import os, sys\nprint('ran', 'big' in sys.modules, flush=True)\n"
-        "sys.exit(os.environ['LAUNCHER_ATTEMPT'] == '0' and os.environ['RANK'] == '1')\n"
-    )
-    words = ("--max-restarts", "1", "--setup", setup, "--preload", "big")
-    ran = launcher.run(*RUN, *words, "train.py")
-    assert ran.code == 0, ran.err
-    assert ran.log("rank-0.out", 1) == ran.log("rank-1.out", 1) == b"ran True\n"
-    done = [(one["host"], one["attempt"]) for one in _events(launcher, "Preloaded")]
-    assert sorted(map(str, done)) == [str((h, n)) for h in ("lab1", "lab2") for n in (0, 1)]
+    setup = f"mkdir {PACKAGES}; cat > {PACKAGES}/big.py << 'END'\n{COUNTS}END"
+    launcher.script(FAILS)
+    process = launcher.start(*RUN, *HELPED, "--env", "FAILS=01", "--setup", setup, "train.py")
+    for attempt, kept in ((1, 1), (2, 0)):  # no attempt follows the last one
+        started = attempt + 1
+        labs.wait_until(lambda: len(_events(launcher, "AllStarted")) == started, "it runs", 60)  # noqa: B023
+        labs.wait_until(lambda: len(_helpers(clean)) == kept, f"{kept} keep it", 20)  # noqa: B023
+        for host in clean.hosts.values():
+            host.run("touch", f"/root/go-{attempt}")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert b"ran 2 True" in out and b"imports anew" not in out + err
+    assert _counted(clean, "lab1") == _counted(clean, "lab2") == 1
+    done = [(one["host"], one["attempt"], one["kept"]) for one in _events(launcher, "Preloaded")]
+    every = [(host, n, n > 0) for host in ("lab1", "lab2") for n in (0, 1, 2)]
+    assert sorted(map(str, done)) == sorted(map(str, every))
+    assert not _events(launcher, "OrphansFound")
+    shown = launcher.call("show", "-").stdout
+    assert "used again on lab[1-2] by attempts 1-2" in " ".join(shown.split()), shown
+    profile = launcher.call("show", "--profile", "-").stdout
+    assert {"preload", "kept"} <= {line.split(" ")[0] for line in profile.splitlines()}
+
+
+@pytest.mark.parametrize("lost", ["helper", "supervisor"])
+def test_what_was_imported_is_lost_before_the_next_attempt(
+    launcher: Launcher, clean: labs.Lab, lost: str
+) -> None:
+    _prepare(clean, 1)
+    process = _until_second_host_stays(launcher, clean)
+    killed = _supervisor(clean, "lab2") if lost == "supervisor" else _helpers(clean, "lab2")[0]
+    clean.hosts["lab2"].run("kill", "-9", str(killed))
+    clean.hosts["lab1"].run("touch", "/root/go-0")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    why = {
+        "helper": "the Python that had imported ended",
+        "supervisor": "nothing of the attempt before was left there",
+    }[lost]
+    assert f"lab2: imports anew: {why}" in (out + err).decode()
+    assert b"lab1: imports anew" not in out + err
+    assert (_counted(clean, "lab1"), _counted(clean, "lab2")) == (1, 2)
+    assert b"ran 1 True" in out
+
+
+def test_a_launcher_dies_while_a_host_waits_for_the_restart(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    _prepare(clean)
+    process = _until_second_host_stays(launcher, clean)
+    process.kill()
+    process.communicate(timeout=60)
+    labs.wait_until(lambda: not of_runs(clean.hosts["lab2"]), "nothing is left there", 30)
+    run = next(launcher.home.glob("runs/*")).name
+    assert launcher.call("stop", run, "--grace", "0s").returncode in (0, 130)
+
+
+@pytest.mark.parametrize("end", ["stop", "supervisor"])
+def test_nothing_is_kept_for_a_restart_that_does_not_come(
+    launcher: Launcher, clean: labs.Lab, end: str
+) -> None:
+    """A spare takes the place of a host whose supervisor was killed, and imports."""
+    _prepare(clean, 1)
+    launcher.script(FAILS)
+    process = launcher.start(*RUN, *HELPED, "--env", "FAILS=1", "train.py")
+    labs.wait_until(lambda: len(_events(launcher, "AllStarted")) == 1, "attempt 0 runs", 60)
+    assert len(_helpers(clean)) == 1
+    if end == "supervisor":
+        clean.hosts["lab1"].run("kill", "-9", str(_supervisor(clean, "lab1")))
+        labs.wait_until(lambda: not of_runs(clean.hosts["lab1"]), "lab1 is clean", 30)
+        for host in clean.hosts.values():
+            host.run("touch", "/root/go-2")
+    else:
+        os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=90)
+    assert process.returncode == {"stop": 130, "supervisor": 0}[end]
+    swept = _events(launcher, "HostSwept")
+    assert swept and all(one["killed"] == 0 and not one["left"] for one in swept)
+    if end == "supervisor":
+        assert (_counted(clean, "lab2"), _counted(clean, "lab3")) == (1, 1)
 
 
 def test_code_that_is_edited_is_what_a_forked_rank_runs(

@@ -99,7 +99,8 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
     host.write("/srv/forge.py", FORGE.encode())
     u2.launcher.script(COUNTS, "counts.py")
     of_b = ("--hosts", "gpu1", "--gpus", "4", "--project", "team-b")
-    borrower = u2.start("borrower", *of_b, "--preemptible", command="python3 counts.py borrower")
+    words = (*of_b, "--preemptible", "--preload", "json.tool", "python3", "counts.py")
+    borrower = u2.start("borrower", *words, command="borrower")
     u2.until("borrower", "AllStarted")
     host.spawn("runuser", "-u", "mallory", "--", "/usr/bin/python3", "/srv/forge.py")
     labs.wait_until(lambda: host.exists("/tmp/asked"), "mallory asks", 30)
@@ -126,6 +127,8 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
     out, err = borrower.communicate(timeout=60)
     assert borrower.returncode == 0, err
     assert b"from step 0 attempt 0" in out and b"from step 7 attempt 1" in out
+    taken = [one["kept"] for one in u2.events("borrower") if one["event"] == "Preloaded"]
+    assert taken == [False, True], err
     assert owner.wait(60) == 0
     assert {name: one["used"] for name, one in shares(root).items()} == {"team-a": 0, "team-b": 0}
 

@@ -52,6 +52,11 @@ class Journal:
             except OSError:
                 return
 
+    def close(self) -> None:
+        """Close the file: another supervisor goes on with it."""
+        self.flush()
+        os.close(self._fd)
+
     def sync(self) -> bool:
         """Have the disk keep all records, even in a power cut; return False if it cannot."""
         self.flush()

@@ -142,6 +142,8 @@ class StartRequest(TypedDict):
     container: NotRequired[ContainerSpec]
     #: The port at which all ranks meet here, where a run whose ranks never do so is worth a word.
     meets: NotRequired[int | None]
+    #: Another attempt may follow: what has imported modules ahead is kept for it.
+    stay: NotRequired[int | None]
 
 
 class PreloadRequest(TypedDict):

@@ -69,7 +69,7 @@ RANK, SETUP = "rank-", "setup-"
 #: Why a host stops the processes of a run; launcher.records.reasons has these and more.
 PROCESS_FAILED, PRIMARY_FINISHED = "process-failed", "primary-finished"
 ORPHAN_TIMEOUT, TIME_LIMIT, WAIT_OVER = "orphan-timeout", "time-limit", "wait-over"
-PREEMPTED = "preempted"
+PREEMPTED, RESTARTING = "preempted", "restarting"
 LOGIN_SESSION_ENDED, SUPERVISOR_TERMINATED = "login-session-ended", "supervisor-terminated"
 HOSTS_PARTED = "hosts-parted"
 #: Seconds that a primary process has to finish exiting when another one fails because it left.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LARGEST, PRINTED = 1 << 18, 1 << 16
 #: Descriptors below this are left to the modules and the rank.
 HIGH = 800
+#: Asks whether what was imported can still be used: an attempt of the run was over.
+CHECK = b"?"
 #: Files that a process has open once it works with a GPU.
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
@@ -59,8 +61,27 @@ def serve(asked: str) -> bool:
     if problem:
         line.send(b"f" + os.fsencode(problem)[:2000])
         return False
+    files = _files()
     line.send(b"r")
-    return Forks(line, names.split(","), before, read, prctl).serve()
+    return Forks(line, names.split(","), before, read, prctl, files).serve()
+
+
+def _files() -> dict[str, tuple[int, int]]:
+    """Return time and size of the files that were imported."""
+    found = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str):
+            found[path] = _stamp(path)
+    return found
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        known = os.stat(path)
+    except OSError:
+        return 0, 0
+    return known.st_mtime_ns, known.st_size
 
 
 def _high(number: int) -> int:
@@ -118,12 +139,17 @@ def _problem() -> str:
     if opened or (cuda is not None and cuda.is_initialized()):
         return "gpu-in-use " + (opened[0] if opened else "torch.cuda")
     # Libraries such as OpenBLAS end their threads when their process forks, and start them again.
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    threads = os.listdir("/proc/self/task")
-    return "threads %d" % (len(threads) - 1) if len(threads) > 1 else ""
+    if _threads():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    return "threads %d" % _threads() if _threads() else ""
+
+
+def _threads() -> int:
+    """Return how many threads there are beside this one."""
+    return len(os.listdir("/proc/self/task")) - 1
 
 
 def _open_files() -> Iterator[str]:
@@ -144,7 +170,7 @@ def _flush() -> None:
 
 class Forks:
     """Answers requests for ranks. ``before`` are the modules that every Python has, ``read`` the
-    variables that imports have asked for."""
+    variables that imports have asked for, ``files`` what was imported."""
 
     def __init__(
         self,
@@ -153,7 +179,9 @@ class Forks:
         before: frozenset[str],
         read: set[str],
         prctl: Callable[[int, int], int],
+        files: dict[str, tuple[int, int]],
     ) -> None:
+        self._files = files
         self._line, self._before, self._read, self._prctl = line, before, read, prctl
         self._names = [name.split(".")[0] for name in names]
         self._own = list(sys.argv[1:])
@@ -166,6 +194,10 @@ class Forks:
             )
             if not data:
                 return False
+            if data == CHECK:
+                problem = self._changed() or _problem()
+                self._line.send(b"f" + os.fsencode(problem)[:2000] if problem else b"r")
+                continue
             passed = (
                 [extra[0][2][at : at + 4] for at in range(0, len(extra[0][2]), 4)] if extra else []
             )
@@ -187,7 +219,12 @@ class Forks:
         if why:
             return "c" + why
         reader, writer = os.pipe()
-        first = os.fork()
+        try:
+            first = os.fork()
+        except OSError:  # no memory, or too many processes
+            os.close(reader)
+            os.close(writer)
+            return "cfork-failed "
         if first == 0:  # its child becomes the supervisor's when it exits
             try:
                 second = os.fork()
@@ -205,6 +242,13 @@ class Forks:
         os.close(reader)
         os.waitpid(first, 0)
         return "p" + pid.decode() if pid else "cfork-failed "
+
+    def _changed(self) -> str:
+        """Return a code and a file that is not what was imported; "" where all are."""
+        for path, stamp in self._files.items():
+            if _stamp(path) != stamp:
+                return "file-changed " + path
+        return ""
 
     # -- may it be forked?
 

@@ -26,11 +26,13 @@ CLEANING = 4.0
 class Owned:
     """The processes, control group and shared memory of a run. Its folder is the working directory."""
 
-    def __init__(self, run_id: str, host: str) -> None:
+    def __init__(
+        self, run_id: str, host: str, scope: login_session.UserScope | None = None
+    ) -> None:
         self._run_id, self.host = run_id, host
         self._groups = cgroup.of(".")
         self._group: cgroup.Group | None = None
-        self._user_scope = login_session.UserScope()
+        self.scope = scope or login_session.UserScope()
         self._memory, self._shared = MemoryWatch(), SharedMemory(time.monotonic())
         self._spared_until: float | None = None
         self._kills = self._memory_kills()
@@ -41,7 +43,7 @@ class Owned:
         asked = {name for each in limits for name, most in each.items() if most}
         wanted = {c for name, c in (("cpus", "cpu"), ("memory", "memory")) if name in asked}
         self._spared_until = None
-        self._user_scope.seek(cgroup.name_of(".", self._run_id, self.host), wanted)
+        self.scope.seek(cgroup.name_of(".", self._run_id, self.host), wanted)
         try:
             self._group = cgroup.make(".", self._run_id, self.host, wanted)
         except OSError:  # a full disk: no group, because its name could not be written down
@@ -71,7 +73,7 @@ class Owned:
 
     def reaped(self, pid: int) -> bool:
         """Return whether ``pid`` was a helper of ours."""
-        return self._user_scope.reaped(pid)
+        return self.scope.reaped(pid)
 
     def find(self, helpers: set[int]) -> list[int]:
         """Return all pids of the run here without ``helpers``: our descendants, processes with the
@@ -79,9 +81,7 @@ class Owned:
         marked, self.scanned, self.unreadable = processes.marked(self._run_id, self.host)
         grouped = [pid for group in self._groups for pid in group.pids()]
         descended = processes.descendants(os.getpid())
-        return sorted(
-            {*descended, *marked, *grouped} - {os.getpid()} - helpers - self._user_scope.pids
-        )
+        return sorted({*descended, *marked, *grouped} - {os.getpid()} - helpers - self.scope.pids)
 
     def ask(self, pids: list[int]) -> None:
         """Send SIGTERM to these, but not to those that clean up: they exit after the others."""
@@ -131,12 +131,16 @@ class Owned:
         counted = self._group.oom_kills() if self._group else None
         return processes.out_of_memory_kills() if counted is None else counted
 
-    def close(self, left: list[int]) -> dict[str, Any]:
-        """Free what the run holds, with ``left`` still running; return the fields of the journal."""
+    def close(self, left: list[int], stays: bool = False) -> dict[str, Any]:
+        """Free what the run holds, with ``left`` still running; return the fields of the journal.
+
+        A process that ``stays`` for the next attempt keeps its scope.
+        """
         removed = [] if left else self._shared.remove()
         if not left:
             cgroup.close(".")
-            self._user_scope.close()
+            if not stays:
+                self.scope.close()
         return {
             "scanned": self.scanned,
             "unreadable": self.unreadable,

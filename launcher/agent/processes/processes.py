@@ -116,6 +116,12 @@ def watch_signals(terminated: Callable[[], None]) -> int:
     return ready
 
 
+def unwatch_signals(ready: int) -> None:
+    """Close what :func:`watch_signals` has opened; the handlers stay until it is called again."""
+    os.close(signal.set_wakeup_fd(-1))
+    os.close(ready)
+
+
 def forget_handlers() -> None:
     """Restore the default handling of all signals, in a fork."""
     signal.set_wakeup_fd(-1)

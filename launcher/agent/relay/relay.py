@@ -59,6 +59,8 @@ class Relay(SelfTests):
         self.run_dir = ""  # of the run of the last request
         #: A connection to the supervisor, subscribed to the journal.
         self.supervisor: Socket | None = None
+        #: One to a supervisor that stays for the next attempt, as long as this relay lives.
+        self.staying: Socket | None = None
         self.asked: float | None = None  # since when the supervisor owes an answer
         self.follow: Follow | None = None
         self.turn: Turn | None = None  # of a run that may have to wait
@@ -76,6 +78,7 @@ class Relay(SelfTests):
         while not (self.done and not self.out):
             reading: list[int | Socket] = [] if self.done else [0]
             reading += [self.supervisor] if self.supervisor else []
+            reading += [self.staying] if self.staying else []
             reading += [self.listener.socket] if self.listener else []
             reading += self.turn.readable if self.turn else []
             writing = [1] if self.out else []
@@ -86,6 +89,8 @@ class Relay(SelfTests):
                 self.listener.answer()
             if self.supervisor and self.supervisor in ready:
                 self._hear_supervisor(self.supervisor)
+            if self.staying and self.staying in ready:
+                self._let_go()
             if 0 in ready:
                 self._hear()
             else:
@@ -267,7 +272,8 @@ class Relay(SelfTests):
         return connect(request["addresses"], request["port"], request["token"], request["seconds"])
 
     def do_supervise(self, request: Message) -> Message:
-        """Start the supervisor of the run, unless there is one."""
+        """Start the supervisor of the run, unless there is one. With ``next``, that of the last attempt
+        goes on, if it has stayed."""
         from ..supervisor import daemon  # a fifth of a relay's start, and most relays need none
 
         run_dir = self._make_run_dir(request["run"])
@@ -278,8 +284,15 @@ class Relay(SelfTests):
             _write(os.path.join(own, name), text, 0o700)
         _write(os.path.join(run_dir, "run.json"), lean.dumps(request["record"]), 0o600)
         spec: SupervisorSpec = dict(request["spec"], run_id=request["run"])  # type: ignore[assignment]
+        if request.get("next"):
+            try:
+                return self._ask({"op": "next", "run": request["run"], "spec": spec})
+            except (OSError, Refused):
+                pass  # it is gone, or about to exit, or an old one that lives
+            finally:
+                self._let_go()
         daemon.launch(run_dir, spec)
-        return {}
+        return {"stayed": 0}
 
     def do_start(self, request: StartRequest) -> Message:
         """Start processes, once. A repeated request succeeds even if the supervisor is gone by then."""
@@ -359,6 +372,8 @@ class Relay(SelfTests):
                 self.supervisor.sendall(protocol.encode(SUBSCRIBE))
             except OSError:
                 pass  # the next read notices that it is gone
+        if self.staying:
+            self._hold(self.staying)
         silent = self.supervisor is not None and self.asked is not None
         return {"silent": time.monotonic() - self.asked if silent else 0.0}  # type: ignore[operator]
 
@@ -528,11 +543,11 @@ class Relay(SelfTests):
         self.run_dir = os.path.join(self.root, "runs", _checked(run))
         return self.run_dir
 
-    def _connect(self) -> Socket:
+    def _connect(self, run_dir: str = "") -> Socket:
         connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(PATIENCE)
         try:
-            os.chdir(self.run_dir)  # the path of a socket has at most 107 bytes
+            os.chdir(run_dir or self.run_dir)  # the path of a socket has at most 107 bytes
             connection.connect("sock")
         except OSError:
             connection.close()
@@ -581,8 +596,30 @@ class Relay(SelfTests):
             self.supervisor.close()
         self.supervisor = None
         run_folders.end_strays_of(follow.run_dir)
+        self._have_it_stay(follow.run_dir)
         follow.ended = True
         follow.eager()
+
+    def _have_it_stay(self, run_dir: str) -> None:
+        """Hold a line to the supervisor of an attempt that is over, if it stays for the next one."""
+        self._let_go()
+        if run_lock.is_alive(run_dir):
+            try:
+                self.staying = self._connect(run_dir)
+            except OSError:  # it does not stay, and exits
+                return
+            self._hold(self.staying)
+
+    def _hold(self, line: Socket) -> None:
+        try:
+            line.sendall(protocol.encode({"op": "stay"}))
+        except OSError:
+            pass  # the next read notices that it is gone
+
+    def _let_go(self) -> None:
+        if self.staying:
+            self.staying.close()
+            self.staying = None
 
 
 def _own(listed: list[tree.Listed], others: Mapping[str, tuple[int, int]]) -> list[tree.Listed]:

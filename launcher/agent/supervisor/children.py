@@ -51,11 +51,17 @@ class Child:
 
 
 class Children:
-    """The processes of a run on this host; those of ``helpers`` do not count."""
+    """The processes of a run on this host; those of ``helpers`` do not count.
 
-    def __init__(self, run_id: str, host: str, helpers: list[Helper]) -> None:
-        self.owned = Owned(run_id, host)
-        self.helpers = helpers
+    The ones ``before`` are those of an earlier attempt that this process has looked after.
+    """
+
+    def __init__(
+        self, run_id: str, host: str, helpers: list[Helper], before: Children | None = None
+    ) -> None:
+        self.owned: Owned = Owned(run_id, host, before.owned.scope if before else None)
+        self.helpers: list[Helper] = helpers
+        self.helpers += [one for one in before.helpers if one.pids] if before else []
         self.path = os.defpath  # their PATH
         self._run_id = run_id
         self._cores = Cores(run_id)

@@ -118,15 +118,21 @@ class Clients:
             if len(unread) > MOST_UNREAD:
                 self.hang_up(client)
 
-    def close(self) -> None:
+    def part(self) -> None:
+        """Disconnect all clients; whoever connects from now on is heard."""
         for client, unread in self._unread.items():
             client.settimeout(LAST_PATIENCE)
             try:
                 client.sendall(unread)
             except OSError:
                 pass
-        for client in self.sockets:
-            client.close()
+        for client in list(self._open):
+            self.hang_up(client)
+
+    def close(self) -> None:
+        """Disconnect all clients, and listen no more."""
+        self.part()
+        self._listener.close()
 
 
 def _some_sent(client: Socket, data: bytes) -> int:

@@ -57,7 +57,7 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
         supervisor = Supervisor(spec, _own_hosts(spec))
         os.write(tell, b"ready")
         os.close(tell)
-        supervisor.serve()
+        supervisor = _serve(supervisor)
         os.close(lock)  # before clients notice the end: they may start another supervisor at once
         supervisor.clients.close()
         gathered, broadcast = supervisor.gathered, supervisor.broadcast
@@ -75,6 +75,20 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
             os.write(tell, str(error).encode())
         except OSError:
             pass
+
+
+def _serve(supervisor: Supervisor) -> Supervisor:
+    """Serve one attempt, and those that take over what it has imported; return the last one's."""
+    supervisor.serve()
+    while supervisor.stays:
+        from .staying import until_next  # most runs stay for nothing
+
+        following = until_next(supervisor)
+        if following is None:
+            break
+        supervisor = following
+        supervisor.serve()
+    return supervisor
 
 
 def _own_hosts(spec: SupervisorSpec) -> OwnHosts | None:

@@ -49,6 +49,11 @@ _NOTHING: Message = {}
 _RULES = {str: ({"quota": int, "users": [str]}, _NOTHING)}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
+_SPEC = (
+    {"run_id": str, "host": str, "grace": NUMBER},
+    {"attempt": int, "orphan_timeout": NUMBER, "stall": NUMBER, "inside": bool, "own_hosts": bool},
+)
+
 _START = (
     {"stage": str, "attempt": int, "processes": [(_PROCESS, _PROCESS_MORE)], "path": [str]},
     {
@@ -68,6 +73,7 @@ _START = (
         "stdin": NUMBER,
         "container": (_CONTAINER, {}),
         "meets": int,
+        "stay": int,
     },
 )
 
@@ -111,6 +117,8 @@ REQUESTS = {
     ),
     "move": ({"ticket": (_TICKET, {})}, {}),
     "stop": ({}, {"grace": NUMBER, "why": str}),
+    "next": ({"spec": _SPEC}, {}),
+    "stay": ({}, {}),
     "subscribe": ({}, {"version": NUMBER}),
     "contact": ({}, {}),
     "stacks": ({"stamp": str}, {}),

@@ -69,6 +69,8 @@ _OF_LAUNCHERS = (
     "preload",
     "stdin",
 )
+#: Why the processes of an attempt are stopped that another one may follow.
+_MAY_GO_ON = (protocol.PROCESS_FAILED, protocol.PREEMPTED)
 #: Most seconds between two looks at anything.
 LONGEST = 5.0
 
@@ -76,7 +78,13 @@ LONGEST = 5.0
 class Supervisor:
     """The loop of one host: listens to clients, other hosts and children, and obeys the machine."""
 
-    def __init__(self, spec: SupervisorSpec, own_hosts: OwnHosts | None = None) -> None:
+    def __init__(
+        self,
+        spec: SupervisorSpec,
+        own_hosts: OwnHosts | None = None,
+        before: Supervisor | None = None,
+    ) -> None:
+        """``before`` is that of the last attempt, in this process: see staying.py."""
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
         self.machine = Machine(
@@ -96,12 +104,20 @@ class Supervisor:
         self.feed = Feed()
         self.metrics = Metrics()
         self.meeting = Meeting()
-        self.warm: Warm | None = None  # where modules are imported ahead
+        self.warm: Warm | None = before.warm if before else None  # modules are imported ahead
+        self.stays = False  # for the next attempt, once it is over
+        self._may_stay = True
         helpers: list[Helper] = [self.stacks, self.gpus, self.sharer, self.metrics]
-        self.children = Children(self.run_id, self.host, helpers)
+        self.children: Children = Children(
+            self.run_id, self.host, helpers, before.children if before else None
+        )
+        if self.warm:
+            self.warm.serve(self._record)
+            if self.warm not in self.children.helpers:
+                self.children.helpers.append(self.warm)
         self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
-        self.clients = Clients()
+        self.clients: Clients = before.clients if before else Clients()
         self.terminated = False
         self.signals = processes.watch_signals(self._note_termination)
         self._answers: dict[str, Callable[[Any], Message]] = {
@@ -136,7 +152,8 @@ class Supervisor:
                 self._write(ready)
             self._reap()
             self._keep_time()
-        self._cool()
+        if not self.stays:
+            self._cool()
         for claim in self.registered:
             claim.close()
 
@@ -265,6 +282,11 @@ class Supervisor:
             return {"ok": {"version": protocol.VERSION}}
         if operation in self._answers:
             return self._answers[operation](message)
+        if operation == "next":
+            return {"ok": {"stayed": 0}}  # it is the next attempt's already
+        if operation == "stay":
+            self.clients.hang_up(client)  # nobody has to wait for this one
+            return None
         self._report(client, operation, message)
         return None
 
@@ -352,9 +374,14 @@ class Supervisor:
         for process in specs:
             self._start_one(process)
         if stage == "run":
-            self._cool()  # the next attempt has a supervisor of its own
-            if self.member:
-                self.member.begin(time.monotonic())
+            self._run_begun(request)
+
+    def _run_begun(self, request: StartRequest) -> None:
+        self._may_stay = bool(request.get("stay"))
+        if not self._may_stay:
+            self._cool()
+        if self.member:
+            self.member.begin(time.monotonic())
 
     def _prepare(self, request: StartRequest) -> Message | None:
         """Take ports and GPUs for a stage; return an error when they are not free."""
@@ -379,18 +406,21 @@ class Supervisor:
         return self._lock(request.get("gpus") or [])
 
     def _preload(self, request: PreloadRequest) -> Message:
-        """Import modules for the ranks of the next stage; do nothing if that was done before."""
-        if not self.machine.stopped and not self.warm:
+        """Import modules for the ranks of the next stage, unless those of an attempt before can be used;
+        do nothing if that was done before."""
+        if self.machine.stopped or (self.warm and self.warm.was_asked):
+            return {"ok": {}}
+        if not self.warm:
             from .warm import Warm  # most runs preload nothing
 
             self.warm = Warm(self._record)
             self.children.helpers.append(self.warm)
-            process = request["process"]
-            env = self.children.early_environment(request)
-            self.stacks.prepare(env)
-            self.warm.begin(
-                request["modules"], process["argv"], env, process["cwd"], self.stacks.wanted
-            )
+        process = request["process"]
+        env = self.children.early_environment(request)
+        self.stacks.prepare(env)
+        self.warm.begin(
+            request["modules"], process["argv"], env, process["cwd"], self.stacks.wanted
+        )
         return {"ok": {}}
 
     def _cool(self) -> None:
@@ -576,6 +606,10 @@ class Supervisor:
         self.clients.wake()
 
     def _ask_all(self, stop: machine.Stop) -> None:
+        if stop.why == protocol.RESTARTING:
+            self._may_stay = True
+        elif stop.why not in _MAY_GO_ON:
+            self._may_stay = False
         left = self.children.left()
         origin = {"origin": stop.origin} if stop.origin else {}
         self._record(
@@ -605,14 +639,20 @@ class Supervisor:
         self.gpus.close()
         self.metrics.close()
         self.stacks.close()
-        self._cool()
         self.sharer.close()
         self.feed.close()
         if self.meeting.nobody_came:
             self._record("NobodyMet")
         forget("peer.json")  # if the peer never started to read it
         self.children.contain(None)
-        self._record("HostEnded", **self.children.owned.close(self.children.left()))
+        left = self.children.left()
+        # Without a launcher in touch there is nobody who could start another attempt.
+        in_touch = self.clients.alone_since is None and not self.gathered
+        kept = self.warm is not None and self.warm.is_kept
+        self.stays = self._may_stay and kept and in_touch and not left
+        if not self.stays:
+            self._cool()
+        self._record("HostEnded", **self.children.owned.close(left, self.stays))
 
 
 def _port_taken(port: int) -> Message:

@@ -60,18 +60,43 @@ class Cold(Exception):
         self.code, self.detail = code, detail
 
 
+class _Asked:
+    """What is asked of a helper: modules, and a rank's command, variables and folder."""
+
+    def __init__(
+        self, modules: Sequence[str], argv: list[str], env: dict[str, str], cwd: str, stacks: bool
+    ) -> None:
+        self.modules, self.argv, self.cwd, self.stacks = list(modules), argv, cwd, stacks
+        self.env = warm_rules.without_rank(env)
+
+
 class Warm:
-    """One helper at a time. ``record`` writes an event into the journal."""
+    """One helper at a time. ``record`` writes an event into the journal.
+
+    It serves an attempt, and the next one with the same helper if nothing has changed by then.
+    """
 
     def __init__(self, record: Callable[..., None]) -> None:
         self._record = record
         self._pid: int | None = None
+        self._killed: set[int] = set()  # helpers that have not exited yet
         self._line: Socket | None = None
-        self._argv: list[str] = []
-        self._env: dict[str, str] = {}
+        self._asked: _Asked | None = None
         self._began = 0.0
-        self._ready = self._reported = self._has_failed = False
+        self._ready = self._checks = self._reported = self._has_failed = False
+        self._lost: tuple[str, str] | None = None  # why there is none any more that was ready
+        self.serve(record)
+
+    def serve(self, record: Callable[..., None]) -> None:
+        """Serve another attempt, whose supervisor has a journal of its own."""
+        self._record = record
+        self.was_asked = False  # for modules, in this attempt
         self._told: set[tuple[str, str]] = set()
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a helper for the next attempt, or something to say about its end."""
+        return self._ready or self._lost is not None
 
     # -- for the supervisor's loop
 
@@ -83,36 +108,50 @@ class Warm:
     @property
     def next_look(self) -> float:
         """The moment by which to :meth:`look`."""
-        importing = self._line is not None and not self._ready
-        return self._began + IMPORTS if importing else float("inf")
+        waits = self._line is not None and not self._ready
+        return self._began + (ANSWERS if self._checks else IMPORTS) if waits else float("inf")
 
     @property
     def pids(self) -> set[int]:
         """The helper, and what its imports have started."""
-        if self._pid is None:
-            return set()
-        return {self._pid, *processes.descendants(self._pid)}
+        own = self._killed if self._pid is None else {self._pid, *self._killed}
+        return own.union(*map(processes.descendants, own))
 
     def reaped(self, pid: int) -> bool:
         """Return whether ``pid`` was the helper."""
+        if pid in self._killed:
+            self._killed.discard(pid)
+            return True
         if pid != self._pid:
             return False
         self._pid = None
         if self.readable and select.select(self.readable, [], [], 0)[0]:
             self.heard()  # its last words
+        if self._pid is not None:
+            return True  # by which a new one was started
+        why = ("exited", self._complaint())
+        if self._checks:
+            self._import_anew(*why)
+            return True
         if not self._reported:
-            self._report("exited", self._complaint())
+            self._report(*why)
+        elif self._ready:
+            self._lost = why
         self._hang_up()
         return True
 
     def look(self, now: float) -> None:
         """Give up imports that take too long."""
-        if now >= self.next_look:
+        if now < self.next_look:
+            return
+        if self._checks:
+            self._import_anew("no-answer", "")
+        else:
             self._report("too-slow", "%d" % IMPORTS)
             self.close()
 
     def heard(self) -> None:
-        """Read whether everything was imported."""
+        """Read whether everything was imported, or can still be used."""
         assert self._line is not None
         try:
             answer = self._line.recv(1 << 12)
@@ -123,8 +162,11 @@ class Warm:
             self._report()
         elif answer[:1] == b"f":
             code, _, detail = answer[1:].decode("utf-8", "replace").partition(" ")
-            self._report(code, detail)
-            self.close()
+            if self._checks:
+                self._import_anew(code, detail)
+            else:
+                self._report(code, detail)
+                self.close()
         else:  # it exits: reaped() says so
             self._hang_up()
 
@@ -132,6 +174,7 @@ class Warm:
         """Kill the helper and what its imports have started. Ranks live on."""
         processes.send(self.pids, signal.SIGKILL)
         self._reported = True
+        self._lost = None
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -142,7 +185,11 @@ class Warm:
     def _report(self, code: str = "", detail: str = "") -> None:
         self._reported, self._has_failed = True, bool(code)
         seconds = round(time.monotonic() - self._began, 3)
-        self._record("Preloaded", seconds=seconds, problem=code or None, detail=detail[:500])
+        kept = {"kept": True} if self._checks else {}
+        self._checks = False
+        self._record(
+            "Preloaded", seconds=seconds, problem=code or None, detail=detail[:500], **kept
+        )
 
     def _complaint(self) -> str:
         try:
@@ -156,13 +203,53 @@ class Warm:
     def begin(
         self, modules: Sequence[str], argv: list[str], env: dict[str, str], cwd: str, stacks: bool
     ) -> None:
-        """Start the helper.
+        """Have the helper of the attempt before checked, if there is one; else start one.
 
         ``argv`` and ``env`` are those of any rank; what differs between ranks does not matter. With
         ``stacks``, ranks have the folder of our sitecustomize on their path anyway.
         """
-        self._began, self._argv, self._env = time.monotonic(), argv, warm_rules.without_rank(env)
-        known = warm_rules.command(argv)
+        before, self._asked = self._asked, _Asked(modules, argv, env, cwd, stacks)
+        self.was_asked, self._began = True, time.monotonic()
+        self._reported = self._has_failed = False
+        if before is None or (self._line is None and self._lost is None):
+            self._import()
+            return
+        why = self._lost or self._unlike(before, self._asked) or self._ask_to_check()
+        if why:
+            self._import_anew(*why)
+
+    def _unlike(self, before: _Asked, now: _Asked) -> tuple[str, str] | None:
+        """Return why the helper is none for what is asked now."""
+        if (before.modules, before.cwd, before.stacks) != (now.modules, now.cwd, now.stacks):
+            return "other-command", ""
+        return warm_rules.hindrance(before.argv, before.env, now.argv, now.env, None)
+
+    def _ask_to_check(self) -> tuple[str, str] | None:
+        assert self._line is not None
+        self._ready, self._checks = False, True
+        try:
+            self._line.send(b"?")
+        except OSError:
+            return "exited", self._complaint()
+        return None
+
+    def _import_anew(self, code: str, detail: str) -> None:
+        """Import with another helper, as nothing of the last one can be used."""
+        self._record("ImportedAnew", why=code, detail=detail[:500])
+        processes.send(self.pids, signal.SIGKILL)
+        if self._pid is not None:
+            self._killed.add(self._pid)
+            self._pid = None
+        self._lost, self._checks = None, False
+        self._hang_up()
+        self._began = time.monotonic()
+        self._import()
+
+    def _import(self) -> None:
+        """Start a helper, which imports."""
+        assert self._asked is not None
+        asked, env, cwd = self._asked, self._asked.env, self._asked.cwd
+        known = warm_rules.command(asked.argv)
         paths = env.get("PYTHONPATH", "").split(os.pathsep) if env.get("PYTHONPATH") else []
         if known is None:
             self._report("other-command", "")
@@ -172,8 +259,8 @@ class Warm:
             return
         prepared, python, arguments = known
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        asked = "%s %d %s" % ("stacks" if stacks else "plain", LINE, ",".join(modules))
-        own = [sys.executable, "-I", "-S", "-c", _TRY, asked, INSIDE]
+        task = ("stacks" if asked.stacks else "plain", LINE, ",".join(asked.modules))
+        own = [sys.executable, "-I", "-S", "-c", _TRY, "%s %d %s" % task, INSIDE]
         streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
         try:
             os.makedirs(cwd, exist_ok=True)  # empty, while the code is being copied
@@ -181,7 +268,7 @@ class Warm:
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
                 streams.append(os.open(path, flags, 0o600))
             words = [*prepared, *own, *python, *arguments]
-            launch = processes.Launch(words, self._env, cwd)
+            launch = processes.Launch(words, env, cwd)
             self._pid = processes.start_with(launch, [*streams, theirs.fileno()])
             self._line = Socket(fileno=ours.detach())
         except OSError as error:
@@ -198,12 +285,13 @@ class Warm:
         self, launch: processes.Launch, held: Held | None, stdout: str, stderr: str
     ) -> int | None:
         """Fork a rank and return its pid; None where it has to start by itself, which is recorded."""
-        if self._has_failed:
+        if self._has_failed or self._asked is None or not self.was_asked:
             return None
         try:
             if self._line is None or not self._ready:
                 raise Cold("exited")
-            found = warm_rules.hindrance(self._argv, self._env, launch.argv, launch.env, held)
+            asked = self._asked
+            found = warm_rules.hindrance(asked.argv, asked.env, launch.argv, launch.env, held)
             if found:
                 raise Cold(*found)
             return self._fork(self._line, launch, held, stdout, stderr)

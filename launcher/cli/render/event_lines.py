@@ -17,7 +17,7 @@ from ...spec.containers import SHORT
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .log_lines import harmless
-from .preload import why_cold
+from .preload import why_anew, why_cold
 from .tables import counted, due, duration, size
 
 #: Lines about GPUs of many hosts.
@@ -398,6 +398,12 @@ def _preloaded(event: ev.Preloaded) -> Line | None:
         return None
     why = harmless(why_cold(event.problem, event.detail).encode()).decode()
     return Line(f"{event.host}: not preloaded: {why}", "yellow")
+
+
+@line_of.register
+def _imported_anew(event: ev.ImportedAnew) -> Line:
+    why = harmless(why_anew(event.why, event.detail).encode()).decode()
+    return Line(f"{event.host}: imports anew: {why}", "yellow")
 
 
 @line_of.register

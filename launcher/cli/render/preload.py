@@ -28,6 +28,18 @@ _WHY = {
     Cold.TOO_LARGE: "the arguments are too long",
     Cold.FORK_FAILED: "the host allows no more processes",
     Cold.NO_ANSWER: "the Python that imports does not answer",
+    Cold.GONE: "nothing of the attempt before was left there",
+    Cold.FILE_CHANGED: "{} has changed",
+}
+#: The same, where they mean something else for what an attempt before has imported.
+_WHY_ANEW = {
+    **_WHY,
+    Cold.EXITED: "the Python that had imported ended: {}",
+    Cold.NO_ANSWER: "the Python that had imported did not answer",
+    Cold.THREADS: "the Python that had imported has {} threads, which a fork would lose",
+    Cold.GPU_IN_USE: "the Python that had imported has opened a GPU ({})",
+    Cold.OTHER_COMMAND: "the command is another one",
+    Cold.OTHER_VARIABLE: "{} has another value",
 }
 
 
@@ -36,19 +48,34 @@ def why_cold(code: Cold, detail: str) -> str:
     return _WHY[code].format(detail).removesuffix(": ")
 
 
+def why_anew(code: Cold, detail: str) -> str:
+    """Return why a host could not use what it had imported for the attempt before."""
+    return _WHY_ANEW[code].format(detail).removesuffix(": ")
+
+
 def preload_text(modules: Sequence[str], events: Sequence[ev.Event]) -> str:
     """Return what became of modules to preload, in one line; "" where no host has said anything."""
     done = [one for one in events if isinstance(one, ev.Preloaded)]
     cold: dict[str, list[str]] = {}
+    anew: dict[str, list[str]] = {}
     for one in events:
         if isinstance(one, ev.Preloaded) and one.problem:
             cold.setdefault(why_cold(one.problem, one.detail), []).append(one.host)
         elif isinstance(one, ev.StartedCold):
             cold.setdefault(why_cold(one.why, one.detail), []).append(one.host)
+        elif isinstance(one, ev.ImportedAnew):
+            anew.setdefault(why_anew(one.why, one.detail), []).append(one.host)
     parts = []
-    if warm := [one for one in done if not one.problem]:
+    if warm := [one for one in done if not one.problem and not one.kept]:
         hosts = nodeset.fold(dict.fromkeys(one.host for one in warm))
         parts.append(f"imported on {hosts} in {took(max(one.seconds for one in warm))}")
+    if kept := [one for one in done if one.kept]:
+        numbers = sorted({one.attempt for one in kept})
+        hosts = nodeset.fold(dict.fromkeys(one.host for one in kept))
+        attempts = f"attempt{'s' * (len(numbers) > 1)} {nodeset.fold_ranks(numbers)}"
+        parts.append(f"used again on {hosts} by {attempts}")
+    for why, places in anew.items():
+        parts.append(f"imported anew on {nodeset.fold(dict.fromkeys(places))}: {why}")
     for why, places in cold.items():
         parts.append(f"not used on {nodeset.fold(dict.fromkeys(places))}: {why}")
     return f"{', '.join(modules)} {'; '.join(parts)}" if parts else ""

@@ -24,6 +24,7 @@ _COLOURS = {
     "setup": "#cc79a7",
     "start": "#0072b2",
     Step.PRELOAD: "#0072b2",
+    Step.KEPT: "#0072b2",
     "run": "#009e73",
     Step.RANKS: "#009e73",
     "restart": "#d55e00",

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ...records import events as ev
 from ...records.reasons import EndReason, Reason, StopReason
 from ...records.state import RunState, is_setup
+from ...spec.model import Request
 
 #: How often a role's exit code may restart everything, unless the user allows more.
 RESTARTS = 3
@@ -77,9 +78,6 @@ def another_try(
     failure = state.failure
     if state.expired or (failure is None and not state.lost):
         return None
-    before = [e.reason for e in events if isinstance(e, ev.RunRestarted)]
-    free = (EndReason.PORT_TAKEN, EndReason.GPU_BUSY, StopReason.PREEMPTED)
-    not_counted = sum(before.count(reason) for reason in free)
     in_use = failure and _is_in_use(ports, failure.host, last_words)
     if in_use and not state.lost and may_replace_ports(events):
         return Reason(EndReason.PORT_TAKEN)
@@ -88,14 +86,38 @@ def another_try(
     most = max_restarts
     if failure is not None and failure.action == "restart":
         most = max(max_restarts, RESTARTS)
-    # Attempts of another machine have no restart event here. Spares that were tried leave gaps.
-    ran = {e.attempt for e in events if isinstance(e, ev.ProcessStarted) and not is_setup(e.key)}
-    tries = max(len(before), len(ran - {0}))
-    if tries - not_counted >= most:
+    if _restarts(events) >= most:
         return None
     for loss in state.lost.values():
         return Reason.parse(loss.reason)
     return failure.reason if failure else None
+
+
+def _restarts(events: Sequence[ev.Event]) -> int:
+    """Return how often the run has started again, as far as that counts."""
+    before = [e.reason for e in events if isinstance(e, ev.RunRestarted)]
+    free = (EndReason.PORT_TAKEN, EndReason.GPU_BUSY, StopReason.PREEMPTED)
+    not_counted = sum(before.count(reason) for reason in free)
+    # Attempts of another machine have no restart event here. Spares that were tried leave gaps.
+    ran = {e.attempt for e in events if isinstance(e, ev.ProcessStarted) and not is_setup(e.key)}
+    return max(len(before), len(ran - {0})) - not_counted
+
+
+def may_follow(request: Request, events: Sequence[ev.Event]) -> bool:
+    """Return whether another attempt may follow the one that is about to start, so that it is worth
+    memory to keep what that one has imported. A port that somebody else takes is too rare for that."""
+    if request.preemptible:
+        return True
+    most = 0 if request.job.elastic else request.max_restarts
+    if any("restart" in role.on_exit for role in request.job.roles):
+        most = max(most, RESTARTS)
+    return _restarts(events) < most
+
+
+def preloaded(events: Sequence[ev.Event], attempt: int) -> set[str]:
+    """Return the hosts that have imported modules ahead for this attempt."""
+    known = (event for event in events if isinstance(event, ev.Preloaded))
+    return {one.host for one in known if one.attempt == attempt and one.problem is None}
 
 
 def _is_in_use(ports: Mapping[str, Collection[int]], host: str, last_words: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.cli.render.preload import preload_text, why_cold
+from launcher.cli.render.preload import preload_text, why_anew, why_cold
 from launcher.jobs import job_file, preload
 from launcher.records import events as ev
 from launcher.records.reasons import Cold
@@ -44,6 +44,20 @@ def test_one_line_tells_what_became_of_it() -> None:
     assert preload_text(["torch"], []) == ""
 
 
+def test_one_line_tells_what_became_of_it_in_later_attempts() -> None:
+    events = [
+        *(ev.Preloaded(1.0, host, 2.0) for host in ("gpu1", "gpu2")),
+        ev.Preloaded(5.0, "gpu1", 0.01, attempt=1, kept=True),
+        ev.ImportedAnew(5.0, "gpu2", Cold.FILE_CHANGED, "/x/torch/__init__.py", 1),
+        ev.Preloaded(7.0, "gpu2", 2.0, attempt=1),
+        ev.Preloaded(9.0, "gpu1", 0.01, attempt=3, kept=True),
+    ]
+    assert preload_text(["torch"], events) == (
+        "torch imported on gpu[1-2] in 2.0 s; used again on gpu1 by attempts 1,3; imported anew on gpu2: "
+        "/x/torch/__init__.py has changed"
+    )
+
+
 @pytest.mark.parametrize("code", Cold)
 def test_every_reason_has_a_sentence(code: Cold) -> None:
-    assert why_cold(code, "detail")
+    assert why_cold(code, "detail") and why_anew(code, "detail")

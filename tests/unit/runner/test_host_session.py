@@ -39,6 +39,10 @@ class FakeAgent:
         self.asked[op] = request
         return {"asked": op}
 
+    async def answer(self, kind: type[Any], op: str, **request: Any) -> Any:
+        await self.ask(op, **request)
+        return kind()
+
     async def probe(self, with_gpus: bool = True, needs: object = ()) -> Facts:
         return Facts("far", "far", "/root", "python3", "3.11", 1)
 

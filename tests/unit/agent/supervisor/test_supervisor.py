@@ -83,6 +83,76 @@ supervise()
 assert open(os.path.join(relay.run_dir, "journal.jsonl")).read().count("SupervisorStarted") == 1
 """
 
+#: An attempt that fails, which another may follow: its Python has imported a module.
+STAYS = """
+import time
+from launcher.agent.base import run_lock
+from launcher.agent.processes import processes
+from launcher.agent.supervisor import staying
+
+def wait_until(is_so):
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+def over():
+    return not run_lock.is_alive(run_dir) and not [pid for pid in known if pid in processes.table()]
+
+def attempt():
+    supervise()
+    code = os.path.join(run_dir, "code")
+    os.makedirs(code, exist_ok=True)
+    open(os.path.join(code, "train.py"), "w").write("raise SystemExit(1)")
+    env = {"LAUNCHER_RUN_ID": "calm-hare", "LAUNCHER_HOST": "a", "LAUNCHER_RUN_DIR": run_dir}
+    argv = [sys.executable, "train.py"]
+    process = {"key": "rank-0", "rank": 0, "argv": argv, "env": env, "cwd": code}
+    with relay._connect() as launcher:
+        launcher.sendall(protocol.encode({"op": "subscribe"}))
+        run = {"run": "calm-hare", "path": []}
+        relay.do_preload({**run, "op": "preload", "modules": ["json.tool"], "process": process})
+        wait_until(lambda: b"Preloaded" in open("journal.jsonl", "rb").read())
+        owner = run_lock.owner(run_dir)
+        known.update([owner, *processes.descendants(owner)])
+        stage = {"op": "start", "stage": "run", "attempt": 0, "processes": [process], "stay": 1}
+        relay.do_start({**run, **stage})
+        while launcher.recv(4096):
+            pass
+    assert b"HostEnded" in open("journal.jsonl", "rb").read() and not over()
+
+run_dir, known = os.path.join(sys.argv[1], "runs", "calm-hare"), set()
+staying.FIRST = staying.SILENT = 60.0
+"""
+NOBODY_HOLDS = "staying.FIRST = 0.1\nattempt()\nwait_until(over)\n"
+SILENCE = "staying.SILENT = 0.1\nattempt()\nrelay._have_it_stay(run_dir)\nwait_until(over)\n"
+LET_GO = "attempt()\nrelay._have_it_stay(run_dir)\nrelay._let_go()\nwait_until(over)\n"
+STOPPED = """
+attempt()
+relay._have_it_stay(run_dir)
+stop = {"op": "stop", "run": "calm-hare", "grace": 0}
+relay.do_stop({**stop, "why": "restarting"})
+assert run_lock.is_alive(run_dir), "a launcher may not have heard yet that the attempt is over"
+owner = run_lock.owner(run_dir)
+relay.do_stop({**stop, "why": "by-user"})
+left = [pid for pid in known - {owner} if pid in processes.table()]
+assert not left, "it answers when all is done"
+wait_until(over)
+"""
+GOES_ON = """
+attempt()
+relay._have_it_stay(run_dir)
+owner = run_lock.owner(run_dir)
+answer = relay.do_supervise(
+    {"run": "calm-hare", "record": {}, "next": 1, "spec": {"host": "a", "grace": 0, "attempt": 1}}
+)
+assert answer == {"stayed": 1} and run_lock.owner(run_dir) == owner
+assert relay.do_supervise(
+    {"run": "calm-hare", "record": {}, "next": 1, "spec": {"host": "a", "grace": 0, "attempt": 1}}
+) == {"stayed": 0}, "it is there already"
+relay.do_stop({"op": "stop", "run": "calm-hare", "grace": 0})
+wait_until(over)
+"""
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
@@ -103,6 +173,11 @@ def root(tmp_path: Path) -> Iterator[Path]:
         pytest.param(STILL_ENDING + ANSWERS, id="while it still ends"),
         pytest.param(NEVER_LEAVES, id="where it never leaves"),
         pytest.param(IS_THERE, id="while it serves"),
+        pytest.param(STAYS + NOBODY_HOLDS, id="never, and nobody holds it"),
+        pytest.param(STAYS + SILENCE, id="never, and who holds it says nothing"),
+        pytest.param(STAYS + LET_GO, id="never, and who held it is gone"),
+        pytest.param(STAYS + STOPPED, id="never, as it was stopped"),
+        pytest.param(STAYS + GOES_ON, id="by the same process"),
     ],
 )
 def test_a_run_is_supervised_again(root: Path, steps: str) -> None:

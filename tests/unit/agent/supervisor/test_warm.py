@@ -114,7 +114,17 @@ class Bench:
             assert time.monotonic() < deadline
             if select.select(self.warm.readable, [], [], 0.02)[0]:
                 self.warm.heard()
+            self.warm.look(time.monotonic())
             self.reap()
+
+    def next(self, *words: str, **env: str) -> list[tuple[str, dict[str, Any]]]:
+        """Begin another attempt, as its supervisor does; return what was said until imports are over."""
+        self.said.clear()
+        self.warm.serve(lambda event, **fields: self.said.append((event, fields)))
+        argv = [sys.executable, *(words or ("train.py",))]
+        self.warm.begin(("big",), argv, {**self.env, **env}, str(self.code), False)
+        self.until_imported()
+        return self.said
 
     def reap(self) -> None:
         """Have the helper know of its end, as the supervisor's loop does."""
@@ -368,3 +378,85 @@ def test_a_python_without_our_hook_never_starts_the_script(bench: Bench) -> None
     bench.until_imported()
     assert bench.problem == ("exited", f"{wrapper} does not run sitecustomize")
     assert not (bench.code / "ran").exists()
+
+
+COUNTS = "open('imports', 'a').write('.')\nN = 1\n"  # in the run's folder
+
+
+def test_the_next_attempt_takes_what_was_imported(bench: Bench) -> None:
+    _package(bench, COUNTS)
+    bench.script("import big, os, sys\nprint(big.N, os.environ['LAUNCHER_ATTEMPT'])\n")
+    assert bench.end_of(bench.fork(LAUNCHER_ATTEMPT="0"))[1] == "1 0\n"
+    (pid,) = bench.warm.pids
+    assert bench.warm.is_kept
+    said = bench.next()
+    assert [(event, fields["kept"], fields["problem"]) for event, fields in said] == [
+        ("Preloaded", True, None)
+    ]
+    assert bench.end_of(bench.fork(LAUNCHER_ATTEMPT="1", MASTER_PORT="4712"))[1] == "1 1\n"
+    assert bench.warm.pids == {pid} and (bench.folder / "imports").read_text() == "."
+
+
+def _kill(bench: Bench) -> None:
+    (pid,) = bench.warm.pids
+    os.kill(pid, signal.SIGKILL)
+    while bench.warm.pids:
+        bench.reap()
+
+
+def _kill_unseen(bench: Bench) -> None:
+    (pid,) = bench.warm.pids
+    os.kill(pid, signal.SIGKILL)
+
+
+def _stop(bench: Bench) -> None:
+    (pid,) = bench.warm.pids
+    os.kill(pid, signal.SIGSTOP)
+
+
+def _edit(bench: Bench) -> None:
+    (bench.folder / "packages" / "big.py").write_text(COUNTS + "\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "env", "why", "detail"),
+    [
+        (_kill, {}, "exited", ""),
+        (_kill_unseen, {}, "exited", ""),
+        (_stop, {}, "no-answer", ""),
+        (_edit, {}, "file-changed", "packages/big.py"),
+        (None, {"CUDA_VISIBLE_DEVICES": "1"}, "other-variable", "CUDA_VISIBLE_DEVICES"),
+    ],
+    ids=["killed", "killed unseen", "stopped", "edited", "variable"],
+)
+def test_what_the_next_attempt_cannot_take(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: Callable[[Bench], None] | None,
+    env: dict[str, str],
+    why: str,
+    detail: str,
+) -> None:
+    monkeypatch.setattr("launcher.agent.supervisor.warm.ANSWERS", 1.0)
+    _package(bench, COUNTS)
+    (before,) = bench.warm.pids
+    if harm:
+        harm(bench)
+    said = bench.next(**env)
+    assert [event for event, _ in said] == ["ImportedAnew", "Preloaded"]
+    assert said[0][1]["why"] == why and said[0][1]["detail"].endswith(detail)
+    assert "kept" not in said[1][1] and said[1][1]["problem"] is None
+    assert bench.end_of(bench.fork(**env))[0] == 0
+    assert (bench.folder / "imports").read_text() == ".."
+    while len(bench.warm.pids) > 1:  # the old one
+        bench.reap()
+    assert before not in bench.warm.pids
+
+
+def test_nothing_is_kept_of_what_was_closed_or_failed(bench: Bench) -> None:
+    _package(bench, "import nowhere\n")
+    assert not bench.warm.is_kept
+    said = bench.next()
+    assert [event for event, _ in said] == ["Preloaded"], "nothing was lost"
+    bench.warm.close()
+    assert not bench.warm.is_kept

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from launcher.records import events as ev
 from launcher.records.state import fold
-from launcher.runner.policy.restart import PORT_TRIES, another_try
+from launcher.runner.policy.restart import PORT_TRIES, another_try, may_follow
+from launcher.spec.model import Inventory, Job, Request
 
 LOST = ev.NodeLost(3.0, "gpu2", "host-unreachable")
 FAILED = ev.ProcessExited(2.0, "gpu1", 0, "rank-0", 0, 1)
@@ -54,3 +57,21 @@ def test_a_port_of_the_run_that_somebody_else_has(host: str, words: str, again: 
     tried = [*events, *(ev.PortReplaced(1.0, "gpu1", 29400) for _ in range(PORT_TRIES))]
     found = [another_try(fold(events), e, words.encode(), ports, 0) for e in (events, tried)]
     assert [found[0] and str(found[0]), found[1]] == ["port-taken" if again else None, None]
+
+
+@pytest.mark.parametrize(
+    ("more", "events", "follows"),
+    [
+        ({}, [], False),
+        ({"max_restarts": 1}, [], True),
+        ({"max_restarts": 1}, [AGAIN], False),
+        ({"max_restarts": 1}, [ev.RunRestarted(1.0, 1, "gpu-busy")], True),
+        ({"max_restarts": 2}, [AGAIN], True),
+        ({"preemptible": True}, [AGAIN, AGAIN], True),
+    ],
+)
+def test_whether_another_attempt_may_follow(
+    more: dict[str, Any], events: list[ev.Event], follows: bool
+) -> None:
+    request = Request(Job(("train.py",)), Inventory(()), (), **more)
+    assert may_follow(request, events) is follows
