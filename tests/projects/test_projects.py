@@ -127,7 +127,6 @@ import torch
 from lightning.fabric import Fabric
 
 fabric = Fabric()
-fabric.launch()
 model = torch.nn.Linear(8, 1)
 model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
 for _ in range(5):
@@ -170,7 +169,7 @@ with strategy.scope():
 def step():
     def replica():
         weight.assign_sub(0.1)
-        return tf.distribute.get_replica_context().all_reduce("sum", weight)
+        return tf.distribute.get_replica_context().all_reduce("sum", weight.read_value())
     return strategy.run(replica)
 
 print("trained by", strategy.num_replicas_in_sync, round(float(step()), 2), flush=True)
@@ -197,7 +196,7 @@ ZERO = """{"train_micro_batch_size_per_gpu": 4, "optimizer": {"type": "SGD", "pa
  "zero_optimization": {"stage": 1}}"""
 #: A language model of random weights with a tokenizer of its own, and texts.
 TINY = """
-import json
+import json, os
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -208,11 +207,12 @@ PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", bos_token="<s
                         unk_token="<unk>").save_pretrained("tiny")
 LlamaForCausalLM(LlamaConfig(vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
                              num_attention_heads=2)).save_pretrained("tiny")
-with open("texts.jsonl", "w") as texts:
+os.mkdir("texts")
+with open("texts/train.jsonl", "w") as texts:
     texts.writelines(json.dumps({"text": "a b c d e f g h i j"}) + "\\n" for _ in range(16))
 """
 SFT = (
-    "-m trl.scripts.sft --model_name_or_path ./tiny --dataset_name json --dataset_config ./texts"
+    "-m trl.scripts.sft --model_name_or_path ./tiny --dataset_name ./texts"
     " --output_dir sft-out --max_steps 2 --per_device_train_batch_size 2 --report_to none --use_cpu"
 )
 CONFIG = """
@@ -320,11 +320,11 @@ if __name__ == "__main__":
     Project(
         "DeepSpeed",
         "-e DS_ACCELERATOR=cpu deepspeed train.py --deepspeed --deepspeed_config zero.json",
-        "DS_ACCELERATOR=cpu deepspeed --num_nodes 2 --num_gpus 1 --no_ssh --node_rank {rank}"
+        "DS_ACCELERATOR=cpu deepspeed --hostfile hostfile --no_ssh --node_rank {rank}"
         " --master_addr {addr} --master_port {port}"
         " train.py --deepspeed --deepspeed_config zero.json",
         r"trained by 2 1",
-        {"train.py": DEEPSPEED, "zero.json": ZERO},
+        {"train.py": DEEPSPEED, "zero.json": ZERO, "hostfile": "lab1 slots=1\nlab2 slots=1\n"},
         python="deepspeed",
     ),
     Project(

@@ -58,7 +58,7 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         (
             *("torch==2.13.0", "accelerate==1.15.0", "lightning==2.6.6"),
             *("pytorch-ignite==0.5.5", "transformers==5.24.0", "mpi4py==4.1.2"),
-            *("dask==2026.8.0", "distributed==2026.8.0", "trl==1.16.0", "datasets==4.4.1"),
+            *("dask==2026.8.0", "distributed==2026.8.0", "trl==1.16.0", "datasets==5.2.0"),
         ),
     ),
     # It looks at torch while it is built.
