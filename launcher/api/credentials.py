@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..runner import credentials
-from ..runner.credentials import Credential
+from ..runner.credentials import Credential, from_key_file, of_google
 from ..runner.data import registry
 from ..spec.credentials import NONE
 from ..spec.credentials import name as checked_name
@@ -22,9 +22,11 @@ __all__ = [
     "check_name",
     "forget",
     "from_environment",
+    "from_key_file",
     "from_lines",
     "listed",
     "names",
+    "of_google",
     "save",
     "users",
 ]
@@ -43,6 +45,7 @@ class Listed:
     region: str = ""
     session: bool = False
     made: float = 0.0
+    store: str = "s3"
     problem: str = ""
 
 
@@ -61,7 +64,8 @@ def listed() -> list[Listed]:
             found.append(Listed(name, problem=error.message))
             continue
         session = bool(one.token.reveal())
-        found.append(Listed(name, one.profile, one.endpoint, one.region, session, one.made))
+        about = (one.profile, one.endpoint, one.region, session, one.made, one.store)
+        found.append(Listed(name, *about))
     return found
 
 

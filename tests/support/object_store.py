@@ -90,7 +90,7 @@ def running(folder: Path, address: str) -> Iterator[Store]:
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity, reader]}))
-    ports = _free_ports(8)
+    ports = free_ports(8)
     names = (
         "master",
         "master.grpc",
@@ -130,7 +130,7 @@ def running(folder: Path, address: str) -> Iterator[Store]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that are free on all addresses, below those that the kernel gives to connections:
     these could be gone before the server has them."""
     found: list[int] = []

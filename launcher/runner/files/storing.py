@@ -86,7 +86,9 @@ class Target:
         by = f"the credential {credential}" if credential else "your credentials"
         require_trust(run, f"outputs are stored in {job.output_to}, with {by}")
         name, prefix = data.in_store(data.of_run(job.output_to, run.name))
-        return cls(find_bucket(name, credential), prefix, f"s3://{name}/{prefix}".rstrip("/"))
+        kind = data.scheme(job.output_to)
+        bucket = find_bucket(kind, name, credential)
+        return cls(bucket, prefix, f"{kind}://{name}/{prefix}".rstrip("/"))
 
     def key(self, name: str) -> str:
         """Return the key of a file."""
