@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..runner import credentials
-from ..runner.credentials import Credential, from_key_file, of_google
+from ..runner.credentials import Credential, from_key_file, of_azure, of_google
 from ..runner.data import registry
 from ..spec.credentials import NONE
 from ..spec.credentials import name as checked_name
@@ -26,6 +26,8 @@ __all__ = [
     "from_lines",
     "listed",
     "names",
+    "of_azure",
+    "of_azure_text",
     "of_google",
     "save",
     "users",
@@ -110,6 +112,14 @@ def from_environment(
         endpoint=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL", ""),
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", ""),
     )
+
+
+def of_azure_text(text: str) -> Credential:
+    """Return the credential in a connection string of Azure, or in lines such as
+    ``AZURE_STORAGE_KEY=...``. Raises InputError."""
+    matches = (_LINE.match(line.strip()) for line in text.splitlines())
+    found = {one[1]: one[3] for one in matches if one and one[1].startswith("AZURE_")}
+    return of_azure(found or {"AZURE_STORAGE_CONNECTION_STRING": text})
 
 
 def from_lines(text: str) -> Credential:

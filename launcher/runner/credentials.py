@@ -40,7 +40,8 @@ _FILES = ("HOME", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 class Credential:
     """What a name stands for: a key with its secret, or a profile of AWS's tools, which is looked up
     when it is used. ``store`` is the scheme of the stores that it is for; with ``gs``, the key may be
-    the address of a service account, and the secret its private key. ``made`` is in seconds since the
+    the address of a service account, and the secret its private key; with ``az``, it is the name of the
+    account. ``made`` is in seconds since the
     epoch."""
 
     key: Secret = Secret("")
@@ -168,6 +169,8 @@ def _check_key(one: Credential) -> None:
     for what, value in (("access key", one.key), ("secret", one.secret)):
         if not value.reveal():
             raise InputError(f"there is no {what}", "a credential has a key and a secret")
+    if one.store == "az":
+        _check_account_key(one)
     if one.store == "gs" and one.secret.reveal().startswith("-----BEGIN"):
         _check_private_key(one)
         return  # it has several lines
@@ -183,6 +186,15 @@ def _check_private_key(one: Credential) -> None:
 
     try:
         google_store.bucket("", _credentials(one, ""))
+    except StoreError as error:
+        raise InputError(error.message, error.hint) from None
+
+
+def _check_account_key(one: Credential) -> None:
+    from ..transport import azure_store
+
+    try:
+        azure_store.container("", _credentials(one, ""), one.endpoint)
     except StoreError as error:
         raise InputError(error.message, error.hint) from None
 
@@ -297,6 +309,10 @@ def find_bucket(kind: str, name: str, credential: str = "") -> Bucket:
         from ..transport import google_store
 
         return google_store.bucket(name, _credentials(found, credential), found.endpoint)
+    if kind == "az":
+        from ..transport import azure_store
+
+        return azure_store.container(name, _credentials(found, credential), found.endpoint)
     try:
         bucket = object_store.find_bucket(name, _environment(found))
     except StoreError as error:
@@ -315,6 +331,10 @@ def _found(kind: str, name: str) -> Bucket:
         from ..transport import google_store
 
         return google_store.find_bucket(name)
+    if kind == "az":
+        from ..transport import azure_store
+
+        return azure_store.find_bucket(name)
     from ..transport import object_store
 
     return object_store.find_bucket(name)
@@ -348,6 +368,19 @@ def from_key_file(text: str) -> Credential:
     except StoreError as error:
         raise InputError(error.message, error.hint) from None
     return Credential(Secret(found.key), Secret(found.secret), store="gs")
+
+
+def of_azure(environment: Mapping[str, str] = os.environ) -> Credential:
+    """Return the credential that Azure's tools use here. Raises InputError."""
+    from ..transport import azure_store
+
+    try:
+        found, endpoint = azure_store.found_credentials(environment)
+    except StoreError as error:
+        raise InputError(error.message, error.hint) from None
+    if found is None:
+        raise InputError("there is no key of the storage account", azure_store.WHAT_SIGNS)
+    return Credential(Secret(found.key), Secret(found.secret), endpoint=endpoint, store="az")
 
 
 def _environment(one: Credential) -> Mapping[str, str]:

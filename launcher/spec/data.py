@@ -14,9 +14,9 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}\Z")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _ON_A_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):([/~].*)\Z", re.S)
 #: Of object stores that launcher signs for, of those that outputs can go to, and of web servers.
-STORES, TARGETS, WEB = ("s3", "gs"), ("s3",), ("https", "http")
+STORES, TARGETS, WEB = ("s3", "gs", "az"), ("s3",), ("https", "http")
 #: What people call stores elsewhere.
-_CALLED = {"gcs": "gs", "s3a": "s3", "s3n": "s3"}
+_CALLED = {"gcs": "gs", "azure": "az", "s3a": "s3", "s3n": "s3"}
 #: What each set's path is called in a process's environment, with the name behind it.
 VARIABLE = "LAUNCHER_DATA_"
 #: Characters of a version that are enough for a person.
@@ -133,7 +133,7 @@ def source(value: str) -> str:
     if not value or "\0" in value or "\n" in value:
         raise ValueError(
             "a data set comes from a folder here, a folder of a host (gpu3:/path), s3://bucket/path, "
-            "gs://bucket/path, or https://host/file"
+            "gs://bucket/path, az://container/path, or https://host/file"
         )
     kind = scheme(value)
     if kind and kind not in STORES + WEB:
@@ -141,7 +141,7 @@ def source(value: str) -> str:
             raise ValueError(f"{kind}:// is called {instead}:// here")
         raise ValueError(
             f"{kind}:// is not supported: use a folder here, a folder of a host (gpu3:/path), "
-            "s3://bucket/path, gs://bucket/path, or https://host/file"
+            "s3://bucket/path, gs://bucket/path, az://container/path, or https://host/file"
         )
     if kind in WEB:
         from . import web_url  # of use to few runs

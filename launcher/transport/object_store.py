@@ -104,7 +104,7 @@ class Bucket:
     def in_step(self) -> Bucket:
         """Return the bucket with the store's clock, if that is not this machine's. It is asked, and so
         is whether it can be listed. Raises StoreError."""
-        query = self._short_list
+        query = self.short_list
         try:
             _list(self, query)
             return self
@@ -117,7 +117,8 @@ class Bucket:
         return there
 
     @property
-    def _short_list(self) -> Mapping[str, str]:
+    def short_list(self) -> Mapping[str, str]:
+        """The parameters of the shortest list."""
         return {"list-type": "2", "max-keys": "1"}
 
     def objects(self, prefix: str) -> Iterator[Object]:

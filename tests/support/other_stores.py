@@ -1,10 +1,15 @@
 """Stores that are not S3, for the time of some tests: fake-gcs-server, of its package, which checks no
-signature."""
+signature, and Azurite, of an environment of node, which checks them."""
 
 from __future__ import annotations
 
+import base64
+import email.utils
+import hashlib
+import hmac
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -16,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.transport.azure_store import VERSION
+from support import environments
 from support.object_store import free_ports
 
 #: Seconds for a store to be up.
@@ -85,11 +92,81 @@ def running_google(folder: Path, address: str) -> Iterator[GoogleStore]:
         yield store
 
 
+#: The account of Azurite's store in tests, and its key; tests look for it everywhere.
+AZURE_ACCOUNT = "launchertests"
+AZURE_KEY = base64.b64encode(b"launcher test account key, 0123456789abcdefghijkl").decode()
+
+
+@dataclass(frozen=True)
+class AzureStore:
+    """A store that is up."""
+
+    endpoint: str
+
+    @property
+    def connection(self) -> str:
+        """Return its connection string."""
+        about = f"AccountName={AZURE_ACCOUNT};AccountKey={AZURE_KEY}"
+        return f"DefaultEndpointsProtocol=http;{about};BlobEndpoint={self.endpoint};"
+
+    def put(self, container: str, objects: Mapping[str, bytes]) -> None:
+        """Write blobs into a container, which is made if it is missing."""
+        try:
+            self._send("PUT", f"/{container}?restype=container", b"")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code != 409:  # it is there
+                raise
+        for key, data in objects.items():
+            self._send("PUT", f"/{container}/{urllib.parse.quote(key)}", data)
+
+    def _send(self, method: str, path: str, data: bytes) -> None:
+        """Send a request, signed by the shared key of the account."""
+        date = email.utils.formatdate(usegmt=True)
+        said = {"x-ms-blob-type": "BlockBlob", "x-ms-date": date, "x-ms-version": VERSION}
+        where, _, query = path.partition("?")
+        resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}{where}" + "".join(
+            f"\n{name}:{value}" for name, value in sorted(urllib.parse.parse_qsl(query))
+        )
+        length = str(len(data)) if data else ""
+        kind = "application/octet-stream"
+        lines = [method, "", "", length, "", kind, *[""] * 6]
+        lines += [f"{name}:{said[name]}" for name in sorted(said)]
+        text = "\n".join([*lines, resource]).encode()
+        key = base64.b64decode(AZURE_KEY)
+        signature = base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
+        said |= {"Authorization": f"SharedKey {AZURE_ACCOUNT}:{signature}", "Content-Type": kind}
+        request = urllib.request.Request(self.endpoint + path, data, said, method=method)
+        with _open(request) as answer:
+            answer.read()
+
+
 @contextmanager
-def _running(command: list[str], folder: Path, try_it: Callable[[], None]) -> Iterator[None]:
+def running_azure(folder: Path, address: str) -> Iterator[AzureStore]:
+    """Start a store for all who reach ``address``; its blobs are in memory."""
+    program = environments.folder("azurite") / "node_modules/.bin/azurite-blob"
+    (port,) = free_ports(1)
+    store = AzureStore(f"http://{address}:{port}/{AZURE_ACCOUNT}")
+    command = [
+        *(str(program), "--inMemoryPersistence", "--silent", "--disableTelemetry"),
+        *("--blobHost", "0.0.0.0", "--blobPort", str(port)),
+    ]
+    accounts = {"AZURITE_ACCOUNTS": f"{AZURE_ACCOUNT}:{AZURE_KEY}"}
+    with _running(command, folder, lambda: store.put("ready", {"ready": b"1"}), accounts):
+        yield store
+
+
+@contextmanager
+def _running(
+    command: list[str],
+    folder: Path,
+    try_it: Callable[[], None],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     folder.mkdir(parents=True)
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+        env = {**os.environ, **(environment or {})}
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=env)
     try:
         deadline = time.monotonic() + PATIENCE
         while True:

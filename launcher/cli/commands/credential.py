@@ -36,13 +36,13 @@ def command() -> None:
     "--store",
     type=click.Choice(STORES),
     default="s3",
-    help="What it is for: s3 (default), or gs, Google Cloud Storage.",
+    help="What it is for: s3 (default), gs (Google Cloud Storage) or az (Azure Blob Storage).",
 )
 @click.option(
     "--from-env",
     is_flag=True,
-    help="Take what the store's own tools find in this shell: AWS_*; with gs, "
-    "GOOGLE_APPLICATION_CREDENTIALS.",
+    help="Take what the store's own tools find in this shell: AWS_*, "
+    "GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*.",
 )
 @click.option(
     "--profile", metavar="NAME", help="Refer to this profile in ~/.aws, and look it up when used."
@@ -51,9 +51,11 @@ def command() -> None:
     "--stdin",
     is_flag=True,
     help="Read lines such as AWS_ACCESS_KEY_ID=..., as aws configure export-credentials --format env; "
-    "with gs, the key file of a service account.",
+    "with gs, the key file of a service account; with az, a connection string.",
 )
-@click.option("--endpoint", metavar="URL", help="Where the store is (default: AWS, or Google).")
+@click.option(
+    "--endpoint", metavar="URL", help="Where the store is (default: AWS, Google or Azure)."
+)
 @click.option("--region", metavar="NAME", help="Its region (default: us-east-1).")
 @options.as_json
 @click.pass_context
@@ -122,8 +124,16 @@ def _piped() -> str:
     return sys.stdin.read(LONGEST)
 
 
-_FROM_ENVIRONMENT = {"s3": credentials.from_environment, "gs": credentials.of_google}
-_FROM_TEXT = {"s3": credentials.from_lines, "gs": credentials.from_key_file}
+_FROM_ENVIRONMENT = {
+    "s3": credentials.from_environment,
+    "gs": credentials.of_google,
+    "az": credentials.of_azure,
+}
+_FROM_TEXT = {
+    "s3": credentials.from_lines,
+    "gs": credentials.from_key_file,
+    "az": credentials.of_azure_text,
+}
 
 
 def _require_terminal(instead: str) -> None:
@@ -156,7 +166,14 @@ def _ask(endpoint: str | None, region: str | None) -> tuple[Credential, str, str
     return Credential(key, secret, token), endpoint.strip(), region.strip()
 
 
-_ASK = {"s3": _ask, "gs": _ask_google}
+def _ask_azure(endpoint: str | None, region: str | None) -> tuple[Credential, str, str]:
+    """Ask for the key of an account. Raises InputError where there is no terminal."""
+    _require_terminal("--from-env, or --stdin with a connection string")
+    account = Secret(str(click.prompt("storage account", err=True)).strip())
+    return Credential(account, _hidden("its key"), store="az"), endpoint or "", region or ""
+
+
+_ASK = {"s3": _ask, "gs": _ask_google, "az": _ask_azure}
 
 
 def _hidden(what: str) -> Secret:
@@ -191,7 +208,7 @@ def _row(one: Listed) -> tuple[str, ...]:
 
 
 #: Where stores are, and in which region, unless a credential says otherwise.
-_DEFAULTS = {"s3": ("AWS", "us-east-1"), "gs": ("Google", "")}
+_DEFAULTS = {"s3": ("AWS", "us-east-1"), "gs": ("Google", ""), "az": ("Azure", "")}
 
 
 @command.command("rm")

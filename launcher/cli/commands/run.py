@@ -149,7 +149,7 @@ EXAMPLES = (
     "--data",
     multiple=True,
     metavar="NAME=FROM[:TO]",
-    help="Data set that every host has before the start: a folder, s3://, gs://, https:// (repeatable).",
+    help="Data set that every host has before the start: a folder, s3://, gs://, az://, https://....",
 )
 @options.python
 @click.option(

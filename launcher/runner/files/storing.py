@@ -87,6 +87,8 @@ class Target:
         require_trust(run, f"outputs are stored in {job.output_to}, with {by}")
         name, prefix = data.in_store(data.of_run(job.output_to, run.name))
         kind = data.scheme(job.output_to)
+        if kind not in data.TARGETS:
+            raise StoreError(f"outputs cannot go to {kind}:// with this release", "update launcher")
         bucket = find_bucket(kind, name, credential)
         return cls(bucket, prefix, f"{kind}://{name}/{prefix}".rstrip("/"))
 

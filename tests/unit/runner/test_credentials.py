@@ -245,3 +245,21 @@ def test_one_of_google(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     bad = runner.invoke(command, ["set", "x", "--store", "gs", "--stdin"], input='{"type": "q"}')
     assert isinstance(bad.exception, InputError)
     assert "x" not in credentials.known()
+
+
+def test_one_of_azure(home: Path) -> None:
+    """The key of an account, from a connection string or from lines."""
+    runner = CliRunner()
+    text = "AccountName=acct;AccountKey=c2VjcmV0LWtleQ==;EndpointSuffix=core.windows.net"
+    lines = "export AZURE_STORAGE_ACCOUNT=acct\nexport AZURE_STORAGE_KEY='c2VjcmV0LWtleQ=='\n"
+    for given in (text, lines):
+        kept = runner.invoke(command, ["set", "lab-az", "--store", "az", "--stdin"], input=given)
+        assert kept.exit_code == 0, kept.output
+        found = credentials.find_bucket("az", "c", "lab-az")
+        assert found.url("k").startswith("https://acct.blob.core.windows.net/c/k?se=")
+        assert "c2VjcmV0" not in repr((found, credentials.find("lab-az"))) + kept.output
+    for bad in ("AccountName=a;AccountKey=hunter2!", "hunter2", "SharedAccessSignature=hunter2"):
+        refused = runner.invoke(command, ["set", "x", "--store", "az", "--stdin"], input=bad)
+        assert isinstance(refused.exception, InputError)
+        assert "hunter2" not in f"{refused.exception} {refused.exception.hint}"
+    assert credentials.known() == ["lab-az"]
