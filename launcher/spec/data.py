@@ -13,8 +13,8 @@ from .frozen import frozen
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}\Z")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _ON_A_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):([/~].*)\Z", re.S)
-#: Of object stores that launcher signs for, of those that outputs can go to, and of web servers.
-STORES, TARGETS, WEB = ("s3", "gs", "az"), ("s3",), ("https", "http")
+#: Of object stores that launcher signs for, and of web servers.
+STORES, WEB = ("s3", "gs", "az"), ("https", "http")
 #: What people call stores elsewhere.
 _CALLED = {"gcs": "gs", "azure": "az", "s3a": "s3", "s3n": "s3"}
 #: What each set's path is called in a process's environment, with the name behind it.
@@ -107,10 +107,10 @@ def of_run(to: str, run: str) -> str:
 
 def target(value: str) -> str:
     """Return the store that outputs go to. Raises ValueError."""
-    if scheme(value) not in TARGETS:
-        what = "outputs cannot go there yet" if scheme(value) in STORES else "it is not a store"
+    if scheme(value) not in STORES:
         raise ValueError(
-            f"{shown(value)!r}: {what}: say s3://BUCKET/PATH, with or without {{{{run}}}}"
+            f"{shown(value)!r} is not a store: say s3://BUCKET/PATH, gs://BUCKET/PATH or "
+            "az://CONTAINER/PATH, with or without {{run}}"
         )
     rest = source(_RUN.sub("", value))
     if "{{" in rest:

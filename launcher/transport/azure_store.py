@@ -11,9 +11,10 @@ import binascii
 import hashlib
 import hmac
 import os
+import secrets
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..spec.errors import StoreError
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 #: The version of the interface: how signatures are made, and what answers have in them.
 VERSION = "2021-12-02"
+#: What a request may do, by its method; a list is one of the container.
+_MAY = {"GET": "r", "PUT": "cw", "DELETE": "d"}
+#: What a request has to say that writes a whole blob.
+_WHOLE: Mapping[str, str] = {"x-ms-blob-type": "BlockBlob"}
 #: Blobs in one page of a list.
 MOST = 5000
 #: What can be done where a credential cannot sign.
@@ -50,19 +55,19 @@ class Container(Bucket):
     """A container of a storage account; the key of its credentials is the account's name."""
 
     scheme = "az"
+    put_headers = _WHOLE
 
     def sign(self, method: str, key: str | None, query: Mapping[str, str], seconds: int) -> str:
-        """Return a URL that allows anybody to read for so long: a secret."""
-        assert method == "GET", "outputs do not go there"
+        """Return a URL that allows a request to anybody for so long: a secret."""
         path = self._path(key)
-        whole = {**query, **self._sas(key, seconds)}
+        whole = {**query, **self._sas(method, key, seconds)}
         return f"{self.endpoint}{path}?{encoded(whole)}".rstrip("?")
 
-    def _sas(self, key: str | None, seconds: int) -> dict[str, str]:
+    def _sas(self, method: str, key: str | None, seconds: int) -> dict[str, str]:
         """Return the parameters of a signature; none without credentials."""
         if self.credentials is None:
             return {}
-        may, kind = ("l", "c") if key is None else ("r", "b")
+        may, kind = ("l", "c") if key is None else (_MAY[method], "b")
         until = time.gmtime(time.time() + self.skew + seconds)
         end = time.strftime("%Y-%m-%dT%H:%M:%SZ", until)
         by = "https" if self.endpoint.startswith("https:") else ""
@@ -100,6 +105,31 @@ class Container(Bucket):
                 return
             query["marker"] = marker
 
+    # -- writing: a blob in parts is one of blocks, which have names
+
+    def begin_upload(self, key: str) -> str:
+        """Return a name for what the blocks of this try are called; the store need not know."""
+        return secrets.token_hex(8)
+
+    def part_url(self, key: str, upload: str, number: int, seconds: int) -> str:
+        """Return a URL that writes a block for so long: a secret."""
+        query = {"comp": "block", "blockid": _block(upload, number)}
+        return self.sign("PUT", key, query, seconds)
+
+    def end_upload(self, key: str, upload: str, tags: Sequence[str]) -> None:
+        """Make a blob of its blocks, which are as many as there are tags. Raises StoreError."""
+        names = (_block(upload, number) for number in range(1, len(tags) + 1))
+        blocks = "".join(f"<Latest>{name}</Latest>" for name in names)
+        body = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'
+        ask(self, "PUT", key, {"comp": "blocklist"}, body.encode())
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Do nothing: blocks that are of no blob cannot be deleted, and are gone after a week."""
+
+    def uploads(self, prefix: str) -> list[tuple[str, str]]:
+        """Return nothing: there is nothing to abort."""
+        return []
+
     # -- what a refusal means
 
     def is_of_clock(self, status: int, code: str) -> bool:
@@ -127,6 +157,10 @@ class Container(Bucket):
     def elsewhere(self) -> str:
         """What to do where nothing answers at the endpoint."""
         return "is that the name of the storage account?"
+
+
+def _block(upload: str, number: int) -> str:
+    return base64.b64encode(f"{upload}-{number:06}".encode()).decode()
 
 
 def _is_folder(blob: Element) -> bool:

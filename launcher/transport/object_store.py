@@ -81,6 +81,8 @@ class Bucket:
     scheme = "s3"
     #: What requests that read objects say besides.
     headers = NO_HEADERS
+    #: What requests that write a whole object say besides.
+    put_headers = NO_HEADERS
     #: What is called differently in stores like this one: the start of parameters, and what is signed.
     _mark = "X-Amz-"
     #: What asks for keys that are escaped in its lists.
@@ -199,6 +201,10 @@ class Bucket:
     def begin_upload(self, key: str) -> str:
         """Begin to write an object in parts, and return the upload's name. Raises StoreError."""
         return text_of(tree_of(self, ask(self, "POST", key, {"uploads": ""})), "UploadId")
+
+    def part_url(self, key: str, upload: str, number: int, seconds: int) -> str:
+        """Return a URL that writes a part of an object for so long: a secret."""
+        return self.sign("PUT", key, {"partNumber": str(number), "uploadId": upload}, seconds)
 
     def end_upload(self, key: str, upload: str, tags: Sequence[str]) -> None:
         """Make an object of its parts, which have these tags. Raises StoreError."""
@@ -352,7 +358,7 @@ def ask(
         url = bucket.sign(method, key, query, 300)
         data = body if method in ("PUT", "POST") else None
         try:
-            headers = bucket.headers if method == "GET" and key is not None else {}
+            headers = _headers(bucket, method, key, query)
             request = urllib.request.Request(url, data, dict(headers), method=method)
             with _opener().open(request, timeout=PATIENCE) as answer:
                 found: bytes = answer.read(LONGEST)
@@ -377,6 +383,14 @@ def ask(
                 ) from None
         time.sleep(min(0.5 * 2**attempt, 5.0))
     raise AssertionError("the last try returns or raises")
+
+
+def _headers(
+    bucket: Bucket, method: str, key: str | None, query: Mapping[str, str]
+) -> Mapping[str, str]:
+    if key is None or method not in ("GET", "PUT") or query:
+        return NO_HEADERS
+    return bucket.headers if method == "GET" else bucket.put_headers
 
 
 def _opener() -> urllib.request.OpenerDirector:

@@ -99,6 +99,56 @@ def no_secrets(launcher: Launcher, lab: labs.Lab) -> None:
         assert found.stdout == b"", found.stdout
 
 
+WRITER = """
+outputs: {to: az://lab-out/runs, pull: false, paths: [ckpt]}
+num_nodes: 2
+framework: env
+run: |
+  echo of $LAUNCHER_HOST >"$LAUNCHER_OUTPUT_DIR/same é.txt"
+  if [ $RANK = 0 ]; then
+    mkdir -p ckpt
+    head -c 70000000 /dev/urandom >ckpt/large.pt
+    : >"$LAUNCHER_OUTPUT_DIR/empty"
+    sha256sum ckpt/large.pt
+  fi
+"""
+
+
+def test_outputs_are_stored(
+    launcher: Launcher, clean: labs.Lab, azure: AzureStore, tmp_path: Path
+) -> None:
+    """All of a run is there, a large file in blocks; it comes back, and no key is anywhere. What a host
+    could not send is stored by the next pull."""
+    azure.put("lab-out", {})
+    launcher.env |= {"AZURE_STORAGE_CONNECTION_STRING": azure.connection}
+    (launcher.work / "job.yaml").write_text(WRITER)
+    host, port = clean.hosts["lab1"], azure.endpoint.rpartition(":")[2].partition("/")[0]
+    rules = f"table ip store {{ chain out {{ type filter hook output priority 0; tcp dport {port} reject with tcp reset; }}; }}"
+    host.run("nft", rules)
+    try:
+        ran = launcher.run("job.yaml")
+    finally:
+        host.run("nft", "delete table ip store")
+    assert ran.code == 74, ran.err
+    name = ran.folder.name
+    known = Credentials(AZURE_ACCOUNT, AZURE_KEY)
+    there = azure_store.container("lab-out", known, azure.endpoint)
+    manifest = json.loads(there.get(f"runs/{name}/.launcher.json"))
+    assert (manifest["whole"], list(manifest["missing"])) == (False, ["lab1"])
+    later = launcher.call("pull", name)
+    assert later.returncode == 0, later.stderr
+    assert f"stored   4 files, 70.0 MB in az://lab-out/runs/{name}" in later.stderr
+    manifest = json.loads(there.get(f"runs/{name}/.launcher.json"))
+    assert (manifest["whole"], len(manifest["files"])) == (True, 4)
+    no_secrets(launcher, clean)
+    dest = tmp_path / "back"
+    pulled = launcher.call("pull", name, str(dest), "--from", "store", "--json")
+    assert pulled.returncode == 0, pulled.stderr
+    assert json.loads(pulled.stdout)["files"] == 4
+    found = hashlib.sha256((dest / "ckpt/large.pt").read_bytes()).hexdigest()
+    assert found in ran.log("node-0.out").decode()
+
+
 def test_what_it_refuses(launcher: Launcher, azure: AzureStore) -> None:
     """Said before a host is asked, with what to do, and never with a secret."""
     script = launcher.script("")
@@ -124,6 +174,7 @@ def test_what_a_signature_allows(azure: AzureStore) -> None:
     assert status_of(there.url("a")) == 200
     assert status_of(there.url("a").replace("/a?", "/b?")) == 403
     assert status_of(there.url("a"), "DELETE") == 403
+    assert status_of(there.sign("PUT", "a", {}, 60)) == 403
     assert status_of(there.sign("GET", "a", {}, -60)) == 403
     late = replace(there, skew=-7 * 3600.0)
     with pytest.raises(StoreError, match=r"az://clocks at .* cannot be listed"):

@@ -75,8 +75,9 @@ class Store:
 
 
 @contextmanager
-def running(folder: Path, address: str) -> Iterator[Store]:
-    """Start a store whose files are in ``folder``, for all who reach ``address``."""
+def running(folder: Path, address: str, for_everybody: bool = False) -> Iterator[Store]:
+    """Start a store whose files are in ``folder``, for all who reach ``address``; they need no credentials
+    if it is ``for_everybody``."""
     folder.mkdir(parents=True)
     identity = {
         "name": "lab",
@@ -89,7 +90,9 @@ def running(folder: Path, address: str) -> Iterator[Store]:
         "actions": ["Read", "List"],
     }
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity, reader]}))
+    everybody = {"name": "anonymous", "actions": identity["actions"]}
+    known = [identity, reader, *([everybody] if for_everybody else [])]
+    config.write_text(json.dumps({"identities": known}))
     ports = free_ports(8)
     names = (
         "master",

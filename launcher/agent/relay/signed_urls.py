@@ -131,7 +131,7 @@ def md5_in(found: Any) -> str:
         if one.strip().startswith("md5="):
             return _hex(one.strip()[4:])
     if found.headers.get("x-ms-version"):
-        whole = found.headers.get("Content-MD5") if found.status == 200 else None
+        whole = found.headers.get("Content-MD5") if found.status in (200, 201) else None
         return _hex(found.headers.get("x-ms-blob-content-md5") or whole or "")
     return ""
 

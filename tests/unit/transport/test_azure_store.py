@@ -40,6 +40,16 @@ def test_a_signature_is_that_of_azure(
     assert (query["sp"], query["sr"]) == (("r", "b") if key else ("l", "c"))
 
 
+def test_blocks_of_two_tries_are_not_mixed() -> None:
+    there = azure_store.container("c", KNOWN, "http://s")
+    first, second = there.begin_upload("k"), there.begin_upload("k")
+    urls = [there.part_url("k", one, 2, 60) for one in (first, second)]
+    names = [dict(parse_qsl(urlsplit(url).query))["blockid"] for url in urls]
+    assert names[0] != names[1]
+    assert len(set(map(len, names))) == 1, "Azure wants names of one length"
+    assert dict(parse_qsl(urlsplit(urls[0]).query))["sp"] == "cw"
+
+
 def test_where_things_are_found() -> None:
     found = find_bucket("c", {"AZURE_STORAGE_ACCOUNT": "acct", "AZURE_STORAGE_KEY": "c2Vj"})
     assert found.endpoint == "https://acct.blob.core.windows.net"

@@ -152,6 +152,7 @@ def test_a_busy_store_is_asked_again(
     [
         (lambda h, n: send(h, 503, b""), "refused", "the server answers 503, 6 times"),
         (lambda h, n: send(h, 403, b""), "expired", "403"),
+        (lambda h, n: send(h, 400, b""), "expired", "400"),  # Google calls that a bad request
         (lambda h, n: send(h, 404, b""), "changed", "gone"),
         (lambda h, n: send(h, 412, b""), "changed", "has changed"),
         (lambda h, n: send(h, 301, b"", Location="/x"), "refused", "301"),
