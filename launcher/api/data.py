@@ -22,6 +22,7 @@ from ..runner.data.errands import (
 from ..runner.data.host import Delivered
 from ..runner.data.registry import KnownSet
 from ..runner.listeners import OnEvent, ignore_event
+from ..spec import credentials as names
 from ..spec import data
 from ..spec.data import DataSet, Version, byte_count, on_a_host
 from ..spec.errors import HostError, InputError
@@ -72,12 +73,11 @@ def _check_credential(one: DataSet) -> None:
     """Raise InputError for a credential that cannot be used for this set."""
     if not one.is_in_store:
         raise InputError(
-            f"--credential {one.credential}: a credential is for an object store (s3://...), and "
-            f"{one.source} is none",
+            f"--credential {one.credential}: {names.NO_STORE}, and {one.source} is none",
             "leave it out",
         )
     try:
-        credentials.find(one.credential)
+        credentials.require_for(one.credential, one.source)
     except InputError as error:
         raise InputError(f"--credential: {error.message}", error.hint) from None
 
@@ -121,7 +121,7 @@ async def push(
     found = registry.find(name)
     one = DataSet(found.name, found.source, found.to, found.credential)
     if one.credential:
-        credentials.find(one.credential)
+        credentials.require_for(one.credential, one.source)
     listed = await reading.read(one.name, one.source, on_event, place.reach, one.credential)
     now = _keep(one, listed)
     with limited(max_rate):

@@ -210,7 +210,8 @@ KEYS: Mapping[str, Key] = {
     "output_to": Key(
         checked(data_values.target),
         TEXT,
-        "Store that gets all outputs at the end, s3://bucket/path; {{run}} in it is the run's name",
+        "Store that gets all outputs at the end, s3://bucket/path, gs:// or az://; {{run}} in it is the "
+        "run's name",
     ),
     "output_credential": Key(
         credentials.read_name,

@@ -108,7 +108,11 @@ _KEYS: Mapping[str, Key] = {
     "paths": Key(
         _paths, TEXTS, "Paths of the workdir, /abs or ~/path, besides LAUNCHER_OUTPUT_DIR"
     ),
-    "to": Key(checked(data.target), TEXT, "Store that gets them at the end: s3://bucket/path"),
+    "to": Key(
+        checked(data.target),
+        TEXT,
+        "Store that gets them at the end: s3://bucket/path, gs:// or az://",
+    ),
     "credential": Key(
         credentials.read_name,
         TEXT,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..records.run_folder import adoption_of, home, make_home, write_json
 from ..spec import credentials as names
+from ..spec import data
 from ..spec.errors import InputError, RecordError, StoreError, suggestion
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
@@ -26,7 +27,7 @@ from ..spec.model import Job, Secret
 from ..spec.typed_json import Mismatch, from_json
 
 if TYPE_CHECKING:
-    from ..transport.object_store import Bucket
+    from ..transport.object_store import Bucket, Credentials
 
 #: Bytes of the largest file that can be one.
 LONGEST = 1 << 16
@@ -38,7 +39,10 @@ _FILES = ("HOME", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")
 @frozen
 class Credential:
     """What a name stands for: a key with its secret, or a profile of AWS's tools, which is looked up
-    when it is used. ``made`` is in seconds since the epoch."""
+    when it is used. ``store`` is the scheme of the stores that it is for; with ``gs``, the key may be
+    the address of a service account, and the secret its private key; with ``az``, it is the name of the
+    account. ``made`` is in seconds since the
+    epoch."""
 
     key: Secret = Secret("")
     secret: Secret = Secret("")
@@ -47,6 +51,7 @@ class Credential:
     endpoint: str = ""
     region: str = ""
     made: float = 0.0
+    store: str = "s3"
 
 
 @frozen
@@ -60,6 +65,7 @@ class _Kept:
     endpoint: str = ""
     region: str = ""
     made: float = 0.0
+    store: str = "s3"
 
     def __repr__(self) -> str:
         return "_Kept(...)"
@@ -103,6 +109,7 @@ def find(name: str) -> Credential:
         kept.endpoint,
         kept.region,
         kept.made,
+        kept.store,
     )
 
 
@@ -118,6 +125,7 @@ def save(name: str, one: Credential) -> Path:
         "endpoint": one.endpoint,
         "region": one.region,
         "made": one.made or time.time(),
+        "store": one.store if one.store != "s3" else "",
     }
     try:
         make_home()
@@ -154,14 +162,41 @@ def check(one: Credential) -> None:
             hint = suggestion(one.profile, profiles) or "aws configure list-profiles shows them"
             raise InputError(f"AWS's tools have no profile {one.profile} here", hint)
         return
+    _check_key(one)
+
+
+def _check_key(one: Credential) -> None:
     for what, value in (("access key", one.key), ("secret", one.secret)):
         if not value.reveal():
             raise InputError(f"there is no {what}", "a credential has a key and a secret")
+    if one.store == "az":
+        _check_account_key(one)
+    if one.store == "gs" and one.secret.reveal().startswith("-----BEGIN"):
+        _check_private_key(one)
+        return  # it has several lines
     for what, value in (("access key", one.key), ("secret", one.secret), ("token", one.token)):
         if not _is_plain(value.reveal()):
             raise InputError(
                 f"the {what} has a space, or a character that none has", "paste it again"
             )
+
+
+def _check_private_key(one: Credential) -> None:
+    from ..transport import google_store
+
+    try:
+        google_store.bucket("", _credentials(one, ""))
+    except StoreError as error:
+        raise InputError(error.message, error.hint) from None
+
+
+def _check_account_key(one: Credential) -> None:
+    from ..transport import azure_store
+
+    try:
+        azure_store.container("", _credentials(one, ""), one.endpoint)
+    except StoreError as error:
+        raise InputError(error.message, error.hint) from None
 
 
 def _is_address(endpoint: str) -> bool:
@@ -217,14 +252,26 @@ def _require_private(path: Path, found: os.stat_result) -> None:
 def require(job: Job) -> None:
     """Raise InputError for a credential that a job names and that cannot be used: with the file and the
     line that name it, where they are known."""
-    named = [(one.credential, f"data: {one.name}") for one in job.data if one.credential]
+    named = [
+        (one.credential, f"data: {one.name}", one.source) for one in job.data if one.credential
+    ]
     if job.output_credential:
-        named.append((job.output_credential, _outputs(job)))
-    for said, where in named:
+        named.append((job.output_credential, _outputs(job), job.output_to))
+    for said, where, url in named:
         try:
-            find(said)
+            require_for(said, url)
         except InputError as error:
             raise names.problem(said, where, error.message, error.hint) from None
+
+
+def require_for(name: str, url: str) -> None:
+    """Raise InputError unless a credential is there, and for the kind of store that a URL names."""
+    found, kind = find(name), data.scheme(url)
+    if kind in data.STORES and kind != found.store:
+        raise InputError(
+            f"the credential {name} is for {found.store}://, and {data.shown(url)} is not there",
+            f"launcher credential set NAME --store {kind} keeps one for {kind}://",
+        )
 
 
 def _outputs(job: Job) -> str:
@@ -243,19 +290,29 @@ def require_trust(run: Path, use: str) -> None:
         )
 
 
-def find_bucket(name: str, credential: str = "") -> Bucket:
-    """Return a bucket with a named credential; without one, as AWS's own tools find it.
+def find_bucket(kind: str, name: str, credential: str = "") -> Bucket:
+    """Return a bucket of a store (its scheme is ``kind``) with a named credential; without one, as the
+    store's own tools find it.
 
     Raises StoreError.
     """
     from ..transport import object_store  # slow to import, and few runs need it
 
     if not credential:
-        return object_store.find_bucket(name)
+        return _found(kind, name)
     try:
+        require_for(credential, f"{kind}://{name}")
         found = find(credential)
     except InputError as error:
         raise StoreError(error.message, error.hint) from None
+    if kind == "gs":
+        from ..transport import google_store
+
+        return google_store.bucket(name, _credentials(found, credential), found.endpoint)
+    if kind == "az":
+        from ..transport import azure_store
+
+        return azure_store.container(name, _credentials(found, credential), found.endpoint)
     try:
         bucket = object_store.find_bucket(name, _environment(found))
     except StoreError as error:
@@ -267,6 +324,63 @@ def find_bucket(name: str, credential: str = "") -> Bucket:
             )
         raise StoreError(f"credential {credential}: {error.message}", hint) from None
     return object_store.named(bucket, credential)
+
+
+def _found(kind: str, name: str) -> Bucket:
+    if kind == "gs":
+        from ..transport import google_store
+
+        return google_store.find_bucket(name)
+    if kind == "az":
+        from ..transport import azure_store
+
+        return azure_store.find_bucket(name)
+    from ..transport import object_store
+
+    return object_store.find_bucket(name)
+
+
+def _credentials(one: Credential, name: str) -> Credentials:
+    from ..transport.object_store import Credentials
+
+    return Credentials(one.key.reveal(), one.secret.reveal(), name=name)
+
+
+def of_google(environment: Mapping[str, str] = os.environ) -> Credential:
+    """Return the credential that Google's tools use here. Raises InputError."""
+    from ..transport import google_store
+
+    try:
+        found = google_store.found_credentials(environment)
+    except StoreError as error:
+        raise InputError(error.message, error.hint) from None
+    if found is None:
+        raise InputError("Google's tools have no credential here", google_store.WHAT_SIGNS)
+    return Credential(Secret(found.key), Secret(found.secret), store="gs")
+
+
+def from_key_file(text: str) -> Credential:
+    """Return the credential in the key file of a service account of Google. Raises InputError."""
+    from ..transport import google_store
+
+    try:
+        found = google_store.of_key_file(text, "what came")
+    except StoreError as error:
+        raise InputError(error.message, error.hint) from None
+    return Credential(Secret(found.key), Secret(found.secret), store="gs")
+
+
+def of_azure(environment: Mapping[str, str] = os.environ) -> Credential:
+    """Return the credential that Azure's tools use here. Raises InputError."""
+    from ..transport import azure_store
+
+    try:
+        found, endpoint = azure_store.found_credentials(environment)
+    except StoreError as error:
+        raise InputError(error.message, error.hint) from None
+    if found is None:
+        raise InputError("there is no key of the storage account", azure_store.WHAT_SIGNS)
+    return Credential(Secret(found.key), Secret(found.secret), endpoint=endpoint, store="az")
 
 
 def _environment(one: Credential) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 #: Stands for no credential, where a job file or settings name one.
 NONE = "none"
 #: What is wrong with a credential for a folder or a web server, and what to do.
-NO_STORE = "a credential is for an object store (s3://...)"
+NO_STORE = "a credential is for an object store (s3://..., gs://..., az://...)"
 LEAVE_OUT = "leave out credential:"
 
 

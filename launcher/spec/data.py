@@ -14,7 +14,9 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}\Z")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _ON_A_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):([/~].*)\Z", re.S)
 #: Of object stores that launcher signs for, and of web servers.
-STORES, WEB = ("s3",), ("https", "http")
+STORES, WEB = ("s3", "gs", "az"), ("https", "http")
+#: What people call stores elsewhere.
+_CALLED = {"gcs": "gs", "azure": "az", "s3a": "s3", "s3n": "s3"}
 #: What each set's path is called in a process's environment, with the name behind it.
 VARIABLE = "LAUNCHER_DATA_"
 #: Characters of a version that are enough for a person.
@@ -25,7 +27,7 @@ SHORT = 12
 class DataSet:
     """A data set of a job. Without a ``source`` it is one that was added by its name; ``to`` is a path
     in the run's view: relative to its code, or absolute. ``credential`` names what its store is read
-    with, "" for what the tools of AWS find."""
+    with, "" for what the tools of its store find."""
 
     name: str
     source: str = ""
@@ -107,7 +109,8 @@ def target(value: str) -> str:
     """Return the store that outputs go to. Raises ValueError."""
     if scheme(value) not in STORES:
         raise ValueError(
-            f"{value!r} is not a store: say s3://BUCKET/PATH, with or without {{{{run}}}}"
+            f"{shown(value)!r} is not a store: say s3://BUCKET/PATH, gs://BUCKET/PATH or "
+            "az://CONTAINER/PATH, with or without {{run}}"
         )
     rest = source(_RUN.sub("", value))
     if "{{" in rest:
@@ -129,14 +132,16 @@ def source(value: str) -> str:
     """Return the source of a data set. Raises ValueError."""
     if not value or "\0" in value or "\n" in value:
         raise ValueError(
-            "a data set comes from a folder here, a folder of a host (gpu3:/path), s3://bucket/path, or "
-            "https://host/file"
+            "a data set comes from a folder here, a folder of a host (gpu3:/path), s3://bucket/path, "
+            "gs://bucket/path, az://container/path, or https://host/file"
         )
     kind = scheme(value)
     if kind and kind not in STORES + WEB:
+        if instead := _CALLED.get(kind):
+            raise ValueError(f"{kind}:// is called {instead}:// here")
         raise ValueError(
             f"{kind}:// is not supported: use a folder here, a folder of a host (gpu3:/path), "
-            "s3://bucket/path, or https://host/file"
+            "s3://bucket/path, gs://bucket/path, az://container/path, or https://host/file"
         )
     if kind in WEB:
         from . import web_url  # of use to few runs

@@ -1,7 +1,7 @@
 """Lists buckets of S3 and of stores like it, and signs URLs with which hosts read their objects.
 
 Credentials stay on this machine. A signed URL allows one operation on one object for a while, and is a
-secret until then: it is kept in memory, and in no message.
+secret until then: it is kept in memory, and in no message. ``google_store`` says how Google differs.
 
 Requests are signed by AWS Signature Version 4:
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html
@@ -36,13 +36,14 @@ GOOD_FOR = 3600
 PATIENCE, TRIES = 30.0, 5
 #: What a store answers where this machine's clock is wrong.
 SKEWED = "RequestTimeTooSkewed"
+#: Seconds that are no difference between two clocks.
+CLOCK = 60.0
 #: Longest answer in memory, in bytes: a list of objects, or the manifest of a run's outputs.
 LONGEST = 256 << 20
 #: Where instances and containers of AWS ask for credentials.
 _INSTANCE, _CONTAINER = "http://169.254.169.254", "http://169.254.170.2"
 #: Seconds to wait for one of these: machines elsewhere have none.
 _NEAR = 1.0
-_NO_BODY = hashlib.sha256(b"").hexdigest()
 
 
 @frozen
@@ -68,15 +69,35 @@ class Object:
     tag: str
 
 
+NO_HEADERS: Mapping[str, str] = {}
+_ESCAPED: Mapping[str, str] = {"encoding-type": "url"}
+
+
 @frozen
 class Bucket:
     """A bucket at an endpoint. Without credentials its requests are not signed: it has to be public."""
+
+    #: What its URLs start with.
+    scheme = "s3"
+    #: What requests that read objects say besides.
+    headers = NO_HEADERS
+    #: What requests that write a whole object say besides.
+    put_headers = NO_HEADERS
+    #: What is called differently in stores like this one: the start of parameters, and what is signed.
+    _mark = "X-Amz-"
+    #: What asks for keys that are escaped in its lists.
+    _escaped = _ESCAPED
 
     name: str
     endpoint: str
     region: str
     credentials: Credentials | None = None
     skew: float = 0.0  # seconds that the store's clock is ahead of this machine's
+
+    @property
+    def place(self) -> str:
+        """What a person calls it."""
+        return f"{self.scheme}://{self.name}"
 
     def url(self, key: str) -> str:
         """Return a URL that reads an object for the next hour."""
@@ -85,7 +106,7 @@ class Bucket:
     def in_step(self) -> Bucket:
         """Return the bucket with the store's clock, if that is not this machine's. It is asked, and so
         is whether it can be listed. Raises StoreError."""
-        query = {"list-type": "2", "max-keys": "1"}
+        query = self.short_list
         try:
             _list(self, query)
             return self
@@ -97,6 +118,11 @@ class Bucket:
             raise _refused(self, 403, SKEWED) from None
         return there
 
+    @property
+    def short_list(self) -> Mapping[str, str]:
+        """The parameters of the shortest list."""
+        return {"list-type": "2", "max-keys": "1"}
+
     def objects(self, prefix: str) -> Iterator[Object]:
         """Yield the objects whose keys start with a prefix, as the store orders them.
 
@@ -104,30 +130,32 @@ class Bucket:
         """
         token = ""
         while True:
-            query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
+            query = {"list-type": "2", "prefix": prefix, **self._escaped}
             if token:
                 query["continuation-token"] = token
-            found = _tree(self, _list(self, query))
-            for one in _all(found, "Contents"):
-                key = urllib.parse.unquote_plus(_text(one, "Key"), errors="surrogateescape")
-                size, tag = _text(one, "Size"), _text(one, "ETag").strip('"')
+            found = tree_of(self, _list(self, query))
+            for one in all_of(found, "Contents"):
+                key = text_of(one, "Key")
+                if self._escaped:
+                    key = urllib.parse.unquote_plus(key, errors="surrogateescape")
+                size, tag = text_of(one, "Size"), text_of(one, "ETag").strip('"')
                 yield Object(key, int(size) if size.isascii() and size.isdigit() else -1, tag)
-            token = _text(found, "NextContinuationToken")
-            if _text(found, "IsTruncated") != "true" or not token:
+            token = text_of(found, "NextContinuationToken")
+            if text_of(found, "IsTruncated") != "true" or not token:
                 return
 
     def sign(self, method: str, key: str | None, query: Mapping[str, str], seconds: int) -> str:
         """Return a URL that allows a request to anybody for so long: a secret."""
         path = self._path(key)
         if self.credentials is None:
-            return f"{self.endpoint}{path}?{_encoded(query)}".rstrip("?")
+            return f"{self.endpoint}{path}?{encoded(query)}".rstrip("?")
         return f"{self.endpoint}{path}?{self._signed(method, path, query, seconds)}"
 
     # -- objects that this machine itself reads and writes
 
     def get(self, key: str) -> bytes:
         """Return an object that is small. Raises StoreError."""
-        return _ask(self, "GET", key, {})
+        return ask(self, "GET", key, {})
 
     def read_into(self, key: str, path: Path, size: int) -> None:
         """Write an object to a file, and continue one that was cut off. Raises StoreError, OSError."""
@@ -135,7 +163,7 @@ class Bucket:
             have = path.stat().st_size if path.exists() else 0
             if have >= size and attempt:
                 return
-            request = urllib.request.Request(self.url(key))
+            request = urllib.request.Request(self.url(key), headers=dict(self.headers))
             if 0 < have < size:
                 request.add_header("Range", f"bytes={have}-")
             try:
@@ -159,20 +187,24 @@ class Bucket:
                 if path.stat().st_size == size:
                     return
             time.sleep(min(0.5 * 2**attempt, 5.0))
-        raise StoreError(f"s3://{self.name}/{key} is cut off again and again")
+        raise StoreError(f"{self.place}/{key} is cut off again and again")
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object that is small. Raises StoreError."""
-        _ask(self, "PUT", key, {}, data)
+        ask(self, "PUT", key, {}, data)
 
     def delete(self, key: str) -> None:
         """Delete an object, if it is there. Raises StoreError."""
-        with suppress(_Missing):
-            _ask(self, "DELETE", key, {})
+        with suppress(Missing):
+            ask(self, "DELETE", key, {})
 
     def begin_upload(self, key: str) -> str:
         """Begin to write an object in parts, and return the upload's name. Raises StoreError."""
-        return _text(_tree(self, _ask(self, "POST", key, {"uploads": ""})), "UploadId")
+        return text_of(tree_of(self, ask(self, "POST", key, {"uploads": ""})), "UploadId")
+
+    def part_url(self, key: str, upload: str, number: int, seconds: int) -> str:
+        """Return a URL that writes a part of an object for so long: a secret."""
+        return self.sign("PUT", key, {"partNumber": str(number), "uploadId": upload}, seconds)
 
     def end_upload(self, key: str, upload: str, tags: Sequence[str]) -> None:
         """Make an object of its parts, which have these tags. Raises StoreError."""
@@ -181,14 +213,14 @@ class Bucket:
             for number, tag in enumerate(tags, start=1)
         )
         body = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
-        answer = _tree(self, _ask(self, "POST", key, {"uploadId": upload}, body))
-        if not _text(answer, "ETag"):  # 200 with an error inside
-            raise StoreError(f"{self.endpoint} could not put s3://{self.name}/{key} together")
+        answer = tree_of(self, ask(self, "POST", key, {"uploadId": upload}, body))
+        if not text_of(answer, "ETag"):  # 200 with an error inside
+            raise StoreError(f"{self.endpoint} could not put {self.place}/{key} together")
 
     def abort_upload(self, key: str, upload: str) -> None:
         """Delete the parts of an object that will not be whole, if there are any. Raises StoreError."""
-        with suppress(_Missing):
-            _ask(self, "DELETE", key, {"uploadId": upload})
+        with suppress(Missing):
+            ask(self, "DELETE", key, {"uploadId": upload})
 
     def uploads(self, prefix: str) -> list[tuple[str, str]]:
         """Return the objects whose keys start with a prefix that are being written in parts, each with
@@ -196,13 +228,13 @@ class Bucket:
         found: list[tuple[str, str]] = []
         query = {"uploads": "", "prefix": prefix}
         while True:
-            page = _tree(self, _list(self, query))
-            for one in _all(page, "Upload"):
-                if (key := _text(one, "Key")).startswith(prefix):
-                    found.append((key, _text(one, "UploadId")))
-            after, upload = _text(page, "NextKeyMarker"), _text(page, "NextUploadIdMarker")
+            page = tree_of(self, _list(self, query))
+            for one in all_of(page, "Upload"):
+                if (key := text_of(one, "Key")).startswith(prefix):
+                    found.append((key, text_of(one, "UploadId")))
+            after, upload = text_of(page, "NextKeyMarker"), text_of(page, "NextUploadIdMarker")
             if (
-                _text(page, "IsTruncated") != "true"
+                text_of(page, "IsTruncated") != "true"
                 or not after
                 or after == query.get("key-marker")
             ):
@@ -210,48 +242,96 @@ class Bucket:
             query |= {"key-marker": after, "upload-id-marker": upload}
 
     def _path(self, key: str | None) -> str:
-        name = "/" + _quoted(self.name)
-        return name if key is None else f"{name}/{_quoted(key, '/')}"
+        name = "/" + quoted(self.name)
+        return name if key is None else f"{name}/{quoted(key, '/')}"
 
     def _signed(self, method: str, path: str, query: Mapping[str, str], seconds: int) -> str:
         """Return the query of a URL that allows a request to anybody for so long."""
         known = self.credentials
         assert known is not None
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + self.skew))
-        scope = f"{now[:8]}/{self.region}/s3/aws4_request"
+        algorithm, scope = self._algorithm(known), self._scope(now[:8])
         whole = {
             **query,
-            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-            "X-Amz-Credential": f"{known.key}/{scope}",
-            "X-Amz-Date": now,
-            "X-Amz-Expires": str(seconds),
-            "X-Amz-SignedHeaders": "host",
-            **({"X-Amz-Security-Token": known.token} if known.token else {}),
+            f"{self._mark}Algorithm": algorithm,
+            f"{self._mark}Credential": f"{known.key}/{scope}",
+            f"{self._mark}Date": now,
+            f"{self._mark}Expires": str(seconds),
+            f"{self._mark}SignedHeaders": "host",
+            **({f"{self._mark}Security-Token": known.token} if known.token else {}),
         }
-        text, host = _encoded(whole), urllib.parse.urlsplit(self.endpoint).netloc
+        text, host = encoded(whole), urllib.parse.urlsplit(self.endpoint).netloc
         request = "\n".join([method, path, text, f"host:{host}\n", "host", "UNSIGNED-PAYLOAD"])
         digest = hashlib.sha256(request.encode()).hexdigest()
-        to_sign = "\n".join(["AWS4-HMAC-SHA256", now, scope, digest])
-        key = f"AWS4{known.secret}".encode()
-        for part in scope.split("/"):
-            key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-        return (
-            f"{text}&X-Amz-Signature={hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()}"
-        )
+        to_sign = "\n".join([algorithm, now, scope, digest])
+        return f"{text}&{self._mark}Signature={self._signature(known, scope, to_sign)}"
+
+    def _algorithm(self, known: Credentials) -> str:
+        return "AWS4-HMAC-SHA256"
+
+    def _scope(self, day: str) -> str:
+        return f"{day}/{self.region}/s3/aws4_request"
+
+    def _signature(self, known: Credentials, scope: str, to_sign: str) -> str:
+        return keyed_signature(f"AWS4{known.secret}", scope, to_sign)
+
+    # -- what a refusal means
+
+    def is_of_clock(self, status: int, code: str) -> bool:
+        """Return whether a store refuses so where this machine's clock is wrong."""
+        return code == SKEWED
+
+    def advice(self, status: int, code: str) -> str:
+        """Return what to do about a refusal."""
+        name = self.credentials.name if self.credentials else ""
+        if status in (301, 307, 400) and code in ("", "PermanentRedirect", "TemporaryRedirect",
+                                                  "AuthorizationHeaderMalformed"):  # fmt: skip
+            instead = f"launcher credential set {name} --region" if name else "set AWS_REGION"
+            return f"it is in another region than {self.region}: {instead}"
+        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
+            if name:
+                return f"is it of this store? launcher credential set {name}"
+            return "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this store?"
+        if code in ("ExpiredToken", "InvalidToken"):
+            if name:
+                return f"its session has expired: launcher credential set {name}"
+            return "the session has expired: log in again"
+        if status == 403 and self.credentials is None:
+            return (
+                "no credentials were found: AWS_ACCESS_KEY_ID, AWS_PROFILE, or ~/.aws/credentials"
+            )
+        return MAY_IT
+
+    @property
+    def elsewhere(self) -> str:
+        """What to do where nothing answers at the endpoint."""
+        return "AWS_ENDPOINT_URL names another store than AWS's own"
 
 
-def _quoted(text: str, safe: str = "") -> str:
+#: What to do about a refusal that may have several reasons.
+MAY_IT = "does the bucket exist, and may these credentials do that?"
+
+
+def keyed_signature(secret: str, scope: str, to_sign: str) -> str:
+    """Return the signature of a text by a key that is made of a secret for a scope."""
+    key = secret.encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    return hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+def quoted(text: str, safe: str = "") -> str:
     return urllib.parse.quote(text, safe=f"-_.~{safe}", errors="surrogateescape")
 
 
-def _encoded(query: Mapping[str, str]) -> str:
-    return "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(query.items()))
+def encoded(query: Mapping[str, str]) -> str:
+    return "&".join(f"{quoted(name)}={quoted(value)}" for name, value in sorted(query.items()))
 
 
 # -- asking a store
 
 
-class _Missing(StoreError):
+class Missing(StoreError):
     """What a request is about is not there."""
 
 
@@ -266,10 +346,10 @@ class _Skewed(StoreError):
 
 def _list(bucket: Bucket, query: Mapping[str, str]) -> bytes:
     """Return a list of objects. Raises StoreError."""
-    return _ask(bucket, "GET", None, query)
+    return ask(bucket, "GET", None, query)
 
 
-def _ask(
+def ask(
     bucket: Bucket, method: str, key: str | None, query: Mapping[str, str], body: bytes = b""
 ) -> bytes:
     """Return an answer of a store. Raises StoreError."""
@@ -278,23 +358,24 @@ def _ask(
         url = bucket.sign(method, key, query, 300)
         data = body if method in ("PUT", "POST") else None
         try:
-            request = urllib.request.Request(url, data=data, method=method)
+            headers = _headers(bucket, method, key, query)
+            request = urllib.request.Request(url, data, dict(headers), method=method)
             with _opener().open(request, timeout=PATIENCE) as answer:
                 found: bytes = answer.read(LONGEST)
                 return found
         except urllib.error.HTTPError as error:
             with error:
                 code, date = _code(error), error.headers.get("Date", "")
-            if code == SKEWED and date:
-                there = email.utils.parsedate_to_datetime(date).timestamp()
-                raise _Skewed(bucket, there - time.time()) from None
+            skew = _skew(date)
+            if bucket.is_of_clock(error.code, code) and abs(skew - bucket.skew) > CLOCK:
+                raise _Skewed(bucket, skew) from None
             if error.code not in (429, 500, 502, 503, 504) or is_last:
                 raise _refused(
                     bucket, error.code, code, method if key is not None else ""
                 ) from None
         except (OSError, http.client.HTTPException) as error:
             if is_last:
-                hint = "AWS_ENDPOINT_URL names another store than AWS's own"
+                hint = bucket.elsewhere
                 if name := _named(bucket):
                     hint = f"is that the endpoint of credential {name}? launcher credential ls"
                 raise StoreError(
@@ -304,9 +385,25 @@ def _ask(
     raise AssertionError("the last try returns or raises")
 
 
+def _headers(
+    bucket: Bucket, method: str, key: str | None, query: Mapping[str, str]
+) -> Mapping[str, str]:
+    if key is None or method not in ("GET", "PUT") or query:
+        return NO_HEADERS
+    return bucket.headers if method == "GET" else bucket.put_headers
+
+
 def _opener() -> urllib.request.OpenerDirector:
     """Return an opener that follows no redirection: it could lead a signature elsewhere."""
     return urllib.request.build_opener(_Here)
+
+
+def _skew(date: str) -> float:
+    """Return by how many seconds a clock is ahead of this machine's; 0 where it says nothing."""
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+    except ValueError:
+        return 0.0
 
 
 class _Here(urllib.request.HTTPRedirectHandler):
@@ -322,7 +419,7 @@ def _reason(error: Exception) -> str:
 
 def _code(error: urllib.error.HTTPError) -> str:
     try:
-        return _text(ElementTree.fromstring(error.read(1 << 16)), "Code")
+        return text_of(ElementTree.fromstring(error.read(1 << 16)), "Code")
     except (OSError, ElementTree.ParseError, http.client.HTTPException):
         return ""
 
@@ -338,45 +435,27 @@ def _named(bucket: Bucket) -> str:
 def _refused(bucket: Bucket, status: int, code: str, method: str = "") -> StoreError:
     """Return the error for an answer that is a refusal."""
     name = _named(bucket)
-    where = f"s3://{bucket.name} at {bucket.endpoint}" + (
-        f" with credential {name}" if name else ""
-    )
+    where = f"{bucket.place} at {bucket.endpoint}" + (f" with credential {name}" if name else "")
     what = f"{where} cannot be {_DID[method]}: {code or status}"
-    if status in (301, 307, 400) and code in ("", "PermanentRedirect", "TemporaryRedirect",
-                                              "AuthorizationHeaderMalformed"):  # fmt: skip
-        instead = f"launcher credential set {name} --region" if name else "set AWS_REGION"
-        return StoreError(what, f"it is in another region than {bucket.region}: {instead}")
-    if name and code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
-        return StoreError(what, f"is it of this store? launcher credential set {name}")
-    if name and code in ("ExpiredToken", "InvalidToken"):
-        return StoreError(what, f"its session has expired: launcher credential set {name}")
-    if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
-        return StoreError(what, "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this store?")
-    if code in ("ExpiredToken", "InvalidToken"):
-        return StoreError(what, "the session has expired: log in again")
     if code == SKEWED:
         return StoreError(what, "set this machine's clock")
-    if status == 403 and bucket.credentials is None:
-        return StoreError(
-            what, "no credentials were found: AWS_ACCESS_KEY_ID, AWS_PROFILE, or ~/.aws/credentials"
-        )
-    kind = _Missing if status == 404 else StoreError
-    return kind(what, "does the bucket exist, and may these credentials do that?")
+    kind = Missing if status == 404 else StoreError
+    return kind(what, bucket.advice(status, code))
 
 
-def _tree(bucket: Bucket, answer: bytes) -> ElementTree.Element:
+def tree_of(bucket: Bucket, answer: bytes) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(answer)
     except ElementTree.ParseError:
-        raise StoreError(f"{bucket.endpoint} does not answer as S3 does") from None
+        raise StoreError(f"{bucket.endpoint} does not answer as a store does") from None
 
 
-def _all(tree: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
+def all_of(tree: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
     return (one for one in tree if one.tag.rpartition("}")[2] == name)
 
 
-def _text(tree: ElementTree.Element, name: str) -> str:
-    return next((one.text or "" for one in _all(tree, name)), "")
+def text_of(tree: ElementTree.Element, name: str) -> str:
+    return next((one.text or "" for one in all_of(tree, name)), "")
 
 
 # -- finding the store, and credentials for it
@@ -401,10 +480,16 @@ def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> Bucke
         or environment.get("AWS_ENDPOINT_URL")
         or settings.get("endpoint_url")
         or f"https://s3.{region}.amazonaws.com"
-    ).rstrip("/")
-    if urllib.parse.urlsplit(endpoint).scheme not in ("http", "https"):
-        raise StoreError(f"AWS_ENDPOINT_URL {endpoint}: not an address of a store", "https://...")
+    )
+    endpoint = checked_endpoint(endpoint, "AWS_ENDPOINT_URL")
     return Bucket(name, endpoint, region, _credentials(environment, settings, profile))
+
+
+def checked_endpoint(endpoint: str, variable: str) -> str:
+    """Return the address of a store that a variable names. Raises StoreError."""
+    if urllib.parse.urlsplit(endpoint).scheme not in ("http", "https"):
+        raise StoreError(f"{variable} {endpoint}: not an address of a store", "https://...")
+    return endpoint.rstrip("/")
 
 
 def _credentials(
@@ -484,7 +569,7 @@ def _of_machine(environment: Mapping[str, str]) -> Credentials | None:
             "/latest/meta-data/iam/security-credentials/",
         )
         role = _near(_INSTANCE + roles, mine).decode().split()[0]
-        return _read_role(_near(_INSTANCE + roles + _quoted(role), mine))
+        return _read_role(_near(_INSTANCE + roles + quoted(role), mine))
     except (OSError, ValueError, KeyError, IndexError, LauncherError):
         return None
 

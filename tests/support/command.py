@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from support import ROOT
 from support import lab as labs
@@ -105,7 +105,9 @@ class Launcher:
             stderr=subprocess.PIPE,
         )
 
-    def call(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, *words: str, timeout: float = 60, stdin: int | IO[str] = subprocess.DEVNULL
+    ) -> subprocess.CompletedProcess[str]:
         """Run any ``launcher`` command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "launcher", *words],
@@ -115,7 +117,7 @@ class Launcher:
             text=True,
             check=False,
             timeout=PATIENCE * timeout,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
         )
 
     def start_command(self, *words: str) -> Started:

@@ -66,7 +66,10 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
         ("--no-build-isolation", "torch==2.13.0", "deepspeed==0.19.8"),
     ),
+    "azurite": (),
 }
+#: What npm is asked for, where an environment is one of node.
+NPM = {"azurite": ("azurite@3.37.0",)}
 
 #: How pip is to build what it has to build. Without it DeepSpeed compiles this extension at its first
 #: use on every host, for minutes, while all ranks wait.
@@ -75,7 +78,7 @@ BUILD = {"deepspeed": {"DS_BUILD_OPS": "0", "DS_BUILD_SHM_COMM": "1"}}
 
 def folder(name: str) -> Path:
     """Return where an environment is, or would be."""
-    pins = (PINS[name], *BUILD.get(name, {}).items(), sys.version_info[:2])
+    pins = (PINS[name] or NPM[name], *BUILD.get(name, {}).items(), sys.version_info[:2])
     key = hashlib.sha256(repr(pins).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "launcher" / "envs" / f"{name}-{key}"
@@ -94,6 +97,9 @@ def make(name: str) -> Path:
     place = folder(name)
     if missing(name):
         shutil.rmtree(place, ignore_errors=True)  # what a broken try has left
+        if name in NPM:
+            _make_of_node(place, NPM[name])
+            return place
         subprocess.run([sys.executable, "-m", "venv", place], check=True)
         for packages in PINS[name]:
             print(f"{name}: pip install {' '.join(packages)}", flush=True)
@@ -104,6 +110,13 @@ def make(name: str) -> Path:
             subprocess.run(words, check=True, env=env, cwd=Path(__file__).parent.parent.parent)
         (place / "complete").touch()
     return place
+
+
+def _make_of_node(place: Path, packages: tuple[str, ...]) -> None:
+    place.mkdir(parents=True)
+    words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(place)]
+    subprocess.run([*words, *packages], check=True)
+    (place / "complete").touch()
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ frameworks)
     have slurmd && have slurmctld && have sbatch || missing="$missing slurmd slurmctld slurm-client"
     have podman && have crun && have newuidmap || missing="$missing podman crun uidmap"
     have dockerd || missing="$missing docker.io"
+    have npm || missing="$missing npm" # for azurite
     ;;
 esac
 [ -n "$missing" ] || exit 0

@@ -75,8 +75,9 @@ class Store:
 
 
 @contextmanager
-def running(folder: Path, address: str) -> Iterator[Store]:
-    """Start a store whose files are in ``folder``, for all who reach ``address``."""
+def running(folder: Path, address: str, for_everybody: bool = False) -> Iterator[Store]:
+    """Start a store whose files are in ``folder``, for all who reach ``address``; they need no credentials
+    if it is ``for_everybody``."""
     folder.mkdir(parents=True)
     identity = {
         "name": "lab",
@@ -89,8 +90,10 @@ def running(folder: Path, address: str) -> Iterator[Store]:
         "actions": ["Read", "List"],
     }
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity, reader]}))
-    ports = _free_ports(8)
+    everybody = {"name": "anonymous", "actions": identity["actions"]}
+    known = [identity, reader, *([everybody] if for_everybody else [])]
+    config.write_text(json.dumps({"identities": known}))
+    ports = free_ports(8)
     names = (
         "master",
         "master.grpc",
@@ -130,7 +133,7 @@ def running(folder: Path, address: str) -> Iterator[Store]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return ports that are free on all addresses, below those that the kernel gives to connections:
     these could be gone before the server has them."""
     found: list[int] = []

@@ -18,7 +18,7 @@ from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any, Tuple
 
 #: Objects that are read at once.
@@ -46,15 +46,24 @@ class Failure(Exception):
 class Fetch:
     """Objects that are read into ``folder``, until all are here or ``seconds`` are over."""
 
-    def __init__(self, folder: str, seconds: float, follow: bool = False) -> None:
-        """``follow``: the URLs are those of web servers, and have no signature."""
+    def __init__(
+        self,
+        folder: str,
+        seconds: float,
+        follow: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """``follow``: the URLs are those of web servers, and have no signature. ``headers`` are those
+        that the store wants."""
         self._folder, self._parts = os.path.join(folder, "files"), os.path.join(folder, "parts")
         self._sums = os.path.join(folder, "sums")
         self._deadline, self._follow = time.monotonic() + seconds, follow
+        self._headers = headers
         self._lock = threading.Lock()
         self._left: list[tuple[manifest.Entry, str]] = []
         self.bytes = 0
-        self._keyed: set[bytes] = set()  # encrypted so that their tag is no sum
+        self._keyed: set[bytes] = set()  # those whose tag is no sum
+        self._md5: dict[bytes, str] = {}  # of those of which the store names one besides the tag
         self.failed: list[list[str]] = []
 
     def run(self, wanted: list[tuple[manifest.Entry, str]], going_on: Callable[[], Any]) -> None:
@@ -106,7 +115,7 @@ class Fetch:
         if have == entry.size and os.path.exists(part):
             return
         tag = tag_in(entry)
-        request = signed_urls.request_for(url, self._follow)
+        request = signed_urls.request_for(url, self._follow, self._headers)
         if tag:
             request.add_header("If-Match", '"%s"' % tag)
         if have:
@@ -127,6 +136,7 @@ class Fetch:
             raise Failure(CHANGED, "it has changed at its source")
         if signed_urls.is_keyed(answer):
             self._keyed.add(entry.path)
+        self._md5[entry.path] = signed_urls.md5_in(answer)
         begins = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
         if length is not None and begins + int(length) != entry.size:
@@ -155,11 +165,13 @@ class Fetch:
     def _place(self, entry: manifest.Entry, part: str) -> None:
         """Note the sum of an object that has arrived, and move it to its path."""
         tag = tag_in(entry)
-        is_sum = MD5.match(tag) and entry.path not in self._keyed
+        its_md5 = self._md5.pop(entry.path, "")
+        if MD5.match(tag) and entry.path not in self._keyed:
+            its_md5 = tag
         with open(part, "ab"):
             pass  # an empty object
-        sha256, md5 = _sums(os.fsencode(part), bool(is_sum))
-        if md5 and entry.size and md5 != tag:
+        sha256, md5 = _sums(os.fsencode(part), bool(its_md5))
+        if md5 and entry.size and md5 != its_md5:
             os.unlink(part)
             raise Failure(REFUSED, "it arrived with another sum than the store names")
         if entry.sum.startswith(manifest.SHA256) and entry.sum != manifest.SHA256 + sha256.encode():
@@ -182,7 +194,7 @@ class Fetch:
 
 def failure(refusal: Refusal) -> Failure:
     """Return what a refusal of the store means for an object."""
-    if refusal.status == 403:
+    if refusal.status in (400, 401, 403):  # which of them depends on the store
         return Failure(EXPIRED, str(refusal))
     if refusal.status == 404:
         return Failure(CHANGED, "it is gone from its source")

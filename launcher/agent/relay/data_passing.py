@@ -94,7 +94,7 @@ class DataPassing:
 
             self._pull = Pull(copy, passing.arrived)
         for number, urls in request["blocks"]:
-            self._pull.want(number, urls, request["follow"])
+            self._pull.want(number, urls, request["follow"], request["headers"])
         return {}
 
     def part_passed(self, request: Message) -> Message:

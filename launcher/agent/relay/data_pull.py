@@ -19,7 +19,7 @@ from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import List, Tuple
 
     from ..base.blocks import Piece
@@ -49,20 +49,27 @@ class Pull:
         self._left: List[Tuple[_Wanted, Piece, int, str]] = []
         self._threads = 0
         self._is_over = self._follow = False
-        self.is_any_keyed = False  # an object is encrypted so that its tag is no sum
+        self._headers: Mapping[str, str] = {}
+        self.is_any_keyed = False  # an object is one whose tag is no sum
         self.bytes = 0  # that came from the store
         self.failed: List[List[object]] = []  # number of the block, path, code, text
         self.trouble: OSError | None = None
 
-    def want(self, number: int, urls: list[str], follow: bool = False) -> None:
+    def want(
+        self,
+        number: int,
+        urls: list[str],
+        follow: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Read a block, each of its pieces by one of these URLs. Returns at once. ``follow``: they are
-        those of web servers, and have no signature."""
+        those of web servers, and have no signature. ``headers`` are those that the store wants."""
         pieces = list(self._copy.cut.pieces(number))
         if len(pieces) != len(urls):
             raise ValueError("not as many URLs as the block has pieces")
         wanted, at = _Wanted(number, self._copy.length_of(number), len(pieces)), 0
         with self._lock:
-            self._follow = follow
+            self._follow, self._headers = follow, headers or {}
             for piece, url in zip(pieces, urls):  # noqa: B905 - Python 3.8
                 self._left.append((wanted, piece, at, url))
                 at += piece.length
@@ -140,7 +147,8 @@ class Pull:
             time.sleep(pause * random.uniform(0.5, 1.0))
 
     def _continue(self, wanted: _Wanted, piece: Piece, at: int, url: str, have: int) -> int:
-        request, tag = signed_urls.request_for(url, self._follow), tag_in(piece.entry)
+        request = signed_urls.request_for(url, self._follow, self._headers)
+        tag = tag_in(piece.entry)
         if tag:
             request.add_header("If-Match", '"%s"' % tag)
         first, last = piece.offset + have, piece.offset + piece.length - 1

@@ -65,23 +65,26 @@ class Put:
                     return ["", "", CHANGED, "it has another size by now"]
                 sent = _Sent(file, part["offset"], part["length"])
                 try:
-                    return self._send(part["url"], sent)
+                    return self._send(part["url"], sent, part["headers"])
                 except Again as again:
                     text = str(again)
             if attempt < TRIES - 1:
                 time.sleep(min(0.5 * 2**attempt, 10.0) * random.uniform(0.5, 1.0))
         return ["", "", REFUSED, "%s, %d times" % (text, TRIES)]
 
-    def _send(self, url: str, sent: _Sent) -> list[str]:
+    def _send(self, url: str, sent: _Sent, headers: dict[str, str]) -> list[str]:
         request = urllib.request.Request(url, data=iter(sent), method="PUT")
         request.add_header("Content-Length", str(sent.length))
         request.add_header("Content-Type", "application/octet-stream")
+        for name, value in headers.items():
+            request.add_header(name, value)
         with signed_urls.answer(request, SILENCE) as answer:
             tag, keyed = signed_urls.tag_of(answer), signed_urls.is_keyed(answer)
+            md5 = signed_urls.md5_in(answer) or (tag if len(tag) == 32 and not keyed else "")
             answer.read(1 << 16)
         if sent.left:
             return ["", "", CHANGED, "it became shorter"]
-        if sent.md5 and len(tag) == 32 and not keyed and sent.md5.hexdigest() != tag:
+        if sent.md5 and md5 and sent.md5.hexdigest() != md5:
             raise Again("the store has got other bytes")
         return [tag, sent.sha256.hexdigest(), "", ""]
 

@@ -92,7 +92,7 @@ class DataRequests:
     def do_fetch(self, request: Message) -> Message:
         """Read objects that were named by URLs, for some seconds."""
         wanted = [(self._named[name], url) for name, url in request["objects"]]
-        about = (request["seconds"], request["follow"])
+        about = (request["seconds"], request["follow"], request["headers"])
         answer = self._store.fetch(request["version"], wanted, *about)
         failed = {name for name, _, _ in answer["failed"]}
         for name, _ in request["objects"]:

@@ -131,10 +131,15 @@ class DataStore:
         return data_fetch.missing(incoming, self._base(str(_about(incoming).get("name"))))
 
     def fetch(
-        self, version: str, wanted: list[tuple[Entry, str]], seconds: float, follow: bool
+        self,
+        version: str,
+        wanted: list[tuple[Entry, str]],
+        seconds: float,
+        follow: bool,
+        headers: dict[str, str],
     ) -> Message:
         """Read objects by their URLs, for so long. Raises Refused."""
-        reading = data_fetch.Fetch(self._incoming(version), seconds, follow)
+        reading = data_fetch.Fetch(self._incoming(version), seconds, follow, headers)
         reading.run(wanted, self._going_on)
         return {"failed": reading.failed, "bytes": reading.bytes}
 

@@ -6,6 +6,7 @@ A URL is a secret: it stays in memory, and no message, log or exception text of 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import hashlib
@@ -17,7 +18,7 @@ import urllib.request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
 #: Answers after which it is worth to ask again.
@@ -66,9 +67,13 @@ _opener = urllib.request.build_opener(_Here)
 _following = urllib.request.build_opener(_Elsewhere)
 
 
-def request_for(url: str, follow: bool) -> urllib.request.Request:
-    """Return a request that reads. Web servers refuse programs that say nothing of themselves."""
-    return urllib.request.Request(url, headers={"User-Agent": "launcher"} if follow else {})
+def request_for(
+    url: str, follow: bool, headers: Mapping[str, str] | None = None
+) -> urllib.request.Request:
+    """Return a request that reads, with the headers that a store wants. Web servers refuse programs that
+    say nothing of themselves."""
+    said = {"User-Agent": "launcher"} if follow else {}
+    return urllib.request.Request(url, headers={**said, **(headers or {})})
 
 
 @contextlib.contextmanager
@@ -113,8 +118,31 @@ def tag_of(found: Any) -> str:
 
 
 def is_keyed(found: Any) -> bool:
-    """Return whether an object is encrypted so that its tag is no sum."""
+    """Return whether an object is one whose tag is no sum: it is encrypted, or put together of parts."""
+    if found.headers.get("x-goog-hash"):
+        return md5_in(found) != tag_of(found)
     return (found.headers.get("x-amz-server-side-encryption") or "AES256") != "AES256"
+
+
+def md5_in(found: Any) -> str:
+    """Return the MD5 of the whole object that an answer names besides its tag; "" without one."""
+    said = ",".join(found.headers.get_all("x-goog-hash") or [])
+    for one in said.split(","):
+        if one.strip().startswith("md5="):
+            return _hex(one.strip()[4:])
+    if found.headers.get("x-ms-version"):
+        whole = found.headers.get("Content-MD5") if found.status in (200, 201) else None
+        return _hex(found.headers.get("x-ms-blob-content-md5") or whole or "")
+    return ""
+
+
+def _hex(text: str) -> str:
+    """Return bytes in base64 as hexadecimal digits; "" if they are no MD5."""
+    try:
+        found = base64.b64decode(text)
+    except ValueError:
+        return ""
+    return found.hex() if len(found) == 16 else ""
 
 
 def md5_or_none() -> Any:

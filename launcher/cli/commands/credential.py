@@ -11,6 +11,7 @@ import click
 
 from ...api import credentials
 from ...api.credentials import Credential, Listed
+from ...spec.data import STORES
 from ...spec.errors import InputError, suggestion
 from ...spec.model import Secret
 from .. import completion, options
@@ -32,7 +33,16 @@ def command() -> None:
 @command.command("set", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 @_name
 @click.option(
-    "--from-env", is_flag=True, help="Take the variables of AWS's tools (AWS_*) in this shell."
+    "--store",
+    type=click.Choice(STORES),
+    default="s3",
+    help="What it is for: s3 (default), gs (Google Cloud Storage) or az (Azure Blob Storage).",
+)
+@click.option(
+    "--from-env",
+    is_flag=True,
+    help="Take what the store's own tools find in this shell: AWS_*, "
+    "GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*.",
 )
 @click.option(
     "--profile", metavar="NAME", help="Refer to this profile in ~/.aws, and look it up when used."
@@ -40,15 +50,19 @@ def command() -> None:
 @click.option(
     "--stdin",
     is_flag=True,
-    help="Read lines such as AWS_ACCESS_KEY_ID=..., as aws configure export-credentials --format env.",
+    help="Read lines such as AWS_ACCESS_KEY_ID=..., as aws configure export-credentials --format env; "
+    "with gs, the key file of a service account; with az, a connection string.",
 )
-@click.option("--endpoint", metavar="URL", help="Where the store is (default: AWS).")
+@click.option(
+    "--endpoint", metavar="URL", help="Where the store is (default: AWS, Google or Azure)."
+)
 @click.option("--region", metavar="NAME", help="Its region (default: us-east-1).")
 @options.as_json
 @click.pass_context
 def set_command(
     ctx: click.Context,
     name: str,
+    store: str,
     from_env: bool,
     profile: str | None,
     stdin: bool,
@@ -65,20 +79,18 @@ def set_command(
     credentials.check_name(name)
     if from_env + stdin + (profile is not None) > 1:
         raise InputError("--from-env, --profile and --stdin are three ways", "choose one of them")
+    if store != "s3" and (profile is not None or region):
+        raise InputError("--profile and --region are for s3", "leave them out")
     if profile is not None:
         if not profile:
             raise InputError("--profile: no name", "aws configure list-profiles shows them")
         one = Credential(profile=profile)
     elif from_env:
-        one = credentials.from_environment()
+        one = _FROM_ENVIRONMENT[store]()
     elif stdin:
-        if sys.stdin.isatty():
-            raise InputError(
-                "--stdin at a terminal would show what you type", "leave it out, or use a pipe"
-            )
-        one = credentials.from_lines(sys.stdin.read(LONGEST))
+        one = _FROM_TEXT[store](_piped())
     else:
-        one, endpoint, region = _ask(endpoint, region)
+        one, endpoint, region = _ASK[store](endpoint, region)
     endpoint = one.endpoint if endpoint is None else endpoint
     region = one.region if region is None else region
     place = credentials.save(name, replace(one, endpoint=endpoint.rstrip("/"), region=region))
@@ -104,13 +116,42 @@ def _refuse_rest(ctx: click.Context) -> None:
         )
 
 
+def _piped() -> str:
+    if sys.stdin.isatty():
+        raise InputError(
+            "--stdin at a terminal would show what you type", "leave it out, or use a pipe"
+        )
+    return sys.stdin.read(LONGEST)
+
+
+_FROM_ENVIRONMENT = {
+    "s3": credentials.from_environment,
+    "gs": credentials.of_google,
+    "az": credentials.of_azure,
+}
+_FROM_TEXT = {
+    "s3": credentials.from_lines,
+    "gs": credentials.from_key_file,
+    "az": credentials.of_azure_text,
+}
+
+
+def _require_terminal(instead: str) -> None:
+    """Raise InputError where there is no terminal."""
+    if not sys.stdin.isatty():
+        raise InputError("nobody sits at a terminal who could type a credential", instead)
+
+
+def _ask_google(endpoint: str | None, region: str | None) -> tuple[Credential, str, str]:
+    """Ask for an HMAC key. Raises InputError where there is no terminal."""
+    _require_terminal("--from-env, or --stdin <key.json")
+    one = Credential(_hidden("access key (HMAC)"), _hidden("secret"), store="gs")
+    return one, endpoint or "", region or ""
+
+
 def _ask(endpoint: str | None, region: str | None) -> tuple[Credential, str, str]:
     """Ask at the terminal. Raises InputError where there is none."""
-    if not sys.stdin.isatty():
-        raise InputError(
-            "nobody sits at a terminal who could type a credential",
-            "--from-env, --profile NAME, or --stdin",
-        )
+    _require_terminal("--from-env, --profile NAME, or --stdin")
     key = _hidden("access key")
     secret = _hidden("secret")
     token = _hidden("session token (Enter: none)")
@@ -123,6 +164,16 @@ def _ask(endpoint: str | None, region: str | None) -> tuple[Credential, str, str
             click.prompt("region (Enter: us-east-1)", default="", show_default=False, err=True)
         )
     return Credential(key, secret, token), endpoint.strip(), region.strip()
+
+
+def _ask_azure(endpoint: str | None, region: str | None) -> tuple[Credential, str, str]:
+    """Ask for the key of an account. Raises InputError where there is no terminal."""
+    _require_terminal("--from-env, or --stdin with a connection string")
+    account = Secret(str(click.prompt("storage account", err=True)).strip())
+    return Credential(account, _hidden("its key"), store="az"), endpoint or "", region or ""
+
+
+_ASK = {"s3": _ask, "gs": _ask_google, "az": _ask_azure}
 
 
 def _hidden(what: str) -> Secret:
@@ -152,7 +203,12 @@ def _row(one: Listed) -> tuple[str, ...]:
         holds = f"profile {one.profile}"
     own = "its own" if one.profile else ""
     when = f"{age(max(0.0, time.time() - one.made))} ago" if one.made else ""
-    return one.name, holds, one.endpoint or own or "AWS", one.region or own or "us-east-1", when, ""
+    where, region = _DEFAULTS[one.store]
+    return one.name, holds, one.endpoint or own or where, one.region or own or region, when, ""
+
+
+#: Where stores are, and in which region, unless a credential says otherwise.
+_DEFAULTS = {"s3": ("AWS", "us-east-1"), "gs": ("Google", ""), "az": ("Azure", "")}
 
 
 @command.command("rm")

@@ -53,8 +53,9 @@ def add_command(
 ) -> None:
     """Read what is at FROM, and keep it under NAME. Nothing is copied yet.
 
-    FROM is a folder here, a folder of a host (gpu3:/path), s3://bucket/path or https://host/file. Files
-    are read once, and those that have changed when the set is used.
+    FROM is a folder here, a folder of a host (gpu3:/path), s3://bucket/path, gs://bucket/path,
+    az://container/path or https://host/file. Files are read once, and those that have changed when the
+    set is used.
     """
     place = _place(inventory, None) if data.on_a_host(source) else None
     added = asyncio.run(_add(name, source, to, place, credential))

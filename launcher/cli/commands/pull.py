@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["hosts", "s3"]),
+    type=click.Choice(["hosts", "store", "s3"]),
     default="hosts",
-    help="Where they come from: the hosts (default), or the store of --output-to, to DEST.",
+    help="Where they come from: the hosts (default), or the store (or s3) of --output-to, to DEST.",
 )
 @options.max_rate
 @options.as_json
@@ -67,7 +67,7 @@ def command(
     is stored as well; if nobody follows it, `launcher attach` does that.
     """
     rate = options.rate_of(max_rate)
-    if source == "s3":
+    if source != "hosts":
         if rate:
             raise InputError("--max-rate is for what comes from hosts", "leave out one of the two")
         _restore(ctx, word, dest, as_json)
@@ -91,7 +91,7 @@ def command(
 def _restore(ctx: click.Context, word: str, dest: Path | None, as_json: bool) -> None:
     if dest is None:
         raise InputError(
-            "--from s3 needs a folder to bring them to", "launcher pull RUN DEST --from s3"
+            "--from store needs a folder to bring them to", "launcher pull RUN DEST --from store"
         )
     restored = asyncio.run(_pull_stored(word, dest))
     if as_json:

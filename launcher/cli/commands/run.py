@@ -149,7 +149,7 @@ EXAMPLES = (
     "--data",
     multiple=True,
     metavar="NAME=FROM[:TO]",
-    help="Data set that every host has before the start: a folder, s3://..., https://... (repeatable).",
+    help="Data set that every host has before the start: a folder, s3://, gs://, az://, https://....",
 )
 @options.python
 @click.option(
@@ -224,8 +224,8 @@ EXAMPLES = (
 )
 @click.option(
     "--output-to",
-    metavar="S3URL",
-    help="Also store all outputs at the end: s3://bucket/path, where {{run}} is the run's name.",
+    metavar="URL",
+    help="Also store all outputs at the end: s3://bucket/path, gs://, az://; {{run}} is the run's name.",
 )
 @click.option(
     "--output-credential",

@@ -144,6 +144,7 @@ class FromStore:
                 part="pull",
                 blocks=[[number, urls]],
                 follow=self._store.follow,
+                headers=dict(self._store.headers),
             )
             while number not in one.failed and not one.have >> number & 1:
                 if not one.is_alive:

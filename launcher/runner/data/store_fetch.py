@@ -72,6 +72,7 @@ async def _round(host: Host, version: str, left: _Sizes, store: Remote) -> DataF
         objects=objects,
         seconds=seconds,
         follow=store.follow,
+        headers=dict(store.headers),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,11 @@ class Prefix:
     #: Signed URLs are not to be redirected.
     follow = False
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What requests that read it say besides."""
+        return self.bucket.headers
+
     def has_changed(self) -> bool:
         """Return whether it is known to have changed: hosts know by its tags."""
         return False
@@ -62,7 +67,7 @@ def read(source: str, credential: str = "") -> tuple[Version, Prefix, Path]:
     Raises InputError, StoreError, OSError.
     """
     name, prefix = data.in_store(source)
-    bucket = find_bucket(name, credential).in_step()
+    bucket = find_bucket(data.scheme(source), name, credential).in_step()
     try:
         found = _write(source, _entries(bucket.objects(prefix), source, prefix))
     except _Disorder:
@@ -116,9 +121,7 @@ def _entries(objects: Iterator[Object], source: str, prefix: str) -> Iterator[En
             )
         if one.size < 0:
             raise InputError(f"{source}: the store names no size of the object {one.key!r}")
-        tag = "".join(
-            mark for mark in one.tag if (mark.isascii() and mark.isalnum()) or mark in "-_."
-        )
+        tag = "".join(mark for mark in one.tag if "!" <= mark <= "~" and mark != '"')
         yield Entry(raw, one.size, False, manifest.ETAG + tag.encode())
 
 

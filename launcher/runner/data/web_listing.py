@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ from . import registry
 
 if TYPE_CHECKING:
     from ...transport.web_file import Found
+
+
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 @frozen
@@ -39,6 +42,7 @@ class WebFile:
     )
     #: Its URL has no signature, and hosts go where the server redirects them.
     follow = True
+    headers = _NO_HEADERS
 
     def url(self, path: str) -> str:
         """Return the URL that reads it."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ...transport.object_store import Bucket
 
 T = TypeVar("T")
+NO_HEADERS: Mapping[str, str] = {}
 #: The name of the manifest below the prefix.
 MANIFEST = ".launcher.json"
 #: Files above this are written in parts of it, or of more where they would be more than MOST_PARTS.
@@ -86,7 +87,9 @@ class Target:
         by = f"the credential {credential}" if credential else "your credentials"
         require_trust(run, f"outputs are stored in {job.output_to}, with {by}")
         name, prefix = data.in_store(data.of_run(job.output_to, run.name))
-        return cls(find_bucket(name, credential), prefix, f"s3://{name}/{prefix}".rstrip("/"))
+        kind = data.scheme(job.output_to)
+        bucket = find_bucket(kind, name, credential)
+        return cls(bucket, prefix, f"{kind}://{name}/{prefix}".rstrip("/"))
 
     def key(self, name: str) -> str:
         """Return the key of a file."""
@@ -190,7 +193,8 @@ class Storing:
         self, host: str, agent: Agent, target: Target, batch: Sequence[Part]
     ) -> None:
         urls = [target.bucket.sign("PUT", target.key(one.name), {}, GOOD_FOR) for one in batch]
-        answer = await _put(agent, self._run, batch, urls, [one.size for one in batch])
+        lengths, said = [one.size for one in batch], target.bucket.put_headers
+        answer = await _put(agent, self._run, batch, urls, lengths, said)
         done = [
             StoredFile(one.name, host, one.path, one.size, one.time, result[1])
             for one, result in zip(batch, answer.results, strict=True)
@@ -209,7 +213,8 @@ class Storing:
             offsets = range(0, one.size, length)
             parts = [replace(one, offset=at, number=n) for n, at in enumerate(offsets, start=1)]
             for batch in _groups(parts, max(1, MOST_BYTES // length)):
-                urls = [self._part_url(target, key, upload, part.number) for part in batch]
+                to = target.bucket
+                urls = [to.part_url(key, upload, part.number, GOOD_FOR) for part in batch]
                 lengths = [min(length, one.size - part.offset) for part in batch]
                 answer = await _put(agent, self._run, batch, urls, lengths)
                 _require_all(batch, answer)
@@ -236,11 +241,6 @@ class Storing:
         upload = target.bucket.begin_upload(key)
         self._note(begun={**self._stored.begun, key: upload})
         return upload
-
-    @staticmethod
-    def _part_url(target: Target, key: str, upload: str, number: int) -> str:
-        query = {"partNumber": str(number), "uploadId": upload}
-        return target.bucket.sign("PUT", key, query, GOOD_FOR)
 
     async def _abort(self, target: Target, key: str) -> None:
         """Delete what was begun of an object; it stays noted where the store does not do so now."""
@@ -316,9 +316,14 @@ def ending_of(final: Receipt) -> dict[str, Any]:
 
 
 async def _put(
-    agent: Agent, run: str, parts: Sequence[Part], urls: Sequence[str], lengths: Sequence[int]
+    agent: Agent,
+    run: str,
+    parts: Sequence[Part],
+    urls: Sequence[str],
+    lengths: Sequence[int],
+    headers: Mapping[str, str] = NO_HEADERS,
 ) -> DataPut:
-    """Have a host write parts. Raises HostError."""
+    """Have a host write parts, with the headers that their store wants. Raises HostError."""
     asked = [
         {
             "folder": one.kind,
@@ -327,6 +332,7 @@ async def _put(
             "offset": one.offset,
             "length": length,
             "url": url,
+            "headers": dict(headers),
         }
         for one, url, length in zip(parts, urls, lengths, strict=True)
     ]

@@ -162,7 +162,10 @@ def test_outputs_to_a_store() -> None:
     assert (job.output_to, job.keep_on_host) == ("s3://b/a", ())
     assert of_run("s3://b/{{ run }}/x", "owl") == "s3://b/owl/x"
     assert of_run("s3://b/a/", "owl") == "s3://b/a/owl"
-    for bad in ("/nfs", "gs://b/x", "s3://", "s3://b/{{rank}}"):
+    for there in ("gs://b/x", "az://c/{{run}}"):
+        job = job_file.make({"flag": {"run": ("x.py",), "output_to": there}}, {})
+        assert job.output_to == there
+    for bad in ("/nfs", "gcs://b/x", "https://h/x", "s3://", "s3://b/{{rank}}"):
         with pytest.raises(InputError, match="output-to"):
             job_file.make({"flag": {"run": ("x.py",), "output_to": bad}}, {})
 

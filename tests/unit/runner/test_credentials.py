@@ -19,6 +19,7 @@ from launcher.runner.data import listing
 from launcher.spec.errors import DocumentError, InputError, StoreError
 from launcher.spec.model import Secret
 from launcher.transport.object_store import Bucket, Object
+from support.other_stores import service_account
 
 ONE = Credential(Secret("AKIAOFTESTS"), Secret("s3cr3t/+"), Secret("t0k3n"), region="eu-west-1")
 
@@ -41,12 +42,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bucket_has_what_its_credential_says(home: Path, tmp_path: Path) -> None:
     """And nothing of the shell's; a profile is looked up when it is used."""
     credentials.save("lab-s3", ONE)
-    found = credentials.find_bucket("b", "lab-s3")
+    found = credentials.find_bucket("s3", "b", "lab-s3")
     assert (found.endpoint, found.region) == ("https://s3.eu-west-1.amazonaws.com", "eu-west-1")
     assert found.credentials
     assert (found.credentials.key, found.credentials.token) == ("AKIAOFTESTS", "t0k3n")
     assert "s3cr3t" not in repr((ONE, found, credentials.find("lab-s3")))
-    own = credentials.find_bucket("b").credentials
+    own = credentials.find_bucket("s3", "b").credentials
     assert own
     assert own.key == "of the shell"
 
@@ -58,13 +59,13 @@ def test_a_bucket_has_what_its_credential_says(home: Path, tmp_path: Path) -> No
     credentials.save("p", Credential(profile="lab", endpoint="http://s:1"))
     assert "FIRST" not in (home / "credentials" / "p.json").read_text()
     profiles.write_text("[lab]\naws_access_key_id = SECOND\naws_secret_access_key = s\n")
-    found = credentials.find_bucket("b", "p")
+    found = credentials.find_bucket("s3", "b", "p")
     assert found.endpoint == "http://s:1"
     assert found.credentials
     assert found.credentials.key == "SECOND"
     profiles.write_text("[lab]\nregion = x\n")
     with pytest.raises(StoreError, match="credential p: the profile lab"):
-        credentials.find_bucket("b", "p")
+        credentials.find_bucket("s3", "b", "p")
 
 
 def test_what_others_could_read_is_refused(home: Path) -> None:
@@ -215,3 +216,50 @@ def test_a_record_of_hosts_uses_none_unasked(tmp_path: Path) -> None:
         else:
             with pytest.raises(StoreError, match="by its record outputs are stored in s3://b/p"):
                 credentials.require_trust(run, "outputs are stored in s3://b/p")
+
+
+def test_one_of_google(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service account's key or an HMAC key, for gs:// alone."""
+    line = service_account(tmp_path / "key.json")
+    runner = CliRunner()
+    text = (tmp_path / "key.json").read_text()
+    kept = runner.invoke(command, ["set", "lab-gs", "--store", "gs", "--stdin"], input=text)
+    assert kept.exit_code == 0, kept.output
+    found = credentials.find_bucket("gs", "b", "lab-gs")
+    assert "X-Goog-Algorithm=GOOG4-RSA-SHA256" in found.url("k")
+    assert line not in repr((found, credentials.find("lab-gs"))) + kept.output
+    listed = runner.invoke(command, ["ls", "--json"]).output
+    assert json.loads(listed)[0]["store"] == "gs"
+    assert line not in listed
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    kept = runner.invoke(command, ["set", "other", "--store", "gs", "--from-env"])
+    assert kept.exit_code == 0, kept.output
+    credentials.save("hmac", Credential(Secret("GOOG1E"), Secret("s"), store="gs"))
+    assert "GOOG4-HMAC-SHA256" in credentials.find_bucket("gs", "b", "hmac").url("k")
+
+    credentials.save("lab-s3", ONE)
+    for kind, name in (("gs", "lab-s3"), ("s3", "lab-gs")):
+        with pytest.raises(StoreError, match=f"the credential {name} is for") as error:
+            credentials.find_bucket(kind, "b", name)
+        assert f"launcher credential set NAME --store {kind}" in error.value.hint
+    bad = runner.invoke(command, ["set", "x", "--store", "gs", "--stdin"], input='{"type": "q"}')
+    assert isinstance(bad.exception, InputError)
+    assert "x" not in credentials.known()
+
+
+def test_one_of_azure(home: Path) -> None:
+    """The key of an account, from a connection string or from lines."""
+    runner = CliRunner()
+    text = "AccountName=acct;AccountKey=c2VjcmV0LWtleQ==;EndpointSuffix=core.windows.net"
+    lines = "export AZURE_STORAGE_ACCOUNT=acct\nexport AZURE_STORAGE_KEY='c2VjcmV0LWtleQ=='\n"
+    for given in (text, lines):
+        kept = runner.invoke(command, ["set", "lab-az", "--store", "az", "--stdin"], input=given)
+        assert kept.exit_code == 0, kept.output
+        found = credentials.find_bucket("az", "c", "lab-az")
+        assert found.url("k").startswith("https://acct.blob.core.windows.net/c/k?se=")
+        assert "c2VjcmV0" not in repr((found, credentials.find("lab-az"))) + kept.output
+    for bad in ("AccountName=a;AccountKey=hunter2!", "hunter2", "SharedAccessSignature=hunter2"):
+        refused = runner.invoke(command, ["set", "x", "--store", "az", "--stdin"], input=bad)
+        assert isinstance(refused.exception, InputError)
+        assert "hunter2" not in f"{refused.exception} {refused.exception.hint}"
+    assert credentials.known() == ["lab-az"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -151,6 +152,7 @@ def test_a_busy_store_is_asked_again(
     [
         (lambda h, n: send(h, 503, b""), "refused", "the server answers 503, 6 times"),
         (lambda h, n: send(h, 403, b""), "expired", "403"),
+        (lambda h, n: send(h, 400, b""), "expired", "400"),  # Google calls that a bad request
         (lambda h, n: send(h, 404, b""), "changed", "gone"),
         (lambda h, n: send(h, 412, b""), "changed", "has changed"),
         (lambda h, n: send(h, 301, b"", Location="/x"), "refused", "301"),
@@ -241,3 +243,29 @@ def test_objects_that_have_not_changed_are_shared(tmp_path: Path) -> None:
     assert left == [b"b", b"d"]
     assert (new / "files/a").samefile(old / "files/a")
     assert data_fetch.noted(str(new)) == {b"a": b"sha256:a"}
+
+
+def test_sums_that_google_names(tmp_path: Path, serve: Callable[..., Store]) -> None:
+    """They count, and not a tag that only looks like one: the MD5 of an object, or none at all."""
+    md5 = hashlib.md5(CONTENT)
+    named = "crc32c=AAAAAA==,md5=" + base64.b64encode(md5.digest()).decode()
+    other = "md5=" + base64.b64encode(hashlib.md5(b"other").digest()).decode()
+    none = hashlib.md5(b"of the parts").hexdigest()
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        assert handler.headers["Accept-Encoding"] == "gzip"
+        tag, said = [("x/=", named), (none, "crc32c=AAAAAA=="), ("x/=", other)][number - 1]
+        send(handler, ETag=f'"{tag}"', x_goog_hash=said)
+
+    store = serve(answer)
+    for tag in ("x/=", none, "x/="):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        reading = Fetch(str(tmp_path), 60.0, headers={"Accept-Encoding": "gzip"})
+        reading.run([(entry(tag), store.url)], lambda: None)
+        if store.ranges[2:]:
+            assert reading.failed[0][1:] == [
+                "refused",
+                "it arrived with another sum than the store names",
+            ]
+        else:
+            assert reading.failed == []

@@ -65,7 +65,7 @@ def put(folder: Path, url: str, **changes: Any) -> list[str]:
     (folder / "outputs" / "model.pt").write_bytes(CONTENT)
     size = len(CONTENT)
     part = {"folder": "outputs", "path": "model.pt", "size": size, "offset": 0, "length": size}
-    putting = Put(str(folder), [{**part, "url": url, **changes}])
+    putting = Put(str(folder), [{**part, "url": url, "headers": {}, **changes}])
     putting.run(lambda: None)
     (result,) = putting.results
     assert SECRET not in repr(result)

@@ -214,7 +214,7 @@ def test_a_credential_that_was_replaced_serves_a_long_run(
     """It may hold a session, which a run outlasts."""
     asked: list[str] = []
 
-    def find(name: str, credential: str) -> Bucket:
+    def find(kind: str, name: str, credential: str) -> Bucket:
         asked.append(credential)
         return Bucket(name, "http://s", "r")
 
