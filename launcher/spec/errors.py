@@ -239,6 +239,12 @@ class NoEnvironment(HostError):
     code = "no-environment"
 
 
+class ImageNotBuilt(LauncherError):
+    """The job's image cannot be built of its Dockerfile."""
+
+    code = "image-not-built"
+
+
 class FrameworkMissing(HostError):
     """The host's Python lacks a module that the job's framework cannot start without."""
 
