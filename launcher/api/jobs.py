@@ -183,7 +183,7 @@ def with_image_path(workdir: str, environment: Environment) -> Environment:
     """
     image = os.path.expanduser(environment.image)
     path = os.path.normpath(os.path.join(workdir, image))
-    if os.path.isdir(path) and environment.runtime not in ("bwrap", "apptainer"):
+    if os.path.isdir(path):
         path = _recipe_in(path) or path
     is_here = os.path.exists(path)
     if not is_here and (not os.path.isabs(image) or containers.is_recipe(path)):

@@ -132,11 +132,12 @@ class Bringing:
     async def _build_unless_known(self, hosts: Sequence[Host]) -> None:
         """Make sure that the image was built; raises ImageNotBuilt, InputError."""
         assert self._building
-        if known := await self._building.look():
-            self._pinned = known.id
-            await self._building.reuse()
-        else:
-            await self._build(hosts)
+        async with self._building.alone():
+            if known := await self._building.look():
+                self._pinned = known.id
+                await self._building.reuse()
+            else:
+                await self._build(hosts)
 
     async def _build(self, hosts: Sequence[Host]) -> None:
         assert self._building

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import subprocess
@@ -32,6 +33,7 @@ from .policy import builds, dockerfiles
 
 #: Seconds between two looks at a build; for a runtime to say that it works; and to stop a build.
 PAUSE, PATIENCE, STOPPING = 0.3, 90.0, 30.0
+WAITS = "waits for another run that builds the same"
 #: The most bytes of a log that are kept.
 MOST_LOG = 64 << 20
 #: Characters that the name of an image has not.
@@ -74,6 +76,7 @@ class Building:
         self._pull, self._tag = pull, tag
         self._listing: Listing | None = None
         self._key = ""
+        self._has_said_size = False
         #: The image, once it is known.
         self.image: Built | None = None
         self.was_built = False
@@ -86,6 +89,24 @@ class Building:
         file = Path(self._wanted.image)
         name = _NOT_IN_NAMES.sub("-", file.parent.name.lower()).strip("-") or "image"
         return f"localhost/launcher/{name}:latest"
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Keep other runs of this user from building the same meanwhile; wait for one that does."""
+        file, folder = Path(self._wanted.image), Path(self._wanted.context or ".")
+        place = home() / build_context.FOLDER / f"{build_context.identity(file, folder)}.lock"
+        await asyncio.to_thread(place.parent.mkdir, 0o700, True, True)
+        lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            waits = False
+            while not _is_taken(lock):
+                if not waits:
+                    self._say_step(HERE, WAITS)
+                waits = True
+                await asyncio.sleep(PAUSE)
+            yield
+        finally:
+            os.close(lock)
 
     # -- what is known
 
@@ -112,6 +133,9 @@ class Building:
         return self.image
 
     def _say_context(self, listing: Listing, host: str = "") -> None:
+        if self._has_said_size:
+            return
+        self._has_said_size = True
         about = (listing.bytes, listing.files, listing.largest, host)
         self._on_event(ev.ImageContext(time.time(), *about))
 
@@ -182,7 +206,7 @@ class Building:
             taken = await host.agent.answer(ImageBuild, "image", patience=PATIENCE, **words)
             if taken.state == "yours":
                 break
-            self._say_step(host.name, "waits for another run that builds the same")
+            self._say_step(host.name, WAITS)
             await asyncio.sleep(PAUSE * 3)
 
         def tell(percent: int) -> None:
@@ -285,6 +309,14 @@ async def _this_machine() -> AsyncIterator[_Here | str]:
     finally:
         await agent.close()
         await connection.wait_closed()
+
+
+def _is_taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _ids_here(runtime: str, names: Sequence[str]) -> dict[str, str]:

@@ -34,6 +34,8 @@ _LEFT = re.compile(r"build-([0-9]+)\.")
 PIECE = 1 << 14
 #: Bytes of a Dockerfile, and of the file that says what of its context is left out.
 MOST = 1 << 20
+#: Seconds after which a build is ended that nobody asks about: a cable was pulled.
+PATIENCE = 120.0
 #: What podman says if the kernel or a container around us allows it no containers for RUN.
 _NO_CONTAINERS = re.compile(r"error running container: .*creating container for", re.S)
 
@@ -44,6 +46,7 @@ class Builds:
     def __init__(self, root: str, locks: Locks) -> None:
         self.folder, self._locks = os.path.join(root, "images"), locks
         self._guard: Guard | None = None
+        self._asked = 0.0
         self._request: Message = {}
         self._is_plain = False  # without containers of its own for RUN
 
@@ -96,6 +99,7 @@ class Builds:
         if request.get("stop"):
             self.end()
             return {"state": "done"}
+        self._asked = time.monotonic()
         if self._guard is None:
             self._clear()
             self._request, self._is_plain = request, False
@@ -211,6 +215,11 @@ class Builds:
                 return file.read(PIECE).decode("utf-8", "replace")
         except OSError:
             return ""
+
+    def expire(self) -> None:
+        """End a build that nobody has asked about for long."""
+        if self._guard and time.monotonic() - self._asked > PATIENCE:
+            self.end()
 
     def end(self) -> None:
         """End a build that nobody waits for any more, and remove its files."""

@@ -285,6 +285,11 @@ class Images:
     def _file(self, image_id: str) -> str:
         return os.path.join(self.folder, image_id + ".tar")
 
+    def expire(self) -> None:
+        """Let go of what nobody has asked about for long."""
+        if self._builds:
+            self._builds.expire()
+
     def end(self) -> None:
         """Stop what nobody waits for any more."""
         if self._builds:

@@ -22,10 +22,12 @@ _STEPS = (
 #: Where BuildKit says that a build has failed.
 _LINE = re.compile(r"^\S*Dockerfile:(\d+)$", re.M)
 _EXIT = re.compile(r"(?:exit status |exit code: |returned a non-zero code: )(\d+)")
+#: What podman says in front of a reason.
+_PREFIX = re.compile(r"\AError: (?:building at STEP \".*?\": )?")
 #: Lines of a log that say nothing of why a build has failed.
 _NOISE = re.compile(
     r"subprocess exited with status \d+\Z|-+>? ?[0-9a-f]{11,12}\Z|-{4,}\Z|"
-    r"DEPRECATED: The legacy builder|\s+Install the buildx|\s+https://docs\.docker\.com/go/buildx|"
+    r"DEPRECATED: The legacy builder|Install the buildx|https://docs\.docker\.com/go/buildx|"
     r"time=\"[^\"]*\" level=(?:debug|info|warning)"
 )
 #: Words of registries that cannot be reached, and of names that mean none.
@@ -220,12 +222,14 @@ def failure(log: str, found: Sequence[Instruction], said: str, code: str) -> Fai
     instruction = next((one for one in found if one.line == line), None)
     text = instruction.text if instruction else (" ".join(last.text.split()) if last else "")
     is_from = text.upper().startswith("FROM") or not last
-    where = f"{at}: {text[:120]}" if at and text else at or text[:120]
+    where = f"{at}: {text[:120]}" if at and text else at or text[:120] or "FROM"
     end = "\n".join(lines[-30:])
-    shown = tuple(one[:WIDTH] for one in lines if one.strip() and not _NOISE.match(one))[-LAST:]
+    shown = tuple(one[:WIDTH] for one in lines if one.strip() and not _NOISE.match(one.strip()))[
+        -LAST:
+    ]
     if code == "no-space":
         return Failure(
-            f"{where}: there is no room left" if where else "there is no room left",
+            f"{where}: there is no room left",
             "podman system prune there (docker system prune) frees what nothing uses",
             line,
             shown,
@@ -250,5 +254,6 @@ def failure(log: str, found: Sequence[Instruction], said: str, code: str) -> Fai
         hint = "is the name right? podman login there, if the registry wants one"
         return Failure(f"{where}: there is no such image for us", hint, line, shown)
     exits = _EXIT.findall(end)
-    how = f"ended with exit code {exits[-1]}" if exits and last else f"failed: {said}"
-    return Failure(f"{where} {how}" if where else how, "", line, shown)
+    reason = _PREFIX.sub("", said).partition(" &imagebuilder")[0][:WIDTH]
+    how = f"ended with exit code {exits[-1]}" if exits and last else f"failed: {reason}"
+    return Failure(f"{where} {how}", "", line, shown)
