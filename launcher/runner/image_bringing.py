@@ -105,7 +105,7 @@ class Bringing:
             await self._build_unless_known(hosts)
         found = await self._everywhere(hosts)
         if found is None:  # what was built before is nowhere any more, or for another machine
-            await self._build(hosts)
+            await self._build_again(hosts)
             found = await self._everywhere(hosts)
         assert found is not None
         self._require(found)
@@ -118,8 +118,8 @@ class Bringing:
         None if it has to be built again."""
         async with beside(self._tell()):
             found = await self._look(hosts)
-            may_build = self._building and self._building.image and not self._building.was_built
-            if may_build and any(one.code == "other-machine" for one in found.values()):
+            is_old = self._building and self._building.image and self._may_build_again
+            if is_old and any(one.code == "other-machine" for one in found.values()):
                 return None
             without = [one for one in hosts if one.name in found and _lacks(found[one.name])]
             if without:
@@ -138,6 +138,15 @@ class Bringing:
                 await self._building.reuse()
             else:
                 await self._build(hosts)
+
+    async def _build_again(self, hosts: Sequence[Host]) -> None:
+        """Build the image once more; for a run that has begun with it, only of the same files."""
+        assert self._building
+        if self._building.image is None:
+            known = await self._building.look()
+            if known is None or known.id != self._pinned:
+                raise images.changed(hosts[0].name, self._wanted.image, self._pinned)
+        await self._build(hosts)
 
     async def _build(self, hosts: Sequence[Host]) -> None:
         assert self._building
@@ -226,12 +235,19 @@ class Bringing:
         await self._every(still, lambda host: self._send(host, lacking[host.name], whole), COPIES)
         return True
 
+    @property
+    def _may_build_again(self) -> bool:
+        """Whether an image that is nowhere may be built: it is in no use, and was not built just now."""
+        if self._building is None or self._building.was_built or self._wanted.pinned:
+            return False
+        return self._building.image is not None or not self._sources
+
     def _lack_everywhere(self, hosts: dict[str, str]) -> bool:
         """Let hosts fail for which the image is nowhere; return False if it can be built."""
         image, built = self._wanted.image, self._building.image if self._building else None
-        if self._building and built:
-            if not self._building.was_built:
-                return False
+        if self._may_build_again:
+            return False
+        if built:
             for host in hosts:
                 self._fail([host], images.unsaved(host, image, built.on))
         elif self._wanted.pinned or self._wanted.is_built:

@@ -201,7 +201,7 @@ def test_what_fails_is_said_with_its_line_and_leaves_nothing(
         for host in hosts.hosts.values():
             host.run("mv", "/usr/bin/podman.away", "/usr/bin/podman")
     assert "nothing can build " in nobody.stderr
-    assert "this machine: no podman and no docker; lab[1-2]: no podman and no " in nobody.stderr
+    assert ": this machine: no podman and no docker; lab[1-2]: " in nobody.stderr
     assert not working_containers(launcher)
 
 

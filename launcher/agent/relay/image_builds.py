@@ -184,8 +184,10 @@ class Builds:
             words += ["--format", "docker", "--layers", "--ignorefile", ignored]
         for argument in request["build_args"]:
             words += ["--build-arg", argument]
-        if request["pull"]:
-            words.append("--pull")
+        bases = request.get("bases", [])
+        local = [name for name in bases if name.startswith("localhost/")]  # in no registry
+        if request["pull"] and len(local) < len(bases):
+            words.append("--pull=newer" if local and is_podman else "--pull")
 
         def command(mark: str) -> list[str]:
             marked = ["--add-host", mark + ":127.0.0.1"] if is_podman else []
