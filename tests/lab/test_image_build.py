@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -29,9 +30,8 @@ pytestmark = [
 IMAGES = "/root/.launcher/host/images"
 GOOD = "FROM scratch\nADD root.tar /\nCOPY . /etc/\nARG WORD=none\nRUN echo $WORD >/word\n"
 #: A step that never ends, with a daemon of its own.
-STUCK = (
-    "FROM scratch\nADD root.tar /\nRUN setsid sh -c 'sleep 4321 & exec sleep 4321' & sleep 4321\n"
-)
+STUCK = "FROM scratch\nADD root.tar /\nRUN setsid sh -c '{0} & exec {0}' & {0}\n"
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +95,6 @@ def processes(what: str) -> list[int]:
     return found
 
 
-def sleepers() -> list[int]:
-    """Return the processes of STUCK."""
-    return processes("sleep 4321")
-
-
 def working_containers(launcher: Launcher) -> str:
     words = ("podman", "ps", "--all", "--quiet", "--external")
     return subprocess.run(
@@ -139,7 +134,6 @@ def test_an_image_is_built_here_once_and_has_its_files_and_arguments(launcher: L
     assert again.returncode == 0, again.stderr
     assert "one" in again.stdout
     assert "built " not in again.stderr
-    assert not sleepers()
     assert not working_containers(launcher)
 
 
@@ -211,19 +205,19 @@ def test_what_fails_is_said_with_its_line_and_leaves_nothing(
 def test_a_build_that_is_broken_off_leaves_nothing(
     where: str, how: str, launcher: Launcher, bare: Launcher, hosts: labs.Lab
 ) -> None:
-    (launcher.work / "img" / "Dockerfile").write_text(STUCK)
+    sleep = f"sleep {os.getpid()}{next(NUMBERS)}"  # tests run side by side
+    (launcher.work / "img/Dockerfile").write_text(STUCK.format(sleep))
     chosen = launcher if where == "here" else bare
     words = ("image", "build", "img", "-i", str(chosen.inventory), "--hosts", "lab1")
     with chosen.start_command(*words) as began:
-        wait_until(sleepers, "the step runs")
+        wait_until(lambda: processes(f"{sleep} ") or processes(f"exec {sleep}"), "the step runs")
         if how == "podman killed":
-            for place in Path("/proc").glob("[0-9]*"):
-                if b"podman\0build\0" in (place / "cmdline").read_bytes():
-                    os.kill(int(place.name), signal.SIGKILL)
+            for pid in processes(f"podman build --file {launcher.home}"):
+                os.kill(pid, signal.SIGKILL)
         else:
             began.send_signal(signal.SIGINT if how == "interrupted" else signal.SIGKILL)
         _, err = began.communicate()
-    wait_until(lambda: not sleepers(), "nothing of the step is left")
+    wait_until(lambda: not processes(sleep), "nothing of the step is left")
     if where == "here":
         wait_until(lambda: not working_containers(launcher), "no container is left")
     else:

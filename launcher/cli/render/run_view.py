@@ -197,12 +197,14 @@ class Screen:
 
     @on_event.register
     def _image_building(self, event: ev.ImageBuilding) -> None:
+        if not self._building:
+            self._transfer = Transfer(time.monotonic())  # the context is there
         self._building = f"building the image on {event.on}"
         if event.step and self._moving:
             self._say(f"{event.on}: {log_lines.harmless(event.step.encode()).decode()}", dim=True)
 
     @on_event.register
-    def _image_built(self, event: ev.ImageBuilt) -> None:
+    def _image_built(self, event: ev.ImageBuilt | ev.ImageNotBuilt) -> None:
         self._building = ""
         self._say_line_of(event)
 
