@@ -34,8 +34,8 @@ from .policy import builds, dockerfiles
 #: Seconds between two looks at a build; for a runtime to say that it works; and to stop a build.
 PAUSE, PATIENCE, STOPPING = 0.3, 90.0, 30.0
 WAITS = "waits for another run that builds the same"
-#: The most bytes of a log that are kept.
-MOST_LOG = 64 << 20
+#: Characters of a log that are kept, of its end in which a failure is looked for, and steps of one.
+MOST_LOG, MOST_TAIL, MOST_STEPS = 64 << 20, 64_000, 2_000
 #: Characters that the name of an image has not.
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
@@ -84,8 +84,8 @@ class Building:
     @property
     def tag(self) -> str:
         """What the runtimes call the image."""
-        if self._tag:
-            return self._tag
+        if self._tag or self.image:
+            return self._tag or (self.image.tag if self.image else "")
         file = Path(self._wanted.image)
         name = _NOT_IN_NAMES.sub("-", file.parent.name.lower()).strip("-") or "image"
         return f"localhost/launcher/{name}:latest"
@@ -119,9 +119,7 @@ class Building:
         if listing.bytes > build_context.LARGE and not listing.was_read:
             self._say_context(listing)
         named = SecretFiles(listing.secrets, ())
-        folder = (
-            listing.folder / ".dockerignore"
-        )  # not the folder itself: as code, they are named, too
+        folder = listing.folder / ".dockerignore"  # apart from what is said of code
         is_news = await asyncio.to_thread(is_new, folder, named) if listing.secrets else False
         if is_news:
             self._on_event(ev.SecretsInImage(time.time(), listing.secrets))
@@ -255,21 +253,24 @@ class Building:
 
     async def _until_built(self, host: Host, request: dict[str, Any]) -> tuple[ImageBuild, str]:
         """Follow a build to its end; return the last answer, and the end of its log."""
-        offset, tail, rest = 0, "", ""
+        offset, kept, steps, tail, rest = 0, 0, 0, "", ""
         self._say_step(host.name, "")
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self.log.open("w", encoding="utf-8", errors="replace") as file:
             while True:
                 words = {"do": "build", "offset": offset, **request}
                 answer = await host.agent.answer(ImageBuild, "image", patience=PATIENCE, **words)
-                if offset < MOST_LOG:
+                offset += answer.bytes
+                kept += len(answer.log)
+                if kept < MOST_LOG:
                     file.write(answer.log)
                     file.flush()
-                offset += answer.bytes
                 tail = (tail + answer.log)[-MOST_TAIL:]
-                *lines, rest = (rest + answer.log).split("\n")
+                *lines, rest = (rest[-MOST_TAIL:] + answer.log).split("\n")
                 for line in lines:
-                    if found := dockerfiles.step(line):
+                    found = dockerfiles.step(line)
+                    if found and steps < MOST_STEPS:
+                        steps += 1
                         self._say_step(host.name, found.label)
                 if answer.state != "working":
                     return answer, tail
@@ -288,10 +289,6 @@ class Building:
             f"{self._wanted.image} cannot be built{where}: {found.what}",
             f"{hint}all that it printed: {self.log}",
         )
-
-
-#: Characters of the end of a log in which a failure is looked for.
-MOST_TAIL = 64_000
 
 
 @asynccontextmanager

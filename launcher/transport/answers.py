@@ -930,6 +930,7 @@ class ImageBuild:
             path = getattr(self, name)
             _require(len(path) <= LONGEST_PATH, name, "is too long")
             _require(not path or path.startswith("/"), name, "is no path")
+        _require(not self.place or _FILE.search(self.place) is not None, "place", "is no folder")
         _require(self.runtime in ("", *RUNTIMES), "runtime", f"unknown: {self.runtime[:80]!r}")
         _require(0 <= self.bytes <= LONGEST_MESSAGE, "bytes", "no piece of a log")
         _require(len(self.bases) <= MOST_NAMED, "bases", "more than a Dockerfile names")
