@@ -149,7 +149,7 @@ def _reaped(pid: int) -> int | None:
 def _ended(pid: int) -> int:
     """End a build: first the step that it executes, so that podman sees it fail and cleans up."""
     program = _program(pid)
-    steps = [one for one in processes.descendants(pid) if _program(one) != program]
+    steps = [one for one in _descendants(pid) if _program(one) != program]
     if steps:
         processes.send(steps, signal.SIGKILL)
     for number, seconds in ((0, CLEANING if steps else 0.0), (signal.SIGTERM, ENDING)):
@@ -171,11 +171,25 @@ def _program(pid: int) -> str:
         return ""
 
 
+def _descendants(pid: int) -> list[int]:
+    """Return the descendants of a process, but the one that keeps the namespace of all of a user's
+    containers."""
+    return [one for one in processes.descendants(pid) if not _keeps_namespace(one)]
+
+
+def _keeps_namespace(pid: int) -> bool:
+    try:
+        with open("/proc/%d/comm" % pid) as name, open("/proc/%d/cmdline" % pid, "rb") as words:
+            return name.read() == "podman pause\n" or words.read(4096).endswith(b"catatonit\0-P\0")
+    except OSError:
+        return False
+
+
 def _end_all(parent: int, apart: Collection[int] = ()) -> None:
     """Kill the descendants of a process but some, until there are none."""
     deadline = time.monotonic() + 10.0
     while time.monotonic() < deadline:
-        there = [pid for pid in processes.descendants(parent) if pid not in apart]
+        there = [pid for pid in _descendants(parent) if pid not in apart]
         processes.send(there, signal.SIGKILL)
         for pid in there:
             try:
