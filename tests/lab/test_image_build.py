@@ -17,13 +17,21 @@ import pytest
 from support import lab as labs
 from support.command import Launcher, end_followers
 from support.hosts import need_lab
-from support.images import containers_on, own_storage, with_podman, without_runtimes, write_root
+from support.images import (
+    containers_on,
+    has_static_busybox,
+    own_storage,
+    with_podman,
+    without_runtimes,
+    write_root,
+)
 from support.lab import wait_until
 
 pytestmark = [
     pytest.mark.skipif(
-        not all(map(shutil.which, ("podman", "busybox"))),
-        reason="needs podman and busybox (sh tests/support/install-system-packages.sh frameworks)",
+        shutil.which("podman") is None or not has_static_busybox(),
+        reason="needs podman (sh tests/support/install-system-packages.sh frameworks), and a busybox that "
+        "is linked statically (apt-get install busybox-static)",
     ),
     pytest.mark.timeout(400),
 ]

@@ -124,6 +124,12 @@ def containers_on(host: labs.LabHost, *user: str) -> str:
 _APPLETS = ("sh", "cat", "echo", "true", "sleep", "mkdir", "setsid")
 
 
+def has_static_busybox() -> bool:
+    """Return whether there is a busybox that runs without any library."""
+    place = Path("/usr/bin/busybox")
+    return place.exists() and b"/ld-linux" not in place.read_bytes()
+
+
 def write_root(path: Path) -> None:
     """Write a layer for ``ADD`` in a Dockerfile: a busybox that is linked statically, and folders."""
     with tarfile.open(path, "w") as archive:
