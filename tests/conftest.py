@@ -138,6 +138,7 @@ SLOW = frozenset(
         *(
             "bootstrap_redhat",
             "checkpoints",
+            "image_build",
             "image_command",
             "projects",
             "pytest_plugin",

@@ -65,11 +65,18 @@ async def check_hosts(
 def _image_of(job: Job) -> ImageOfJob | None:
     """Return what is known here of the image of a job; None for one without. Raises InputError."""
     from ..fleet.check.checker import ImageOfJob
+    from ..runner.files import build_context
     from ..runner.image_file import of_path
 
     wanted = job.environment
     if wanted is None or not wanted.image:
         return None
+    if wanted.is_built:
+        if wanted.pinned:
+            return ImageOfJob(wanted.pinned)
+        listing = build_context.listed(wanted)
+        known = build_context.built(listing.identity, build_context.key_of(listing))
+        return ImageOfJob(known.id, known.machine) if known else ImageOfJob("", is_unbuilt=True)
     file = of_path(wanted.image)
     return ImageOfJob(file.id, file.machine) if file else ImageOfJob(wanted.pinned)
 

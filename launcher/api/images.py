@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ..runner.image_bringing import Given
 from ..runner.image_errands import (
+    BuiltImage,
     ImagePlace,
     ImageRemoved,
     ImagesThere,
@@ -19,23 +20,39 @@ from ..runner.policy.images import short_name, stays
 from ..spec import containers
 from ..spec.environments import Environment
 from ..spec.errors import HostError, InputError
+from ..spec.frozen import frozen
 from .jobs import with_image_path
 
 __all__ = [
+    "BuiltImage",
     "Given",
     "HostError",
     "ImagePlace",
     "ImageRemoved",
     "ImageThere",
     "ImagesThere",
+    "Recipe",
     "Removals",
     "RuntimeTrouble",
+    "build",
     "listed",
     "load",
     "remove",
     "short_name",
     "stays",
 ]
+
+
+@frozen
+class Recipe:
+    """What an image is built of: the path of a Dockerfile or its folder, and what the build is told."""
+
+    path: str
+    tag: str = ""
+    pull: bool = False
+    arguments: tuple[str, ...] = ()
+    context: str = ""
+    mounts: tuple[str, ...] = ()
 
 
 async def listed(place: ImagePlace) -> Mapping[str, ImagesThere | HostError]:
@@ -54,17 +71,47 @@ async def load(
 
     What one host cannot do does not keep the others from it. Raises InputError.
     """
+    return await place.load(_wanted(image, runtime, mounts), on_event)
+
+
+async def build(
+    place: ImagePlace, recipe: Recipe, runtime: str = "", on_event: OnEvent = ignore_event
+) -> BuiltImage:
+    """Build an image of a Dockerfile of this machine, and bring it to hosts. Raises InputError,
+    ImageNotBuilt."""
+    found = _wanted(recipe.path, runtime, recipe.mounts, recipe.arguments, recipe.context)
+    if not found.is_built:
+        raise InputError(
+            f"{recipe.path} is neither a Dockerfile nor a folder with one",
+            "launcher image build ., or ./docker/Dockerfile; launcher image load brings an image",
+        )
+    tag = recipe.tag
+    try:
+        tag = tag and containers.build_name(tag)
+    except ValueError as error:
+        raise InputError(f"--tag: {error}") from None
+    return await place.build(found, on_event, pull=recipe.pull, tag=tag)
+
+
+def _wanted(
+    image: str,
+    runtime: str,
+    mounts: tuple[str, ...],
+    arguments: tuple[str, ...] = (),
+    context: str = "",
+) -> Environment:
     try:
         wanted = Environment(
             image=containers.image(image),
             runtime=containers.runtime(runtime) if runtime else "",
             mounts=tuple(containers.mount(one) for one in mounts),
+            build_args=tuple(containers.build_argument(one) for one in arguments),
+            context=context and containers.build_context(context),
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    if containers.is_path(wanted.image):
-        wanted = with_image_path(os.getcwd(), wanted)
-    return await place.load(wanted, on_event)
+    is_here = containers.is_path(wanted.image)
+    return with_image_path(os.getcwd(), wanted) if is_here else wanted
 
 
 async def remove(place: ImagePlace, text: str) -> Mapping[str, Removals | HostError]:

@@ -183,12 +183,51 @@ def with_image_path(workdir: str, environment: Environment) -> Environment:
     """
     image = os.path.expanduser(environment.image)
     path = os.path.normpath(os.path.join(workdir, image))
-    if not os.path.isabs(image) and not os.path.exists(path):
+    if os.path.isdir(path):
+        path = _recipe_in(path) or path
+    is_here = os.path.exists(path)
+    if not is_here and (not os.path.isabs(image) or containers.is_recipe(path)):
         raise InputError(
             f"image: there is no {environment.image} in {workdir}",
             "podman save -o FILE NAME writes one; a path of the hosts begins with /",
         )
-    return replace(environment, image=path)
+    found = replace(environment, image=path)
+    if not found.is_built:
+        if build := environment.context or environment.build_args:
+            what = "context" if build is environment.context else "build_args"
+            raise InputError(
+                f"{what}: is for a Dockerfile, and {environment.image} is none",
+                "image: ./Dockerfile, or the path of a folder that has one",
+            )
+        return found
+    if found.runtime not in ("", containers.AUTO, "podman", "docker"):
+        raise InputError(
+            f"runtime: {found.runtime} takes no image that is built of a Dockerfile",
+            "runtime: podman, or leave it out",
+        )
+    context = environment.context and os.path.expanduser(environment.context)
+    if context:
+        context = os.path.normpath(os.path.join(workdir, context))
+        if not os.path.isdir(context):
+            raise InputError(
+                f"context: {environment.context} is no folder in {workdir}",
+                "it holds the files that the Dockerfile copies",
+            )
+    if not os.path.isfile(path):
+        raise InputError(f"image: {environment.image} is no file", "name the Dockerfile in it")
+    return replace(found, context=context)
+
+
+def _recipe_in(folder: str) -> str | None:
+    """Return the Dockerfile in a folder of this machine, unless that is an image itself."""
+    if os.path.exists(os.path.join(folder, "index.json")):
+        return None
+    if os.path.exists(os.path.join(folder, "etc", "passwd")) and os.path.isdir(
+        os.path.join(folder, "usr")
+    ):
+        return None  # a root folder, for bwrap
+    there = (os.path.join(folder, name) for name in containers.RECIPES)
+    return next((path for path in there if os.path.isfile(path)), None)
 
 
 def _check_uv(folder: Path, environment: Environment) -> None:

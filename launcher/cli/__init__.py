@@ -83,7 +83,7 @@ _ABOUT = {
     "push": "copy a folder of data to hosts; only changes travel",
     "data": "data sets by name: add, push, show, verify, pin, rm, prune",
     "credential": "credentials for object stores by name: set, ls, rm",
-    "image": "images on hosts: which they have; bring one, remove one",
+    "image": "images on hosts: which they have; build one, bring one, remove one",
     "forward": "forward a port of this machine to a run's host: TensorBoard, Jupyter",
     "stop": "stop a run on all its hosts, and print a verified receipt",
     "wait": "wait until runs have ended; the exit code is theirs",

@@ -16,14 +16,38 @@ from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..spec.host_environment import read_modules
 from ..spec.model import Host, Job, Node, Role
-from ..spec.yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, texts
+from ..spec.yaml_document import (
+    TEXT,
+    TEXT_MAP,
+    TEXTS,
+    Key,
+    YamlNode,
+    checked,
+    read,
+    text_map,
+    texts,
+)
 from ..spec.yaml_document import schema as mapping_schema
 
 #: What an environment may be, each with what makes its value.
 KINDS = {"conda": conda_environment, "venv": folder, "uv": inside, "image": containers.image}
 #: What else an environment may say, and of which kind.
-_MORE = {"wheels": wheels_folder, "runtime": containers.runtime, "mounts": containers.mount}
-_OF_KIND = {"wheels": "uv", "runtime": "image", "mounts": "image"}
+_MORE = {
+    "wheels": wheels_folder,
+    "runtime": containers.runtime,
+    "mounts": containers.mount,
+    "build_args": containers.build_argument,
+    "context": containers.build_context,
+}
+_OF_KIND = {
+    "wheels": "uv",
+    "runtime": "image",
+    "mounts": "image",
+    "build_args": "image",
+    "context": "image",
+}
+#: Those that are lists, with the flags that name one of them.
+_LISTS = {"mounts": "mount", "build_args": "build-arg"}
 FIELDS = {**KINDS, **_MORE}
 
 
@@ -35,6 +59,13 @@ def _read_mounts(node: YamlNode) -> tuple[str, ...]:
         except ValueError as error:
             raise node.error(str(error)) from None
     return tuple(found)
+
+
+def _read_build_args(node: YamlNode) -> tuple[str, ...]:
+    try:
+        return tuple(containers.build_argument(f"{n}={v}") for n, v in text_map(node).items())
+    except ValueError as error:
+        raise node.error(str(error)) from None
 
 
 _KEYS: Mapping[str, Key] = {
@@ -58,7 +89,18 @@ _KEYS: Mapping[str, Key] = {
     "image": Key(
         checked(containers.image),
         TEXT,
-        "Container image: its name, or the path of a tar, an OCI folder, a .sif or a root folder",
+        "Container image: its name, or the path of a Dockerfile or its folder, a tar, an OCI folder, a "
+        ".sif or a root folder",
+    ),
+    "build_args": Key(
+        _read_build_args,
+        TEXT_MAP,
+        "Arguments for ARG in the Dockerfile. They stay readable in the image: no secrets",
+    ),
+    "context": Key(
+        checked(containers.build_context),
+        TEXT,
+        "Folder of this machine whose files the Dockerfile may copy (default: its own)",
     ),
     "runtime": Key(
         checked(containers.runtime),
@@ -83,7 +125,7 @@ def read_environment(node: YamlNode, keys: Mapping[str, Key] = _KEYS) -> dict[st
         )
     for name, kind in _OF_KIND.items():
         if name in found and kind not in found:
-            verb = "is" if name == "runtime" else "are"
+            verb = "is" if name in ("runtime", "context") else "are"
             raise node.error(
                 f"environment: {name} {verb} for {kind} alone",
                 f"environment: {{{kind}: ..., {name}: ...}}",
@@ -94,7 +136,7 @@ def read_environment(node: YamlNode, keys: Mapping[str, Key] = _KEYS) -> dict[st
 
 
 #: What a role may not name: an image is of a whole job.
-_OF_IMAGES = ("image", "runtime", "mounts")
+_OF_IMAGES = ("image", "runtime", "mounts", "build_args", "context")
 _ROLE_KEYS: Mapping[str, Key] = {
     **{name: key for name, key in _KEYS.items() if name not in _OF_IMAGES},
     "modules": Key(read_modules, TEXTS, "Environment modules, instead of the job's"),
@@ -152,9 +194,11 @@ def _made(named: Mapping[str, Any]) -> Environment:
 
 def _value(kind: str, given: Any) -> Any:
     """Return the value of a field. Raises ValueError."""
-    if kind == "mounts":
+    if kind in _LISTS:
         several = [given] if isinstance(given, str) else given
-        return tuple(containers.mount(str(one)) for one in several)
+        if isinstance(given, Mapping):
+            several = [f"{name}={value}" for name, value in given.items()]
+        return tuple(FIELDS[kind](str(one)) for one in several)
     return FIELDS[kind](str(given))
 
 
@@ -179,7 +223,7 @@ def of_flags(given: Mapping[str, Any], home: str) -> Environment | None:
         raise InputError(f"{flags} contradict each other", "a job has one environment")
     for name, kind in _OF_KIND.items():
         if name in named and kind not in named:
-            flag = {"mounts": "mount"}.get(name, name)
+            flag = _LISTS.get(name, name)
             raise InputError(f"--{flag} is for --{kind} alone", f"--{kind} ... --{flag} ...")
     if named.get("image") == NO_IMAGE:
         return None
@@ -187,7 +231,7 @@ def of_flags(given: Mapping[str, Any], home: str) -> Environment | None:
         try:
             named[kind] = _value(kind, place)
         except ValueError as error:
-            flag = {"mounts": "mount"}.get(kind, kind)
+            flag = _LISTS.get(kind, kind)
             raise InputError(f"--{flag}: {error}") from None
     return Environment(**named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 from collections.abc import Mapping
 from dataclasses import field
@@ -48,6 +49,10 @@ def uses(job: Job) -> tuple[str, ...]:
         for one in job.data
         if one.source
     ]
+    image = job.environment.image if job.environment else ""
+    if job.environment and job.environment.is_built:
+        place = job.environment.context or posixpath.dirname(image)
+        found.append(f"it builds an image of {image} with the files in {place}, here or on a host")
     if job.output_to:
         by = _by(job.output_credential) or ", with your credentials"
         found.append(f"it stores outputs in {job.output_to}{by}")

@@ -389,6 +389,63 @@ class ImageBringing(Event):
 
 
 @frozen
+class ImageContext(Event):
+    """Much may be copied by the build of an image: ``largest`` are entries of the folder, with their
+    bytes. With a ``host``, all of it is sent there."""
+
+    bytes: int
+    files: int
+    largest: tuple[tuple[str, int], ...] = ()
+    host: str = ""
+
+
+@frozen
+class SecretsInImage(Event):
+    """Files that look like secrets may be copied by the build of an image. Recorded the first time."""
+
+    paths: tuple[str, ...]
+
+
+@frozen
+class ImageBuilding(Event):
+    """The image is built ``on`` this machine or a host, which begins the next ``step``."""
+
+    on: str
+    step: str
+
+
+@frozen
+class ImageBuilt(Event):
+    """The image was built ``on`` this machine or a host."""
+
+    image: str
+    id: str
+    on: str
+    runtime: str
+    seconds: float
+
+
+@frozen
+class ImageUnchanged(Event):
+    """Nothing of which the image is built has changed since it was ``built``; ``moved`` are names of
+    images that it began from, and that mean others by now."""
+
+    image: str
+    id: str
+    built: float
+    moved: tuple[str, ...] = ()
+
+
+@frozen
+class ImageNotBuilt(Event):
+    """The build of the image has failed; ``lines`` are the last of its log."""
+
+    image: str
+    on: str
+    lines: tuple[str, ...]
+
+
+@frozen
 class ImageGiven(Event):
     """All hosts have the run's image; ``brought`` names those that lacked it. ``runtimes`` is what
     starts it, by host; an image that is a folder has no ``id``."""

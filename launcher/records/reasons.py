@@ -129,6 +129,7 @@ class EndReason(StrEnum):
     GPU_BUSY = "gpu-busy"
     HOST_ERROR = "host-error"
     HOST_KEY_MISMATCH = "host-key-mismatch"
+    IMAGE_NOT_BUILT = "image-not-built"
     LAUNCHER_DIED = "launcher-died"
     LAUNCHER_ERROR = "launcher-error"
     NO_CONNECTION = "no-connection"

@@ -23,6 +23,7 @@ from ..transport import answers, rsync
 from ..transport.agent_client import Agent
 from ..transport.connection import Connection
 from .concurrency import beside, together
+from .image_building import Building
 from .image_file import ImageFile, of_path, packed, saved_here
 from .listeners import OnEvent
 from .policy import images
@@ -56,9 +57,18 @@ class Given:
     failed: Mapping[str, HostError]
 
 
+@frozen
+class Others:
+    """Hosts outside that have the image, and the ID that it has there."""
+
+    id: str = ""
+    hosts: tuple[Host, ...] = ()
+
+
 class Bringing:
-    """Gives hosts one image. ``request`` is what each of them is asked, besides the image; ``pinned``
-    the ID that it has to have, and ``cache`` a folder for files that travel.
+    """Gives hosts one image. ``request`` is what each of them is asked, besides the image, and ``cache``
+    a folder for files that travel. ``others`` have it already, and ``building`` builds it, if it is one
+    of a Dockerfile.
 
     What one host cannot do raises HostError; with ``each_alone``, the others go on.
     """
@@ -69,11 +79,15 @@ class Bringing:
         request: Callable[[Any], Mapping[str, object]],
         cache: Path,
         on_event: OnEvent,
-        pinned: str = "",
+        others: Others | None = None,
         each_alone: bool = False,
+        building: Building | None = None,
     ) -> None:
         self._wanted, self._request, self._cache = wanted, request, cache
-        self._on_event, self._pinned, self._each_alone = on_event, pinned, each_alone
+        self._on_event, self._each_alone = on_event, each_alone
+        others = others or Others()
+        self._pinned, self._sources = others.id, others.hosts
+        self._building = building
         self._file: ImageFile | None = None
         self._doing: dict[str, str] = {}  # what each host that pulls or loads has said last
         self._brought: set[str] = set()
@@ -81,21 +95,62 @@ class Bringing:
 
     async def give(self, hosts: Sequence[Host]) -> Given:
         """Make sure that all hosts can start the same image. Raises HostError, InputError."""
-        file = await asyncio.to_thread(of_path, self._wanted.image)
-        if file and self._wanted.pinned in ("", file.id):  # else it was written anew since
-            self._file = file
+        if not self._wanted.is_built:
+            file = await asyncio.to_thread(of_path, self._wanted.image)
+            if file and self._wanted.pinned in ("", file.id):  # else it was written anew since
+                self._file = file
         self._pinned = self._file.id if self._file else self._wanted.pinned or self._pinned
-        async with beside(self._tell()):
-            found = await self._look(hosts)
-            without = [one for one in hosts if one.name in found and _lacks(found[one.name])]
-            if without:
-                with _cache(self._cache):
-                    await self._bring(without, found, hosts)
-                found = {**found, **await self._look(without)}
+        builds = self._building is not None and not self._pinned
+        if builds:
+            await self._build_unless_known(hosts)
+        found = await self._everywhere(hosts)
+        if found is None:  # what was built before is nowhere any more, or for another machine
+            await self._build_again(hosts)
+            found = await self._everywhere(hosts)
+        assert found is not None
         self._require(found)
         brought = tuple(sorted(self._brought - {*self._failed}))
         good = {host: one for host, one in found.items() if host not in self._failed}
         return Given(good, brought, self._failed)
+
+    async def _everywhere(self, hosts: Sequence[Host]) -> dict[str, answers.Image] | None:
+        """Look for the image on hosts, and bring it to those that lack it; return what they have then.
+        None if it has to be built again."""
+        async with beside(self._tell()):
+            found = await self._look(hosts)
+            is_old = self._building and self._building.image and self._may_build_again
+            if is_old and any(one.code == "other-machine" for one in found.values()):
+                return None
+            without = [one for one in hosts if one.name in found and _lacks(found[one.name])]
+            if without:
+                with _cache(self._cache):
+                    if not await self._bring(without, found, hosts):
+                        return None
+                found = {**found, **await self._look(without)}
+        return found
+
+    async def _build_unless_known(self, hosts: Sequence[Host]) -> None:
+        """Make sure that the image was built; raises ImageNotBuilt, InputError."""
+        assert self._building
+        async with self._building.alone():
+            if known := await self._building.look():
+                self._pinned = known.id
+                await self._building.reuse()
+            else:
+                await self._build(hosts)
+
+    async def _build_again(self, hosts: Sequence[Host]) -> None:
+        """Build the image once more; for a run that has begun with it, only of the same files."""
+        assert self._building
+        if self._building.image is None:
+            known = await self._building.look()
+            if known is None or known.id != self._pinned:
+                raise images.changed(hosts[0].name, self._wanted.image, self._pinned)
+        await self._build(hosts)
+
+    async def _build(self, hosts: Sequence[Host]) -> None:
+        assert self._building
+        self._pinned = (await self._building.build(hosts)).id
 
     def _require(self, found: dict[str, answers.Image]) -> None:
         """Fail unless all hosts have the same image, and can start it."""
@@ -144,6 +199,8 @@ class Bringing:
 
     async def _ask(self, host: Host, do: str, **more: object) -> answers.Image:
         machine = self._file.machine if self._file else ""
+        if self._building and self._building.image:
+            machine = self._building.image.machine
         request = {**self._request(host), "pinned": self._pinned, "machine": machine, **more}
         return await host.agent.answer(answers.Image, "image", do=do, **request)
 
@@ -151,33 +208,53 @@ class Bringing:
 
     async def _bring(
         self, without: Sequence[Host], found: dict[str, answers.Image], hosts: Sequence[Host]
-    ) -> None:
-        """Bring the image to hosts that lack it: of a file, a registry, this machine, another host."""
+    ) -> bool:
+        """Bring the image to hosts that lack it: of a file, a registry, this machine, another host.
+
+        Return False if it is nowhere, and can be built."""
         lacking = {one.name: found[one.name] for one in without}
         refused: dict[str, str] = {}
-        if self._file is None:
+        if self._wanted.is_built:
+            refused = dict.fromkeys(lacking, "")  # no registry has it
+        elif self._file is None:
             if is_path(self._wanted.image):
                 self._lack(dict.fromkeys(lacking, ""))
-                return
+                return True
             pulled = await self._every(without, lambda host: self._pull(host, lacking[host.name]))
             refused = {host: why for host, why in pulled.items() if why is not None}
             if not refused:
-                return
-        file = self._file or await asyncio.to_thread(
-            saved_here, self._wanted.image, self._pinned, self._cache
-        )
+                return True
+        name = self._building.tag if self._building else self._wanted.image
+        file = self._file or await asyncio.to_thread(saved_here, name, self._pinned, self._cache)
         if file is None:
-            file = await self._from_host(hosts, found)
-        if file is None and self._wanted.pinned:
-            host = next(iter(refused))
-            self._fail([*refused], images.changed(host, self._wanted.image, self._wanted.pinned))
-            return
+            file = await self._from_host([*hosts, *self._sources], found)
         if file is None:
-            self._lack(refused)
-            return
+            return self._lack_everywhere(refused)
         whole = await asyncio.to_thread(packed, file, self._cache)
         still = [one for one in without if self._file or one.name in refused]
         await self._every(still, lambda host: self._send(host, lacking[host.name], whole), COPIES)
+        return True
+
+    @property
+    def _may_build_again(self) -> bool:
+        """Whether an image that is nowhere may be built: it is in no use, and was not built just now."""
+        if self._building is None or self._building.was_built or self._wanted.pinned:
+            return False
+        return self._building.image is not None or not self._sources
+
+    def _lack_everywhere(self, hosts: dict[str, str]) -> bool:
+        """Let hosts fail for which the image is nowhere; return False if it can be built."""
+        image, built = self._wanted.image, self._building.image if self._building else None
+        if self._may_build_again:
+            return False
+        if built:
+            for host in hosts:
+                self._fail([host], images.unsaved(host, image, built.on))
+        elif self._wanted.pinned or self._wanted.is_built:
+            self._fail([*hosts], images.changed(next(iter(hosts)), image, self._pinned))
+        else:
+            self._lack(hosts)
+        return True
 
     def _lack(self, hosts: dict[str, str]) -> None:
         """Let hosts fail that lack the image; by host, why it cannot be pulled."""
@@ -206,13 +283,14 @@ class Bringing:
     ) -> ImageFile | None:
         """Fetch the image from a host that has it."""
         for host in hosts:
-            about = found.get(host.name)
-            if about is None or about.state != "there" or not about.id:
-                continue
             try:
+                about = found.get(host.name) or await self._ask(host, "look")
+                if about.state != "there" or not about.id:
+                    continue
                 file = await self._saved(host, about)
             except HostError as error:
-                self._fail([host.name], error)
+                if host not in self._sources:
+                    self._fail([host.name], error)
                 continue
             if file is not None:
                 return file
@@ -221,6 +299,8 @@ class Bringing:
     async def _saved(self, host: Host, about: answers.Image) -> ImageFile | None:
         """Have a host save its image, and fetch that; None where it cannot."""
         words = {"program": about.program, "runtime": about.runtime, "image_id": about.id}
+        if self._building:
+            words["image"] = self._building.tag
         answer = await self._until_done(host, "save", **words)
         if answer.state != "done":
             return None

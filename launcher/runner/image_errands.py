@@ -15,12 +15,16 @@ from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Node
 from ..transport.answers import ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 from ..transport.ssh import AskPassphrase
+from . import image_building
+from .files.build_context import Built, log_of
 from .image_bringing import Bringing, Given
+from .image_building import Building
 from .listeners import OnEvent
 from .policy import images
 from .reached import reached
 
 __all__ = [
+    "BuiltImage",
     "ImagePlace",
     "ImageRemoved",
     "ImageThere",
@@ -33,6 +37,17 @@ __all__ = [
 PATIENCE = 300.0
 #: What has become of an image on a host, for each runtime that had it.
 Removals = Sequence[tuple[ImageThere, ImageRemoved]]
+
+
+@frozen
+class BuiltImage:
+    """An image of a Dockerfile: who has it now, what it is (None if no host could be reached), whether
+    it had to be built, and where the log of its latest build is."""
+
+    given: Given
+    image: Built | None
+    was_built: bool
+    log: str
 
 
 @frozen
@@ -56,7 +71,23 @@ class ImagePlace:
         return await visit_hosts(self.inventory, "", _nodes(self.hosts), one, self.ask)
 
     async def load(self, wanted: Environment, on_event: OnEvent) -> Given:
-        """Bring an image to all hosts, as a run that names it would. Raises InputError."""
+        """Bring an image to all hosts, as a run that names it would; build it first, if it is one of a
+        Dockerfile. Raises InputError, ImageNotBuilt."""
+        return await self._give(wanted, on_event, image_building.of(wanted, None, on_event))
+
+    async def build(
+        self, wanted: Environment, on_event: OnEvent, *, pull: bool = False, tag: str = ""
+    ) -> BuiltImage:
+        """Build an image of a Dockerfile, and bring it to all hosts.
+
+        Raises InputError, ImageNotBuilt."""
+        building = Building(wanted, log_of(wanted), on_event, pull=pull, tag=tag)
+        given = await self._give(wanted, on_event, building)
+        return BuiltImage(given, building.image, building.was_built, os.fspath(building.log))
+
+    async def _give(
+        self, wanted: Environment, on_event: OnEvent, building: Building | None
+    ) -> Given:
         request = {
             "image": wanted.image,
             "runtime": wanted.runtime or AUTO,
@@ -65,7 +96,11 @@ class ImagePlace:
         }
         cache = home() / "images" / f"load-{os.getpid()}"
         async with reached(self.inventory, self.hosts, self.ask) as (there, failed):
-            bringing = Bringing(wanted, lambda host: request, cache, on_event, each_alone=True)
+            if building and not there:
+                return Given({}, (), failed)
+            bringing = Bringing(
+                wanted, lambda host: request, cache, on_event, each_alone=True, building=building
+            )
             given = await bringing.give(there)
         return replace(given, failed={**failed, **given.failed})
 

@@ -134,9 +134,7 @@ def saved_here(name: str, pinned: str, cache: Path) -> ImageFile | None:
     for program in ("podman", "docker"):
         if not shutil.which(program):
             continue
-        wanted = pinned or name
-        found = _ran(program, "image", "inspect", "--format", "{{.Id}}", wanted)
-        image_id = found.rpartition(":")[2] if found else ""
+        image_id = _id_of(program, pinned or name)
         if not image_id or (pinned and image_id != pinned):
             continue
         target = cache / f"{image_id}.tar"
@@ -144,13 +142,20 @@ def saved_here(name: str, pinned: str, cache: Path) -> ImageFile | None:
             cache.mkdir(parents=True, exist_ok=True)
             part = cache / f"{image_id}.{os.getpid()}.part"
             form = ["--format", "docker-archive"] if program == "podman" else []
-            saved = _ran(program, "save", *form, "--output", str(part), name)
+            is_it = not pinned or _id_of(program, name) == pinned  # its name may have moved
+            saved = _ran(program, "save", *form, "--output", str(part), name if is_it else pinned)
             if saved is None:
                 part.unlink(missing_ok=True)
                 continue
             part.replace(target)
         return ImageFile(target, image_id)
     return None
+
+
+def _id_of(program: str, name: str) -> str:
+    """Return the ID of an image that a program has here, or ""."""
+    found = _ran(program, "image", "inspect", "--format", "{{.Id}}", name)
+    return found.rpartition(":")[2] if found else ""
 
 
 def _ran(*argv: str) -> str | None:

@@ -9,9 +9,13 @@ from ..jobs.image_requests import image_request
 from ..records import events as ev
 from ..spec.containers import Container
 from ..spec.environments import Environment
+from . import image_building
 from .context import RunContext
 from .host_session import HostSession
-from .image_bringing import Bringing
+from .image_bringing import Bringing, Others
+
+#: In the folder of the run: what a build of its image has printed.
+LOG = "image.log"
 
 
 class Images:
@@ -20,6 +24,7 @@ class Images:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._wanted = context.job.environment or Environment()
+        self._had: list[HostSession] = []  # hosts that got it before
 
     async def give(self, sessions: Sequence[HostSession]) -> None:
         """Make sure that all hosts can start the same image. Raises HostError, InputError."""
@@ -34,7 +39,8 @@ class Images:
             lambda session: {**image_request(context.job, session.facts), **ours},
             context.folder.path.parent.parent / "images" / context.name,
             context.add,
-            self._of_other_hosts,
+            Others(self._of_other_hosts, tuple(one for one in self._had if not one.is_over)),
+            building=image_building.of(self._wanted, context.folder.path / LOG, context.add),
         )
         given = await bringing.give(sessions)
         for session in sessions:
@@ -43,6 +49,7 @@ class Images:
             session.container = Container(
                 answer.id, answer.spec, answer.python, answer.python_version
             )
+        self._had += sessions
         context.add(
             ev.ImageGiven(
                 time=time.time(),

@@ -10,7 +10,18 @@ from .frozen import frozen
 AUTO = "auto"
 RUNTIMES = (AUTO, "podman", "docker", "apptainer", "bwrap")
 #: A file or folder that is an image, by its name.
-_FILE = re.compile(r"(?:\.{0,2}/|~|.*\.(?:tar|tar\.gz|tgz|sif)\Z)", re.S)
+_FILE = re.compile(r"(?:\.{0,2}/|\.{1,2}\Z|~|.*\.(?:tar|tar\.gz|tgz|sif)\Z)", re.S)
+#: A file of which an image is built, by its name: Dockerfile, Containerfile.gpu, train.Dockerfile.
+_RECIPE = re.compile(r"(?:.+\.)?(?:docker|container)file(?:\..+)?\Z", re.I | re.S)
+#: What a folder of such a file is looked through for, in this order.
+RECIPES = ("Dockerfile", "Containerfile", "dockerfile", "containerfile")
+#: The name of an argument of a build.
+_ARGUMENT = re.compile(r"[A-Za-z_]\w*\Z", re.ASCII)
+#: Small letters and digits, in parts; then a tag.
+_TAG = re.compile(
+    r"(?:[a-zA-Z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::[\w][\w.-]{0,127})?\Z",
+    re.ASCII,
+)
 #: Digits of an ID that people see.
 SHORT = 12
 
@@ -56,19 +67,43 @@ def image(text: str) -> str:
     if not text or any(mark in text for mark in "\0\n\r\t ") or text.startswith("-"):
         raise ValueError(
             f"{text!r} is no image: a name such as pytorch/pytorch:2.9.1-cuda12.8, or the path of a "
-            "tar, an OCI folder or a .sif"
-        )
-    if text.rpartition("/")[2].lower() in ("dockerfile", "containerfile"):
-        raise ValueError(
-            f"{text} describes an image, and launcher builds none: podman build -t NAME . here, and "
-            "image: NAME"
+            "Dockerfile, a tar, an OCI folder or a .sif"
         )
     return text
 
 
 def is_path(text: str) -> bool:
     """Return whether an image is named by a path."""
-    return _FILE.match(text) is not None
+    return _FILE.match(text) is not None or is_recipe(text)
+
+
+def is_recipe(text: str) -> bool:
+    """Return whether a path is that of a file of which an image is built, by its name."""
+    name = text.rpartition("/")[2]
+    other = (".dockerignore", ".tar", ".tar.gz", ".tgz", ".sif")
+    return _RECIPE.match(name) is not None and not name.endswith(other)
+
+
+def build_argument(text: str) -> str:
+    """Return an argument of a build, as NAME=VALUE. Raises ValueError."""
+    name, equals, value = text.partition("=")
+    if not equals or not _ARGUMENT.match(name) or any(mark in value for mark in "\0\n"):
+        raise ValueError(f"{text!r} is no argument of a build: NAME=VALUE")
+    return text
+
+
+def build_context(text: str) -> str:
+    """Return the folder whose files a build may copy. Raises ValueError."""
+    if not text.strip() or "\0" in text or "://" in text:
+        raise ValueError(f"{text!r} is no folder of this machine")
+    return text
+
+
+def build_name(text: str) -> str:
+    """Return the name that an image gets once it is built. Raises ValueError."""
+    if not _TAG.match(text) or len(text) > 200:
+        raise ValueError(f"{text!r} is no name of an image: such as train or lab/train:2")
+    return text
 
 
 def runtime(text: str) -> str:

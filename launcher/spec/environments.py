@@ -6,6 +6,7 @@ from __future__ import annotations
 import posixpath
 import re
 
+from . import containers
 from .frozen import frozen
 
 #: What stands before the folder of a virtual environment, and the name of a conda environment.
@@ -22,8 +23,9 @@ class Environment:
     host builds an environment: a folder with a lock of uv or requirements, or a file of these;
     ``wheels`` is a folder from which alone it takes packages then. ``image`` is the name of a container
     image, or a path, in which everything starts by the container ``runtime``, with ``mounts`` of the
-    host; ``pinned`` is the ID that a run which is repeated has had. ``name`` is what jobs call an
-    environment that the inventory gives a host.
+    host; ``pinned`` is the ID that a run which is repeated has had. An image whose path is that of a
+    Dockerfile is built first, with ``build_args`` and the files of the folder ``context``. ``name`` is
+    what jobs call an environment that the inventory gives a host.
     """
 
     conda: str = ""
@@ -35,6 +37,8 @@ class Environment:
     mounts: tuple[str, ...] = ()
     pinned: str = ""
     name: str = ""
+    build_args: tuple[str, ...] = ()
+    context: str = ""
 
     @property
     def key(self) -> str:
@@ -57,6 +61,11 @@ class Environment:
     def is_given(self) -> bool:
         """Whether hosts get it before the start."""
         return bool(self.uv or self.image)
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it is an image that is built of a Dockerfile."""
+        return bool(self.image) and containers.is_recipe(self.image)
 
     @property
     def is_activated(self) -> bool:

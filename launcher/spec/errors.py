@@ -30,6 +30,7 @@
     │   │   └── SourceChanged   files of a data set changed while they were copied
     │   ├── GpuBusy             a GPU was taken before the start              exit 75
     │   └── SetupFailed         the job's setup failed
+    ├── ImageNotBuilt       the job's image cannot be built                   exit 125
     ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── StoreError              an object store refuses, or does not answer   exit 125
@@ -237,6 +238,12 @@ class NoEnvironment(HostError):
     """The job's environment is not on the host, or cannot be activated there."""
 
     code = "no-environment"
+
+
+class ImageNotBuilt(LauncherError):
+    """The job's image cannot be built of its Dockerfile."""
+
+    code = "image-not-built"
 
 
 class FrameworkMissing(HostError):

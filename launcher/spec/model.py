@@ -282,7 +282,8 @@ class Job:
     def apart(self) -> tuple[str, ...]:
         """Patterns of what is in the workdir and never part of the code: outputs and data sets."""
         inside = [posixpath.relpath(one.source, self.workdir) for one in self.data if one.is_here]
-        if self.environment and self.environment.image.startswith("/"):
+        has_file = self.environment and not self.environment.is_built  # a Dockerfile is code
+        if self.environment and has_file and self.environment.image.startswith("/"):
             inside.append(posixpath.relpath(self.environment.image, self.workdir))
         sets = [f"/{_escaped(path)}/" for path in inside if not path.startswith("..")]
         return (*self.output_paths, *sets)

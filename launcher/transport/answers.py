@@ -42,7 +42,9 @@ _INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
 _PACKAGE = re.compile(r"[\w.]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
 _FILE = re.compile(r"/[A-Za-z0-9][A-Za-z0-9._-]{0,200}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
-_KEPT = re.compile(r"[0-9a-f]{20}\Z|[0-9a-f]{64}\.tar\Z|saved-[0-9]{1,20}\.tar\Z")
+_KEPT = re.compile(
+    r"[0-9a-f]{20}\Z|[0-9a-f]{64}\.tar\Z|saved-[0-9]{1,20}\.tar\Z|context-[0-9a-f]{16}\Z"
+)
 _NAME_OF_IMAGE = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,4096}\Z")
 _FOLDER = re.compile(r"[^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,4095}\Z")
 
@@ -903,6 +905,45 @@ class Image:
         # its last part becomes the name of a file here
         _require(not self.place or _FILE.search(self.place) is not None, "place", "is no file")
         for name in ("said", "log", "code", "python_version", "runtime"):
+            _require(len(getattr(self, name)) <= LONGEST_MESSAGE, name, "is too long")
+
+
+@frozen
+class ImageBuild:
+    """How far a host is with the build of an image, and whether it can build one: by ``program``, for
+    its ``machine``.
+
+    ``log`` is a piece of what the build has printed, of so many ``bytes``. Once it is done, ``id`` is
+    the image, and ``bases`` are the IDs of those that it began from. ``place`` is where the files go
+    that it may copy.
+    """
+
+    state: str
+    runtime: str = ""
+    program: str = ""
+    machine: str = ""
+    place: str = ""
+    id: str = ""
+    code: str = ""
+    said: str = ""
+    log: str = ""
+    bytes: int = 0
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(self.state in IMAGE_STATES, "state", f"unknown: {self.state[:80]!r}")
+        _require(bool(self.id) or self.state != "done" or not self.machine, "id", "is missing")
+        for one in (self.id, *self.bases.values()):
+            _require(not one or _ID.match(one) is not None, "id", "not the ID of an image")
+        for name in ("program", "place"):
+            path = getattr(self, name)
+            _require(len(path) <= LONGEST_PATH, name, "is too long")
+            _require(not path or path.startswith("/"), name, "is no path")
+        _require(not self.place or _FILE.search(self.place) is not None, "place", "is no folder")
+        _require(self.runtime in ("", *RUNTIMES), "runtime", f"unknown: {self.runtime[:80]!r}")
+        _require(0 <= self.bytes <= LONGEST_MESSAGE, "bytes", "no piece of a log")
+        _require(len(self.bases) <= MOST_NAMED, "bases", "more than a Dockerfile names")
+        for name in ("said", "log", "code", "machine"):
             _require(len(getattr(self, name)) <= LONGEST_MESSAGE, name, "is too long")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -117,3 +118,50 @@ def containers_on(host: labs.LabHost, *user: str) -> str:
     """Return the names of all containers of podman on a host."""
     said = host.run(*user, "podman", "ps", "--all", "--format", "{{.Names}} {{.Status}}")
     return said.stdout.decode().strip()
+
+
+#: What busybox is in :func:`write_root`.
+_APPLETS = ("sh", "cat", "echo", "true", "sleep", "mkdir", "setsid")
+
+
+def has_static_busybox() -> bool:
+    """Return whether there is a busybox that runs without any library."""
+    place = Path("/usr/bin/busybox")
+    return place.exists() and b"/ld-linux" not in place.read_bytes()
+
+
+def write_root(path: Path) -> None:
+    """Write a layer for ``ADD`` in a Dockerfile: a busybox that is linked statically, and folders."""
+    with tarfile.open(path, "w") as archive:
+        for folder in (*_FOLDERS, "bin"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        _add(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
+        _add(archive, "bin/busybox", Path("/usr/bin/busybox").read_bytes(), 0o755)
+        for applet in _APPLETS:
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+
+
+def own_storage(folder: Path) -> dict[str, str]:
+    """Return the environment in which podman on this machine keeps its images in a folder."""
+    folder.mkdir(parents=True)
+    conf, storage = folder / "storage.conf", folder / "images"
+    conf.write_text(
+        f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{storage}"\n'
+    )
+    return {"CONTAINERS_STORAGE_CONF": str(conf)}
+
+
+def without_runtimes(folder: Path) -> dict[str, str]:
+    """Return an environment whose PATH has all that this machine has but podman and docker."""
+    folder.mkdir(parents=True)
+    for place in reversed(os.environ["PATH"].split(os.pathsep)):
+        for one in Path(place).iterdir() if Path(place).is_dir() else ():
+            link = folder / one.name
+            link.unlink(missing_ok=True)
+            if one.name not in ("podman", "docker"):
+                link.symlink_to(one)
+    return {"PATH": str(folder)}

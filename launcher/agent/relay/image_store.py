@@ -6,6 +6,7 @@
     images/locks/<key>   held shared while a run begins with it, and alone while it is removed
     images/<id>.tar      a file that a launcher sends; one that stays was interrupted
     images/saved-<pid>.tar  a file for another host, of a relay with that number
+    images/context-<key>    files for builds, as image_builds.py has them
 
 The images themselves are the runtimes'. A run that is alive has a link ``image`` in its folder, and
 keeps what it leads to.
@@ -21,7 +22,7 @@ import time
 from ..base import lean, run_lock
 from ..base.protocol import blake2b
 from ..processes.containers import DOCKER, PODMAN
-from . import runtimes
+from . import runtimes, tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 KEY = re.compile(r"[0-9a-f]{20}\Z")
 #: Files that an interrupted launcher or relay leaves.
 _SENT, _SAVED = re.compile(r"([0-9a-f]{64})\.tar\Z"), re.compile(r"saved-([0-9]+)\.tar\Z")
+#: The files of a build: their folder, and what has its lock.
+CONTEXT = re.compile(r"context-[0-9a-f]{16}\Z")
 #: In the folder of a run: a link to the image that it uses.
 LINK = "image"
 #: Seconds for which a run waits until an image is removed, and for a runtime to remove one.
@@ -263,6 +266,8 @@ class ImageStore:
         ]
         for name in sorted(os.listdir(self.folder)):
             path = os.path.join(self.folder, name)
+            if CONTEXT.match(name):
+                found.append(self._context(name))
             if not (_SENT.match(name) or _SAVED.match(name)) or os.path.islink(path):
                 continue
             try:
@@ -282,6 +287,23 @@ class ImageStore:
             )
         return found
 
+    def _context(self, name: str) -> Message:
+        """Return what the files of a build take, and whether one reads them."""
+        path = os.path.join(self.folder, name)
+        is_free = self.locks.take(name)
+        self.locks.drop(name)
+        size = 0
+        for place in (path, path + ".old"):
+            for _, entry in tree.walk(os.fsencode(place)) if os.path.isdir(place) else ():
+                size += entry.stat(follow_symlinks=False).st_blocks * 512
+        return {
+            "image": name,
+            "name": name,
+            "bytes": size,
+            "used": tree.mtime(path),
+            "in_use": not is_free,
+        }
+
     def _take(self, name: str) -> bool:
         """Return whether nobody sends or makes a file; hold the lock of one that is sent."""
         sent, saved = _SENT.match(name), _SAVED.match(name)
@@ -293,10 +315,20 @@ class ImageStore:
         """Remove an image or a file that :meth:`kept` has named; return whether it is gone."""
         if KEY.match(key):
             return self.remove(key)["state"] in ("removed", "missing")
+        if CONTEXT.match(key):
+            return self._remove_context(key)
         is_free = self._take(key)
         if is_free:
             _unlink(os.path.join(self.folder, key))
         self.locks.drop(key[:64])
+        return is_free
+
+    def _remove_context(self, name: str) -> bool:
+        is_free = self.locks.take(name)
+        if is_free:
+            for path in (name + ".old", name):
+                tree.remove(os.path.join(self.folder, path))
+        self.locks.drop(name)
         return is_free
 
 

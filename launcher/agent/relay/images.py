@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.messages import ContainerSpec, Message
+    from .image_builds import Builds
 
 #: Seconds for a runtime to start a first container.
 TRIAL = 60.0
@@ -57,15 +58,27 @@ class Images:
         self.root, self.folder = root, os.path.join(root, "images")
         self._store = ImageStore(root, going_on)
         self._job: Job | None = None
+        self._builds: Builds | None = None
         self._has_brought = False  # for the next look, which knows its ID
 
     def answer(self, request: Message) -> Message:
         """Do what is asked, or say how far it is. Raises Refused."""
         steps = {"look": self._look, "pull": self._pull, "take": self._take, "load": self._load}
         steps["save"] = self._save
+        steps.update(dict.fromkeys(("builder", "context", "build", "bases"), self._built))
         steps["list"] = lambda request: self._store.listed()
         steps["remove"] = lambda request: self._store.remove(str(request["key"]))
         return steps[request["do"]](request)
+
+    def _built(self, request: Message) -> Message:
+        """Do what belongs to a build of an image."""
+        if self._builds is None:
+            from .image_builds import Builds  # few images are built
+
+            self._builds = Builds(self.root, self._store.locks)
+        answer: Message = getattr(self._builds, request["do"])(request)
+        self._has_brought |= request["do"] == "build" and answer["state"] == "done"
+        return answer
 
     # -- looking
 
@@ -243,7 +256,11 @@ class Images:
         if request.get("discard"):
             _unlink(file)
             return {"state": "done"}
-        return dict(self._go_on(lambda: ([*words, request["image"]], "")), place=file, id=image_id)
+        return dict(
+            self._go_on(lambda: ([*words, _named(program, request["image"], image_id)], "")),
+            place=file,
+            id=image_id,
+        )
 
     def _go_on(self, begin: Any) -> Message:
         if self._job is None:
@@ -268,8 +285,15 @@ class Images:
     def _file(self, image_id: str) -> str:
         return os.path.join(self.folder, image_id + ".tar")
 
+    def expire(self) -> None:
+        """Let go of what nobody has asked about for long."""
+        if self._builds:
+            self._builds.expire()
+
     def end(self) -> None:
         """Stop what nobody waits for any more."""
+        if self._builds:
+            self._builds.end()
         if self._job:
             self._job.kill()
             self._job.discard()
@@ -300,6 +324,11 @@ def _checked(image_id: object) -> str:
     if not isinstance(image_id, str) or not _ID.match(image_id):
         raise Refused("bad-image", "not the ID of an image: %.80r" % (image_id,))
     return image_id
+
+
+def _named(program: str, name: str, image_id: str) -> str:
+    """Return what to call an image, so that its name goes with it where it still has one."""
+    return name if runtimes.inspected(program, name).get("id") == image_id else image_id
 
 
 def _of_path(path: str) -> dict[str, Any]:

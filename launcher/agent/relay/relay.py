@@ -109,7 +109,7 @@ class Relay(SelfTests):
 
     def _expire(self) -> None:
         """Let go of what nobody has renewed. Call it when no request is there to be read."""
-        for one in (self.turn, self.project):
+        for one in (self.turn, self.project, self.images):
             if one:
                 one.expire()
 

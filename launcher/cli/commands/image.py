@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -101,15 +101,7 @@ def load_command(
         }
         click.echo(json.dumps(value, indent=2))
     elif given.found:
-        first = next(iter(given.found.values()))
-        name = f"{image} ({first.id[:SHORT]})" if first.id else image
-        parts = []
-        if given.brought:
-            on = f"{counted(len(given.brought), 'host')} ({nodeset.fold(given.brought)})"
-            parts.append(f"was brought to {on}")
-        if there:
-            parts.append(f"was on {nodeset.fold(there)} before")
-        click.echo(f"{name} {', and '.join(parts)}", err=True)
+        _say_where(image, given.found, given.brought, there)
     _finish(ctx, given.failed)
 
 
@@ -120,6 +112,113 @@ async def _load(
     async with screen:
         screen.on_event(ev.StageStarted(time.time(), "environment"))
         return await images.load(place, image, runtime, mounts, screen.on_event)
+
+
+@command.command("build")
+@click.argument("path", metavar="PATH", shell_complete=completion.files)
+@options.inventory
+@options.hosts
+@click.option(
+    "--tag", metavar="NAME", default="", help="Name of the image on hosts, as lab/train:2."
+)
+@click.option("--pull", is_flag=True, help="Look for newer images to begin from, and build anew.")
+@click.option(
+    "--build-arg",
+    "arguments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Value of an ARG in the Dockerfile (repeatable). It stays readable in the image.",
+)
+@click.option(
+    "--context",
+    metavar="DIR",
+    default="",
+    help="Folder whose files the Dockerfile may copy (default: its own).",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "podman", "docker"]),
+    default=None,
+    help="What builds and has it (default: what a run would take).",
+)
+@click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="PATH[:PLACE][:ro]",
+    help="Path of the hosts that the image needs to start, as in a run (repeatable).",
+)
+@options.as_json
+@click.pass_context
+def build_command(
+    ctx: click.Context,
+    /,
+    path: str,
+    inventory: str | None,
+    hosts: str | None,
+    runtime: str | None,
+    as_json: bool,
+    **recipe: Any,
+) -> None:
+    """Build an image of a Dockerfile, or of a folder with one, and bring it to hosts.
+
+    podman or docker of this machine builds it, or else that of the first host which has one. If nothing
+    has changed since the last time, that image is taken. The exit code is 1 if a host did not get it.
+    """
+    what = images.Recipe(_as_path(path), **recipe)
+    done = asyncio.run(_build(_place(inventory, hosts), what, runtime or ""))
+    given = done.given
+    there = sorted({*given.found} - {*given.brought})
+    if as_json:
+        image = done.image
+        value = {
+            "image": path,
+            "id": image.id if image else None,
+            "tag": image.tag if image else None,
+            "built": done.was_built,
+            "on": image.on if image else None,
+            "runtime": image.runtime if image else None,
+            "machine": image.machine if image else None,
+            "log": done.log,
+            "brought": list(given.brought),
+            "had": there,
+            "failed": {host: error.message for host, error in given.failed.items()},
+        }
+        click.echo(json.dumps(value, indent=2))
+    elif done.image:
+        if given.found:
+            _say_where(path, given.found, given.brought, there)
+        if not done.was_built:
+            hint = f"launcher image build --pull {path}"
+            click.echo(f"{hint} looks for newer images to begin from", err=True)
+    _finish(ctx, given.failed)
+
+
+def _as_path(text: str) -> str:
+    """Return a path so that nobody takes it for the name of an image."""
+    return text if text.startswith(("/", "./", "../", "~")) else f"./{text}"
+
+
+async def _build(place: ImagePlace, recipe: images.Recipe, runtime: str) -> images.BuiltImage:
+    screen = Screen()
+    async with screen:
+        screen.on_event(ev.StageStarted(time.time(), "environment"))
+        return await images.build(place, recipe, runtime, screen.on_event)
+
+
+def _say_where(
+    image: str, found: Mapping[str, Any], brought: Sequence[str], there: Sequence[str]
+) -> None:
+    """Say which hosts got an image, and which had it."""
+    first = next(iter(found.values()))
+    name = f"{image} ({first.id[:SHORT]})" if first.id else image
+    parts = []
+    if brought:
+        on = f"{counted(len(brought), 'host')} ({nodeset.fold(brought)})"
+        parts.append(f"was brought to {on}")
+    if there:
+        parts.append(f"was on {nodeset.fold(there)} before")
+    click.echo(f"{name} {', and '.join(parts)}", err=True)
 
 
 @command.command("rm")

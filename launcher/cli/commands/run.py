@@ -55,6 +55,7 @@ GROUPS = {
         "uv",
         "wheels",
         "image",
+        "build_args",
         "runtime",
         "mounts",
         "modules",
@@ -173,8 +174,15 @@ EXAMPLES = (
 @click.option(
     "--image",
     metavar="NAME|PATH",
-    help="Run in this container image: a name, or a tar or OCI folder here that hosts get; none: not in "
-    "that of the job file.",
+    help="Run in this container image: a name, or a Dockerfile, a tar or an OCI folder here, which "
+    "hosts get; none: not in that of the job file.",
+)
+@click.option(
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Value of an ARG in the Dockerfile that --image names (repeatable).",
 )
 @click.option(
     "--runtime",

@@ -18,7 +18,7 @@ from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .log_lines import harmless
 from .preload import why_anew, why_cold
-from .tables import counted, due, duration, size
+from .tables import age, counted, due, duration, size
 
 #: Lines about GPUs of many hosts.
 LINES = 8
@@ -95,6 +95,50 @@ def _environment_built(event: ev.EnvironmentBuilt) -> Line:
 def _image_bringing(event: ev.ImageBringing) -> Line:
     said = f": {event.host}: {event.said}" if event.said else ""
     return Line(f"bringing the image to {nodeset.fold(event.hosts)}{said}", dim=True)
+
+
+@line_of.register
+def _image_context(event: ev.ImageContext) -> Line:
+    what = large_code(event.bytes, event.files, event.largest, "the build context")
+    first = event.largest[0][0] if event.largest else "data/"
+    to = f", sent to {event.host}" if event.host else ""
+    return Line(f"{what}{to}; to leave one out: echo '{first}' >> .dockerignore", "yellow")
+
+
+@line_of.register
+def _secrets_in_image(event: ev.SecretsInImage) -> Line:
+    names = _first(event.paths)
+    out = "list what should stay out in .dockerignore"
+    return Line(f"COPY may take {names} into the image; {out}", dim=True)
+
+
+@line_of.register
+def _image_building(event: ev.ImageBuilding) -> Line | None:
+    return None  # a screen that moves shows it
+
+
+@line_of.register
+def _image_built(event: ev.ImageBuilt) -> Line:
+    name = f"{event.image} ({event.id[:SHORT]})"
+    return Line(f"built {name} on {event.on} by {event.runtime} in {event.seconds:.0f} s", dim=True)
+
+
+@line_of.register
+def _image_unchanged(event: ev.ImageUnchanged) -> Line:
+    name = f"{event.image} ({event.id[:SHORT]})"
+    if event.moved:
+        what = f"{name} was built on another {_first(event.moved)} than there is now"
+        return Line(f"{what}; launcher image build --pull {event.image} builds it anew", "yellow")
+    since = age(max(0.0, event.time - event.built))
+    return Line(f"{name} was built {since} ago, and nothing has changed since", dim=True)
+
+
+@line_of.register
+def _image_not_built(event: ev.ImageNotBuilt) -> Line | None:
+    if not event.lines:
+        return None
+    lines = "\n".join(f"  {harmless(one.encode()).decode()}" for one in event.lines)
+    return Line(f"the last lines of the build on {event.on}:\n{lines}")
 
 
 @line_of.register
@@ -457,10 +501,12 @@ def failure_of(event: ev.ProcessExited) -> ev.Failure:
     )
 
 
-def large_code(total: int, files: int, largest: Sequence[tuple[str, int]]) -> str:
+def large_code(
+    total: int, files: int, largest: Sequence[tuple[str, int]], what: str = "code"
+) -> str:
     """Return how large the code is, and what in it."""
     parts = ", ".join(f"{entry} {size(count)}" for entry, count in largest)
-    return f"code is {size(total)} in {counted(files, 'file')}; largest: {parts}"
+    return f"{what} is {size(total)} in {counted(files, 'file')}; largest: {parts}"
 
 
 def _is(paths: tuple[str, ...]) -> str:

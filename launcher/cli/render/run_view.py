@@ -113,6 +113,7 @@ class Screen:
         self._stage, self._since = "", time.monotonic()
         self._transfer = Transfer(self._since)
         self._reading: Reading | None = None
+        self._building = ""  # what an image is built on, while it is
         self._line_is_up = self._asking = False
         self.has_keys = True  # what the user types is for launcher
         self._question: str | None = None
@@ -193,6 +194,19 @@ class Screen:
             self._reading = Reading(event.name, time.monotonic())
         if self._reading is not None:
             self._reading.update(event.bytes, event.total)
+
+    @on_event.register
+    def _image_building(self, event: ev.ImageBuilding) -> None:
+        if not self._building:
+            self._transfer = Transfer(time.monotonic())  # the context is there
+        self._building = f"building the image on {event.on}"
+        if event.step and self._moving:
+            self._say(f"{event.on}: {log_lines.harmless(event.step.encode()).decode()}", dim=True)
+
+    @on_event.register
+    def _image_built(self, event: ev.ImageBuilt | ev.ImageNotBuilt) -> None:
+        self._building = ""
+        self._say_line_of(event)
 
     @on_event.register
     def _host_failed(self, event: ev.HostFailed) -> None:
@@ -443,7 +457,7 @@ class Screen:
     @property
     def _doing(self) -> str | None:
         """What takes its time now, in words."""
-        return _DOING.get(self._stage) or _DOING_ELSE.get(self._stage)
+        return self._building or _DOING.get(self._stage) or _DOING_ELSE.get(self._stage)
 
     async def _tick(self) -> None:
         """Draw the moving line, and show lines that stay unfinished for long."""

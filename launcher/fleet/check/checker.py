@@ -42,13 +42,18 @@ ENDED_BY_FIX = ("LEFT-ORPHANS", "LEFT-UNFINISHED")
 Progress = Callable[[str], None]
 
 
+#: The ID of no image.
+_NO_IMAGE = "0" * 64
+
+
 @frozen
 class ImageOfJob:
     """What is known of the image of a job before hosts are asked: of a file, its ID and machine; of a
-    run that is repeated, the ID."""
+    run that is repeated, the ID. One that ``is_unbuilt`` is on no host."""
 
     id: str = ""
     machine: str = ""
+    is_unbuilt: bool = False
 
 
 @frozen
@@ -192,7 +197,7 @@ class Visitor:
         async def one(name: str, survey: Survey) -> None:
             request = {
                 **image_request(job, survey.facts),
-                "pinned": file.id,
+                "pinned": _NO_IMAGE if file.is_unbuilt else file.id,
                 "machine": file.machine,
             }
             try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ...spec import nodeset
-from ...spec.containers import SHORT
+from ...spec.containers import SHORT, is_recipe
 from ...spec.frozen import frozen
 from . import ERROR, OK, WARNING, Finding, found
 
@@ -118,11 +118,12 @@ def of_image(
             its = f" ({answer.id[:SHORT]})" if answer.id else ""
             yield found("JOB-IMAGE", host, f"{answer.runtime} has {image}{its}", level=OK)
         else:
+            would, how = ("build it, and bring", "build") if is_recipe(image) else ("bring", "load")
             yield found(
                 "JOB-IMAGE",
                 host,
-                f"{image} is not there; a run would bring it to {answer.runtime}",
-                f"launcher image load {image} brings it ahead of the run",
+                f"{image} is not there; a run would {would} it to {answer.runtime}",
+                f"launcher image {how} {image} brings it ahead of the run",
                 level=OK,
             )
     ids = {host: answer.id for host, answer in there.items() if answer.state == "there"}

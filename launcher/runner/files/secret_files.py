@@ -55,7 +55,7 @@ def to_name(code: Source, revision: Revision, secrets: Sequence[Secret]) -> Secr
     if any(value in revision.diff for value in values):
         kept = revision.changed
     named = SecretFiles(copied, kept)
-    return named if (copied or kept) and _is_new(code.folder, named) else None
+    return named if (copied or kept) and is_new(code.folder, named) else None
 
 
 def _holds(code: Source, path: str, values: Sequence[bytes]) -> bool:
@@ -70,7 +70,7 @@ def _holds(code: Source, path: str, values: Sequence[bytes]) -> bool:
     return any(value in text for value in values)
 
 
-def _is_new(folder: Path, named: SecretFiles) -> bool:
+def is_new(folder: Path, named: SecretFiles) -> bool:
     """Return whether these files are named for the first time, and note that they are."""
     text = repr((str(folder), named.copied, named.kept))
     digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -51,6 +51,15 @@ def changed(host: str, image: str, pinned: str) -> NoEnvironment:
     )
 
 
+def unsaved(host: str, image: str, on: str) -> NoEnvironment:
+    """Return the error for a host that does not get an image which was just built elsewhere."""
+    return NoEnvironment(
+        host,
+        f"{image} was built on {on}, which could not save it for others",
+        f"is there room on {on}, in /var/tmp as well? podman save there says more",
+    )
+
+
 # -- images that hosts have
 
 #: Registries that runtimes add to a name, and people leave out.

@@ -72,7 +72,12 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
         ("environment: {conda: a, wheels: w}", "wheels are for uv alone"),
         ("environment: {conda: a, runtime: podman}", "runtime is for image alone"),
         ("environment: {image: a, conda: b}", "names conda and image, and a job has one"),
-        ("environment: {image: ./Dockerfile}", "launcher builds none: podman build -t NAME"),
+        ("environment: {image: x, build_args: {A-B: 1}}", "'A-B=1' is no argument of a build"),
+        ("environment: {conda: x, context: .}", "context is for image alone"),
+        (
+            "environment: {image: x, context: 'https://x'}",
+            "'https://x' is no folder of this machine",
+        ),
         ("environment: {image: a, runtime: lxc}", "'lxc' is no container runtime"),
         ("environment: {image: a, mounts: [data]}", "'data' cannot be mounted: /data"),
         ("environment: {image: a, modules: [cuda]}", "an image loads no modules"),
