@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..records import events as ev
 from ..spec.containers import is_path
@@ -23,10 +23,12 @@ from ..transport import answers, rsync
 from ..transport.agent_client import Agent
 from ..transport.connection import Connection
 from .concurrency import beside, together
-from .image_building import Building
 from .image_file import ImageFile, of_path, packed, saved_here
 from .listeners import OnEvent
 from .policy import images
+
+if TYPE_CHECKING:
+    from .image_building import Building  # most runs build none
 
 T = TypeVar("T")
 #: Seconds between two questions to a host, and between two lines about what it does.

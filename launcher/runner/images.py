@@ -9,7 +9,6 @@ from ..jobs.image_requests import image_request
 from ..records import events as ev
 from ..spec.containers import Container
 from ..spec.environments import Environment
-from . import image_building
 from .context import RunContext
 from .host_session import HostSession
 from .image_bringing import Bringing, Others
@@ -31,6 +30,8 @@ class Images:
         sessions = [one for one in sessions if one.container is None]
         if not self._wanted.image or not sessions:
             return
+        from . import image_building  # most runs build none
+
         started = time.time()
         context = self._context
         ours = {"run": context.name, "uses": True}

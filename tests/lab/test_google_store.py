@@ -86,7 +86,7 @@ def no_secrets(launcher: Launcher, lab: labs.Lab, line: str) -> None:
     patterns = [part for word in words for part in ("-e", word)]
     for name in ("lab1", "lab2"):
         found = lab.hosts[name].run(
-            *("grep", "-rlF", *patterns, "--exclude-dir=agent", "--exclude=uv"),
+            *("grep", "-rlF", *patterns, "--exclude-dir=agent", "--exclude=weed", "--exclude=uv"),
             *("/root/.launcher", "/tmp", "/var/tmp", "/run"),
             check=False,
         )

@@ -140,6 +140,8 @@ import collections, socket, time
 import ray
 
 ray.init(address="auto")
+while len(ray.nodes()) < 2:
+    time.sleep(0.2)
 
 @ray.remote(num_cpus=1)
 def where():
@@ -149,6 +151,13 @@ def where():
 seen = collections.Counter(ray.get([where.options(scheduling_strategy="SPREAD").remote() for _ in range(8)]))
 print("computed by", len(seen), sum(seen.values()), flush=True)
 """
+#: `ray symmetric-run` takes no address of its own host, and asks what the host's name leads to: loopback.
+RAY_BY_HAND = (
+    "if [ {rank} = 0 ]; then ray start --head --node-ip-address {own} --port 6379;"
+    " python -u main.py; ray stop; else"
+    " until ray start --address {addr}:6379 --node-ip-address {own}; do sleep 1; done;"
+    " while ray health-check --address {addr}:6379; do sleep 1; done; ray stop; fi"
+)
 JAX = """
 import sys
 import jax
@@ -330,8 +339,7 @@ if __name__ == "__main__":
     Project(
         "Ray symmetric-run",
         "ray symmetric-run --address {addr}:6379 --min-nodes 2 -- python -u main.py",
-        "ray symmetric-run --address {addr}:6379 --min-nodes 2 --node-ip-address {own}"
-        " -- python -u main.py",
+        RAY_BY_HAND,
         r"computed by 2 8",
         {"main.py": RAY},
         python="clusters",
