@@ -138,6 +138,7 @@ SLOW = frozenset(
         *(
             "bootstrap_redhat",
             "checkpoints",
+            "google_store",
             "image_build",
             "image_command",
             "projects",
