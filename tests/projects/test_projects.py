@@ -135,29 +135,6 @@ for _ in range(5):
     optimizer.step()
 print("trained by", fabric.world_size, int(fabric.all_reduce(torch.tensor(1.0), reduce_op="sum")), flush=True)
 """
-RAY = """
-import collections, socket, time
-import ray
-
-ray.init(address="auto")
-while len(ray.nodes()) < 2:
-    time.sleep(0.2)
-
-@ray.remote(num_cpus=1)
-def where():
-    time.sleep(0.2)
-    return ray.util.get_node_ip_address()
-
-seen = collections.Counter(ray.get([where.options(scheduling_strategy="SPREAD").remote() for _ in range(8)]))
-print("computed by", len(seen), sum(seen.values()), flush=True)
-"""
-#: `ray symmetric-run` takes no address of its own host, and asks what the host's name leads to: loopback.
-RAY_BY_HAND = (
-    "if [ {rank} = 0 ]; then ray start --head --node-ip-address {own} --port 6379;"
-    " python -u main.py; ray stop; else"
-    " until ray start --address {addr}:6379 --node-ip-address {own}; do sleep 1; done;"
-    " while ray health-check --address {addr}:6379; do sleep 1; done; ray stop; fi"
-)
 JAX = """
 import sys
 import jax
@@ -337,14 +314,6 @@ if __name__ == "__main__":
         python="deepspeed",
     ),
     Project(
-        "Ray symmetric-run",
-        "ray symmetric-run --address {addr}:6379 --min-nodes 2 -- python -u main.py",
-        RAY_BY_HAND,
-        r"computed by 2 8",
-        {"main.py": RAY},
-        python="clusters",
-    ),
-    Project(
         "JAX",
         "--framework env python main.py {{{{master_addr}}}}:{{{{master_port}}}}"
         " {{{{num_nodes}}}} {{{{node_rank}}}}",
@@ -382,7 +351,7 @@ def by_hand(lab: labs.Lab, project: Project, python: Path, work: Path) -> float:
         names = (
             f"GLOO_SOCKET_IFNAME={host.spec.interface} PATH={python.parent}:$PATH HF_HUB_OFFLINE=1"
         )
-        command = project.by_hand.format(rank=rank, own=host.address, **values)
+        command = project.by_hand.format(rank=rank, **values)
         script = f"cd {FOLDER}; export HOME=/root PYTHONUNBUFFERED=1 {names}; {command}"
         return host.run("timeout", "200", "bash", "-c", script, check=False)
 
