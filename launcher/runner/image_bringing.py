@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..records import events as ev
 from ..spec.containers import is_path
@@ -20,12 +20,11 @@ from ..spec.environments import Environment
 from ..spec.errors import HostError, NoEnvironment
 from ..spec.frozen import frozen
 from ..transport import answers, rsync
-from ..transport.agent_client import Agent
-from ..transport.connection import Connection
 from .concurrency import beside, together
 from .image_file import ImageFile, of_path, packed, saved_here
 from .listeners import OnEvent
 from .policy import images
+from .reached import Connected
 
 if TYPE_CHECKING:
     from .image_building import Building  # most runs build none
@@ -37,17 +36,6 @@ PAUSE, TELL = 0.3, 10.0
 COPIES = 4
 #: In a cache: held while somebody fills it.
 LOCK = "lock"
-
-
-class Host(Protocol):
-    """A host with a connection that is open."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def agent(self) -> Agent: ...
-    @property
-    def connection(self) -> Connection: ...
 
 
 @frozen
@@ -64,7 +52,7 @@ class Others:
     """Hosts outside that have the image, and the ID that it has there."""
 
     id: str = ""
-    hosts: tuple[Host, ...] = ()
+    hosts: tuple[Connected, ...] = ()
 
 
 class Bringing:
@@ -95,7 +83,7 @@ class Bringing:
         self._brought: set[str] = set()
         self._failed: dict[str, HostError] = {}
 
-    async def give(self, hosts: Sequence[Host]) -> Given:
+    async def give(self, hosts: Sequence[Connected]) -> Given:
         """Make sure that all hosts can start the same image. Raises HostError, InputError."""
         if not self._wanted.is_built:
             file = await asyncio.to_thread(of_path, self._wanted.image)
@@ -115,7 +103,7 @@ class Bringing:
         good = {host: one for host, one in found.items() if host not in self._failed}
         return Given(good, brought, self._failed)
 
-    async def _everywhere(self, hosts: Sequence[Host]) -> dict[str, answers.Image] | None:
+    async def _everywhere(self, hosts: Sequence[Connected]) -> dict[str, answers.Image] | None:
         """Look for the image on hosts, and bring it to those that lack it; return what they have then.
         None if it has to be built again."""
         async with beside(self._tell()):
@@ -131,7 +119,7 @@ class Bringing:
                 found = {**found, **await self._look(without)}
         return found
 
-    async def _build_unless_known(self, hosts: Sequence[Host]) -> None:
+    async def _build_unless_known(self, hosts: Sequence[Connected]) -> None:
         """Make sure that the image was built; raises ImageNotBuilt, InputError."""
         assert self._building
         async with self._building.alone():
@@ -141,7 +129,7 @@ class Bringing:
             else:
                 await self._build(hosts)
 
-    async def _build_again(self, hosts: Sequence[Host]) -> None:
+    async def _build_again(self, hosts: Sequence[Connected]) -> None:
         """Build the image once more; for a run that has begun with it, only of the same files."""
         assert self._building
         if self._building.image is None:
@@ -150,7 +138,7 @@ class Bringing:
                 raise images.changed(hosts[0].name, self._wanted.image, self._pinned)
         await self._build(hosts)
 
-    async def _build(self, hosts: Sequence[Host]) -> None:
+    async def _build(self, hosts: Sequence[Connected]) -> None:
         assert self._building
         self._pinned = (await self._building.build(hosts)).id
 
@@ -180,12 +168,12 @@ class Bringing:
         self._failed |= {host: self._failed.get(host, error) for host in hosts}
 
     async def _every(
-        self, hosts: Sequence[Host], do: Callable[[Host], Awaitable[T]], limit: int = 64
+        self, hosts: Sequence[Connected], do: Callable[[Connected], Awaitable[T]], limit: int = 64
     ) -> dict[str, T]:
         """Do the same with all hosts that have not failed; return the results by host."""
         found: dict[str, T] = {}
 
-        async def one(host: Host) -> None:
+        async def one(host: Connected) -> None:
             try:
                 found[host.name] = await do(host)
             except HostError as error:
@@ -196,10 +184,10 @@ class Bringing:
         await together(going, limit=limit)
         return {host.name: found[host.name] for host in hosts if host.name in found}
 
-    async def _look(self, hosts: Sequence[Host]) -> dict[str, answers.Image]:
+    async def _look(self, hosts: Sequence[Connected]) -> dict[str, answers.Image]:
         return await self._every(hosts, lambda host: self._ask(host, "look"))
 
-    async def _ask(self, host: Host, do: str, **more: object) -> answers.Image:
+    async def _ask(self, host: Connected, do: str, **more: object) -> answers.Image:
         machine = self._file.machine if self._file else ""
         if self._building and self._building.image:
             machine = self._building.image.machine
@@ -209,7 +197,10 @@ class Bringing:
     # -- bringing
 
     async def _bring(
-        self, without: Sequence[Host], found: dict[str, answers.Image], hosts: Sequence[Host]
+        self,
+        without: Sequence[Connected],
+        found: dict[str, answers.Image],
+        hosts: Sequence[Connected],
     ) -> bool:
         """Bring the image to hosts that lack it: of a file, a registry, this machine, another host.
 
@@ -265,13 +256,13 @@ class Bringing:
         for host, why in hosts.items():
             self._fail([host], images.missing({host: why}, self._wanted.image))
 
-    async def _pull(self, host: Host, about: answers.Image) -> str | None:
+    async def _pull(self, host: Connected, about: answers.Image) -> str | None:
         """Have a host pull the image; return why it cannot, or None."""
         answer = await self._until_done(host, "pull", program=about.program)
         self._brought.add(host.name)
         return None if answer.state == "done" else answer.said or "no answer"
 
-    async def _until_done(self, host: Host, do: str, **more: object) -> answers.Image:
+    async def _until_done(self, host: Connected, do: str, **more: object) -> answers.Image:
         while True:
             answer = await self._ask(host, do, **more)
             if answer.state != "working":
@@ -281,7 +272,7 @@ class Bringing:
             await asyncio.sleep(PAUSE)
 
     async def _from_host(
-        self, hosts: Sequence[Host], found: dict[str, answers.Image]
+        self, hosts: Sequence[Connected], found: dict[str, answers.Image]
     ) -> ImageFile | None:
         """Fetch the image from a host that has it."""
         for host in hosts:
@@ -298,7 +289,7 @@ class Bringing:
                 return file
         return None
 
-    async def _saved(self, host: Host, about: answers.Image) -> ImageFile | None:
+    async def _saved(self, host: Connected, about: answers.Image) -> ImageFile | None:
         """Have a host save its image, and fetch that; None where it cannot."""
         words = {"program": about.program, "runtime": about.runtime, "image_id": about.id}
         if self._building:
@@ -316,13 +307,13 @@ class Bringing:
         await self._ask(host, "save", **{**words, "discard": True})
         return ImageFile(target, about.id)
 
-    def _progress(self, host: Host, size: int) -> Callable[[int], None]:
+    def _progress(self, host: Connected, size: int) -> Callable[[int], None]:
         def tell(percent: int) -> None:
             self._on_event(ev.SyncProgressed(time.time(), host.name, percent, size))
 
         return tell
 
-    async def _send(self, host: Host, about: answers.Image, file: ImageFile) -> None:
+    async def _send(self, host: Connected, about: answers.Image, file: ImageFile) -> None:
         """Send a file to a host, and load it there. Raises HostError."""
         while True:
             taken = await self._ask(host, "take", image_id=file.id)
@@ -348,7 +339,7 @@ class Bringing:
             raise self._refusal(host, answer)
         self._brought.add(host.name)
 
-    def _refusal(self, host: Host, answer: answers.Image) -> HostError:
+    def _refusal(self, host: Connected, answer: answers.Image) -> HostError:
         found = {host.name: answers.Image("trouble", code=answer.code, said=answer.said)}
         error = images.trouble(found, self._wanted.image)
         assert error

@@ -11,18 +11,16 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..records import events as ev
 from ..records.run_folder import home
 from ..spec.containers import AUTO
 from ..spec.environments import Environment
 from ..spec.errors import HostError, ImageNotBuilt
-from ..spec.frozen import frozen
 from ..transport import rsync
 from ..transport.agent_client import Agent
 from ..transport.answers import ImageBuild
-from ..transport.connection import Connection
 from ..transport.local_connection import HERE, LocalConnection, this_machine
 from .concurrency import together
 from .files import build_context
@@ -30,6 +28,7 @@ from .files.build_context import Built, Listing
 from .files.secret_files import SecretFiles, is_new
 from .listeners import OnEvent
 from .policy import builds, dockerfiles
+from .reached import Connected, Host
 
 #: Seconds between two looks at a build; for a runtime to say that it works; and to stop a build.
 PAUSE, PATIENCE, STOPPING = 0.3, 90.0, 30.0
@@ -38,26 +37,6 @@ WAITS = "waits for another run that builds the same"
 MOST_LOG, MOST_TAIL, MOST_STEPS = 64 << 20, 64_000, 2_000
 #: Characters that the name of an image has not.
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
-
-
-class Host(Protocol):
-    """A host with a connection that is open."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def agent(self) -> Agent: ...
-    @property
-    def connection(self) -> Connection: ...
-
-
-@frozen
-class _Here:
-    """This machine, with an agent of its own."""
-
-    name: str
-    agent: Agent
-    connection: Connection
 
 
 class Building:
@@ -153,7 +132,7 @@ class Building:
 
     # -- the build
 
-    async def build(self, hosts: Sequence[Host]) -> Built:
+    async def build(self, hosts: Sequence[Connected]) -> Built:
         """Build the image, for these hosts. Raises ImageNotBuilt, InputError, HostError."""
         if self._listing is None:
             await self.look()
@@ -166,7 +145,7 @@ class Building:
             else:
                 mine = (await self._builders([here]))[HERE]
             name = builds.place(mine, there, self._wanted.image, machine)
-            by_name: dict[str, Host] = {host.name: host for host in hosts}
+            by_name: dict[str, Connected] = {host.name: host for host in hosts}
             if name is None:
                 assert not isinstance(here, str)
                 assert isinstance(mine, ImageBuild)
@@ -182,18 +161,18 @@ class Building:
             build_context.note(again.identity, self._key, self.image)
         return self.image
 
-    async def _builders(self, hosts: Sequence[Host]) -> dict[str, ImageBuild]:
+    async def _builders(self, hosts: Sequence[Connected]) -> dict[str, ImageBuild]:
         """Ask hosts whether they can build; return the answers in their order."""
         runtime = self._wanted.runtime or AUTO
 
-        async def one(host: Host) -> ImageBuild:
+        async def one(host: Connected) -> ImageBuild:
             words = {"do": "builder", "runtime": runtime}
             return await host.agent.answer(ImageBuild, "image", patience=PATIENCE, **words)
 
         found = await together(one(host) for host in hosts)
         return {host.name: answer for host, answer in zip(hosts, found, strict=True)}
 
-    async def _send(self, host: Host) -> None:
+    async def _send(self, host: Connected) -> None:
         """Send the context to a host: what it has of the last one already stays there."""
         listing = self._listing
         assert listing
@@ -218,7 +197,7 @@ class Building:
     def _say_step(self, on: str, text: str) -> None:
         self._on_event(ev.ImageBuilding(time.time(), on, text))
 
-    async def _on(self, host: Host, builder: ImageBuild, context: str) -> Built:
+    async def _on(self, host: Connected, builder: ImageBuild, context: str) -> Built:
         """Have a host build the image of a context there."""
         listing, started = self._listing, time.time()
         assert listing
@@ -251,7 +230,9 @@ class Building:
         about = (host.name, builder.runtime, answer.machine, self.tag)
         return Built(answer.id, time.time(), *about, dict(answer.bases))
 
-    async def _until_built(self, host: Host, request: dict[str, Any]) -> tuple[ImageBuild, str]:
+    async def _until_built(
+        self, host: Connected, request: dict[str, Any]
+    ) -> tuple[ImageBuild, str]:
         """Follow a build to its end; return the last answer, and the end of its log."""
         offset, kept, steps, tail, rest = 0, 0, 0, "", ""
         self._say_step(host.name, "")
@@ -292,7 +273,7 @@ class Building:
 
 
 @asynccontextmanager
-async def _this_machine() -> AsyncIterator[_Here | str]:
+async def _this_machine() -> AsyncIterator[Host | str]:
     """Give this machine as a host, whose agent ends with us; or why it cannot be one."""
     connection = LocalConnection()
     try:
@@ -302,7 +283,7 @@ async def _this_machine() -> AsyncIterator[_Here | str]:
         yield getattr(error, "message", str(error))
         return
     try:
-        yield _Here(HERE, agent, connection)
+        yield Host(HERE, agent, connection)
     finally:
         await agent.close()
         await connection.wait_closed()

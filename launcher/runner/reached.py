@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from ..fleet import cleanup
 from ..spec import errors
@@ -18,6 +19,17 @@ from .concurrency import together
 
 #: Hosts to connect to at once.
 AT_ONCE = 32
+
+
+class Connected(Protocol):
+    """A host with a connection that is open: :class:`Host`, or that of a run."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def agent(self) -> Agent: ...
+    @property
+    def connection(self) -> Connection: ...
 
 
 @frozen

@@ -13,7 +13,7 @@ from support import ROOT
 from support import lab as labs
 from support.command import Launcher, end_followers, of_runs
 from support.hosts import need_lab
-from support.images import containers_on, with_podman, with_user, write_image
+from support.images import containers_on, podman_hosts, with_user, write_image
 from support.lab import wait_until
 
 pytestmark = [
@@ -47,13 +47,9 @@ while True:
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    """Two hosts on which podman works."""
     need_lab()
-    specs = [labs.HostSpec(name, namespaces=True) for name in ("lab1", "lab2")]
     share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
-    with labs.Lab(specs, tmp_path_factory.mktemp("lab"), share=share) as standing:
-        for host in standing.hosts.values():
-            with_podman(host)
+    with podman_hosts(tmp_path_factory.mktemp("lab"), share) as standing:
         yield standing
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from support import lab as labs
+from support import leaks
 from support.command import Launcher, wait_for
 from support.object_store import KEY, READER_KEY, READER_SECRET, SECRET, Store
 from support.terminal import Terminal
@@ -187,20 +188,13 @@ def in_no_process(launcher: Launcher, lab: labs.Lab) -> None:
 
 def in_no_file(launcher: Launcher, lab: labs.Lab) -> None:
     """Look into all files here but those of the credentials, and on the hosts."""
-    places = [launcher.work, *(p for p in launcher.home.iterdir() if p.name != "credentials")]
-    for place in places:
-        for path in place.rglob("*") if place.is_dir() else [place]:
-            if path.is_file():
-                data = path.read_bytes()
-                assert not [word for word in SECRETS if word.encode() in data], path
-    patterns = [part for word in SECRETS for part in ("-e", word)]
-    for name in ("lab1", "lab2"):
-        found = lab.hosts[name].run(
-            *("grep", "-rlF", *patterns, "--exclude-dir=agent", "--exclude=weed", "--exclude=uv"),
-            *("/root/.launcher", "/tmp", "/var/tmp", "/run"),
-            check=False,
-        )
-        assert found.stdout == b"", found.stdout
+    assert not [
+        path
+        for path in launcher.work.rglob("*")
+        if path.is_file()
+        if [word for word in SECRETS if word.encode() in path.read_bytes()]
+    ]
+    leaks.in_no_file(SECRETS, launcher.home, lab)
     for folder, mode in ((launcher.home / "credentials", 0o700),):
         assert folder.stat().st_mode & 0o777 == mode
         assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}

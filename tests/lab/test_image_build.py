@@ -21,7 +21,7 @@ from support.images import (
     containers_on,
     has_static_busybox,
     own_storage,
-    with_podman,
+    podman_hosts,
     without_runtimes,
     write_root,
 )
@@ -44,12 +44,8 @@ NUMBERS = itertools.count()
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    """Two hosts on which podman works."""
     need_lab()
-    specs = [labs.HostSpec(name, namespaces=True) for name in ("lab1", "lab2")]
-    with labs.Lab(specs, tmp_path_factory.mktemp("lab")) as standing:
-        for host in standing.hosts.values():
-            with_podman(host)
+    with podman_hosts(tmp_path_factory.mktemp("lab")) as standing:
         yield standing
 
 

@@ -14,7 +14,7 @@ import pytest
 from support import lab as labs
 from support.command import Launcher, end_followers, of_runs
 from support.hosts import need_lab
-from support.images import containers_on, with_podman, write_folder, write_image
+from support.images import containers_on, podman_hosts, write_folder, write_image
 
 pytestmark = [
     pytest.mark.skipif(
@@ -30,12 +30,8 @@ USR = ("--mount", "/usr:ro")
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
-    """Two hosts on which podman works."""
     need_lab()
-    specs = [labs.HostSpec(name, namespaces=True) for name in ("lab1", "lab2")]
-    with labs.Lab(specs, tmp_path_factory.mktemp("lab")) as standing:
-        for host in standing.hosts.values():
-            with_podman(host)
+    with podman_hosts(tmp_path_factory.mktemp("lab")) as standing:
         yield standing
 
 

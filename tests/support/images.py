@@ -8,6 +8,8 @@ import json
 import os
 import sys
 import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from support import lab as labs
@@ -107,6 +109,16 @@ chown -R $u: /home/$u/.config /home/$u/.local
 def with_podman(host: labs.LabHost) -> None:
     """Have podman work on a host, for root."""
     host.run("sh", "-c", _PODMAN)
+
+
+@contextmanager
+def podman_hosts(folder: Path, share: Sequence[Path] = ()) -> Iterator[labs.Lab]:
+    """Give two hosts, lab1 and lab2, on which podman works; they ``share`` these folders with us."""
+    specs = [labs.HostSpec(name, namespaces=True) for name in ("lab1", "lab2")]
+    with labs.Lab(specs, folder, share=share) as standing:
+        for host in standing.hosts.values():
+            with_podman(host)
+        yield standing
 
 
 def with_user(host: labs.LabHost, name: str) -> None:

@@ -56,6 +56,15 @@ def ls_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
     _finish(ctx, done, any(its.trouble for its in found.values()))
 
 
+_mounts = click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="PATH[:PLACE][:ro]",
+    help="Path of the hosts that the image needs to start, as in a run (repeatable).",
+)
+
+
 @command.command("load")
 @click.argument("image", metavar="FILE|NAME", shell_complete=completion.files)
 @options.inventory
@@ -66,13 +75,7 @@ def ls_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
     default=None,
     help="What is to have it (default: what a run would take).",
 )
-@click.option(
-    "--mount",
-    "mounts",
-    multiple=True,
-    metavar="PATH[:PLACE][:ro]",
-    help="Path of the hosts that the image needs to start, as in a run (repeatable).",
-)
+@_mounts
 @options.as_json
 @click.pass_context
 def load_command(
@@ -141,13 +144,7 @@ async def _load(
     default=None,
     help="What builds and has it (default: what a run would take).",
 )
-@click.option(
-    "--mount",
-    "mounts",
-    multiple=True,
-    metavar="PATH[:PLACE][:ro]",
-    help="Path of the hosts that the image needs to start, as in a run (repeatable).",
-)
+@_mounts
 @options.as_json
 @click.pass_context
 def build_command(
