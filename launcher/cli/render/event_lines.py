@@ -20,7 +20,7 @@ from .log_lines import harmless
 from .preload import why_anew, why_cold
 from .tables import age, counted, due, duration, size
 
-#: Lines about GPUs of many hosts.
+#: Lines about many hosts, at once.
 LINES = 8
 #: Paths that are named in a line.
 FEW = 3
@@ -259,17 +259,28 @@ def until(latest: float | None, now: float) -> str:
     return f"; by {due(latest, now)}" if latest else ""
 
 
-def lines_of_gpus(events: Sequence[ev.GpusPassedOver]) -> list[Line]:
-    """Return the lines about GPUs that were not taken; hosts with the same to tell share one."""
-    hosts: dict[ev.GpusPassedOver, list[str]] = {}
+#: What many hosts may have to tell alike, at about the same time.
+OfManyHosts = ev.GpusPassedOver | ev.ImportedAnew | ev.StartedCold
+
+
+def lines_of_many(events: Sequence[OfManyHosts]) -> list[Line]:
+    """Return the lines about events of many hosts; hosts with the same to tell share one."""
+    hosts: dict[OfManyHosts, list[str]] = {}
     for event in events:
         hosts.setdefault(replace(event, host="", time=0.0), []).append(event.host)
-    alike = [replace(event, host=nodeset.fold(names)) for event, names in hosts.items()]
-    lines = [line for event in alike[:LINES] if (line := line_of(event))]
-    if rest := [name for event in list(hosts)[LINES:] for name in hosts[event]]:
+    alike = [(replace(one, host=nodeset.fold(names)), names) for one, names in hosts.items()]
+    lines = [line for event, _ in alike[:LINES] if (line := line_of(event))]
+    left = alike[LINES:]
+    if rest := [
+        name for one, names in left for name in names if isinstance(one, ev.GpusPassedOver)
+    ]:
         lines.append(
             Line(f"GPUs of {nodeset.fold(rest)} are used as well: launcher gpus", "yellow")
         )
+    if rest := [
+        name for one, names in left for name in names if not isinstance(one, ev.GpusPassedOver)
+    ]:
+        lines.append(Line(f"{nodeset.fold(rest)} import as well: launcher show", "yellow"))
     return lines
 
 

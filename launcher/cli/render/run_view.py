@@ -30,7 +30,7 @@ from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
 from .bars import folded
-from .event_lines import failure_of, line_of, lines_of_gpus, process_name
+from .event_lines import OfManyHosts, failure_of, line_of, lines_of_many, process_name
 from .folding import fold_errors, groups
 from .hints import below_error, terminal_width
 from .progress import Reading, Transfer, quiet_line
@@ -100,7 +100,7 @@ class Screen:
         self._held_since = 0.0
         self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
         self._errors: list[HostError] = []
-        self._gpus: list[ev.GpusPassedOver] = []
+        self._of_many: list[OfManyHosts] = []
         self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
         self._colour = _wants_colour(self._out)
         self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -221,8 +221,8 @@ class Screen:
         self._say_line_of(event)
 
     @on_event.register
-    def _gpus_passed_over(self, event: ev.GpusPassedOver) -> None:
-        self._gpus.append(event)  # many hosts have the same to tell
+    def _of_many_hosts(self, event: ev.GpusPassedOver | ev.ImportedAnew | ev.StartedCold) -> None:
+        self._of_many.append(event)  # many hosts have the same to tell
         self._wait_for_more()
 
     @on_event.register
@@ -381,8 +381,8 @@ class Screen:
         if self._flush:
             self._flush.cancel()
             self._flush = None
-        gpus, self._gpus = self._gpus, []
-        for told in lines_of_gpus(gpus):
+        of_many, self._of_many = self._of_many, []
+        for told in lines_of_many(of_many):
             self._say(told.text, told.colour, told.dim)
         errors, self._errors = self._errors, []
         for said in fold_errors(errors):

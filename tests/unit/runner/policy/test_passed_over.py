@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.cli.render.event_lines import line_of, lines_of_gpus
+from launcher.cli.render.event_lines import line_of, lines_of_many
 from launcher.jobs.gpus import with_foreign_held
 from launcher.jobs.layout import make_layout
-from launcher.records.events import GpusPassedOver
-from launcher.records.reasons import PassedOver
+from launcher.records.events import GpusPassedOver, ImportedAnew
+from launcher.records.reasons import Cold, PassedOver
 from launcher.runner.policy.passed_over import passed_over
 from launcher.spec.model import Facts, Gpu, GpuUser, Host, Job, Resources
 
@@ -71,9 +71,19 @@ def test_many_hosts_share_lines() -> None:
         return GpusPassedOver(1.0, host, gpus, PassedOver.HELD, "ada (x-1)", 3, 4)
 
     alike = [event(f"node{number:02}") for number in range(1, 65)]
-    (line,) = lines_of_gpus(alike)
+    (line,) = lines_of_many(alike)
     assert line.text == "3 of 4 GPUs on node[01-64]: GPU 0 is used by ada (x-1)"
-    mixed = lines_of_gpus([event(f"node{number:02}", (number,)) for number in range(1, 65)])
+    mixed = lines_of_many([event(f"node{number:02}", (number,)) for number in range(1, 65)])
     assert len(mixed) == 9
     assert mixed[-1].text == "GPUs of node[09-64] are used as well: launcher gpus"
-    assert lines_of_gpus([]) == []
+    assert lines_of_many([]) == []
+
+
+def test_many_hosts_that_import_anew_share_a_line() -> None:
+    why = (Cold.FILE_CHANGED, "torch/__init__.py")
+    told = [ImportedAnew(1.0, f"node{number:02}", *why) for number in range(1, 65)]
+    lines = [line.text for line in lines_of_many([*told, ImportedAnew(1.0, "node65", Cold.GONE)])]
+    assert lines == [
+        "node[01-64]: imports anew: torch/__init__.py has changed",
+        "node65: imports anew: nothing of the attempt before was left there",
+    ]
