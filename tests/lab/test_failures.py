@@ -144,6 +144,7 @@ def test_a_port_that_is_taken_in_between_is_replaced(launcher: Launcher, clean: 
         "    p.stdout.read(1)\n"
         "import torch.distributed as dist\n"
         "dist.init_process_group('gloo')\n"
+        "dist.barrier()  # rank 1 may not leave while rank 0 still connects to it\n"
         "print('met at', port, 'attempt', attempt)\n"
         "dist.destroy_process_group()\n"
     )

@@ -26,8 +26,8 @@ _NOT_DISKS = (b"loop", b"ram", b"zram", b"dm-", b"md", b"sr", b"fd")
 
 def counts() -> Message:
     """Return what the kernel counts since the start: ``cpu``, ticks of all processors, busy and in all;
-    ``network``, bytes received and sent; ``disk``, bytes read and written; and ``memory``, bytes in use
-    and in all. What cannot be read is left out."""
+    by interface and disk, ``network``, bytes received and sent, and ``disk``, bytes read and written;
+    and ``memory``, bytes in use and in all. What cannot be read is left out."""
     found: Message = {}
     for name, count in (("cpu", _cpu), ("memory", _memory), ("network", _network), ("disk", _disk)):
         try:
@@ -40,7 +40,7 @@ def counts() -> Message:
 def described(before: Message, now: Message, seconds: float, gpus: Message) -> Message:
     """Return a line of metrics: ``cpu``, percent of all processors' time; ``memory``, bytes in use
     and in all; ``network``, received and sent, and ``disk``, read and written, in bytes a second; and
-    ``gpus``."""
+    ``gpus``. Interfaces and disks that came or went in between are not counted."""
     line: Message = {"memory": now["memory"]} if "memory" in now else {}
     if "cpu" in before and "cpu" in now:
         busy, ticks = _grown(before["cpu"], now["cpu"])
@@ -48,9 +48,11 @@ def described(before: Message, now: Message, seconds: float, gpus: Message) -> M
             line["cpu"] = round(100 * max(0, busy) / ticks, 1)
     for name in ("network", "disk"):
         if name in before and name in now and seconds > 0:
-            grown = _grown(before[name], now[name])
-            if min(grown) >= 0:  # else an interface or a disk is gone
-                line[name] = [round(each / seconds) for each in grown]
+            parts = [
+                _grown(old, now[name][of]) for of, old in before[name].items() if of in now[name]
+            ]
+            whole = [part for part in parts if min(part) >= 0]  # else another one has its name now
+            line[name] = [round(sum(part[at] for part in whole) / seconds) for at in (0, 1)]
     return dict(line, gpus=gpus) if gpus else line
 
 
@@ -76,25 +78,25 @@ def _memory() -> list[int]:
     return [total - sizes[b"MemAvailable:"], total]
 
 
-def _network() -> list[int]:
+def _network() -> dict[bytes, list[int]]:
     """Count what has come in and gone out, but for what stays on this host."""
-    received = sent = 0
+    found = {}
     with open("/proc/net/dev", "rb") as file:
         for line in file:
             name, colon, rest = line.partition(b":")
             if colon and name.strip() != b"lo":
                 words = rest.split()
-                received, sent = received + int(words[0]), sent + int(words[8])
-    return [received, sent]
+                found[name.strip()] = [int(words[0]), int(words[8])]
+    return found
 
 
-def _disk() -> list[int]:
-    read = written = 0
+def _disk() -> dict[bytes, list[int]]:
     whole = {os.fsencode(name) for name in os.listdir("/sys/block")}
-    for words in _lines("/proc/diskstats"):
-        if words[2] in whole and not words[2].startswith(_NOT_DISKS):
-            read, written = read + int(words[5]), written + int(words[9])
-    return [read * SECTOR, written * SECTOR]
+    return {
+        words[2]: [int(words[5]) * SECTOR, int(words[9]) * SECTOR]
+        for words in _lines("/proc/diskstats")
+        if words[2] in whole and not words[2].startswith(_NOT_DISKS)
+    }
 
 
 class GpuLoads:

@@ -30,13 +30,20 @@ def test_the_kernel_counts() -> None:
 
 
 def test_what_is_unknown_or_impossible_is_left_out() -> None:
-    """An interface that was removed takes its count along."""
-    before = {"cpu": [50, 100], "network": [900, 900], "disk": [0, 0]}
-    now = {"cpu": [80, 140], "memory": [1, 2], "network": [100, 950]}
+    before = {"cpu": [50, 100], "disk": {b"sda": [0, 0]}}
+    now = {"cpu": [80, 140], "memory": [1, 2], "network": {b"eth0": [100, 950]}}
     assert load.described(before, now, 2.0, {}) == {"memory": [1, 2], "cpu": 75.0}
     assert load.described({}, {}, 2.0, {"0": [1.0, 2.0, 3.0, 4.0]}) == {
         "gpus": {"0": [1.0, 2.0, 3.0, 4.0]}
     }
+
+
+def test_an_interface_that_comes_or_goes_hides_no_other_ones_count() -> None:
+    """As those of containers do. One that was made anew counts from zero under the old name."""
+    before = {"network": {b"eth0": [900, 900], b"gone": [5000, 7000], b"anew": [100, 100]}}
+    now = {"network": {b"eth0": [1000, 1100], b"came": [9000, 9000], b"anew": [20, 30]}}
+    assert load.described(before, now, 2.0, {}) == {"network": [50, 100]}
+    assert load.described(before, {"network": {}}, 2.0, {}) == {"network": [0, 0]}
 
 
 @pytest.fixture
