@@ -40,8 +40,8 @@ class Cause:
 
     ``pattern`` is found in the last output; the exit code is among ``exits`` (minus the number of a
     signal); the framework is among ``frameworks``; ``memory`` names why the kernel killed the process:
-    the ``host`` ran out of memory, or the ``role`` went over its limit. ``says`` and ``hint`` may name
-    groups of the pattern.
+    the ``host`` ran out of memory, or the ``role`` went over its limit; ``left``: another process had
+    exited with 0. ``says`` and ``hint`` may name groups of the pattern.
     """
 
     code: str
@@ -51,6 +51,7 @@ class Cause:
     exits: frozenset[int] = frozenset()
     frameworks: frozenset[str] = frozenset()
     memory: str = ""
+    left: bool = False
 
 
 @frozen
@@ -86,6 +87,11 @@ _LIBRARIES = "|".join(
 _INTERFACE = (
     "Set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME in the inventory's env of each host to its "
     "interface that the other hosts reach"
+)
+
+_PEER_CLOSED = (
+    r"Connection closed by peer|Connection reset by peer|ncclRemoteError|remote process exited"
+    r"|[Ss]ocket closed by remote|HorovodInternalError|DistNetworkError.*Broken pipe"
 )
 
 #: The first row that fits is taken, so specific and certain causes come before general ones.
@@ -285,9 +291,15 @@ CAUSES: tuple[Cause, ...] = (
         "and whether a firewall drops MASTER_PORT.",
     ),
     Cause(
+        "peer-left",
+        _PEER_CLOSED,
+        "another rank had left, with exit code 0, while this one still needed it",
+        "Let all ranks wait before one leaves: torch.distributed.barrier() at the end of the script.",
+        left=True,
+    ),
+    Cause(
         "peer-closed",
-        r"Connection closed by peer|Connection reset by peer|ncclRemoteError|remote process exited"
-        r"|[Ss]ocket closed by remote|HorovodInternalError|DistNetworkError.*Broken pipe",
+        _PEER_CLOSED,
         "another rank exited first; this failure is a consequence",
         "Look for the first failure at the end of the other ranks' logs.",
     ),
@@ -614,7 +626,9 @@ CAUSES: tuple[Cause, ...] = (
 )
 
 
-def find(output: bytes, code: int, memory: str = "", framework: str = "") -> Found | None:
+def find(
+    output: bytes, code: int, memory: str = "", framework: str = "", left: bool = False
+) -> Found | None:
     """Return the probable cause of an exit after this last output; None when none is known."""
     texts = _relevant(output)
     for cause in CAUSES:
@@ -622,7 +636,7 @@ def find(output: bytes, code: int, memory: str = "", framework: str = "") -> Fou
             continue
         if cause.frameworks and framework not in cause.frameworks:
             continue
-        if cause.memory and cause.memory != memory:
+        if (cause.memory and cause.memory != memory) or (cause.left and not left):
             continue
         for text in texts:
             if match := re.search(cause.pattern, text, re.M):

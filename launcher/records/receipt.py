@@ -329,7 +329,8 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
         lines = lines[tracebacks[0 if len(lines) - tracebacks[0] <= LAST_LINES else -1] :]
     outputs = (traceback.encode(), last_words) if traceback else (last_words,)
     memory = "role" if failure.limit else "host" if failure.oom else ""
-    fitting = (causes.find(output, failure.code, memory, framework) for output in outputs)
+    left = any(p.well and not p.stopped and p.rank is not None for p in state.processes.values())
+    fitting = (causes.find(output, failure.code, memory, framework, left) for output in outputs)
     found = next(filter(None, fitting), None)
     return FirstFailure(
         host=failure.host,

@@ -114,8 +114,8 @@ def test_a_cause_is_known_by_its_words(name: str, code: int, words: bytes, befor
 
 
 def test_every_row_has_its_case() -> None:
-    of_a_framework = {"node-rank-only", "own-name-is-loopback", "gloo-did-not-meet"}
-    assert {case[0] for case in CASES} | of_a_framework == {c.code for c in causes.CAUSES}
+    of_others = {"node-rank-only", "own-name-is-loopback", "gloo-did-not-meet", "peer-left"}
+    assert {case[0] for case in CASES} | of_others == {c.code for c in causes.CAUSES}
     assert len({cause.code for cause in causes.CAUSES}) == len(causes.CAUSES)
 
 

@@ -204,6 +204,19 @@ def test_an_unknown_cause_is_not_guessed() -> None:
     assert "likely" not in screen(failed(1), b"RuntimeError: loss is NaN")
 
 
+def test_a_rank_that_left_while_another_needed_it() -> None:
+    """Then no other log holds an earlier failure. A rank that was stopped has not left."""
+    words = b"RuntimeError: [/gloo/pair.cc:553] Connection closed by peer [10.0.0.2]:12485"
+    begun = [
+        ev.ProcessStarted(1.0, host, 0, f"rank-{rank}", rank, 7) for rank, host in enumerate("ab")
+    ]
+    for stopped, hint in ((False, "barrier"), (True, "Look for the first failure")):
+        state = fold([*begun, exited("b", 1, 0, stopped), exited("a", 0, 1)])
+        found = receipt.first_failure(state, words)
+        assert found is not None
+        assert hint in found.hint
+
+
 def test_what_became_of_the_others() -> None:
     """A framework's own launcher, what ended well and the first failure itself are left out."""
     ends = [
