@@ -13,8 +13,11 @@ from support.command import Launcher, wait_for
 
 HIERARCHY = "/sys/fs/cgroup"
 
+#: It is ready once its grandchild is ``sleep``: then a pipe ends that is closed by the exec.
 HIDDEN = """
 import os, sys, time
+hides, end = os.pipe()
+end = os.dup2(end, 100, inheritable=False)
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
@@ -22,6 +25,8 @@ if os.fork() == 0:
         os.execve("/bin/sleep", ["sleep", sys.argv[1]], {})
     os._exit(0)
 os.wait()
+os.closerange(hides + 1, 101)
+assert os.read(hides, 1) == b""
 print("ready", flush=True)
 time.sleep(600)
 """

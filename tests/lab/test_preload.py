@@ -82,6 +82,7 @@ def test_kill_9_while_modules_are_imported(launcher: Launcher, clean: labs.Lab, 
     process = launcher.start(*RUN, "--preload", "big", "train.py")
     labs.wait_until(lambda: len(_events(launcher, "Preloaded")) == 1, "lab2 has imported", 40)
     if who == "helper":
+        labs.wait_until(lambda: _helpers(clean), "lab1 imports", 40)
         (pid,) = _helpers(clean)
         clean.hosts["lab1"].run("kill", "-9", str(pid))
         out, err = process.communicate(timeout=60)
