@@ -27,9 +27,9 @@ test: setup system horovod ## Lints, then runs the suite, on real sshd hosts whe
 	$(MAKE) lint
 	$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
-quick: setup ## Lints and runs the unit tests, in under a minute
+quick: setup ## Lints and runs the unit tests that take milliseconds, in under a minute
 	$(MAKE) lint
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal tests/unit $(ARGS)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m 'not thorough and not slow' tests/unit $(ARGS)
 
 flakes: setup system horovod ## Runs the suite N times on a busy machine (10): N=3 ARGS="--spin 2 --select tests/lab"
 	PYTHONPATH=tests $(BIN)/python -m support.flakes $(N) $(ARGS)

@@ -135,17 +135,46 @@ def _open_files() -> set[str]:
 SLOW = frozenset(
     f"test_{name}.py"
     for name in (
+        # who may be trusted
+        *("hostile_hosts", "login_shells", "neighbours"),
+        # networks and systems that few have
         *(
+            "bootstrap_interfaces",
             "bootstrap_redhat",
-            "checkpoints",
-            "google_store",
-            "image_build",
-            "image_command",
-            "projects",
-            "pytest_plugin",
-            "rebuilt",
+            "check_pairs",
+            "ipv6",
+            "own_hosts",
+            "peer_ssh",
         ),
-        *("reserve", "ssh_conformance", "stored_after_kills", "upgrade", "vagrant", "web_data"),
+        *("reaching_hosts", "shared_home", "vagrant"),
+        # hosts that are away, and runs that nobody followed
+        *(
+            "adopted_runs",
+            "coming_back",
+            "following_again",
+            "full_disks",
+            "letting_go",
+            "log_flood",
+        ),
+        *("queue_on_its_own", "rebuilt", "replacement", "upgrade"),
+        # stores, copies and images
+        *("before_copy", "checkpoints", "credentials", "data_passing", "environments_apart"),
+        *("google_store", "host_data", "image_build", "image_command", "max_rate", "object_stores"),
+        *("stored_after_kills", "web_data"),
+        # commands beside run
+        *(
+            "colour",
+            "completion",
+            "export_scripts",
+            "projects",
+            "reserve",
+            "sandbox",
+            "scale",
+            "share",
+        ),
+        *("stdin", "tidy", "up"),
+        # programs of others
+        *("elastic", "flakes", "pytest_plugin", "smoke", "ssh_conformance"),
     )
 )
 

@@ -80,7 +80,9 @@ def _arguments(lab: labs.Lab) -> Iterator[set[str]]:
         looking.join()
 
 
-@pytest.mark.parametrize("framework", ["horovod", "horovod-direct", MPI])
+@pytest.mark.parametrize(
+    "framework", ["horovod", pytest.param("horovod-direct", marks=pytest.mark.slow), MPI]
+)
 def test_it_trains(launcher: Launcher, clean: labs.Lab, training: str, framework: str) -> None:
     """Every rank with the same parameters in its own log; no secret in anybody's arguments."""
     with _arguments(clean) as seen:
@@ -160,6 +162,7 @@ hvd.allreduce(torch.zeros(1))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", [pytest.param("horovod-mpi", marks=WITH_MPI)])
 def test_a_rank_fails_over_mpi(launcher: Launcher, clean: labs.Lab, framework: str) -> None:
     """Four ranks have added up; then one dies: its own status and words are told, none is left."""

@@ -192,6 +192,7 @@ def test_the_house_is_small() -> None:
     assert len(rooms) <= 14, rooms
 
 
+@pytest.mark.thorough
 def test_the_overview_draws_what_the_imports_draw() -> None:
     block = re.search(r"```rooms\n(.*?)```", OVERVIEW.read_text(), re.S)
     assert block
@@ -222,6 +223,7 @@ def test_pure_modules_import_pure_modules(module: str) -> None:
     assert not ours - {*PURE_MODULES, *PATHS} and not ours & EFFECTS
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("module", sorted(PATHS))
 def test_every_module_says_what_it_is_for(module: str) -> None:
     assert ast.get_docstring(TREES[module])

@@ -81,12 +81,14 @@ def fresh(folder: Path, code: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("use", [EVERYTHING, RUN], ids=["imported", "a run"])
 def test_asyncssh_is_as_it_is_without_launcher(folder: Path, use: str) -> None:
     show = "\nimport asyncssh, asyncssh.config\nprint(json.dumps(asyncssh_has()))"
     assert fresh(folder, use + show) == fresh(folder, show)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("use", [EVERYTHING, RUN], ids=["imported", "a run"])
 def test_nothing_is_changed(folder: Path, use: str) -> None:
     before, after = fresh(
@@ -126,6 +128,7 @@ def test_a_run_imports_nothing_for_stores() -> None:
     assert ran.stdout == "\n"
 
 
+@pytest.mark.thorough
 def test_a_dry_run_and_a_list_import_no_ssh(tmp_path: Path) -> None:
     """asyncssh takes a third of a second; only what goes to hosts pays for it."""
     (tmp_path / "lab.yaml").write_text("hosts: {a: {}}\n")
@@ -158,6 +161,7 @@ print(*sorted(set(sys.modules) - before))
 FEW = 40
 
 
+@pytest.mark.thorough
 def test_importing_it_costs_little(tmp_path: Path) -> None:
     """Counted, since times depend on the machine: no other package, and few modules of Python's own.
     benchmarks/imports.py measures it."""

@@ -17,6 +17,7 @@ from support import ROOT, pythons
 OLDEST = "{}.{}".format(*OLDEST_PYTHON)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("version", [OLDEST, "3.12", "3.13", "3.14"])
 def test_the_agent_is_executed(tmp_path: Path, version: str) -> None:
     """Every module is imported, and runs are started, followed, stopped and removed by a relay."""

@@ -48,6 +48,7 @@ def end(run: RunFolder) -> None:
     run.close()
 
 
+@pytest.mark.thorough
 def test_a_line_at_a_terminal(run: RunFolder, tmp_path: Path) -> None:
     argv = [sys.executable, "-c", WAIT, run.name]
     with Terminal(argv, tmp_path, {**os.environ, "TERM": "xterm"}, columns=80) as screen:
@@ -75,6 +76,7 @@ def test_none_at_a_terminal_where_it_is_not_wanted(
     assert b"4 ranks" not in screen.seen
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kernel", ["", KERNEL])
 def test_in_a_notebook_and_not_in_a_pipe(run: RunFolder, kernel: str) -> None:
     with subprocess.Popen(

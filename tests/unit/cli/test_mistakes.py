@@ -18,6 +18,7 @@ def typed(tmp_path: Path) -> Launcher:
     return Launcher(tmp_path / "lab.yaml", work, tmp_path / "home")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
@@ -61,6 +62,7 @@ def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> N
     assert "Usage:" not in done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
@@ -84,6 +86,7 @@ def test_a_job_file(typed: Launcher, text: str, hint: str) -> None:
     assert hint in done.stderr
 
 
+@pytest.mark.thorough
 def test_help_and_version(typed: Launcher) -> None:
     for words, begins in (
         (("help",), "Usage: launcher [OPTIONS] COMMAND"),
@@ -96,6 +99,7 @@ def test_help_and_version(typed: Launcher) -> None:
         assert done.stdout.startswith(begins)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "note"),
     [
@@ -113,6 +117,7 @@ def test_options_behind_the_script(typed: Launcher, words: str, note: str) -> No
     assert note in done.stderr if note else not done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "error", "code", "hint"),
     [
@@ -133,6 +138,7 @@ def test_programs_get_errors_as_json(
     assert f"error: {told['error']}" in done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", ["run --dry-run x.py --json", "exec x -- show --json"])
 def test_json_behind_a_script_is_not_ours(typed: Launcher, words: str) -> None:
     assert typed.call(*words.split()).stdout == ""

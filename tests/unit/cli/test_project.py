@@ -29,6 +29,7 @@ def launcher(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
@@ -48,6 +49,7 @@ def test_what_can_never_begin_is_refused_at_once(
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").glob("train-*"))
 
 
+@pytest.mark.thorough
 def test_the_project_of_a_user_is_one_line_of_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "config/launcher/config.yaml"
     assert launcher(tmp_path, "project", "set", "team-b", "-i", "inventory.yaml").returncode == 2

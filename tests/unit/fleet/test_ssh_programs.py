@@ -43,6 +43,7 @@ def launcher(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words",
     [
@@ -67,6 +68,7 @@ def test_nothing_is_executed_before_it_is_allowed(folder: Path, words: tuple[str
         assert words[:2] in (("inventory", "ls"), ("inventory", "export"), ("run", "--dry-run"))
 
 
+@pytest.mark.thorough
 def test_once_allowed_it_runs_until_it_changes(folder: Path) -> None:
     allowed = launcher(folder, "inventory", "allow")
     assert allowed.returncode == 0, allowed.stderr
@@ -81,6 +83,7 @@ def test_once_allowed_it_runs_until_it_changes(folder: Path) -> None:
     assert not (folder / "executed").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("answer", "code"), [("n", 2), ("y", 0)])
 def test_at_a_terminal_it_is_asked_once(folder: Path, answer: str, code: int) -> None:
     argv = [sys.executable, "-m", "launcher", "inventory", "show", "gpu1"]

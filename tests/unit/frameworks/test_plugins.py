@@ -158,6 +158,7 @@ def command(folder: Path, framework: str) -> str:
     return done.stderr
 
 
+@pytest.mark.thorough
 def test_what_the_command_line_says(install: Install, tmp_path: Path) -> None:
     install("duck", DUCK)
     assert command(tmp_path, "torch") == ""

@@ -22,6 +22,7 @@ def planned(launcher: Launcher, *flags: str) -> tuple[int, str, dict[str, int]]:
     return done.returncode, done.stderr, {one["host"]: len(one["gpus"]) for one in hosts}
 
 
+@pytest.mark.thorough
 def test_more_gpus_than_a_host_has_is_multi_node(tmp_path: Path) -> None:
     """`--gpus 5` on machines of four, without a word about nodes."""
     launcher = Launcher(tmp_path / "none", tmp_path, tmp_path / "home")
@@ -60,6 +61,7 @@ def dry_run(launcher: Launcher, *words: str) -> Any:
 VALUES = ["train.py", "--lr", "[0.1, 0.01]", "--bs", "[32, 64]"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", [["--strategy", "grid_search"], ["--strategy=grid_search"]])
 def test_a_sweep_in_grids_words_is_a_sweep(words: list[str], tmp_path: Path) -> None:
     launcher = Launcher(tmp_path / "none", tmp_path, tmp_path / "home")

@@ -121,6 +121,7 @@ def layout_or_none(job: Job, hosts: tuple[Host, ...], known: dict[str, Facts]) -
         return None
 
 
+@pytest.mark.thorough
 @FEW
 @given(JOBS, clusters())
 def test_every_layout(job: Job, cluster: tuple[tuple[Host, ...], dict[str, Facts]]) -> None:

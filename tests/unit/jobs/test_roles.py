@@ -226,6 +226,7 @@ def placed_or_none(*args: Any) -> tuple[Placed, ...] | None:
         return None
 
 
+@pytest.mark.thorough
 @settings(max_examples=150)
 @given(casts(), st.booleans())
 def test_every_placement(cast: tuple[list[Role], list[Capacity]], own_ranks: bool) -> None:

@@ -96,6 +96,7 @@ def runs(draw: Any) -> tuple[Request, Layout]:
     return request, Layout(draw(TEXT), draw(nodes))
 
 
+@pytest.mark.thorough
 @FEW
 @given(runs(), st.floats(-1e11, 1e11))
 def test_a_run_comes_back_whole(run: tuple[Request, Layout], started: float) -> None:
@@ -125,6 +126,7 @@ def test_no_record_holds_a_secret() -> None:
         to_json({"a": Secret("abc")})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ev.KINDS.values(), ids=list(ev.KINDS))
 def test_an_event_comes_back(kind: type[ev.Event]) -> None:
     reason = {"reason": st.sampled_from(["by-user", "exit-3", "stalled"])}

@@ -110,6 +110,7 @@ def all_commands(home: Path) -> None:
             assert "run" in done.stdout
 
 
+@pytest.mark.thorough
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -138,6 +139,7 @@ def test_any_damaged_byte_or_line(home: Path, name: str, data: st.DataObject) ->
     all_commands(home)
 
 
+@pytest.mark.thorough
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -229,6 +231,7 @@ def test_a_folder_that_is_none_is_one_line(home: Path) -> None:
         assert isinstance(done.exception, LauncherError), repr(done.exception)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["events.jsonl", "run.json", "receipt.json", "launcher.lock", "follower.json"]
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -191,6 +192,7 @@ def histories(draw: Any) -> History:
     return history
 
 
+@pytest.mark.thorough
 @settings(max_examples=150)
 @given(histories(), st.data())
 def test_journals_alone_tell_what_the_record_tells(history: History, data: st.DataObject) -> None:

@@ -136,6 +136,7 @@ def test_a_runs_folder_is_private(folder: RunFolder) -> None:
 # -- many logs
 
 
+@pytest.mark.thorough
 def test_a_thousand_ranks_with_both_streams_need_few_descriptors(folder: RunFolder) -> None:
     names = [f"attempt-0/rank-{rank}.{stream}" for rank in range(1000) for stream in ("out", "err")]
     with few_descriptors(40):

@@ -32,6 +32,7 @@ def test_the_last_lines_begin_where_they_would_in_one_reading(
     assert whole[offset:] == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", [{"tail": 5}, {"merged": True}, {}])
 def test_memory_stays_flat(tmp_path: Path, how: dict[str, int]) -> None:
     folder = tmp_path / "run"

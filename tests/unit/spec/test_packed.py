@@ -21,6 +21,7 @@ NAMES = (
 NUMBERS = st.integers(0, LARGEST)
 
 
+@pytest.mark.thorough
 @given(st.lists(st.tuples(NAMES, NUMBERS, st.integers(-LARGEST, LARGEST))))
 def test_files_are_what_was_put_in(files: list[tuple[str, int, int]]) -> None:
     packed = PackedFiles(files)

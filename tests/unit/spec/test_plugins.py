@@ -164,6 +164,7 @@ def test_names_for_plug_ins_are_these() -> None:
 # -- broken
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("value", "why"),
     [

@@ -31,6 +31,7 @@ def install(host: Host) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["agent/relay/relay.py", "agent/main.py", "start.py"])
 @pytest.mark.parametrize("damage", ["emptied", "removed", "cut"])
 def test_a_damaged_agent_is_installed_again(host: Host, name: str, damage: str) -> None:

@@ -167,18 +167,21 @@ NAMES = sorted({name for message in fuzz.CORPUS for name in message})
 MESSAGES = st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5)
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(st.lists(MESSAGES, min_size=1, max_size=3), st.binary(max_size=40))
 def test_any_messages_are_taken_or_refused(messages: list[dict[str, Any]], rest: bytes) -> None:
     fuzz.attack(b"".join(json.dumps(one).encode() + b"\n" for one in messages) + rest)
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(st.integers(0, 1 << 32))
 def test_broken_messages_are_taken_or_refused(seed: int) -> None:
     fuzz.attack(fuzz.mutated(random.Random(seed)))
 
 
+@pytest.mark.thorough
 @settings(max_examples=300)
 @given(
     st.sampled_from(sorted(ev.KINDS)),

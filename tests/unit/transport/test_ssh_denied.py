@@ -28,6 +28,7 @@ def written(path: Path, passphrase: str | None = None, mode: int = 0o600) -> Pat
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("passphrase", "mode", "about", "hint"),
     [
@@ -51,6 +52,7 @@ def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert f"({tmp_path / 'gone'} does not exist)" in denied(tmp_path / "gone")[0]
 
 
+@pytest.mark.thorough
 def test_a_key_whose_passphrase_was_given_was_tried(tmp_path: Path) -> None:
     key = written(tmp_path / "key", "secret")
     assert denied(key, unlocked=True)[0] == "login as me@gpu1 refused (tried key)"

@@ -34,6 +34,7 @@ def console(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
+@pytest.mark.thorough
 def test_it_serves_its_owner_and_ends_while_a_page_is_open(console: subprocess.Popen[str]) -> None:
     assert console.stdout
     base, code = console.stdout.readline().strip().split("/#")
@@ -67,6 +68,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 def test_another_user_gets_nothing_and_keeps_nobody_out(console: subprocess.Popen[str]) -> None:
     assert console.stdout and console.stderr
@@ -90,6 +92,7 @@ def test_another_user_gets_nothing_and_keeps_nobody_out(console: subprocess.Pope
     assert told.count("refused a connection of nobody") == 1
 
 
+@pytest.mark.thorough
 def test_a_slow_client_harms_nobody(console: subprocess.Popen[str], tmp_path: Path) -> None:
     """One never ends its request, one never reads its answer: others get theirs."""
     assert console.stdout

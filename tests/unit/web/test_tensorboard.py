@@ -52,6 +52,7 @@ def board(home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.kill()
 
 
+@pytest.mark.thorough
 def test_it_shows_scalars_to_who_has_the_address(
     board: tuple[subprocess.Popen[str], str],
 ) -> None:
@@ -94,6 +95,7 @@ def test_another_user_gets_nothing(board: tuple[subprocess.Popen[str], str]) -> 
     assert "Remote end closed connection" in done.stderr or "reset by peer" in done.stderr
 
 
+@pytest.mark.thorough
 def test_it_ends_and_leaves_nothing(home: Path) -> None:
     before = set(home.iterdir())
     with start(home, "0", "calm-owl-1") as process:
@@ -105,6 +107,7 @@ def test_it_ends_and_leaves_nothing(home: Path) -> None:
     assert set(home.iterdir()) == before
 
 
+@pytest.mark.thorough
 def test_bad_input_is_named(home: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
@@ -119,6 +122,7 @@ def test_bad_input_is_named(home: Path, tmp_path: Path) -> None:
                 assert said in err
 
 
+@pytest.mark.thorough
 def test_scalars_of_a_run_that_goes_on_are_shown_as_they_come(home: Path, tmp_path: Path) -> None:
     """Before any pull, and in a run that has none at all."""
     run = tmp_path / "runs" / "brave-elk-3"

@@ -29,6 +29,7 @@ def cut(folder: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch, length:
     return Blocks(str(folder / "manifest"))
 
 
+@pytest.mark.thorough
 @given(sizes=st.lists(st.integers(0, 40), max_size=12), length=st.integers(1, 30))
 def test_blocks_put_together_are_the_files(
     sizes: list[int], length: int, tmp_path_factory: pytest.TempPathFactory

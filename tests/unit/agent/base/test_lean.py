@@ -22,6 +22,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=40)
 @given(JSON)
 def test_lean_json_is_json(value: object) -> None:

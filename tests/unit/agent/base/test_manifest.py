@@ -19,6 +19,7 @@ NAMES = st.binary(min_size=1, max_size=12).filter(
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(b"/".join)
 
 
+@pytest.mark.thorough
 @given(st.dictionaries(PATHS, st.tuples(st.integers(0, 1 << 50), st.booleans()), max_size=20))
 def test_what_is_written_is_read(files: dict[bytes, tuple[int, bool]]) -> None:
     entries = [

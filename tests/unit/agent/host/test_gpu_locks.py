@@ -66,6 +66,7 @@ def test_gpu_locks_exclude_each_other_all_or_nothing(other: subprocess.Popen[str
 LOOKER = "from launcher.agent.host import gpu_locks; print('looking', flush=True)\nwhile True: gpu_locks.held()"
 
 
+@pytest.mark.thorough
 def test_looking_at_gpu_locks_never_makes_one_busy(scope: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LOOKER], stdout=subprocess.PIPE, cwd=AGENT.parent.parent

@@ -66,6 +66,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tool", OTHERS)
 def test_other_vendors_are_listed_and_watched(tools: Path, tool: str) -> None:
     vendor, given, uuid, memory = OTHERS[tool]

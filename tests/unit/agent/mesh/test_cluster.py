@@ -71,6 +71,7 @@ def test_a_part_that_ends_before_all_have_joined_is_named_with_what_it_said(tmp_
     wait_until(lambda: is_gone(tmp_path / "pid0"), "the end of its processes")
 
 
+@pytest.mark.thorough
 def test_waiting_ends(tmp_path: Path) -> None:
     running = start(
         tmp_path, "touch ran", part("up0", "pid0"), joined=["sleep", "600"], seconds=0.2
@@ -94,6 +95,7 @@ def test_a_stop_ends_the_command_and_all_parts(tmp_path: Path) -> None:
     wait_until(lambda: is_gone(tmp_path / "pid0"), "the end of its processes")
 
 
+@pytest.mark.thorough
 def test_without_a_command_it_is_kept_until_its_head_exits_and_says_who_leaves(
     tmp_path: Path,
 ) -> None:

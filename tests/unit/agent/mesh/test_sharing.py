@@ -128,6 +128,7 @@ def test_a_lost_connection_loses_nothing(play: Callable[..., Shared]) -> None:
     assert "gone" not in play(scene).content("c")
 
 
+@pytest.mark.thorough
 def test_one_file_that_two_hosts_write_at_once(play: Callable[..., Shared]) -> None:
     """All have one and the same in the end, and the conflict is told; equal contents are none."""
 

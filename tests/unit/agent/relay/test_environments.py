@@ -152,6 +152,7 @@ def test_a_build_ends_with_who_asked_for_it(root: Path) -> None:
     assert version_in(found["python"]) == "1.0"
 
 
+@pytest.mark.thorough
 @needs_uv
 @pytest.mark.parametrize(
     ("requirements", "said"), [("absent==1\n", "absent"), ("tiny==2.0\n", "tiny")]
@@ -169,6 +170,7 @@ def test_what_cannot_be_built_is_told_and_leaves_nothing(
     assert ended(host)["state"] == "failed"
 
 
+@pytest.mark.thorough
 @needs_uv
 def test_a_lock_of_uv(root: Path) -> None:
     """The project itself is not installed; a lock for another Python is refused in uv's words."""
@@ -194,6 +196,7 @@ def test_a_lock_of_uv(root: Path) -> None:
     assert "incompatible with the project's Python requirement: `>=3.99`" in found["log"]
 
 
+@pytest.mark.thorough
 @needs_uv
 @pytest.mark.parametrize("wheels", ["", "wheels"])
 @pytest.mark.parametrize("is_member", [True, False])
@@ -248,6 +251,7 @@ def test_a_folder_among_requirements_is_refused(root: Path, line: str) -> None:
         asked(Environments(str(root)))
 
 
+@pytest.mark.thorough
 def test_pip_builds_requirements_where_there_is_no_uv(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from launcher.agent.relay.follow import Follow
 from support.descriptors import few_descriptors
 
 
+@pytest.mark.thorough
 def test_a_thousand_ranks_with_both_streams_need_few_descriptors(tmp_path: Path) -> None:
     folder = tmp_path / "logs" / "attempt-0"
     folder.mkdir(parents=True)

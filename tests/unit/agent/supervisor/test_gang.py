@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -174,6 +175,7 @@ trouble = st.one_of(
 steps = st.integers(0, 9).flatmap(lambda dice: trouble if dice == 0 else talk)
 
 
+@pytest.mark.thorough
 @settings(max_examples=150)
 @given(
     st.lists(steps, min_size=20, max_size=60),

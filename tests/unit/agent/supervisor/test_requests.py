@@ -145,6 +145,7 @@ def test_a_start_that_fails_is_answered(supervised: Supervised) -> None:
     assert supervised.ask(**START)["error"]["code"] == "os"
 
 
+@pytest.mark.thorough
 @given(
     st.dictionaries(
         st.sampled_from(["stage", "attempt", "processes", "path", "news", "grace"]), JSON

@@ -74,6 +74,7 @@ def test_what_is_ending_does_not_stall(
     assert told == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("process", ["spins"], indirect=True)
 def test_a_rank_that_computes_does_not_stall(
     process: subprocess.Popen[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

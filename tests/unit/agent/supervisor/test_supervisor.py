@@ -166,6 +166,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
                 os.kill(record["pid"], signal.SIGKILL)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "steps",
     [

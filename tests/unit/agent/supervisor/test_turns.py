@@ -325,6 +325,7 @@ def jobs(
     return made
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(jobs())
 def test_a_storm_ends_and_no_gpu_is_given_twice(made: Any) -> None:
@@ -333,6 +334,7 @@ def test_a_storm_ends_and_no_gpu_is_given_twice(made: Any) -> None:
     assert set(storm.began) == {ticket.name for _, ticket, _ in made}
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(jobs(named=True))
 def test_a_storm_ends_in_which_some_want_certain_gpus(made: Any) -> None:
@@ -341,6 +343,7 @@ def test_a_storm_ends_in_which_some_want_certain_gpus(made: Any) -> None:
     assert set(storm.began) == {ticket.name for _, ticket, _ in made}
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(jobs(limits=False), st.integers(0, 30))
 def test_a_run_of_all_gpus_begins_before_all_that_come_later(made: Any, at: int) -> None:

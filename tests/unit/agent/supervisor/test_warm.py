@@ -193,6 +193,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 MODULES = ("json", "multiprocessing.pool", "random", "resource")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words",
     [("train.py", "--x", "a b"), ("-u", "-m", "train", "1"), ("-X", "utf8", "part/train.py")],
@@ -221,6 +222,7 @@ def test_arguments_of_a_rank_are_its_own(bench: Bench) -> None:
     assert json.loads(bench.end_of(bench.fork(*longer))[1])["argv"] == list(longer)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("end", ENDS)
 def test_a_forked_rank_ends_as_one_started_by_itself(bench: Bench, end: str) -> None:
     bench.preload()
@@ -418,6 +420,7 @@ def _edit(bench: Bench) -> None:
     (bench.folder / "packages" / "big.py").write_text(COUNTS + "\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("harm", "env", "why", "detail"),
     [

@@ -109,6 +109,7 @@ def test_show_of_nobody(command: Command) -> None:
     assert 'did you mean "gpu0' in done.stderr
 
 
+@pytest.mark.thorough
 def test_import_never_overwrites(command: Command) -> None:
     done = command("inventory", "import", "hosts.ini", "-o", "new.yaml")
     assert (done.returncode, done.stdout) == (0, "")
@@ -129,6 +130,7 @@ def test_import_never_overwrites(command: Command) -> None:
     assert (command.folder / "new.yaml").read_text() == text
 
 
+@pytest.mark.thorough
 def test_import_by_name_and_from_stdin(command: Command) -> None:
     done = command("inventory", "import", "-", "--from", "clustershell", given="hosts: a[1-2]\n")
     assert done.stdout.endswith('hosts:\n  a[1-2]:\ngroups:\n  hosts: "a[1-2]"\n'), done.stderr
@@ -174,6 +176,7 @@ def test_importers_are_not_loaded_for_an_inventory_of_ours(command: Command) -> 
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "code"),
     [

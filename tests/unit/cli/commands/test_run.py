@@ -44,6 +44,7 @@ FILES = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", FILES)
 def test_a_bad_job_file(offline: Launcher, case: str) -> None:
     """Exit 2, the place, what was expected; no run and no host was touched."""
@@ -66,6 +67,7 @@ INVENTORIES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", INVENTORIES)
 def test_a_bad_inventory(offline: Launcher, case: str) -> None:
     text, error, hint = INVENTORIES[case]
@@ -76,6 +78,7 @@ def test_a_bad_inventory(offline: Launcher, case: str) -> None:
     assert hint in ran.err
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
@@ -182,6 +185,7 @@ def _with_umask_0(user: Launcher, program: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -43,6 +43,7 @@ def _job(offline: Launcher, *words: str) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.thorough
 def test_a_flag_wins_over_the_job_file_over_the_project_over_the_user(offline: Launcher) -> None:
     _user(
         offline, "grace: 1s\nframework: env\nhosts: gpu1\nnum_nodes: 1\nenvs: {A: user, B: user}\n"
@@ -91,6 +92,7 @@ def test_a_bad_key_names_file_and_line(offline: Launcher) -> None:
         assert 'did you mean "pull_every"?' in told.stderr
 
 
+@pytest.mark.thorough
 def test_settings_name_the_inventory(offline: Launcher) -> None:
     _user(offline, f"inventory: {offline.inventory}\n")
     assert offline.call("run", "--dry-run", "train.py").returncode == 0
@@ -103,6 +105,7 @@ def test_settings_name_the_inventory(offline: Launcher) -> None:
     assert "gpu1" in told.stdout, told.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text",
     [
@@ -143,6 +146,7 @@ def _are_allowed(offline: Launcher, lines: list[settings.Line]) -> bool:
             os.environ["LAUNCHER_HOME"] = before
 
 
+@pytest.mark.thorough
 def test_a_command_in_a_job_file_runs_here_only_if_it_was_allowed(offline: Launcher) -> None:
     (offline.work / "job.yaml").write_text("run: train.py\nprepare: x\nnotify: touch SURPRISE\n")
     ran = offline.run("job.yaml")
@@ -179,6 +183,7 @@ def test_settings_of_another_user_are_not_read(
     assert (found.others, found.settings) == (True, {})
 
 
+@pytest.mark.thorough
 def test_a_project_says_them_in_its_pyproject(offline: Launcher) -> None:
     """By the same rules: what is delicate is asked about, and one of two places has them."""
     file = offline.work.parent / "pyproject.toml"

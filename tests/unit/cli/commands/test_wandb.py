@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from launcher.records.live_files import LiveFiles
 
 FAKE = """#!/bin/sh
@@ -24,6 +26,7 @@ def sync(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_what_has_come_of_offline_runs_is_handed_over(tmp_path: Path) -> None:
     """The longer of what travelled as logs do and what was pulled, with the files beside it."""
     for name in ("calm-owl-1", "young-fox-2"):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from support.command import Launcher, at_a_terminal
 
 
+@pytest.mark.thorough
 def test_a_hint_goes_on_between_words(tmp_path: Path) -> None:
     """As wide as the terminal, below its beginning; in one line where nobody looks."""
     launcher = Launcher(tmp_path / "none.yaml", tmp_path, tmp_path / "home", {"NO_COLOR": "1"})

@@ -217,6 +217,7 @@ def test_a_look_at_this_machine(tmp_path: Path) -> None:
         parse_look(done.stdout[:-20])
 
 
+@pytest.mark.thorough
 def test_an_environment_that_others_could_change_is_neither_executed_nor_filled(
     tmp_path: Path,
 ) -> None:

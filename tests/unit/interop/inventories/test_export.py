@@ -97,6 +97,7 @@ def test_ssh_config_keeps_what_a_connection_needs(inventory: Inventory) -> None:
     assert list(there_and_back(inventory, "ssh_config").hosts) == expected
 
 
+@pytest.mark.thorough
 @settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_ansible_keeps_everything(inventory: Inventory) -> None:
@@ -110,6 +111,7 @@ def test_ansible_keeps_everything(inventory: Inventory) -> None:
     assert {name: set(members) for name, members in again.groups.items()} == kept
 
 
+@pytest.mark.thorough
 @settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_a_hostfile_keeps_names_and_slots(inventory: Inventory) -> None:
@@ -117,6 +119,7 @@ def test_a_hostfile_keeps_names_and_slots(inventory: Inventory) -> None:
     assert found == [(host.name, host.gpus) for host in inventory.hosts]
 
 
+@pytest.mark.thorough
 @settings(max_examples=25)
 @given(inventories_of_all_kinds())
 def test_our_own_keeps_everything(inventory: Inventory) -> None:

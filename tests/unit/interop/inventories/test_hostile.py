@@ -93,6 +93,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -157,6 +158,7 @@ def test_a_mistake_in_a_file_of_ours_is_told_as_one(tmp_path: Path) -> None:
 PIECES = [*":[]{}'\"*@\n =#!,é\x1b", "", "&a", "- ", "9" * 5000]
 
 
+@pytest.mark.thorough
 @settings(max_examples=250)
 @given(data=st.data())
 def test_a_broken_sample_never_ends_in_a_traceback(data: st.DataObject) -> None:

@@ -37,6 +37,7 @@ WORDS = st.text(
 ).map(lambda text: text.replace("\0", ""))
 
 
+@pytest.mark.thorough
 @settings(max_examples=60)
 @given(st.lists(WORDS, min_size=1, max_size=4), WORDS)
 def test_words_and_variables_survive_a_real_sh(words: list[str], value: str) -> None:

@@ -19,6 +19,7 @@ def job_of(**values: Any) -> Job:
     return jobs.make({"file": {"num_nodes": 2, **values}}, {})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("also_us", "code"), [(True, 0), (False, 143)])
 def test_slurm_stops_a_rank_a_moment_before_its_shell(
     tmp_path: Path, also_us: bool, code: int

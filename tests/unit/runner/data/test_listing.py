@@ -126,6 +126,7 @@ def test_what_is_no_folder_of_files(source: Path) -> None:
         listing.read(source / "two")
 
 
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_files(source: Path) -> None:
     """Only the names of one folder of each level are held at a time."""
     peaks = []

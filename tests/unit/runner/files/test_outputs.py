@@ -220,6 +220,7 @@ def test_links_are_links_in_the_view(folder: RunFolder, lay: Lay) -> None:
     assert [p.name for p in folder.outputs.rglob("*") if p.is_symlink()] == ["own"]
 
 
+@pytest.mark.thorough
 def test_many_files_take_time_in_proportion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +256,7 @@ print(len(laid), tracemalloc.get_traced_memory()[1])
 """
 
 
+@pytest.mark.thorough
 def test_many_files_take_little_memory(folder: RunFolder) -> None:
     """3 KiB a file was 1.5 GB for half a million."""
     count = 4000

@@ -109,6 +109,7 @@ def history(seed: int) -> list[tuple[str, int, int, bool, tuple[str, ...], tuple
     ]
 
 
+@pytest.mark.thorough
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 1 << 30))
 def test_no_project_has_more_than_it_may_whoever_can_be_reached(seed: int) -> None:
