@@ -46,8 +46,8 @@ _ALONE = frozenset(
 _OF_SBATCH = frozenset(("wait",))
 #: What changes the meaning of a step, and cannot be done.
 _IMPOSSIBLE = ("multi-prog", "het-group", "pty", "bcast")
-#: Options that send output elsewhere: it is in the run's logs.
-_OUTPUT = ("output", "error")
+#: Where a name of a file has a task's own value: ``%t``, or ``%4t`` with zeros in front.
+_PLACE = re.compile(r"%([0-9]{0,2})([%AJNajnstux])")
 #: Variables of a shell and of this program that no task takes over.
 _OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_", NODES))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -249,11 +249,68 @@ def quoted(word: str) -> str:
 # -- srun
 
 
+class Outputs:
+    """The files that srun's ``--output`` and ``--error`` name for its tasks. Raises Wrong.
+
+    A file has what its tasks print; the log of the run keeps it, too. ``none`` and /dev/null have
+    nobody print, and a number only that task.
+    """
+
+    def __init__(self, options: Options, tasks: Iterable[Task]) -> None:
+        self._quiet: Dict[Tuple[int, int], bool] = {}
+        self._files: Dict[Tuple[int, int], int] = {}
+        opened: Dict[str, int] = {}
+        mode = os.O_APPEND if options.get("open-mode") == "append" else os.O_TRUNC | os.O_APPEND
+        out = options.get("output", "all")
+        for task in tasks:
+            for stream, said in ((1, out), (2, options.get("error", out))):
+                place = task.rank, stream
+                if said in ("none", os.devnull) or (said.isdigit() and int(said) != task.rank):
+                    self._quiet[place] = True
+                elif said != "all" and not said.isdigit():
+                    path = named(said, task)
+                    if path not in opened:
+                        opened[path] = _opened(path, mode)
+                    self._files[place] = opened[path]
+
+    def write(self, task: Task, stream: int, lines: bytes) -> bool:
+        """Write to the file of a task, if it has one; return whether the log has it, too."""
+        file = self._files.get((task.rank, stream))
+        while file is not None and lines:
+            lines = lines[os.write(file, lines) :]
+        return (task.rank, stream) not in self._quiet
+
+
+def named(pattern: str, task: Task) -> str:
+    """Return the name of a task's file, as the manual of srun has it under "filename pattern"."""
+    job, step = os.environ.get("SLURM_JOB_ID", "0"), task.env["SLURM_STEP_ID"]
+    values = {
+        "%": "%", "A": os.environ.get("SLURM_ARRAY_JOB_ID", job), "j": job, "J": job + "." + step,
+        "a": os.environ.get("SLURM_ARRAY_TASK_ID", "0"), "s": step, "t": str(task.rank),
+        "n": task.env["SLURM_NODEID"], "N": task.node["name"],
+        "u": os.environ.get("USER", ""), "x": os.environ.get("SLURM_JOB_NAME", ""),
+    }  # fmt: skip
+
+    def value(found: re.Match[str]) -> str:
+        text: str = values[found.group(2)]
+        width = int(found.group(1) or 0)
+        return text.zfill(width) if text.isdigit() else text
+
+    return _PLACE.sub(value, pattern)
+
+
+def _opened(path: str, mode: int) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode, 0o666)
+    except OSError as error:
+        raise Wrong("cannot write %s: %s" % (path, error.strerror))
+
+
 class Step:
     """The tasks of an srun, and what they print, in whole lines."""
 
-    def __init__(self, run_dir: str, label: bool, kill: bool) -> None:
-        self._run_dir, self._label, self._kill = run_dir, label, kill
+    def __init__(self, run_dir: str, outputs: Outputs, label: bool, kill: bool) -> None:
+        self._run_dir, self._outputs, self._label, self._kill = run_dir, outputs, label, kill
         self._lines: Dict[Socket, Task] = {}
         self._heard: Dict[Socket, bytearray] = {}
         self._rest: Dict[Tuple[Socket, int], bytes] = {}
@@ -305,8 +362,11 @@ class Step:
         """Print the lines that are complete."""
         *lines, rest = (self._rest.get((line, stream), b"") + data).split(b"\n")
         self._rest[line, stream] = rest
-        mark = b"%d: " % self._lines[line].rank if self._label else b""
-        _write(stream, b"".join(mark + one + b"\n" for one in lines))
+        task = self._lines[line]
+        mark = b"%d: " % task.rank if self._label else b""
+        said = b"".join(mark + one + b"\n" for one in lines)
+        if self._outputs.write(task, stream, said):
+            _write(stream, said)
 
     def _end(self, line: Socket, code: int, trouble: str) -> None:
         for stream in (1, 2):
@@ -328,8 +388,6 @@ def run_step(run_dir: str, words: List[str]) -> int:
         raise Wrong("there is no command: srun python train.py")
     if wrong := [name for name in _IMPOSSIBLE if name in options]:
         raise Wrong("--%s cannot be done through launcher" % wrong[0])
-    if any(name in options for name in _OUTPUT):
-        _say("--output and --error are ignored: what tasks print is in the logs of the run")
     env, folder = node_of(run_dir)
     found = tasks(lean.loads(os.environ[NODES]), options, _count(run_dir))
     own = changed(dict(os.environ), env, options.get("export", "ALL"))
@@ -341,7 +399,8 @@ def run_step(run_dir: str, words: List[str]) -> int:
     inside = os.path.relpath(there, folder) if os.path.isabs(there) else there
     if inside.startswith(".."):
         inside = there
-    step = Step(run_dir, "label" in options, options.get("kill-on-bad-exit") != "0")
+    kill = options.get("kill-on-bad-exit") != "0"
+    step = Step(run_dir, Outputs(options, found), "label" in options, kill)
     for task in found:
         step.start(task, command(argv, dict(own, **task.env), inside))
     return step.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,38 @@ def test_the_variables_of_a_task() -> None:
 def test_what_no_step_can_have(line: str) -> None:
     with pytest.raises(Wrong):
         tasks(line)
+
+
+def test_files_of_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One name is one file, which keeps what it has when asked to."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_JOB_NAME", "nets")
+    monkeypatch.chdir(tmp_path)
+    Path("77-gpu1.txt").write_text("old\n")
+
+    def write(line: str) -> list[bool]:
+        options, _ = slurm.parse(shlex.split(line))
+        found = slurm.tasks(NODES, {"ntasks-per-node": "1"}, 3)
+        outputs = slurm.Outputs(options, found)
+        return [
+            outputs.write(task, stream, b"%d %d\n" % (task.rank, stream))
+            for task in found
+            for stream in (1, 2)
+        ]
+
+    def read(*names: str) -> list[str]:
+        return [Path(name).read_text() for name in names]
+
+    assert write("-o %j-%N.txt") == [True] * 4
+    assert read("77-gpu1.txt", "77-gpu2.txt") == ["0 1\n0 2\n", "1 1\n1 2\n"]
+    assert write("-o %j-%N.txt --open-mode=append -e none") == [True, False] * 2
+    assert read("77-gpu1.txt") == ["0 1\n0 2\n0 1\n"]
+    assert write("-o %x-%s-%3t-%n%%.txt -e all.txt") == [True] * 4
+    assert read("nets-3-001-1%.txt", "all.txt") == ["1 1\n", "0 2\n1 2\n"]
+    assert write("-o 1") == [False, False, True, True]
+    assert write("-o all -e /dev/null") == [True, False] * 2
+    with pytest.raises(Wrong, match="cannot write nowhere/x: No such file"):
+        write("-o nowhere/x")
 
 
 def test_lists_of_hosts() -> None:
