@@ -1,8 +1,8 @@
 """A run's place in the queue: a ticket on each host that it may use, until its GPUs are locked.
 
-The tickets are held by the agents of this run's own connections, so that a run whose launcher is gone
-keeps nobody waiting. Those of a run that its hosts start are held by its supervisors. See
-docs/decisions/0055-tickets.md, 0057-started-by-the-host.md and 0070-hosts-meet.md.
+The tickets are held by the agents of this run's own connections (held_tickets.py). Those of a run that
+its hosts start are held by its supervisors. See docs/decisions/0055-tickets.md,
+0057-started-by-the-host.md and 0070-hosts-meet.md.
 """
 
 from __future__ import annotations
@@ -11,36 +11,25 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from ..records import events as ev
 from ..records.reasons import WaitReason
-from ..spec.errors import BadAnswer, GpusInUse, HostError, LauncherError
+from ..spec.errors import GpusInUse, HostError, LauncherError
 from ..spec.model import Layout
-from ..transport.answers import Turns, WaitingThere
-from .concurrency import cancel
+from ..transport.answers import WaitingThere
 from .context import RunContext
+from .held_tickets import HeldTickets, forget, take_away
 from .host_session import HostSession
 from .membership import Membership, refusal
-from .policy import projects, turn
+from .policy import news, projects, turn
 from .policy.turn import Begin, Wait
 
-#: Seconds that a host may take until it says that nothing has changed.
-NEWS = 10.0
 #: Seconds between two looks at who works on the GPUs outside launcher, and where the run waits for that.
 MEASURE, MEASURE_OUTSIDE = 60.0, 5.0
 #: Seconds between two looks at what a project has: on other hosts than those that the run waits on,
 #: nothing tells of a change.
 PROJECT = 2.0
-#: Seconds between two times that the ticket of a running run is renewed.
-RENEW = 10.0
-#: Seconds until a host that has dropped its connection is dialled.
-PAUSE = 0.5
-#: Seconds by which an estimate may be off before it is told anew.
-ROUGHLY = 30.0
-#: Seconds for a host to let go of what a waiting run has left there.
-LEAVES = 10.0
 
 
 class Place:
@@ -60,9 +49,7 @@ class Place:
         self._since = time.monotonic()
         self._aside = self._is_stale = False
         self._priority = context.request.priority
-        self._stands: dict[str, Turns] = {}
-        self._changed = asyncio.Event()
-        self._holding: tuple[asyncio.Task[None], ...] = ()
+        self._tickets = HeldTickets(self._made_for)
         self._told: ev.RunWaits | None = None
         self._ticket: dict[str, Any] | None = {}
         self._wish: tuple[int | None, bool] | None = None  # to be moved, before it is in the queue
@@ -96,7 +83,7 @@ class Place:
                 await self._hold(strict)
         else:
             await self._hold(strict)
-        await _without_tickets(left)
+        await take_away(left)
 
     @property
     def can_wait(self) -> bool:
@@ -111,7 +98,7 @@ class Place:
 
     async def require_turn(self) -> None:
         """Raise GpusInUse if runs that came earlier need the GPUs that this one could take."""
-        await self._look()
+        await self._tickets.look(self.sessions)
         if self.others and not self.is_first:
             raise behind(self.others)
 
@@ -180,14 +167,14 @@ class Place:
             before, self._settled = self._parts, layout
             self._is_stale = self._is_stale or self._parts != before
         while True:
-            self._changed.clear()
+            self._tickets.changed.clear()
             if self._is_stale:
                 self._is_stale = False
                 await self._hold()
             await self._look_at_project(takes=True)
             answer = self._decide_on(layout)
             if isinstance(answer, Begin) and not self._held:
-                await self._look()  # what was seen first may be old
+                await self._tickets.look(self.sessions)  # what was seen first may be old
                 answer = self._decide_on(layout)
                 if isinstance(answer, Begin):
                     self._came()
@@ -270,10 +257,10 @@ class Place:
         if self._number is None:  # another launcher began to wait
             self._since = time.monotonic() - (time.time() - self._context.started)
         self._ticket = None
-        self._holding = tuple(asyncio.ensure_future(self._keep(one)) for one in self.sessions)
+        self._tickets.keep(self.sessions)
         measured = time.monotonic()
         while True:
-            self._changed.clear()
+            self._tickets.changed.clear()
             if self._is_stale:
                 self._is_stale = False
                 with suppress(HostError):
@@ -321,7 +308,7 @@ class Place:
             ]
             self._number = min([*numbers, self._number or 0]) - 1
         self._is_stale = True
-        self._changed.set()
+        self._tickets.changed.set()
 
     async def rest(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Keep a ticket while the run has its GPUs: it counts as soon as it has not, until it starts
@@ -334,24 +321,21 @@ class Place:
             self.sessions, self._shares = tuple(sessions), turn.shares_of(layout)
             self._settled = layout
             self._ticket = self._made()
-        self._holding = tuple(asyncio.ensure_future(self._renew(one)) for one in self.sessions)
+        self._tickets.renew(self.sessions)
         self._is_stale = True  # to wait again, it has to look again
 
     async def leave(self) -> None:
         """Give the place up: the run has its GPUs, or wants none any more."""
-        holding, self._holding = self._holding, ()
-        await cancel(*holding)
-        await _without_tickets(self.sessions)
-        self.sessions, self._stands = (), {}
+        await self._tickets.drop(self.sessions)
+        self.sessions = ()
 
     async def close(self) -> None:
         """Stop renewing tickets; they go with their connections."""
-        holding, self._holding = self._holding, ()
-        await cancel(*holding)
+        await self._tickets.close()
 
     async def forget(self, sessions: Sequence[HostSession]) -> None:
         """Remove the code of the run from hosts where nothing of it was started."""
-        await asyncio.gather(*(_remove(one, self._context.name) for one in sessions))
+        await forget(sessions, self._context.name)
 
     # -- tickets
 
@@ -361,11 +345,8 @@ class Place:
 
     async def _hold(self, strict: bool = False) -> None:
         """Show the ticket as it is now on all hosts, and keep it there."""
-        await self.close()
         self._ticket = self._made()
-        self._stands = {}
-        error = await self._look()
-        self._holding = tuple(asyncio.ensure_future(self._keep(one)) for one in self.sessions)
+        error = await self._tickets.show(self.sessions)
         if error and strict:
             raise error
 
@@ -403,58 +384,15 @@ class Place:
             return {}
         return {"only": [g for one in fixed.nodes if one.host.name == host for g in one.gpus]}
 
-    async def _look(self) -> HostError | None:
-        """Look at all hosts; return the error of one that does not answer."""
-        asked = (self._ask(one, 0.0) for one in self.sessions)
-        found = await asyncio.gather(*asked, return_exceptions=True)
-        for session, error in zip(self.sessions, found, strict=True):
-            if isinstance(error, HostError):
-                self._stands.pop(session.name, None)
-            elif error is not None:
-                raise error
-        return next((error for error in found if isinstance(error, HostError)), None)
-
-    async def _ask(self, session: HostSession, wait: float) -> None:
-        ticket = self._made_for(session.name)
-        self._stands[session.name] = await session.turn(ticket, wait)
-        self._changed.set()
-
-    async def _keep(self, session: HostSession) -> None:
-        """Renew a ticket and hear of changes, until this is cancelled or the host is given up."""
-        while session.lost is None:
-            try:
-                await self._ask(session, NEWS)
-            except HostError as error:
-                self._stands.pop(session.name, None)
-                self._changed.set()
-                if isinstance(error, BadAnswer):
-                    return  # nothing more of it is believed
-                await asyncio.sleep(PAUSE)
-                await session.until_back()
-
-    async def _renew(self, session: HostSession) -> None:
-        """Keep a ticket without hearing of changes, until this is cancelled or the host is given up."""
-        while session.lost is None:
-            try:
-                await session.turn(self._made_for(session.name), 0.0)
-                await asyncio.sleep(RENEW)
-            except BadAnswer:
-                return
-            except HostError:
-                await asyncio.sleep(PAUSE)
-                await session.until_back()
-
     # -- decisions
 
     def _in_sight(self) -> list[turn.Stand]:
-        model, rules = (
-            self._context.job.resources.gpu_model,
-            self._context.request.inventory.projects,
-        )
+        model = self._context.job.resources.gpu_model
+        rules, stands = self._context.request.inventory.projects, self._tickets.stands
         return [
-            turn.Stand(one.host, one.facts, projects.vouched(rules, self._stands[one.name]), model)
+            turn.Stand(one.host, one.facts, projects.vouched(rules, stands[one.name]), model)
             for one in self.sessions
-            if one.name in self._stands
+            if one.name in stands
         ]
 
     async def _until_news(
@@ -465,7 +403,7 @@ class Place:
         again = MEASURE_OUTSIDE if isinstance(answer, Wait) and "" in answer.runs else MEASURE
         with suppress(TimeoutError):
             async with asyncio.timeout(min(most, again)):
-                await self._changed.wait()
+                await self._tickets.changed.wait()
         if time.monotonic() < measured + again:
             return measured
         await asyncio.gather(*map(_measure, self.sessions))
@@ -498,65 +436,19 @@ class Place:
 
     async def _tell(self, answer: Begin | Wait) -> None:
         """Record why the run waits, if that is new; a run that can begin nowhere holds nobody back."""
-        now, stands = time.time(), self._in_sight()
-        there = turn.waiting(stands)
-        if isinstance(answer, Wait):
-            event = ev.RunWaits(
-                time=now,
-                place=answer.place,
-                waiting=len(there),
-                why=turn.reason(answer, there),
-                runs=answer.runs,
-                users={run: one for run, one in turn.users(stands).items() if run in answer.runs},
-                hosts=answer.hosts,
-                latest=None if answer.seconds is None else now + answer.seconds,
-                outside=turn.outside(stands) if "" in answer.runs else "",
-            )
-        else:
-            event = ev.RunWaits(now, 1, max(1, len(there)), WaitReason.QUOTA)
-        event = self._by_project(event)
-        if self._told is None or not _alike(event, self._told):
+        event = news.of_turn(answer, self._in_sight(), time.time())
+        if (rule := self.membership.rule) is not None:
+            standing, uses = self.membership.standing, self.membership.uses
+            event = news.of_project(event, rule, standing, self._takes, uses)
+        if self._told is None or not news.alike(event, self._told):
             self._told = event
             self._context.add(event)
-        aside = event.why in _ASIDE or self._held
+        aside = event.why in news.ASIDE or self._held
         if aside is not self._aside and self._ticket is not None:
             self._aside = aside
             await self._hold()
 
-    def _by_project(self, event: ev.RunWaits) -> ev.RunWaits:
-        """Return the event with the rule of its project that holds the run back, or whom it asks."""
-        rule, standing = self.membership.rule, self.membership.standing
-        if rule is None:
-            return event
-        if standing.why is not None and not self._takes:
-            most = rule.limit if standing.why is WaitReason.LIMIT else rule.quota
-            return replace(
-                event,
-                why=standing.why,
-                runs=(),
-                users={},
-                hosts=standing.silent,
-                latest=None,
-                outside="",
-                project=rule.name,
-                used=standing.used,
-                most=most or 0,
-            )
-        if self._takes:
-            users = {use.run: use.user for use in self.membership.uses if use.run in self._takes}
-            return replace(
-                event,
-                why=WaitReason.TAKING_BACK,
-                runs=self._takes,
-                users=users,
-                outside="",
-                project=rule.name,
-            )
-        return event
 
-
-#: A run that waits for one of these can begin nowhere, whoever ends: it holds nobody back.
-_ASIDE = (WaitReason.HOSTS_MISSING, WaitReason.TOO_LARGE)
 #: What its claim says of a waiting run, by the rule that holds it back. Also in
 #: launcher.agent.host.projects.
 _LETTERS = {WaitReason.QUOTA: "k", WaitReason.LIMIT: "l", WaitReason.NO_MAJORITY: "m"}
@@ -585,31 +477,6 @@ def _still_in_use(answer: Wait | Begin | None) -> GpusInUse:
     )
 
 
-def _alike(one: ev.RunWaits, other: ev.RunWaits) -> bool:
-    """Return whether two events tell a person the same."""
-    names = ("place", "waiting", "why", "runs", "hosts", "outside", "used", "most")
-    if any(getattr(one, name) != getattr(other, name) for name in names):
-        return False
-    if one.latest is None or other.latest is None:
-        return one.latest is other.latest
-    return abs(one.latest - other.latest) < ROUGHLY
-
-
-async def _without_tickets(sessions: Sequence[HostSession]) -> None:
-    async def one(session: HostSession) -> None:
-        with suppress(HostError, TimeoutError):
-            async with asyncio.timeout(LEAVES):
-                await session.turn(None, 0.0)
-
-    await asyncio.gather(*(one(session) for session in sessions))
-
-
 async def _measure(session: HostSession) -> None:
     with suppress(HostError):
         await session.look_again()
-
-
-async def _remove(session: HostSession, run: str) -> None:
-    with suppress(HostError, TimeoutError):
-        async with asyncio.timeout(LEAVES):
-            await session.agent.ask("remove", run=run)
