@@ -156,7 +156,8 @@ SLOW = frozenset(
             "letting_go",
             "log_flood",
         ),
-        *("queue_on_its_own", "rebuilt", "replacement", "upgrade"),
+        *("host_errors", "orphan_timeout", "queue_on_its_own", "rebuilt", "replacement"),
+        *("unreachable_hosts", "upgrade"),
         # stores, copies and images
         *("before_copy", "checkpoints", "credentials", "data_passing", "environments_apart"),
         *("google_store", "host_data", "image_build", "image_command", "max_rate", "object_stores"),
@@ -172,9 +173,9 @@ SLOW = frozenset(
             "scale",
             "share",
         ),
-        *("stdin", "tidy", "up"),
+        *("stdin", "tidy", "top", "up"),
         # programs of others
-        *("elastic", "flakes", "pytest_plugin", "smoke", "ssh_conformance"),
+        *("elastic", "errorfile", "flakes", "preload", "pytest_plugin", "smoke", "ssh_conformance"),
     )
 )
 
