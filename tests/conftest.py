@@ -134,49 +134,24 @@ def _open_files() -> set[str]:
 #: Modules that take long, and about which few changes are: `make test-slow`, as CI runs it.
 SLOW = frozenset(
     f"test_{name}.py"
-    for name in (
+    for names in (
         # who may be trusted
-        *("hostile_hosts", "login_shells", "neighbours"),
+        "hostile_hosts login_shells neighbours",
         # networks and systems that few have
-        *(
-            "bootstrap_interfaces",
-            "bootstrap_redhat",
-            "check_pairs",
-            "ipv6",
-            "own_hosts",
-            "peer_ssh",
-        ),
-        *("reaching_hosts", "shared_home", "vagrant"),
+        "bootstrap_interfaces bootstrap_redhat check_pairs ipv6 own_hosts peer_ssh reaching_hosts",
+        "shared_home vagrant",
         # hosts that are away, and runs that nobody followed
-        *(
-            "adopted_runs",
-            "coming_back",
-            "following_again",
-            "full_disks",
-            "letting_go",
-            "log_flood",
-        ),
-        *("host_errors", "orphan_timeout", "queue_on_its_own", "rebuilt", "replacement"),
-        *("unreachable_hosts", "upgrade"),
-        # stores, copies and images
-        *("before_copy", "checkpoints", "credentials", "data_passing", "environments_apart"),
-        *("google_store", "host_data", "image_build", "image_command", "max_rate", "object_stores"),
-        *("stored_after_kills", "web_data"),
+        "adopted_runs coming_back following_again full_disks host_errors letting_go log_flood",
+        "orphan_timeout queue_on_its_own rebuilt replacement unreachable_hosts upgrade",
+        # stores, copies, environments and images
+        "before_copy checkpoints credentials data_passing environments_apart google_store host_data",
+        "image_build image_command max_rate object_stores stored_after_kills web_data",
         # commands beside run
-        *(
-            "colour",
-            "completion",
-            "export_scripts",
-            "projects",
-            "reserve",
-            "sandbox",
-            "scale",
-            "share",
-        ),
-        *("stdin", "tidy", "top", "up"),
+        "colour completion export_scripts projects reserve sandbox scale share stdin tidy top up",
         # programs of others
-        *("elastic", "errorfile", "flakes", "preload", "pytest_plugin", "smoke", "ssh_conformance"),
+        "elastic errorfile flakes preload pytest_plugin smoke ssh_conformance",
     )
+    for name in names.split()
 )
 
 
