@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .. import frameworks
-from ..jobs import foreign_terms, job_file, planner
+from ..jobs import conda_file, foreign_terms, job_file, planner
 from ..jobs.data import of_flags as data_of_flags
 from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import FIELDS as ENVIRONMENTS
@@ -168,6 +168,8 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     for one in all_of(job):
         if one.uv:
             _check_uv(Path(job.workdir), one)
+        elif one.recipe:
+            conda_file.check(Path(job.workdir), one.recipe)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))

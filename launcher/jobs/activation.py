@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from ..spec.environments import CONDA_BASES, Environment, prefix
+from ..spec.environments import CONDA_BASES, MICROMAMBAS, Environment, prefix
 
 #: Runs in the environment's Python; prints its own variables, those of packages first.
 _VARIABLES = """\
@@ -27,12 +27,12 @@ for name, value in found.items():
 #: only if that is what is active then. Tools may fail in many ways, and the folder is enough.
 _CONDA = (
     CONDA_BASES
+    + MICROMAMBAS
     + """\
 launcher_tools() {
   printf '%s\\n' "${1%/envs/*}/bin/conda" "${CONDA_EXE-}"
   launcher_bases | while IFS= read -r f; do printf '%s\\n' "$f/bin/conda"; done
-  printf '%s\\n' "${MAMBA_EXE-}" "$HOME/.local/bin/micromamba" "$HOME/bin/micromamba"
-  type -P micromamba
+  launcher_micromambas
 }
 launcher_activate() {
   local tool tools said each

@@ -72,7 +72,8 @@ _KEYS: Mapping[str, Key] = {
     "conda": Key(
         checked(conda_environment),
         TEXT,
-        "Environment of conda, mamba, micromamba or pixi on the hosts: its name, or its folder",
+        "Environment of conda, mamba, micromamba or pixi on the hosts: its name, or its folder; or a "
+        "file in the workdir, as environment.yml, from which each host builds one once",
     ),
     "venv": Key(checked(folder), TEXT, "Folder of a virtual environment on the hosts"),
     "uv": Key(

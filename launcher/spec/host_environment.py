@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from .environments import Environment, conda_environment, conda_name_of, folder
+from .environments import Environment, conda_name_of, conda_on_host, folder
 from .yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, text, texts
 from .yaml_document import schema as mapping_schema
 
@@ -37,7 +37,7 @@ _OF_JOBS = {
 }
 _KEYS: Mapping[str, Key] = {
     "conda": Key(
-        checked(conda_environment),
+        checked(conda_on_host),
         TEXT,
         "Environment of conda, mamba, micromamba or pixi on the host: its name, or its folder",
     ),

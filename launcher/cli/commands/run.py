@@ -155,8 +155,9 @@ EXAMPLES = (
 @options.python
 @click.option(
     "--conda",
-    metavar="NAME|DIR",
-    help="Run in this environment of conda, mamba or pixi, which the hosts have.",
+    metavar="NAME|DIR|FILE",
+    help="Run in this environment of conda, mamba or pixi, which the hosts have; or build one once on "
+    "each host of environment.yml.",
 )
 @click.option(
     "--venv", metavar="DIR", help="Run in this virtual environment, which the hosts have."
