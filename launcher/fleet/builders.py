@@ -9,9 +9,9 @@ import sys
 from ..spec.environments import CONDA_BUILDERS
 
 #: The program of this machine that a host gets which has nothing to build an environment, by its kind.
-BROUGHT = {"uv": "uv", "conda": "micromamba"}
+BROUGHT = {"uv": "uv", "conda": "micromamba", "pixi": "pixi"}
 #: What may build one, as people call it.
-NAMES = {"uv": "uv", "conda": "micromamba, mamba or conda"}
+NAMES = {"uv": "uv", "conda": "micromamba, mamba or conda", "pixi": "pixi"}
 
 
 def finder(kind: str) -> str:
@@ -22,7 +22,11 @@ def finder(kind: str) -> str:
 def own(kind: str) -> str:
     """Return the program of this machine that could be brought to hosts; "" without one."""
     name = BROUGHT[kind]
-    places = (None, os.path.dirname(sys.executable), os.path.expanduser("~/.local/bin"))
+    places = (
+        None,
+        os.path.dirname(sys.executable),
+        *map(os.path.expanduser, ("~/.local/bin", "~/.pixi/bin")),
+    )
     found = (shutil.which(name, path=place) for place in places)
     return next((path for path in found if path), "")
 

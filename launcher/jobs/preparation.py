@@ -37,7 +37,7 @@ fi
 _FAILED = "{ launcher_code=1; %s; }\n"
 _START = 'exec "$@"\n'
 _FORGET = (
-    "unset -f launcher_activate launcher_bases launcher_micromambas launcher_tools; "
+    "unset -f launcher_activate launcher_bases launcher_micromambas launcher_pixi launcher_tools; "
     "unset launcher_variables\n"
 )
 #: What bash is called meanwhile, by which a command behind it is found.

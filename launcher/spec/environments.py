@@ -22,7 +22,8 @@ class Environment:
     a file in the job's code, as ``environment.yml``, of which each host builds one. ``venv`` is the
     folder of a virtual environment. ``uv`` is a path in the job's code, of which each host builds an
     environment: a folder with a lock of uv or requirements, or a file of these; ``wheels`` is a folder
-    from which alone it takes packages then. ``image`` is the name of a container
+    from which alone it takes packages then. ``pixi`` is a folder in the job's code with a lock of pixi,
+    of which each host builds an environment. ``image`` is the name of a container
     image, or a path, in which everything starts by the container ``runtime``, with ``mounts`` of the
     host; ``pinned`` is the ID that a run which is repeated has had. An image whose path is that of a
     Dockerfile is built first, with ``build_args`` and the files of the folder ``context``. ``name`` is
@@ -40,6 +41,7 @@ class Environment:
     name: str = ""
     build_args: tuple[str, ...] = ()
     context: str = ""
+    pixi: str = ""
 
     @property
     def key(self) -> str:
@@ -49,12 +51,12 @@ class Environment:
     @property
     def recipe(self) -> str:
         """The path in the job's code of which each host builds it; "" if none does."""
-        return self.uv or (self.conda if is_conda_file(self.conda) else "")
+        return self.uv or self.pixi or (self.conda if is_conda_file(self.conda) else "")
 
     @property
     def builder(self) -> str:
         """The kind of tool that builds it, as the key of ``environment:`` that names it."""
-        return "uv" if self.uv else "conda"
+        return "uv" if self.uv else "pixi" if self.pixi else "conda"
 
     def is_called(self, name: str) -> bool:
         """Return whether jobs mean this one by the name of a conda environment."""
@@ -179,6 +181,8 @@ def prefix(python: str) -> str:
     return posixpath.dirname(posixpath.dirname(python)) or python
 
 
+#: Where pixi has an environment, below the folder of a manifest.
+PIXI_FOLDER = "/.pixi/envs/default"
 #: A function of sh that prints where conda, mamba and their kin may be installed, without an interactive
 #: shell: what variables, startup files and PATH say, then the usual places.
 CONDA_BASES = """\

@@ -30,6 +30,7 @@ def read_modules(node: YamlNode) -> tuple[str, ...]:
 #: What a job may name and a host may not, with the reason.
 _OF_JOBS = {
     "uv": "uv: is a path in the code of a job",
+    "pixi": "pixi: is a path in the code of a job",
     "wheels": "wheels: is for uv, which is a path in the code of a job",
     "image": "an image is of a whole job: all of its hosts have the same",
     "runtime": "runtime: is for images, and an image is of a whole job",

@@ -1,4 +1,4 @@
-"""Hosts that build an environment of conda, by a fake of micromamba (see conda_tools)."""
+"""Hosts that build an environment of conda or pixi, by fakes of micromamba and pixi (see conda_tools)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
-from support.conda_tools import micromamba
+from support.conda_tools import micromamba, pixi
 
 TOOL = "/root/.local/bin/micromamba"
 SHOW = "import os, sys, tiny\nprint(sys.prefix, tiny.version, os.environ['CONDA_PREFIX'])\n"
@@ -75,3 +75,23 @@ def test_hosts_without_a_tool_are_named(launcher: Launcher, tools: labs.Lab) -> 
     ran = launcher.run("--hosts", "lab2", str(job))
     assert ran.code == 125
     assert "lab2: there is no micromamba, mamba or conda, and no micromamba here" in ran.err
+
+
+def test_a_lock_of_pixi(launcher: Launcher, tools: labs.Lab, tmp_path: Path) -> None:
+    text = pixi(tmp_path / "pixi").read_bytes()
+    host = tools.hosts["lab1"]
+    host.run("sh", "-c", "mkdir -p /root/.pixi/bin && cat >/root/.pixi/bin/pixi", input=text)
+    host.run("chmod", "755", "/root/.pixi/bin/pixi")
+    (launcher.work / "pixi.toml").write_text('[activation]\nscripts = ["on.sh"]\n')
+    (launcher.work / "on.sh").write_text("export ON=7\n")
+    (launcher.work / "pixi.lock").write_text("version: 6\n")
+    launcher.script(SHOW + "print('ON is', os.environ['ON'])\n", "show.py")
+    words = ("--hosts", "lab1", "--framework", "torch", "--pixi", ".", "show.py")
+    ran = launcher.run(*words)
+    assert ran.code == 0, ran.err
+    assert "built the environment on 1 host" in ran.err
+    assert "/.pixi/envs/default 1.0 /root/.launcher/host/envs/" in ran.out
+    assert "ON is 7\n" in ran.out
+    visited = launcher.call("exec", "-", "--", "sh", "-c", "echo $ON; command -v python")
+    assert "7\n" in visited.stdout
+    assert "/.pixi/envs/default/bin/python" in visited.stdout, visited.stderr

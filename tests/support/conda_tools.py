@@ -1,7 +1,7 @@
-"""A FAKE of micromamba: neither PyPI nor Debian nor npm has a real one. It takes the words of the real
-one, and answers in its words; what it makes is a real Python, in which a real pip installs.
+"""FAKES of micromamba and pixi: neither PyPI nor Debian nor npm has real ones. They take the words of
+the real ones, and answer in theirs; what they make is a real Python, in which a real pip installs.
 
-``tiny`` is the one package of its channel. ``slow`` waits for a file ``go`` in the home, beside a child of
+``tiny`` is the one package of micromamba's channel. ``slow`` waits for a file ``go`` in the home, beside a child of
 its own; ``away`` is on a server that cannot be reached; ``old`` brings a Python 3.6.
 """
 
@@ -83,5 +83,55 @@ def micromamba(file: Path) -> Path:
     """Write the fake; return its path."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"#!{sys.executable}\n{_PROGRAM}")
+    file.chmod(0o755)
+    return file
+
+
+_PIXI = r"""
+import os, re, subprocess, sys
+
+words = sys.argv[1:]
+if words == ["--version"]:
+    print("pixi 0.72.0")
+    sys.exit()
+manifest = words[words.index("--manifest-path") + 1]
+root = os.path.dirname(manifest)
+prefix = root + "/.pixi/envs/default"
+text = open(manifest).read()
+if words[0] == "shell-hook" and "--frozen" in words and "--no-install" in words:
+    scripts = re.findall(r'"([^"]+\.sh)"', text)
+    print('export PATH="%s/bin:$PATH"' % prefix)
+    print('export CONDA_PREFIX="%s" PIXI_PROJECT_ROOT="%s"' % (prefix, root))
+    print("\n".join('. "%s/%s"' % (root, name) for name in scripts))
+    sys.exit()
+lock = open(root + "/pixi.lock").read()
+if words[0] != "install" or not {"--locked", "--frozen"} & set(words):
+    sys.exit("error: unexpected argument %s" % words)
+if "detached-environments = false" not in open(root + "/.pixi/config.toml").read():
+    sys.exit("error: it is built elsewhere")
+if "away" in lock:
+    sys.stderr.write("Error:   × failed to fetch tiny\n  ├─▶ error sending request for url"
+                     " (https://conda.example.com/tiny.conda)\n  ╰─▶ dns error\n")
+    sys.exit(1)
+if "--locked" in words and "outdated" in lock:
+    sys.stderr.write("Error:   × lock-file not up-to-date with the workspace\n  help: run pixi lock\n")
+    sys.exit(1)
+for name in re.findall(r"^- pypi: \.\S*\n  name: (\S+)", lock, re.M):
+    if name not in words[words.index("--skip"):]:
+        sys.exit("error: %s is not there" % name)
+os.makedirs(prefix + "/conda-meta")
+subprocess.check_call([sys.executable, "-m", "venv", "--without-pip", prefix])
+site = subprocess.check_output(
+    [prefix + "/bin/python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+).decode().strip()
+with open(site + "/tiny.py", "w") as module:
+    module.write("version = '1.0'\n")
+"""
+
+
+def pixi(file: Path) -> Path:
+    """Write the fake; return its path."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!{sys.executable}\n{_PIXI}")
     file.chmod(0o755)
     return file

@@ -228,6 +228,7 @@ class Build(Steps):
         self._guard: Guard | None = None
         env = {n: v for n, v in os.environ.items() if n not in ("VIRTUAL_ENV", "PYTHONHOME")}
         env = dict(env, NO_COLOR="1", **wanted.environment(place))
+        wanted.fill(place, program)
         commands = wanted.commands(place, program, self._source)
         super().__init__(commands, env, wanted.prepare(self._source), place + ".log")
 

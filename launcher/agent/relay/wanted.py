@@ -31,6 +31,9 @@ _ARCHIVE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\s|$)")
 _INCLUDED_BY_CONDA = re.compile(
     r"(?:^\s*-|[\[,])\s*[\"']?(?:-r|--requirement|-c|--constraint)[\s=]+([^\s\"',\]#]+)"
 )
+#: In a manifest of pixi: scripts that activate. In its lock: what comes from folders.
+_SCRIPTS = re.compile(r"^scripts\s*=\s*\[([^\]]*)\]", re.M)
+_FOLDER_OF_PIXI = re.compile(r"^- (?:pypi|conda): \.\S*\n((?:  .*\n?)*)", re.M)
 #: Seconds to look for the programs of conda, and for one of them to tell its version.
 FINDING = 20.0
 #: Looks at the Python of an environment that has come with one, which is the first argument.
@@ -116,6 +119,9 @@ class Wanted:
         """Put what the build needs into a new folder, if it needs that; return where it starts."""
         return self.folder
 
+    def fill(self, place: str, program: str) -> None:
+        """Put into ``place`` what must be there before it is built."""
+
     def environment(self, place: str) -> dict[str, str]:
         """Return variables for what builds it."""
         return {}
@@ -127,7 +133,9 @@ class Wanted:
 
 def wanted(code: str, kind: str, path: str, wheels: str) -> Wanted:
     """Return what a run wants, by the kind of tool that builds it. Raises Refused."""
-    return OfUv(code, path, wheels) if kind == "uv" else OfConda(code, path)
+    if kind == "uv":
+        return OfUv(code, path, wheels)
+    return OfPixi(code, path) if kind == "pixi" else OfConda(code, path)
 
 
 def finding(kind: str) -> Wanted:
@@ -249,7 +257,68 @@ class OfConda(Wanted):
         return [make, [sys.executable, "-c", _CHECK, self.python(place), name]]
 
 
-_KINDS: dict[str, type[Wanted]] = {"uv": OfUv, "conda": OfConda}
+class OfPixi(Wanted):
+    """A lock of pixi, with its manifest. It brings a Python of its own. Raises Refused.
+
+    pixi keeps an environment beside its manifest. So the folder that is built has copies, and ``pixi``
+    there is the program, which is asked when processes start.
+    """
+
+    program = "pixi"
+
+    def __init__(self, code: str, where: str) -> None:
+        Wanted.__init__(self, code)
+        self.folder = _inside(code, where)
+        names = ("pixi.toml", "pyproject.toml")
+        there = [one for one in names if os.path.isfile(os.path.join(self.folder, one))]
+        manifest = self._take(os.path.join(self.folder, (there or names)[0]))
+        self._take(os.path.join(self.folder, "pixi.lock"))
+        for listed in _SCRIPTS.findall(manifest):
+            for name in re.findall(r"[\"']([^\"']+)[\"']", listed):
+                path = _inside(self.folder, name)
+                if os.path.isfile(path) and path not in self.files:
+                    self._take(path)
+
+    def _about(self) -> list[str]:
+        return ["pixi", os.uname().sysname, os.uname().machine]
+
+    def python(self, place: str) -> str:
+        return os.path.join(place, ".pixi", "envs", "default", "bin", "python")
+
+    def candidates(self, finder: str) -> list[str]:
+        own = os.path.join(os.environ.get("PIXI_HOME") or "~/.pixi", "bin")
+        return in_folders(
+            "pixi", *_on_path(), own, "~/.local/bin", "/usr/local/bin", "/opt/pixi/bin"
+        )
+
+    def environment(self, place: str) -> dict[str, str]:
+        return {"PIXI_NO_PROGRESS": "true", "PYTHONNOUSERSITE": "1"}
+
+    def fill(self, place: str, program: str) -> None:
+        """Copy manifest, lock and scripts of activation, and have pixi build there, whatever the host's
+        settings say."""
+        os.makedirs(os.path.join(place, ".pixi"), 0o700)
+        for number, path in enumerate(self.files):
+            to = os.path.join(place, os.path.relpath(path, self.folder))
+            os.makedirs(os.path.dirname(to), 0o700, exist_ok=True)
+            with open(to, "wb") as file:
+                file.write(self._texts[number].encode("utf-8", "surrogateescape"))
+        with open(os.path.join(place, ".pixi", "config.toml"), "w") as config:
+            config.write("detached-environments = false\n")
+        os.symlink(os.path.basename(self.files[0]), os.path.join(place, "manifest"))
+        os.symlink(os.path.realpath(program), os.path.join(place, "pixi"))
+
+    def commands(self, place: str, program: str, source: str) -> list[list[str]]:
+        name = os.path.basename(self.files[0])
+        make = [program, "install", "--manifest-path", os.path.join(place, name)]
+        folders = list(_of_folders_in_pixi(self._texts[1]))
+        make.append("--frozen" if folders else "--locked")  # the manifest names what is not there
+        for one in folders:
+            make += ["--skip", one]
+        return [make, [sys.executable, "-c", _CHECK, self.python(place), name]]
+
+
+_KINDS: dict[str, type[Wanted]] = {"uv": OfUv, "conda": OfConda, "pixi": OfPixi}
 
 
 def in_folders(name: str, *folders: str) -> list[str]:
@@ -268,6 +337,14 @@ def _of_folders(lock: str) -> Iterator[str]:
         head = package.partition("\n[")[0]
         name = _NAME.search(head)
         if name and _OF_FOLDER.search(head):
+            yield name.group(1)
+
+
+def _of_folders_in_pixi(lock: str) -> Iterator[str]:
+    """Yield the names of packages that a lock of pixi takes from folders."""
+    for about in _FOLDER_OF_PIXI.findall(lock):
+        name = re.search(r"^  name: ([A-Za-z0-9._-]{1,200})$", about, re.M)
+        if name:
             yield name.group(1)
 
 

@@ -54,6 +54,7 @@ GROUPS = {
         "venv",
         "uv",
         "wheels",
+        "pixi",
         "image",
         "build_args",
         "runtime",
@@ -171,6 +172,11 @@ EXAMPLES = (
     "--wheels",
     metavar="DIR",
     help="Take packages for --uv from this folder alone, without a registry.",
+)
+@click.option(
+    "--pixi",
+    metavar="DIR",
+    help="Build the default environment of this folder's pixi.lock once on each host.",
 )
 @click.option(
     "--image",

@@ -59,6 +59,17 @@ _GET = {
     "uv": "pip install uv on this machine, or there; a requirements.txt can be built by pip",
     "conda": "put micromamba into ~/.local/bin of this machine, or there; or choose hosts that have "
     "one of them: --hosts NAMES",
+    "pixi": "put pixi into ~/.pixi/bin of this machine, or there; or choose hosts that have it: "
+    "--hosts NAMES",
+}
+
+
+#: What can be done for hosts without a network, by the kind of what builds.
+_OFFLINE = {
+    "conda": "a host without a network takes packages from a channel in a folder "
+    "(channels: [file:///srv/channel]), or runs in an image: --image; ",
+    "pixi": "a host without a network needs a mirror ([mirrors] in its ~/.pixi/config.toml), or runs "
+    "in an image: --image; ",
 }
 
 
@@ -78,16 +89,13 @@ def not_built(
     by = f" by {answer.tool}" if answer.tool and wanted.builder != "uv" else ""
     what = f"the environment of {wanted.recipe} cannot be built{by}"
     hint = f"all of its output: {log}"
-    if wanted.builder != "uv":
+    if wanted.builder == "pixi":
+        hint = f"pixi lock --manifest-path {wanted.recipe} here brings the lock up to date; {hint}"
+    elif wanted.builder == "conda":
         hint = f"correct {wanted.recipe}; {hint}"
     if server := unreachable(answer.log):
         why = f"{server} cannot be reached from there: {why}" if server not in why else why
-        if wanted.builder != "uv":
-            hint = (
-                "a host without a network takes packages from a channel in a folder "
-                "(channels: [file:///srv/channel]), or runs in an image: --image; "
-                f"all of its output: {log}"
-            )
+        hint = f"{_OFFLINE.get(wanted.builder, '')}all of its output: {log}"
     return NoEnvironment(host, f"{what}: {why}", hint)
 
 
@@ -104,6 +112,8 @@ def cause(log: str, builder: str = "uv") -> str:
     lines = log.splitlines()
     if builder == "conda" and (said := _of_conda(lines)):
         return said[:MOST]
+    if builder == "pixi" and (said := _of_pixi(lines)):
+        return said[:MOST]
     plain = [line for line in lines if line.lower().startswith("error:")]
     if plain:
         deeper = [line.partition(":")[2] for line in lines if line.lstrip().startswith("cause:")]
@@ -118,6 +128,24 @@ def cause(log: str, builder: str = "uv") -> str:
             break
         sentence.append(line)
     return " ".join(line.strip(_FRAME) for line in sentence)[:MOST]
+
+
+def _of_pixi(lines: Sequence[str]) -> str:
+    """Return the words of pixi, which draws them; the innermost cause comes last."""
+    plain = [line for line in lines if line.startswith("error: ")]
+    if plain:
+        return plain[0].removeprefix("error: ")
+    drawn = [n for n, line in enumerate(lines) if "× " in line]
+    if not drawn:
+        return ""
+    found = [lines[drawn[0]].partition("× ")[2].strip()]
+    for line in lines[drawn[0] + 1 :]:
+        words = line.strip(_FRAME)
+        if not words or words.startswith("help:"):
+            break
+        joins = "─▶" in line
+        found.append(f": {words}" if joins else f" {words}")
+    return "".join(found)
 
 
 #: What conda calls an error, and what micromamba and mamba 2 write before one.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from ..spec.errors import InputError
-from ..spec.yaml_document import YamlNode, parse, text
+from ...spec.errors import InputError
+from ...spec.yaml_document import YamlNode, parse, text
 
 #: Most bytes of such a file.
 MOST = 1 << 20

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.api.jobs import make_job
-from launcher.jobs import conda_file
+from launcher.runner.files import conda_file
 from launcher.spec.errors import InputError
 
 GOOD = """\
