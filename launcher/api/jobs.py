@@ -24,7 +24,7 @@ from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
 from ..runner import credentials
 from ..runner.data import registry
-from ..runner.files import code_size, local_paths
+from ..runner.files import code_size, conda_file, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
@@ -168,6 +168,10 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     for one in all_of(job):
         if one.uv:
             _check_uv(Path(job.workdir), one)
+        elif one.pixi:
+            _check_pixi(Path(job.workdir), one.pixi)
+        elif one.recipe:
+            conda_file.check(Path(job.workdir), one.recipe)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
@@ -253,6 +257,27 @@ def _check_uv(folder: Path, environment: Environment) -> None:
         raise InputError(
             f"wheels: there is no folder {wheels} in {folder}",
             f"pip download -d {wheels} -r requirements.txt makes one",
+        )
+
+
+def _check_pixi(workdir: Path, named: str) -> None:
+    """Raise InputError where nothing says which packages hosts get."""
+    place = workdir / named
+    if place.name in ("pixi.lock", "pixi.toml", "pyproject.toml"):
+        raise InputError(f"pixi: {named} is named by its folder", f"--pixi {place.parent}")
+    if not place.is_dir():
+        raise InputError(f"pixi: there is no folder {named} in {workdir}", "such as --pixi .")
+    project = place / "pyproject.toml"
+    text = read_text(project, "the manifest") if project.is_file() else ""
+    if not (place / "pixi.toml").is_file() and "[tool.pixi." not in text:
+        raise InputError(
+            f"pixi: {place} has neither pixi.toml nor a pyproject.toml with [tool.pixi]",
+            f"pixi init {place}",
+        )
+    if not (place / "pixi.lock").is_file():
+        raise InputError(
+            f"pixi: {place} has no pixi.lock that says which versions hosts get",
+            f"pixi lock --manifest-path {place}",
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from ..spec.environments import CONDA_BASES, Environment, prefix
+from ..spec.environments import CONDA_BASES, MICROMAMBAS, PIXI_FOLDER, Environment, prefix
 
 #: Runs in the environment's Python; prints its own variables, those of packages first.
 _VARIABLES = """\
@@ -27,12 +27,12 @@ for name, value in found.items():
 #: only if that is what is active then. Tools may fail in many ways, and the folder is enough.
 _CONDA = (
     CONDA_BASES
+    + MICROMAMBAS
     + """\
 launcher_tools() {
   printf '%s\\n' "${1%/envs/*}/bin/conda" "${CONDA_EXE-}"
   launcher_bases | while IFS= read -r f; do printf '%s\\n' "$f/bin/conda"; done
-  printf '%s\\n' "${MAMBA_EXE-}" "$HOME/.local/bin/micromamba" "$HOME/bin/micromamba"
-  type -P micromamba
+  launcher_micromambas
 }
 launcher_activate() {
   local tool tools said each
@@ -61,6 +61,16 @@ launcher_activate() {
 }
 """
 )
+#: pixi is asked for the manifest beside which it has built the environment, by the one that has.
+_PIXI = """\
+launcher_pixi() {
+  local said
+  said=$("$1/pixi" shell-hook --shell bash --frozen --no-install --change-ps1 false \\
+    --manifest-path "$2" </dev/null 2>/dev/null) || return 1
+  case $said in *CONDA_PREFIX=*) eval "$said";; *) return 1;; esac
+  [ "${CONDA_PREFIX-}" -ef "$3" ]
+}
+"""
 #: A virtual environment that was moved or copied has another place in its script than its own.
 _VENV = """\
 launcher_activate() {
@@ -78,6 +88,11 @@ def activation(environment: Environment, python: str) -> str:
     """Return lines of bash that activate the environment to which ``python`` belongs on a host; they
     fail, with a word about it on stderr, where it is gone."""
     call = f"launcher_activate {shlex.quote(prefix(python))}"
+    if environment.pixi:
+        root = prefix(python).removesuffix(PIXI_FOLDER)
+        words = shlex.join([root, f"{root}/manifest", prefix(python)])
+        lines = f"launcher_variables={shlex.quote(_VARIABLES)}\n{_CONDA}{_PIXI}"
+        return f"{lines}launcher_pixi {words} || {call}"
     if not environment.conda:
         return f"{_VENV}{call}"
     return f"launcher_variables={shlex.quote(_VARIABLES)}\n{_CONDA}{call}"

@@ -30,7 +30,13 @@ from ..spec.yaml_document import (
 from ..spec.yaml_document import schema as mapping_schema
 
 #: What an environment may be, each with what makes its value.
-KINDS = {"conda": conda_environment, "venv": folder, "uv": inside, "image": containers.image}
+KINDS = {
+    "conda": conda_environment,
+    "venv": folder,
+    "uv": inside,
+    "pixi": inside,
+    "image": containers.image,
+}
 #: What else an environment may say, and of which kind.
 _MORE = {
     "wheels": wheels_folder,
@@ -72,7 +78,8 @@ _KEYS: Mapping[str, Key] = {
     "conda": Key(
         checked(conda_environment),
         TEXT,
-        "Environment of conda, mamba, micromamba or pixi on the hosts: its name, or its folder",
+        "Environment of conda, mamba, micromamba or pixi on the hosts: its name, or its folder; or a "
+        "file in the workdir, as environment.yml, from which each host builds one once",
     ),
     "venv": Key(checked(folder), TEXT, "Folder of a virtual environment on the hosts"),
     "uv": Key(
@@ -80,6 +87,12 @@ _KEYS: Mapping[str, Key] = {
         TEXT,
         "Path in the workdir from which each host builds its environment once: a folder with uv.lock "
         "or requirements.txt, or such a file",
+    ),
+    "pixi": Key(
+        checked(inside),
+        TEXT,
+        "Folder in the workdir with pixi.lock and its pixi.toml or pyproject.toml, from which each host "
+        "builds the default environment once",
     ),
     "wheels": Key(
         checked(wheels_folder),
@@ -207,8 +220,8 @@ NO_IMAGE = "none"
 
 
 def of_flags(given: Mapping[str, Any], home: str) -> Environment | None:
-    """Return the environment of ``--conda``, ``--venv``, ``--uv`` or ``--image``; None for an image
-    called ``none``. Raises InputError.
+    """Return the environment of ``--conda``, ``--venv``, ``--uv``, ``--pixi`` or ``--image``; None for
+    an image called ``none``. Raises InputError.
 
     A shell replaces ``~`` by the home of this machine, where the host's is meant.
     """

@@ -36,7 +36,10 @@ fi
 """
 _FAILED = "{ launcher_code=1; %s; }\n"
 _START = 'exec "$@"\n'
-_FORGET = "unset -f launcher_activate launcher_bases launcher_tools; unset launcher_variables\n"
+_FORGET = (
+    "unset -f launcher_activate launcher_bases launcher_micromambas launcher_pixi launcher_tools; "
+    "unset launcher_variables\n"
+)
 #: What bash is called meanwhile, by which a command behind it is found.
 _NAME = "prepare"
 

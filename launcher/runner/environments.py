@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..fleet import builders
 from ..jobs.environments import all_of
 from ..records import events as ev
 from ..spec.environments import Environment
-from ..spec.errors import NoEnvironment
 from ..spec.model import Layout
 from ..transport import answers, rsync
 from ..transport.agent_client import os_error
@@ -36,7 +33,7 @@ class Environments:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        self._wanted = {n: one for n, one in enumerate(all_of(context.job)) if one.uv}
+        self._wanted = {n: one for n, one in enumerate(all_of(context.job)) if one.recipe}
         self._images = Images(context)
         self._building: dict[str, str] = {}  # what each host that builds has said last
 
@@ -80,8 +77,10 @@ class Environments:
                 answers.Environment,
                 "environment",
                 run=self._context.name,
-                uv=wanted.uv,
+                builder=wanted.builder,
+                path=wanted.recipe,
                 wheels=wanted.wheels,
+                finder=builders.finder(wanted.builder),
                 may_pip=may_pip,
                 number=number,
             )
@@ -94,10 +93,10 @@ class Environments:
                 return built
             if answer.state == "failed":
                 raise self._failed(session, answer, wanted)
-            if answer.state == "no-uv":
+            if answer.state == "no-builder":
                 if may_pip:
-                    raise environments.without_uv(session.name, answer.machine)
-                may_pip = not await _bring_uv(session, answer)
+                    raise environments.without_builder(session.name, wanted, answer.machine)
+                may_pip = not await _bring(session, wanted.builder, answer)
                 continue
             built = built or answer.state == "building"
             waits = "waits for another run that builds the same"
@@ -110,11 +109,8 @@ class Environments:
         self._context.folder.write_bytes(LOG, answer.log.encode("utf-8", "replace"))
         if known := os_error(session.name, answer.log):
             return known
-        why = environments.cause(answer.log) or answer.said or "it was killed"
-        return NoEnvironment(
-            session.name,
-            f"the environment of {wanted.uv} cannot be built: {why}",
-            f"all of its output: {self._context.folder.path / LOG}",
+        return environments.not_built(
+            session.name, wanted, answer, str(self._context.folder.path / LOG)
         )
 
     async def _tell(self, started: float) -> None:
@@ -142,14 +138,13 @@ def with_built(layout: Layout, sessions: Sequence[HostSession]) -> Layout:
     return replace(layout, nodes=tuple(nodes))
 
 
-async def _bring_uv(session: HostSession, answer: answers.Environment) -> bool:
-    """Give a host the uv of this machine; return False if there is none, or none that runs there."""
-    ours = shutil.which("uv") or shutil.which("uv", path=os.path.dirname(sys.executable))
-    fits = answer.machine == platform.machine() and answer.libc.startswith("glibc")
-    if not ours or not fits or not answer.tools:
+async def _bring(session: HostSession, kind: str, answer: answers.Environment) -> bool:
+    """Give a host a program of this machine; return False if there is none, or none that runs there."""
+    name, ours = builders.BROUGHT[kind], builders.own(kind)
+    if not ours or not builders.fits(answer.machine, answer.libc) or not answer.tools:
         return False
     file, about = await asyncio.to_thread(_program, ours)
-    to = f"{answer.tools}/uv-{about.st_size}-{about.st_mtime_ns}"
+    to = f"{answer.tools}/{name}-{about.st_size}-{about.st_mtime_ns}"
     arguments = ["--times", "--perms", f"{file.parent}/", f"x:{to}/"]
     await rsync.copy(session.connection, session.name, arguments, os.fsencode(file.name))
     return True

@@ -327,7 +327,7 @@ class Run:
         nothing that is to be imported is installed first."""
         job = self.context.job
         installs = any([job.setup, *(role.setup for role in job.roles)])
-        builds = any(one.uv for one in all_of(job))
+        builds = any(one.recipe for one in all_of(job))
         if job.preload and self.layout.nodes and not installs and not builds:
             launch = self._first_launch()
             await launch.supervise()

@@ -18,10 +18,12 @@ _NAME = re.compile(r"[\w.+-]{1,100}\Z", re.ASCII)
 class Environment:
     """The environment in which the processes of a job run: one of its fields is set, as the job says it.
 
-    ``conda`` is a name, or a folder, which environments of mamba, micromamba and pixi have as well.
-    ``venv`` is the folder of a virtual environment. ``uv`` is a path in the job's code, of which each
-    host builds an environment: a folder with a lock of uv or requirements, or a file of these;
-    ``wheels`` is a folder from which alone it takes packages then. ``image`` is the name of a container
+    ``conda`` is a name, or a folder, which environments of mamba, micromamba and pixi have as well; or
+    a file in the job's code, as ``environment.yml``, of which each host builds one. ``venv`` is the
+    folder of a virtual environment. ``uv`` is a path in the job's code, of which each host builds an
+    environment: a folder with a lock of uv or requirements, or a file of these; ``wheels`` is a folder
+    from which alone it takes packages then. ``pixi`` is a folder in the job's code with a lock of pixi,
+    of which each host builds an environment. ``image`` is the name of a container
     image, or a path, in which everything starts by the container ``runtime``, with ``mounts`` of the
     host; ``pinned`` is the ID that a run which is repeated has had. An image whose path is that of a
     Dockerfile is built first, with ``build_args`` and the files of the folder ``context``. ``name`` is
@@ -39,11 +41,22 @@ class Environment:
     name: str = ""
     build_args: tuple[str, ...] = ()
     context: str = ""
+    pixi: str = ""
 
     @property
     def key(self) -> str:
         """What tells it from other environments of a host."""
-        return self.python or f"uv:{self.uv} {self.wheels}"
+        return self.python or f"{self.builder}:{self.recipe} {self.wheels}"
+
+    @property
+    def recipe(self) -> str:
+        """The path in the job's code of which each host builds it; "" if none does."""
+        return self.uv or self.pixi or (self.conda if is_conda_file(self.conda) else "")
+
+    @property
+    def builder(self) -> str:
+        """The kind of tool that builds it, as the key of ``environment:`` that names it."""
+        return "uv" if self.uv else "pixi" if self.pixi else "conda"
 
     def is_called(self, name: str) -> bool:
         """Return whether jobs mean this one by the name of a conda environment."""
@@ -53,14 +66,14 @@ class Environment:
     @property
     def python(self) -> str | None:
         """Its Python: a path, or ``conda:NAME``; None for one that the host builds or an image has."""
-        if self.uv or self.image:
+        if self.recipe or self.image:
             return None
         return python_path(f"{CONDA}{self.conda}" if self.conda else f"{VENV}{self.venv}")
 
     @property
     def is_given(self) -> bool:
         """Whether hosts get it before the start."""
-        return bool(self.uv or self.image)
+        return bool(self.recipe or self.image)
 
     @property
     def is_built(self) -> bool:
@@ -75,14 +88,14 @@ class Environment:
     @property
     def is_named(self) -> bool:
         """Whether a host has to look where it is."""
-        return bool(self.conda) and "/" not in self.conda
+        return bool(self.conda) and "/" not in self.conda and not self.recipe
 
     def __str__(self) -> str:
         """Return it as people know it: ``conda environment train``."""
         if self.image:
             return f"image {self.image}"
-        if self.uv:
-            return f"environment built from {self.uv}"
+        if self.recipe:
+            return f"environment built from {self.recipe}"
         return (
             f"conda environment {self.conda}" if self.conda else f"virtual environment {self.venv}"
         )
@@ -111,12 +124,23 @@ def conda_name(python: str) -> str | None:
     return python.removeprefix(CONDA) if python.startswith(CONDA) else None
 
 
+def is_conda_file(text: str) -> bool:
+    """Return whether this is a file that describes a conda environment, as ``environment.yml``."""
+    return text.endswith((".yml", ".yaml"))
+
+
 def conda_environment(text: str) -> str:
-    """Return the name or the folder of a conda environment. Raises ValueError."""
-    if text.endswith((".yml", ".yaml")):
+    """Return the name or the folder of a conda environment, or a file in the workdir that describes
+    one. Raises ValueError."""
+    return inside(text) if is_conda_file(text) else conda_on_host(text)
+
+
+def conda_on_host(text: str) -> str:
+    """Return the name or the folder of a conda environment that a host has. Raises ValueError."""
+    if is_conda_file(text):
         raise ValueError(
-            f"{text} describes an environment, and launcher makes none of it: conda env create "
-            "-f FILE there does, and conda: takes its name"
+            f"{text} is a file in the code of a job, so a host has none: name the environment that is "
+            "there, or its folder"
         )
     if "/" in text or text.startswith(("~", "$")):
         return folder(text)
@@ -157,6 +181,8 @@ def prefix(python: str) -> str:
     return posixpath.dirname(posixpath.dirname(python)) or python
 
 
+#: Where pixi has an environment, below the folder of a manifest.
+PIXI_FOLDER = "/.pixi/envs/default"
 #: A function of sh that prints where conda, mamba and their kin may be installed, without an interactive
 #: shell: what variables, startup files and PATH say, then the usual places.
 CONDA_BASES = """\
@@ -172,3 +198,28 @@ launcher_bases() {
     /opt/anaconda3 /opt/miniforge3 /opt/mambaforge /opt/micromamba
 }
 """
+#: A function of sh that prints where micromamba may be, in the same way.
+MICROMAMBAS = """\
+launcher_micromambas() {
+  printf '%s\\n' "${MAMBA_EXE-}"
+  for f in .bashrc .bash_profile .profile .zshrc; do
+    sed -n -e "s|^ *export MAMBA_EXE=['\\"]\\(/[^'\\"]*\\)['\\"].*|\\1|p" "$HOME/$f" 2>/dev/null
+  done
+  printf '%s\\n' "$HOME/.local/bin/micromamba" "$HOME/bin/micromamba" /usr/local/bin/micromamba
+  command -v micromamba
+}
+"""
+#: Lines of sh that print the programs which can build a conda environment on a host, best first.
+CONDA_BUILDERS = (
+    CONDA_BASES
+    + MICROMAMBAS
+    + """\
+for k in micromamba mamba conda; do
+  { launcher_micromambas; command -v $k; printf '%s\\n' "${CONDA_EXE-}"
+    launcher_bases | while IFS= read -r b; do printf '%s\\n' "$b/bin/$k" "$b/condabin/$k"; done
+  } | while IFS= read -r p; do
+    case $p in */$k) if [ -f "$p" ] && [ -x "$p" ]; then printf '%s\\n' "$p"; fi;; esac
+  done
+done
+"""
+)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from .environments import Environment, conda_environment, conda_name_of, folder
+from .environments import Environment, conda_name_of, conda_on_host, folder
 from .yaml_document import TEXT, TEXTS, Key, YamlNode, checked, read, text, texts
 from .yaml_document import schema as mapping_schema
 
@@ -30,6 +30,7 @@ def read_modules(node: YamlNode) -> tuple[str, ...]:
 #: What a job may name and a host may not, with the reason.
 _OF_JOBS = {
     "uv": "uv: is a path in the code of a job",
+    "pixi": "pixi: is a path in the code of a job",
     "wheels": "wheels: is for uv, which is a path in the code of a job",
     "image": "an image is of a whole job: all of its hosts have the same",
     "runtime": "runtime: is for images, and an image is of a whole job",
@@ -37,7 +38,7 @@ _OF_JOBS = {
 }
 _KEYS: Mapping[str, Key] = {
     "conda": Key(
-        checked(conda_environment),
+        checked(conda_on_host),
         TEXT,
         "Environment of conda, mamba, micromamba or pixi on the host: its name, or its folder",
     ),

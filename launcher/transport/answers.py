@@ -28,7 +28,7 @@ MOST = 4096
 #: Longest path of a file, in characters.
 LONGEST_PATH = 4096
 #: How far an environment is that a host builds.
-BUILD_STATES = ("there", "busy", "building", "failed", "no-uv")
+BUILD_STATES = ("there", "busy", "building", "failed", "no-builder")
 #: How far an image is.
 IMAGE_STATES = ("there", "missing", "trouble", "working", "done", "failed", "busy", "yours")
 #: What becomes of an image that is to be removed.
@@ -39,7 +39,7 @@ LONGEST_MESSAGE = 1 << 16
 LATEST = 253_402_300_799.0
 
 _INTERFACE = re.compile(r"[\w.:@+~#=,%-]{1,64}\Z", re.A)
-_PACKAGE = re.compile(r"[\w.]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
+_PACKAGE = re.compile(r"[\w.-]{1,200}==[\w.+!~-]{1,100}\Z", re.A)
 _FILE = re.compile(r"/[A-Za-z0-9][A-Za-z0-9._-]{0,200}\Z")
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 _KEPT = re.compile(
@@ -1049,8 +1049,8 @@ class Pythons:
 class Environment:
     """How far a host is with an environment that a run wants; ``python`` is there, once it is there.
 
-    ``said`` is the last line of what builds it, and ``log`` the end of it all. Without a uv, a host says
-    which it could be given: for its ``machine`` and ``libc``, below ``tools``.
+    ``said`` is the last line of what builds it, the program ``tool``, and ``log`` the end of it all.
+    Without one, a host says which it could be given: for its ``machine`` and ``libc``, below ``tools``.
     """
 
     state: str
@@ -1060,8 +1060,10 @@ class Environment:
     machine: str = ""
     libc: str = ""
     tools: str = ""
+    tool: str = ""
 
     def __post_init__(self) -> None:
+        _require(len(self.tool) <= 100, "tool", "is too long")
         _require(self.state in BUILD_STATES, "state", f"unknown: {self.state[:80]!r}")
         for name in ("python", "tools"):
             path = getattr(self, name)

@@ -129,7 +129,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "job.sbatch").write_text("#!/bin/sh\n#SBATCH --nodes=2\nsrun hostname\n")
     (folder / "hosts.csv").write_text("gpu1\n")
     (folder / "fsdp.yaml").write_text("num_processes: 8\n")
-    for lock in ("uv.lock", "requirements-gpu.txt", "train.tar", "Dockerfile"):
+    (folder / "envs").mkdir()
+    for described in ("environment.yml", "envs/gpu.yaml"):
+        (folder / described).write_text("dependencies: [python]\n")
+    for lock in (
+        "pixi.toml",
+        "pixi.lock",
+        "uv.lock",
+        "requirements-gpu.txt",
+        "train.tar",
+        "Dockerfile",
+    ):
         (folder / lock).touch()
     (folder / "wheels").mkdir()
     own = ("trainer", "fit", "cli", "main", "primes", "hvd", "client", "jinit")

@@ -66,6 +66,15 @@ def packages():
             match = re.match(r"([\w.]+?)-([^-/]+)(-py[\d.]+)?\.(dist|egg)-info$", entry)
             if match and len(found) < MOST:
                 found.setdefault(match.group(1), match.group(2))
+    try:
+        names = os.listdir(os.path.join(sys.prefix, "conda-meta"))
+    except OSError:
+        names = []
+    known = set(re.sub("[-_.]+", "-", name).lower() for name in found)
+    for entry in names:  # what conda has put there beside packages of Python, as CUDA
+        match = re.match(r"([\w.-]+)-([^-/]+)-[^-/]+\.json$", entry)
+        if match and re.sub("[-_.]+", "-", match.group(1)).lower() not in known and len(found) < MOST:
+            found.setdefault(match.group(1), match.group(2))
     return sorted("%s==%s" % one for one in found.items())
 missing = [name for name in sys.argv[2:] if not there(name)]
 print(MARK + json.dumps({"missing": missing, "packages": packages()}))

@@ -1,4 +1,4 @@
-"""Runs the build of an image so that nothing of it stays behind, whoever is killed meanwhile.
+"""Runs a build, as of an image, so that nothing of it stays behind, whoever is killed meanwhile.
 
 A podman that is killed leaves what a RUN has started, and a working container for each stage. So each
 build has a guard, a process of its own: it ends the build when its pipe from us ends, adopts what podman
@@ -73,10 +73,14 @@ class Guard:
 
 
 def start(
-    command: Callable[[str], list[str]], env: dict[str, str], log: str, clean: Clean
+    command: Callable[[str], list[str]],
+    env: dict[str, str],
+    log: str,
+    clean: Clean,
+    folder: str = "/",
 ) -> Guard:
-    """Start a build. ``command`` makes its arguments of the mark that its containers bear, and ``clean``
-    removes the containers whose mark a function tells."""
+    """Start a build in a folder. ``command`` makes its arguments of the mark that its containers bear,
+    and ``clean`` removes the containers whose mark a function tells."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # of a guard that is killed, we get what it had
     before = set(processes.descendants(os.getpid()))
     reader, life = os.pipe()
@@ -88,7 +92,7 @@ def start(
     try:
         os.close(life)
         _alone()
-        code = _guarded(command, env, log, clean, reader)
+        code = _guarded(command, env, log, clean, reader, folder)
     finally:
         os._exit(code)
 
@@ -111,15 +115,17 @@ def _guarded(
     log: str,
     clean: Clean,
     life: int,
+    folder: str,
 ) -> int:
     """Run a build to its end, or until ``life`` ends; return its exit code."""
     mine = MARK % (os.getpid(), _began(os.getpid()))
     clean(is_stale)
+    launch = Launch(command(mine), env, folder)
     try:
-        pid = processes.start(Launch(command(mine), env, "/"), log, log)
+        pid = processes.start(launch, log, log)
     except OSError as error:
         with open(log, "a") as file:
-            file.write("cannot start: %s\n" % error.strerror)
+            file.write("cannot start %s: %s\n" % (launch.argv[0], error.strerror))
         return 127
     code: int | None = None
     while code is None and not select.select([life], [], [], PAUSE)[0]:

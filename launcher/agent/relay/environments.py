@@ -5,11 +5,13 @@
     envs/<key>            a link to the folder of a complete environment
     envs/<key>.<pid>/     that folder, or one that is being built
     envs/<key>.<pid>.log  what its build printed
+    envs/<key>.<pid>.from copies of what it is built of, while it is
     envs/locks/<key>      held while it is built or removed, shared while somebody is about to use it
-    tools/uv-*/uv         a uv that a launcher brought
+    tools/uv-*/uv         a uv that a launcher brought; or micromamba-*/micromamba
 
-Its key is made of what is wanted, the Python, and the machine. A run that is alive has a link
-``environment`` in its folder, or ``environment-1`` for the next one, and keeps what they lead to.
+Its key is made of what is wanted, the kind of tool, the Python if it is the host's, and the machine. A
+run that is alive has a link ``environment`` in its folder, or ``environment-1`` for the next one, and
+keeps what they lead to.
 """
 
 from __future__ import annotations
@@ -17,21 +19,24 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import sys
 
 from ..base import run_lock
 from ..base.protocol import Refused
-from ..processes import processes
+from ..processes import build_guard, processes
 from . import tree
 from .steps import Steps
-from .wanted import Wanted
+from .wanted import FINDING, finding, in_folders, wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..base.messages import Message
+    from ..processes.build_guard import Guard
+    from .wanted import Wanted
 
+#: How many programs that may build an environment are tried.
+MOST_TRIED = 6
 _KEY = re.compile(r"[0-9a-f]{20}\Z")
 
 
@@ -46,14 +51,17 @@ class Environments:
 
     def answer(self, request: Message) -> Message:
         """Use or begin to build what a run wants; or say how far the build is. Raises Refused."""
+        if request.get("look"):
+            return self._looked(finding(request["builder"]), request["finder"])
         run = request["run"]
         if not run_lock.is_run_name(run):
             raise Refused("bad-run", "not the name of a run: %.80r" % (run,))
         run_dir = os.path.join(self.root, "runs", run)
         self._link = "environment" + ("-%d" % request["number"] if request.get("number") else "")
         if self._building is None:
-            wanted = Wanted(os.path.join(run_dir, "code"), request["uv"], request["wheels"])
-            return self._use(run_dir, wanted, request["may_pip"])
+            code, kind = os.path.join(run_dir, "code"), request["builder"]
+            one = wanted(code, kind, request["path"], request["wheels"])
+            return self._use(run_dir, one, request["finder"], request["may_pip"])
         building = self._building
         if building.go_on():
             return {"state": "building", "said": building.said()}
@@ -62,62 +70,76 @@ class Environments:
             said, log = building.said(), building.tail()
             building.discard()
             self._unlock(building.key)
-            return {"state": "failed", "said": said, "log": log}
+            tool = building.tool
+            return {"state": "failed", "said": said, "log": log, "tool": tool}
+        building.clear()
         link = os.path.join(self.folder, building.key)
         os.sync()  # a power cut must not leave files that are empty in what looks complete
         os.symlink(os.path.basename(building.place), building.place + ".link")
         os.replace(building.place + ".link", link)
         self._lock(building.key, fcntl.LOCK_SH)
-        return self._given(run_dir, building.key)
+        return self._given(run_dir, building.wanted)
 
-    def _use(self, run_dir: str, wanted: Wanted, may_pip: bool) -> Message:
+    def _use(self, run_dir: str, wanted: Wanted, finder: str, may_pip: bool) -> Message:
         key = wanted.key()
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
-        if self._is_there(key) and self._lock(key, fcntl.LOCK_SH) and self._is_there(key):
-            return self._given(run_dir, key)
-        uv = self._uv()
-        if not uv and (wanted.is_lock or not may_pip):
-            machine, libc = os.uname().machine, _libc()
-            return {"state": "no-uv", "machine": machine, "libc": libc, "tools": self._tools()}
+        there = wanted.python(os.path.join(self.folder, key))
+        if os.path.exists(there) and self._lock(key, fcntl.LOCK_SH) and os.path.exists(there):
+            return self._given(run_dir, wanted)
         if not self._lock(key, fcntl.LOCK_EX):
             return {"state": "busy"}
-        if self._is_there(key):  # since a moment ago
+        if os.path.exists(there):  # since a moment ago
             self._lock(key, fcntl.LOCK_SH)
-            return self._given(run_dir, key)
+            return self._given(run_dir, wanted)
+        program = self._builder(wanted, finder)
+        if not program and not (may_pip and wanted.can_do_without()):
+            self._unlock(key)
+            return self._without()
         for name in os.listdir(self.folder):  # builds that were interrupted
             if name.startswith(key):
                 _remove(os.path.join(self.folder, name))
         place = os.path.join(self.folder, "%s.%d" % (key, os.getpid()))
-        self._building = Build(key, place, wanted, uv)
-        return {"state": "building", "said": "with uv" if uv else "with pip"}
+        self._building = Build(key, place, wanted, program)
+        return {"state": "building", "said": "with " + self._building.tool}
 
-    def _is_there(self, key: str) -> bool:
-        return os.path.exists(os.path.join(self.folder, key, "bin", "python"))
+    def _without(self) -> Message:
+        """Say that nothing here builds it, and which program could be brought."""
+        machine, libc = os.uname().machine, _libc()
+        return {"state": "no-builder", "machine": machine, "libc": libc, "tools": self._tools()}
 
-    def _given(self, run_dir: str, key: str) -> Message:
+    def _looked(self, wanted: Wanted, finder: str) -> Message:
+        """Say what builds environments of a kind here."""
+        program = self._builder(wanted, finder)
+        if not program:
+            return self._without()
+        said = (processes.output_of([program, "--version"], FINDING) or "").strip()
+        return {"state": "there", "tool": os.path.basename(program), "said": said[:100]}
+
+    def _given(self, run_dir: str, wanted: Wanted) -> Message:
         """Let the run keep a complete environment, and say where it is."""
-        place, link = os.path.join(self.folder, key), os.path.join(run_dir, self._link)
+        place, link = os.path.join(self.folder, wanted.key()), os.path.join(run_dir, self._link)
         os.utime(place)
         if os.path.islink(link):
             os.unlink(link)
         os.symlink(place, link)
-        return {"state": "there", "python": os.path.join(place, "bin", "python")}
+        return {"state": "there", "python": wanted.python(place)}
 
     def _tools(self) -> str:
         path = os.path.join(self.root, "tools")
         os.makedirs(path, mode=0o700, exist_ok=True)
         return path
 
-    def _uv(self) -> str:
-        """Return a uv: the host's own, else one that was brought; "" without one."""
-        home, path = os.path.expanduser("~"), os.environ.get("PATH", os.defpath)
-        places = [path, os.path.join(home, ".local/bin"), os.path.join(home, ".cargo/bin")]
+    def _builder(self, wanted: Wanted, finder: str) -> str:
+        """Return what builds it: a program of the host that works, else one that was brought; "" without
+        one."""
         tools = self._tools()
-        places += sorted(os.path.join(tools, name) for name in os.listdir(tools))
-        try:
-            return processes.find_program("uv", os.pathsep.join(places), "/")
-        except FileNotFoundError:
-            return ""
+        brought = [os.path.join(tools, name) for name in sorted(os.listdir(tools))]
+        found = wanted.candidates(finder) + in_folders(wanted.program, *brought)
+        by_file = {os.path.realpath(path): path for path in reversed(found)}
+        for program in [one for one in found if one in by_file.values()][:MOST_TRIED]:
+            if processes.output_of([program, "--version"], FINDING) is not None:
+                return program
+        return ""
 
     def _lock(self, key: str, kind: int) -> bool:
         if key not in self._locks:
@@ -197,19 +219,49 @@ class Environments:
 
 
 class Build(Steps):
-    """The commands that build an environment."""
+    """The commands that build an environment, by ``tool``. Nothing of them outlives this process."""
 
-    def __init__(self, key: str, place: str, wanted: Wanted, uv: str) -> None:
-        self.key, self.place = key, place
+    def __init__(self, key: str, place: str, wanted: Wanted, program: str) -> None:
+        self.key, self.place, self.wanted = key, place, wanted
+        self.tool = os.path.basename(program) or "pip"
+        self._source = place + ".from"
+        self._guard: Guard | None = None
         env = {n: v for n, v in os.environ.items() if n not in ("VIRTUAL_ENV", "PYTHONHOME")}
-        ours = {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable, "NO_COLOR": "1"}
-        env = dict(env, UV_PROJECT_ENVIRONMENT=place, UV_NO_PROGRESS="1", **ours)
-        super().__init__(wanted.commands(place, uv), env, wanted.folder, place + ".log")
+        env = dict(env, NO_COLOR="1", **wanted.environment(place))
+        wanted.fill(place, program)
+        commands = wanted.commands(place, program, self._source)
+        super().__init__(commands, env, wanted.prepare(self._source), place + ".log")
+
+    def _started(self, argv: list[str]) -> int:
+        """Start a command below a guard, which also ends what that has started: pip, compilers."""
+        with open(self.log, "a"):
+            pass  # from now on, there is something of it
+        self._guard = build_guard.start(
+            lambda mark: argv, self._env, self.log, _nothing, self._folder
+        )
+        return self._guard.pid
+
+    def _ended(self) -> int | None:
+        return self._guard.code if self._guard and self._guard.is_over() else None
+
+    def kill(self) -> None:
+        """Kill the command that runs, with all that it has started."""
+        if self._guard:
+            self._guard.stop()
+            self._guard, self._pid = None, 0
+
+    def clear(self) -> None:
+        """Remove what was needed to build."""
+        tree.remove(self._source)
 
     def discard(self) -> None:
         """Remove what was built."""
-        for path in (self.place, self.log):
+        for path in (self.place, self.log, self._source):
             _remove(path)
+
+
+def _nothing(is_meant: Callable[[str], bool]) -> None:
+    """Remove no containers: there are none."""
 
 
 def _names(folder: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from ..base.lean import signal
 from ..base.protocol import not_started
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Bytes of the end of a log.
 TAIL = 4000
+#: What moves the cursor of a terminal, and colours.
+_CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
 
 
 class Steps:
@@ -30,19 +33,29 @@ class Steps:
         """Return whether there is more to wait for; begin the next command where there is one."""
         while True:
             if self._pid:
-                pid, status = os.waitpid(self._pid, os.WNOHANG)
-                if not pid:
+                code = self._ended()
+                if code is None:
                     return True
-                self._pid, self.code = 0, processes.exit_code(status)
+                self._pid, self.code = 0, code
             if self.code or not self._left:
                 return False
-            launch = processes.Launch(self._left.pop(0), self._env, self._folder, None)
+            argv = self._left.pop(0)
             try:
-                self._pid = processes.start(launch, self.log, self.log)
+                self._pid = self._started(argv)
             except OSError as error:
                 with open(self.log, "a") as file:
-                    file.write("cannot start %s: %s\n" % (launch.argv[0], error.strerror))
+                    file.write("cannot start %s: %s\n" % (argv[0], error.strerror))
                 self.code = not_started(error)
+
+    def _started(self, argv: list[str]) -> int:
+        """Start a command; return its pid. Raises OSError."""
+        launch = processes.Launch(argv, self._env, self._folder, None)
+        return processes.start(launch, self.log, self.log)
+
+    def _ended(self) -> int | None:
+        """Return the exit code of the command that runs, or None."""
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        return processes.exit_code(status) if pid else None
 
     def kill(self) -> None:
         """Kill the command that runs, with all that it has started."""
@@ -65,5 +78,5 @@ class Steps:
 
     def said(self) -> str:
         """Return the last line that was printed."""
-        lines = [line.strip() for line in self.tail().splitlines()]
+        lines = [line.strip() for line in _CONTROL.sub("", self.tail()).splitlines()]
         return next((line for line in reversed(lines) if line), "")[:300]

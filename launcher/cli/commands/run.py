@@ -54,6 +54,7 @@ GROUPS = {
         "venv",
         "uv",
         "wheels",
+        "pixi",
         "image",
         "build_args",
         "runtime",
@@ -155,8 +156,9 @@ EXAMPLES = (
 @options.python
 @click.option(
     "--conda",
-    metavar="NAME|DIR",
-    help="Run in this environment of conda, mamba or pixi, which the hosts have.",
+    metavar="NAME|DIR|FILE",
+    help="Run in this environment of conda, mamba or pixi, which the hosts have; or build one once on "
+    "each host of environment.yml.",
 )
 @click.option(
     "--venv", metavar="DIR", help="Run in this virtual environment, which the hosts have."
@@ -170,6 +172,11 @@ EXAMPLES = (
     "--wheels",
     metavar="DIR",
     help="Take packages for --uv from this folder alone, without a registry.",
+)
+@click.option(
+    "--pixi",
+    metavar="DIR",
+    help="Build the default environment of this folder's pixi.lock once on each host.",
 )
 @click.option(
     "--image",

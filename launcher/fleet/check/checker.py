@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ...jobs.environments import needed_on
+from ...jobs.environments import all_of, needed_on
 from ...jobs.image_requests import image_request
 from ...spec.errors import BadAnswer, HostError, LauncherError, NoPython, PythonTooOld
 from ...spec.frozen import frozen
@@ -21,12 +21,12 @@ from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 from ...transport.ssh import AskPassphrase, Dialler
-from .. import cleanup
+from .. import builders, cleanup
 from ..findings import ERROR, Finding, fold, of_error
 from ..findings.group import of_group, one_machine, rsync_here
 from ..findings.host import few_sessions, of_host
 from ..findings.images import of_image, of_runtimes
-from ..findings.job import of_job
+from ..findings.job import of_builders, of_job
 from ..findings.pair import of_pairs
 from ..findings.plugins import PLUGINS, of_plugins
 from ..findings.survey import PairTest, Questions, Survey, survey_of
@@ -173,6 +173,30 @@ class Visitor:
         surveyed = await asyncio.gather(*(one(*known) for known in self.surveys.items()))
         self.surveys = {survey.host: survey for survey in surveyed}
 
+    async def builders(self, job: Job, chosen: Iterable[str] | None) -> None:
+        """Have hosts look for what builds the environments of a job there."""
+        on = None if chosen is None else frozenset(chosen)
+        for wanted in all_of(job):
+            if wanted.recipe and not wanted.uv:
+                there = await self._builders_of(wanted.builder)
+                self.findings += of_builders(wanted, there, on)
+
+    async def _builders_of(self, kind: str) -> dict[str, answers.Environment]:
+        self.progress("looking for what builds the job's environment")
+        there: dict[str, answers.Environment] = {}
+        request = {"look": True, "builder": kind, "finder": builders.finder(kind)}
+
+        async def one(name: str) -> None:
+            try:
+                there[name] = await self.agents[name].answer(
+                    answers.Environment, "environment", **request
+                )
+            except HostError as error:
+                self.findings.append(of_error(error))
+
+        await asyncio.gather(*(one(name) for name in self.surveys))
+        return {name: there[name] for name in self.surveys if name in there}
+
     def plugins(self) -> None:
         """Have checks of other packages look at what was measured."""
         checks = PLUGINS.each()
@@ -296,8 +320,10 @@ async def check(
     if job and job.has_several_environments:
         await visitor.environments(job)
     layout = visitor.fits(job) if job else None
+    chosen = [node.host.name for node in layout.nodes] if layout else None
+    if job:
+        await visitor.builders(job, chosen)
     if job and image:
-        chosen = [node.host.name for node in layout.nodes] if layout else None
         await visitor.images(job, image, chosen)
     else:
         visitor.runtimes()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ...frameworks import requirements
 from ...jobs.environments import all_of, unable
 from ...jobs.layout import make_layout
+from ...spec.environments import Environment
 from ...spec.errors import PlanError
 from ...spec.model import Facts, Host, Job, Layout
+from ...transport import answers
+from .. import builders
 from . import ERROR, WARNING, Finding, found
 from .survey import Survey
 
@@ -56,6 +59,28 @@ def _environments(
         hint = "make it there, or choose hosts that have it: host: of the role, or --hosts"
         findings.append(found("JOB-ENVIRONMENT", names, what, hint, level=level))
     return findings
+
+
+def of_builders(
+    wanted: Environment, there: Mapping[str, answers.Environment], chosen: frozenset[str] | None
+) -> Iterator[Finding]:
+    """Yield what would build an environment on hosts; that nothing would is a warning on hosts that
+    the job would not get."""
+    kind = wanted.builder
+    name, ours = builders.BROUGHT[kind], builders.own(kind)
+    for host, answer in there.items():
+        if answer.state == "there":
+            said = answer.said if answer.tool in answer.said else f"{answer.tool} {answer.said}"
+            what = f"{said.strip()} builds the environment of {wanted.recipe}, unless it is there"
+            yield found("JOB-BUILDER", host, what)
+        elif ours and builders.fits(answer.machine, answer.libc):
+            what = f"{name} of this machine would be brought, and build the environment"
+            yield found("JOB-BUILDER", host, f"{what} of {wanted.recipe}")
+        else:
+            level = ERROR if chosen is None or host in chosen else WARNING
+            what = f"there is no {builders.NAMES[kind]} to build the environment of {wanted.recipe}"
+            hint = f"put {name} into ~/.local/bin of this machine, or there"
+            yield found("JOB-BUILDER", host, what, hint, level=level)
 
 
 def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:

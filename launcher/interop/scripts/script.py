@@ -58,9 +58,9 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
         )
     if job.elastic is not None:
         raise InputError("an elastic job cannot be exported", "--nodes with one number")
-    if built := [one.uv for one in environments.all_of(job) if one.uv]:
+    if built := [one for one in environments.all_of(job) if one.recipe]:
         raise InputError(
-            f"uv: {built[0]}: an exported script builds no environment",
+            f"{built[0].builder}: {built[0].recipe}: an exported script builds no environment",
             "build it first, and name its folder: --venv DIR",
         )
     if job.environment and job.environment.image:

@@ -166,9 +166,9 @@ def _command(job: Job) -> str:
 
 def _activation(environment: Environment) -> list[str]:
     """Return lines that activate an environment, by the conda that the submitting shell has on PATH."""
-    if environment.uv:
+    if environment.recipe:
         raise InputError(
-            f"uv: {environment.uv}: a batch file builds no environment",
+            f"{environment.builder}: {environment.recipe}: a batch file builds no environment",
             "build it first, and name its folder: --venv DIR",
         )
     if environment.image:

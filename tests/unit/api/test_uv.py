@@ -21,6 +21,11 @@ from launcher.spec.errors import InputError
         (("pyproject.toml", "requirements.txt"), {"uv": "."}, ""),
         (("uv.lock",), {"uv": ".", "wheels": "/srv/wheels"}, ""),
         (("other.txt",), {"uv": "other.txt"}, ""),
+        ((), {"pixi": "none"}, "pixi: there is no folder none in"),
+        (("pixi.lock",), {"pixi": "."}, "has neither pixi.toml nor a pyproject.toml with"),
+        (("pixi.toml",), {"pixi": "."}, "has no pixi.lock that says which versions"),
+        (("pixi.toml", "pixi.lock"), {"pixi": "pixi.lock"}, "is named by its folder"),
+        (("pixi.toml", "pixi.lock"), {"pixi": "."}, ""),
     ],
 )
 def test_what_hosts_are_to_build(

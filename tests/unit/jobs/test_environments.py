@@ -41,6 +41,7 @@ def _loaded(text: str) -> Job:
         ("environment: {modules: [cuda/12.4]}", None, 1),
         ("modules: [cuda/12.4]", None, 1),
         ("environment: {uv: ./env/}", Environment(uv="env"), ()),
+        ("environment: {conda: ./envs/gpu.yaml}", Environment(conda="envs/gpu.yaml"), ()),
         (
             "environment: {uv: ., wheels: /srv/wheels/}",
             Environment(uv=".", wheels="/srv/wheels"),
@@ -58,7 +59,7 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
     [
         ("environment: {conda: a, venv: /v}", "job.yaml:2: environment: names conda and venv"),
         ("environment: {conda: a b}", "'a b' cannot be the name of a conda environment"),
-        ("environment: {conda: environment.yml}", "conda env create"),
+        ("environment: {conda: ~/environment.yml}", "'~/environment.yml' is not in the workdir"),
         ("environment: {venv: .venv}", "'.venv' is no folder of a host"),
         ("environment: {images: x}", 'unknown key "images"'),
         ("environment: {modules: a;b}", "job.yaml:2: 'a;b' cannot be the name of a module"),

@@ -19,6 +19,7 @@ from launcher.agent.relay.environments import Environments
 from launcher.transport import answers
 from support.wheels import write_wheel
 
+WANTED = {"builder": "uv", "path": ".", "wheels": "wheels", "finder": "", "may_pip": False}
 UV = Path(sys.executable).parent / "uv"
 LOCK = """\
 version = 1
@@ -60,7 +61,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def asked(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
     """Ask once."""
-    wanted = {"run": run, "uv": ".", "wheels": "wheels", "may_pip": False, **more}
+    wanted = {**WANTED, "run": run, **more}
     answer: dict[str, Any] = host.answer(wanted)  # type: ignore[assignment]
     answers.read(answers.Environment, "gpu1", "environment", answer)
     return answer
@@ -103,7 +104,7 @@ def test_two_that_want_it_at_once(root: Path) -> None:
     first, second = Environments(str(root)), Environments(str(root))
     assert asked(first)["state"] == "building"
     assert asked(second, "two")["state"] == "busy"
-    assert ended(second, "one", uv="requirements.txt", wheels="")["state"] in ("there", "failed")
+    assert ended(second, "one", path="requirements.txt", wheels="")["state"] in ("there", "failed")
     assert ended(first)["state"] == "there"
     assert ended(second, "two")["state"] == "there"
 
@@ -117,8 +118,11 @@ def test_a_build_that_was_killed_is_no_environment(root: Path) -> None:
     assert dead._building is not None
     assert dead._building._pid > 0
     place, key = Path(dead._building.place), dead._building.key
-    os.kill(dead._building._pid, 9)
-    os.waitpid(dead._building._pid, 0)
+    guard = dead._building._guard
+    assert guard is not None
+    os.kill(guard.pid, 9)
+    while not guard.is_over():
+        time.sleep(0.02)
     dead._building = None
     dead._unlock(key)
     place.mkdir(exist_ok=True)
@@ -259,32 +263,32 @@ def test_pip_builds_requirements_where_there_is_no_uv(
     assert shutil.which("uv") is None
     host = Environments(str(root))
     answer = asked(host)
-    assert (answer["state"], answer["machine"]) == ("no-uv", os.uname().machine)
+    assert (answer["state"], answer["machine"]) == ("no-builder", os.uname().machine)
     assert Path(answer["tools"]).is_dir()
     found = ended(host, may_pip=True)
     assert found["state"] == "there", found
     assert version_in(found["python"]) == "1.0"
     (root / "runs/one/code/uv.lock").touch()
     (root / "runs/one/code/pyproject.toml").touch()
-    assert asked(Environments(str(root)), may_pip=True)["state"] == "no-uv"
+    assert asked(Environments(str(root)), may_pip=True)["state"] == "no-builder"
 
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ({"uv": "../.."}, "is outside of the workdir"),
-        ({"uv": "none.txt"}, "the run's code has no none.txt; is it ignored"),
-        ({"uv": "wheels"}, "the run's code has no requirements.txt"),
+        ({"path": "../.."}, "is outside of the workdir"),
+        ({"path": "none.txt"}, "the run's code has no none.txt; is it ignored"),
+        ({"path": "wheels"}, "the run's code has no requirements.txt"),
         ({"wheels": "none"}, "there is no folder of wheels none"),
         ({"run": "../x"}, "not the name of a run"),
-        ({"uv": "outside.txt"}, "is outside of the workdir"),
+        ({"path": "outside.txt"}, "is outside of the workdir"),
     ],
 )
 def test_what_a_host_refuses(root: Path, wanted: dict[str, str], said: str) -> None:
     (root / "runs/one/code/outside.txt").write_text("-r ../../x.txt")
     with pytest.raises(Refused, match=said):
         Environments(str(root)).answer(
-            {"run": "one", "uv": ".", "wheels": "", "may_pip": True, **wanted}
+            {**WANTED, "run": "one", "wheels": "", "may_pip": True, **wanted}
         )
 
 

@@ -80,3 +80,51 @@ def test_what_cannot_be_activated() -> None:
     )
     assert found is not None
     assert "--no-check" in found.hint
+
+
+#: What a real conda 26.9 has printed, and what micromamba 2 prints.
+OF_CONDA = [
+    (
+        "Solving environment: ...working... failed\n\nPackagesNotFoundInChannelsError: The following "
+        "packages are missing from the target environment:\n\n  - nope=3\n  - nope2\n\n\n",
+        "The following packages are missing from the target environment: nope=3; nope2",
+        "",
+    ),
+    (
+        "failed\n\nCondaHTTPError: HTTP 000 CONNECTION FAILED for url "
+        "<https://conda.anaconda.org/x/linux-64/current_repodata.json>\nElapsed: -\n",
+        "HTTP 000 CONNECTION FAILED for url <https://conda.anaconda.org/x/linux-64/current_repodata.json>",
+        "conda.anaconda.org",
+    ),
+    (
+        "Pip subprocess error:\nERROR: Could not find a version that satisfies the requirement x==3\n"
+        "ERROR: No matching distribution found for x==3\n\nfailed\n\nCondaEnvException: Pip failed\n",
+        "Could not find a version that satisfies the requirement x==3",
+        "",
+    ),
+    (
+        "LibMambaUnsatisfiableError: Encountered problems while solving:\n"
+        "  - nothing provides requested tiny 9**\n",
+        "Encountered problems while solving: nothing provides requested tiny 9**",
+        "",
+    ),
+    (
+        "error    libmamba Could not solve for environment specs\n"
+        "    The following packages are incompatible\n"
+        "    ├─ python =3.12 * is requested and can be installed;\n"
+        "    └─ tiny =1 * is not installable because it requires\n"
+        "       └─ python =3.8 *, which conflicts with any installable versions previously reported.\n"
+        "critical libmamba Could not solve for environment specs\n",
+        "Could not solve for environment specs: python =3.12 * is requested and can be installed; tiny =1 "
+        "* is not installable because it requires; python =3.8 *, which conflicts with any installable "
+        "versions previously reported",
+        "",
+    ),
+    ("Linking python-3.12\n", "", ""),
+]
+
+
+@pytest.mark.parametrize(("log", "cause", "server"), OF_CONDA)
+def test_the_cause_in_the_words_of_conda(log: str, cause: str, server: str) -> None:
+    assert environments.cause(log, "conda") == cause
+    assert environments.unreachable(log) == server
