@@ -145,7 +145,8 @@ SLOW = frozenset(
             "pytest_plugin",
             "rebuilt",
         ),
-        *("reserve", "ssh_conformance", "stored_after_kills", "upgrade", "vagrant", "web_data"),
+        *("reserve", "ssh_conformance", "stored_after_kills", "unattended", "upgrade"),
+        *("vagrant", "web_data"),
     )
 )
 
