@@ -221,6 +221,34 @@ def test_with_a_launcher_in_touch(launcher: Launcher, clean: labs.Lab, store: St
         assert not list(store.bucket("alone").objects(f"runs/{folder.name}/.unattended/"))
 
 
+@pytest.mark.timeout(240)
+def test_a_launcher_is_killed_while_it_stores(
+    launcher: Launcher, clean: labs.Lab, store: Store
+) -> None:
+    """The host hears nothing any more, and stores by itself; `ls` has the rest done."""
+    store.put("alone", {})
+    host = clean.hosts["lab1"]
+    with line_to(store, clean.address) as line:
+        launcher.env |= {**store.environment, "AWS_ENDPOINT_URL": line.endpoint}
+        (launcher.work / "job.yaml").write_text(JOB.replace("num_nodes: 2", "num_nodes: 1"))
+        host.run("rm", "-f", "/tmp/end")
+        running = launcher.start("--hosts", "lab1", "job.yaml")
+        try:
+            labs.wait_until(lambda: any((launcher.home / "runs").glob("*/run.json")), "a run", 60)
+            (folder,) = (launcher.home / "runs").iterdir()
+            labs.wait_until(lambda: bool(has(host, folder, "UrlsLeft")), "URLs", 60)
+            line.when(running.kill, b"PUT /alone/runs/", b"/same")
+            host.run("touch", "/tmp/end")
+            assert line.done.wait(60), "nothing was stored"
+        finally:
+            running.kill()
+            running.communicate()
+        assert stored_alone(host, folder) == (3, 0, "")
+        assert archive(store, folder, "lab1")[1]["whole"] is True
+        labs.wait_until(lambda: launcher.call("ls").returncode == 0, "ls", 60)
+        labs.wait_until(lambda: manifest(store, folder)["whole"], "all in its place", 60)
+
+
 class Nobody(unattended.Watch):
     """Stands for the watch of a process: nobody is in touch."""
 

@@ -16,6 +16,7 @@ from ...records import events as ev
 from ...spec.errors import InputError
 from .. import options, trust
 from ..render.hints import terminal_width
+from ..render.log_lines import harmless
 from ..render.not_brought import not_brought_lines
 from ..render.receipt import stored_lines
 from ..render.run_view import Screen
@@ -109,7 +110,8 @@ def _restore(
         count = counted(restored.files, "file")
         click.echo(f"{count}, {size(restored.bytes)} in {dest}", err=True)
         for why in restored.failed[:20]:
-            click.secho(why, fg="yellow", err=True)
+            text = harmless(why.encode(errors="surrogateescape")).decode(errors="replace")
+            click.secho(text, fg="yellow", err=True)
         if not restored.whole:
             click.secho("the store does not have all outputs of this run", fg="yellow", err=True)
     ctx.exit(0 if restored.whole else 1)

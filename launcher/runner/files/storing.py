@@ -157,13 +157,11 @@ class Storing:
                 self._archives = await in_thread(unattended.archives, await self._opened())
             except StoreError:
                 self._archives = {}  # everything is written again
-            found = {
-                name: Alone(one.time, len(one.files), one.bytes, one.missing_files)
-                for name, one in self._archives.items()
-                if one.parts
-            }
-            self.note_alone(found)
-        return self._archives.get(host)
+        found = self._archives.get(host)
+        if found and found.parts:
+            alone = Alone(found.time, len(found.files), found.bytes, found.missing_files)
+            self.note_alone({host: alone})
+        return found
 
     async def _copy(self, host: str, agent: Agent, listed: Listed) -> None:
         """Have the store copy large files out of what a host has stored, as far as it has these now."""

@@ -44,6 +44,10 @@ RENEWED, OF_SESSION, AGAIN = 6 * 3600.0, 600.0, 60.0
 LOOK = 1.0
 #: Files from this size on are copied out of an archive by the store. Also in agent/relay/unattended.py.
 LARGE = 8 << 20
+#: Where a part is while it is read, in the folder that files are brought to.
+SPOOL = ".unattended.part"
+#: Longest name of a host in a manifest.
+LONGEST = 255
 _PART = re.compile(r"part-\d{4}\Z", re.A)
 
 
@@ -213,7 +217,8 @@ def _archive(data: bytes, place: str, target: Target) -> Archive:
         is_inside(one.path) and one.size >= 0 and 0 <= one.at <= total - one.size
         for one in archive.files
     )
-    if not (parts and files):
+    names = all(one.isprintable() and len(one) <= LONGEST for one in (*archive.hosts, archive.host))
+    if not (parts and files and names and place.split("/")[:2] == [FOLDER, archive.host]):
         raise StoreError(f"{target.to}/{place}/{MANIFEST} names a file that leads elsewhere")
     return archive
 
@@ -267,7 +272,7 @@ class _Bringing:
             else:
                 self._take(file, place)
         begin, next_one = 0, 0
-        spool = self._dest / f".{self._archive.host}.part"
+        spool = self._dest / SPOOL
         for part in self._archive.parts:
             end = begin + part.size
             last = next_one

@@ -403,6 +403,8 @@ def test_archives_are_brought(
         {"parts": [{"name": "part-0001", "size": -1, "sha256": ""}]},
         {"parts": 5},
         {"hosts": "gpu1"},
+        {"hosts": ["\x1b[2J"]},
+        {"host": "../../gpu1"},
     ],
 )
 def test_no_manifest_of_a_host_is_trusted(
