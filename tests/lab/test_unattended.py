@@ -176,7 +176,7 @@ def test_a_busy_store_and_a_process_killed(
     with line_to(store, clean.address) as line:
         line.busy(3, b"/.unattended/lab2/")
         line.when(kill, b"/.unattended/lab1/", b"/part-0001")
-        folder = left_alone(launcher, clean, store, line, "--orphan-timeout", "20s")
+        folder = left_alone(launcher, clean, store, line, "--orphan-timeout", "30s")
         assert stored_alone(clean.hosts["lab2"], folder) == (1, 0, "")
         assert archive(store, folder, "lab2")[1]["ending"]["stopped"] == "orphan-timeout"
         assert line.done.wait(60), "lab1 has written nothing"
@@ -247,6 +247,8 @@ def test_a_launcher_is_killed_while_it_stores(
         assert archive(store, folder, "lab1")[1]["whole"] is True
         labs.wait_until(lambda: launcher.call("ls").returncode == 0, "ls", 60)
         labs.wait_until(lambda: manifest(store, folder)["whole"], "all in its place", 60)
+        prefix = f"runs/{folder.name}/.unattended/"
+        labs.wait_until(lambda: not list(store.bucket("alone").objects(prefix)), "no archive", 60)
 
 
 class Nobody(unattended.Watch):

@@ -26,7 +26,10 @@ class Line:
         self._busy: dict[tuple[bytes, ...], int] = {}
         self._victims: dict[tuple[bytes, ...], Callable[[], None]] = {}
         self.done = threading.Event()
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._server = threading.Thread(target=self._serve, daemon=True)
+        self._server.start()
 
     def busy(self, times: int, *words: bytes) -> None:
         """Answer 503 to so many requests with these words in their first lines."""
@@ -38,10 +41,17 @@ class Line:
         self._victims[words] = victim
 
     def close(self) -> None:
-        """Take no more calls."""
+        """Take no more calls, cut off those that are left, and wait until all are closed."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._server.join()
         self._listener.close()
+        with self._lock:
+            for one in self._open:
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
 
     def _serve(self) -> None:
         while True:
@@ -49,11 +59,22 @@ class Line:
                 near, peer = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._pass, args=(near, peer[0]), daemon=True).start()
+            thread = threading.Thread(target=self._take, args=(near, peer[0]), daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
-    def _pass(self, near: socket.socket, peer: str) -> None:
+    def _take(self, near: socket.socket, peer: str) -> None:
         with near, suppress(OSError), socket.create_connection(self._far) as far:
-            data = near.recv(1 << 16)
+            with self._lock:
+                self._open |= {near, far}
+            try:
+                self._pass(near, far, peer)
+            finally:
+                with self._lock:
+                    self._open -= {near, far}
+
+    def _pass(self, near: socket.socket, far: socket.socket, peer: str) -> None:
+        if data := near.recv(1 << 16):
             line = data.partition(b"\r\n")[0]
             with self._lock:
                 self.seen.append((peer, line.partition(b"?")[0].decode(errors="replace")))

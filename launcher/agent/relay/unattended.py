@@ -146,6 +146,11 @@ class File:
         info.size, info.mtime, info.mode = self.size, self.time // 10**9, 0o600
         return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
+    def told(self) -> bytes:
+        """Return what a manifest says of it."""
+        about = {"path": self.path, "size": self.size, "time": self.time, "sha256": self.sum}
+        return lean.dumps(dict(about, at=self.at)).encode()
+
     @property
     def length(self) -> int:
         """Its bytes in the archive."""
@@ -155,10 +160,10 @@ class File:
 class Part:
     """A part of an archive: it begins in a file, ``offset`` bytes behind the start of its header."""
 
-    __slots__ = ("length", "offset", "start", "sum")
+    __slots__ = ("length", "offset", "start")
 
     def __init__(self, start: int, offset: int) -> None:
-        self.start, self.offset, self.length, self.sum = start, offset, 0, ""
+        self.start, self.offset, self.length = start, offset, 0
 
 
 def plan(files: list[File], most: int) -> tuple[list[File], list[Part], list[File]]:
@@ -222,9 +227,7 @@ class Upload:
         self._parts: list[Part] = []
         self._missing: list[tuple[str, str]] = []
         self._missed = self._missed_bytes = self._attempt = 0
-        self._open: tuple[int, int] | None = (
-            None  # the file that is read: its index, and a descriptor
-        )
+        self._open: tuple[int, int] | None = None  # what is read: its index, and a descriptor
         self._sum: Any = None  # of what was read of it
 
     def run(self) -> None:
@@ -243,6 +246,8 @@ class Upload:
             self._patiently(lambda: self._put_manifest(self._told(records)))
         except Over as over:
             problem = str(over)
+        except Exception as error:  # its text might have a URL
+            problem = "internal error: %s" % type(error).__name__
         done = [] if problem else [one for one in self._files if one.sum]
         _record(
             attempt=self._attempt,
@@ -284,19 +289,8 @@ class Upload:
             "whole": not self._missed,
             "ending": _ending(records, self._attempt),
             "parts": [
-                {"name": "part-%04d" % number, "size": part.length, "sha256": part.sum}
+                {"name": "part-%04d" % number, "size": part.length}
                 for number, part in enumerate(self._parts, 1)
-            ],
-            "files": [
-                {
-                    "path": one.path,
-                    "size": one.size,
-                    "time": one.time,
-                    "sha256": one.sum,
-                    "at": one.at,
-                }
-                for one in self._files
-                if one.sum
             ],
             "missing": [list(pair) for pair in self._missing],
             "missing_files": self._missed,
@@ -312,14 +306,20 @@ class Upload:
             self._sum = before.copy() if before is not None else None
             body = _Body(self, part)
             self._send(self._urls[number], body, body.length, body.md5)
-            part.sum = body.sha256.hexdigest()
 
         self._patiently(put)
 
     def _put_manifest(self, more: Message) -> None:
         about = {name: self._supply[name] for name in ("run", "host", "hosts")}
         about.update(launcher=1, time=time.time(), attempt=self._attempt)
-        text = lean.dumps(dict(more, **about)).encode()
+        pieces = [lean.dumps(dict(more, **about)).encode()[:-1]]
+        if "ending" in more:  # there may be many: each is a text at once
+            pieces += [
+                b', "files": [',
+                b",".join(one.told() for one in self._files if one.sum),
+                b"]",
+            ]
+        text = b"".join([*pieces, b"}"])
         md5 = signed_urls.md5_or_none()
         if md5:
             md5.update(text)
@@ -345,10 +345,11 @@ class Upload:
                 since = time.monotonic()
             except Refusal as refusal:
                 raise Over(str(refusal))
-            except Again as again:
+            except (Again, OSError) as error:
                 if time.monotonic() - since > GIVE_UP:
-                    raise Over("%s, for a day" % again)
-                pause = max(min(again.seconds, 10 * PAUSE), min(0.5 * 2.0 ** min(tries, 10), PAUSE))
+                    raise Over("%s, for a day" % _said(error))
+                asked = min(getattr(error, "seconds", 0.0), 10 * PAUSE)
+                pause = max(asked, min(0.5 * 2.0 ** min(tries, 10), PAUSE))
                 time.sleep(pause * random.uniform(0.5, 1.0))
                 tries += 1
 
@@ -419,16 +420,15 @@ class Upload:
 
 
 class _Body:
-    """The bytes of a part, with their sums once they were read."""
+    """The bytes of a part, with their MD5 once they were read."""
 
     def __init__(self, upload: Upload, part: Part) -> None:
         self._upload, self._part, self.length = upload, part, part.length
-        self.sha256, self.md5 = hashlib.sha256(), signed_urls.md5_or_none()
+        self.md5 = signed_urls.md5_or_none()
 
     def __iter__(self) -> Iterator[bytes]:
         gathered = bytearray()  # of small files: each piece is a packet
         for piece in self._upload.pieces(self._part):
-            self.sha256.update(piece)
             if self.md5:
                 self.md5.update(piece)
             gathered += piece
@@ -437,6 +437,10 @@ class _Body:
                 gathered.clear()
         if gathered:
             yield bytes(gathered)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, Again) else signed_urls.what_failed(error)
 
 
 def _ending(records: list[Message], attempt: int) -> Message:

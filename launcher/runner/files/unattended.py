@@ -150,7 +150,6 @@ class Part:
 
     name: str
     size: int
-    sha256: str
 
 
 @frozen
