@@ -37,6 +37,7 @@ from ..spec.yaml_document import (
     read,
     text,
     texts,
+    truth,
     whole,
     whole_number,
 )
@@ -217,6 +218,11 @@ KEYS: Mapping[str, Key] = {
         credentials.read_name,
         TEXT,
         "Name of the credential for this store, as `launcher credential` keeps it",
+    ),
+    "output_unattended": Key(
+        truth,
+        {"type": "boolean"},
+        "Whether hosts store outputs when no launcher is in touch at the end (default: true)",
     ),
     "checkpoints": Key(
         outputs.read_checkpoints,

@@ -123,6 +123,11 @@ _KEYS: Mapping[str, Key] = {
         CHECKPOINTS_SCHEMA,
         "Those that are kept every so often, all files or none",
     ),
+    "unattended": Key(
+        truth,
+        {"type": "boolean"},
+        "Whether hosts store them when no launcher is in touch at the end (default: true)",
+    ),
     "pull": Key(truth, {"type": "boolean"}, "Whether they come back here, too (default: true)"),
 }
 SCHEMA: Mapping[str, Any] = {"oneOf": [*TEXTS["oneOf"], mapping_schema(_KEYS)]}
@@ -147,6 +152,8 @@ def spread(values: Mapping[str, Any]) -> dict[str, Any]:
             found["output_to"] = given["to"]
         if "credential" in given:
             found["output_credential"] = given["credential"]
+        if "unattended" in given:
+            found["output_unattended"] = given["unattended"]
         if "checkpoints" in given:
             found["checkpoints"] = given["checkpoints"]
         if given.get("pull") is False:

@@ -53,6 +53,7 @@ DELICATE = (
     "notify",
     "output_credential",
     "output_to",
+    "output_unattended",
     "outputs",
     "prepare",
     "python",

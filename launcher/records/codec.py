@@ -29,6 +29,7 @@ _NEW: Mapping[type, Collection[str]] = {
         "modules",
         "output_credential",
         "output_to",
+        "output_unattended",
         "preload",
         "prepare",
         "python",

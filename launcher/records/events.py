@@ -557,6 +557,30 @@ class NobodyMet(Event):
 
 
 @frozen
+class UrlsLeft(Event):
+    """A host has so many URLs, good for ``seconds``, by which it stores outputs with no launcher in
+    touch. New ones are not recorded."""
+
+    host: str
+    seconds: float
+    urls: int
+    attempt: int = 0
+
+
+@frozen
+class StoredAlone(Event):
+    """A host stored its outputs with no launcher in touch; ``missing`` counts files that it could not
+    store, and ``problem`` says why it could store none."""
+
+    host: str
+    files: int
+    bytes: int
+    missing: int = 0
+    problem: str = ""
+    attempt: int = 0
+
+
+@frozen
 class OrphansFound(Event):
     """Processes of the run outlived every rank of a host."""
 
@@ -857,6 +881,8 @@ JOURNALED = (
     StallEnded,
     StacksTaken,
     NobodyMet,
+    UrlsLeft,
+    StoredAlone,
     Preloaded,
     ImportedAnew,
     StartedCold,
@@ -936,5 +962,5 @@ def _require_journaled(event: Event | None) -> None:
 #: Fields that count something.
 _COUNTS = frozenset(
     ("attempt", "rank", "pid", "primary", "primaries", "limit", "processes", "left", "scanned",
-     "unreadable", "silent", "seconds", "files")
+     "unreadable", "silent", "seconds", "files", "bytes", "missing", "urls")
 )  # fmt: skip

@@ -18,6 +18,7 @@ from .metrics import HostUse
 from .postmortem import LastLine, OtherEnd
 from .reasons import EndReason, StopReason
 from .state import Expiry, RunState
+from .stored import Alone
 
 #: What to do about a reason that comes without one of launcher's own errors.
 HINTS: Mapping[str, str] = {
@@ -105,13 +106,15 @@ class NotBrought:
 
 @frozen
 class StoredOutputs:
-    """Outputs in an object store at ``to``. ``missing`` says, by host, what is not there and why."""
+    """Outputs in an object store at ``to``. ``missing`` says, by host, what is not there and why;
+    ``alone``, what hosts had stored with no launcher in touch."""
 
     to: str
     files: int
     bytes: int
     whole: bool
     missing: Mapping[str, str] = field(default_factory=dict)
+    alone: Mapping[str, Alone] = field(default_factory=dict)
 
 
 @frozen
@@ -190,6 +193,8 @@ class Receipt:
 
     def _as_json(self) -> dict[str, Any]:
         value = {**asdict(replace(self, outputs=())), "outputs": self.outputs}
+        if self.stored is not None and not self.stored.alone:
+            del value["stored"]["alone"]
         return {k: v for k, v in value.items() if v or k not in _NEW}
 
     @property

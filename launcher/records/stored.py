@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from ..spec.frozen import frozen
+from . import events as ev
 
 FILE = "stored.json"
 #: There for as long as the store does not have all.
@@ -25,13 +26,35 @@ class StoredFile:
 
 
 @frozen
+class Alone:
+    """What a host had stored with no launcher in touch, at ``time`` in seconds since the epoch;
+    ``problem``: why it could store nothing."""
+
+    time: float
+    files: int
+    bytes: int
+    missing: int = 0
+    problem: str = ""
+
+
+@frozen
 class Stored:
     """How far outputs have come to a store at ``to``. ``begun`` are objects that are written in parts,
     with the names of their uploads; ``missing`` says, by host, what is not there and why. ``whole``: all
-    of it is there, and so is the manifest that says so."""
+    of it is there, and so is the manifest that says so. ``alone``: what hosts stored by themselves."""
 
     to: str
     files: tuple[StoredFile, ...] = ()
     begun: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     whole: bool = False
+    alone: Mapping[str, Alone] = field(default_factory=dict)
+
+
+def stored_alone(events: Iterable[ev.Event]) -> dict[str, Alone]:
+    """Return what hosts have reported of that, the latest of each."""
+    return {
+        one.host: Alone(one.time, one.files, one.bytes, one.missing, one.problem)
+        for one in events
+        if isinstance(one, ev.StoredAlone)
+    }

@@ -75,6 +75,7 @@ class HostSession:
         self.no_python: dict[str, errors.HostError] = {}  # and why it has not the others
         self.container: Container | None = None  # the image of the run, and how it starts there
         self.has_died = False  # its supervisor, while the run waited there
+        self.supervisions = 0  # how often a supervisor was made sure of
         self.keeps_warm: int | None = None  # the attempt whose imports it keeps for the next one
         self._context = context
         self._line = HostConnection(self.host, dialler, self._listen)
@@ -215,6 +216,7 @@ class HostSession:
             programs={"python": text, "python3": text},
             **again,
         )
+        self.supervisions += 1
         return bool(answer.stayed)
 
     async def follow(self, lost_after: float) -> None:

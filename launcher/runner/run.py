@@ -20,6 +20,7 @@ from ..records.metrics import HostUse
 from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
 from ..records.run_folder import USE, RunFolder
+from ..records.stored import stored_alone
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
@@ -48,6 +49,7 @@ from .files.choice import Choice
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import SKIPPED, Collector
+from .files.unattended import Leaving
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
@@ -104,6 +106,7 @@ class Run:
         self._data = RunData(self.context)
         self._environments = Environments(self.context)
         self._storing = storing.of_job(folder, request.job)
+        self._leaving = Leaving(self.context, self.hosts)
         self._keeper = Keeper(self.context, self.hosts, self._collector.handover)
 
     def _tell(self, event: ev.Event) -> None:
@@ -254,7 +257,7 @@ class Run:
 
     async def _follow_attempts(self, is_running: bool = False) -> None:
         async with beside(self._collector.every(self.context.request.pull_every)):
-            async with beside(self._keeper.every()):
+            async with beside(self._keeper.every()), beside(self._leaving.every()):
                 await self._attempts.run(is_running)
             await self._keeper.last()
 
@@ -482,6 +485,7 @@ class Run:
         if self._storing is None or not self._storing.has_begun:
             return final
         try:
+            self._storing.note_alone(stored_alone(self.context.events))
             await self._storing.conclude(storing.ending_of(final))
             final = replace(final, stored=storing.summary(self._storing.stored))
         except errors.LauncherError as error:

@@ -249,6 +249,7 @@ class Job:
     outputs: tuple[str, ...] = ()
     output_to: str = ""  # a store that gets all outputs
     output_credential: str = ""  # the name of what that store is written with
+    output_unattended: bool = True  # hosts may write there with no launcher in touch
     checkpoints: Checkpoints | None = None
     bring: tuple[str, ...] = ()
     keep_on_host: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from ..spec.errors import StoreError
 from ..spec.frozen import frozen
 from .object_store import (
     MAY_IT,
+    NO_HEADERS,
     Bucket,
     Credentials,
     Object,
@@ -56,8 +57,16 @@ class Container(Bucket):
 
     scheme = "az"
     put_headers = _WHOLE
+    can_copy = False
 
-    def sign(self, method: str, key: str | None, query: Mapping[str, str], seconds: int) -> str:
+    def sign(
+        self,
+        method: str,
+        key: str | None,
+        query: Mapping[str, str],
+        seconds: int,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> str:
         """Return a URL that allows a request to anybody for so long: a secret."""
         path = self._path(key)
         whole = {**query, **self._sas(method, key, seconds)}

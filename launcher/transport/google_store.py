@@ -46,6 +46,7 @@ class GoogleBucket(Bucket):
     headers = _AS_STORED
     _mark = "X-Goog-"
     _escaped = NO_HEADERS
+    can_copy = False
 
     def _algorithm(self, known: Credentials) -> str:
         return "GOOG4-RSA-SHA256" if is_private_key(known.secret) else "GOOG4-HMAC-SHA256"

@@ -34,6 +34,8 @@ from ..spec.frozen import frozen
 GOOD_FOR = 3600
 #: Seconds for an answer of a store, and how often a request is repeated that it could not take now.
 PATIENCE, TRIES = 30.0, 5
+#: Seconds for a store to copy bytes from one object to another.
+COPYING = 600.0
 #: What a store answers where this machine's clock is wrong.
 SKEWED = "RequestTimeTooSkewed"
 #: Seconds that are no difference between two clocks.
@@ -87,6 +89,8 @@ class Bucket:
     _mark = "X-Amz-"
     #: What asks for keys that are escaped in its lists.
     _escaped = _ESCAPED
+    #: Whether it makes parts of objects of bytes that other objects have.
+    can_copy = True
 
     name: str
     endpoint: str
@@ -144,12 +148,19 @@ class Bucket:
             if text_of(found, "IsTruncated") != "true" or not token:
                 return
 
-    def sign(self, method: str, key: str | None, query: Mapping[str, str], seconds: int) -> str:
-        """Return a URL that allows a request to anybody for so long: a secret."""
+    def sign(
+        self,
+        method: str,
+        key: str | None,
+        query: Mapping[str, str],
+        seconds: int,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> str:
+        """Return a URL that allows a request, with these headers, to anybody for so long: a secret."""
         path = self._path(key)
         if self.credentials is None:
             return f"{self.endpoint}{path}?{encoded(query)}".rstrip("?")
-        return f"{self.endpoint}{path}?{self._signed(method, path, query, seconds)}"
+        return f"{self.endpoint}{path}?{self._signed(method, path, query, seconds, headers)}"
 
     # -- objects that this machine itself reads and writes
 
@@ -206,6 +217,21 @@ class Bucket:
         """Return a URL that writes a part of an object for so long: a secret."""
         return self.sign("PUT", key, {"partNumber": str(number), "uploadId": upload}, seconds)
 
+    def copy_part(
+        self, key: str, upload: str, number: int, source: str, first: int, last: int
+    ) -> str:
+        """Make a part of an object of bytes that another object here has; return its tag. Raises
+        StoreError."""
+        headers = {
+            "x-amz-copy-source": self._path(source),
+            "x-amz-copy-source-range": f"bytes={first}-{last}",
+        }
+        query = {"partNumber": str(number), "uploadId": upload}
+        answer = ask(self, "PUT", key, query, b"", headers, COPYING)
+        if not (tag := text_of(tree_of(self, answer), "ETag").strip('"')):
+            raise StoreError(f"{self.endpoint} could not copy {self.place}/{source}")
+        return tag
+
     def end_upload(self, key: str, upload: str, tags: Sequence[str]) -> None:
         """Make an object of its parts, which have these tags. Raises StoreError."""
         parts = "".join(
@@ -245,7 +271,14 @@ class Bucket:
         name = "/" + quoted(self.name)
         return name if key is None else f"{name}/{quoted(key, '/')}"
 
-    def _signed(self, method: str, path: str, query: Mapping[str, str], seconds: int) -> str:
+    def _signed(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        seconds: int,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> str:
         """Return the query of a URL that allows a request to anybody for so long."""
         known = self.credentials
         assert known is not None
@@ -257,11 +290,14 @@ class Bucket:
             f"{self._mark}Credential": f"{known.key}/{scope}",
             f"{self._mark}Date": now,
             f"{self._mark}Expires": str(seconds),
-            f"{self._mark}SignedHeaders": "host",
+            f"{self._mark}SignedHeaders": ";".join(sorted({"host", *headers})),
             **({f"{self._mark}Security-Token": known.token} if known.token else {}),
         }
         text, host = encoded(whole), urllib.parse.urlsplit(self.endpoint).netloc
-        request = "\n".join([method, path, text, f"host:{host}\n", "host", "UNSIGNED-PAYLOAD"])
+        said = sorted({"host": host, **headers}.items())
+        lines = "".join(f"{name}:{value}\n" for name, value in said)
+        names = ";".join(name for name, _ in said)
+        request = "\n".join([method, path, text, lines, names, "UNSIGNED-PAYLOAD"])
         digest = hashlib.sha256(request.encode()).hexdigest()
         to_sign = "\n".join([algorithm, now, scope, digest])
         return f"{text}&{self._mark}Signature={self._signature(known, scope, to_sign)}"
@@ -350,17 +386,27 @@ def _list(bucket: Bucket, query: Mapping[str, str]) -> bytes:
 
 
 def ask(
-    bucket: Bucket, method: str, key: str | None, query: Mapping[str, str], body: bytes = b""
+    bucket: Bucket,
+    method: str,
+    key: str | None,
+    query: Mapping[str, str],
+    body: bytes = b"",
+    more: Mapping[str, str] = NO_HEADERS,
+    patience: float = PATIENCE,
 ) -> bytes:
-    """Return an answer of a store. Raises StoreError."""
+    """Return an answer of a store to a request with ``more`` headers. Raises StoreError."""
     for attempt in range(TRIES):
         is_last = attempt == TRIES - 1
-        url = bucket.sign(method, key, query, 300)
+        url = (
+            bucket.sign(method, key, query, 300, more)
+            if more
+            else bucket.sign(method, key, query, 300)
+        )
         data = body if method in ("PUT", "POST") else None
         try:
-            headers = _headers(bucket, method, key, query)
-            request = urllib.request.Request(url, data, dict(headers), method=method)
-            with _opener().open(request, timeout=PATIENCE) as answer:
+            headers = {**_headers(bucket, method, key, query), **more}
+            request = urllib.request.Request(url, data, headers, method=method)
+            with _opener().open(request, timeout=patience) as answer:
                 found: bytes = answer.read(LONGEST)
                 return found
         except urllib.error.HTTPError as error:

@@ -73,19 +73,10 @@ class Put:
         return ["", "", REFUSED, "%s, %d times" % (text, TRIES)]
 
     def _send(self, url: str, sent: _Sent, headers: dict[str, str]) -> list[str]:
-        request = urllib.request.Request(url, data=iter(sent), method="PUT")
-        request.add_header("Content-Length", str(sent.length))
-        request.add_header("Content-Type", "application/octet-stream")
-        for name, value in headers.items():
-            request.add_header(name, value)
-        with signed_urls.answer(request, SILENCE) as answer:
-            tag, keyed = signed_urls.tag_of(answer), signed_urls.is_keyed(answer)
-            md5 = signed_urls.md5_in(answer) or (tag if len(tag) == 32 and not keyed else "")
-            answer.read(1 << 16)
+        tag, md5 = send(url, iter(sent), sent.length, headers)
         if sent.left:
             return ["", "", CHANGED, "it became shorter"]
-        if sent.md5 and md5 and sent.md5.hexdigest() != md5:
-            raise Again("the store has got other bytes")
+        require_same(sent.md5, md5)
         return [tag, sent.sha256.hexdigest(), "", ""]
 
 
@@ -107,6 +98,27 @@ class _Sent:
             if self.md5:
                 self.md5.update(piece)
             yield piece
+
+
+def send(url: str, data: Iterator[bytes], length: int, headers: dict[str, str]) -> tuple[str, str]:
+    """Write an object of so many bytes, or a part of one; return the tag that the store gives it, and
+    its MD5 where the store says that. Raises Again, Refusal."""
+    request = urllib.request.Request(url, data=data, method="PUT")
+    request.add_header("Content-Length", str(length))
+    request.add_header("Content-Type", "application/octet-stream")
+    for name, value in headers.items():
+        request.add_header(name, value)
+    with signed_urls.answer(request, SILENCE) as answer:
+        tag, keyed = signed_urls.tag_of(answer), signed_urls.is_keyed(answer)
+        md5 = signed_urls.md5_in(answer) or (tag if len(tag) == 32 and not keyed else "")
+        answer.read(1 << 16)
+    return tag, md5
+
+
+def require_same(sent: Any, md5: str) -> None:
+    """Raise Again where a store has other bytes than were sent, as far as it says."""
+    if sent and md5 and sent.hexdigest() != md5:
+        raise Again("the store has got other bytes")
 
 
 def path_of(folder: str, part: Message) -> str:

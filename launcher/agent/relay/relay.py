@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from ..base import lean, programs, protocol, received, run_lock
+from ..base import attendance, lean, programs, protocol, received, run_lock
 from ..base.lean import Socket, socket
 from ..base.protocol import Refused
 from ..host import run_folders
@@ -136,6 +136,8 @@ class Relay(SelfTests):
         """Report that an answer takes time; called while one is being prepared."""
         if time.monotonic() > self.said + WORKING:
             self._say({"working": 1})
+            if self.run_dir:
+                attendance.touch(self.run_dir)
 
     def _hear(self) -> None:
         data = os.read(0, 1 << 16)
@@ -291,7 +293,8 @@ class Relay(SelfTests):
                 pass  # it is gone, or about to exit, or an old one that lives
             finally:
                 self._let_go()
-        daemon.launch(run_dir, spec)
+        attendance.end(run_dir)  # of an attempt before
+        daemon.launch(run_dir, spec, _store)
         return {"stayed": 0}
 
     def do_start(self, request: StartRequest) -> Message:
@@ -374,8 +377,18 @@ class Relay(SelfTests):
                 pass  # the next read notices that it is gone
         if self.staying:
             self._hold(self.staying)
+        if self.follow:
+            attendance.touch(self.follow.run_dir)
         silent = self.supervisor is not None and self.asked is not None
         return {"silent": time.monotonic() - self.asked if silent else 0.0}  # type: ignore[operator]
+
+    def do_unattended(self, request: Message) -> Message:
+        """Leave the supervisor URLs by which it stores outputs while no launcher is in touch."""
+        return self._ask(request)
+
+    def do_attended(self, request: Message) -> Message:
+        """End what stores outputs here: a launcher has done it. ``ended``: whether there was any."""
+        return {"ended": attendance.end(self._use(request["run"]))}
 
     def do_stacks(self, request: Message) -> Message:
         """Have the stacks of all ranks written to the outputs; the journal records when it is done."""
@@ -520,6 +533,7 @@ class Relay(SelfTests):
         self._use(request["run"])
         if run_lock.is_alive(self.run_dir):
             raise Refused("running", "the run is still running there")
+        attendance.end(self.run_dir)
         cgroup.end(self.run_dir)
         programs.remove(self.run_dir)
         tree.remove(self.run_dir)
@@ -620,6 +634,12 @@ class Relay(SelfTests):
         if self.staying:
             self.staying.close()
             self.staying = None
+
+
+def _store(supply: Message, age: float, silent: float, alone: bool) -> None:
+    from . import unattended  # few runs have it, and only at their end
+
+    unattended.begin(supply, age, silent, alone)
 
 
 def _own(listed: list[tree.Listed], others: Mapping[str, tuple[int, int]]) -> list[tree.Listed]:

@@ -13,10 +13,13 @@ from .supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
-    from ..base.messages import SupervisorSpec
+    from ..base.messages import Message, SupervisorSpec
     from ..processes.own_hosts import OwnHosts
+
+    #: Begins to store outputs: see relay/unattended.py.
+    Store = Callable[[Message, float, float, bool], None]
 
 #: Seconds for the owner of a run to answer; one that hangs owns the run all the same.
 ANSWERS = 15.0
@@ -24,10 +27,11 @@ ANSWERS = 15.0
 LEAVES = 10.0
 
 
-def launch(run_dir: str, spec: SupervisorSpec) -> None:
+def launch(run_dir: str, spec: SupervisorSpec, store: Store | None = None) -> None:
     """Start the supervisor of ``run_dir`` unless there is one; return when it answers.
 
-    Raises OSError when it does not start.
+    Once the run is over there, ``store`` begins to store its outputs, if a launcher has left URLs for
+    that. Raises OSError when it does not start.
     """
     ready, tell = os.pipe()
     if os.fork() == 0:
@@ -35,7 +39,7 @@ def launch(run_dir: str, spec: SupervisorSpec) -> None:
             os.close(ready)
             os.setsid()
             if os.fork() == 0:
-                _become_supervisor(run_dir, spec, tell)
+                _become_supervisor(run_dir, spec, tell, store)
         finally:
             os._exit(0)
     os.close(tell)
@@ -46,7 +50,7 @@ def launch(run_dir: str, spec: SupervisorSpec) -> None:
         raise OSError("the supervisor did not start: %s" % (answer or "it exited at once"))
 
 
-def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
+def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int, store: Store | None) -> None:
     try:
         os.chdir(run_dir)
         _detach_streams(keep=tell)
@@ -59,6 +63,9 @@ def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int) -> None:
         os.close(tell)
         supervisor = _serve(supervisor)
         os.close(lock)  # before clients notice the end: they may start another supervisor at once
+        left = supervisor.left_to_store()
+        if left and store:
+            store(*left)
         supervisor.clients.close()
         gathered, broadcast = supervisor.gathered, supervisor.broadcast
         if gathered and gathered.is_needed:

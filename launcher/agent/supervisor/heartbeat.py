@@ -11,20 +11,20 @@ class Heartbeat:
 
     def __init__(self, orphan_timeout: float | None, now: float) -> None:
         self._timeout = orphan_timeout
-        self._heard = now
+        self.heard = now  # when a launcher was heard last
 
     def renew(self, now: float) -> None:
         """Note that a launcher was heard."""
-        self._heard = now
+        self.heard = now
 
     @property
     def deadline(self) -> float:
         """The moment at which the run is orphaned, if no launcher is heard before."""
-        return float("inf") if self._timeout is None else self._heard + self._timeout
+        return float("inf") if self._timeout is None else self.heard + self._timeout
 
     def expired(self, now: float) -> float | None:
         """Return the seconds of silence when the run is orphaned, once; else None."""
         if now < self.deadline:
             return None
         self._timeout = None
-        return now - self._heard
+        return now - self.heard

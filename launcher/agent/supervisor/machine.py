@@ -168,6 +168,11 @@ class Machine:
         """Whether any stage was started."""
         return bool(self._begun)
 
+    @property
+    def heard_at(self) -> float:
+        """When a launcher was heard last."""
+        return self._heartbeat.heard
+
     def was_begun(self, stage: str, attempt: int) -> bool:
         """Return whether this stage of this attempt was started before."""
         return (stage, attempt) in self._begun

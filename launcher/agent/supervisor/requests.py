@@ -116,6 +116,18 @@ REQUESTS = {
         {"ticket": (_TICKET, {}), "seconds": NUMBER, "ignore_foreign": int},
     ),
     "move": ({"ticket": (_TICKET, {})}, {}),
+    "unattended": (
+        {
+            "host": str,
+            "hosts": [str],
+            "paths": [str],
+            "urls": [str],
+            "manifest": str,
+            "headers": TEXTS,
+            "seconds": NUMBER,
+        },
+        {},
+    ),
     "stop": ({}, {"grace": NUMBER, "why": str}),
     "next": ({"spec": _SPEC}, {}),
     "stay": ({}, {}),

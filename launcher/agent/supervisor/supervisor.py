@@ -68,6 +68,7 @@ _OF_LAUNCHERS = (
     "member",
     "preload",
     "stdin",
+    "unattended",
 )
 #: Why the processes of an attempt are stopped that another one may follow.
 _MAY_GO_ON = (protocol.PROCESS_FAILED, protocol.PREEMPTED)
@@ -107,6 +108,8 @@ class Supervisor:
         self.warm: Warm | None = before.warm if before else None  # modules are imported ahead
         self.stays = False  # for the next attempt, once it is over
         self._may_stay = True
+        #: URLs to store outputs by while no launcher is in touch, and when they came. They are secrets.
+        self._urls: tuple[Message, float] | None = before._urls if before else None
         helpers: list[Helper] = [self.stacks, self.gpus, self.sharer, self.metrics]
         self.children: Children = Children(
             self.run_id, self.host, helpers, before.children if before else None
@@ -131,6 +134,7 @@ class Supervisor:
             "member": self._join,
             "stop": self._stop,
             "stdin": self._feed,
+            "unattended": self._take_urls,
             "stacks": self._take_stacks,
         }
         self.journal.append("SupervisorStarted", pid=os.getpid(), host=self.host)
@@ -318,6 +322,22 @@ class Supervisor:
         except ValueError as error:
             raise requests.Refused(protocol.BAD_REQUEST, "data: %s" % error)
         return {"ok": self.feed.take(message["offset"], data, bool(message.get("end")))}
+
+    def _take_urls(self, message: Message) -> Message:
+        if self._urls is None:
+            self._record("UrlsLeft", seconds=message["seconds"], urls=len(message["urls"]))
+        self._urls = (message, time.monotonic())
+        return {"ok": {}}
+
+    def left_to_store(self) -> tuple[Message, float, float, bool] | None:
+        """Return what outputs can be stored by once the run is over here: URLs, their age, for how long
+        no launcher was heard, and whether none is connected; None without any."""
+        if self._urls is None or not self._urls[0]["urls"]:
+            return None
+        message, since = self._urls
+        now = time.monotonic()
+        alone = self.clients.alone_since is not None
+        return message, now - since, now - self.machine.heard_at, alone
 
     def _take_stacks(self, message: Any) -> Message:
         if not self.machine.has_begun:

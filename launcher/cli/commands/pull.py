@@ -14,8 +14,9 @@ import click
 from ...api.handles import Pulled, RecordedRun
 from ...records import events as ev
 from ...spec.errors import InputError
-from .. import options
+from .. import options, trust
 from ..render.hints import terminal_width
+from ..render.log_lines import harmless
 from ..render.not_brought import not_brought_lines
 from ..render.receipt import stored_lines
 from ..render.run_view import Screen
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
     default="hosts",
     help="Where they come from: the hosts (default), or the store (or s3) of --output-to, to DEST.",
 )
+@click.option(
+    trust.FLAG,
+    is_flag=True,
+    help="Use the store that the hosts of a run of another machine name, with your credentials.",
+)
 @options.max_rate
 @options.as_json
 @click.pass_context
@@ -58,6 +64,7 @@ def command(
     also: tuple[str, ...],
     only: tuple[str, ...],
     source: str,
+    trust_record: bool,
     max_rate: str | None,
     as_json: bool,
 ) -> None:
@@ -70,8 +77,9 @@ def command(
     if source != "hosts":
         if rate:
             raise InputError("--max-rate is for what comes from hosts", "leave out one of the two")
-        _restore(ctx, word, dest, as_json)
-    run, pulled = asyncio.run(_pull(word, dest, _patterns(also), _patterns(only), rate))
+        _restore(ctx, word, dest, trust_record, as_json)
+    wanted = _pull(word, dest, _patterns(also), _patterns(only), rate, trust_record)
+    run, pulled = asyncio.run(wanted)
     name = run.name
     if as_json:
         value = {**asdict(pulled), "run": name, "outputs": str(pulled.outputs)}
@@ -88,26 +96,31 @@ def command(
     ctx.exit(1 if pulled.failed or (pulled.stored and not pulled.stored.whole) else 0)
 
 
-def _restore(ctx: click.Context, word: str, dest: Path | None, as_json: bool) -> None:
+def _restore(
+    ctx: click.Context, word: str, dest: Path | None, trusted: bool, as_json: bool
+) -> None:
     if dest is None:
         raise InputError(
             "--from store needs a folder to bring them to", "launcher pull RUN DEST --from store"
         )
-    restored = asyncio.run(_pull_stored(word, dest))
+    restored = asyncio.run(_pull_stored(word, dest, trusted))
     if as_json:
         click.echo(json.dumps({**asdict(restored), "outputs": str(dest)}, indent=2))
     else:
         count = counted(restored.files, "file")
         click.echo(f"{count}, {size(restored.bytes)} in {dest}", err=True)
         for why in restored.failed[:20]:
-            click.secho(why, fg="yellow", err=True)
+            text = harmless(why.encode(errors="surrogateescape")).decode(errors="replace")
+            click.secho(text, fg="yellow", err=True)
         if not restored.whole:
             click.secho("the store does not have all outputs of this run", fg="yellow", err=True)
     ctx.exit(0 if restored.whole else 1)
 
 
-async def _pull_stored(word: str, dest: Path) -> Restored:
+async def _pull_stored(word: str, dest: Path, trusted: bool) -> Restored:
     async with attached(word) as run:
+        if trusted:
+            run.trust()
         return await run.pull_stored(dest)
 
 
@@ -116,10 +129,12 @@ def _patterns(given: tuple[str, ...]) -> list[str]:
 
 
 async def _pull(
-    word: str, dest: Path | None, also: list[str], only: list[str], rate: int
+    word: str, dest: Path | None, also: list[str], only: list[str], rate: int, trusted: bool
 ) -> tuple[RecordedRun, Pulled]:
     screen = Screen()
     async with attached(word) as run, screen:
+        if trusted:
+            run.trust()
         screen.on_event(ev.StageStarted(time.time(), "collect"))
 
         def show(event: ev.Event) -> None:

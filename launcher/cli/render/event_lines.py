@@ -436,6 +436,18 @@ def _nobody_met(event: ev.NobodyMet) -> Line:
 
 
 @line_of.register
+def _stored_alone(event: ev.StoredAlone) -> Line:
+    if event.problem:
+        text = f"{event.host} could not store its outputs by itself: {event.problem}"
+        return Line(text, "yellow")
+    text = f"{event.host} stored its outputs by itself: {counted(event.files, 'file')}"
+    text += f", {size(event.bytes)}"
+    if event.missing:
+        return Line(f"{text}, and {event.missing} not", "yellow")
+    return Line(text)
+
+
+@line_of.register
 def _share_troubled(event: ev.ShareTroubled) -> Line:
     path = event.path.removeprefix("code/")
     if event.code is ShareTrouble.CONFLICT:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +22,10 @@ from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
 from ...transport.answers import is_inside
 from ..concurrency import in_thread
-from . import outputs, storing
+from . import outputs, storing, unattended
 from .choice import Choice
 from .storing import Storing, Target
+from .unattended import sum_of
 
 T = TypeVar("T")
 #: Held by the process that stores the outputs of a run that has ended.
@@ -146,11 +146,11 @@ def _restore(job: Job, run: Path, dest: Path) -> Restored:
         path, length, known = _checked(one, target.to)
         place = dest / path
         try:
-            if not (place.is_file() and _sum(place) == known):
+            if not (place.is_file() and sum_of(place) == known):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 part = place.with_name(f".{place.name[:200]}.part")
                 bucket.read_into(target.key(path), part, length)
-                if _sum(part) != known:
+                if sum_of(part) != known:
                     failed.append(f"{path}: the store has other bytes than were written")
                     part.unlink()
                     continue
@@ -161,7 +161,52 @@ def _restore(job: Job, run: Path, dest: Path) -> Restored:
             failed.append(f"{path}: {error.message}")
             continue
         files, size = files + 1, size + length
-    return Restored(files, size, found.get("whole") is True and not failed, tuple(failed))
+    if found.get("whole") is True:
+        return Restored(files, size, not failed, tuple(failed))
+    more = _restore_archives(target, found, dest)
+    return Restored(
+        files + more.files, size + more.bytes, more.whole and not failed, (*failed, *more.failed)
+    )
+
+
+def _restore_archives(target: Target, found: Mapping[str, Any], dest: Path) -> Restored:
+    """Bring what hosts have stored with no launcher in touch, and what nobody has put in its place yet.
+    Raises StoreError, RecordError."""
+    archives = unattended.archives(target)
+    names = [one for one in found.get("files") or () if isinstance(one, Mapping)]
+    used = {str(one.get("path")) for one in names}
+    missing = found.get("missing") or {}
+    complete = {host for host in found.get("hosts") or () if host not in missing}
+    hosts = sorted({host for one in archives.values() for host in (*one.hosts, one.host)})
+    files, size, failed = 0, 0, []
+    for host in hosts:
+        if host in complete:
+            continue
+        archive = archives.get(host)
+        if archive is None:
+            failed.append(f"{host}: it has stored nothing")
+            continue
+        if not archive.parts:
+            failed.append(f"{host}: it began to store its outputs, and did not finish")
+            continue
+        mine = {str(one.get("path")) for one in names if one.get("host") == host}
+        paths = {}
+        for one in archive.files:
+            if one.path not in mine:
+                paths[one.path] = (
+                    outputs.marked(one.path, host, used) if one.path in used else one.path
+                )
+                used.add(paths[one.path])
+        try:
+            brought = unattended.bring(target, archive, dest, paths)
+        except OSError as error:
+            raise RecordError(dest, error) from None
+        files, size = files + brought.files, size + brought.bytes
+        failed += brought.failed
+        failed += [f"{host}: {path} was not stored: {why}" for path, why in archive.missing]
+        if (left := archive.missing_files - len(archive.missing)) > 0:
+            failed.append(f"{host}: {left} more files were not stored")
+    return Restored(files, size, bool(hosts) and not failed, tuple(failed))
 
 
 def _manifest(data: bytes, to: str) -> dict[str, Any]:
@@ -190,8 +235,3 @@ def _checked(one: Any, to: str) -> tuple[str, int, str]:
     if not is_inside(found.path) or found.size < 0:
         raise StoreError(f"{to}/{storing.MANIFEST} names a file that leads elsewhere")
     return found.path, found.size, found.sha256
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,20 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ...records.receipt import Receipt, StoredOutputs
-from ...records.stored import FILE, UNSTORED, Stored, StoredFile
+from ...records.stored import FILE, UNSTORED, Alone, Stored, StoredFile
 from ...spec import data
-from ...spec.errors import BadAnswer, LauncherError, StoreError
+from ...spec.errors import BadAnswer, HostError, LauncherError, StoreError
 from ...spec.frozen import frozen
 from ...spec.model import Job
 from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
 from ...transport.answers import DataPut, DataSum
 from ..concurrency import in_thread
-from ..credentials import find_bucket, require_trust
+from . import unattended
 from .outputs import Listed, marked
+from .storing_target import Target as Target
+from .unattended import Archive
 
 if TYPE_CHECKING:
-    from ...transport.object_store import Bucket
+    pass
 
 T = TypeVar("T")
 NO_HEADERS: Mapping[str, str] = {}
@@ -71,31 +73,6 @@ class Part:
     number: int = 0  # of a file in parts, from 1
 
 
-@frozen
-class Target:
-    """A prefix in a store that takes the outputs of one run."""
-
-    bucket: Bucket
-    prefix: str
-    to: str
-
-    @classmethod
-    def of(cls, job: Job, run: Path) -> Target:
-        """Return the target of the run in a folder; without ``{{run}}`` its name comes last. Raises
-        StoreError."""
-        credential = job.output_credential
-        by = f"the credential {credential}" if credential else "your credentials"
-        require_trust(run, f"outputs are stored in {job.output_to}, with {by}")
-        name, prefix = data.in_store(data.of_run(job.output_to, run.name))
-        kind = data.scheme(job.output_to)
-        bucket = find_bucket(kind, name, credential)
-        return cls(bucket, prefix, f"{kind}://{name}/{prefix}".rstrip("/"))
-
-    def key(self, name: str) -> str:
-        """Return the key of a file."""
-        return self.prefix + name
-
-
 class Storing:
     """Brings the outputs of one run to its store, and notes how far that is."""
 
@@ -108,6 +85,7 @@ class Storing:
         self._stored = noted or Stored(data.of_run(job.output_to, run.name))
         self._files = {one.name: one for one in self._stored.files}
         self._noted = 0.0
+        self._archives: Mapping[str, Archive] | None = None  # once the store was asked
 
     @property
     def stored(self) -> Stored:
@@ -122,13 +100,24 @@ class Storing:
         self.has_begun = True
 
     async def store(self, host: str, agent: Agent, listed: Listed) -> None:
-        """Write all files of a host that are not there yet; what cannot be written is noted."""
+        """Write all files of a host that are not there yet; what cannot be written is noted.
+
+        Large files that the host has stored with nobody in touch are copied by the store.
+        """
         missing = ""
         try:
+            await self._copy(host, agent, listed)
             await self._store(host, agent, listed)
+            with suppress(HostError):  # then it goes on until it hears that it need not
+                await agent.ask("attended", run=self._run)
         except LauncherError as error:
             missing = error.message
         self.miss(host, missing)
+
+    def note_alone(self, alone: Mapping[str, Alone]) -> None:
+        """Note what hosts stored with nobody in touch, by what they say."""
+        if alone:
+            self._note(alone={**self._stored.alone, **alone})
 
     def miss(self, host: str, why: str) -> None:
         """Note why files of a host are not there; "" if they are."""
@@ -156,6 +145,79 @@ class Storing:
             self._note(missing={**missing, "this machine": error.message})
             return
         self._note(whole=not missing)
+        if not missing:
+            await self._delete_archives()
+
+    # -- what hosts have stored with nobody in touch
+
+    async def _archive(self, host: str) -> Archive | None:
+        """Return what a host has stored, if anything. Raises StoreError."""
+        if self._archives is None:
+            try:
+                self._archives = await in_thread(unattended.archives, await self._opened())
+            except StoreError:
+                self._archives = {}  # everything is written again
+        found = self._archives.get(host)
+        if found and found.parts:
+            alone = Alone(found.time, len(found.files), found.bytes, found.missing_files)
+            self.note_alone({host: alone})
+        return found
+
+    async def _copy(self, host: str, agent: Agent, listed: Listed) -> None:
+        """Have the store copy large files out of what a host has stored, as far as it has these now."""
+        archive, target = await self._archive(host), await self._opened()
+        if archive is None or not target.bucket.can_copy:
+            return
+        known = {one.path: one for one in archive.files if one.size >= unattended.LARGE}
+        for part in self._parts(host, listed):
+            file = known.get(part.path)
+            if file is None or (file.size, file.time) != (part.size, part.time) or self._has(part):
+                continue
+            if await self._sum(agent, part) != file.sha256:
+                continue
+            try:
+                await self._copy_one(target, part, list(archive.ranges(file)))
+            except StoreError:
+                return  # the host writes it
+            done = StoredFile(part.name, host, part.path, part.size, part.time, file.sha256)
+            self._add([done])
+
+    async def _copy_one(
+        self, target: Target, part: Part, ranges: Sequence[tuple[str, int, int]]
+    ) -> None:
+        key = target.key(part.name)
+        await self._abort(target, key)
+        try:
+            upload = await in_thread(self._begin, target, key)
+            tags = [
+                await in_thread(
+                    target.bucket.copy_part, key, upload, number, target.key(name), first, last
+                )
+                for number, (name, first, last) in enumerate(ranges, 1)
+            ]
+            await in_thread(target.bucket.end_upload, key, upload, tags)
+        except BaseException:
+            with suppress(LauncherError):
+                await asyncio.shield(self._abort(target, key))
+            raise
+        self._forget_upload(key)
+
+    async def _delete_archives(self) -> None:
+        """Delete what hosts have stored by themselves: everything is where it belongs."""
+        with suppress(StoreError):  # some credentials may not delete
+            await in_thread(unattended.delete, await self._opened(), list(self._files))
+
+    async def _sum(self, agent: Agent, one: Part) -> str:
+        found = await agent.answer(
+            DataSum,
+            "data",
+            patience=PATIENCE + one.size / BYTES_A_SECOND,
+            do="sum",
+            run=self._run,
+            folder=one.kind,
+            path=one.path,
+        )
+        return found.sum
 
     # -- one host
 
@@ -219,22 +281,14 @@ class Storing:
                 answer = await _put(agent, self._run, batch, urls, lengths)
                 _require_all(batch, answer)
                 tags += [result[0] for result in answer.results]
-            found = await agent.answer(
-                DataSum,
-                "data",
-                patience=PATIENCE + one.size / BYTES_A_SECOND,
-                do="sum",
-                run=self._run,
-                folder=one.kind,
-                path=one.path,
-            )
+            found = await self._sum(agent, one)
             await in_thread(target.bucket.end_upload, key, upload, tags)
         except BaseException:
             with suppress(LauncherError):
                 await asyncio.shield(self._abort(target, key))
             raise
         self._forget_upload(key)
-        self._add([StoredFile(one.name, host, one.path, one.size, one.time, found.sum)])
+        self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 
     def _begin(self, target: Target, key: str) -> str:
         """Begin to write an object in parts, and note it, whether anybody still waits for it or not."""
@@ -300,7 +354,9 @@ def of_job(folder: Folder, job: Job) -> Storing | None:
 def summary(stored: Stored) -> StoredOutputs:
     """Return what a receipt says of it."""
     size = sum(one.size for one in stored.files)
-    return StoredOutputs(stored.to, len(stored.files), size, stored.whole, stored.missing)
+    return StoredOutputs(
+        stored.to, len(stored.files), size, stored.whole, stored.missing, stored.alone
+    )
 
 
 def ending_of(final: Receipt) -> dict[str, Any]:

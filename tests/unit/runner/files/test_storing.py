@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import threading
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from launcher.records.stored import Stored
-from launcher.runner.files import storing
+from launcher.runner.files import storing, storing_target
 from launcher.runner.files.outputs import Listed
 from launcher.runner.files.stored_again import Notes, restore
 from launcher.runner.files.storing import Storing
@@ -22,7 +23,7 @@ from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
 from launcher.transport import object_store
 from launcher.transport.answers import DataPut, DataSum
-from launcher.transport.object_store import Bucket
+from launcher.transport.object_store import Bucket, Object
 
 SUM = "0" * 64
 JOB = Job(("x",), output_to="s3://lab/runs")
@@ -49,7 +50,14 @@ class Objects:
         monkeypatch.setattr(
             Bucket, "uploads", lambda bucket, prefix: [(k, u) for u, k in self.uploads.items()]
         )
+        monkeypatch.setattr(Bucket, "objects", lambda bucket, prefix: self._list(prefix))
+        monkeypatch.setattr(Bucket, "delete", lambda bucket, key: self.objects.pop(key))
         self.is_away = False
+
+    def _list(self, prefix: str) -> list[Object]:
+        return [
+            Object(key, len(its), "") for key, its in self.objects.items() if key.startswith(prefix)
+        ]
 
     def _abort(self, upload: str) -> None:
         if self.is_away:
@@ -73,6 +81,12 @@ class Agent:
     def __init__(self, bad: str = "") -> None:
         self.bad = bad
         self.written: list[str] = []
+        self.attended = 0
+
+    async def ask(self, op: str, **request: Any) -> dict[str, Any]:
+        assert op == "attended"
+        self.attended += 1
+        return {"ended": True}
 
     async def answer(self, kind: type, op: str, **request: Any) -> Any:
         if request["do"] == "sum":
@@ -218,7 +232,7 @@ def test_a_credential_that_was_replaced_serves_a_long_run(
         asked.append(credential)
         return Bucket(name, "http://s", "r")
 
-    monkeypatch.setattr(storing, "find_bucket", find)
+    monkeypatch.setattr(storing_target, "find_bucket", find)
     job = replace(JOB, output_credential="lab-s3")
     for every, looked_up_again in ((300.0, False), (-1.0, True)):
         monkeypatch.setattr(storing, "LOOKED_UP_EVERY", every)
@@ -248,3 +262,157 @@ def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> N
         with pytest.raises(StoreError):
             asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "dest"))
     assert not (tmp_path / "x").exists()
+
+
+# -- what hosts have stored by themselves
+
+
+LARGE = bytes(range(256)) * (1 << 15)  # 8 MiB: a store copies it
+HERE = ".unattended/gpu1/0a"
+
+
+def stored_alone(objects: Objects, **changes: Any) -> dict[str, Any]:
+    """Put what a host has stored by itself into the store: a large file in two parts, and small ones."""
+    archive = b"head" + LARGE + b"one" + b"tail"
+    cut = 7 << 20
+    for number, data in enumerate((archive[:cut], archive[cut:]), 1):
+        objects.objects[f"runs/calm-owl/{HERE}/part-000{number}"] = data
+    about = {
+        "launcher": 1, "run": "calm-owl", "host": "gpu1", "hosts": ["gpu1", "gpu2"], "time": 5.0,
+        "whole": True, "missing": [], "missing_files": 0, "ending": {},
+        "parts": [
+            {"name": "part-0001", "size": cut},
+            {"name": "part-0002", "size": len(archive) - cut},
+        ],
+        "files": [
+            {"path": "a/large", "size": len(LARGE), "time": 1, "sha256": sum_of(LARGE), "at": 4},
+            {"path": "one", "size": 3, "time": 1, "sha256": sum_of(b"one"), "at": 4 + len(LARGE)},
+            {"path": "none", "size": 0, "time": 1, "sha256": sum_of(b""), "at": 0},
+        ],
+        **changes,
+    }  # fmt: skip
+    objects.objects[f"runs/calm-owl/{HERE}/manifest.json"] = json.dumps(about).encode()
+    return about
+
+
+def sum_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def into(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Bucket, "read_into", lambda bucket, key, path, size: path.write_bytes(objects.objects[key])
+    )
+
+
+def test_the_store_copies_large_files(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of those that the host still has as they are; it writes the others, and is told that this is done.
+    Nothing else is left."""
+    stored_alone(objects)
+    asked = []
+    monkeypatch.setattr(
+        Bucket, "copy_part", lambda bucket, *words: asked.append(words) or f"tag-{len(asked)}"
+    )
+    agent = Agent()
+    monkeypatch.setattr(agent, "answer", answering(agent, sum_of(LARGE)))
+    found = store(tmp_path, ("gpu1", agent, {"a/large": len(LARGE), "one": 3}))
+    place = f"runs/calm-owl/{HERE}"
+    assert asked == [
+        ("runs/calm-owl/a/large", "upload-1", 1, f"{place}/part-0001", 4, (7 << 20) - 1),
+        ("runs/calm-owl/a/large", "upload-1", 2, f"{place}/part-0002", 0, (1 << 20) + 3),
+    ]
+    assert (agent.written, agent.attended) == (["one"], 1)
+    assert found.whole and found.alone["gpu1"].files == 3
+    assert not objects.uploads
+    assert list(objects.objects) == ["runs/calm-owl/.launcher.json"]
+
+
+def answering(agent: Agent, its: str) -> Any:
+    """Return what answers as a host does that has a file with such a sum."""
+    usual = agent.answer
+
+    async def answer(kind: type, op: str, **request: Any) -> Any:
+        return DataSum(its) if request["do"] == "sum" else await usual(kind, op, **request)
+
+    return answer
+
+
+def test_what_has_changed_is_written_again(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its sum, and where the store refuses to copy."""
+    stored_alone(objects)
+
+    def refuse(*_: Any) -> None:
+        raise StoreError("no")
+
+    monkeypatch.setattr(Bucket, "copy_part", refuse)
+    for name, its in (("one", SUM), ("other", sum_of(LARGE))):
+        folder = tmp_path / name
+        folder.mkdir()
+        agent = Agent()
+        monkeypatch.setattr(agent, "answer", answering(agent, its))
+        assert store(folder, ("gpu1", agent, {"a/large": len(LARGE)})).whole
+        assert agent.written == ["a/large"]
+        assert not objects.uploads
+        stored_alone(objects)
+
+
+def test_archives_are_brought(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of hosts whose files are not in their place; what is missing is named."""
+    into(objects, monkeypatch)
+    about = stored_alone(objects)
+    objects.objects["runs/calm-owl/.launcher.json"] = b'{"whole": false}'
+    got = asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
+    assert (got.files, got.whole, got.failed) == (3, False, ("gpu2: it has stored nothing",))
+    assert (tmp_path / "to/a/large").read_bytes() == LARGE
+    assert [path.name for path in sorted((tmp_path / "to").iterdir())] == ["a", "none", "one"]
+
+    stored_alone(objects, hosts=["gpu1"])
+    got = asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
+    assert (got.files, got.whole, got.failed) == (3, True, ())
+
+    (tmp_path / "to/one").write_bytes(b"two")
+    objects.objects[f"runs/calm-owl/{HERE}/part-0002"] = bytes((1 << 20) + 11)
+    got = asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "new"))
+    bad = "the store has other bytes than were written"
+    assert (got.files, got.failed) == (1, (f"a/large: {bad}", f"one: {bad}"))
+    assert [path.name for path in (tmp_path / "new").rglob("*") if path.is_file()] == ["none"]
+
+    done = {"whole": False, "hosts": ["gpu1"], "missing": {}, "files": []}
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps(done).encode()
+    assert asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "no")).files == 0
+    stored_alone(objects, hosts=["gpu1"], parts=[], files=about["files"][2:], whole=False)
+    objects.objects["runs/calm-owl/.launcher.json"] = b'{"whole": false}'
+    got = asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "no"))
+    assert got.failed == ("gpu1: it began to store its outputs, and did not finish",)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"files": [{"path": "../x", "size": 1, "time": 1, "sha256": "", "at": 0}]},
+        {"files": [{"path": "/x", "size": 1, "time": 1, "sha256": "", "at": 0}]},
+        {"files": [{"path": "x", "size": 1 << 40, "time": 1, "sha256": "", "at": 0}]},
+        {"files": [{"path": "x", "size": 1, "time": 1, "sha256": "", "at": -1}]},
+        {"parts": [{"name": "../part-0001", "size": 1}]},
+        {"parts": [{"name": "part-0001", "size": -1}]},
+        {"parts": 5},
+        {"hosts": "gpu1"},
+        {"hosts": ["\x1b[2J"]},
+        {"host": "../../gpu1"},
+    ],
+)
+def test_no_manifest_of_a_host_is_trusted(
+    tmp_path: Path, objects: Objects, changes: dict[str, Any]
+) -> None:
+    """Whoever may write to the bucket may have written it."""
+    stored_alone(objects, **changes)
+    objects.objects["runs/calm-owl/.launcher.json"] = b'{"whole": false}'
+    with pytest.raises(StoreError):
+        asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
+    assert not (tmp_path / "to").exists()
