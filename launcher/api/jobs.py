@@ -24,7 +24,7 @@ from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
 from ..runner import credentials
 from ..runner.data import registry
-from ..runner.files import code_size, conda_file, local_paths
+from ..runner.files import code_size, local_paths
 from ..runner.files.code_size import LargeCode
 from ..runner.files.local_paths import LocalPath
 from ..runner.policy import spares
@@ -171,6 +171,8 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
         elif one.pixi:
             _check_pixi(Path(job.workdir), one.pixi)
         elif one.recipe:
+            from ..runner.files import conda_file
+
             conda_file.check(Path(job.workdir), one.recipe)
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():

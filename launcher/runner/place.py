@@ -22,7 +22,7 @@ from .context import RunContext
 from .held_tickets import HeldTickets, forget, take_away
 from .host_session import HostSession
 from .membership import Membership, refusal
-from .policy import news, projects, turn
+from .policy import projects, turn
 from .policy.turn import Begin, Wait
 
 #: Seconds between two looks at who works on the GPUs outside launcher, and where the run waits for that.
@@ -436,6 +436,8 @@ class Place:
 
     async def _tell(self, answer: Begin | Wait) -> None:
         """Record why the run waits, if that is new; a run that can begin nowhere holds nobody back."""
+        from .policy import news  # few runs wait
+
         event = news.of_turn(answer, self._in_sight(), time.time())
         if (rule := self.membership.rule) is not None:
             standing, uses = self.membership.standing, self.membership.uses

@@ -49,7 +49,6 @@ from .files.choice import Choice
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import SKIPPED, Collector
-from .files.unattended import Leaving
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
@@ -106,7 +105,6 @@ class Run:
         self._data = RunData(self.context)
         self._environments = Environments(self.context)
         self._storing = storing.of_job(folder, request.job)
-        self._leaving = Leaving(self.context, self.hosts)
         self._keeper = Keeper(self.context, self.hosts, self._collector.handover)
 
     def _tell(self, event: ev.Event) -> None:
@@ -257,7 +255,7 @@ class Run:
 
     async def _follow_attempts(self, is_running: bool = False) -> None:
         async with beside(self._collector.every(self.context.request.pull_every)):
-            async with beside(self._keeper.every()), beside(self._leaving.every()):
+            async with beside(self._keeper.every()), beside(self._leave_urls()):
                 await self._attempts.run(is_running)
             await self._keeper.last()
 
@@ -283,6 +281,13 @@ class Run:
         if context.request.check:
             preflight.require(opened, facts)
         self._describe()
+
+    async def _leave_urls(self) -> None:
+        """Have hosts store outputs by themselves once nobody is in touch, if they are to be stored."""
+        if self.context.job.output_to:
+            from .files.unattended import Leaving  # few jobs name a store
+
+            await Leaving(self.context, self.hosts).every()
 
     async def _begin_storing(self) -> None:
         if self._storing is not None:

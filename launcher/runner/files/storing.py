@@ -25,13 +25,12 @@ from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
 from ...transport.answers import DataPut, DataSum
 from ..concurrency import in_thread
-from . import unattended
 from .outputs import Listed, marked
 from .storing_target import Target as Target
-from .unattended import Archive
 
 if TYPE_CHECKING:
-    pass
+    from .unattended import Archive
+
 
 T = TypeVar("T")
 NO_HEADERS: Mapping[str, str] = {}
@@ -152,6 +151,8 @@ class Storing:
 
     async def _archive(self, host: str) -> Archive | None:
         """Return what a host has stored, if anything. Raises StoreError."""
+        from . import unattended
+
         if self._archives is None:
             try:
                 self._archives = await in_thread(unattended.archives, await self._opened())
@@ -165,6 +166,8 @@ class Storing:
 
     async def _copy(self, host: str, agent: Agent, listed: Listed) -> None:
         """Have the store copy large files out of what a host has stored, as far as it has these now."""
+        from . import unattended
+
         archive, target = await self._archive(host), await self._opened()
         if archive is None or not target.bucket.can_copy:
             return
@@ -204,6 +207,8 @@ class Storing:
 
     async def _delete_archives(self) -> None:
         """Delete what hosts have stored by themselves: everything is where it belongs."""
+        from . import unattended
+
         with suppress(StoreError):  # some credentials may not delete
             await in_thread(unattended.delete, await self._opened(), list(self._files))
 
