@@ -37,6 +37,7 @@ __all__ = [
     "build",
     "listed",
     "load",
+    "push",
     "remove",
     "short_name",
     "stays",
@@ -72,6 +73,28 @@ async def load(
     What one host cannot do does not keep the others from it. Raises InputError.
     """
     return await place.load(_wanted(image, runtime, mounts), on_event)
+
+
+async def push(
+    place: ImagePlace,
+    image: str,
+    runtime: str = "",
+    mounts: tuple[str, ...] = (),
+    on_event: OnEvent = ignore_event,
+) -> tuple[Given, str]:
+    """Bring an image, by its name, to hosts as this machine has it, or else as the first of the hosts
+    does that has it. Return who has it, and the host that it came from, "" for this machine.
+
+    No registry is asked. What one host cannot do does not keep the others from it. Raises InputError.
+    """
+    wanted = _wanted(image, runtime, mounts)
+    if containers.is_path(wanted.image):
+        do = "build" if wanted.is_built else "load"
+        raise InputError(
+            f"{image} is a path, and push takes the name of an image that is somewhere",
+            f"launcher image {do} {image}",
+        )
+    return await place.push(wanted, on_event)
 
 
 async def build(

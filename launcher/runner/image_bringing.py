@@ -21,7 +21,7 @@ from ..spec.errors import HostError, NoEnvironment
 from ..spec.frozen import frozen
 from ..transport import answers, rsync
 from .concurrency import beside, together
-from .image_file import ImageFile, of_path, packed, saved_here
+from .image_file import ImageFile, id_here, of_path, packed, saved_here
 from .listeners import OnEvent
 from .policy import images
 from .reached import Connected
@@ -77,7 +77,7 @@ class Bringing:
         self._on_event, self._each_alone = on_event, each_alone
         others = others or Others()
         self._pinned, self._sources = others.id, others.hosts
-        self._building = building
+        self._building, self._pulls = building, True
         self._file: ImageFile | None = None
         self._doing: dict[str, str] = {}  # what each host that pulls or loads has said last
         self._brought: set[str] = set()
@@ -98,6 +98,37 @@ class Bringing:
             await self._build_again(hosts)
             found = await self._everywhere(hosts)
         assert found is not None
+        return self._given(found)
+
+    async def push(self, hosts: Sequence[Connected]) -> tuple[Given, str]:
+        """Make all hosts have the image as this machine has it, else as the first of them that has it;
+        no registry is asked. Return who has it, and the host that had it, "" for this machine.
+
+        Raises InputError where it is nowhere.
+        """
+        image, source, self._pulls = self._wanted.image, "", False
+        self._pinned = await asyncio.to_thread(id_here, image)
+        if not self._pinned:
+            there = await self._look(hosts)
+            able = (host.name for host in hosts if host.name in there)
+            source = next((one for one in able if there[one].state == "there"), "")
+            if not source:
+                raise images.nowhere(image, [host.name for host in hosts])
+            self._pinned = there[source].id
+        found = await self._everywhere(hosts)
+        assert found is not None
+        given = self._given(found)
+        pinned, self._pinned = self._pinned, ""
+        called = await self._look([host for host in hosts if host.name in given.found])
+        for host, answer in called.items():
+            if answer.id != pinned:
+                self._fail([host], images.called_otherwise(host, image, pinned))
+        left = {host: one for host, one in given.found.items() if host not in self._failed}
+        brought = tuple(host for host in given.brought if host in left)
+        return Given(left, brought, self._failed), source
+
+    def _given(self, found: dict[str, answers.Image]) -> Given:
+        """Return who has the image after all. Raises HostError, unless each is alone."""
         self._require(found)
         brought = tuple(sorted(self._brought - {*self._failed}))
         good = {host: one for host, one in found.items() if host not in self._failed}
@@ -207,8 +238,8 @@ class Bringing:
         Return False if it is nowhere, and can be built."""
         lacking = {one.name: found[one.name] for one in without}
         refused: dict[str, str] = {}
-        if self._wanted.is_built:
-            refused = dict.fromkeys(lacking, "")  # no registry has it
+        if self._wanted.is_built or not self._pulls:
+            refused = dict.fromkeys(lacking, "")  # no registry has it, or is asked
         elif self._file is None:
             if is_path(self._wanted.image):
                 self._lack(dict.fromkeys(lacking, ""))
@@ -238,6 +269,10 @@ class Bringing:
     def _lack_everywhere(self, hosts: dict[str, str]) -> bool:
         """Let hosts fail for which the image is nowhere; return False if it can be built."""
         image, built = self._wanted.image, self._building.image if self._building else None
+        if not self._pulls:
+            for host in hosts:
+                self._fail([host], images.not_saved(host, image))
+            return True
         if self._may_build_again:
             return False
         if built:

@@ -85,9 +85,27 @@ class ImagePlace:
         given = await self._give(wanted, on_event, building)
         return BuiltImage(given, building.image, building.was_built, os.fspath(building.log))
 
+    async def push(self, wanted: Environment, on_event: OnEvent) -> tuple[Given, str]:
+        """Bring an image that this machine has, or else the first host that has it, to all hosts; return
+        who has it, and the host that it came from. Raises InputError."""
+        async with reached(self.inventory, self.hosts, self.ask) as (there, failed):
+            if not there:
+                return Given({}, (), failed), ""
+            given, source = await self._bringing(wanted, on_event, None).push(there)
+        return replace(given, failed={**failed, **given.failed}), source
+
     async def _give(
         self, wanted: Environment, on_event: OnEvent, building: Building | None
     ) -> Given:
+        async with reached(self.inventory, self.hosts, self.ask) as (there, failed):
+            if building and not there:
+                return Given({}, (), failed)
+            given = await self._bringing(wanted, on_event, building).give(there)
+        return replace(given, failed={**failed, **given.failed})
+
+    def _bringing(
+        self, wanted: Environment, on_event: OnEvent, building: Building | None
+    ) -> Bringing:
         request = {
             "image": wanted.image,
             "runtime": wanted.runtime or AUTO,
@@ -95,14 +113,9 @@ class ImagePlace:
             "uses": True,
         }
         cache = home() / "images" / f"load-{os.getpid()}"
-        async with reached(self.inventory, self.hosts, self.ask) as (there, failed):
-            if building and not there:
-                return Given({}, (), failed)
-            bringing = Bringing(
-                wanted, lambda host: request, cache, on_event, each_alone=True, building=building
-            )
-            given = await bringing.give(there)
-        return replace(given, failed={**failed, **given.failed})
+        return Bringing(
+            wanted, lambda host: request, cache, on_event, each_alone=True, building=building
+        )
 
     async def remove(self, text: str) -> Mapping[str, Removals | HostError]:
         """Remove the image of that name or ID from all hosts that have it, unless it is used there.

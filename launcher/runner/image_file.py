@@ -152,6 +152,12 @@ def saved_here(name: str, pinned: str, cache: Path) -> ImageFile | None:
     return None
 
 
+def id_here(name: str) -> str:
+    """Return the ID of an image that podman or docker has on this machine; "" where neither has."""
+    there = (program for program in ("podman", "docker") if shutil.which(program))
+    return next((found for program in there if (found := _id_of(program, name))), "")
+
+
 def _id_of(program: str, name: str) -> str:
     """Return the ID of an image that a program has here, or ""."""
     found = _ran(program, "image", "inspect", "--format", "{{.Id}}", name)

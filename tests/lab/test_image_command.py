@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from support import lab as labs
 from support.command import Launcher, end_followers, of_runs
 from support.hosts import need_lab
-from support.images import containers_on, podman_hosts, write_folder, write_image
+from support.images import containers_on, own_storage, podman_hosts, write_folder, write_image
 
 pytestmark = [
     pytest.mark.skipif(
@@ -80,6 +81,44 @@ def test_an_image_is_brought_ahead_of_a_run_which_then_finds_it(
     assert ", brought to " not in ran.err
     hosts.hosts["lab2"].run("podman", "rmi", "tiny:1")  # by hand
     assert not listed(launcher, "lab2")
+
+
+def test_hosts_get_an_image_as_another_has_it(
+    launcher: Launcher, hosts: labs.Lab, tmp_path: Path
+) -> None:
+    """The first host has it; the other has another one of that name, of an earlier day. Then this machine
+    has a third one."""
+    ids = {}
+    for host, text in (("lab1", "new"), ("lab2", "old")):
+        path = launcher.work / f"{text}.tar"
+        ids[text] = write_image(path, "localhost/pushed:1", word=text)
+        image(launcher, "load", *USR, path.name, "--hosts", host)
+    pushed = image(launcher, "push", *USR, "localhost/pushed:1")
+    assert "localhost/pushed:1 of lab1 (" in pushed.stderr
+    assert "was brought to 1 host (lab2), and was on lab1 before" in pushed.stderr
+    value = json.loads(image(launcher, "push", *USR, "localhost/pushed:1", "--json").stdout)
+    assert (value["from"], value["brought"], value["had"]) == ("lab1", [], ["lab1", "lab2"])
+    assert value["ids"] == dict.fromkeys(("lab1", "lab2"), ids["new"])
+    shown = ("image", "inspect", "--format", "{{.Id}}", "localhost/pushed:1")
+    assert hosts.hosts["lab2"].run("podman", *shown).stdout.decode().strip() == ids["new"]
+    own = replace(launcher, env=own_storage(tmp_path / "storage"))
+    third = write_image(launcher.work / "third.tar", "localhost/pushed:1", word="third")
+    podman = {"env": own.environment(), "capture_output": True}
+    subprocess.run(["podman", "load", "-i", launcher.work / "third.tar"], check=True, **podman)
+    try:
+        pushed = image(own, "push", *USR, "localhost/pushed:1")
+    finally:
+        subprocess.run(["podman", "system", "reset", "--force"], check=False, **podman)
+    assert "localhost/pushed:1 of this machine (" in pushed.stderr
+    assert "was brought to 2 hosts (lab[1-2])\n" in pushed.stderr
+    for host in ("lab1", "lab2"):
+        assert hosts.hosts[host].run("podman", *shown).stdout.decode().strip() == third
+    nowhere = image(launcher, "push", "localhost/none:1", code=2)
+    assert "nor lab[1-2] has an image localhost/none:1" in nowhere.stderr
+    assert "launcher image load localhost/none:1 has hosts pull it" in nowhere.stderr
+    wrong = image(launcher, "push", "./new.tar", code=2)
+    assert "launcher image load ./new.tar" in wrong.stderr
+    assert not list((launcher.home / "images").glob("*"))
 
 
 def test_an_image_that_is_used_stays_and_says_by_whom(launcher: Launcher, hosts: labs.Lab) -> None:

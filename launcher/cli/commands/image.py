@@ -117,6 +117,59 @@ async def _load(
         return await images.load(place, image, runtime, mounts, screen.on_event)
 
 
+@command.command("push")
+@click.argument("image", metavar="NAME")
+@options.inventory
+@options.hosts
+@click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    default=None,
+    help="What is to have it (default: what a run would take).",
+)
+@_mounts
+@options.as_json
+@click.pass_context
+def push_command(
+    ctx: click.Context,
+    image: str,
+    inventory: str | None,
+    hosts: str | None,
+    runtime: str | None,
+    mounts: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Bring an image to hosts as podman or docker of this machine has it; no registry is asked.
+
+    If this machine lacks it, the first host that has it counts. Hosts where the name means another image
+    get this one. The exit code is 1 if a host did not get it.
+    """
+    given, source = asyncio.run(_push(_place(inventory, hosts), image, runtime or "", mounts))
+    there = sorted({*given.found} - {*given.brought})
+    if as_json:
+        value = {
+            "image": image,
+            "from": source or None,
+            "ids": {host: its.id for host, its in given.found.items()},
+            "brought": list(given.brought),
+            "had": there,
+            "failed": {host: error.message for host, error in given.failed.items()},
+        }
+        click.echo(json.dumps(value, indent=2))
+    elif given.found:
+        _say_where(f"{image} of {source or 'this machine'}", given.found, given.brought, there)
+    _finish(ctx, given.failed)
+
+
+async def _push(
+    place: ImagePlace, image: str, runtime: str, mounts: tuple[str, ...]
+) -> tuple[images.Given, str]:
+    screen = Screen()
+    async with screen:
+        screen.on_event(ev.StageStarted(time.time(), "environment"))
+        return await images.push(place, image, runtime, mounts, screen.on_event)
+
+
 @command.command("build")
 @click.argument("path", metavar="PATH", shell_complete=completion.files)
 @options.inventory

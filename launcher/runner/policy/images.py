@@ -60,6 +60,32 @@ def unsaved(host: str, image: str, on: str) -> NoEnvironment:
     )
 
 
+def nowhere(image: str, hosts: Sequence[str]) -> InputError:
+    """Return the error for an image that neither this machine nor any host has."""
+    return InputError(
+        f"neither podman or docker of this machine nor {nodeset.fold(hosts)} has an image {image}",
+        f"launcher image load {image} has hosts pull it; launcher image build makes one",
+    )
+
+
+def not_saved(host: str, image: str) -> NoEnvironment:
+    """Return the error for a host that does not get an image, because nobody who has it can save it."""
+    return NoEnvironment(
+        host,
+        f"{image} could not be saved where it is, and so not brought",
+        "is there room, in /var/tmp as well? podman save there says more",
+    )
+
+
+def called_otherwise(host: str, image: str, pinned: str) -> NoEnvironment:
+    """Return the error for a host that has an image, and calls another one so."""
+    return NoEnvironment(
+        host,
+        f"the image is there, and {image} is the name of another one",
+        f"launcher exec --hosts {host} -- podman tag {pinned[:SHORT]} {image}",
+    )
+
+
 # -- images that hosts have
 
 #: Registries that runtimes add to a name, and people leave out.
