@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from launcher.records.run_folder import holder
 from support import hostile
 from support import lab as labs
 from support.command import Launcher, of_runs
@@ -35,6 +36,7 @@ def begun(own: labs.Lab, launcher: Launcher) -> str:
     assert ran.returncode == 0, ran.stderr
     (folder,) = (launcher.home / "runs").iterdir()
     os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    labs.wait_until(lambda: holder(folder) is None, "the follower's end")
     return folder.name
 
 

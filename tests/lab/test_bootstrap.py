@@ -7,6 +7,7 @@ import re
 import subprocess
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,11 @@ def here(pid: int) -> bytes:
     """What anybody on this machine can read of a process and its children."""
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         pids = [pid, *map(int, file.read().split())]
-    parts = (Path(f"/proc/{p}/{name}") for p in pids for name in ("cmdline", "environ"))
-    return b"".join(part.read_bytes() for part in parts if part.exists())
+    found = b""
+    for part in (Path(f"/proc/{p}/{name}") for p in pids for name in ("cmdline", "environ")):
+        with suppress(OSError):  # it has ended
+            found += part.read_bytes()
+    return found
 
 
 def files(folder: Path) -> Iterator[tuple[Path, bytes]]:

@@ -11,7 +11,7 @@ from support.command import Launcher
 def test_a_run_on_a_missing_interface_is_refused_at_once(
     clean: labs.Lab, launcher: Launcher
 ) -> None:
-    """Within a second of work, with code and fix; and nothing was copied there."""
+    """As soon as hosts are connected, with code and fix; and nothing was copied there."""
     text = labs.inventory(clean, sys.executable).replace("lab2: {}", "lab2: {interface: enp3s1}")
     launcher.inventory.write_text(text)
     ran = launcher.run("--hosts", "lab1,lab2", "--framework", "env", "echo started")
@@ -21,8 +21,7 @@ def test_a_run_on_a_missing_interface_is_refused_at_once(
     assert "NET-INTERFACE-UNKNOWN" in ran.err
     assert "interface: enp3s0 in the inventory" in ran.err
     assert "started" not in ran.out
-    assert "sync" not in ran.receipt["stages"]
-    assert ran.receipt["seconds"] < 5
+    assert set(ran.receipt["stages"]) == {"connect", "collect"}, "neither a copy nor a start"
 
 
 def test_no_check_insists(clean: labs.Lab, launcher: Launcher) -> None:

@@ -20,7 +20,7 @@ run: |
   if [ -e ckpt/step-$RANK ]; then
     echo "found $(cat ckpt/step-$RANK) $(wc -c <ckpt/model)"; exit 0
   fi
-  if [ $RANK = 0 ]; then head -c 300000 /dev/zero >ckpt/model; fi
+  if [ $RANK = 0 ]; then head -c 300000 /dev/zero >model.new; mv model.new ckpt/model; fi
   echo 1 >ckpt/step-$RANK
   until [ -e /tmp/kept-one ]; do sleep 0.1; done
   echo 22 >ckpt/step-$RANK
@@ -42,10 +42,10 @@ def test_a_rerun_takes_the_newest_whole_one(
     running = launcher.start("--hosts", "lab[1-2]", "job.yaml")
     hosts = [clean.hosts[name] for name in ("lab1", "lab2")]
     try:
-        for number, name in enumerate(("kept-one", "kept-two"), start=1):
+        for size, name in ((300_004, "kept-one"), (300_006, "kept-two")):
             labs.wait_until(
-                lambda number=number: has_kept(launcher.home, number) or running.poll() is not None,
-                f"checkpoint {number}",
+                lambda size=size: has_kept(launcher.home, size) or running.poll() is not None,
+                f"a checkpoint of {size} bytes",
                 60,
             )
             for host in hosts:
@@ -64,10 +64,10 @@ def test_a_rerun_takes_the_newest_whole_one(
             one.key for one in store.bucket("kept").objects(f"runs/{folder.name}/checkpoints/")
         ]
         assert sum("/ckpt/model" in name for name in names) == 1, "what is the same is written once"
-        assert sum(name.endswith(".json") for name in names) == 2
+        assert sum(name.endswith(".json") for name in names) >= 2
     else:
-        first, second = sorted(kept.glob("[0-9]*"))
         model = "lab1/ckpt/model"
+        first, *_, second = (one for one in sorted(kept.glob("[0-9]*")) if (one / model).exists())
         assert (first / model).samefile(second / model), "what is the same is there once"
         manifest = json.loads((second / "manifest.json").read_text())
         assert sorted(one["path"] for one in manifest["files"]) == [
@@ -81,7 +81,11 @@ def test_a_rerun_takes_the_newest_whole_one(
         assert said == "found 22 300000\n"
 
 
-def has_kept(home: Path, number: int) -> bool:
-    """Return whether a run's record says that it has kept so many checkpoints."""
+def has_kept(home: Path, size: int) -> bool:
+    """Return whether a run's record says that it has kept a checkpoint of so many bytes.
+
+    There may be others, of a moment when one rank was ahead.
+    """
     files = list((home / "runs").glob("*/events.jsonl"))
-    return bool(files) and files[0].read_text().count('"CheckpointKept"') >= number
+    lines = files[0].read_text().splitlines() if files else []
+    return any('"CheckpointKept"' in line and f'"bytes":{size},' in line for line in lines)

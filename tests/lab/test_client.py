@@ -23,7 +23,7 @@ from launcher.spec.errors import InputError, LauncherError, RunKept
 from support import lab as labs
 from support.command import Launcher, of_runs
 
-FOREVER = "echo ready; touch $LAUNCHER_OUTPUT_DIR/made; exec sleep 600"
+FOREVER = "touch $LAUNCHER_OUTPUT_DIR/made; echo ready; exec sleep 600"
 
 
 @pytest.fixture
@@ -67,9 +67,15 @@ def test_a_run_from_its_start_to_its_removal(
     def on_log(host: str, name: str, data: bytes) -> None:
         logs[name] = logs.get(name, b"") + data
 
-    command = "echo of rank $RANK; echo made > $LAUNCHER_OUTPUT_DIR/$RANK.txt; exit $RANK"
+    command = (  # rank 1 fails once the output of rank 0 is here
+        "echo of rank $RANK; echo made > $LAUNCHER_OUTPUT_DIR/$RANK.txt; "
+        "until [ $RANK = 0 ] || [ -e /tmp/rank-0-said ]; do sleep 0.05; done; exit $RANK"
+    )
+    clean.hosts["lab2"].run("rm", "-f", "/tmp/rank-0-said")
     with library.Client(launcher.inventory) as client:
         run = client.run(a_job(command, num_nodes=2), on_event=events.append, on_log=on_log)
+        labs.wait_until(lambda: "attempt-0/node-0.out" in logs, "the output of rank 0")
+        clean.hosts["lab2"].write("/tmp/rank-0-said", b"")
         receipt = run.wait()
         assert (receipt.status, receipt.reason, receipt.exit_code) == ("failed", "exit-1", 1)
         assert run.receipt
@@ -104,6 +110,10 @@ def test_another_process_and_another_client_watch_and_stop_it(
     with library.Client(launcher.inventory) as client, library.Client() as other:
         run = client.run(a_job(FOREVER, num_nodes=2))
         assert run.wait_until_started() is None
+        said = [run.folder / f"logs/attempt-0/node-{rank}.out" for rank in (0, 1)]
+        labs.wait_until(
+            lambda: all(log.exists() and log.read_bytes() == b"ready\n" for log in said), "both"
+        )
         there = other.attach(run.name[:-1])
         assert (there.name, there.followed, there.state().status) == (run.name, True, "running")
         with pytest.raises(TimeoutError):
@@ -289,7 +299,7 @@ def test_ctrl_c_in_a_program_stops_its_run(sandbox: Launcher) -> None:
     assert program.stdout
     name = program.stdout.readline().strip()
     program.send_signal(signal.SIGINT)
-    _, err = program.communicate(timeout=30)
+    _, err = program.communicate(timeout=180)
     assert err.rstrip().endswith("KeyboardInterrupt"), err
     receipt = library.Client().attach(name).receipt
     assert receipt
@@ -304,7 +314,7 @@ def test_a_program_that_ends_without_closing_leaves_its_run_to_the_next(sandbox:
         env=sandbox.environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=180,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.records.run_folder import holder
 from support import lab as labs
 from support.command import Launcher, of_runs
 
@@ -98,10 +99,7 @@ def test_logs(launcher: Launcher, running: Path) -> None:
 
 def test_logs_can_be_followed_and_left(launcher: Launcher, running: Path, clean: labs.Lab) -> None:
     """-f ends with the run, and does not touch it."""
-    argv = [sys.executable, "-m", "launcher", "logs", "-f", "--tail", "1", "-"]
-    looking = subprocess.Popen(
-        argv, env=launcher.environment(), stdout=subprocess.PIPE, cwd=launcher.work
-    )
+    looking = launcher.start_command("logs", "-f", "--tail", "1", "-")
     assert looking.stdout
     last = sorted(looking.stdout.readline().split(b"rank ")[1] for _ in range(2))
     assert last == [b"0 line 29\n", b"1 line 29\n"]
@@ -117,16 +115,8 @@ def test_logs_can_be_followed_and_left(launcher: Launcher, running: Path, clean:
 def test_pull(launcher: Launcher, running: Path, followed: bool) -> None:
     """What is there now, while the run goes on; also when nobody follows it here."""
     if not followed:
-        pid = int((running / "launcher.lock").read_text())
-        os.kill(pid, 9)
-        labs.wait_until(
-            lambda: (
-                not Path(f"/proc/{pid}/cmdline").exists()
-                or not Path(f"/proc/{pid}/cmdline").read_bytes()
-            ),
-            "the follower's end",
-            10,
-        )
+        os.kill(int((running / "launcher.lock").read_text()), 9)
+        labs.wait_until(lambda: holder(running) is None, "the follower's end")
     assert not (running / "outputs" / "made-1.txt").exists()
     pulled = launcher.call("pull", "-", "there")
     assert pulled.returncode == 0, pulled.stderr
@@ -137,9 +127,25 @@ def test_pull(launcher: Launcher, running: Path, followed: bool) -> None:
     assert not (running / "receipt.json").exists()
 
 
+#: The command, but it holds lines until all hosts have ended: one may be seconds behind the other.
+PATIENT = (
+    "import importlib; importlib.import_module('launcher.cli.commands.exec').HOLD = (600.0, 600.0); "
+    "from launcher.cli import main; main()"
+)
+
+
 def test_exec(launcher: Launcher, running: Path) -> None:
     """In the run's folder and environment; equal lines once; a visitor is not of the run."""
-    ran = launcher.call("exec", "-", "--", "sh", "-c", 'pwd | grep -o runs; echo "$WORD"; exit 3')
+    words = ("exec", "-", "--", "sh", "-c", 'pwd | grep -o runs; echo "$WORD"; exit 3')
+    ran = subprocess.run(
+        [sys.executable, "-c", PATIENT, *words],
+        cwd=launcher.work,
+        env=launcher.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 3, ran.stderr
     lines = [line.strip() for line in ran.stdout.splitlines()]
     assert lines == ["lab[1-2] │ runs", "lab[1-2] │ it's"]
@@ -178,7 +184,7 @@ def test_shell_is_a_real_terminal(launcher: Launcher, running: Path, clean: labs
 
 def _until(terminal: int, words: bytes) -> bytes:
     """What a terminal shows, until these words stand in it."""
-    seen, deadline = b"", time.monotonic() + 30
+    seen, deadline = b"", time.monotonic() + 180
     while words not in seen:
         assert select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0], seen
         seen += os.read(terminal, 4096)

@@ -217,7 +217,10 @@ def test_a_tab_at_a_prompt(env: dict[str, str]) -> None:
 
 
 def until(terminal: int, text: str) -> str:
-    said, deadline = "", time.monotonic() + 40
-    while text not in said and select.select([terminal], [], [], deadline - time.monotonic())[0]:
+    said, deadline = "", time.monotonic() + 120
+    while text not in said:
+        left = max(0.0, deadline - time.monotonic())
+        if not select.select([terminal], [], [], left)[0]:
+            break
         said += os.read(terminal, 4096).decode()
     return said

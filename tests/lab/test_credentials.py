@@ -26,7 +26,7 @@ framework: env
 run: |
   cat "$LAUNCHER_DATA_ONE/a" "$LAUNCHER_DATA_TWO/b" >"$LAUNCHER_OUTPUT_DIR/of-$RANK"
   echo begun
-  while [ ! -e /tmp/go ]; do sleep 0.1; done
+  while [ ! -e /tmp/credentials-go ]; do sleep 0.1; done
 """
 
 
@@ -46,7 +46,7 @@ def test_two_in_one_job(launcher: Launcher, clean: labs.Lab, store: Store) -> No
         in_no_process(launcher, clean)
         host.run("nft", rules)
         for name in ("lab1", "lab2"):
-            clean.hosts[name].run("touch", "/tmp/go")
+            clean.hosts[name].run("touch", "/tmp/credentials-go")
         _, said = process.communicate(timeout=90)
     finally:
         host.run("nft", "delete table ip store", check=False)
@@ -84,7 +84,7 @@ def test_two_in_one_job(launcher: Launcher, clean: labs.Lab, store: Store) -> No
     assert json.loads(bucket.get(f"{second.name}/.launcher.json"))["whole"] is True
     in_no_file(launcher, clean)
     for name in ("lab1", "lab2"):
-        clean.hosts[name].run("rm", "-f", "/tmp/go")
+        clean.hosts[name].run("rm", "-f", "/tmp/credentials-go")
 
 
 def test_a_set_by_name_and_what_cannot_be_used(launcher: Launcher, store: Store) -> None:

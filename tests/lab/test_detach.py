@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,11 @@ def test_detach_and_attach(launcher: Launcher, clean: labs.Lab, counting: list[s
 
 
 def wait_for_lines(folder: Path, count: int) -> None:
-    log = folder / "logs" / "attempt-0" / "rank-0.out"
+    logs = [folder / "logs" / "attempt-0" / f"rank-{rank}.out" for rank in (0, 1)]
     labs.wait_until(
-        lambda: log.exists() and log.read_bytes().count(b"\n") >= count, f"{count} lines", 30
+        lambda: all(log.exists() and log.read_bytes().count(b"\n") >= count for log in logs),
+        f"{count} lines of both ranks",
+        30,
     )
 
 
@@ -164,6 +167,7 @@ def test_stop_from_another_process(
     """With a verified receipt, whether somebody follows the run or nobody does."""
     assert launcher.run("--detach", *counting).code == 0
     (folder,) = (launcher.home / "runs").iterdir()
+    wait_for_lines(folder, 1)  # each has written its output
     follower = _pid(launcher, folder.name)
     if not followed:
         os.kill(follower, signal.SIGKILL)
@@ -255,18 +259,28 @@ def test_a_run_whose_launcher_died_before_the_start_is_ended(
 
 
 def test_a_run_whose_launcher_died_before_any_supervisor_is_not_lost(
-    launcher: Launcher, clean: labs.Lab
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
 ) -> None:
     """Nothing had begun on its hosts, so nothing of it can have died there."""
+    launcher.script(f"# {tmp_path}\n")  # no host has it yet, and its copy never ends
+    rsync = tmp_path / "bin" / "rsync"
+    rsync.parent.mkdir()
+    rsync.write_text(
+        f"""#!/bin/sh
+case " $* " in *" --version "*) exec {shutil.which("rsync")} "$@" ;; esac
+: >"{tmp_path}/copying"
+while [ -e /proc/$PPID/exe ]; do sleep 0.1; done
+"""
+    )
+    rsync.chmod(0o755)
+    launcher.env["PATH"] = f"{rsync.parent}:{os.environ['PATH']}"
     process = launcher.start("--nodes", "2", "--framework", "env", "true")
     try:
-        told = "runs/*/events.jsonl"
-        labs.wait_until(
-            lambda: any('"sync"' in file.read_text() for file in launcher.home.glob(told)), "sync"
-        )
+        labs.wait_until((tmp_path / "copying").exists, "a copy")
     finally:
         process.kill()
         process.communicate()
+    del launcher.env["PATH"]
     stopped = launcher.call("stop", "-")
     assert stopped.returncode == 0, stopped.stderr
     assert "stopped (by-user)" in stopped.stderr

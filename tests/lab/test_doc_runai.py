@@ -101,7 +101,7 @@ def test_an_interactive_job(alike: Launcher) -> None:
                 "horovodrun", "python $(which horovodrun)", 1
             )  # for any first line of it
             terminal.type(f"{words}; echo over: $?")
-            terminal.expect("over: 0\r", 50)
+            terminal.expect("over: 0\r")
             terminal.type("exit")
             terminal.end()
         seen = terminal.seen.decode()

@@ -203,12 +203,17 @@ def test_a_spare_has_the_environment_where_it_lies_there(own: labs.Lab, launcher
         "show.py",
     )
     (launcher.work / "job.yaml").write_text(SPARED)
+    logs = "runs/*/logs/attempt-0/worker-*.out"
     process = launcher.start("--lost-after", "0.5s", "--pull-every", "0.2s", "job.yaml")
     try:
         labs.wait_until(
             lambda: (
                 process.poll() is not None
-                or len([*launcher.home.glob("runs/*/.hosts/*/outputs/here")]) == 2
+                or (
+                    len([*launcher.home.glob("runs/*/.hosts/*/outputs/here")]) == 2
+                    and sum(b" in /opt/" in log.read_bytes() for log in launcher.home.glob(logs))
+                    == 2
+                )
             ),
             "both workers",
         )

@@ -37,7 +37,7 @@ def test_a_script_trains_over_plain_ssh(clean: labs.Lab, launcher: Launcher) -> 
     token = 'it\'s $a\n"secret"'
     text = "".join(path.read_text() for path in (launcher.work / "to go").iterdir())
     assert 'secret"' not in text
-    bare = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    bare = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
     assert bare.returncode == 2
     assert "TOKEN: must be set in the environment" in bare.stderr
     env = {**os.environ, "TOKEN": token}
@@ -69,7 +69,7 @@ run: |
 
 def test_a_script_stops_all_when_one_fails(clean: labs.Lab, launcher: Launcher) -> None:
     done = subprocess.run(
-        exported(launcher, clean, FAILS), capture_output=True, text=True, check=False, timeout=60
+        exported(launcher, clean, FAILS), capture_output=True, text=True, check=False, timeout=180
     )
     assert done.returncode == 7
     assert "lab2 exited with 7: stopping all others" in done.stderr

@@ -84,7 +84,7 @@ def test_first_failure_is_named_and_its_code_passes_through(
     mates = (0, 1) if rank < 2 else (2, 3)  # the others may not have come as far
     assert {f"before-{r}.txt" for r in mates} <= outputs <= {f"before-{r}.txt" for r in range(4)}
     assert all(host["logs_complete"] for host in receipt["hosts"])
-    assert _seconds_from_failure_to_end(ran.folder) < 1.0 + 2.0
+    assert _seconds_from_failure_to_end(ran.folder) < 9, "a grace of 1 s, and not of 10 s"
 
 
 def _seconds_from_failure_to_end(folder: object) -> float:
@@ -296,7 +296,7 @@ def _ranks(home: Path) -> list[int]:
 
 
 RESTARTED = """
-import os, pathlib, sys
+import os, pathlib, sys, time
 rank, attempt = os.environ["RANK"], int(os.environ["LAUNCHER_ATTEMPT"])
 checkpoint = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], f"step-{rank}.txt")
 step = int(checkpoint.read_text()) if checkpoint.exists() else 0
@@ -308,7 +308,7 @@ dist.barrier()
 if rank == "1" and attempt < 2:
     sys.exit(9)
 if attempt < 2:
-    dist.barrier()
+    time.sleep(600)  # in a collective it could fail before the other one has exited
 dist.destroy_process_group()
 """
 

@@ -134,7 +134,7 @@ def test_the_pages_are_programs_that_work(tmp_path: Path, page: str) -> None:
     env = {**os.environ, "LAUNCHER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
     argv = [sys.executable, "guide.py"]
     ran = subprocess.run(
-        argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=110
+        argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=300
     )
     assert ran.returncode == 0, ran.stderr
     assert re.search("^score-" if "functions" in page else "trains --epochs 3", ran.stdout)

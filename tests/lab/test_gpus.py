@@ -249,6 +249,9 @@ def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launc
         for process in running:
             process.communicate(timeout=60)
         own.hosts["gpu1"].run("pkill", "-9", "-f", "take.py")
+        labs.wait_until(
+            lambda: b"@launcher/gpu/0" not in own.hosts["gpu1"].read("/proc/net/unix"), "the lock"
+        )
         own.hosts["gpu1"].run("rm", "/tmp/go")
         moved = late("gpu2")
         assert "has 0" in _line(moved)

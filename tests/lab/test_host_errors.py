@@ -97,7 +97,7 @@ def test_a_host_whose_files_hang(
         env=launcher.environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         stdin=subprocess.DEVNULL,
         check=False,
     )
@@ -107,7 +107,10 @@ def test_a_host_whose_files_hang(
     assert "the agent did not answer within 4 s" in said
     assert "file system" in said
     assert "Traceback" not in said
-    far.spawn("sh", "-c", f"exec 3<>{file}; echo '{{}}' >&3")
+    # Who waits is woken, and who comes later finds a file.
+    far.run("ln", file, "/root/.launcher/host/hangs")
+    far.write(file, b"{}")
+    far.spawn("sh", "-c", "exec 3<>/root/.launcher/host/hangs; echo '{}' >&3")
     for host in own.hosts.values():
         labs.wait_until(lambda host=host: not _relays(host), "the end of what was asked")
 

@@ -39,7 +39,12 @@ def test_a_drop_while_processes_are_started_starts_each_of_them_once(
     """Whether the host's answer was on its way or not: it is asked again."""
     host, count = clean.hosts["lab2"], 40
     flags = ["--nodes", "2", "--nproc-per-node", str(count), "--framework", "torch"]
-    script = launcher.script("import time\nprint('once', flush=True)\ntime.sleep(1)\n")
+    script = launcher.script(
+        "import os, time\nprint('once', flush=True)\n"
+        "while not os.path.exists('/tmp/dropped'):\n    time.sleep(0.1)\n"
+    )
+    for name in ("lab1", "lab2"):
+        clean.hosts[name].run("rm", "-f", "/tmp/dropped")
     process = launcher.start(*flags, script)
     try:
         labs.wait_until(lambda: list(launcher.home.glob("runs/*")), "its name")
@@ -47,6 +52,10 @@ def test_a_drop_while_processes_are_started_starts_each_of_them_once(
         logs = host.path(f"/root/.launcher/host/runs/{run.name}/logs/attempt-0")
         labs.wait_until(lambda: any(logs.glob("rank-*.out")), "a first process")
         host.kill_sshd_sessions()
+        events = launcher.home / "runs" / run.name / "events.jsonl"
+        labs.wait_until(lambda: b'"ConnectionDropped"' in events.read_bytes(), "the drop")
+        for name in ("lab1", "lab2"):
+            clean.hosts[name].write("/tmp/dropped", b"")
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -214,8 +214,12 @@ def test_loss(plain: LabHost) -> None:
 def test_slow(plain: LabHost) -> None:
     def drain(address: str) -> float:
         """Seconds that 250 kB take from the host: 0.2 s at 10 Mbit/s."""
-        with socket.create_server((address, 0)) as server:
-            server.settimeout(5)
+        with socket.socket() as server:
+            # A small window: what we do not read stays on the host, however long we stand still.
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            server.bind((address, 0))
+            server.listen()
+            server.settimeout(10 * LONG)
             sender = f"head -c 250000 /dev/zero >/dev/tcp/{address}/{server.getsockname()[1]}"
             plain.spawn("bash", "-c", sender)
             link, _ = server.accept()
@@ -227,8 +231,11 @@ def test_slow(plain: LabHost) -> None:
 
     plain.slow(10)
     slow = drain(plain.launcher_address)
+    assert b"tbf" in plain.run("tc", "qdisc", "show").stdout
     plain.slow(0)
-    assert slow > 0.1 > drain(plain.launcher_address)
+    assert slow > 0.1
+    assert b"tbf" not in plain.run("tc", "qdisc", "show").stdout
+    drain(plain.launcher_address)
 
 
 def test_frozen_stopped_and_thawed_sshd(plain: LabHost) -> None:

@@ -82,7 +82,7 @@ def test_a_signal_to_attach_and_to_the_follower_leaves_the_run(
     assert attached.stdout
     assert b"ready 0" in attached.stdout.readline(), "it shows the run"
     os.kill(attached.pid, number)
-    _, err = attached.communicate(timeout=30)
+    _, err = attached.communicate(timeout=120)
     assert attached.returncode == LET_GO, err.decode()
     assert f"detached; {folder.name} keeps running".encode() in err
     assert f"launcher stop {folder.name}".encode() in err
@@ -93,7 +93,7 @@ def test_a_signal_to_attach_and_to_the_follower_leaves_the_run(
     attached = _attach(launcher)
     labs.wait_until(lambda: _follower(folder) == attached.pid, "attach to follow the run", 30)
     os.kill(attached.pid, number)
-    _, err = attached.communicate(timeout=30)
+    _, err = attached.communicate(timeout=120)
     assert attached.returncode == LET_GO, err.decode()
     assert f"launcher attach {folder.name}".encode() in err, "nobody follows it now"
     _end(host, folder)
@@ -108,7 +108,7 @@ def test_a_signal_to_a_run_in_the_foreground_leaves_it(
     assert process.stdout
     assert b"ready" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == LET_GO, err.decode()
     (folder,) = (launcher.home / "runs").iterdir()
     assert f"detached; {folder.name} keeps running".encode() in err
@@ -195,8 +195,8 @@ def test_ctrl_c_in_attach_asks(launcher: Launcher, host: labs.LabHost) -> None:
             _detached(launcher)
 
 
-#: The command in which a run is old at once.
-OLD = "from launcher.cli import follow, main; follow.YOUNG = 0.0; main()"
+#: The command in which a run is old at once, and one in which it stays young.
+AGED = "from launcher.cli import follow, main; follow.YOUNG = {}; main()"
 
 
 @pytest.mark.parametrize("age", ["young", "old"])
@@ -204,7 +204,7 @@ def test_ctrl_c_in_a_run_asks_once_it_is_old(
     launcher: Launcher, host: labs.LabHost, age: str
 ) -> None:
     """A detached run is followed in the background, as one that was started with -d."""
-    command = ["-c", OLD] if age == "old" else ["-m", "launcher"]
+    command = ["-c", AGED.format(0.0 if age == "old" else 1e6)]
     words = ["run", "-i", str(launcher.inventory), "--max-restarts", "1", *_words(launcher)]
     with _at_terminal(launcher, *command, *words) as terminal:
         terminal.expect("ready 0")

@@ -24,15 +24,15 @@ class Checked:
         return {f["code"]: f for f in self.told["findings"] if host in f["hosts"]}
 
 
-#: As a user calls it, but for less patience with a host that does not answer.
-_HURRIED = (
-    "import launcher.transport.ssh as s; s.PATIENCE = 4.0; from launcher.cli import main; main()"
+#: As a user calls it, but with more patience: many hosts share two cores, and none may seem frozen.
+_PATIENT = (
+    "import launcher.transport.ssh as s; s.PATIENCE = 15.0; from launcher.cli import main; main()"
 )
 #: And on a machine that is two minutes behind: a FAKE clock.
-BEHIND = "import time; real = time.time; time.time = lambda: real() - 120; " + _HURRIED
+BEHIND = "import time; real = time.time; time.time = lambda: real() - 120; " + _PATIENT
 
 
-def check(launcher: Launcher, *words: str, program: str = _HURRIED) -> Checked:
+def check(launcher: Launcher, *words: str, program: str = _PATIENT) -> Checked:
     """Return the report of `launcher check` for programs."""
     done = subprocess.run(
         [sys.executable, "-c", program, "check", "-i", launcher.inventory, "--json", *words],
@@ -40,7 +40,7 @@ def check(launcher: Launcher, *words: str, program: str = _HURRIED) -> Checked:
         env=launcher.environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         stdin=subprocess.DEVNULL,
         check=False,
     )

@@ -53,7 +53,7 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def _read(self) -> bool:
-        if not select.select([self.fd], [], [], 60)[0]:
+        if not select.select([self.fd], [], [], 180)[0]:
             return False
         try:
             piece = os.read(self.fd, 1 << 16)

@@ -50,7 +50,8 @@ class Queue:
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of the run of this name so far."""
         for file in self.launcher.home.glob(f"runs/{name}-*/events.jsonl"):
-            return [json.loads(line) for line in file.read_text().splitlines()]
+            lines = file.read_text().splitlines(keepends=True)
+            return [json.loads(line) for line in lines if line.endswith("\n")]  # one may be half
         return []
 
     def until(self, name: str, event: str) -> dict[str, Any]:
