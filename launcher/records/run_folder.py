@@ -73,6 +73,8 @@ METRICS, USE = "metrics", "use.json"
 OPEN_LOGS = 32
 #: Seconds between two notes of how long a log is here.
 NOTED_EVERY = 1.0
+#: Tries to get the lock of a run at which somebody looks (see ``holder``), and seconds between two.
+LOOKS, LOOK = 500, 0.01
 
 
 def home() -> Path:
@@ -313,14 +315,29 @@ class RunFolder:
 
     def hold(self) -> bool:
         """Make this process the one that follows the run; return False when another one does."""
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        for _ in range(LOOKS):
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not self._is_looked_at():
+                    return False
+            time.sleep(LOOK)
+        else:
             return False
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         with suppress(OSError):  # a full disk here: it is for people
             write_json(self.path / FOLLOWER, to_json(Follower.this_process()))
+        return True
+
+    def _is_looked_at(self) -> bool:
+        """Return whether nobody follows the run, and somebody looks at this moment who does."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
         return True
 
     def read_as(self, kind: type[T], name: str) -> T | None:

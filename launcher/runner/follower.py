@@ -134,7 +134,6 @@ def main(path: str) -> None:
     try:
         request: Request = pickle.loads(data)
         folder = RunFolder(Path(path))
-        # The process that handed the run over may look at its lock at this moment.
         if folder.hold():
             code = _follow(request, folder)
     except LauncherError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,3 +148,23 @@ def test_a_thousand_ranks_with_both_streams_need_few_descriptors(folder: RunFold
         assert folder.log(names[0]).tail(6) == b"neline"
     assert folder.log_names() == sorted(names)
     assert {folder.log(name).size for name in names} == {8}
+
+
+def test_who_looks_at_a_run_keeps_nobody_from_following_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look takes the lock for a moment; a process that follows keeps it."""
+    folder = RunFolder(tmp_path)
+    with (tmp_path / "launcher.lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(other, fcntl.LOCK_UN))
+        assert folder.hold()
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    folder.close()
+    folder = RunFolder(tmp_path)
+    with (tmp_path / "launcher.lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is followed"))
+        assert not folder.hold()
+    folder.close()
