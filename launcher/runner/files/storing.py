@@ -143,9 +143,9 @@ class Storing:
         except StoreError as error:
             self._note(missing={**missing, "this machine": error.message})
             return
-        self._note(whole=not missing)
         if not missing:
             await self._delete_archives()
+        self._note(whole=not missing)
 
     # -- what hosts have stored with nobody in touch
 
