@@ -34,6 +34,8 @@ CHECK = b"?"
 #: Files that a process has open once it works with a GPU.
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
+#: How the variable begins that made this Python a helper.
+MADE_HELPER = b"LAUNCHER_PRELOAD="
 
 
 def parts(data: bytes) -> Parts:
@@ -403,30 +405,32 @@ def _show_arguments(own: int, arguments: list[str]) -> None:
 
 def _show_variables(own: list[str]) -> None:
     """Have others see the variables of this rank (``/proc/PID/environ``) instead of those that made this
-    Python a helper. These are the last ones there, and nothing points to them any more."""
+    Python a helper. Nothing points to these any more. They are the last ones there, unless a program in
+    between has ordered them anew; then what is left of them stays."""
     try:
         with open("/proc/self/stat", "rb") as file:
             text = file.read()
-        end = int(text[text.rfind(b")") + 2 :].split()[48])
+        start = int(text[text.rfind(b")") + 2 :].split()[47])
         with open("/proc/self/environ", "rb") as file:
             words = file.read().split(b"\0")[:-1]
-        if not words or not words[-1].startswith(b"LAUNCHER_PRELOAD="):
-            return  # a program in between has put them in another order
-        room, new = len(words[-1]) + 1, []
-        path = os.environb.get(b"PYTHONPATH")
-        shown = words[-2] if len(words) > 1 else b""
-        if shown.startswith(b"PYTHONPATH=") and shown != b"PYTHONPATH=" + (path or b""):
-            room += len(shown) + 1
+        at = next(n for n, word in enumerate(words) if word.startswith(MADE_HELPER))
+        first, is_last = at, at == len(words) - 1
+        path, new = os.environb.get(b"PYTHONPATH"), []
+        before = words[at - 1] if at else b""
+        if before.startswith(b"PYTHONPATH=") and before != b"PYTHONPATH=" + (path or b""):
+            first -= 1
             new += [] if path is None else [b"PYTHONPATH=" + path + b"\0"]
-        left = room - sum(map(len, new))
+        room = sum(len(word) + 1 for word in words[first : at + 1])
+        left = room - sum(map(len, new)) - (0 if is_last else len(MADE_HELPER) + 1)
         for word in sorted((os.fsencode(one) + b"\0" for one in own), key=len):
             if len(word) <= left:
                 new.append(word)
                 left -= len(word)
+        shown = b"".join(new) if is_last else b"".join([*new, MADE_HELPER, b" " * left, b"\0"])
         with open("/proc/self/mem", "r+b", buffering=0) as memory:
-            memory.seek(end - room)
-            memory.write(b"".join(new).ljust(room, b"\0"))
-    except (OSError, ValueError):
+            memory.seek(start + sum(len(word) + 1 for word in words[:first]))
+            memory.write(shown.ljust(room, b"\0"))
+    except (OSError, ValueError, StopIteration):
         pass
 
 

@@ -30,7 +30,7 @@ PRINTED, COMPLAINTS = "preload.out", "preload.err"
 INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inside")
 VARIABLE = "LAUNCHER_PRELOAD"
 #: Bytes for variables of a rank, where others see them.
-ROOM = 4096
+ROOM = 2048
 #: The helper's end of the line: the descriptor behind the standard streams.
 LINE = 3
 #: Starts Python only if it gets as far as our sitecustomize: else it would execute the script. It sets

@@ -231,6 +231,22 @@ def test_others_see_the_variables_of_a_rank(bench: Bench, path: str, stacks: boo
     assert code == 0 and "RANK=4" in out, "what has no room is left out"
 
 
+def test_others_see_the_variables_of_a_rank_whose_python_a_script_starts(bench: Bench) -> None:
+    """A shell orders variables anew, as the one does that pyenv has in front of each Python."""
+    wrapper = bench.folder / "python3"
+    wrapper.write_text(f'#!/bin/sh\nexport X=1 Y=2 Z=3\nexec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    bench.script("print(open('/proc/self/environ').read().rstrip('\\0').replace('\\0', '\\n'))\n")
+    argv, env = [str(wrapper), "train.py"], {**bench.env, "RANK": "3"}
+    bench.warm.begin(("json",), argv, dict(bench.env), str(bench.code), False)
+    bench.until_imported()
+    pid = bench.warm.start(processes.Launch(argv, env, str(bench.code)), None, "0.out", "0.err")
+    code, out, _ = bench.end_of(pid)
+    shown = set(out.splitlines())
+    assert code == 0 and {"RANK=3", "Z=3", "LAUNCHER_RUN_ID=calm-otter-3f9a"} <= shown
+    assert "" not in shown, "psutil takes that for the end"
+
+
 def test_arguments_of_a_rank_are_its_own(bench: Bench) -> None:
     bench.script(FACTS)
     bench.preload(*MODULES, words=("train.py", "--rank", "{{rank}}", "--from", "{{master_addr}}"))
