@@ -8,6 +8,7 @@ import sys
 import time
 
 from . import (
+    again,
     bandwidth,
     check,
     console,
@@ -35,7 +36,7 @@ ALL = {
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "queue": queue, "listing": listing,
-    "restart": restart,
+    "restart": restart, "again": again,
 }  # fmt: skip
 
 

@@ -16,20 +16,26 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, Dict, List
+    from typing import Any, Dict, List, Tuple, Union
 
     #: The parts of a message by their kind: see ``parts``.
     Parts = Dict[str, List[str]]
+    #: What tells whether a file is the same as before.
+    Stamp = Tuple[Union[int, str], ...]
 
 #: Largest message, and bytes of what imports print that each rank repeats.
 LARGEST, PRINTED = 1 << 18, 1 << 16
 #: Descriptors below this are left to the modules and the rank.
 HIGH = 800
+#: Names of folders where packages are installed.
+INSTALLED = ("site-packages", "dist-packages")
 #: Asks whether what was imported can still be used: an attempt of the run was over.
 CHECK = b"?"
 #: Files that a process has open once it works with a GPU.
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
+#: How the variable begins that made this Python a helper.
+MADE_HELPER = b"LAUNCHER_PRELOAD="
 
 
 def parts(data: bytes) -> Parts:
@@ -42,7 +48,7 @@ def parts(data: bytes) -> Parts:
 
 def serve(asked: str) -> bool:
     """Preload, and serve the supervisor. Return True in a rank, False once the supervisor is gone."""
-    number, _, names = asked.partition(" ")
+    number, _, names = asked.rstrip().partition(" ")
     line = _socket.socket(fileno=_high(int(number)))
     # The folder of the code, in which Python was started, may be made anew any moment.
     os.chdir(os.path.dirname(os.getcwd()))
@@ -66,21 +72,35 @@ def serve(asked: str) -> bool:
     return Forks(line, names.split(","), before, read, prctl, files).serve()
 
 
-def _files() -> dict[str, tuple[int, int]]:
-    """Return time and size of the files that were imported."""
-    found = {}
-    for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
-        if isinstance(path, str):
-            found[path] = _stamp(path)
-    return found
+def _files() -> dict[str, Stamp]:
+    """Return what tells a change of what was imported: of modules, of the libraries that they have
+    loaded, and of the packages that they may have looked for."""
+    paths = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    paths += [path for path in sys.path if os.path.basename(path) in INSTALLED]
+    found = {path: _stamp(path) for path in paths if isinstance(path, str)}
+    return {**{path: _stamp(path) for path in _libraries()}, **found}
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _libraries() -> set[str]:
+    """Return the files whose code this process executes, but for those that are gone already."""
+    found = set()
+    with open("/proc/self/maps", "rb") as file:
+        for line in file:
+            words = line.rstrip(b"\n").split(None, 5)  # from-to r-xp 0 fe:01 4711 /lib/libm.so.6
+            if len(words) == 6 and b"x" in words[1] and words[5].startswith(b"/"):
+                found.add(os.fsdecode(words[5]))
+    return {path for path in found if os.path.exists(path)}
+
+
+def _stamp(path: str) -> Stamp:
+    """Return time and size of a file, or what a folder of installed packages has: not byte code,
+    which ranks write."""
     try:
+        if os.path.basename(path) in INSTALLED:
+            return tuple(sorted(name for name in os.listdir(path) if name != "__pycache__"))
         known = os.stat(path)
     except OSError:
-        return 0, 0
+        return ()
     return known.st_mtime_ns, known.st_size
 
 
@@ -179,7 +199,7 @@ class Forks:
         before: frozenset[str],
         read: set[str],
         prctl: Callable[[int, int], int],
-        files: dict[str, tuple[int, int]],
+        files: dict[str, Stamp],
     ) -> None:
         self._files = files
         self._line, self._before, self._read, self._prctl = line, before, read, prctl
@@ -338,6 +358,7 @@ class Forks:
             for text in asked.get("S", []):
                 name, _, value = text.partition("=")
                 os.environ[name] = value
+            _show_variables(asked.get("S", []))
             self._take_arguments(asked.get("A", []))
             _print(printed)
             _be_different()
@@ -379,6 +400,37 @@ def _show_arguments(own: int, arguments: list[str]) -> None:
                 memory.seek(start)
                 memory.write(shown.ljust(end - start, b"\0"))
     except (OSError, ValueError):
+        pass
+
+
+def _show_variables(own: list[str]) -> None:
+    """Have others see the variables of this rank (``/proc/PID/environ``) instead of those that made this
+    Python a helper. Nothing points to these any more. They are the last ones there, unless a program in
+    between has ordered them anew; then what is left of them stays."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            text = file.read()
+        start = int(text[text.rfind(b")") + 2 :].split()[47])
+        with open("/proc/self/environ", "rb") as file:
+            words = file.read().split(b"\0")[:-1]
+        at = next(n for n, word in enumerate(words) if word.startswith(MADE_HELPER))
+        first, is_last = at, at == len(words) - 1
+        path, new = os.environb.get(b"PYTHONPATH"), []
+        before = words[at - 1] if at else b""
+        if before.startswith(b"PYTHONPATH=") and before != b"PYTHONPATH=" + (path or b""):
+            first -= 1
+            new += [] if path is None else [b"PYTHONPATH=" + path + b"\0"]
+        room = sum(len(word) + 1 for word in words[first : at + 1])
+        left = room - sum(map(len, new)) - (0 if is_last else len(MADE_HELPER) + 1)
+        for word in sorted((os.fsencode(one) + b"\0" for one in own), key=len):
+            if len(word) <= left:
+                new.append(word)
+                left -= len(word)
+        shown = b"".join(new) if is_last else b"".join([*new, MADE_HELPER, b" " * left, b"\0"])
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start + sum(len(word) + 1 for word in words[:first]))
+            memory.write(shown.ljust(room, b"\0"))
+    except (OSError, ValueError, StopIteration):
         pass
 
 

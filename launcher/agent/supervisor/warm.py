@@ -29,27 +29,30 @@ PRINTED, COMPLAINTS = "preload.out", "preload.err"
 #: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
 INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inside")
 VARIABLE = "LAUNCHER_PRELOAD"
+#: Bytes for variables of a rank, where others see them.
+ROOM = 2048
 #: The helper's end of the line: the descriptor behind the standard streams.
 LINE = 3
 #: Starts Python only if it gets as far as our sitecustomize: else it would execute the script. It sets
 #: what makes a Python preload: one that bash runs before, as conda is, must not. No shell does it, which
-#: would change variables; this Python may have changed one, too (LC_CTYPE).
+#: would change variables; this Python may have changed one, too (LC_CTYPE). The variable that makes a
+#: Python preload is the last of all, with room for those of a rank: see inside/preload.py.
 _TRY = """\
 import os, sys
 asked, inside, program = map(os.fsencode, sys.argv[1:4])
 with open("/proc/self/environ", "rb") as file:
     env = dict(one.split(b"=", 1) for one in file.read().split(b"\\0") if b"=" in one)
 if asked.startswith(b"plain "):
-    behind = [env[b"PYTHONPATH"]] if b"PYTHONPATH" in env else []
+    behind = [env.pop(b"PYTHONPATH")] if b"PYTHONPATH" in env else []
     env[b"PYTHONPATH"] = b":".join([inside] + behind)
 env[b"%s"] = b"try"
 trial = [program, b"-c", b"raise SystemExit(1)"]
 pid = os.posix_spawnp(program, trial, env)
 if os.waitpid(pid, 0)[1]:
     sys.exit("%%s does not run sitecustomize" %% sys.argv[3])
-env[b"%s"] = asked
+env[b"%s"] = asked.ljust(%d)
 os.execvpe(program, sys.argv[3:], env)
-""" % (VARIABLE, VARIABLE)
+""" % (VARIABLE, VARIABLE, ROOM)
 
 
 class Cold(Exception):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 
 from launcher.agent.base.lean import prctl
 from launcher.agent.processes import processes
-from launcher.agent.supervisor.warm import Warm
+from launcher.agent.supervisor.warm import INSIDE, Warm
 
 #: What a script and its user can see of a process.
 FACTS = r"""
@@ -40,6 +41,7 @@ if __name__ == "__main__":
         "argv": sys.argv, "orig_argv": getattr(sys, "orig_argv", []), "path": sys.path,
         "flags": str(sys.flags), "frames": list(frames()), "environ": dict(os.environ),
         "environment": str(type(os.environ)), "cwd": os.getcwd(),
+        "shown": sorted(open("/proc/self/environ").read().rstrip("\0").split("\0")),
         "title": open("/proc/self/cmdline").read().rstrip("\0").split("\0"),
         "name": open("/proc/self/comm").read(),
         "leads": [os.getsid(0) == os.getpid(), os.getpgrp() == os.getpid()],
@@ -209,6 +211,41 @@ def test_a_forked_rank_is_as_one_started_by_itself(bench: Bench, words: tuple[st
         facts["streams"] = [os.path.basename(path)[1:] for path in facts["streams"]]
     assert ours == theirs
     assert ours["environ"]["RANK"] == "3" and not bench.cold
+
+
+@pytest.mark.parametrize("stacks", [False, True], ids=["plain", "stacks"])
+@pytest.mark.parametrize("path", ["", "/elsewhere/packages"], ids=["no path", "path"])
+def test_others_see_the_variables_of_a_rank(bench: Bench, path: str, stacks: bool) -> None:
+    """Such as ``ps e`` and whoever looks for the processes of a run."""
+    bench.script("print(open('/proc/self/environ').read().rstrip('\\0').replace('\\0', '\\n'))\n")
+    own = {"PYTHONPATH": path} if path else {}
+    if stacks:
+        own["PYTHONPATH"] = ":".join(filter(None, [INSIDE, path]))
+    bench.env.update(own)
+    argv = [sys.executable, "train.py"]
+    bench.warm.begin(("json",), argv, dict(bench.env), str(bench.code), stacks)
+    bench.until_imported()
+    forked, started = bench.both(RANK="3", LAUNCHER_ATTEMPT="1")
+    assert sorted(forked[1].splitlines()) == sorted(started[1].splitlines())
+    assert "RANK=3" in forked[1] and "LAUNCHER_PRELOAD" not in forked[1]
+    code, out, _ = bench.end_of(bench.fork(RANK="4", TORCHELASTIC_ERROR_FILE="/" + "x" * 9000))
+    assert code == 0 and "RANK=4" in out, "what has no room is left out"
+
+
+def test_others_see_the_variables_of_a_rank_whose_python_a_script_starts(bench: Bench) -> None:
+    """A shell orders variables anew, as the one does that pyenv has in front of each Python."""
+    wrapper = bench.folder / "python3"
+    wrapper.write_text(f'#!/bin/sh\nexport X=1 Y=2 Z=3\nexec {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    bench.script("print(open('/proc/self/environ').read().rstrip('\\0').replace('\\0', '\\n'))\n")
+    argv, env = [str(wrapper), "train.py"], {**bench.env, "RANK": "3"}
+    bench.warm.begin(("json",), argv, dict(bench.env), str(bench.code), False)
+    bench.until_imported()
+    pid = bench.warm.start(processes.Launch(argv, env, str(bench.code)), None, "0.out", "0.err")
+    code, out, _ = bench.end_of(pid)
+    shown = set(out.splitlines())
+    assert code == 0 and {"RANK=3", "Z=3", "LAUNCHER_RUN_ID=calm-otter-3f9a"} <= shown
+    assert "" not in shown, "psutil takes that for the end"
 
 
 def test_arguments_of_a_rank_are_its_own(bench: Bench) -> None:
@@ -418,6 +455,36 @@ def _stop(bench: Bench) -> None:
 
 def _edit(bench: Bench) -> None:
     (bench.folder / "packages" / "big.py").write_text(COUNTS + "\n")
+
+
+@pytest.mark.parametrize("what", ["library", "package"])
+def test_what_was_imported_depends_on_more_than_files_of_modules(bench: Bench, what: str) -> None:
+    """A library that a module loads, and packages that it would use if they were there."""
+    site = bench.folder / "site-packages"
+    site.mkdir()
+    library = site / "libfast.so"
+    (site / "found.py").touch()
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    loaded = next(Path(line.split()[-1]) for line in maps if "/libm" in line)
+    shutil.copy(loaded, library)
+    text = f"import ctypes\nkept = ctypes.CDLL({str(library)!r})\n"
+    text += "try:\n    import extra\nexcept ImportError:\n    pass\n"
+    (site / "big.py").write_text(text)
+    bench.script("import big, found\n")
+    bench.preload("big", PYTHONPATH=str(site))
+    assert bench.end_of(bench.fork())[0] == 0
+    said = bench.next()
+    assert [event for event, _ in said] == ["Preloaded"], "ranks write byte code there"
+    if what == "library":
+        newer = site / "libfast.so.new"
+        shutil.copy(loaded, newer)
+        newer.rename(library)
+    else:
+        (site / "extra").mkdir()
+    said = bench.next()
+    assert [event for event, _ in said] == ["ImportedAnew", "Preloaded"]
+    changed = library if what == "library" else site
+    assert (said[0][1]["why"], said[0][1]["detail"]) == ("file-changed", str(changed))
 
 
 @pytest.mark.thorough
