@@ -1,4 +1,4 @@
-"""FAKES of micromamba and pixi: neither PyPI nor Debian nor npm has real ones. They take the words of
+"""FAKES of micromamba and pixi: no package of pip, apt or npm brings real ones. They take the words of
 the real ones, and answer in theirs; what they make is a real Python, in which a real pip installs.
 
 ``tiny`` is the one package of micromamba's channel. ``slow`` waits for a file ``go`` in the home, beside a child of

@@ -63,7 +63,7 @@ def unsaved(host: str, image: str, on: str) -> NoEnvironment:
 def nowhere(image: str, hosts: Sequence[str]) -> InputError:
     """Return the error for an image that neither this machine nor any host has."""
     return InputError(
-        f"neither podman or docker of this machine nor {nodeset.fold(hosts)} has an image {image}",
+        f"no image {image} in podman or docker of this machine, nor on {nodeset.fold(hosts)}",
         f"launcher image load {image} has hosts pull it; launcher image build makes one",
     )
 

@@ -92,9 +92,9 @@ OF_CONDA = [
     ),
     (
         "failed\n\nCondaHTTPError: HTTP 000 CONNECTION FAILED for url "
-        "<https://conda.anaconda.org/x/linux-64/current_repodata.json>\nElapsed: -\n",
-        "HTTP 000 CONNECTION FAILED for url <https://conda.anaconda.org/x/linux-64/current_repodata.json>",
-        "conda.anaconda.org",
+        "<https://channel.example/x/linux-64/current_repodata.json>\nElapsed: -\n",
+        "HTTP 000 CONNECTION FAILED for url <https://channel.example/x/linux-64/current_repodata.json>",
+        "channel.example",
     ),
     (
         "Pip subprocess error:\nERROR: Could not find a version that satisfies the requirement x==3\n"
