@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support import journals
 from support import lab as labs
 from support.command import Launcher, wait_for
 
@@ -28,6 +29,8 @@ for tick in itertools.count():
     time.sleep(0.05)
 """
 SECOND = 20
+#: Longer than a busy machine keeps a launcher from telling that it is there.
+TIMEOUT = 6.0
 
 
 @contextlib.contextmanager
@@ -53,8 +56,7 @@ def _running(
 
 def _journal(host: labs.LabHost, run: Path) -> list[dict[str, Any]]:
     """What the host itself has written down."""
-    text = host.read(f"/root/.launcher/host/runs/{run.name}/journal.jsonl")
-    return [json.loads(line) for line in text.splitlines()]
+    return journals.lines(host.read(f"/root/.launcher/host/runs/{run.name}/journal.jsonl"))
 
 
 def _is_empty(host: labs.LabHost, run: Path) -> bool:
@@ -79,7 +81,7 @@ def test_a_host_without_contact_stops_by_itself_and_the_receipt_tells(
 ) -> None:
     """Without a cable, or with a launcher that is connected but stands still (a closed laptop)."""
     host = clean.hosts["lab2"]
-    with _running(launcher, SLEEPER, "--orphan-timeout", "2s") as (process, run):
+    with _running(launcher, SLEEPER, "--orphan-timeout", f"{TIMEOUT}s") as (process, run):
         try:
             host.unplug() if how == "cable" else os.kill(process.pid, signal.SIGSTOP)
             labs.wait_until(lambda: _is_empty(host, run), "an empty host")
@@ -92,7 +94,7 @@ def test_a_host_without_contact_stops_by_itself_and_the_receipt_tells(
         assert (receipt["status"], receipt["reason"]) == ("stopped", "orphan-timeout"), err.decode()
         assert process.returncode == 125
         assert receipt["failure"] is None
-        assert receipt["hosts"][1]["expiry"]["silent"] >= 2.0
+        assert receipt["hosts"][1]["expiry"]["silent"] >= TIMEOUT
         assert (receipt["hosts"][0]["expiry"] is None) == (how == "cable")
         assert all(h["left"] == 0 and h["logs_complete"] for h in receipt["hosts"])
         assert b"lab2 stopped on its own on " in err
@@ -101,17 +103,17 @@ def test_a_host_without_contact_stops_by_itself_and_the_receipt_tells(
 def test_after_kill_9_of_the_launcher_hosts_stop_when_the_timeout_is_over(
     launcher: Launcher, clean: labs.Lab
 ) -> None:
-    with _running(launcher, SLEEPER, "--orphan-timeout", "2s") as (process, run):
+    with _running(launcher, SLEEPER, "--orphan-timeout", f"{TIMEOUT}s") as (process, run):
         process.kill()
         process.communicate(timeout=20)
         for host in (clean.hosts["lab1"], clean.hosts["lab2"]):
             labs.wait_until(lambda host=host: _is_empty(host, run), f"{host} to be empty")
             told = {record["event"]: record for record in _journal(host, run)}
-            assert told["OrphanTimeoutExpired"]["silent"] >= 2.0
+            assert told["OrphanTimeoutExpired"]["silent"] >= TIMEOUT
             assert told["HostEnded"]["left"] == 0
 
 
-@pytest.mark.parametrize(("words", "away"), [(["--orphan-timeout", "5s"], 1), ([], 3)])
+@pytest.mark.parametrize(("words", "away"), [(["--orphan-timeout", "10s"], 1), ([], 3)])
 def test_a_partition_that_heals_in_time_leaves_no_trace(
     launcher: Launcher, clean: labs.Lab, words: list[str], away: int
 ) -> None:
@@ -128,7 +130,7 @@ def test_a_partition_that_heals_in_time_leaves_no_trace(
             host.plug()
         log = run / "logs" / "attempt-0" / "rank-1.out"
         labs.wait_until(
-            lambda: process.poll() is not None or _last(log.read_bytes()) > begun + 7 * SECOND,
+            lambda: process.poll() is not None or _last(log.read_bytes()) > begun + 12 * SECOND,
             "the log to go on",
             60,
         )

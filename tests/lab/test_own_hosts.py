@@ -81,7 +81,7 @@ def use(launcher: Launcher, hosts: labs.Lab, user: str = "root", own_hosts: str 
     )
 
 
-def ring(launcher: Launcher, seconds: str = "30") -> tuple[int, str, list[list[str]]]:
+def ring(launcher: Launcher, seconds: str = "180") -> tuple[int, str, list[list[str]]]:
     name = launcher.script(RING)
     ran = launcher.run("--nodes", "2", "--framework", "torch", name, seconds)
     newest = max((launcher.home / "runs").iterdir())
@@ -112,7 +112,9 @@ def test_without_it_they_do_not(hosts: labs.Lab, launcher: Launcher) -> None:
     use(launcher, hosts, "bob", "false")
     code, _, said = ring(launcher, "1")
     assert code != 0
-    assert said[0][0] == "own 127.0.1.1 a"
+    # The other rank may have been stopped before it said anything.
+    first = {lines[0] for lines in said if lines}
+    assert first and first <= {"own 127.0.1.1 a", "own 127.0.1.1 b"}
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -122,7 +124,7 @@ def test_the_supervisor_still_owns_everything(
     """It sees that the ranks stall, gets their stacks, and stops them and what they started."""
     use(launcher, hosts, user)
     name = launcher.script(WAITS)
-    words = ("--stall-timeout", "2s", "--on-stall", "stop")
+    words = ("--stall-timeout", "6s", "--on-stall", "stop")
     ran = launcher.run("--nodes", "2", "--framework", "torch", *words, name)
     assert ran.receipt["reason"] == "stalled", ran.err
     assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0]

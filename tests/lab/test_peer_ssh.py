@@ -26,7 +26,7 @@ CASES = r"""
 import hashlib, os, pathlib, signal, subprocess, sys, time
 
 def ssh(*words, **more):
-    return subprocess.run(["ssh", *words], capture_output=True, timeout=20, **more)
+    return subprocess.run(["ssh", *words], capture_output=True, timeout=90, **more)
 
 def says(*words):
     done = ssh(*words)
@@ -64,7 +64,7 @@ for number in (signal.SIGTERM, signal.SIGKILL):
     pid = int(asks.stdout.readline())
     asks.send_signal(number)
     asks.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while ssh("lab2", f"kill -0 {pid}").returncode == 0:
         assert time.monotonic() < deadline, "the command outlived the one that asked for it"
 
@@ -72,7 +72,7 @@ for number in (signal.SIGTERM, signal.SIGKILL):
 slow = subprocess.Popen(["ssh", "lab2", "head -c 5000000 /dev/zero; echo end >&2"],
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 assert ssh("lab2", "true").returncode == 0, "others are not held up by it"
-out, err = slow.communicate(timeout=60)
+out, err = slow.communicate(timeout=180)
 assert (len(out), err, slow.returncode) == (5_000_000, b"end\n", 0), (len(out), err)
 print("all cases")
 """
@@ -162,7 +162,7 @@ def test_an_agent_is_killed(launcher: Launcher, clean: labs.Lab, host: str, word
         p.pid for p in clean.hosts[host].processes() if "start.py" in str(p.argv) and word in p.argv
     )
     clean.hosts[host].run("kill", "-9", str(agent))
-    labs.wait_until(lambda: _gone(clean), "the end of everything", 10)
+    labs.wait_until(lambda: _gone(clean), "the end of everything")
     assert launcher.call("attach", "-").returncode == 137
     receipt = json.loads((folder / "receipt.json").read_text())
     assert (receipt["failure"]["host"], receipt["reason"]) == (host, "signal-SIGKILL")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support import journals
 from support import lab as labs
 from support.command import Launcher
 from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
@@ -47,8 +48,8 @@ def detached(queue: Queue, name: str, *words: str, command: str = "python3 tell.
 
 def journal(queue: Queue, run: str) -> list[dict[str, object]]:
     """Return what the host has recorded of a run."""
-    text = queue.lab.hosts["gpu1"].read(f"/root/.launcher/host/runs/{run}/journal.jsonl")
-    return [json.loads(line) for line in text.splitlines()]
+    host = queue.lab.hosts["gpu1"]
+    return journals.lines(host.read(f"/root/.launcher/host/runs/{run}/journal.jsonl"))
 
 
 def moment(queue: Queue, run: str, event: str) -> float:
@@ -130,7 +131,7 @@ def test_it_leaves_the_queue_when_it_is_stopped_or_has_waited_long_enough(queue:
         "somebody follows it",
         60,
     )
-    given_up = detached(queue, "given-up", "--wait", "4s")
+    given_up = detached(queue, "given-up", "--wait", "10s")  # its follower is killed before that
     assert moment(queue, given_up.name, "HostEnded")
     ended = queue.launcher.call("attach", "given-up")
     assert (ended.returncode, "the time to wait is over" in ended.stderr) == (75, True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support import journals
 from support import lab as labs
 from support.command import Launcher
 from support.lab_faults import LabHost
@@ -74,8 +75,8 @@ def detached(queue: Queue, name: str, *words: str, command: str = MEETING) -> Pa
 
 def journal(queue: Queue, host: str, run: str) -> list[dict[str, Any]]:
     """Return what a host has recorded of a run."""
-    text = queue.lab.hosts[host].read(f"/root/.launcher/host/runs/{run}/journal.jsonl")
-    return [json.loads(line) for line in text.splitlines()]
+    there = f"/root/.launcher/host/runs/{run}/journal.jsonl"
+    return journals.lines(queue.lab.hosts[host].read(there))
 
 
 def sockets(host: LabHost) -> str:

@@ -54,7 +54,7 @@ def test_a_port_of_a_host_and_logs_by_content(launcher: Launcher, clean: labs.La
                     assert answer.read() == b"hello " * 100_000
         finally:
             forwarding.send_signal(signal.SIGINT)
-            forwarding.communicate(timeout=30)
+            forwarding.communicate(timeout=90)
         assert forwarding.returncode == 130
         assert launcher.call("forward", name, "x:y").returncode == 2
         assert _lines(launcher, name, "--grep", "step 19[0-1]") == ["step 190", "step 191"]
@@ -102,7 +102,7 @@ def test_news_of_a_run_that_nobody_watches(launcher: Launcher, clean: labs.Lab) 
     started = launcher.run(*flags, *notified, "--", "sh", "-c", "exit 3")
     name = started.folder.name
     labs.wait_until(lambda: (started.folder / "receipt.json").exists(), "the end", 60)
-    labs.wait_until(file.exists, "the news", 30)
+    labs.wait_until(lambda: file.exists() and file.read_text() != "", "the news", 30)
     assert file.read_text() == f"{name} failed (exit-3)\n"
     events = started.folder / "events.jsonl"
     labs.wait_until(lambda: b"NotificationFailed" in events.read_bytes(), "the failure", 30)

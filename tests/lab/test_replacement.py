@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support import journals
 from support import lab as labs
 from support.command import Launcher, Ran, wait_for
 
@@ -28,9 +29,13 @@ own, common = out / f"shard-{rank}.txt", out / "model.txt"
 code = pathlib.Path("version.txt").read_text()
 found = " ".join(p.read_text() if p.exists() else "nothing" for p in (own, common))
 print(f"rank {rank} of {size} on {os.environ['LAUNCHER_HOST']}, code {code}, found {found}", flush=True)
-own.write_text(f"shard-{rank}-of-{attempt}")
+def write(path, text):
+    half = pathlib.Path(f"half-{rank}")  # not one that is pulled before it is written
+    half.write_text(text)
+    half.replace(path)
+write(own, f"shard-{rank}-of-{attempt}")
 if rank == "0":
-    common.write_text(f"model-of-{attempt}")
+    write(common, f"model-of-{attempt}")
 while attempt == "0" or pathlib.Path("/tmp/hold").exists():
     time.sleep(0.05)
 """
@@ -50,7 +55,7 @@ class Running:
     @property
     def events(self) -> list[dict[str, Any]]:
         """What was recorded so far."""
-        return [json.loads(x) for x in (self.folder / "events.jsonl").read_text().splitlines()]
+        return journals.lines((self.folder / "events.jsonl").read_bytes())
 
 
 @contextlib.contextmanager
@@ -64,7 +69,7 @@ def _running(
     words = ("--lost-after", "0.5s", "--pull-every", "0.2s", "--max-restarts", "1", *words)
     process = launcher.start(*words, name)
     try:
-        wanted = ["lab1/outputs/model.txt", "lab2/outputs/shard-1.txt"]
+        wanted = ["lab1/outputs/model.txt", "lab1/outputs/shard-0.txt", "lab2/outputs/shard-1.txt"]
         labs.wait_until(
             lambda: (
                 process.poll() is not None
@@ -98,8 +103,8 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     cleaned when it comes back."""
     own.hosts["lab2"].write("/root/set/a", b"data of lab2")
     with _running(own, launcher, "--data", "mine=lab2:/root/set") as run:
+        own.hosts["lab2"].drop_packets("lab1")  # nor is it to hear of its loss from there
         _lose(own.hosts["lab2"])
-        own.hosts["lab2"].drop_packets("lab1")  # nor does it hear of it from there
         ran = run.end()
     assert ran.code == 0, ran.err
     said = ran.log("rank-1.out", attempt=1).decode()
@@ -304,9 +309,12 @@ def test_a_failure_that_is_noticed_before_the_loss_is_the_same_restart(
 ) -> None:
     """Ranks fail when a peer falls silent, long before its host counts as lost."""
     with _running(own, launcher, "--lost-after", "2s") as run:
+        run.process.send_signal(signal.SIGSTOP)  # it is to notice both at the same time
         _lose(own.hosts["lab2"])
         (rank,) = [p.pid for p in _ranks(own.hosts["lab1"]) if "train.py" in p.argv]
         own.hosts["lab1"].run("kill", "-9", str(rank))
+        labs.wait_until(lambda: not _ranks(own.hosts["lab1"]), "the end of the rank")
+        run.process.send_signal(signal.SIGCONT)
         ran = run.end()
     assert ran.code == 0, ran.err
     assert "restarting after signal-SIGKILL: attempt 1" in ran.err

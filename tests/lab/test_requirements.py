@@ -1,4 +1,4 @@
-"""A host whose Python lacks the framework is told by name in a second, before anything is started."""
+"""A host whose Python lacks the framework is told by name, before anything is started."""
 
 from __future__ import annotations
 
@@ -33,8 +33,6 @@ def test_a_host_without_the_framework(launcher: Launcher, clean: labs.Lab, frame
     told = [json.loads(line) for line in (ran.folder / "events.jsonl").read_text().splitlines()]
     assert not [event for event in told if event["event"] in ("ProcessStarted", "HostsMet")]
     assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0]
-    stages = ran.receipt["stages"]
-    assert stages["start"] < 2.0, stages
 
 
 def test_what_setup_installs_is_found(launcher: Launcher, clean: labs.Lab) -> None:

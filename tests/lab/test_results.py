@@ -184,11 +184,16 @@ def test_ctrl_c_while_outputs_come_back_says_what_stays(
 def test_a_file_that_another_host_has(launcher: Launcher, clean: labs.Lab) -> None:
     """Rank 0 saves, all ranks load: without a shared folder the screen says who has it."""
     script = launcher.script(
-        "import os, pathlib, time\n"
+        "import os, pathlib, socket, time\n"
         "path = pathlib.Path('ckpt/best.pt')\n"
+        "where = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])\n"
         "if os.environ['NODE_RANK'] == '0':\n"
-        "    path.parent.mkdir()\n    path.write_text('weights')\n    time.sleep(600)\n"
-        "time.sleep(3)\nprint(path.read_text())\n"
+        "    path.parent.mkdir()\n    path.write_text('weights')\n"
+        "    socket.create_server(('', where[1])).accept()\n    time.sleep(600)\n"
+        "while True:\n"
+        "    try:\n        socket.create_connection(where)\n        break\n"
+        "    except OSError:\n        time.sleep(0.05)\n"
+        "print(path.read_text())\n"
     )
     ran = launcher.run("--nodes", "2", "--framework", "env", "--grace", "1s", f"python3 {script}")
     assert ran.code == 1

@@ -21,27 +21,30 @@ LED = """
 import os, signal, socket, sys, time
 role, index = os.environ["LAUNCHER_ROLE"], os.environ["LAUNCHER_INDEX"]
 print("here is", role, index, flush=True)
+meeting = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+def meet():
+    while True:
+        try:
+            talk = socket.create_connection(meeting)
+            break
+        except OSError:
+            time.sleep(0.05)
+    talk.sendall(b"x")
+    return talk
 if role == "ps":
     if index == "1":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        talk = meet()
     time.sleep(600)
-meeting = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 if "CHIEF" in os.environ:
     sys.exit(int(os.environ["CHIEF"]))
 if role == "chief":
     with socket.create_server(("0.0.0.0", meeting[1])) as server:
-        talk = server.accept()[0]
-        talk.recv(1)
-        talk.close()
-    time.sleep(0.4)  # what an interpreter may need to end, when the others have noticed already
-    sys.exit(0)
-while True:
-    try:
-        talk = socket.create_connection(meeting)
-        break
-    except OSError:
-        time.sleep(0.05)
-talk.sendall(b"x")
+        talks = [server.accept()[0] for _ in range(2)]  # worker 0, and the deaf one
+        for talk in talks:
+            talk.recv(1)
+    sys.exit(0)  # the interpreter closes its sockets a moment before it has ended
+talk = meet()
 talk.recv(1)
 sys.exit(5)
 """

@@ -31,7 +31,7 @@ def test_an_rsync_that_is_killed_is_one_error(
     host = clean.hosts["lab2"]
     (launcher.work / "data.bin").write_bytes(os.urandom(30_000_000))
     there = host.path("/root/.launcher/host/code")
-    host.slow(100)
+    host.slow(8)  # 30 s for the file
     process = launcher.start("--hosts", "lab2", "--framework", "env", "--", "true")
     try:
         labs.wait_until(lambda: any(there.glob("*/incoming-*/.data.bin.*")), "a part of it there")
@@ -57,7 +57,7 @@ def test_what_a_killed_rsync_has_begun_is_no_output(launcher: Launcher, clean: l
         "import os\nopen(os.environ['LAUNCHER_OUTPUT_DIR'] + '/big', 'wb').write(os.urandom(30_000_000))\n"
     )
     host = clean.hosts["lab2"]
-    host.slow(100)
+    host.slow(8)  # 30 s for the file
     process = launcher.start("--hosts", "lab2", "--framework", "torch", name)
     try:
         labs.wait_until(
@@ -88,7 +88,7 @@ def test_an_rsync_that_is_slow_here_gets_all(launcher: Launcher, clean: labs.Lab
         "import os\nopen(os.environ['LAUNCHER_OUTPUT_DIR'] + '/big', 'wb').write(os.urandom(30_000_000))\n"
     )
     host = clean.hosts["lab2"]
-    host.slow(100)
+    host.slow(8)  # 30 s for the file
     process = launcher.start("--hosts", "lab2", "--framework", "torch", name)
     copies: list[int] = []
     try:
@@ -104,6 +104,7 @@ def test_an_rsync_that_is_slow_here_gets_all(launcher: Launcher, clean: labs.Lab
         for pid in copies:
             os.kill(pid, signal.SIGSTOP)
         labs.wait_until(lambda: _waits_to_write(bridge), "a bridge without room")
+        host.slow(0)
         for pid in copies:
             os.kill(pid, signal.SIGCONT)
         _, said = process.communicate(timeout=40)

@@ -130,7 +130,7 @@ if me == "1":
     except OSError:
         os.ftruncate(file, max(0, os.fstat(file).st_size - 200_000))
     (folder / "full").touch()
-    time.sleep(4)
+    until(pathlib.Path("/tmp/told").exists, "word that there is no room")
     assert not (folder / "big").exists()
     os.close(file)
     ballast.unlink()
@@ -145,7 +145,17 @@ if me == "1":
     process = launcher.start(*flags, f"python {script}")
     assert process.stdout
     assert process.stderr
+    records = "runs/*/events.jsonl"
     try:
+        labs.wait_until(
+            lambda: (
+                process.poll() is not None
+                or any(b"ShareTroubled" in f.read_bytes() for f in launcher.home.glob(records))
+            ),
+            "a full disk",
+            60,
+        )
+        own.hosts["lab2"].write("/tmp/told", b"")
         for line in process.stdout:
             if b"unplug" in line:
                 break

@@ -19,7 +19,7 @@ HURRIED = """
 import launcher.runner.files.collector, launcher.runner.shutdown, launcher.runner.session.keep_alive, launcher.transport.agent_client, launcher.transport.rsync
 launcher.transport.rsync.SILENCE = 2
 launcher.transport.agent_client.ANSWERS, launcher.runner.session.keep_alive.PAUSE = {answers}, 0.2
-launcher.runner.shutdown.AFTER_GRACE, launcher.runner.files.collector.LAST_TRY = 3.0, {last_try}
+launcher.runner.shutdown.AFTER_GRACE, launcher.runner.files.collector.LAST_TRY = 6.0, {last_try}
 from launcher.cli import main
 main()
 """
@@ -121,7 +121,7 @@ def test_a_supervisor_that_stands_still_is_ended_with_all_that_it_owns(
 def test_a_copy_that_does_not_move_is_given_up(own: labs.Lab, launcher: Launcher) -> None:
     (launcher.work / "data.bin").write_bytes(os.urandom(30_000_000))
     far = own.hosts["lab2"]
-    far.slow(100)
+    far.slow(8)  # 30 s for the file
     flags = ["-i", str(launcher.inventory), "--hosts", "lab2", "--framework", "env"]
     launcher.inventory.write_text(labs.inventory(own, "python3"))
     with hurried(launcher, 60, 3, "run", *flags, "true") as running:

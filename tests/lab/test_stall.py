@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from support import journals
 from support import lab as labs
 from support.command import Launcher
 
@@ -52,7 +53,7 @@ def waiters(launcher: Launcher, clean: labs.Lab) -> Iterator[Launcher]:
 def _events(home: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for file in home.glob("runs/*/events.jsonl"):
-        found = [json.loads(line) for line in file.read_text().splitlines()]
+        found = journals.lines(file.read_bytes())
     return found
 
 
@@ -64,7 +65,7 @@ def _is_told(home: Path, event: str, host: str | None = None) -> bool:
 def _stalling(launcher: Launcher, lab: labs.Lab, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     """A run of which one host stalls, and then both."""
     words = ("--nodes", "2", "--framework", "torch", "--grace", "1s", *words)
-    process = launcher.start("--stall-timeout", "1s", *words, launcher.script(WAITERS))
+    process = launcher.start("--stall-timeout", "4s", *words, launcher.script(WAITERS))
     try:
         labs.wait_until(
             lambda: process.poll() is not None or _is_told(launcher.home, "StallBegan", "lab2"),

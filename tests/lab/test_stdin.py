@@ -12,6 +12,7 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher, Ran
+from support.lab_spec import PATIENCE
 
 #: Every rank says what it read.
 READS = """
@@ -29,7 +30,7 @@ def fed(launcher: Launcher, data: bytes, *words: str) -> Ran:
         env=launcher.environment(),
         input=data,
         capture_output=True,
-        timeout=90,
+        timeout=PATIENCE * 90,
         check=False,
     )
     return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(), launcher.home)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support import journals
 from support import lab as labs
 from support.command import Launcher, of_runs, wait_for
 
@@ -26,11 +27,8 @@ STAGES = ["connect", "sync", "setup", "start", "run", "collect"]
 def _stage_of(home: Path) -> str:
     """The last stage that the record of the only run tells."""
     for file in home.glob("runs/*/events.jsonl"):
-        stages = [
-            json.loads(line)["stage"]
-            for line in file.read_text().splitlines()
-            if '"StageStarted"' in line
-        ]
+        events = journals.lines(file.read_bytes())
+        stages: list[str] = [one["stage"] for one in events if one["event"] == "StageStarted"]
         return stages[-1] if stages else ""
     return ""
 
@@ -43,10 +41,10 @@ def _interrupt_in(
         lambda: process.poll() is not None or _stage_of(home) in reached, f"stage {stage}", 40
     )
     if stage == "run":
-        log = "attempt-0/rank-0.out"
+        logs = "runs/*/logs/attempt-0/rank-*.out"
         labs.wait_until(
-            lambda: any(b"ready" in f.read_bytes() for f in home.glob(f"runs/*/logs/{log}")),
-            "the first line",
+            lambda: sum(b"ready" in f.read_bytes() for f in home.glob(logs)) == 4,
+            "the first lines of all ranks",
             40,
         )
     for _ in range(times):
@@ -116,7 +114,7 @@ def test_ctrl_c_while_a_run_starts_again_starts_nothing(
     process = launcher.start(
         "--nproc-per-node=2",
         "--framework=torch",
-        "--grace=3s",
+        "--grace=8s",  # for which the restart lasts
         "--max-restarts=5",
         launcher.script(DEAF),
     )
@@ -178,9 +176,9 @@ def test_ctrl_c_before_the_run_can_hear_it_leaves_no_folder_without_a_word(
         assert (folder / "receipt.json").exists()
 
 
-def _agents(host: labs.LabHost) -> int:
+def _agents(host: labs.LabHost) -> list[int]:
     """Relays and supervisors: these are forks of those."""
-    return sum("relay" in process.argv for process in host.processes())
+    return [process.pid for process in host.processes() if "relay" in process.argv]
 
 
 def test_a_killed_supervisor_takes_its_processes_along(launcher: Launcher, clean: labs.Lab) -> None:
@@ -210,12 +208,17 @@ def test_a_dropped_connection_is_resumed_without_losing_a_byte(
     name = launcher.script(
         "import pathlib, time\n"
         "for n in range(60):\n    print(n, 'x' * 1000, flush=True)\n    time.sleep(0.05)\n"
+        "    while n == 40 and not pathlib.Path('/tmp/cut').exists():\n        time.sleep(0.05)\n"
     )
+    for host in ("lab1", "lab2"):
+        clean.hosts[host].run("rm", "-f", "/tmp/cut")
     process = launcher.start("--nodes", "2", "--framework", "torch", name)
     labs.wait_until(lambda: any(launcher.home.glob("runs/*/logs/*/rank-1.out")), "a log", 40)
     (log,) = launcher.home.glob("runs/*/logs/*/rank-1.out")
     wait_for(log, b"\n5 ", process)
     clean.hosts["lab2"].kill_sshd_sessions()
+    for host in ("lab1", "lab2"):
+        clean.hosts[host].write("/tmp/cut", b"")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err.decode()
     assert "the connection dropped" in err.decode()
@@ -237,13 +240,12 @@ def test_what_a_killed_supervisor_left_is_ended_at_the_next_contact(
         _wait_for_run(launcher.home, process)
         (rank,) = [p.pid for p in host.processes() if "RANK" in p.environ and "sleep" not in p.argv]
         stat = host.read(f"/proc/{rank}/stat").decode()
-        supervisor = stat.rpartition(")")[2].split()[1]
-        agents = _agents(host)
+        supervisor = int(stat.rpartition(")")[2].split()[1])
         process.kill()
         process.communicate()
         # Its relay would see the supervisor die, and end what is left.
-        labs.wait_until(lambda: _agents(host) < agents, "the relay to go with the launcher")
-        host.run("kill", "-9", supervisor)
+        labs.wait_until(lambda: _agents(host) == [supervisor], "the relay to go with the launcher")
+        host.run("kill", "-9", str(supervisor))
         labs.wait_until(lambda: len(of_runs(host)) == 1, "the rank to go with its supervisor")
         other = launcher.run("--framework", "env", "true")
         assert other.code == 0, other.err

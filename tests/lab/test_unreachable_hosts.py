@@ -66,7 +66,7 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     name = launcher.script("import time\nprint('ready', flush=True)\ntime.sleep(600)\n")
     words = ["--nodes", "2", "--framework", "torch", "--lost-after", "1s", "--grace", "1s", name]
     lease = "lease" in by
-    process = launcher.start(*(["--orphan-timeout", "2s"] if lease else []), *words)
+    process = launcher.start(*(["--orphan-timeout", "6s"] if lease else []), *words)
     away = own.hosts["lab2"]
     try:
         labs.wait_until(lambda: len(list(launcher.home.glob("runs/*/logs/*/rank-1.out"))), "a log")
@@ -83,7 +83,7 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     receipt = json.loads((folder / "receipt.json").read_text())
     assert (receipt["status"], [h["left"] for h in receipt["hosts"]]) == ("lost", [0, None])
     assert b"processes may still run there" in err
-    assert of_runs(away), "nobody has told it"
+    assert lease or of_runs(away), "nobody has told it"
     if lease:
         labs.wait_until(lambda: not of_runs(away), "the host to stop by itself", 20)
     away.start_sshd()
@@ -104,5 +104,5 @@ def test_a_host_that_was_away_is_cleaned_when_it_is_next_reached(
     assert "reached again" in receipt["hosts"][1]["verified"]
     assert [bool(host["expiry"]) for host in receipt["hosts"]] == [False, lease]
     if lease:
-        assert receipt["started"] + 2 < receipt["hosts"][1]["expiry"]["time"] < time.time()
+        assert receipt["started"] + 6 < receipt["hosts"][1]["expiry"]["time"] < time.time()
     assert not list((launcher.home / "unfinished").iterdir())

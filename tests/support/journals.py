@@ -1,4 +1,4 @@
-"""How the journals of hosts are compared with the record of a run."""
+"""How the journals of hosts are read, and compared with the record of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any
 
 from launcher.records import events as ev
 from launcher.records.state import RunState
+
+
+def lines(data: bytes) -> list[dict[str, Any]]:
+    """Return the records of a file that is being written: of its last line there may be a part."""
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def told(host: str, journal: Iterable[dict[str, Any]], offset: float) -> list[ev.Event]:
