@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from support import ROOT, framework_lab
+from support import ROOT, framework_lab, journals
 from support import lab as labs
 from support.broken_scripts import BEGINNING, BROKEN
 from support.command import Launcher, Ran
@@ -47,11 +47,8 @@ def job_file(of: Launcher, name: str, mode: str) -> str:
 
 
 def events_of(of: Launcher) -> list[dict[str, Any]]:
-    return [
-        json.loads(line)
-        for record in (of.home / "runs").glob("*/events.jsonl")
-        for line in record.read_text().splitlines()
-    ]
+    records = (of.home / "runs").glob("*/events.jsonl")
+    return [event for record in records for event in journals.lines(record.read_bytes())]
 
 
 def all_gone(receipt: dict[str, Any], since: float) -> None:

@@ -28,11 +28,11 @@ COUNTS = """
 import os, pathlib, signal, sys, time
 step = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "step.txt")
 done = int(step.read_text()) if step.exists() else 0
-print("from step", done, "attempt", os.environ["LAUNCHER_ATTEMPT"], flush=True)
 def save(*_):
     step.write_text(str(done + 7))
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
+print("from step", done, "attempt", os.environ["LAUNCHER_ATTEMPT"], flush=True)
 while not pathlib.Path("/tmp", sys.argv[1]).exists():
     time.sleep(0.02)
 """
@@ -81,6 +81,17 @@ def users(own: labs.Lab, launcher: Launcher, tmp_path: Path) -> Any:
         two.close()
 
 
+def until_it_counts(queue: Queue, name: str) -> None:
+    """Wait until a run counts, and saves when it is asked to stop."""
+    queue.until(name, "AllStarted")
+    logs = f"runs/{name}-*/logs/attempt-0/*.out"
+    labs.wait_until(
+        lambda: any(b"from step 0" in f.read_bytes() for f in queue.launcher.home.glob(logs)),
+        f"{name} counts",
+        60,
+    )
+
+
 def shares(queue: Queue) -> dict[str, Any]:
     """Return what `launcher project ls` says of each project."""
     named = ("-i", str(queue.launcher.inventory))
@@ -101,13 +112,13 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
     of_b = ("--hosts", "gpu1", "--gpus", "4", "--project", "team-b")
     words = (*of_b, "--preemptible", "--preload", "json.tool", "python3", "counts.py")
     borrower = u2.start("borrower", *words, command="borrower")
-    u2.until("borrower", "AllStarted")
+    until_it_counts(u2, "borrower")
     host.spawn("runuser", "-u", "mallory", "--", "/usr/bin/python3", "/srv/forge.py")
     labs.wait_until(lambda: host.exists("/tmp/asked"), "mallory asks", 30)
     assert (shares(root)["team-b"]["used"], shares(root)["team-b"]["borrowed"]) == (4, 3)
     owner = root.start("owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a")
-    told = root.until("owner", "RunWaits")
-    assert (told["why"], list(told["users"].values())) == ("taking-back", ["u2"])
+    labs.wait_until(lambda: root.until("owner", "RunWaits")["why"] == "taking-back", "its turn", 60)
+    assert list(root.until("owner", "RunWaits")["users"].values()) == ["u2"]
     root.until("owner", "AllStarted")
     back = u2.until("borrower", "TakenBack")
     assert (back["user"], back["project"]) == ("root", "team-a")
@@ -210,7 +221,7 @@ def test_with_nobody_in_touch_gpus_are_given_back_and_the_run_waits_again_later(
     try:
         words = ("--gpus", "2", "--project", "team-b", "--preemptible")
         lonely = queue.start("lonely", *words, command="python3 counts.py lonely")
-        queue.until("lonely", "AllStarted")
+        until_it_counts(queue, "lonely")
         lonely.kill()
         lonely.communicate()
         queue.start("owner", "--gpus", "2", "--project", "team-a")

@@ -83,7 +83,7 @@ def test_a_reservation_begins_and_ends_at_its_time(own: labs.Lab, launcher: Laun
     inventory = ("-i", str(launcher.inventory))
     ahead = datetime.now() + timedelta(hours=2)
     at = f"{ahead:%Y-%m-%d %H:%M}"
-    brief = launcher.call("reserve", "--gpus", "8", "--for", "3s", "--name", "brief", *inventory)
+    brief = launcher.call("reserve", "--gpus", "8", "--for", "10s", "--name", "brief", *inventory)
     assert brief.returncode == 0, brief.stderr
     later = launcher.call(
         "reserve", "--gpus", "1", "--for", "1h", "--at", at, "--name", "later", *inventory

@@ -109,14 +109,22 @@ def gate(store: Store, address: str) -> Iterator[Gate]:
         there.close()
 
 
-def killing(process: subprocess.Popen[bytes]) -> Callable[[], None]:
-    """Return what kills a process, and returns when it is gone."""
+class Victim:
+    """Kills a process that is about to be started, and returns when it is gone."""
 
-    def kill() -> None:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._known = threading.Event()
 
-    return kill
+    def is_(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        self._process = process
+        self._known.set()
+        return process
+
+    def __call__(self) -> None:
+        assert self._known.wait(60) and self._process
+        os.kill(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 #: Requests at which the launcher is killed, and whether the store has done them by then.
@@ -136,24 +144,18 @@ def test_a_launcher_is_killed_again_and_again(
     (launcher.work / "job.yaml").write_text(JOB)
     with gate(store, clean.address) as line:
         launcher.env |= {**store.environment, "AWS_ENDPOINT_URL": line.endpoint}
-        running = launcher.start("job.yaml")
-        try:
-            for number, (moment, (words, when_answered)) in enumerate(MOMENTS.items()):
-                if number:
-                    (folder,) = (launcher.home / "runs").iterdir()
-                    running = launcher.start_command("attach", folder.name)
-                else:
-                    labs.wait_until(
-                        lambda: any((launcher.home / "runs").glob("*/unstored.json")), "a run", 60
-                    )
-                line.arm(killing(running), words, when_answered)
-                assert line.killed.wait(90), f"not reached: {moment}"
-        finally:
-            for pipe in (running.stdout, running.stderr):
-                assert pipe is not None
-                pipe.close()
-            running.kill()
-            running.wait()
+        for moment, (words, when_answered) in MOMENTS.items():
+            victim = Victim()
+            line.arm(victim, words, when_answered)  # before it can get as far as that
+            names = [path.name for path in (launcher.home / "runs").glob("*")]
+            running = victim.is_(
+                launcher.start_command("attach", *names) if names else launcher.start("job.yaml")
+            )
+            try:
+                assert line.killed.wait(270), f"not reached: {moment}"
+            finally:
+                running.kill()
+                running.communicate()
         (folder,) = (launcher.home / "runs").iterdir()
         assert b"<UploadId>" in object_store.uploads(store.bucket("kills")), "one was forgotten"
         attached = launcher.call("attach", folder.name, timeout=90)
@@ -183,8 +185,8 @@ def test_ls_has_the_rest_stored(launcher: Launcher, clean: labs.Lab, store: Stor
     with gate(store, clean.address) as line:
         launcher.env["AWS_ENDPOINT_URL"] = line.endpoint
         words = ["--hosts", "lab1", "--framework", "env", "--output-to", "s3://kills/relay"]
-        running = launcher.start(*words, 'echo x >"$LAUNCHER_OUTPUT_DIR/log"')
         line.arm(kill, (b"PUT ", b"/log"), False)
+        running = launcher.start(*words, 'echo x >"$LAUNCHER_OUTPUT_DIR/log"')
         _, err = running.communicate(timeout=90)
         assert line.killed.is_set()
         assert running.returncode == 74, err

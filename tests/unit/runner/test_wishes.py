@@ -104,17 +104,22 @@ def test_a_wish_to_be_moved_is_carried_out_once_by_whoever_follows_next(tmp_path
     """It may be older than the follower, which had just taken the lock of the run."""
     moved: list[tuple[int | None, bool]] = []
 
-    async def follow(folder: RunFolder) -> None:
+    async def follow(folder: RunFolder, until: int) -> None:
         run: Any = SimpleNamespace(move=lambda *wish: moved.append(wish))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(3 * wishes.LOOK):
-                await wishes.Wishes(folder).carry_out(run)
+        following = asyncio.ensure_future(wishes.Wishes(folder).carry_out(run))
+        async with asyncio.timeout(60):
+            while len(moved) < until:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(wishes.LOOK)
+        await asyncio.sleep(2 * wishes.LOOK)
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
 
     with closing(RunFolder(tmp_path)) as folder:
         wishes.ask_move(tmp_path, -1, False)
-        asyncio.run(follow(folder))
-        asyncio.run(follow(folder))
+        asyncio.run(follow(folder, 1))
+        asyncio.run(follow(folder, 1))
         assert moved == [(-1, False)]
         wishes.ask_move(tmp_path, None, True)
-        asyncio.run(follow(folder))
+        asyncio.run(follow(folder, 2))
         assert moved[1:] == [(None, True)]

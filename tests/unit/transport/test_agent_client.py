@@ -50,7 +50,7 @@ async def _asked(answers: list[bytes], op: str, again: float = 0.0) -> tuple[Any
     agent.on_fault = faults.append
     agent._reader = asyncio.ensure_future(agent._read())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             if op == "probe":
                 return await agent.probe(), faults
             if op == "outputs":

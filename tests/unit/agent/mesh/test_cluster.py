@@ -112,7 +112,7 @@ def test_without_a_command_it_is_kept_until_its_head_exits_and_says_who_leaves(
             ),
             (
                 "h1",
-                ("sh", "-c", "until [ -e up0 ]; do sleep 0.05; done; sleep 1; echo lost; exit 3"),
+                ("sh", "-c", "until [ -e lose ]; do sleep 0.05; done; echo lost; exit 3"),
             ),
         ],
         "joined": ["sh", "-c", "until [ -e up0 ]; do sleep 0.05; done"],
@@ -125,6 +125,7 @@ def test_without_a_command_it_is_kept_until_its_head_exits_and_says_who_leaves(
     running = subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     assert running.stderr
     assert running.stderr.readline() == "mine: all have joined\n"
+    (tmp_path / "lose").touch()
     assert running.stderr.readline() == "a part exited with 3\n"
     (tmp_path / "leave").touch()
     assert running.stderr.read() == (

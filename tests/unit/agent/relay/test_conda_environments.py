@@ -147,7 +147,7 @@ def test_a_build_that_was_killed_leaves_no_process_and_no_environment(root: Path
 def _is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 

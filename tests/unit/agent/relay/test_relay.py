@@ -38,7 +38,7 @@ def test_a_supervisor_that_starts_hundreds_of_processes_has_more_time(
     run = tmp_path / "runs" / "calm-hare"
     run.mkdir(parents=True)
     monkeypatch.chdir(run)
-    for name, seconds in (("PATIENCE", 0.1), ("WORKING", 0.05), ("PER_PROCESS", 0.1)):
+    for name, seconds in (("PATIENCE", 0.1), ("WORKING", 0.05), ("PER_PROCESS", 3.0)):
         monkeypatch.setattr(relays, name, seconds)
     relay, said = Relay(str(tmp_path)), []
     monkeypatch.setattr(relay, "_say", lambda message, payload=b"": said.append(message))

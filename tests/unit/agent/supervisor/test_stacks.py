@@ -42,14 +42,14 @@ def _waiting(script: str, *options: str, **env: str) -> Iterator[list[int]]:
         process.stdin.write(b"\n" * 8)
     finally:
         process.stdin.close()
-        assert process.wait(10) == 0, "being asked has hurt it"
+        assert process.wait(60) == 0, "being asked has hurt it"
         process.stdout.close()
 
 
 def test_a_python_tells_where_it_waits_each_time_it_is_asked() -> None:
     with _waiting("waiting_for_a_line()") as (pid,):
         for _ in range(2):
-            said = ask(pid, 5.0)
+            said = ask(pid, 60.0)
             assert said.count("in waiting_for_a_line") == 1, said
             assert said.startswith(f"Process {pid}: ")
 
@@ -65,7 +65,7 @@ else:
     of_the_child()
 """
     with _waiting(script) as pids:
-        told = [ask(pid, 5.0) for pid in pids]
+        told = [ask(pid, 60.0) for pid in pids]
     assert sorted("in of_the_child" in text for text in told) == [False, True], told
     assert sorted("in of_the_parent" in text for text in told) == [False, True], told
 

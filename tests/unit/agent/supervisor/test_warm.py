@@ -20,6 +20,7 @@ import pytest
 from launcher.agent.base.lean import prctl
 from launcher.agent.processes import processes
 from launcher.agent.supervisor.warm import INSIDE, Warm
+from support import lab as labs
 
 #: What a script and its user can see of a process.
 FACTS = r"""
@@ -310,6 +311,7 @@ def test_a_rank_dies_with_the_supervisor_and_not_with_the_helper(bench: Bench) -
     bench.preload()
     pid = bench.fork()
     assert pid and processes.table()[pid][0] == os.getpid()
+    labs.wait_until(lambda: (bench.folder / "1.out").read_text() == "up\n", "the script")
     bench.warm.close()
     while bench.warm.pids:
         bench.reap()
@@ -507,7 +509,8 @@ def test_what_the_next_attempt_cannot_take(
     why: str,
     detail: str,
 ) -> None:
-    monkeypatch.setattr("launcher.agent.supervisor.warm.ANSWERS", 1.0)
+    if harm is _stop:
+        monkeypatch.setattr("launcher.agent.supervisor.warm.ANSWERS", 1.0)
     _package(bench, COUNTS)
     (before,) = bench.warm.pids
     if harm:

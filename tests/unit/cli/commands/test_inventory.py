@@ -43,7 +43,7 @@ class Command:
             input=given,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=90,
             check=False,
         )
 
@@ -171,7 +171,7 @@ def test_importers_are_not_loaded_for_an_inventory_of_ours(command: Command) -> 
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=True,
-        timeout=30,
+        timeout=90,
     )
     assert done.stdout == "[]\n"
 

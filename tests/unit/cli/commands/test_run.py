@@ -147,7 +147,7 @@ main()
 def test_a_bug_of_ours_is_one_line_and_a_file(offline: Launcher) -> None:
     argv = [sys.executable, "-c", BUG, "ls"]
     ran = subprocess.run(
-        argv, env=offline.environment(), capture_output=True, text=True, check=False, timeout=20
+        argv, env=offline.environment(), capture_output=True, text=True, check=False, timeout=60
     )
     assert ran.returncode == 125
     assert len(ran.stderr.splitlines()) == 2

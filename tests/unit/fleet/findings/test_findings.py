@@ -286,6 +286,7 @@ def test_a_port_that_connects_and_is_silent_has_longer(monkeypatch: pytest.Monke
         (never,) = reachability.reach([way])
         assert never["127.0.0.1"]["closed"] == {port: SILENT}
         busy.accept()[0].close()  # the one of before
+        monkeypatch.setattr(reachability, "TALK", 60.0)
         answering = threading.Timer(0.2, answer, [busy])
         answering.start()
         (late,) = reachability.reach([way])

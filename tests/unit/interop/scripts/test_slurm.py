@@ -34,7 +34,7 @@ def test_slurm_stops_a_rank_a_moment_before_its_shell(
     done = subprocess.run(
         ["bash", "-c", text],
         capture_output=True,
-        timeout=20,
+        timeout=60,
         check=False,
         cwd=tmp_path,
         env={
