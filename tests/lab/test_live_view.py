@@ -10,6 +10,7 @@ import termios
 
 from support import lab as labs
 from support.command import Launcher
+from support.scripts import MEET
 from support.terminal import Terminal
 
 SCRIPT = """
@@ -24,7 +25,8 @@ sys.exit(3)
 
 
 def test_it_shows_leaves_and_ends_as_the_run_does(launcher: Launcher, clean: labs.Lab) -> None:
-    words = ("--nodes", "2", "--framework", "torch", "--detach", launcher.script(SCRIPT))
+    name = launcher.script(MEET + SCRIPT)
+    words = ("--nodes", "2", "--framework", "torch", "--detach", name)
     left = launcher.run(*words)
     assert left.code == 0, left.err
     run = left.folder.name

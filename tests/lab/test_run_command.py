@@ -8,6 +8,7 @@ import sys
 from launcher.spec import nodeset
 from support import lab as labs
 from support.command import Launcher
+from support.scripts import MEET
 
 TALK = (
     "import os, sys\n"
@@ -21,7 +22,7 @@ TALK = (
 
 
 def test_lines_of_ranks_are_folded_and_harmless(launcher: Launcher, clean: object) -> None:
-    name = launcher.script(TALK)
+    name = launcher.script(MEET + TALK)
     ran = launcher.run("--nodes", "2", "--nproc-per-node", "2", "--framework", "torch", name)
     assert ran.code == 0, ran.err
     said: dict[str, list[int]] = {}

@@ -22,3 +22,19 @@ dist.barrier()
 dist.destroy_process_group()
 os._exit(0)  # torch's threads abort an interpreter that ends beside them, once in a hundred runs
 """
+
+#: The beginning of a script of torch's: all ranks go on at the same time, or nearly.
+MEET = """
+import os, socket, time
+where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+if os.environ["RANK"] == "0":
+    with socket.create_server(("", where[1])) as server:
+        for line in [server.accept()[0] for _ in range(int(os.environ["WORLD_SIZE"]) - 1)]:
+            line.sendall(b"x")
+while os.environ["RANK"] != "0":
+    try:
+        socket.create_connection(where).recv(1)
+        break
+    except OSError:
+        time.sleep(0.05)
+"""
