@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -93,18 +93,10 @@ def load_command(
     interrupted is continued by the next one. The exit code is 1 if a host did not get it.
     """
     given = asyncio.run(_load(_place(inventory, hosts), image, runtime or "", mounts))
-    there = sorted({*given.found} - {*given.brought})
     if as_json:
-        value = {
-            "image": image,
-            "ids": {host: its.id for host, its in given.found.items()},
-            "brought": list(given.brought),
-            "had": there,
-            "failed": {host: error.message for host, error in given.failed.items()},
-        }
-        click.echo(json.dumps(value, indent=2))
+        _print_json({"image": image, "ids": _ids(given)}, given)
     elif given.found:
-        _say_where(image, given.found, given.brought, there)
+        _say_where(image, given)
     _finish(ctx, given.failed)
 
 
@@ -145,19 +137,10 @@ def push_command(
     get this one. The exit code is 1 if a host did not get it.
     """
     given, source = asyncio.run(_push(_place(inventory, hosts), image, runtime or "", mounts))
-    there = sorted({*given.found} - {*given.brought})
     if as_json:
-        value = {
-            "image": image,
-            "from": source or None,
-            "ids": {host: its.id for host, its in given.found.items()},
-            "brought": list(given.brought),
-            "had": there,
-            "failed": {host: error.message for host, error in given.failed.items()},
-        }
-        click.echo(json.dumps(value, indent=2))
+        _print_json({"image": image, "from": source or None, "ids": _ids(given)}, given)
     elif given.found:
-        _say_where(f"{image} of {source or 'this machine'}", given.found, given.brought, there)
+        _say_where(f"{image} of {source or 'this machine'}", given)
     _finish(ctx, given.failed)
 
 
@@ -218,7 +201,6 @@ def build_command(
     what = images.Recipe(_as_path(path), **recipe)
     done = asyncio.run(_build(_place(inventory, hosts), what, runtime or ""))
     given = done.given
-    there = sorted({*given.found} - {*given.brought})
     if as_json:
         image = done.image
         value = {
@@ -230,14 +212,11 @@ def build_command(
             "runtime": image.runtime if image else None,
             "machine": image.machine if image else None,
             "log": done.log,
-            "brought": list(given.brought),
-            "had": there,
-            "failed": {host: error.message for host, error in given.failed.items()},
         }
-        click.echo(json.dumps(value, indent=2))
+        _print_json(value, given)
     elif done.image:
         if given.found:
-            _say_where(path, given.found, given.brought, there)
+            _say_where(path, given)
         if not done.was_built:
             hint = f"launcher image build --pull {path}"
             click.echo(f"{hint} looks for newer images to begin from", err=True)
@@ -256,11 +235,28 @@ async def _build(place: ImagePlace, recipe: images.Recipe, runtime: str) -> imag
         return await images.build(place, recipe, runtime, screen.on_event)
 
 
-def _say_where(
-    image: str, found: Mapping[str, Any], brought: Sequence[str], there: Sequence[str]
-) -> None:
+def _had(given: images.Given) -> list[str]:
+    return sorted({*given.found} - {*given.brought})
+
+
+def _ids(given: images.Given) -> dict[str, str]:
+    return {host: its.id for host, its in given.found.items()}
+
+
+def _print_json(value: dict[str, Any], given: images.Given) -> None:
+    """Print what is told of an image, and which hosts got it, had it and failed."""
+    value |= {
+        "brought": list(given.brought),
+        "had": _had(given),
+        "failed": {host: error.message for host, error in given.failed.items()},
+    }
+    click.echo(json.dumps(value, indent=2))
+
+
+def _say_where(image: str, given: images.Given) -> None:
     """Say which hosts got an image, and which had it."""
-    first = next(iter(found.values()))
+    brought, there = given.brought, _had(given)
+    first = next(iter(given.found.values()))
     name = f"{image} ({first.id[:SHORT]})" if first.id else image
     parts = []
     if brought:
