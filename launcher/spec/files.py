@@ -36,6 +36,14 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
     return text
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal. Raises OSError."""
+    import hashlib  # few commands need it
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def open_plain(path: Path) -> BinaryIO:
     """Open a regular file to read. Raises OSError, at once for a pipe or a device in its place."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -284,19 +284,18 @@ class Bucket:
         assert known is not None
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + self.skew))
         algorithm, scope = self._algorithm(known), self._scope(now[:8])
+        signed = sorted({**headers, "host": urllib.parse.urlsplit(self.endpoint).netloc}.items())
+        names = ";".join(name for name, _ in signed)
         whole = {
             **query,
             f"{self._mark}Algorithm": algorithm,
             f"{self._mark}Credential": f"{known.key}/{scope}",
             f"{self._mark}Date": now,
             f"{self._mark}Expires": str(seconds),
-            f"{self._mark}SignedHeaders": ";".join(sorted({"host", *headers})),
+            f"{self._mark}SignedHeaders": names,
             **({f"{self._mark}Security-Token": known.token} if known.token else {}),
         }
-        text, host = encoded(whole), urllib.parse.urlsplit(self.endpoint).netloc
-        said = sorted({"host": host, **headers}.items())
-        lines = "".join(f"{name}:{value}\n" for name, value in said)
-        names = ";".join(name for name, _ in said)
+        text, lines = encoded(whole), "".join(f"{name}:{value}\n" for name, value in signed)
         request = "\n".join([method, path, text, lines, names, "UNSIGNED-PAYLOAD"])
         digest = hashlib.sha256(request.encode()).hexdigest()
         to_sign = "\n".join([algorithm, now, scope, digest])
@@ -397,11 +396,7 @@ def ask(
     """Return an answer of a store to a request with ``more`` headers. Raises StoreError."""
     for attempt in range(TRIES):
         is_last = attempt == TRIES - 1
-        url = (
-            bucket.sign(method, key, query, 300, more)
-            if more
-            else bucket.sign(method, key, query, 300)
-        )
+        url = bucket.sign(method, key, query, 300, more)
         data = body if method in ("PUT", "POST") else None
         try:
             headers = {**_headers(bucket, method, key, query), **more}

@@ -150,7 +150,7 @@ def test_with_the_launcher_gone(
         attached = launcher.call("attach", folder.name, timeout=90)
         assert attached.returncode == 0, attached.stderr
         assert f"stored   4 files, 70.0 MB in s3://alone/runs/{folder.name}" in attached.stderr
-        assert "lab1 had stored 3 files, 70.0 MB by itself on" in attached.stderr
+        assert "lab[1-2] stored 4 files, 70.0 MB with nobody in touch\n" in attached.stderr
         wrote = [path for peer, path in line.seen if peer != clean.address]
         assert not [path for path in wrote if path.endswith("/large.pt")], "the store copied it"
     assert (manifest(store, folder)["whole"], len(manifest(store, folder)["files"])) == (True, 4)

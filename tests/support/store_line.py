@@ -6,11 +6,20 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum, auto
 
 from support.object_store import Store
 
 #: What a store says that is too busy.
 BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nRetry-After: 0\r\nConnection: close\r\n\r\n"
+
+
+class Moment(Enum):
+    """How far a request has come: the store has not got it, has its beginning, or has answered."""
+
+    ASKED = auto()
+    SENT = auto()
+    ANSWERED = auto()
 
 
 class Line:
@@ -24,7 +33,7 @@ class Line:
         self.endpoint = f"http://{address}:{self._listener.getsockname()[1]}"
         self.seen: list[tuple[str, str]] = []  # who asked, and the first line of the request
         self._busy: dict[tuple[bytes, ...], int] = {}
-        self._victims: dict[tuple[bytes, ...], Callable[[], None]] = {}
+        self._victims: dict[tuple[bytes, ...], tuple[Callable[[], None], Moment]] = {}
         self.done = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -35,10 +44,10 @@ class Line:
         """Answer 503 to so many requests with these words in their first lines."""
         self._busy[words] = times
 
-    def when(self, victim: Callable[[], None], *words: bytes) -> None:
-        """Call ``victim`` at the next request with these words, and cut it off after its beginning."""
+    def when(self, victim: Callable[[], None], *words: bytes, moment: Moment = Moment.SENT) -> None:
+        """Call ``victim`` at a moment of the next request with these words, and cut it off then."""
         self.done.clear()
-        self._victims[words] = victim
+        self._victims[words] = victim, moment
 
     def close(self) -> None:
         """Take no more calls, cut off those that are left, and wait until all are closed."""
@@ -81,17 +90,17 @@ class Line:
                 busy = _found(line, (words for words, left in self._busy.items() if left))
                 if busy:
                     self._busy[busy] -= 1
-                victim = self._victims.pop(_found(line, self._victims), None)
+                victim, moment = self._victims.pop(_found(line, self._victims), (None, None))
             if busy:
                 _drain(near, data)
                 near.sendall(BUSY)
                 return
-            if victim is not None:
-                far.sendall(data)
-                victim()
-                self.done.set()
+            if victim and moment is not Moment.ANSWERED:
+                if moment is Moment.SENT:
+                    far.sendall(data)
+                self._strike(victim)
                 return
-            back = threading.Thread(target=_copy, args=(far, near))
+            back = threading.Thread(target=self._answer, args=(far, near, victim))
             back.start()
             with suppress(OSError):
                 while data:
@@ -100,16 +109,24 @@ class Line:
                 far.shutdown(socket.SHUT_WR)
             back.join()
 
+    def _answer(
+        self, far: socket.socket, near: socket.socket, victim: Callable[[], None] | None
+    ) -> None:
+        with suppress(OSError):
+            while data := far.recv(1 << 16):
+                if victim:
+                    self._strike(victim)
+                    break
+                near.sendall(data)
+            near.shutdown(socket.SHUT_RDWR)
+
+    def _strike(self, victim: Callable[[], None]) -> None:
+        victim()
+        self.done.set()
+
 
 def _found(line: bytes, known: Iterable[tuple[bytes, ...]]) -> tuple[bytes, ...]:
     return next((words for words in known if all(word in line for word in words)), ())
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_RDWR)
 
 
 def _drain(near: socket.socket, data: bytes) -> None:

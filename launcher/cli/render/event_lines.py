@@ -12,10 +12,12 @@ from functools import singledispatch
 
 from ...records import events as ev
 from ...records.reasons import EndReason, PassedOver, ShareTrouble, StopReason, WaitReason
+from ...records.stored import Alone
 from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
+from .folding import groups
 from .log_lines import harmless
 from .preload import why_anew, why_cold
 from .tables import age, counted, due, duration, size
@@ -260,12 +262,19 @@ def until(latest: float | None, now: float) -> str:
 
 
 #: What many hosts may have to tell alike, at about the same time.
-OfManyHosts = ev.GpusPassedOver | ev.ImportedAnew | ev.StartedCold
+_Alike = ev.GpusPassedOver | ev.ImportedAnew | ev.StartedCold
+OfManyHosts = _Alike | ev.StoredAlone
 
 
 def lines_of_many(events: Sequence[OfManyHosts]) -> list[Line]:
     """Return the lines about events of many hosts; hosts with the same to tell share one."""
-    hosts: dict[OfManyHosts, list[str]] = {}
+    stored = {event.host: event for event in events if isinstance(event, ev.StoredAlone)}
+    others = [event for event in events if not isinstance(event, ev.StoredAlone)]
+    return stored_alone(stored) + _lines_of_alike(others)
+
+
+def _lines_of_alike(events: Sequence[_Alike]) -> list[Line]:
+    hosts: dict[_Alike, list[str]] = {}
     for event in events:
         hosts.setdefault(replace(event, host="", time=0.0), []).append(event.host)
     alike = [(replace(one, host=nodeset.fold(names)), names) for one, names in hosts.items()]
@@ -437,14 +446,23 @@ def _nobody_met(event: ev.NobodyMet) -> Line:
 
 @line_of.register
 def _stored_alone(event: ev.StoredAlone) -> Line:
-    if event.problem:
-        text = f"{event.host} could not store its outputs by itself: {event.problem}"
-        return Line(text, "yellow")
-    text = f"{event.host} stored its outputs by itself: {counted(event.files, 'file')}"
-    text += f", {size(event.bytes)}"
-    if event.missing:
-        return Line(f"{text}, and {event.missing} not", "yellow")
-    return Line(text)
+    return stored_alone({event.host: event})[0]
+
+
+def stored_alone(told: Mapping[str, Alone | ev.StoredAlone]) -> list[Line]:
+    """Return what hosts stored with nobody in touch: one line, and one for each problem."""
+    lines = []
+    for alike in groups(list(told.items()), [one.problem for one in told.values()]):
+        hosts, each = nodeset.fold(host for host, _ in alike), [one for _, one in alike]
+        if each[0].problem:
+            why = harmless(each[0].problem.encode()).decode()
+            lines.append(Line(f"{hosts} could store nothing with nobody in touch: {why}", "yellow"))
+            continue
+        files, missing = sum(one.files for one in each), sum(one.missing for one in each)
+        text = f"{hosts} stored {counted(files, 'file')}, {size(sum(one.bytes for one in each))}"
+        more, colour = (f", and {missing} not", "yellow") if missing else ("", None)
+        lines.append(Line(f"{text} with nobody in touch{more}", colour))
+    return lines
 
 
 @line_of.register

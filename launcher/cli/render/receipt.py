@@ -12,10 +12,10 @@ from ...records.events import signal_name
 from ...records.postmortem import LastLine, OtherEnd
 from ...records.reasons import SETUP, EndReason, Reason
 from ...records.receipt import FirstFailure, HostReceipt, Receipt, StoredOutputs
-from ...records.stored import Alone
 from ...spec import nodeset
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
+from .event_lines import stored_alone
 from .folding import FEW, groups
 from .hints import labelled
 from .log_lines import harmless
@@ -331,7 +331,9 @@ def stored_lines(run: str, stored: StoredOutputs | None, step: str = "pull") -> 
     if stored is None:
         return []
     files = f"{counted(stored.files, 'file')}, {size(stored.bytes)} in {stored.to}"
-    alone = [_alone(host, one) for host, one in sorted(stored.alone.items())]
+    alone = [
+        click.style(f"         {one.text}", fg=one.colour) for one in stored_alone(stored.alone)
+    ]
     if stored.whole:
         return [f"stored   {files}", *alone]
     lines = [f"stored   NOT all: {files}; launcher {step} {run} stores the rest"]
@@ -340,17 +342,6 @@ def stored_lines(run: str, stored: StoredOutputs | None, step: str = "pull") -> 
         by_reason.setdefault(why, []).append(host)
     lines += [f"         {nodeset.fold(hosts)}: {why}" for why, hosts in by_reason.items()]
     return [*(click.style(line, fg="yellow") for line in lines), *alone]
-
-
-def _alone(host: str, alone: Alone) -> str:
-    """Return what a host had stored with no launcher in touch."""
-    when = time.strftime("%d %b %H:%M", time.localtime(alone.time))
-    if alone.problem:
-        text = f"{host} could store nothing by itself on {when}: {alone.problem}"
-        return click.style(f"         {text}", fg="yellow")
-    files = f"{counted(alone.files, 'file')}, {size(alone.bytes)}"
-    more = f", {alone.missing} not" if alone.missing else ""
-    return f"         {host} had stored {files}{more} by itself on {when}"
 
 
 def _outputs(receipt: Receipt) -> list[str]:

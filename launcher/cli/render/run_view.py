@@ -221,7 +221,7 @@ class Screen:
         self._say_line_of(event)
 
     @on_event.register
-    def _of_many_hosts(self, event: ev.GpusPassedOver | ev.ImportedAnew | ev.StartedCold) -> None:
+    def _of_many_hosts(self, event: OfManyHosts) -> None:
         self._of_many.append(event)  # many hosts have the same to tell
         self._wait_for_more()
 

@@ -8,7 +8,6 @@ names them, written last.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import Any
 
 from ...records import events as ev
 from ...spec.errors import HostError, LauncherError, RecordError, StoreError
+from ...spec.files import sha256_of
 from ...spec.model import Checkpoints, Job
 from ...spec.typed_json import Mismatch, from_json, to_json
 from ..concurrency import in_thread
@@ -279,11 +279,6 @@ def _numbers(target: Target) -> list[int]:
     return sorted(found, reverse=True)
 
 
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read(target: Target, number: int) -> Checkpoint:
     try:
         return from_json(Checkpoint, json.loads(target.bucket.get(_key(target, number))))
@@ -310,7 +305,7 @@ def bring_newest(run: Path, job: Job) -> Checkpoint | None:
             place = new / one.host / one.path
             place.parent.mkdir(parents=True, exist_ok=True)
             target.bucket.read_into(target.key(one.name), place, one.size)
-            if _sum(place) != one.sum:
+            if sha256_of(place) != one.sum:
                 raise StoreError(
                     f"{target.to}: {one.path} of checkpoint {found.number} is not what was written"
                 )

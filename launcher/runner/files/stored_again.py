@@ -17,6 +17,7 @@ from ...records.receipt import Receipt, StoredOutputs
 from ...records.run_folder import holder, read_as, write_record
 from ...records.run_reader import RunReader
 from ...spec.errors import HostError, RecordError, StoreError
+from ...spec.files import sha256_of
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
@@ -25,7 +26,6 @@ from ..concurrency import in_thread
 from . import outputs, storing, unattended
 from .choice import Choice
 from .storing import Storing, Target
-from .unattended import sum_of
 
 T = TypeVar("T")
 #: Held by the process that stores the outputs of a run that has ended.
@@ -146,11 +146,11 @@ def _restore(job: Job, run: Path, dest: Path) -> Restored:
         path, length, known = _checked(one, target.to)
         place = dest / path
         try:
-            if not (place.is_file() and sum_of(place) == known):
+            if not (place.is_file() and sha256_of(place) == known):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 part = place.with_name(f".{place.name[:200]}.part")
                 bucket.read_into(target.key(path), part, length)
-                if sum_of(part) != known:
+                if sha256_of(part) != known:
                     failed.append(f"{path}: the store has other bytes than were written")
                     part.unlink()
                     continue
@@ -185,6 +185,9 @@ def _restore_archives(target: Target, found: Mapping[str, Any], dest: Path) -> R
         archive = archives.get(host)
         if archive is None:
             failed.append(f"{host}: it has stored nothing")
+            continue
+        if archive.problem:
+            failed.append(f"{host}: {archive.problem}")
             continue
         if not archive.parts:
             failed.append(f"{host}: it began to store its outputs, and did not finish")

@@ -9,7 +9,6 @@ where they belong, and deletes the archives.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...spec.errors import HostError, LauncherError, StoreError
+from ...spec.files import sha256_of
 from ...spec.frozen import frozen
 from ...spec.typed_json import Mismatch, from_json
 from ...transport.answers import is_inside
@@ -154,7 +154,8 @@ class Part:
 
 @frozen
 class Archive:
-    """What a host has stored, below ``place`` of the prefix. Without parts, it has only begun."""
+    """What a host has stored, below ``place`` of the prefix. Without parts, it has only begun, or
+    ``problem`` says why its manifest is none."""
 
     run: str
     host: str
@@ -167,6 +168,7 @@ class Archive:
     missing: tuple[tuple[str, str], ...] = ()
     missing_files: int = 0
     place: str = ""
+    problem: str = ""
     ending: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -190,26 +192,33 @@ class Archive:
 
 
 def archives(target: Target) -> dict[str, Archive]:
-    """Return the newest archive of each host. Blocks. Raises StoreError."""
+    """Return the newest archive of each host. What one host has written keeps no other's from being
+    read. Blocks. Raises StoreError."""
     found: dict[str, Archive] = {}
     folder = target.key(f"{FOLDER}/")
     for one in target.bucket.objects(folder):
-        if not one.key.endswith(f"/{MANIFEST}"):
+        words = one.key[len(folder) :].split("/")
+        if len(words) != 3 or words[-1] != MANIFEST:
             continue
-        place = one.key[len(target.prefix) : -len(MANIFEST) - 1]
-        archive = _archive(target.bucket.get(one.key), place, target)
+        host, place = words[0], f"{FOLDER}/{words[0]}/{words[1]}"
+        data = target.bucket.get(one.key)
+        try:
+            archive = _archive(data, place, host)
+        except ValueError as error:
+            archive = Archive("", host, 0.0, False, place=place, problem=str(error))
         before = found.get(archive.host)
         if before is None or archive.age > before.age:
             found[archive.host] = archive
     return found
 
 
-def _archive(data: bytes, place: str, target: Target) -> Archive:
+def _archive(data: bytes, place: str, host: str) -> Archive:
+    """Return what a host has written about its archive. Raises ValueError."""
     try:
         values = json.loads(data)
-        archive = from_json(Archive, {**values, "place": place})
-    except (ValueError, TypeError, Mismatch):
-        raise StoreError(f"{target.to}/{place}/{MANIFEST} is no manifest of launcher") from None
+        archive = from_json(Archive, {**values, "place": place, "problem": ""})
+    except (ValueError, TypeError, Mismatch, RecursionError):
+        raise ValueError(f"{place}/{MANIFEST} is no manifest of launcher") from None
     total = sum(part.size for part in archive.parts)
     parts = all(_PART.match(part.name) and part.size >= 0 for part in archive.parts)
     files = all(
@@ -217,8 +226,8 @@ def _archive(data: bytes, place: str, target: Target) -> Archive:
         for one in archive.files
     )
     names = all(one.isprintable() and len(one) <= LONGEST for one in (*archive.hosts, archive.host))
-    if not (parts and files and names and place.split("/")[:2] == [FOLDER, archive.host]):
-        raise StoreError(f"{target.to}/{place}/{MANIFEST} names a file that leads elsewhere")
+    if not (parts and files and names and archive.host == host):
+        raise ValueError(f"{place}/{MANIFEST} names what is not this host's")
     return archive
 
 
@@ -264,7 +273,7 @@ class _Bringing:
             if file.path not in self._names:
                 continue
             place = self._place(file)
-            if place.is_file() and sum_of(place) == file.sha256:
+            if place.is_file() and sha256_of(place) == file.sha256:
                 self._done[file.path] = file.size
             elif file.size:
                 wanted.append(file)
@@ -322,7 +331,7 @@ class _Bringing:
         if half is None:
             half = place.with_name(f".{place.name[:200]}.part")
             half.write_bytes(b"")
-        if sum_of(half) != file.sha256:
+        if sha256_of(half) != file.sha256:
             self._failed[file.path] = "the store has other bytes than were written"
             half.unlink()
             return
@@ -331,9 +340,3 @@ class _Bringing:
 
     def _place(self, file: File) -> Path:
         return self._dest / self._names[file.path]
-
-
-def sum_of(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,10 +8,12 @@ import click
 import pytest
 
 from launcher.cli.render import run_view
-from launcher.cli.render.receipt import receipt_text
+from launcher.cli.render.event_lines import lines_of_many
+from launcher.cli.render.receipt import receipt_text, stored_lines
 from launcher.records import events as ev
 from launcher.records import formats, postmortem, receipt
 from launcher.records.state import RunState, fold
+from launcher.records.stored import Alone
 from launcher.spec.model import Host, Layout, Node
 from support.receipts import failed_receipt
 
@@ -307,3 +309,21 @@ def test_receipts_of_the_previous_release_are_read() -> None:
 def test_the_screen_has_a_word_for_every_stage_that_takes_its_time() -> None:
     """While a run runs, its own logs are what is to be seen."""
     assert {*run_view._DOING, "run"} == set(receipt.STAGES)
+
+
+def test_many_hosts_that_stored_with_nobody_in_touch_share_a_line() -> None:
+    """On the screen and in the receipt. A host cannot draw there."""
+    told = {f"gpu{number}": Alone(5.0, 3, 1000) for number in range(1, 65)}
+    told |= {"gpu3": Alone(5.0, 0, 0, problem="\x1b[2Jno"), "gpu9": Alone(5.0, 2, 500, missing=1)}
+    whole = receipt.StoredOutputs("s3://lab/r", 192, 64000, True, alone=told)
+    lines = [click.unstyle(line) for line in stored_lines("r", whole)]
+    assert lines == [
+        "stored   192 files, 64.0 kB in s3://lab/r",
+        "         gpu3 could store nothing with nobody in touch: ␛[2Jno",
+        "         gpu[1-2,4-64] stored 188 files, 62.5 kB with nobody in touch, and 1 not",
+    ]
+    events = [
+        ev.StoredAlone(5.0, host, one.files, one.bytes, one.missing, one.problem)
+        for host, one in told.items()
+    ]
+    assert [line.text for line in lines_of_many(events)] == [line.strip() for line in lines[1:]]

@@ -271,12 +271,12 @@ LARGE = bytes(range(256)) * (1 << 15)  # 8 MiB: a store copies it
 HERE = ".unattended/gpu1/0a"
 
 
-def stored_alone(objects: Objects, **changes: Any) -> dict[str, Any]:
+def stored_alone(objects: Objects, here: str = HERE, **changes: Any) -> dict[str, Any]:
     """Put what a host has stored by itself into the store: a large file in two parts, and small ones."""
     archive = b"head" + LARGE + b"one" + b"tail"
     cut = 7 << 20
     for number, data in enumerate((archive[:cut], archive[cut:]), 1):
-        objects.objects[f"runs/calm-owl/{HERE}/part-000{number}"] = data
+        objects.objects[f"runs/calm-owl/{here}/part-000{number}"] = data
     about = {
         "launcher": 1, "run": "calm-owl", "host": "gpu1", "hosts": ["gpu1", "gpu2"], "time": 5.0,
         "whole": True, "missing": [], "missing_files": 0, "ending": {},
@@ -291,7 +291,7 @@ def stored_alone(objects: Objects, **changes: Any) -> dict[str, Any]:
         ],
         **changes,
     }  # fmt: skip
-    objects.objects[f"runs/calm-owl/{HERE}/manifest.json"] = json.dumps(about).encode()
+    objects.objects[f"runs/calm-owl/{here}/manifest.json"] = json.dumps(about).encode()
     return about
 
 
@@ -408,11 +408,17 @@ def test_archives_are_brought(
     ],
 )
 def test_no_manifest_of_a_host_is_trusted(
-    tmp_path: Path, objects: Objects, changes: dict[str, Any]
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    """Whoever may write to the bucket may have written it."""
+    """Whoever may write to the bucket may have written it. It keeps no file of another host here."""
+    into(objects, monkeypatch)
     stored_alone(objects, **changes)
+    stored_alone(objects, ".unattended/gpu2/0b", host="gpu2", hosts=["gpu1", "gpu2"])
+    objects.objects["runs/calm-owl/.unattended/manifest.json"] = b"of nobody"
     objects.objects["runs/calm-owl/.launcher.json"] = b'{"whole": false}'
-    with pytest.raises(StoreError):
-        asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
-    assert not (tmp_path / "to").exists()
+    got = asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
+    assert (got.files, got.whole) == (3, False)
+    (why,) = got.failed
+    assert why.startswith(f"gpu1: {HERE}/manifest.json ")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files) == ["large", "none", "one"]
