@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,16 @@ SHOW = "import os, sys, tiny\nprint(sys.prefix, tiny.version, os.environ['CONDA_
 
 
 @pytest.fixture
-def tools(clean: labs.Lab, tmp_path: Path) -> labs.Lab:
-    """Hosts with a micromamba which only an interactive shell has on its PATH."""
+def tools(clean: labs.Lab, tmp_path: Path) -> Iterator[labs.Lab]:
+    """Hosts with a micromamba which only an interactive shell has on its PATH; later tests have none."""
     text = micromamba(tmp_path / "micromamba").read_bytes()
     for host in clean.hosts.values():
         host.run("sh", "-c", "rm -rf /root/.launcher/host/envs /root/builds /root/go")
         host.run("mkdir", "-p", "/root/.local/bin")
         host.run("sh", "-c", f"cat >{TOOL} && chmod 755 {TOOL}", input=text)
-    return clean
+    yield clean
+    for host in clean.hosts.values():
+        host.run("rm", "-rf", TOOL, "/root/.pixi", "/root/.launcher/host/envs")
 
 
 def test_hosts_build_it_once_and_all_of_the_job_is_in_it(
