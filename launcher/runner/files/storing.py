@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -189,21 +189,10 @@ class Storing:
         self, target: Target, part: Part, ranges: Sequence[tuple[str, int, int]]
     ) -> None:
         key = target.key(part.name)
-        await self._abort(target, key)
-        try:
-            upload = await in_thread(self._begin, target, key)
-            tags = [
-                await in_thread(
-                    target.bucket.copy_part, key, upload, number, target.key(name), first, last
-                )
-                for number, (name, first, last) in enumerate(ranges, 1)
-            ]
-            await in_thread(target.bucket.end_upload, key, upload, tags)
-        except BaseException:
-            with suppress(LauncherError):
-                await asyncio.shield(self._abort(target, key))
-            raise
-        self._forget_upload(key)
+        async with self._in_parts(target, key) as (upload, tags):
+            for number, (name, first, last) in enumerate(ranges, 1):
+                words = key, upload, number, target.key(name), first, last
+                tags.append(await in_thread(target.bucket.copy_part, *words))
 
     async def _delete_archives(self) -> None:
         """Delete what hosts have stored by themselves: everything is where it belongs."""
@@ -271,12 +260,8 @@ class Storing:
         _require_all(batch, answer)
 
     async def _put_large(self, host: str, agent: Agent, target: Target, one: Part) -> None:
-        """Write a file in parts. What an earlier try has begun is deleted: nothing is left for ever."""
         key, length = target.key(one.name), max(PART, -(-one.size // MOST_PARTS))
-        await self._abort(target, key)
-        try:
-            upload = await in_thread(self._begin, target, key)
-            tags = []
+        async with self._in_parts(target, key) as (upload, tags):
             offsets = range(0, one.size, length)
             parts = [replace(one, offset=at, number=n) for n, at in enumerate(offsets, start=1)]
             for batch in _groups(parts, max(1, MOST_BYTES // length)):
@@ -287,13 +272,23 @@ class Storing:
                 _require_all(batch, answer)
                 tags += [result[0] for result in answer.results]
             found = await self._sum(agent, one)
+        self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
+
+    @asynccontextmanager
+    async def _in_parts(self, target: Target, key: str) -> AsyncIterator[tuple[str, list[str]]]:
+        """Write an object in parts, whose tags the block adds in order. What an earlier try has begun is
+        deleted, and so is this one if it fails: nothing is left for ever."""
+        await self._abort(target, key)
+        tags: list[str] = []
+        try:
+            upload = await in_thread(self._begin, target, key)
+            yield upload, tags
             await in_thread(target.bucket.end_upload, key, upload, tags)
         except BaseException:
             with suppress(LauncherError):
                 await asyncio.shield(self._abort(target, key))
             raise
         self._forget_upload(key)
-        self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 
     def _begin(self, target: Target, key: str) -> str:
         """Begin to write an object in parts, and note it, whether anybody still waits for it or not."""
