@@ -27,9 +27,11 @@ def _give(lab: labs.Lab, text: str) -> None:
 
 
 def _helpers(lab: labs.Lab, name: str = "lab1") -> list[int]:
-    """The Pythons on a host that have imported, or do; a rank that was forked writes elsewhere."""
+    """The Pythons on a host that have imported, or do. A rank that was forked writes elsewhere, and a
+    Python that only shows whether one can preload there (see ``_TRY`` of warm.py) is none of them."""
     host = lab.hosts[name]
-    there = [one.pid for one in of_runs(host) if "LAUNCHER_PRELOAD" in one.environ]
+    asked = {one.pid: one.environ.get("LAUNCHER_PRELOAD") for one in of_runs(host)}
+    there = [pid for pid, words in asked.items() if words not in (None, "try")]
     told = [host.run("readlink", f"/proc/{pid}/fd/1", check=False).stdout for pid in there]
     return [pid for pid, path in zip(there, told, strict=True) if path.endswith(b"/preload.out\n")]
 
