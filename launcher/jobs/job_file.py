@@ -415,7 +415,6 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     preload.check(values.get("preload", ()), framework, named, kept)
     _check_gpus(values.get("resources", Resources()))
     outputs.check(values.get("outputs", ()))
-    outputs.check_store(values.get("outputs", ()), values.get("output_to", ""))
     credential = values.get("output_credential", "")
     outputs.check_credential(credential, values.get("output_to", ""), sources["output_credential"])
     if not values.get("output_to") or credential == credentials.NONE:

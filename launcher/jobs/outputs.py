@@ -55,15 +55,6 @@ def _why_not(path: str) -> tuple[str, str] | None:
     return None
 
 
-def check_store(paths: Iterable[str], store: str) -> None:
-    """Raise InputError for outputs that hosts cannot send to a store."""
-    if store and (outside := next(filter(is_elsewhere, paths), None)):
-        raise InputError(
-            f"--output {outside!r} cannot go to {store}: stores get what is in the workdir",
-            "write below the workdir or to $LAUNCHER_OUTPUT_DIR, or leave out --output-to",
-        )
-
-
 #: Settings hold for runs that store nothing, too.
 _SETTINGS = ("user", "project")
 

@@ -473,7 +473,7 @@ class Run:
         """Write the outputs of all hosts to the job's store, if it names one."""
         if self._storing is None:
             return
-        choice = Choice(self.context.job.output_paths)
+        choice = Choice.stored(self.context.job)
         for session in (*self.hosts.active, *self.hosts.aside):
             if not session.is_supervised:
                 continue

@@ -94,14 +94,15 @@ def test_what_a_store_refuses(launcher: Launcher, store: Store) -> None:
 
 
 WRITER = """
-outputs: {to: s3://lab/runs, pull: false, paths: [ckpt]}
+outputs: {to: s3://lab/runs, pull: false, paths: [ckpt, /tmp/large.pt]}
 num_nodes: 2
 framework: env
 run: |
   echo of $LAUNCHER_HOST >"$LAUNCHER_OUTPUT_DIR/same é.txt"
   if [ $RANK = 0 ]; then
     mkdir -p ckpt "$LAUNCHER_OUTPUT_DIR/deep er"
-    head -c 70000000 /dev/zero >ckpt/large.pt
+    head -c 70000000 /dev/zero >/tmp/large.pt
+    echo near >ckpt/near
     : >"$LAUNCHER_OUTPUT_DIR/deep er/empty"
   fi
 """
@@ -119,23 +120,28 @@ def test_outputs_in_every_ending(
     assert ran.code == 0, ran.err
     folder = ran.folder
     name = folder.name
-    assert f"stored   4 files, 70.0 MB in s3://lab/runs/{name}" in ran.err, ran.err
+    assert f"stored   5 files, 70.0 MB in s3://lab/runs/{name}" in ran.err, ran.err
     assert not (folder / "outputs" / "ckpt").exists(), "pull: false"
+    assert "nothing was written" not in ran.err
     bucket = store.bucket("lab")
     manifest = json.loads(bucket.get(f"runs/{name}/.launcher.json"))
     assert manifest["whole"] is True
     assert (manifest["status"], manifest["exit_code"]) == ("succeeded", 0)
     names = [one["path"] for one in manifest["files"]]
-    assert [n for n in names if "same" not in n] == ["ckpt/large.pt", "deep er/empty"]
-    assert len(names) == 4
-    assert bucket.get(f"runs/{name}/ckpt/large.pt") == bytes(70_000_000)
+    assert [n for n in names if "same" not in n] == [
+        "_root/tmp/large.pt",
+        "ckpt/near",
+        "deep er/empty",
+    ]
+    assert len(names) == 5
+    assert bucket.get(f"runs/{name}/_root/tmp/large.pt") == bytes(70_000_000)
     assert b"<UploadId>" not in object_store.uploads(bucket)
     no_secrets(launcher, clean)
 
     dest = tmp_path / "back"
     pulled = launcher.call("pull", name, str(dest), "--from", "s3", "--json")
     assert pulled.returncode == 0, pulled.stderr
-    assert json.loads(pulled.stdout)["files"] == 4
+    assert json.loads(pulled.stdout)["files"] == 5
     said = sorted(path.read_text() for path in dest.glob("same*"))
     assert said == ["of lab1\n", "of lab2\n"]
     bucket.put(f"runs/{name}/deep er/empty", b"?")

@@ -29,7 +29,7 @@ HOSTS = ("lab1", "lab2")
 
 #: Two hosts write, and end when they are told to: one a large file, and files that need care.
 JOB = """
-outputs: {to: s3://alone/runs, paths: [ckpt]}
+outputs: {to: s3://alone/runs, paths: [ckpt, /tmp/kept/*.pt, auto]}
 num_nodes: 2
 framework: env
 run: |
@@ -38,6 +38,8 @@ run: |
     mkdir -p ckpt "$LAUNCHER_OUTPUT_DIR/deep er"
     seq 9000000 | head -c 70000000 >ckpt/large.pt
     : >"$LAUNCHER_OUTPUT_DIR/deep er/empty"
+    echo far >/tmp/kept/far.pt
+    echo small >beside.txt
   fi
   touch /tmp/written
   while [ ! -e /tmp/end ]; do sleep 0.05; done
@@ -52,7 +54,7 @@ def left_alone(launcher: Launcher, lab: labs.Lab, store: Store, line: Line, *wor
     (launcher.work / "job.yaml").write_text(JOB)
     hosts = [lab.hosts[name] for name in HOSTS]
     for host in hosts:
-        host.run("rm", "-f", "/tmp/end", "/tmp/written")
+        host.run("sh", "-c", "rm -rf /tmp/end /tmp/written /tmp/kept; mkdir /tmp/kept")
     hosted = ("--hosts", ",".join(HOSTS))
     started = launcher.call("run", "-d", *hosted, *words, "job.yaml", timeout=90)
     assert started.returncode == 0, started.stderr
@@ -113,8 +115,10 @@ def check_files(dest: Path) -> None:
     """All files of both hosts are there, and nothing else."""
     assert (dest / "ckpt/large.pt").read_bytes() == LARGE
     assert (dest / "deep er/empty").read_bytes() == b""
+    assert (dest / "_root/tmp/kept/far.pt").read_text() == "far\n"
     assert sorted(path.read_text() for path in dest.glob("same*")) == ["of 0\n", "of 1\n"]
-    assert len([path for path in dest.rglob("*") if path.is_file()]) == 4
+    assert (dest / "beside.txt").read_text() == "small\n"
+    assert len([path for path in dest.rglob("*") if path.is_file()]) == 6
 
 
 @pytest.mark.timeout(240)
@@ -126,7 +130,7 @@ def test_with_the_launcher_gone(
     with line_to(store, clean.address) as line:
         folder = left_alone(launcher, clean, store, line)
         told = [stored_alone(clean.hosts[name], folder) for name in HOSTS]
-        assert told == [(3, 0, ""), (1, 0, "")]
+        assert told == [(5, 0, ""), (1, 0, "")]
         leaks.in_no_file(WORDS, launcher.home, clean)
 
         assert manifest(store, folder)["whole"] is False
@@ -138,7 +142,8 @@ def test_with_the_launcher_gone(
         with tarfile.open(fileobj=io.BytesIO(parts)) as tar:
             large = tar.extractfile("ckpt/large.pt")
             assert large is not None and large.read() == LARGE
-            assert sorted(tar.getnames()) == ["ckpt/large.pt", "deep er/empty", "same é.txt"]
+            names = ["_root/tmp/kept/far.pt", "beside.txt", "ckpt/large.pt", "deep er/empty"]
+            assert sorted(tar.getnames()) == [*names, "same é.txt"]
 
         third, dest = replace(launcher, home=tmp_path / "third"), tmp_path / "back"
         words = ("pull", folder.name, str(dest), "--from", "store")
@@ -149,11 +154,11 @@ def test_with_the_launcher_gone(
 
         attached = launcher.call("attach", folder.name, timeout=90)
         assert attached.returncode == 0, attached.stderr
-        assert f"stored   4 files, 70.0 MB in s3://alone/runs/{folder.name}" in attached.stderr
-        assert "lab[1-2] stored 4 files, 70.0 MB with nobody in touch\n" in attached.stderr
+        assert f"stored   6 files, 70.0 MB in s3://alone/runs/{folder.name}" in attached.stderr
+        assert "lab[1-2] stored 6 files, 70.0 MB with nobody in touch\n" in attached.stderr
         wrote = [path for peer, path in line.seen if peer != clean.address]
         assert not [path for path in wrote if path.endswith("/large.pt")], "the store copied it"
-    assert (manifest(store, folder)["whole"], len(manifest(store, folder)["files"])) == (True, 4)
+    assert (manifest(store, folder)["whole"], len(manifest(store, folder)["files"])) == (True, 6)
     assert bucket.get(f"runs/{folder.name}/ckpt/large.pt") == LARGE
     assert not list(bucket.objects(f"runs/{folder.name}/.unattended/"))
     assert b"<UploadId>" not in object_store.uploads(bucket)
@@ -186,7 +191,7 @@ def test_a_busy_store_and_a_process_killed(
         assert pulled.returncode == 1
         assert "lab1: it began to store its outputs, and did not finish" in pulled.stderr
         assert "1 file, 5 B in" in pulled.stderr
-        assert "stored   4 files" in launcher.call("attach", folder.name, timeout=90).stderr
+        assert "stored   6 files" in launcher.call("attach", folder.name, timeout=90).stderr
         assert not has(host, folder, "StoredAlone")
         pulled = launcher.call(*words)
         assert pulled.returncode == 0, pulled.stderr
@@ -231,7 +236,7 @@ def test_a_launcher_is_killed_while_it_stores(
     with line_to(store, clean.address) as line:
         launcher.env |= {**store.environment, "AWS_ENDPOINT_URL": line.endpoint}
         (launcher.work / "job.yaml").write_text(JOB.replace("num_nodes: 2", "num_nodes: 1"))
-        host.run("rm", "-f", "/tmp/end")
+        host.run("sh", "-c", "rm -rf /tmp/end /tmp/kept; mkdir /tmp/kept")
         running = launcher.start("--hosts", "lab1", "job.yaml")
         try:
             labs.wait_until(lambda: any((launcher.home / "runs").glob("*/run.json")), "a run", 60)
@@ -243,7 +248,7 @@ def test_a_launcher_is_killed_while_it_stores(
         finally:
             running.kill()
             running.communicate()
-        assert stored_alone(host, folder) == (3, 0, "")
+        assert stored_alone(host, folder) == (5, 0, "")
         assert archive(store, folder, "lab1")[1]["whole"] is True
         labs.wait_until(lambda: launcher.call("ls").returncode == 0, "ls", 60)
         labs.wait_until(lambda: manifest(store, folder)["whole"], "all in its place", 60)

@@ -122,8 +122,10 @@ def require_same(sent: Any, md5: str) -> None:
 
 
 def path_of(folder: str, part: Message) -> str:
-    """Return the path of an output, or of a file in the run's code. Raises ValueError."""
-    kind, path = part["folder"], part["path"]
-    if kind not in ("outputs", "code") or not manifest.is_inside(os.fsencode(path)):
+    """Return the path of an output, of a file in the run's code, or of one in a folder outside of the
+    run's, which is an absolute path. Raises ValueError."""
+    inside, path = part["folder"], part["path"]
+    is_known = inside in ("outputs", "code") or os.path.isabs(inside)
+    if not is_known or not manifest.is_inside(os.fsencode(path)):
         raise ValueError("not a file of the run")
-    return os.path.join(folder, kind, path)
+    return os.path.join(folder, inside, path)

@@ -19,7 +19,7 @@ import time
 from ..base import attendance, lean, manifest, plain_files, received
 from ..base.journal import Journal, read_from
 from ..base.lean import signal
-from . import data_put, signed_urls, tree
+from . import data_put, elsewhere, signed_urls, tree, written
 from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
@@ -129,12 +129,13 @@ class Watch:
 
 
 class File:
-    """An output: its folder (``kind``) and path, and its state when it was listed."""
+    """An output: its path among them, where it is on this host (``place``), and its state when it was
+    listed."""
 
-    __slots__ = ("at", "head", "kind", "path", "size", "sum", "time", "why")
+    __slots__ = ("at", "head", "path", "place", "size", "sum", "time", "why")
 
-    def __init__(self, kind: str, path: str, size: int, time: int) -> None:
-        self.kind, self.path, self.size, self.time = kind, path, size, time
+    def __init__(self, path: str, place: str, size: int, time: int) -> None:
+        self.path, self.place, self.size, self.time = path, place, size, time
         self.head = len(self.header())
         self.at = 0  # where its bytes begin in the archive
         self.sum = "" if size else hashlib.sha256().hexdigest()
@@ -268,7 +269,10 @@ class Upload:
             others = received.files(".", kind)
             for path, size, mtime in tree.listing(kind, patterns, unreadable=unreadable):
                 if others.get(path) != (size, mtime):
-                    found[path] = File(kind, path, size, mtime)
+                    found[path] = File(path, os.path.join(kind, path), size, mtime)
+        self._look_elsewhere(self._supply.get("elsewhere") or [], found, unreadable)
+        for path, size, mtime in self._small(self._supply.get("auto") or 0):
+            found.setdefault(path, File(path, os.path.join("code", path), size, mtime))
         for path, why in unreadable.items():
             self._miss(path or "the folder itself", why, 0)
         files = [found[path] for path in sorted(found)]
@@ -277,6 +281,29 @@ class Upload:
         self._files, self._parts, left_out = plan(files[:MOST_FILES], len(self._urls))
         for one in left_out:
             self._miss(one.path, "it is too large for %d parts" % len(self._urls), one.size)
+
+    def _small(self, most: int) -> list[tree.Listed]:
+        """Return the smallest other files that the run has written, of so many bytes together."""
+        if not most:
+            return []
+        files, _, _ = written.listing(".", lambda: None)
+        others = tree.matching(files, self._supply["paths"], False)
+        return written.smallest(others, most)
+
+    def _look_elsewhere(
+        self, patterns: list[str], found: dict[str, File], unreadable: dict[str, str]
+    ) -> None:
+        """Find what the job names by absolute paths, or by ``~``."""
+        own = os.path.dirname(os.path.dirname(os.getcwd()))
+        outside = elsewhere.Elsewhere(elsewhere.began("."), own, lambda: None)
+        for pattern in patterns:
+            outside.look(pattern)
+        unreadable.update(outside.unreadable)
+        places = sorted(outside.places, key=len, reverse=True)
+        for path, size, mtime in outside.files.values():
+            shown = next(one for one in places if path.startswith(one + "/"))
+            place = outside.places[shown] + path[len(shown) :]
+            found[path] = File(path, place, size, mtime)
 
     def _miss(self, path: str, why: str, size: int) -> None:
         self._missed, self._missed_bytes = self._missed + 1, self._missed_bytes + size
@@ -406,7 +433,7 @@ class Upload:
             return self._open[1]
         self._close()
         flags = os.O_RDONLY | os.O_NOFOLLOW
-        opened = plain_files.opened(os.path.join(file.kind, file.path), flags)
+        opened = plain_files.opened(file.place, flags)
         self._open = (index, opened)
         status = os.fstat(opened)
         if (status.st_size, min(status.st_mtime_ns, tree.LATEST)) != (file.size, file.time):

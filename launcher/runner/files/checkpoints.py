@@ -213,16 +213,11 @@ class _Store(Storing):
         self._last: int | None = None
 
     def _parts(self, host: str, listed: Listed) -> list[Part]:
-        among_outputs = set(listed.outputs.paths)
         return [
-            Part(
-                "outputs" if path in among_outputs else "code",
-                path,
-                size,
-                moment,
-                _name(host, path, size, moment),
+            Part(folder, below, path, size, moment, _name(host, path, size, moment))
+            for folder, below, (path, size, moment) in sorted(
+                listed.located, key=lambda one: one[2]
             )
-            for path, size, moment in sorted(listed.files)
         ]
 
     async def last(self) -> int:

@@ -33,6 +33,11 @@ class Choice:
         also = tuple(path for path in also if not is_elsewhere(path))
         return cls(paths, elsewhere, also, job.brings_written, job.bring, job.keep_on_host)
 
+    @classmethod
+    def stored(cls, job: Job) -> Choice:
+        """Return what a store gets of a job: all outputs, whatever is brought here."""
+        return cls(job.output_paths, job.outputs_elsewhere, (), job.brings_written)
+
     @property
     def compares(self) -> bool:
         """Whether hosts have to look for what was written outside of the outputs."""

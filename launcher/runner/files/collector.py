@@ -16,7 +16,6 @@ from ..concurrency import in_thread
 from ..context import RunContext
 from ..host_session import HostSession
 from ..host_set import HostSet
-from ..policy.spares import named
 from . import outputs
 from .also import asked_for
 from .choice import Choice
@@ -166,8 +165,6 @@ class Collector:
             pattern
             for pattern in self._context.job.outputs
             if everything and pattern != AUTO
-            if not any(named(path, [pattern]) for what in everything for path in what.code.paths)
-            if not any(named(link, [pattern]) for what in everything for link, _ in what.links)
             if not any(outputs.has_written(what, pattern) for what in everything)
         )
 

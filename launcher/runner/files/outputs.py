@@ -67,6 +67,7 @@ class Listed:
     unlisted: int = 0  # more files than a host lists
     written: tuple[answers.Written, ...] = ()  # outside of the outputs, where that was asked for
     kept: tuple[int, int] = (0, 0)  # files, and their bytes, that the job keeps there
+    left: tuple[str, ...] = ()  # patterns of outputs that the job keeps there
     elsewhere: PackedFiles = field(default_factory=PackedFiles)  # outside of the run's folder
     #: Where those are: the path among the outputs, and the real folder.
     places: tuple[tuple[str, str], ...] = ()
@@ -76,20 +77,31 @@ class Listed:
     @property
     def files(self) -> Iterator[tuple[str, int, int]]:
         """All files; those of the output folder win over those that the job names."""
-        yield from self.outputs
+        return (one for _, _, one in self.located)
+
+    @property
+    def located(self) -> Iterator[tuple[str, str, tuple[str, int, int]]]:
+        """All files with where they are: in ``outputs`` or ``code`` of the run there, or in a folder
+        outside of it, which is an absolute path; and their paths below that."""
+        yield from (("outputs", one[0], one) for one in self.outputs)
         named = set(self.outputs.paths) if len(self.code) else ()
-        yield from (one for one in self.code if one[0] not in named)
-        yield from self.elsewhere
+        yield from (("code", one[0], one) for one in self.code if one[0] not in named)
+        for shown, place, files in self._outside():
+            yield from ((place, one[0][len(shown) + 1 :], one) for one in files)
 
     @property
     def sources(self) -> Iterator[tuple[str, str, PackedFiles]]:
         """The folders to copy from: each with its path among the outputs, and the files below it."""
         yield "", f"{self.folder}/code", self.code
         yield "", f"{self.folder}/outputs", self.outputs
+        yield from ((f"{shown}/", place, files) for shown, place, files in self._outside())
+
+    def _outside(self) -> Iterator[tuple[str, str, PackedFiles]]:
+        """Yield each folder outside of the run's: its path among the outputs, its own, and its files."""
         left = self.elsewhere
         for shown, place in sorted(self.places, key=lambda one: -len(one[0])):
             below = partial(_is_below, f"{shown}/")
-            yield f"{shown}/", place, left.only(below)
+            yield shown, place, left.only(below)
             left = left.only(lambda *one, below=below: not below(*one))
 
 
@@ -118,6 +130,7 @@ async def listed(
         places=answer.places,
         same=tuple(pair for pair in files.same if all(map(_is_plain, pair))),
         written=answer.written,
+        left=() if choice.has_all else tuple(_matching((*choice.paths, *choice.elsewhere), found)),
         kept=(
             sum(map(len, found)) - sum(map(len, chosen)),
             sum(each.total for each in found) - sum(each.total for each in chosen),
@@ -280,12 +293,24 @@ def _short(path: str) -> str:
 
 
 def has_written(what: Listed, pattern: str) -> bool:
-    """Return whether a host lists a file or a link that a pattern outside of the run's folder names."""
-    if not is_elsewhere(pattern):
-        return False
-    shown = HOME + pattern[1:] if pattern.startswith("~") else ROOT + pattern
+    """Return whether a host has a file or a link that the job calls an output by this pattern."""
+    files = what.elsewhere if is_elsewhere(pattern) else what.code
     links = (link for link, _ in what.links)
-    return any(named(path, [shown]) for path in chain(what.elsewhere.paths, links))
+    return pattern in what.left or _names_any(pattern, chain(files.paths, links))
+
+
+def _matching(patterns: Iterable[str], files: Sequence[PackedFiles]) -> Iterator[str]:
+    """Yield the patterns that name any of these files."""
+    for pattern in patterns:
+        if _names_any(pattern, chain.from_iterable(each.paths for each in files)):
+            yield pattern
+
+
+def _names_any(pattern: str, paths: Iterable[str]) -> bool:
+    shown = pattern
+    if is_elsewhere(pattern):
+        shown = HOME + pattern[1:] if pattern.startswith("~") else ROOT + pattern
+    return any(named(path, [shown]) for path in paths)
 
 
 def not_here(what: Listed, mirror: Path) -> tuple[int, int]:

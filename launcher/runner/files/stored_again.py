@@ -93,7 +93,7 @@ async def _store_rest(
     async def one(visited: Visited) -> None:
         agent = await visited.agent()
         try:
-            listed = await outputs.listed(agent, path.name, Choice(request.job.output_paths))
+            listed = await outputs.listed(agent, path.name, Choice.stored(request.job))
             await there.store(visited.host, agent, listed)
         finally:
             await agent.close()

@@ -61,9 +61,11 @@ class Folder(Protocol):
 
 @frozen
 class Part:
-    """A part of a file on a host, and where it goes."""
+    """A part of a file on a host, and where it goes: ``below`` is its path in ``folder``, and ``path``
+    the one among the outputs (see :attr:`~.outputs.Listed.located`)."""
 
-    kind: str
+    folder: str
+    below: str
     path: str
     size: int
     time: int
@@ -208,8 +210,8 @@ class Storing:
             patience=PATIENCE + one.size / BYTES_A_SECOND,
             do="sum",
             run=self._run,
-            folder=one.kind,
-            path=one.path,
+            folder=one.folder,
+            path=one.below,
         )
         return found.sum
 
@@ -231,14 +233,12 @@ class Storing:
         mine = {one.path: one.name for one in self._files.values() if one.host == host}
         used = {*self._files, MANIFEST}
         found = []
-        outputs_of_host = set(listed.outputs.paths)
-        for path, size, mtime in sorted(listed.files):
+        for folder, below, (path, size, mtime) in sorted(listed.located, key=lambda one: one[2]):
             name = mine.get(path) or path
             if name in used and path not in mine:
                 name = marked(path, host, used)
             used.add(name)
-            kind = "outputs" if path in outputs_of_host else "code"
-            found.append(Part(kind, path, size, mtime, name))
+            found.append(Part(folder, below, path, size, mtime, name))
         return found
 
     def _has(self, part: Part) -> bool:
@@ -382,8 +382,8 @@ async def _put(
     """Have a host write parts, with the headers that their store wants. Raises HostError."""
     asked = [
         {
-            "folder": one.kind,
-            "path": one.path,
+            "folder": one.folder,
+            "path": one.below,
             "size": one.size,
             "offset": one.offset,
             "length": length,

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 from ...spec.errors import HostError, LauncherError, StoreError
 from ...spec.files import sha256_of
 from ...spec.frozen import frozen
+from ...spec.model import AUTO_BYTES
 from ...spec.typed_json import Mismatch, from_json
 from ...transport.answers import is_inside
 from ..concurrency import in_thread
@@ -115,6 +116,8 @@ class Leaving:
             "host": host,
             "hosts": list(hosts),
             "paths": list(self._context.job.output_paths),
+            "elsewhere": list(self._context.job.outputs_elsewhere),
+            "auto": AUTO_BYTES if self._context.job.brings_written else 0,
             "urls": [url(f"part-{number:04}") for number in range(1, PARTS + 1)],
             "manifest": url(MANIFEST),
             "headers": dict(bucket.put_headers),
