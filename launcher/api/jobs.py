@@ -12,6 +12,7 @@ from typing import Any, cast
 from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner
 from ..jobs.data import of_flags as data_of_flags
+from ..jobs.data import with_credentials as data_with_credentials
 from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import FIELDS as ENVIRONMENTS
 from ..jobs.environments import all_of, around, of_flags, with_python
@@ -53,6 +54,7 @@ __all__ = [
     "can_wait",
     "command_of",
     "data_of_flags",
+    "data_with_credentials",
     "describe_job",
     "describe_plan",
     "dry_run",

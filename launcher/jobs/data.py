@@ -90,6 +90,31 @@ def of_flags(words: Iterable[str]) -> tuple[DataSet, ...]:
     return tuple(found)
 
 
+def with_credentials(sets: Iterable[DataSet], words: Iterable[str]) -> tuple[DataSet, ...]:
+    """Return the data sets of ``--data`` with what ``--data-credential`` says: the credential of a set
+    by its name, or of all whose source is in a store. Raises InputError."""
+    found = {one.name: one for one in sets}
+    for word in words:
+        name, equals, credential = word.rpartition("=")
+        try:
+            credential = credentials.name(credential)
+            in_store = [one.name for one in found.values() if one.is_in_store]
+            chosen = [data.name(name)] if equals else in_store
+        except ValueError as error:
+            raise InputError(f"--data-credential {word}: {error}", "[NAME=]CREDENTIAL") from None
+        if not chosen:
+            raise InputError(
+                f"--data-credential {credential}: no --data is in a store",
+                "--data NAME=s3://BUCKET/PATH",
+            )
+        for one in chosen:
+            before = found.get(one, DataSet(one))
+            if before.source and not before.is_in_store:
+                raise InputError(f"--data-credential {word}: {credentials.NO_STORE}")
+            found[one] = replace(before, credential=credential)
+    return tuple(found.values())
+
+
 def merged(lower: Iterable[DataSet], higher: Iterable[DataSet]) -> tuple[DataSet, ...]:
     """Return the sets of two layers; of one in both, the higher one says what it says."""
     found = {one.name: one for one in lower}

@@ -243,6 +243,20 @@ def missing(place: str, base: str) -> Iterator[manifest.Entry]:
                 yield entry
 
 
+def shared(place: str, base: str, going_on: Callable[[], object]) -> int:
+    """Return the bytes of a copy that are in another version as well, whose files are in ``base``."""
+    total = 0
+    earlier = entries(os.path.dirname(base), "manifest")
+    known = next(earlier, None)
+    for entry in entries(place, "manifest"):
+        while known is not None and known.path < entry.path:
+            known = next(earlier, None)
+        if known == entry and entry.target is None:
+            total += entry.size
+        going_on()
+    return total
+
+
 class _Earlier:
     """The objects of another version, to be asked in the order of paths."""
 

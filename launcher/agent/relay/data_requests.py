@@ -42,6 +42,10 @@ class DataRequests:
         about = (request["name"], request["bytes"], request["files"])
         return self._store.begin(request["version"], *about)
 
+    def do_room(self, request: Message) -> Message:
+        """Make room for a copy whose manifest has come."""
+        return self._store.room(request["version"])
+
     def do_have(self, request: Message) -> Message:
         """Use a version if it is here, and do nothing else. ``at``: whether that folder still is it."""
         if request.get("at"):

@@ -54,9 +54,9 @@ class DataStore:
     # -- bringing one
 
     def begin(self, version: str, name: str, size: int, count: int) -> Message:
-        """Use a version if it is here. Else make room and return the folder for a copy, whose lock this
-        process holds, and ``base``: the files of another version of the name. ``busy``: another process
-        has the lock."""
+        """Use a version if it is here. Else return the folder for a copy, whose lock this process holds,
+        and ``base``: the files of another version of the name. ``busy``: another process has the lock.
+        There is room for it, but with a base only once :meth:`room` was asked for."""
         place = self._place(version)
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
         if self._has(version):
@@ -68,10 +68,27 @@ class DataStore:
             return {"have": True}
         incoming = os.path.join(self.folder, INCOMING + version)
         os.makedirs(os.path.join(incoming, "files"), mode=0o700, exist_ok=True)
-        self._make_room(size - _taken(incoming))
+        base = self._base(name)
+        if not base:
+            self._make_room(size - _taken(incoming))
         about = {"name": name, "bytes": size, "files": count}
         _write(os.path.join(incoming, "about.json"), lean.dumps(about).encode())
-        return {"have": False, "folder": incoming, "base": self._base(name)}
+        return {"have": False, "folder": incoming, "base": base}
+
+    def room(self, version: str) -> Message:
+        """Make room for what an incoming copy, whose manifest has come, does not share with the version
+        that was used last, and keep that; where this is not enough, make it without that version."""
+        incoming = self._incoming(version)
+        about = _about(incoming)
+        base = self._base(str(about.get("name")))
+        wanted = int(about.get("bytes", 0)) - _taken(incoming)
+        try:
+            kept = os.path.basename(os.path.dirname(base))
+            shared = data_fetch.shared(incoming, base, self._going_on) if base else 0
+            self._make_room(wanted - shared, kept)
+        except protocol.Refused:
+            self._make_room(wanted)
+        return {"have": False, "folder": incoming, "base": self._base(str(about.get("name")))}
 
     def use_if_here(self, version: str) -> bool:
         """Return whether a version is here; then it stays while this process lives."""
@@ -93,12 +110,13 @@ class DataStore:
         newest = max(mine, key=lambda one: tree.mtime(self._place(one)), default=None)
         return os.path.join(self._place(newest), "files") if newest else ""
 
-    def _make_room(self, wanted: int) -> None:
-        """Remove what was not used for longest, if the disk is too full for a new version."""
+    def _make_room(self, wanted: int, kept: str = "") -> None:
+        """Remove what was not used for longest, if the disk is too full for a new version; but not the
+        version ``kept``."""
         while True:
             disk = os.statvfs(self.folder)
             free = disk.f_bavail * disk.f_frsize - int(MARGIN * disk.f_blocks * disk.f_frsize)
-            if free >= wanted or not self._remove_oldest():
+            if free >= wanted or not self._remove_oldest(kept):
                 break
         if free < wanted:
             text = "%d bytes are needed, and %d are free; nothing more can be removed"
@@ -324,12 +342,13 @@ class DataStore:
         freed += data_folders.forget_lost(self.folder, self._users().get)
         return {"freed": freed, "kept": kept}
 
-    def _remove_oldest(self) -> bool:
-        """Remove the version or copy that was not used for longest; return whether there was one."""
+    def _remove_oldest(self, but: str) -> bool:
+        """Remove the version or copy that was not used for longest, ``but`` one; return whether there
+        was any."""
         kept: list[str] = []
         for one in sorted(self.listed(), key=lambda one: one["used"]):
-            is_free = not (one["pinned"] or one["runs"]) and one["version"] not in self._locks
-            if is_free and self._removed(one["version"], kept):
+            is_used = one["pinned"] or one["runs"] or one["version"] in self._locks
+            if not is_used and one["version"] != but and self._removed(one["version"], kept):
                 return True
         return False
 
@@ -422,12 +441,14 @@ def _write(path: str, data: bytes) -> None:
 
 
 def _taken(place: str) -> int:
-    """Return the room that a copy takes on the disk: its files may have holes."""
+    """Return the room that a copy alone takes on the disk: its files may have holes, or be those of
+    another version."""
     total = 0
     for base, _, names in os.walk(place):
         for name in names:
             status = os.lstat(os.path.join(base, name))
-            total += min(status.st_size, status.st_blocks * 512)
+            if status.st_nlink == 1:
+                total += min(status.st_size, status.st_blocks * 512)
     return total
 
 

@@ -46,6 +46,7 @@ GROUPS = {
         "framework",
         "workdir",
         "data",
+        "data_credential",
         "envs",
         "secrets",
         "stdin",
@@ -152,6 +153,14 @@ EXAMPLES = (
     multiple=True,
     metavar="NAME=FROM[:TO]",
     help="Data set that every host has before the start: a folder, s3://, gs://, az://, https://....",
+)
+@click.option(
+    "--data-credential",
+    multiple=True,
+    metavar="[NAME=]CREDENTIAL",
+    help="Read the store of that set of --data, or of all of them, with this credential of launcher "
+    "credential.",
+    shell_complete=completion.credentials,
 )
 @options.python
 @click.option(
@@ -476,6 +485,8 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
     for name, convert in _CONVERTED.items():
         if name in given:
             given[name] = convert(given[name])
+    if credentials := given.pop("data_credential", ()):
+        given["data"] = jobs.data_with_credentials(given.get("data", ()), credentials)
     if environment := {kind: given.pop(kind) for kind in jobs.ENVIRONMENTS if kind in given}:
         given["environment"] = jobs.environment_of_flags(environment)
     if given.pop("no_wait", False):

@@ -11,6 +11,7 @@ import os
 
 from ...spec.errors import SourceChanged, SyncError
 from ...transport import rsync
+from ...transport.agent_client import Agent
 from ...transport.answers import DataBegun, DataExamined
 from .host import Delivered, Host, OnPercent
 from .store_fetch import fetch
@@ -31,7 +32,7 @@ async def bring(host: Host, one: Delivered, progress: OnPercent) -> int:
         begun = await _begin(host, one)
         if begun.have:
             return copied
-        copied += await _copy(host, one, begun, begun.base if not attempt else "", progress)
+        copied += await _copy(host, one, begun, not attempt, progress)
         version = one.listed.version
         examined = await host.agent.answer(
             DataExamined,
@@ -70,14 +71,16 @@ async def _begin(host: Host, one: Delivered) -> DataBegun:
 
 
 async def _copy(
-    host: Host, one: Delivered, begun: DataBegun, base: str, progress: OnPercent
+    host: Host, one: Delivered, begun: DataBegun, shares: bool, progress: OnPercent
 ) -> int:
-    """Bring the manifest, and what the host lacks of the files; return the bytes that travelled."""
+    """Bring the manifest, and what the host lacks of the files; return the bytes that travelled. Files
+    that have not changed are those of an earlier version, if it ``shares``."""
     listed = one.listed
-    manifest = await bring_manifest(host, one, begun)
+    sent, begun = await bring_manifest(host, host.agent, one, begun)
     if listed.store is not None:
-        return manifest + await fetch(host, one, listed.store, progress)
-    return manifest + await _rsync(
+        return sent + await fetch(host, one, listed.store, progress)
+    base = begun.base if shares else ""
+    return sent + await _rsync(
         host,
         [
             "--recursive",
@@ -95,14 +98,23 @@ async def _copy(
     )
 
 
-async def bring_manifest(host: Host, one: Delivered, begun: DataBegun) -> int:
-    """Bring the list of what is in a set; return the bytes that travelled. Raises HostError."""
+async def bring_manifest(
+    host: Host, agent: Agent, one: Delivered, begun: DataBegun
+) -> tuple[int, DataBegun]:
+    """Bring the list of what is in a set, and have the ``agent`` that began the copy make room for it;
+    return the bytes that travelled, and where the copy goes. Raises HostError."""
     manifest = one.listed.manifest
-    return await _rsync(
+    sent = await _rsync(
         host,
         ["--compress", f"{os.fspath(manifest.parent)}/", f"x:{begun.folder}/"],
         manifest.name.encode(),
         lambda percent: None,
+    )
+    if not begun.base:
+        return sent, begun  # it has made room by now
+    version = one.listed.version.version
+    return sent, await agent.answer(
+        DataBegun, "data", patience=PATIENCE, do="room", version=version
     )
 
 

@@ -225,7 +225,8 @@ class _Group:
     async def _list(self, one: Member) -> None:
         try:
             assert one.begun
-            one.sent += await bring_manifest(one.host, self._one, one.begun)
+            sent, one.begun = await bring_manifest(one.host, one.agent, self._one, one.begun)
+            one.sent += sent
         except HostError as error:
             one.error = error
 

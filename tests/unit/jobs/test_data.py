@@ -63,6 +63,31 @@ def test_bad_words(words: str, problem: str) -> None:
         data.of_flags([words])
 
 
+def test_credentials_of_flags() -> None:
+    """One for all sets in a store, one for a set, and one for a set of the job file."""
+    sets = data.of_flags(["a=s3://b/a", "c=~/c", "d=s3://b/d"])
+    chosen = data.with_credentials(sets, ["lab-s3", "d=partner", "e=other"])
+    assert {one.name: one.credential for one in chosen} == {
+        "a": "lab-s3", "c": "", "d": "partner", "e": "other"
+    }  # fmt: skip
+    below = (data.DataSet("e", "s3://b/e", "here"),)
+    assert data.merged(below, chosen)[0] == data.DataSet("e", "s3://b/e", "here", "other")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("c=lab-s3", "a credential is for an object store"),
+        ("lab-s3", "no --data is in a store"),
+        ("c=lab s3", "'lab s3' cannot name a credential"),
+        ("c/d=lab-s3", "--data-credential c/d=lab-s3: "),
+    ],
+)
+def test_bad_credentials_of_flags(words: str, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        data.with_credentials(data.of_flags(["c=~/c"]), [words])
+
+
 @pytest.mark.parametrize(
     "source",
     [
