@@ -29,6 +29,8 @@ from ..spec.typed_json import Mismatch, from_json
 if TYPE_CHECKING:
     from ..transport.object_store import Bucket, Credentials
 
+#: Seconds for which credentials are used that were looked up.
+LOOKED_UP_EVERY = 300.0
 #: Bytes of the largest file that can be one.
 LONGEST = 1 << 16
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z")

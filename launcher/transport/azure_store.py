@@ -90,10 +90,10 @@ class Container(Bucket):
         found = {"sv": VERSION, "sr": kind, "sp": may, "se": end, "spr": by, "sig": signature}
         return {name: value for name, value in found.items() if value}
 
-    @property
-    def short_list(self) -> Mapping[str, str]:
-        """The parameters of the shortest list."""
-        return {"restype": "container", "comp": "list", "maxresults": "1"}
+    def short_list(self, prefix: str) -> Mapping[str, str]:
+        """Return the parameters of the shortest list of a prefix."""
+        query = {"restype": "container", "comp": "list", "maxresults": "1"}
+        return {**query, **({"prefix": prefix} if prefix else {})}
 
     def objects(self, prefix: str) -> Iterator[Object]:
         """Yield the blobs whose names start with a prefix, as the store orders them.

@@ -16,6 +16,7 @@ import hmac
 import http.client
 import json
 import os
+import re
 import shutil
 import time
 import urllib.error
@@ -38,6 +39,13 @@ PATIENCE, TRIES = 30.0, 5
 COPYING = 600.0
 #: What a store answers where this machine's clock is wrong.
 SKEWED = "RequestTimeTooSkewed"
+#: How often a store may say that a clock or a region is another one.
+CORRECTIONS = 2
+#: What a store answers whose region is another one.
+_OF_REGION = ("", "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed",
+              "AuthorizationQueryParametersError")  # fmt: skip
+#: What a store may call a region: it becomes part of a host's name.
+_REGION = re.compile(r"[a-z][a-z0-9-]{1,40}")
 #: Seconds that are no difference between two clocks.
 CLOCK = 60.0
 #: Longest answer in memory, in bytes: a list of objects, or the manifest of a run's outputs.
@@ -107,25 +115,37 @@ class Bucket:
         """Return a URL that reads an object for the next hour."""
         return self.sign("GET", key, {}, GOOD_FOR)
 
-    def in_step(self) -> Bucket:
-        """Return the bucket with the store's clock, if that is not this machine's. It is asked, and so
-        is whether it can be listed. Raises StoreError."""
-        query = self.short_list
-        try:
-            _list(self, query)
-            return self
-        except _Skewed as error:
-            there = replace(self, skew=error.skew)
-        try:
-            _list(there, query)
-        except _Skewed:
-            raise _refused(self, 403, SKEWED) from None
+    def in_step(self, prefix: str = "", writes: bool = False) -> Bucket:
+        """Return the bucket with the store's clock and in the store's region, if these are others than
+        here. It is asked, and so is whether a prefix can be listed: who ``writes`` need not. Raises
+        StoreError."""
+        there, query = self, self.short_list(prefix)
+        for _ in range(CORRECTIONS):
+            try:
+                _list(there, query)
+            except _Skewed as error:
+                there = replace(there, skew=error.skew)
+            except _InRegion as error:
+                there = there.in_region(error.region)
+            except Denied:
+                if writes:
+                    return there
+                raise
+            else:
+                return there
+        _list(there, query)
         return there
 
-    @property
-    def short_list(self) -> Mapping[str, str]:
-        """The parameters of the shortest list."""
-        return {"list-type": "2", "max-keys": "1"}
+    def in_region(self, region: str) -> Bucket:
+        """Return the bucket in another region, at AWS's own endpoint there if it was at one of these."""
+        endpoint = self.endpoint
+        if endpoint == endpoint_of(self.region):
+            endpoint = endpoint_of(region)
+        return replace(self, region=region, endpoint=endpoint)
+
+    def short_list(self, prefix: str) -> Mapping[str, str]:
+        """Return the parameters of the shortest list of a prefix."""
+        return {"list-type": "2", "max-keys": "1", **({"prefix": prefix} if prefix else {})}
 
     def objects(self, prefix: str) -> Iterator[Object]:
         """Yield the objects whose keys start with a prefix, as the store orders them.
@@ -186,7 +206,7 @@ class Bucket:
             except urllib.error.HTTPError as error:
                 with error:
                     if error.code not in (429, 500, 502, 503, 504) or attempt == TRIES - 1:
-                        raise _refused(self, error.code, _code(error), "GET") from None
+                        raise _refused(self, error.code, _said(error)[0], "GET") from None
             except (
                 urllib.error.URLError,
                 http.client.HTTPException,
@@ -319,8 +339,7 @@ class Bucket:
     def advice(self, status: int, code: str) -> str:
         """Return what to do about a refusal."""
         name = self.credentials.name if self.credentials else ""
-        if status in (301, 307, 400) and code in ("", "PermanentRedirect", "TemporaryRedirect",
-                                                  "AuthorizationHeaderMalformed"):  # fmt: skip
+        if status in (301, 307, 400) and code in _OF_REGION:
             instead = f"launcher credential set {name} --region" if name else "set AWS_REGION"
             return f"it is in another region than {self.region}: {instead}"
         if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
@@ -370,6 +389,18 @@ class Missing(StoreError):
     """What a request is about is not there."""
 
 
+class Denied(StoreError):
+    """These credentials may not do that."""
+
+
+class _InRegion(StoreError):
+    """The bucket is in another region, and the store says in which."""
+
+    def __init__(self, refused: StoreError, region: str) -> None:
+        super().__init__(refused.message, refused.hint)
+        self.region = region
+
+
 class _Skewed(StoreError):
     """This machine's clock is wrong, by so many seconds."""
 
@@ -406,14 +437,16 @@ def ask(
                 return found
         except urllib.error.HTTPError as error:
             with error:
-                code, date = _code(error), error.headers.get("Date", "")
+                code, region = _said(error)
+                date = error.headers.get("Date", "")
             skew = _skew(date)
             if bucket.is_of_clock(error.code, code) and abs(skew - bucket.skew) > CLOCK:
                 raise _Skewed(bucket, skew) from None
             if error.code not in (429, 500, 502, 503, 504) or is_last:
-                raise _refused(
-                    bucket, error.code, code, method if key is not None else ""
-                ) from None
+                refused = _refused(bucket, error.code, code, method if key is not None else "")
+                if region and region != bucket.region:
+                    raise _InRegion(refused, region) from None
+                raise refused from None
         except (OSError, http.client.HTTPException) as error:
             if is_last:
                 hint = bucket.elsewhere
@@ -458,11 +491,19 @@ def _reason(error: Exception) -> str:
     return str(getattr(inner, "strerror", None) or type(inner).__name__)
 
 
-def _code(error: urllib.error.HTTPError) -> str:
+def _said(error: urllib.error.HTTPError) -> tuple[str, str]:
+    """Return the code of a refusal, and the region in which the bucket is, if that is why."""
+    code, region = "", ""
     try:
-        return text_of(ElementTree.fromstring(error.read(1 << 16)), "Code")
+        tree = ElementTree.fromstring(error.read(1 << 16))
     except (OSError, ElementTree.ParseError, http.client.HTTPException):
-        return ""
+        pass
+    else:
+        code, region = text_of(tree, "Code"), text_of(tree, "Region")
+    if error.code not in (301, 307, 400):
+        return code, ""
+    region = error.headers.get("x-amz-bucket-region") or region
+    return code, region if _REGION.fullmatch(region) else ""
 
 
 #: What a request would have done, by its method.
@@ -480,7 +521,7 @@ def _refused(bucket: Bucket, status: int, code: str, method: str = "") -> StoreE
     what = f"{where} cannot be {_DID[method]}: {code or status}"
     if code == SKEWED:
         return StoreError(what, "set this machine's clock")
-    kind = Missing if status == 404 else StoreError
+    kind = Missing if status == 404 else Denied if code == "AccessDenied" else StoreError
     return kind(what, bucket.advice(status, code))
 
 
@@ -520,10 +561,15 @@ def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> Bucke
         environment.get("AWS_ENDPOINT_URL_S3")
         or environment.get("AWS_ENDPOINT_URL")
         or settings.get("endpoint_url")
-        or f"https://s3.{region}.amazonaws.com"
+        or endpoint_of(region)
     )
     endpoint = checked_endpoint(endpoint, "AWS_ENDPOINT_URL")
     return Bucket(name, endpoint, region, _credentials(environment, settings, profile))
+
+
+def endpoint_of(region: str) -> str:
+    """Return where AWS has the buckets of a region."""
+    return f"https://s3.{region}.amazonaws.com"
 
 
 def checked_endpoint(endpoint: str, variable: str) -> str:

@@ -130,12 +130,14 @@ class FromStore:
         """Return nothing: objects are read when they are read."""
         return b""
 
+    def _urls(self, cut: Blocks, number: int) -> list[str]:
+        return [self._store.url(os.fsdecode(piece.entry.path)) for piece in cut.pieces(number)]
+
     async def give(self, one: Member, number: int, cut: Blocks) -> None:
         """Have a host read a block. Raises SourceChanged, HostError."""
         name, source = self._one.data.name, self._one.data.source
         for _ in range(REFUSALS):
-            pieces = await in_thread(lambda: list(cut.pieces(number)))
-            urls = [self._store.url(os.fsdecode(piece.entry.path)) for piece in pieces]
+            urls = await in_thread(self._urls, cut, number)
             one.failed.pop(number, None)
             await one.agent.ask(
                 "data",

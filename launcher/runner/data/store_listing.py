@@ -8,7 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +21,8 @@ from ...agent.base import manifest
 from ...agent.base.manifest import Entry
 from ...spec import data
 from ...spec.data import Version
-from ...spec.errors import InputError
-from ...spec.frozen import frozen
-from ..credentials import find_bucket
+from ...spec.errors import InputError, StoreError
+from ..credentials import LOOKED_UP_EVERY, find_bucket
 from . import registry
 
 if TYPE_CHECKING:
@@ -28,12 +32,10 @@ if TYPE_CHECKING:
 LONGEST_NAME, LONGEST_PATH = 255, 4000
 
 
-@frozen
 class Prefix:
-    """The objects of a bucket whose keys start with a prefix."""
+    """The objects of a bucket whose keys start with a prefix. ``find`` finds it again: a copy may
+    outlast the session of the credentials that it began with."""
 
-    bucket: Bucket
-    prefix: str
     #: What to do about a host that cannot read it.
     advice = (
         "can that host reach the store, and may these credentials read objects, not only list them? "
@@ -43,10 +45,14 @@ class Prefix:
     #: Signed URLs are not to be redirected.
     follow = False
 
+    def __init__(self, bucket: Bucket, prefix: str, find: Callable[[], Bucket]) -> None:
+        self._bucket, self._prefix, self._find = bucket, prefix, find
+        self._found, self._lock = time.monotonic(), threading.Lock()
+
     @property
     def headers(self) -> Mapping[str, str]:
         """What requests that read it say besides."""
-        return self.bucket.headers
+        return self._bucket.headers
 
     def has_changed(self) -> bool:
         """Return whether it is known to have changed: hosts know by its tags."""
@@ -56,8 +62,14 @@ class Prefix:
         """Read it again the next time: it always is."""
 
     def url(self, path: str) -> str:
-        """Return a URL that reads one of them for an hour: a secret."""
-        return self.bucket.url(self.prefix + path)
+        """Return a URL that reads one of them for an hour: a secret. Blocks."""
+        with self._lock:
+            if time.monotonic() > self._found + LOOKED_UP_EVERY:
+                self._found = time.monotonic()
+                with suppress(StoreError):  # those that are known may still be good
+                    known = self._find().credentials
+                    self._bucket = replace(self._bucket, credentials=known)
+            return self._bucket.url(self._prefix + path)
 
 
 def read(source: str, credential: str = "") -> tuple[Version, Prefix, Path]:
@@ -67,7 +79,8 @@ def read(source: str, credential: str = "") -> tuple[Version, Prefix, Path]:
     Raises InputError, StoreError, OSError.
     """
     name, prefix = data.in_store(source)
-    bucket = find_bucket(data.scheme(source), name, credential).in_step()
+    find = partial(find_bucket, data.scheme(source), name, credential)
+    bucket = find().in_step(prefix)
     try:
         found = _write(source, _entries(bucket.objects(prefix), source, prefix))
     except _Disorder:
@@ -75,7 +88,7 @@ def read(source: str, credential: str = "") -> tuple[Version, Prefix, Path]:
         found = _write(source, iter(listed))
     # With another credential the same name may be that of another store.
     registry.settle(f"{source} {credential}".strip(), found)
-    return found, Prefix(bucket, prefix), registry.folder() / "manifests" / found.version
+    return found, Prefix(bucket, prefix, find), registry.folder() / "manifests" / found.version
 
 
 def _write(source: str, entries: Iterator[Entry]) -> Version:

@@ -287,8 +287,7 @@ def bring_newest(run: Path, job: Job) -> Checkpoint | None:
     here = newest(run)
     if not job.output_to:
         return here[1] if here else None
-    target = Target.of(job, run)
-    target = replace(target, bucket=target.bucket.in_step())
+    target = Target.of(job, run).in_step()
     numbers = _numbers(target)
     if not numbers or (here and here[1].number >= numbers[0]):
         return here[1] if here else None

@@ -139,7 +139,7 @@ async def restore(job: Job, run: Path, dest: Path) -> Restored:
 
 def _restore(job: Job, run: Path, dest: Path) -> Restored:
     target = Target.of(job, run)
-    bucket = target.bucket.in_step()
+    bucket = target.in_step().bucket
     found = _manifest(bucket.get(target.key(storing.MANIFEST)), target.to)
     files, size, failed = 0, 0, []
     for one in found.get("files") or ():

@@ -25,6 +25,7 @@ from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
 from ...transport.answers import DataPut, DataSum
 from ..concurrency import in_thread
+from ..credentials import LOOKED_UP_EVERY
 from .outputs import Listed, marked
 from .storing_target import Target as Target
 
@@ -44,8 +45,6 @@ MOST, MOST_BYTES = 64, 256 << 20
 PATIENCE, BYTES_A_SECOND = 300.0, 250e3
 #: Seconds between two notes of what is there: files since then are written again if this is killed.
 NOTED_EVERY = 5.0
-#: Seconds for which credentials are used that were looked up.
-LOOKED_UP_EVERY = 300.0
 #: Seconds for which the URL of a part is good.
 GOOD_FOR = 3600
 
@@ -322,7 +321,7 @@ class Storing:
         those that it began with. Raises StoreError."""
         if self._target is None or time.monotonic() > self._found + LOOKED_UP_EVERY:
             target = await in_thread(Target.of, self._job, self._path)
-            self._target = replace(target, bucket=await in_thread(target.bucket.in_step))
+            self._target = await in_thread(target.in_step)
             self._found = time.monotonic()
         return self._target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,11 @@ class Target:
         kind = data.scheme(job.output_to)
         bucket = find_bucket(kind, name, credential)
         return cls(bucket, prefix, f"{kind}://{name}/{prefix}".rstrip("/"))
+
+    def in_step(self) -> Target:
+        """Return the target with the store's clock and region, once the store was asked. Blocks. Raises
+        StoreError."""
+        return replace(self, bucket=self.bucket.in_step(self.prefix, writes=True))
 
     def key(self, name: str) -> str:
         """Return the key of a file."""

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -99,8 +99,7 @@ class Leaving:
 
     def _target(self) -> Target:
         """Return the store, with its clock, and with credentials as they are now. Raises StoreError."""
-        target = Target.of(self._context.job, self._context.folder.path)
-        return replace(target, bucket=target.bucket.in_step())
+        return Target.of(self._context.job, self._context.folder.path).in_step()
 
     def _request(
         self, target: Target, host: str, hosts: Sequence[str], place: str

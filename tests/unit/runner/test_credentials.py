@@ -193,7 +193,7 @@ def test_two_stores_of_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials may lead to two stores, which both have such a bucket: each set stays as it is."""
     credentials.save("a", ONE)
     credentials.save("b", Credential(Secret("k"), Secret("s"), endpoint="http://other"))
-    monkeypatch.setattr(Bucket, "in_step", lambda self: self)
+    monkeypatch.setattr(Bucket, "in_step", lambda self, prefix: self)
     monkeypatch.setattr(
         Bucket, "objects", lambda self, prefix: iter([Object("p/x", 1, self.endpoint)])
     )

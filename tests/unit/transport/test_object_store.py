@@ -134,6 +134,50 @@ def test_a_wrong_clock_is_put_right(store: Any) -> None:
     assert "X-Amz-Date=20260102T0304" in bucket.url("k")
 
 
+WRONG_REGION = b"""<Error><Code>AuthorizationQueryParametersError</Code>
+<Region>ap-northeast-2</Region></Error>"""
+
+
+def test_a_bucket_in_another_region_is_found_there(store: Any) -> None:
+    """As AWS says it; hosts read it there, too."""
+    endpoint, queries, answers = store
+    answers += [(400, WRONG_REGION, ""), (200, LIST % (b"false", b"", b"p/k"), "")]
+    bucket = Bucket("b", endpoint, "us-east-1", KEYS).in_step("p/")
+    assert "/ap-northeast-2/s3/" in queries[1]["X-Amz-Credential"]
+    assert [query["prefix"] for query in queries] == ["p/", "p/"], "that alone may be allowed"
+    assert "%2Fap-northeast-2%2Fs3" in bucket.url("k")
+    assert bucket.endpoint == endpoint
+    moved = Bucket("b", "https://s3.us-east-1.amazonaws.com", "us-east-1").in_region("eu-west-3")
+    assert moved.endpoint == "https://s3.eu-west-3.amazonaws.com"
+
+
+@pytest.mark.parametrize("region", [b"evil.example/", b"EU", b""])
+def test_a_region_that_is_none_is_not_followed(store: Any, region: bytes) -> None:
+    endpoint, queries, answers = store
+    answers.append((400, WRONG_REGION.replace(b"ap-northeast-2", region), ""))
+    with pytest.raises(StoreError, match="AuthorizationQueryParametersError"):
+        Bucket("b", endpoint, "us-east-1", KEYS).in_step()
+    assert len(queries) == 1
+
+
+def test_a_store_that_answers_in_circles_is_refused(store: Any) -> None:
+    endpoint, _, answers = store
+    answers += [(400, WRONG_REGION.replace(b"2", b"%d" % n), "") for n in (2, 3, 2)]
+    with pytest.raises(StoreError, match="AuthorizationQueryParametersError") as error:
+        Bucket("b", endpoint, "us-east-1", KEYS).in_step()
+    assert "set AWS_REGION" in error.value.hint
+
+
+def test_who_writes_need_not_list(store: Any) -> None:
+    endpoint, _, answers = store
+    denied = (403, b"<Error><Code>AccessDenied</Code></Error>", "")
+    answers += [denied, denied]
+    bucket = Bucket("b", endpoint, "r", KEYS)
+    assert bucket.in_step("out/", writes=True) == bucket
+    with pytest.raises(StoreError, match="AccessDenied"):
+        bucket.in_step("out/")
+
+
 def test_a_long_list_comes_in_pages(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy store is asked again; keys may be anything."""
     monkeypatch.setattr(object_store.time, "sleep", lambda seconds: None)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from launcher.agent.base import manifest
-from launcher.runner.data import listing
-from launcher.spec.errors import InputError
+from launcher.runner.data import listing, store_listing
+from launcher.spec.errors import InputError, StoreError
 from launcher.transport import object_store
-from launcher.transport.object_store import Bucket, Object
+from launcher.transport.object_store import Bucket, Credentials, Object
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Object]:
     objects: list[Object] = []
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(object_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
-    monkeypatch.setattr(Bucket, "in_step", lambda self: self)
+    monkeypatch.setattr(Bucket, "in_step", lambda self, prefix: self)
     monkeypatch.setattr(
         Bucket, "objects", lambda self, prefix: (o for o in objects if o.key.startswith(prefix))
     )
@@ -41,6 +41,28 @@ def test_keys_become_files(bucket: list[Object]) -> None:
     with listed.manifest.open("rb") as file:
         found = [(one.path, one.sum) for one in manifest.entries(file)]
     assert found == [(b"a b", b"etag:t-1"), ("deep/é".encode(), b"etag:t2")]
+
+
+def test_credentials_are_looked_up_again(
+    bucket: list[Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy may outlast the session that it began with; without a new one it goes on with the old."""
+    sessions = iter(["first", "second"])
+
+    def find(name: str) -> Bucket:
+        try:
+            return Bucket(name, "http://s", "r", Credentials("K", "S", next(sessions)))
+        except StopIteration:
+            raise StoreError("no credentials") from None
+
+    monkeypatch.setattr(object_store, "find_bucket", find)
+    bucket.append(Object("a", 3, "t"))
+    found = listing.read_source("s3://b").store
+    assert found
+    assert "X-Amz-Security-Token=first" in found.url("a")
+    monkeypatch.setattr(store_listing, "LOOKED_UP_EVERY", -1.0)
+    assert "X-Amz-Security-Token=second" in found.url("a")
+    assert "X-Amz-Security-Token=second" in found.url("a")
 
 
 def test_a_changed_object_is_another_version(bucket: list[Object]) -> None:

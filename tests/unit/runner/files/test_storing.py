@@ -37,7 +37,7 @@ class Objects:
         self.uploads: dict[str, str] = {}
         self.began = 0
         monkeypatch.setattr(object_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
-        monkeypatch.setattr(Bucket, "in_step", lambda bucket: bucket)
+        monkeypatch.setattr(Bucket, "in_step", lambda bucket, *_, **__: bucket)
         monkeypatch.setattr(
             Bucket, "put", lambda bucket, key, data: self.objects.__setitem__(key, data)
         )
