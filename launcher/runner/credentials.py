@@ -298,7 +298,7 @@ def find_bucket(kind: str, name: str, credential: str = "") -> Bucket:
 
     Raises StoreError.
     """
-    from ..transport import object_store  # slow to import, and few runs need it
+    from ..transport import aws_store, object_store  # slow to import, and few runs need them
 
     if not credential:
         return _found(kind, name)
@@ -316,7 +316,7 @@ def find_bucket(kind: str, name: str, credential: str = "") -> Bucket:
 
         return azure_store.container(name, _credentials(found, credential), found.endpoint)
     try:
-        bucket = object_store.find_bucket(name, _environment(found))
+        bucket = aws_store.find_bucket(name, _environment(found))
     except StoreError as error:
         hint = error.hint
         if found.profile:
@@ -337,9 +337,9 @@ def _found(kind: str, name: str) -> Bucket:
         from ..transport import azure_store
 
         return azure_store.find_bucket(name)
-    from ..transport import object_store
+    from ..transport import aws_store
 
-    return object_store.find_bucket(name)
+    return aws_store.find_bucket(name)
 
 
 def _credentials(one: Credential, name: str) -> Credentials:
@@ -403,6 +403,6 @@ def _environment(one: Credential) -> Mapping[str, str]:
 
 
 def _profiles() -> list[str]:
-    from ..transport import object_store
+    from ..transport import aws_store
 
-    return object_store.profiles()
+    return aws_store.profiles()

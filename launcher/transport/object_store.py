@@ -9,13 +9,10 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.h
 
 from __future__ import annotations
 
-import configparser
 import email.utils
 import hashlib
 import hmac
 import http.client
-import json
-import os
 import re
 import shutil
 import time
@@ -28,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..spec.errors import LauncherError, StoreError
+from ..spec.errors import StoreError
 from ..spec.frozen import frozen
 
 #: Seconds for which a signed URL is good: hosts get new ones while a launcher is in touch.
@@ -50,10 +47,6 @@ _REGION = re.compile(r"[a-z][a-z0-9-]{1,40}")
 CLOCK = 60.0
 #: Longest answer in memory, in bytes: a list of objects, or the manifest of a run's outputs.
 LONGEST = 256 << 20
-#: Where instances and containers of AWS ask for credentials.
-_INSTANCE, _CONTAINER = "http://169.254.169.254", "http://169.254.170.2"
-#: Seconds to wait for one of these: machines elsewhere have none.
-_NEAR = 1.0
 
 
 @frozen
@@ -199,7 +192,7 @@ class Bucket:
                 request.add_header("Range", f"bytes={have}-")
             try:
                 with (
-                    _opener().open(request, timeout=PATIENCE) as answer,
+                    unredirected().open(request, timeout=PATIENCE) as answer,
                     path.open("ab" if answer.status == 206 else "wb") as file,
                 ):
                     shutil.copyfileobj(answer, file, 1 << 20)
@@ -432,7 +425,7 @@ def ask(
         try:
             headers = {**_headers(bucket, method, key, query), **more}
             request = urllib.request.Request(url, data, headers, method=method)
-            with _opener().open(request, timeout=patience) as answer:
+            with unredirected().open(request, timeout=patience) as answer:
                 found: bytes = answer.read(LONGEST)
                 return found
         except urllib.error.HTTPError as error:
@@ -467,9 +460,9 @@ def _headers(
     return bucket.headers if method == "GET" else bucket.put_headers
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def unredirected(*handlers: urllib.request.BaseHandler) -> urllib.request.OpenerDirector:
     """Return an opener that follows no redirection: it could lead a signature elsewhere."""
-    return urllib.request.build_opener(_Here)
+    return urllib.request.build_opener(*handlers, _Here)
 
 
 def _skew(date: str) -> float:
@@ -540,31 +533,7 @@ def text_of(tree: ElementTree.Element, name: str) -> str:
     return next((one.text or "" for one in all_of(tree, name)), "")
 
 
-# -- finding the store, and credentials for it
-
-
-def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> Bucket:
-    """Return a bucket at the endpoint, and with the credentials, that the tools of AWS would use.
-
-    Looks at the environment, at the profile in ``~/.aws``, and asks a container or an instance of AWS.
-    Raises StoreError.
-    """
-    profile = environment.get("AWS_PROFILE") or environment.get("AWS_DEFAULT_PROFILE") or "default"
-    settings = _profile(profile, environment)
-    region = (
-        environment.get("AWS_REGION")
-        or environment.get("AWS_DEFAULT_REGION")
-        or settings.get("region")
-        or "us-east-1"
-    )
-    endpoint = (
-        environment.get("AWS_ENDPOINT_URL_S3")
-        or environment.get("AWS_ENDPOINT_URL")
-        or settings.get("endpoint_url")
-        or endpoint_of(region)
-    )
-    endpoint = checked_endpoint(endpoint, "AWS_ENDPOINT_URL")
-    return Bucket(name, endpoint, region, _credentials(environment, settings, profile))
+# -- where stores are
 
 
 def endpoint_of(region: str) -> str:
@@ -579,99 +548,7 @@ def checked_endpoint(endpoint: str, variable: str) -> str:
     return endpoint.rstrip("/")
 
 
-def _credentials(
-    environment: Mapping[str, str], settings: Mapping[str, str], profile: str
-) -> Credentials | None:
-    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if key and secret:
-        return Credentials(key, secret, environment.get("AWS_SESSION_TOKEN", ""))
-    key, secret = settings.get("aws_access_key_id"), settings.get("aws_secret_access_key")
-    if key and secret:
-        return Credentials(key, secret, settings.get("aws_session_token", ""))
-    if "AWS_PROFILE" in environment:
-        raise StoreError(
-            f"the profile {profile} (AWS_PROFILE) has no aws_access_key_id in ~/.aws/credentials",
-            "export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as `aws configure "
-            "export-credentials --format env` prints them",
-        )
-    return _of_machine(environment)
-
-
 def named(bucket: Bucket, name: str) -> Bucket:
     """Return a bucket whose credentials have a name, for errors."""
     assert bucket.credentials is not None
     return replace(bucket, credentials=replace(bucket.credentials, name=name))
-
-
-def profiles(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the names of the profiles of AWS's tools. Raises StoreError."""
-    (_, config), (_, credentials) = _files(environment)
-    found = [one.removeprefix("profile ").strip() for one in config.sections()]
-    return list(dict.fromkeys([*found, *credentials.sections()]))
-
-
-def _files(
-    environment: Mapping[str, str],
-) -> tuple[tuple[str, configparser.ConfigParser], tuple[str, configparser.ConfigParser]]:
-    """Return what config and credentials of AWS's tools hold, each with what a profile is called there
-    before its name. Raises StoreError."""
-    home = Path(environment.get("HOME") or Path.home()) / ".aws"
-    config = environment.get("AWS_CONFIG_FILE") or home / "config"
-    credentials = environment.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials"
-    return ("profile ", _parsed(config)), ("", _parsed(credentials))
-
-
-def _parsed(path: str | Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, encoding="utf-8")
-    except (OSError, configparser.Error, UnicodeDecodeError) as error:
-        raise StoreError(f"{path} cannot be read: {type(error).__name__}") from None
-    return parser
-
-
-def _profile(name: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of a profile; what the credentials file says wins."""
-    found: dict[str, str] = {}
-    for before, parser in _files(environment):
-        for one in (f"{before}{name}", name):
-            if parser.has_section(one):
-                found |= dict(parser.items(one))
-    return found
-
-
-def _of_machine(environment: Mapping[str, str]) -> Credentials | None:
-    """Return the credentials of the role of this container or instance, if it has one."""
-    if environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
-        return None
-    relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-    try:
-        if relative:
-            return _read_role(_near(_CONTAINER + relative, {}))
-        if not Path("/sys/devices/virtual/dmi/id/board_asset_tag").read_text().startswith("i-"):
-            return None
-        token = _near(f"{_INSTANCE}/latest/api/token", _TOKEN, "PUT").decode()
-        mine, roles = (
-            {"X-aws-ec2-metadata-token": token},
-            "/latest/meta-data/iam/security-credentials/",
-        )
-        role = _near(_INSTANCE + roles, mine).decode().split()[0]
-        return _read_role(_near(_INSTANCE + roles + quoted(role), mine))
-    except (OSError, ValueError, KeyError, IndexError, LauncherError):
-        return None
-
-
-_TOKEN = {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}
-
-
-def _near(url: str, headers: Mapping[str, str], method: str = "GET") -> bytes:
-    request = urllib.request.Request(url, headers=dict(headers), method=method)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Here)
-    with opener.open(request, timeout=_NEAR) as answer:
-        found: bytes = answer.read(1 << 16)
-        return found
-
-
-def _read_role(answer: bytes) -> Credentials:
-    found = json.loads(answer)
-    return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["Token"])

@@ -14,7 +14,8 @@ import pytest
 
 from launcher.spec.errors import StoreError
 from launcher.transport import object_store
-from launcher.transport.object_store import Bucket, Credentials, find_bucket
+from launcher.transport.aws_store import find_bucket
+from launcher.transport.object_store import Bucket, Credentials
 from support.http_server import Server
 
 KEYS = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")

@@ -9,7 +9,7 @@ import pytest
 from launcher.agent.base import manifest
 from launcher.runner.data import listing, store_listing
 from launcher.spec.errors import InputError, StoreError
-from launcher.transport import object_store
+from launcher.transport import aws_store
 from launcher.transport.object_store import Bucket, Credentials, Object
 
 
@@ -18,7 +18,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Object]:
     """The objects of a store that needs no network."""
     objects: list[Object] = []
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(object_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+    monkeypatch.setattr(aws_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
     monkeypatch.setattr(Bucket, "in_step", lambda self, prefix: self)
     monkeypatch.setattr(
         Bucket, "objects", lambda self, prefix: (o for o in objects if o.key.startswith(prefix))
@@ -55,7 +55,7 @@ def test_credentials_are_looked_up_again(
         except StopIteration:
             raise StoreError("no credentials") from None
 
-    monkeypatch.setattr(object_store, "find_bucket", find)
+    monkeypatch.setattr(aws_store, "find_bucket", find)
     bucket.append(Object("a", 3, "t"))
     found = listing.read_source("s3://b").store
     assert found

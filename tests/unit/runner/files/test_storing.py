@@ -21,7 +21,7 @@ from launcher.runner.files.storing import Storing
 from launcher.spec.errors import HostError, StoreError
 from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
-from launcher.transport import object_store
+from launcher.transport import aws_store
 from launcher.transport.answers import DataPut, DataSum
 from launcher.transport.object_store import Bucket, Object
 
@@ -36,7 +36,7 @@ class Objects:
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, str] = {}
         self.began = 0
-        monkeypatch.setattr(object_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+        monkeypatch.setattr(aws_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
         monkeypatch.setattr(Bucket, "in_step", lambda bucket, *_, **__: bucket)
         monkeypatch.setattr(
             Bucket, "put", lambda bucket, key, data: self.objects.__setitem__(key, data)
