@@ -36,14 +36,15 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
     Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
     until then stays in the set, which closes it.
     """
-    search = _Search(context, hosts)
+    order = _in_order(context)
+    search = _Search(context, hosts, order)
     try:
         layout = await search.layout(place.can_wait)
         ours = await _turn(context, hosts, place, layout) if layout else None
         if ours is None and not place.can_wait:
             raise place.refusal()
         if ours is None:
-            await _queue_up(context, place, await search.all_able())
+            await _queue_up(context, place, await search.all_able(), order)
             ours = await place.layout_now()
         await search.opening.leave()
     except BaseException:
@@ -53,6 +54,16 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
         return False
     await settle(context, hosts, ours)
     return True
+
+
+def _in_order(context: RunContext) -> Sequence[Host]:
+    """Return the hosts of a request, those first that have its data, unless it needs them all."""
+    job, hosts = context.job, context.request.hosts
+    if not job.data or _needs_all(job) or (job.num_nodes or 0) >= len(hosts):
+        return hosts
+    from .data import whereabouts  # many runs have none
+
+    return whereabouts.nearest_first(hosts, job.data)
 
 
 async def settle(context: RunContext, hosts: HostSet, layout: Layout) -> None:
@@ -65,10 +76,10 @@ async def settle(context: RunContext, hosts: HostSet, layout: Layout) -> None:
 class _Search:
     """Opens as many hosts as are needed; the next ones replace those that do not answer."""
 
-    def __init__(self, context: RunContext, hosts: HostSet) -> None:
+    def __init__(self, context: RunContext, hosts: HostSet, order: Sequence[Host]) -> None:
         self.opening = Opening(context, hosts, open_one)
-        self._context, self._hosts = context, hosts
-        self._waiting = list(context.request.hosts)
+        self._context, self._hosts, self._order = context, hosts, order
+        self._waiting = list(order)
 
     async def layout(self, may_wait: bool) -> Layout | None:
         """Return the first layout on free GPUs; None if all are open, and it would fit if these were."""
@@ -83,7 +94,8 @@ class _Search:
             if lacking and _needs_all(job):
                 raise _lacks(job, able, lacking)
             try:
-                return decide(self._context, able, only_idle=bool(self._waiting or opening.silent))
+                is_early = bool(self._waiting or opening.silent)
+                return decide(self._context, able, is_early, self._order)
             except PlanError as error:
                 if self._waiting:
                     continue
@@ -126,17 +138,19 @@ async def _turn(context: RunContext, hosts: HostSet, place: Place, layout: Layou
     return layout if await place.may_begin() else None
 
 
-async def _queue_up(context: RunContext, place: Place, able: Sequence[HostSession]) -> None:
+async def _queue_up(
+    context: RunContext, place: Place, able: Sequence[HostSession], hosts: Sequence[Host]
+) -> None:
     """Take a place on all hosts that have GPUs for the run, or on the only ones that would do."""
     model = context.job.resources.gpu_model
-    order = [host.name for host in context.request.hosts]
+    order = [host.name for host in hosts]
     fit = [one for one in able if usable(one.host, one.facts, (), model).indices]
     fit.sort(key=lambda one: order.index(one.name))
     facts = {one.name: one.facts for one in fit}
     if turn.is_fixed(context.job):
         able_facts = {one.name: one.facts for one in able}
-        hosts = sorted((one.host for one in able), key=lambda host: order.index(host.name))
-        place.fixed = layout = turn.idle_layout(context.job, hosts, able_facts, context.name)
+        ordered = sorted((one.host for one in able), key=lambda host: order.index(host.name))
+        place.fixed = layout = turn.idle_layout(context.job, ordered, able_facts, context.name)
         if context.job.resources.gpu_ids and not turn.can_be_named(layout):
             raise GpusInUse(
                 "a MIG instance that --gpu-ids names is in use, and no run can wait for it",
@@ -257,12 +271,17 @@ async def open_one(session: HostSession) -> None:
     rsync.require_there(session.name, session.facts.rsync)
 
 
-def decide(context: RunContext, sessions: Sequence[HostSession], only_idle: bool) -> Layout:
-    """Return the layout of the run on hosts that are open. Raises PlanError."""
+def decide(
+    context: RunContext,
+    sessions: Sequence[HostSession],
+    only_idle: bool,
+    order: Sequence[Host] | None = None,
+) -> Layout:
+    """Return the layout of the run on hosts that are open, in ``order``. Raises PlanError."""
     job = context.job
     facts = {session.name: session.facts for session in sessions}
-    order = [host.name for host in context.request.hosts]
-    hosts = sorted((one.host for one in sessions), key=lambda host: order.index(host.name))
+    names = [host.name for host in order or context.request.hosts]
+    hosts = sorted((one.host for one in sessions), key=lambda host: names.index(host.name))
     layout = make_layout(job, hosts, facts, context.name, only_idle)
     if layout.num_nodes > 1:
         planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])

@@ -110,6 +110,19 @@ def test_a_run_has_its_data(launcher: Launcher, clean: labs.Lab, tmp_path: Path)
     assert inodes.strip() == b"1"
 
 
+def test_a_run_goes_where_its_data_is(launcher: Launcher, clean: labs.Lab, tmp_path: Path) -> None:
+    """It takes the host that has the set, and not the first one; who needs all hosts keeps their order."""
+    make_set(tmp_path / "corpus")
+    assert launcher.call("data", "add", "corpus", str(tmp_path / "corpus")).returncode == 0
+    where = ["-i", str(launcher.inventory), "--hosts", "lab3"]
+    assert launcher.call("data", "push", "corpus", *where).returncode == 0
+    words = ["--framework", "env", "--data", "corpus", "hostname"]
+    for nodes, hosts in (("1", "lab3 [0]"), ("3", "lab1 [0]  lab2 [1]  lab3 [2]")):
+        ran = launcher.run("--nodes", nodes, *words)
+        assert ran.code == 0, ran.err
+        assert f": {hosts}\n" in ran.err
+
+
 def test_an_absolute_path_and_one_in_use(
     launcher: Launcher, clean: labs.Lab, tmp_path: Path
 ) -> None:

@@ -22,8 +22,10 @@ from ...transport.answers import (
     DataThere,
 )
 from ...transport.ssh import AskPassphrase
+from ..concurrency import in_thread
 from ..listeners import OnEvent
 from ..reached import reached, reached_one
+from . import whereabouts
 from .delivery import BYTES_A_SECOND, PATIENCE
 from .host import Delivered, Host
 from .passing import bring_all
@@ -82,6 +84,9 @@ class Place:
             if source and all(host.name != source for host in there):
                 seeds.append(await stack.enter_async_context(self.reach(source)))
             done = await bring_all(there, delivered, told, told_alone, seeds=seeds)
+        having = [name for name, sent in done.items() if not isinstance(sent, HostError)]
+        version = delivered.listed.version
+        await in_thread(whereabouts.note, delivered.data, having, version)
         found = {**failed, **done}
         return {one.name: found[one.name] for one in self.hosts}
 

@@ -15,7 +15,7 @@ from ...spec.data import Version, on_a_host
 from ...spec.errors import HostError, SourceChanged, SyncError
 from ...transport.answers import DataMissing
 from .. import credentials
-from ..concurrency import together
+from ..concurrency import in_thread, together
 from ..context import RunContext
 from ..host_session import HostSession
 from ..reached import reached_one
@@ -121,6 +121,13 @@ class RunData:
             for one in self._sets:
                 if not self._is_given(session.name, one):
                     self._note(session.name, one, 0, time.time())
+        await in_thread(self._note_whereabouts, [session.name for session in sessions])
+
+    def _note_whereabouts(self, hosts: Sequence[str]) -> None:
+        from . import whereabouts  # once a run has data
+
+        for one in self._sets:
+            whereabouts.note(one.data, hosts, one.listed.version)
 
     async def _use(self, session: HostSession) -> tuple[str, ...]:
         """Let the run use its data sets on a host; return the versions that it lacks."""
