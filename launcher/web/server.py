@@ -14,6 +14,7 @@ from .app import Console
 from .browser import has_screen, show
 from .doorkeeper import doorkeeper
 from .guard import Session
+from .peers import GONE
 
 #: Bytes of a request's head, and connections at once; seconds that open streams get at the end.
 _HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 1
@@ -69,7 +70,7 @@ class _Refusals:
         self._tell, self._known = tell, set[int]()
 
     def __call__(self, user: int) -> None:
-        if user in self._known:
+        if user == GONE or user in self._known:
             return
         self._known.add(user)
         try:

@@ -55,7 +55,7 @@ STRANGER = """
 import socket, sys
 kept = []
 for _ in range(300):
-    kept.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+    kept.append(socket.create_connection((sys.argv[2], int(sys.argv[1]))))
 got = b""
 for one in kept:
     try:
@@ -70,12 +70,15 @@ sys.stdin.read()
 
 @pytest.mark.thorough
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
-def test_another_user_gets_nothing_and_keeps_nobody_out(console: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1"])
+def test_another_user_gets_nothing_and_keeps_nobody_out(
+    console: subprocess.Popen[str], address: str
+) -> None:
     assert console.stdout and console.stderr
     base, code = console.stdout.readline().strip().split("/#")
     python = os.path.realpath("/usr/bin/python3")
     stranger = subprocess.Popen(
-        [python, "-c", STRANGER, base.rpartition(":")[2]],
+        [python, "-c", STRANGER, base.rpartition(":")[2], address],
         user=65534, group=65534, extra_groups=[], cwd="/", env={},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
