@@ -381,11 +381,15 @@ class EnvironmentBuilt(Event):
 
 @frozen
 class ImageBringing(Event):
-    """Hosts that pull, load or save the run's image, or wait for one; what ``host`` said last."""
+    """Hosts that pull, load, save or try the run's image, or wait for one; what ``host`` said last. So
+    far ``done`` bytes were moved in ``seconds``, of ``total`` where that is known (0: neither)."""
 
     hosts: tuple[str, ...]
     host: str
     said: str
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
 
 
 @frozen

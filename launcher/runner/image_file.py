@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,25 @@ def packed(image: ImageFile, cache: Path) -> ImageFile:
     return ImageFile(target, image.id, image.machine)
 
 
-def saved_here(name: str, pinned: str, cache: Path) -> ImageFile | None:
-    """Return a file of an image that podman or docker has on this machine; None where neither has."""
+def folder_size(path: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+
+
+def written(cache: Path) -> int:
+    """Return the bytes of files that are being written into a cache."""
+    sizes = []
+    for part in cache.glob("*.part"):
+        with suppress(OSError):
+            sizes.append(part.stat().st_size)
+    return sum(sizes)
+
+
+def saved_here(
+    name: str, pinned: str, cache: Path, on_size: Callable[[int], None] = lambda size: None
+) -> ImageFile | None:
+    """Return a file of an image that podman or docker has on this machine; None where neither has.
+    ``on_size`` gets about how large it will be."""
     for program in ("podman", "docker"):
         if not shutil.which(program):
             continue
@@ -142,6 +160,8 @@ def saved_here(name: str, pinned: str, cache: Path) -> ImageFile | None:
             cache.mkdir(parents=True, exist_ok=True)
             part = cache / f"{image_id}.{os.getpid()}.part"
             form = ["--format", "docker-archive"] if program == "podman" else []
+            size = _ran(program, "image", "inspect", "--format", "{{.Size}}", image_id)
+            on_size(int(size) if size and size.isdigit() else 0)
             is_it = not pinned or _id_of(program, name) == pinned  # its name may have moved
             saved = _ran(program, "save", *form, "--output", str(part), name if is_it else pinned)
             if saved is None:

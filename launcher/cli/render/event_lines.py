@@ -20,6 +20,7 @@ from ...spec.gpus import fold
 from .folding import groups
 from .log_lines import harmless
 from .preload import why_anew, why_cold
+from .progress import moved
 from .tables import age, counted, due, duration, size
 
 #: Lines about many hosts, at once.
@@ -96,7 +97,9 @@ def _environment_built(event: ev.EnvironmentBuilt) -> Line:
 @line_of.register
 def _image_bringing(event: ev.ImageBringing) -> Line:
     said = f": {event.host}: {event.said}" if event.said else ""
-    return Line(f"bringing the image to {nodeset.fold(event.hosts)}{said}", dim=True)
+    if event.done:
+        said += f", {moved(event.done, event.total, event.seconds)}"
+    return Line(f"preparing the image on {nodeset.fold(event.hosts)}{said}", dim=True)
 
 
 @line_of.register

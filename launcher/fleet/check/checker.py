@@ -225,9 +225,13 @@ class Visitor:
                 "machine": file.machine,
             }
             try:
-                there[name] = await self.agents[name].answer(
-                    answers.Image, "image", do="look", **request
-                )
+                while True:
+                    there[name] = await self.agents[name].answer(
+                        answers.Image, "image", do="look", **request
+                    )
+                    if there[name].state != "working":
+                        break
+                    self.progress(f"image on {name}: {there[name].said}")
             except HostError as error:
                 self.findings.append(of_error(error))
 
