@@ -452,13 +452,15 @@ class ImageNotBuilt(Event):
 @frozen
 class ImageGiven(Event):
     """All hosts have the run's image; ``brought`` names those that lacked it. ``runtimes`` is what
-    starts it, by host; an image that is a folder has no ``id``."""
+    starts it, by host; an image that is a folder has no ``id``. Hosts of several kinds have one each:
+    ``ids`` by kind."""
 
     image: str
     id: str
     runtimes: Mapping[str, str]
     brought: tuple[str, ...]
     seconds: float
+    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen

@@ -9,7 +9,15 @@ import os
 import posixpath
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -208,11 +216,11 @@ class Bringing:
         for host, answer in there.items():
             if answer.state != "there":
                 self._fail([host], images.changed(host, image, self._pinned))
-        ids = {host: one.id for host, one in there.items() if host not in self._failed}
-        while error := images.different(ids, image):
-            others = [host for host, its in ids.items() if its == ids[error.host]]
+        good = {host: one for host, one in there.items() if host not in self._failed}
+        while error := images.different(good, image):
+            others = [host for host, its in good.items() if its.id == good[error.host].id]
             self._fail(others, error)
-            ids = {host: its for host, its in ids.items() if host not in others}
+            good = {host: its for host, its in good.items() if host not in others}
 
     def _fail(self, hosts: Sequence[str], error: HostError) -> None:
         """Let hosts fail. Raises the error, unless each is alone."""
@@ -273,13 +281,20 @@ class Bringing:
         name = self._building.tag if self._building else self._wanted.image
         waiting = [one.name for one in without if self._file or one.name in refused]
         file = self._file
+        kinds = {lacking[name].machine for name in waiting}
+        if file is None and len(kinds) > 1:
+            error = images.of_several_kinds(
+                {name: lacking[name].machine for name in waiting}, refused, self._wanted.image
+            )
+            self._fail(waiting, error)
+            return True
         if file is None:
             async with self._written("this machine saves it", waiting) as known:
                 file = await asyncio.to_thread(
-                    saved_here, name, self._pinned, self._cache, known.append
+                    saved_here, name, self._pinned, self._cache, known.append, kinds
                 )
         if file is None:
-            file = await self._from_host([*hosts, *self._sources], found)
+            file = await self._from_host([*hosts, *self._sources], found, kinds)
         if file is None:
             return self._lack_everywhere(refused)
         async with self._written("this machine packs it", waiting) as known:
@@ -339,13 +354,13 @@ class Bringing:
                 await asyncio.sleep(PAUSE)
 
     async def _from_host(
-        self, hosts: Sequence[Connected], found: dict[str, answers.Image]
+        self, hosts: Sequence[Connected], found: dict[str, answers.Image], kinds: Collection[str]
     ) -> ImageFile | None:
-        """Fetch the image from a host that has it."""
+        """Fetch the image from a host of the same kind that has it."""
         for host in hosts:
             try:
                 about = found.get(host.name) or await self._until_done(host, "look")
-                if about.state != "there" or not about.id:
+                if about.state != "there" or not about.id or about.machine not in kinds:
                     continue
                 file = await self._saved(host, about)
             except HostError as error:

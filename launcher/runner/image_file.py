@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -145,15 +145,23 @@ def written(cache: Path) -> int:
 
 
 def saved_here(
-    name: str, pinned: str, cache: Path, on_size: Callable[[int], None] = lambda size: None
+    name: str,
+    pinned: str,
+    cache: Path,
+    on_size: Callable[[int], None] = lambda size: None,
+    kinds: Collection[str] = (),
 ) -> ImageFile | None:
-    """Return a file of an image that podman or docker has on this machine; None where neither has.
-    ``on_size`` gets about how large it will be."""
+    """Return a file of an image that podman or docker has on this machine, for machines of these
+    ``kinds``; None where neither has. ``on_size`` gets about how large it will be."""
     for program in ("podman", "docker"):
         if not shutil.which(program):
             continue
         image_id = _id_of(program, pinned or name)
         if not image_id or (pinned and image_id != pinned):
+            continue
+        machine = _ran(program, "image", "inspect", "--format", "{{.Architecture}}", image_id)
+        theirs = {its: kind for kind, its in _MACHINES.items()}.get(machine or "")
+        if theirs and {*kinds} - {""} and theirs not in kinds:
             continue
         target = cache / f"{image_id}.tar"
         if not target.exists():

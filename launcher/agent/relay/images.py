@@ -165,12 +165,11 @@ class Images:
     ) -> Generator[Message, None, Message]:
         image, pinned = request["image"], request.get("pinned") or ""
         if runtime in (PODMAN, DOCKER):
-            named = "sha256:" + pinned if pinned and runtime == DOCKER else pinned or image
-            about = yield from self._inspected(program, named)
+            about = yield from self._known(runtime, program, pinned, image)
         else:
             about = _of_path(image)
-        base = {"runtime": runtime, "program": program}
         machine = os.uname().machine
+        base = {"runtime": runtime, "program": program, "machine": machine}
         theirs = about.get("machine", "")
         if about["state"] == "missing":
             theirs = request.get("machine") or ""  # of a file that would be sent
@@ -188,6 +187,19 @@ class Images:
         if python["state"] != "there":
             return dict(python, **base)
         return dict(python, id=about["id"], spec=spec, **base)
+
+    def _known(
+        self, runtime: str, program: str, pinned: str, image: str
+    ) -> Generator[Message, None, dict[str, Any]]:
+        """Ask for an image by its name, or by its IDs: one for each kind of machine that a run has."""
+        about: dict[str, Any] = {}
+        for one in pinned.split():
+            named = "sha256:" + one if runtime == DOCKER else one
+            its = yield from self._inspected(program, named)
+            theirs = _MACHINES.get(its.get("machine", ""), its.get("machine", ""))
+            if not about or (its["state"] == "there" and theirs == os.uname().machine):
+                about = its
+        return about or (yield from self._inspected(program, image))
 
     def _inspected(self, program: str, image: str) -> Generator[Message, None, dict[str, Any]]:
         """Ask for an image; podman answers nobody while it gives another run's files to a user's IDs."""

@@ -155,7 +155,8 @@ def _image_given(event: ev.ImageGiven) -> Line:
         runtime if len(by) == 1 else f"{runtime} on {nodeset.fold(hosts)}"
         for runtime, hosts in by.items()
     )
-    name = f"image {event.image}" + (f" ({event.id[:SHORT]})" if event.id else "")
+    ids = ", ".join(f"{its[:SHORT]} for {kind}" for kind, its in event.ids.items())
+    name = f"image {event.image}" + (f" ({ids or event.id[:SHORT]})" if event.id else "")
     brought = f", brought to {counted(len(event.brought), 'host')} in {event.seconds:.0f} s"
     return Line(f"{name} by {runtimes}{brought if event.brought else ''}", dim=True)
 

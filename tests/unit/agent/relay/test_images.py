@@ -163,6 +163,21 @@ def test_what_another_runtime_would_not_change_is_said_at_once(
     assert found["said"].startswith("the image is for s390x, and this host is ")
 
 
+def test_of_several_ids_that_for_this_machine_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on hosts of two kinds has pinned two."""
+    other = "b" * 64
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    podman = there(machine).replace(
+        "image)", f'image) case "$*" in *{other}) echo {other} s390x; exit;; esac;'
+    )
+    images = with_runtime(tmp_path, monkeypatch, podman=podman)
+    found = look(images, pinned=f"{other} {ID}")
+    assert (found["state"], found["id"]) == ("there", ID)
+    assert found["machine"] == os.uname().machine
+
+
 def test_an_image_that_is_not_there_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
