@@ -879,8 +879,8 @@ class Image:
     """How far a host is with the image that a run wants; what it has, once it is there.
 
     ``code`` says what is in the way, and ``said`` what the runtime said of it. ``place`` is where a file
-    of the image goes, or where it is, and ``bytes`` how much of it is written so far. ``machine`` is what
-    kind the host is.
+    of the image goes, or where it is, and ``bytes`` how much of it is written so far. ``machine`` is
+    what kind the host is.
     """
 
     state: str
