@@ -381,11 +381,15 @@ class EnvironmentBuilt(Event):
 
 @frozen
 class ImageBringing(Event):
-    """Hosts that pull, load or save the run's image, or wait for one; what ``host`` said last."""
+    """Hosts that pull, load, save or try the run's image, or wait for one; what ``host`` said last. So
+    far ``done`` bytes were moved in ``seconds``, of ``total`` where that is known (0: neither)."""
 
     hosts: tuple[str, ...]
     host: str
     said: str
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
 
 
 @frozen
@@ -448,13 +452,15 @@ class ImageNotBuilt(Event):
 @frozen
 class ImageGiven(Event):
     """All hosts have the run's image; ``brought`` names those that lacked it. ``runtimes`` is what
-    starts it, by host; an image that is a folder has no ``id``."""
+    starts it, by host; an image that is a folder has no ``id``. Hosts of several kinds have one each:
+    ``ids`` by kind."""
 
     image: str
     id: str
     runtimes: Mapping[str, str]
     brought: tuple[str, ...]
     seconds: float
+    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen

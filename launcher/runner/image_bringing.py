@@ -9,8 +9,16 @@ import os
 import posixpath
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +29,15 @@ from ..spec.errors import HostError, NoEnvironment
 from ..spec.frozen import frozen
 from ..transport import answers, rsync
 from .concurrency import beside, together
-from .image_file import ImageFile, id_here, of_path, packed, saved_here
+from .image_file import (
+    ImageFile,
+    folder_size,
+    id_here,
+    of_path,
+    packed,
+    saved_here,
+    written,
+)
 from .listeners import OnEvent
 from .policy import images
 from .reached import Connected
@@ -32,6 +48,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: Seconds between two questions to a host, and between two lines about what it does.
 PAUSE, TELL = 0.3, 10.0
+#: Seconds before the first of those lines.
+FIRST = 1.0
+#: What is said of hosts that say nothing.
+_SAID = {"save": "saves it", "load": "loads it", "pull": "pulls it"}
 #: Copies at once: each is an rsync here.
 COPIES = 4
 #: In a cache: held while somebody fills it.
@@ -53,6 +73,16 @@ class Others:
 
     id: str = ""
     hosts: tuple[Connected, ...] = ()
+
+
+@frozen
+class _Doing:
+    """What goes on for a host, since when; how many bytes it has moved, and of how many (0: unknown)."""
+
+    said: str
+    since: float
+    done: int = 0
+    total: int = 0
 
 
 class Bringing:
@@ -79,7 +109,7 @@ class Bringing:
         self._pinned, self._sources = others.id, others.hosts
         self._building, self._pulls = building, True
         self._file: ImageFile | None = None
-        self._doing: dict[str, str] = {}  # what each host that pulls or loads has said last
+        self._doing: dict[str, _Doing] = {}  # what goes on for each host that waits
         self._brought: set[str] = set()
         self._failed: dict[str, HostError] = {}
 
@@ -186,11 +216,11 @@ class Bringing:
         for host, answer in there.items():
             if answer.state != "there":
                 self._fail([host], images.changed(host, image, self._pinned))
-        ids = {host: one.id for host, one in there.items() if host not in self._failed}
-        while error := images.different(ids, image):
-            others = [host for host, its in ids.items() if its == ids[error.host]]
+        good = {host: one for host, one in there.items() if host not in self._failed}
+        while error := images.different(good, image):
+            others = [host for host, its in good.items() if its.id == good[error.host].id]
             self._fail(others, error)
-            ids = {host: its for host, its in ids.items() if host not in others}
+            good = {host: its for host, its in good.items() if host not in others}
 
     def _fail(self, hosts: Sequence[str], error: HostError) -> None:
         """Let hosts fail. Raises the error, unless each is alone."""
@@ -216,7 +246,7 @@ class Bringing:
         return {host.name: found[host.name] for host in hosts if host.name in found}
 
     async def _look(self, hosts: Sequence[Connected]) -> dict[str, answers.Image]:
-        return await self._every(hosts, lambda host: self._ask(host, "look"))
+        return await self._every(hosts, lambda host: self._until_done(host, "look"))
 
     async def _ask(self, host: Connected, do: str, **more: object) -> answers.Image:
         machine = self._file.machine if self._file else ""
@@ -249,12 +279,28 @@ class Bringing:
             if not refused:
                 return True
         name = self._building.tag if self._building else self._wanted.image
-        file = self._file or await asyncio.to_thread(saved_here, name, self._pinned, self._cache)
+        waiting = [one.name for one in without if self._file or one.name in refused]
+        file = self._file
+        kinds = {lacking[name].machine for name in waiting}
+        if file is None and len(kinds) > 1:
+            error = images.of_several_kinds(
+                {name: lacking[name].machine for name in waiting}, refused, self._wanted.image
+            )
+            self._fail(waiting, error)
+            return True
         if file is None:
-            file = await self._from_host([*hosts, *self._sources], found)
+            async with self._written("this machine saves it", waiting) as known:
+                file = await asyncio.to_thread(
+                    saved_here, name, self._pinned, self._cache, known.append, kinds
+                )
+        if file is None:
+            file = await self._from_host([*hosts, *self._sources], found, kinds)
         if file is None:
             return self._lack_everywhere(refused)
-        whole = await asyncio.to_thread(packed, file, self._cache)
+        async with self._written("this machine packs it", waiting) as known:
+            if file.path.is_dir():
+                known.append(await asyncio.to_thread(folder_size, file.path))
+            whole = await asyncio.to_thread(packed, file, self._cache)
         still = [one for one in without if self._file or one.name in refused]
         await self._every(still, lambda host: self._send(host, lacking[host.name], whole), COPIES)
         return True
@@ -303,17 +349,18 @@ class Bringing:
             if answer.state != "working":
                 self._doing.pop(host.name, None)
                 return answer
-            self._doing[host.name] = answer.said
-            await asyncio.sleep(PAUSE)
+            self._note(host.name, answer.said or _SAID.get(do, ""), answer.bytes)
+            if do != "look":  # which has waited there
+                await asyncio.sleep(PAUSE)
 
     async def _from_host(
-        self, hosts: Sequence[Connected], found: dict[str, answers.Image]
+        self, hosts: Sequence[Connected], found: dict[str, answers.Image], kinds: Collection[str]
     ) -> ImageFile | None:
-        """Fetch the image from a host that has it."""
+        """Fetch the image from a host of the same kind that has it."""
         for host in hosts:
             try:
-                about = found.get(host.name) or await self._ask(host, "look")
-                if about.state != "there" or not about.id:
+                about = found.get(host.name) or await self._until_done(host, "look")
+                if about.state != "there" or not about.id or about.machine not in kinds:
                     continue
                 file = await self._saved(host, about)
             except HostError as error:
@@ -336,14 +383,46 @@ class Bringing:
         folder, name = posixpath.split(answer.place)
         arguments = ["--inplace", f"x:{folder}/", f"{self._cache}/"]
         to = (host.connection, host.name)
-        await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, 0))
+        await rsync.copy(
+            *to, arguments, os.fsencode(name), self._progress(host, answer.bytes, "sends it")
+        )
+        self._doing.pop(host.name, None)
         target = self._cache / f"{about.id}.tar"
         (self._cache / name).replace(target)
         await self._ask(host, "save", **{**words, "discard": True})
         return ImageFile(target, about.id)
 
-    def _progress(self, host: Connected, size: int) -> Callable[[int], None]:
+    def _note(self, host: str, said: str, done: int = 0, total: int = 0) -> None:
+        """Remember what goes on for a host."""
+        before = self._doing.get(host)
+        goes_on = before is not None and (before.said == said or not (before.done or done))
+        since = before.since if before and goes_on else time.time()
+        self._doing[host] = _Doing(said, since, done, total)
+
+    @asynccontextmanager
+    async def _written(self, said: str, hosts: Sequence[str]) -> AsyncIterator[list[int]]:
+        """Note for hosts what this machine writes into the cache; gives a list for its whole size."""
+        known: list[int] = []
+
+        async def watch() -> None:
+            while True:
+                done = await asyncio.to_thread(written, self._cache)
+                for host in hosts if done else ():
+                    self._note(host, said, done, max([0, *known[-1:]]))
+                await asyncio.sleep(PAUSE)
+
+        try:
+            async with beside(watch()):
+                yield known
+        finally:
+            for host in hosts:
+                self._doing.pop(host, None)
+
+    def _progress(
+        self, host: Connected, size: int, said: str = "is sent it"
+    ) -> Callable[[int], None]:
         def tell(percent: int) -> None:
+            self._note(host.name, said, size * percent // 100, size)
             self._on_event(ev.SyncProgressed(time.time(), host.name, percent, size))
 
         return tell
@@ -354,14 +433,14 @@ class Bringing:
             taken = await self._ask(host, "take", image_id=file.id)
             if taken.state == "yours":
                 break
-            self._doing[host.name] = "waits for another run that brings the same"
+            self._note(host.name, "waits for another run that brings the same")
             await asyncio.sleep(PAUSE)
-            again = await self._ask(host, "look")
+            again = await self._until_done(host, "look")
             if again.state == "there":
                 self._doing.pop(host.name, None)
                 return
         self._doing.pop(host.name, None)
-        again = await self._ask(host, "look")
+        again = await self._until_done(host, "look")
         if again.state != "there":  # else another run has just brought it
             size = (await asyncio.to_thread(file.path.stat)).st_size
             folder, name = posixpath.split(taken.place)
@@ -369,6 +448,7 @@ class Bringing:
             arguments = ["--inplace", "--copy-links", f"{link.parent}/", f"x:{folder}/"]
             to = (host.connection, host.name)
             await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, size))
+            self._doing.pop(host.name, None)
         answer = await self._until_done(host, "load", image_id=file.id, program=about.program)
         if answer.state != "done":
             raise self._refusal(host, answer)
@@ -382,11 +462,15 @@ class Bringing:
 
     async def _tell(self) -> None:
         """Say now and then what hosts pull and load, for as long as they do."""
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(FIRST)
         while True:
             if self._doing:
-                host, said = next(iter(self._doing.items()))
-                self._on_event(ev.ImageBringing(time.time(), tuple(self._doing), host, said))
+                now = time.time()
+                host, one = next(iter(self._doing.items()))
+                told = ev.ImageBringing(
+                    now, tuple(self._doing), host, one.said, one.done, one.total, now - one.since
+                )
+                self._on_event(told)
             await asyncio.sleep(TELL)
 
 

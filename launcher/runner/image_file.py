@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,19 +130,46 @@ def packed(image: ImageFile, cache: Path) -> ImageFile:
     return ImageFile(target, image.id, image.machine)
 
 
-def saved_here(name: str, pinned: str, cache: Path) -> ImageFile | None:
-    """Return a file of an image that podman or docker has on this machine; None where neither has."""
+def folder_size(path: Path) -> int:
+    """Return the bytes of the files in a folder."""
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+
+
+def written(cache: Path) -> int:
+    """Return the bytes of files that are being written into a cache."""
+    sizes = []
+    for part in cache.glob("*.part"):
+        with suppress(OSError):
+            sizes.append(part.stat().st_size)
+    return sum(sizes)
+
+
+def saved_here(
+    name: str,
+    pinned: str,
+    cache: Path,
+    on_size: Callable[[int], None] = lambda size: None,
+    kinds: Collection[str] = (),
+) -> ImageFile | None:
+    """Return a file of an image that podman or docker has on this machine, for machines of these
+    ``kinds``; None where neither has. ``on_size`` gets about how large it will be."""
     for program in ("podman", "docker"):
         if not shutil.which(program):
             continue
         image_id = _id_of(program, pinned or name)
         if not image_id or (pinned and image_id != pinned):
             continue
+        machine = _ran(program, "image", "inspect", "--format", "{{.Architecture}}", image_id)
+        theirs = {its: kind for kind, its in _MACHINES.items()}.get(machine or "")
+        if theirs and {*kinds} - {""} and theirs not in kinds:
+            continue
         target = cache / f"{image_id}.tar"
         if not target.exists():
             cache.mkdir(parents=True, exist_ok=True)
             part = cache / f"{image_id}.{os.getpid()}.part"
             form = ["--format", "docker-archive"] if program == "podman" else []
+            size = _ran(program, "image", "inspect", "--format", "{{.Size}}", image_id)
+            on_size(int(size) if size and size.isdigit() else 0)
             is_it = not pinned or _id_of(program, name) == pinned  # its name may have moved
             saved = _ran(program, "save", *form, "--output", str(part), name if is_it else pinned)
             if saved is None:

@@ -51,6 +51,7 @@ class Images:
                 answer.id, answer.spec, answer.python, answer.python_version
             )
         self._had += sessions
+        ids = {given.found[one.name].machine: given.found[one.name].id for one in sessions}
         context.add(
             ev.ImageGiven(
                 time=time.time(),
@@ -59,11 +60,14 @@ class Images:
                 runtimes={s.name: given.found[s.name].runtime for s in sessions},
                 brought=given.brought,
                 seconds=time.time() - started,
+                ids=ids if len(ids) > 1 else {},
             )
         )
 
     @property
     def _of_other_hosts(self) -> str:
-        """The ID that the hosts of the run have had so far."""
-        given = (event.id for event in self._context.events if isinstance(event, ev.ImageGiven))
-        return next(given, "")
+        """The ID that the hosts of the run have had so far; one for each kind of machine."""
+        given = (event for event in self._context.events if isinstance(event, ev.ImageGiven))
+        return " ".join(
+            dict.fromkeys(one for event in given for one in event.ids.values() or [event.id])
+        )

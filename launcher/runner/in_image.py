@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -42,10 +44,10 @@ def visiting_command(
     folder: str,
     before: Sequence[str],
     is_terminal: bool,
-) -> list[str] | None:
-    """Return the command of a visitor in the image of a run; None where the run is in none.
+) -> str | None:
+    """Return the lines of sh for a visitor in the image of a run; None where the run is in none.
 
-    It is a container of its own, with what those of the run see.
+    It is a container of its own, with what those of the run see, and ends with those lines.
     """
     spec = _spec(job, node)
     if spec is None:
@@ -54,7 +56,7 @@ def visiting_command(
         argv, env, folder, before, terminal="tty" if is_terminal else "pipe"
     )
     theirs = cast("Any", to_json(spec))
-    words, passed = containers.command(theirs, what, label=containers.VISITOR)
-    settings = [f"{name}={value}" for name, value in passed.items()]
-    clear = ["-i"] if spec.runtime == containers.BWRAP else []
-    return ["env", *clear, *settings, *words] if settings or clear else words
+    name = f"launcher-visitor-{secrets.token_hex(6)}"
+    about = {"spec": {"runtime": spec.runtime, "program": spec.program}, "names": [name]}
+    place = posixpath.join(node.root, containers.VISITORS)
+    return containers.visit(theirs, what, place, name, json.dumps(about))

@@ -216,7 +216,7 @@ def _in_the_run(
         is_terminal,
     )
     if inside:
-        return login_shell.line(f"exec {shlex.join(inside)}")
+        return login_shell.line(inside)
     return login_shell.line(
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "
         f"exec env {shlex.join(settings)} {prepared} env {command}"

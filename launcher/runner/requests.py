@@ -145,9 +145,10 @@ def changed(
 def _with_same_image(job: Job, layout: Layout) -> Job:
     """Return a job that wants the very image that the run had, whatever its name means by now."""
     ids = [node.container.id for node in layout.nodes if node.container and node.container.id]
+    every = " ".join(dict.fromkeys(ids))  # one for each kind of machine
     if not ids or not job.environment or not job.environment.image:
         return job
-    return replace(job, environment=replace(job.environment, pinned=ids[0]))
+    return replace(job, environment=replace(job.environment, pinned=every))
 
 
 def _of_size(job: Job, layout: Layout, elsewhere: bool) -> Job:

@@ -879,7 +879,8 @@ class Image:
     """How far a host is with the image that a run wants; what it has, once it is there.
 
     ``code`` says what is in the way, and ``said`` what the runtime said of it. ``place`` is where a file
-    of the image goes, or where it is.
+    of the image goes, or where it is, and ``bytes`` how much of it is written so far. ``machine`` is
+    what kind the host is.
     """
 
     state: str
@@ -893,8 +894,12 @@ class Image:
     said: str = ""
     log: str = ""
     place: str = ""
+    bytes: int = 0
+    machine: str = ""
 
     def __post_init__(self) -> None:
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require(len(self.machine) <= 64, "machine", "is too long")
         _require(self.state in IMAGE_STATES, "state", f"unknown: {self.state[:80]!r}")
         _require(not self.id or _ID.match(self.id) is not None, "id", "not the ID of an image")
         _require(self.state != "there" or self.spec is not None, "spec", "is missing")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from support.command import Launcher, end_followers, of_runs
 from support.hosts import need_lab
 from support.images import containers_on, podman_hosts, with_user, write_image
 from support.lab import wait_until
+from support.terminal import Terminal
 
 pytestmark = [
     pytest.mark.timeout(400),  # up to four runs, each with a pull that podman tries again
@@ -163,6 +166,75 @@ def test_nothing_is_left_whoever_is_killed(
     wait_until(lambda: not left(host), f"nothing is left: {left(host)}")
     launcher.call("wait", "-")
     assert not left(host)
+
+
+def visiting(host: labs.LabHost) -> list[str]:
+    """Return the containers of no run on a host, and what is noted of them."""
+    noted = host.run("ls", "/root/.launcher/host/visitors", check=False).stdout.decode().split()
+    there = [one for one in containers_on(host).splitlines() if "launcher-visitor" in one]
+    return there + [one for one in noted if not one.endswith((".fifo", ".new"))]
+
+
+def test_a_first_start_leaves_no_container_whoever_is_killed(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    """The Python of this image never answers."""
+    host = hosts.hosts["lab1"]
+    write_image(launcher.work / "slow.tar", "slow:1", python="#!/bin/sh\nexec sleep 3000\n")
+    show = words("--framework", "env", "true", image="slow.tar")
+    for victim in ("launcher", "relay and conmon"):
+        began = launcher.start(*show)
+        wait_until(lambda: asleep(host, "3000"), "it hangs")
+        assert len(visiting(host)) == 2
+        if victim == "launcher":
+            began.kill()
+        else:
+            pids = [p.pid for p in host.processes() if "relay" in p.argv]
+            pids += [p.pid for p in host.processes() if p.argv[0].endswith("conmon")]
+            host.run("kill", "-9", *map(str, pids))
+        wait_until(lambda: not asleep(host, "3000"), "it has ended")
+        began.kill()
+        began.communicate()
+        launcher.call("image", "load", "--hosts", "lab1", "./tiny.tar")  # the next contact
+        assert not visiting(host), f"left after {victim}"
+    assert not left(host)
+
+
+def test_a_visitor_leaves_no_container(launcher: Launcher, hosts: labs.Lab) -> None:
+    host = hosts.hosts["lab1"]
+    run = begun(launcher).parents[2].name
+    failed = launcher.call("exec", run, "--", "sh", "-c", "exit 3")
+    assert failed.returncode == 3
+    assert not visiting(host)
+
+    terminal = Terminal(
+        [sys.executable, "-m", "launcher", "shell", run],
+        Path(launcher.work),
+        {**launcher.environment(), "TERM": "xterm"},
+    )
+    with terminal:
+        terminal.type("exec sleep 3001")
+        wait_until(lambda: asleep(host, "3001"), "the shell sleeps")
+        os.kill(terminal.pid, signal.SIGKILL)
+        terminal.end()
+    wait_until(lambda: not asleep(host, "3001"), "what ran in the shell has ended")
+    visitor = launcher.start_command("exec", run, "--", "sleep", "3002")
+    wait_until(lambda: asleep(host, "3002"), "it sleeps")
+    (client,) = [
+        p.pid for p in host.processes() if {"run", "3002"} <= set(" ".join(p.argv).split())
+    ]
+    host.run("kill", "-9", str(client))
+    visitor.communicate(timeout=60)
+    wait_until(lambda: not asleep(host, "3002"), "it has ended with its client")
+    launcher.run(*words("--framework", "env", "true"))  # the next contact
+    assert not visiting(host)
+    launcher.call("stop", run)
+    assert not left(host)
+
+
+def asleep(host: labs.LabHost, seconds: str) -> bool:
+    """Return whether a sleep of so many seconds goes on."""
+    return any(process.argv == ["sleep", seconds] for process in host.processes())
 
 
 def test_what_is_in_the_way_is_named_before_anything_starts(

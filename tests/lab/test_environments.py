@@ -74,6 +74,8 @@ def test_hosts_without_the_environment_are_named_before_anything_starts(
     assert "there is no Python in the virtual environment /opt/none; nor on lab" in ran.err
     assert "python3 -m venv /opt/none there makes one" in ran.err
     # What is there and cannot be activated is found on all hosts, too, before the first rank.
+    for host in conda.hosts.values():
+        host.run("rm", "-rf", "/usr/share/modules", "/etc/profile.d/modules.sh", "/usr/share/lmod")
     ran = launcher.run(*words, "--module", "cuda/13", "echo started")
     assert ran.receipts[-1]["reason"] == "no-environment"
     assert "modules: this host has no module command; nor on lab2" in ran.err

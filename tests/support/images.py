@@ -20,10 +20,17 @@ _LINKS = ("bin", "lib", "lib64", "sbin")
 
 
 def write_image(
-    path: Path, name: str, *, machine: str = "amd64", word: str = "inside", busybox: bool = False
+    path: Path,
+    name: str,
+    *,
+    machine: str = "amd64",
+    word: str = "inside",
+    busybox: bool = False,
+    python: str = "",
 ) -> str:
     """Write an image as ``docker save`` does; return its ID. ``word`` is what /etc/inside says, and a
-    ``busybox`` that is linked statically lets it do without the host's programs."""
+    ``busybox`` that is linked statically lets it do without the host's programs. ``python`` is a script
+    that comes before the host's Python."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         for folder in _FOLDERS:
@@ -36,6 +43,8 @@ def write_image(
             archive.addfile(entry)
         _add(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n")
         _add(archive, "etc/inside", word.encode() + b"\n")
+        if python:
+            _add(archive, "opt/python3", python.encode(), 0o755)
         if busybox:
             for program in ("sh", "true"):
                 data = Path("/usr/bin/busybox").read_bytes()
@@ -44,7 +53,10 @@ def write_image(
     config = {
         "architecture": machine,
         "os": "linux",
-        "config": {"Env": [f"PATH={sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"], "Cmd": ["sh"]},
+        "config": {
+            "Env": [f"PATH=/opt:{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"],
+            "Cmd": ["sh"],
+        },
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest()]},
         "history": [{"created": "2026-01-01T00:00:00Z"}],
         "created": "2026-01-01T00:00:00Z",

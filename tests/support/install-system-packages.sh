@@ -28,6 +28,7 @@ test)
     have tcsh && have fish && have zsh && have busybox || missing="$missing tcsh fish zsh busybox"
     have chromium || missing="$missing chromium"
     ldconfig -p 2>/dev/null | grep -q libatomic.so.1 || missing="$missing libatomic1" # node of playwright
+    [ -e /usr/share/modules/init/bash ] || missing="$missing environment-modules"
     have bwrap || missing="$missing bubblewrap"
     have dnf && have rpmbuild && have createrepo_c || missing="$missing dnf rpm createrepo-c"
     ;;

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.messages import ContainerSpec
+    from ..processes.visitors import Visitor
 
 #: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
+#: Seconds for one that a container has to be started for.
+STARTING = 45.0
 #: Seconds for a script to find the Python of an environment.
 LOOKING = 30.0
 MARK = "launcher-missing "
@@ -92,12 +95,32 @@ class Search:
         behind: Sequence[str] = (),
         python: str | None = None,
         container: ContainerSpec | None = None,
+        root: str = "",
     ) -> None:
         """``behind`` are words in front of the interpreter: what activates the job's environment."""
         argv = [*behind, python or sys.executable, "-c", _FIND, folder] + list(modules)
+        self._inside: Visitor | None = None
+        self._begun: tuple[int, int] | None = None
         if container:
-            argv, env = _in_image(container, argv, env)
-        self._begun = processes.begin(argv, dict(os.environ, **env))
+            from ..processes.visitors import Visitor  # few runs are in an image
+
+            self._inside = Visitor(root, container, argv, env, os.environ)
+        else:
+            self._begun = processes.begin(argv, dict(os.environ, **env))
+
+    def end(self) -> None:
+        """Leave no container."""
+        if self._inside:
+            self._inside.end()
+            self._inside = None
+
+    def _output(self) -> str | None:
+        if self._inside:
+            inside = self._inside
+            inside.wait(STARTING)
+            self.end()
+            return None if inside.code else inside.out
+        return processes.output(self._begun, PATIENCE) if self._begun else None
 
     def result(self) -> dict[str, Any]:
         """Wait for the result, and return what is ``missing`` and which ``packages`` there are;
@@ -105,8 +128,7 @@ class Search:
 
         Nothing when the interpreter does not answer: the start of the run will report that.
         """
-        output = processes.output(self._begun, PATIENCE) if self._begun else None
-        lines = (output or "").splitlines()
+        lines = (self._output() or "").splitlines()
         for line in lines:
             if line.startswith(MARK):
                 found: dict[str, Any] = json.loads(line[len(MARK) :])
@@ -116,13 +138,3 @@ class Search:
             if line.startswith(SAID):
                 answer["trouble"] = line[len(SAID) :][:MOST_SAID]
         return answer
-
-
-def _in_image(
-    spec: ContainerSpec, argv: list[str], env: dict[str, str]
-) -> tuple[list[str], dict[str, str]]:
-    from ..processes import containers
-
-    what = containers.Contained(argv, env, "/")
-    argv, passed = containers.command(spec, what, label=containers.VISITOR)
-    return argv, containers.client_environment(spec, passed, {})

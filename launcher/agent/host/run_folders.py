@@ -12,6 +12,8 @@ from . import gpu_locks
 
 #: Where a run notes its containers.
 CONTAINERS = "containers"
+#: Below the root: where those of no run are noted.
+VISITORS = "visitors"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,6 +123,10 @@ def end_strays(root: str) -> int:
     found = set(strays(base))
     processes.send(found, 9)
     _remove_containers(base)
+    if os.path.isdir(os.path.join(root, VISITORS)):
+        from ..processes import visitors  # few hosts have had any
+
+        visitors.end_left(root)
     for run_dir in _with_dead_groups(base):
         found.update(cgroup.end(run_dir))
     return len(found)

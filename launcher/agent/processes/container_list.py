@@ -22,16 +22,31 @@ PATIENCE = 20.0
 
 def write(spec: ContainerSpec, names: Iterable[str]) -> None:
     """Write it in the working directory, before what is in it is started."""
+    note(LIST, spec, names)
+
+
+def note(path: str, spec: ContainerSpec, names: Iterable[str]) -> None:
+    """Write a list to a file."""
+    with open(path + ".new", "w") as file:
+        file.write(text(spec, names))
+    os.replace(path + ".new", path)
+
+
+def text(spec: ContainerSpec, names: Iterable[str]) -> str:
+    """Return what such a file holds."""
     about = {"runtime": spec["runtime"], "program": spec["program"]}
-    with open(LIST + ".new", "w") as file:
-        file.write(lean.dumps({"spec": about, "names": list(names)}))
-    os.replace(LIST + ".new", LIST)
+    return lean.dumps({"spec": about, "names": list(names)})
 
 
 def remove(run_dir: str) -> bool:
     """Remove the containers that a run has left; return whether none is left."""
+    return remove_noted(os.path.join(run_dir, LIST))
+
+
+def remove_noted(path: str) -> bool:
+    """Remove the containers that are listed in a file; return whether none is left."""
     try:
-        with open(os.path.join(run_dir, LIST)) as file:
+        with open(path) as file:
             known: dict[str, Any] = lean.loads(file.read())
         argv = containers.removal(known["spec"], [str(name) for name in known["names"]])
     except FileNotFoundError:

@@ -20,6 +20,8 @@ RUNTIMES = (PODMAN, DOCKER, APPTAINER, BWRAP)
 CDI, OF_RUNTIME = "cdi", "runtime"
 #: The label of all containers of a run, and of a visitor's.
 LABEL, VISITOR = "launcher.run", "launcher.visitor"
+#: Below the root: who has containers that are of no run; see visitors.py.
+VISITORS = "visitors"
 
 #: The first process in a container. $1 comes before PATH, output is appended to $2 and $3 (empty: as it
 #: is), $4 is a fifo that the supervisor holds open: when it is gone, everything in the container ends.
@@ -40,6 +42,23 @@ trap : HUP INT TERM USR1 USR2
 launcher_code=$?
 if [ -n "$launcher_to" ]; then echo "$launcher_code" >"$launcher_to"; fi
 exit "$launcher_code"
+"""
+#: Runs a visitor's client, and belongs to its container as the supervisor does to those of a run: $d is
+#: the folder of visitors, $n the name, $note what is noted there. A client that was killed may have left
+#: the container, which has ended with the fifo.
+_VISIT = """\
+p=$d/$n fifo=
+mkdir -p -m 700 "$d"
+if mkfifo -m 600 "$p.new" 2>/dev/null && exec 8<>"$p.new" && mv "$p.new" "$p.fifo"; then
+  fifo=$p.fifo
+fi
+printf %%s "$note" >"$p"
+%(client)s 8<&-
+code=$?
+exec 8<&-
+if [ "$code" -gt 124 ]; then %(removal)s >/dev/null 2>&1; fi
+rm -f "$p" "$p.fifo"
+exit "$code"
 """
 #: Variables by whose names the client of a runtime is led astray: it gets the host's, and the container
 #: its own as arguments.
@@ -105,6 +124,33 @@ def client_environment(
 ) -> dict[str, str]:
     """Return the environment of the client, which is this host's; bwrap passes on what it has."""
     return dict(passed) if spec["runtime"] == BWRAP else {**login, **passed}
+
+
+def visit(spec: ContainerSpec, what: Contained, folder: str, name: str, note: str) -> str:
+    """Return the lines of sh that run a visitor in the image, and let its container end with them.
+
+    ``folder`` is that of visitors, and ``note`` what is written there under ``name``.
+    """
+    fifo = "%s/%s.fifo" % (folder, name)
+    if removal(spec, [name]):
+        what.files = ("", "", fifo, "")
+    words, passed = command(spec, what, name, VISITOR)
+    settings = ["%s=%s" % one for one in passed.items()]
+    clear = ["-i"] if spec["runtime"] == BWRAP else []
+    words = ["env", *clear, *settings, *words] if settings or clear else words
+    if not removal(spec, [name]):  # its runtime dies with it
+        return "exec " + _line(words)
+    settled = "d=%s n=%s note=%s\n" % (_quoted(folder), _quoted(name), _quoted(note))
+    client = _line(words).replace(_quoted(fifo), '"$fifo"')
+    return settled + _VISIT % {"client": client, "removal": _line(removal(spec, [name]))}
+
+
+def _line(words: Iterable[str]) -> str:
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    return "'%s'" % word.replace("'", "'\"'\"'")
 
 
 def removal(spec: ContainerSpec, names: Iterable[str]) -> list[str]:

@@ -15,25 +15,32 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
 from ..base import lean
 from ..base.protocol import Refused, blake2b
-from ..processes import containers
+from ..processes import visitors
 from ..processes.containers import APPTAINER, BWRAP, CDI, DOCKER, OF_RUNTIME, PODMAN
+from ..processes.heard import Heard
 from . import runtimes
 from .image_store import ImageStore
 from .steps import Steps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
     from ..base.messages import ContainerSpec, Message
     from .image_builds import Builds
 
-#: Seconds for a runtime to start a first container.
-TRIAL = 60.0
+#: Seconds for a runtime to start a first container: without rights, podman gives each file of an image
+#: to the user's IDs once, which takes minutes. And for the image's Python to answer in it.
+STARTING, ANSWERING = 1800.0, 60.0
+#: Seconds after which a start that goes on is reported, and after which one ends that nobody asks about.
+PIECE, ABANDONED = 1.0, 120.0
+#: What a container prints first.
+_BEGUN = "launcher-begun"
 #: How an image is named: 64 hexadecimal digits, the digest of its configuration.
 _ID = re.compile(r"[0-9a-f]{64}\Z")
 #: What images call machines, and what the kernel does.
@@ -42,6 +49,7 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7
 _FINAL = ("other-machine", "no-mount")
 #: Tells of the Python that an image has.
 _PYTHON = """\
+echo launcher-begun
 for name in python3 python; do
   if command -v "$name" >/dev/null 2>&1; then
     exec "$name" -c 'import sys; print(sys.executable, sys.version.split()[0])'
@@ -58,6 +66,9 @@ class Images:
         self.root, self.folder = root, os.path.join(root, "images")
         self._store = ImageStore(root, going_on)
         self._job: Job | None = None
+        self._looking: Generator[Message, None, Message] | None = None
+        self._looks_for: Message = {}
+        self._asked = 0.0
         self._builds: Builds | None = None
         self._has_brought = False  # for the next look, which knows its ID
 
@@ -83,25 +94,48 @@ class Images:
     # -- looking
 
     def _look(self, request: Message) -> Message:
-        """Find a runtime and the image in it, and what is in the image."""
+        """Find a runtime and the image in it, and what is in the image; repeated until that is known."""
+        self._asked = time.monotonic()
+        about = {name: value for name, value in request.items() if name != "id"}
+        if self._looking is None or about != self._looks_for:
+            self._end_looking()
+            self._looking, self._looks_for = self._looked(request), about
+        try:
+            return next(self._looking)
+        except StopIteration as found:
+            self._looking = None
+            answer: Message = found.value
+            return answer
+        except BaseException:
+            self._looking = None
+            raise
+
+    def _end_looking(self) -> None:
+        if self._looking:
+            self._looking.close()
+            self._looking = None
+
+    def _looked(self, request: Message) -> Generator[Message, None, Message]:
+        """Return what is found, and yield what goes on until then."""
+        visitors.end_left(self.root)
         why: list[str] = []
         first: dict[str, Any] = {}
         for runtime, program in self._runtimes(request):
-            found = self._in(runtime, program, request)
+            found = yield from self._in(runtime, program, request)
             if found["state"] == "there" and request.get("uses"):
-                found = self._used(found, request)
+                found = yield from self._used(found, request)
             if found["state"] in ("there", "missing") or found["code"] in _FINAL:
                 return found
             why.append("%s: %s" % (runtime, found["said"]))
             first = first or dict(found)
         return dict(first, said="; ".join(why)) if first else runtimes.trouble("no-runtime", "")
 
-    def _used(self, found: Message, request: Message) -> Message:
+    def _used(self, found: Message, request: Message) -> Generator[Message, None, Message]:
         """Keep the image that was found for who asks, and write that down."""
         runtime, program = found["runtime"], found["program"]
         image = found["spec"]["image"] if found["id"] else request["image"]
         if self._store.hold(runtime, found["id"] or image):
-            found = self._in(runtime, program, request)  # it may be gone
+            found = yield from self._in(runtime, program, request)  # it may be gone
         if found["state"] == "there":
             run, brought = request.get("run", ""), self._has_brought
             self._store.note(runtime, program, image, found["id"], run, brought)
@@ -126,16 +160,16 @@ class Images:
                     yield name, path
                     break
 
-    def _in(self, runtime: str, program: str, request: Message) -> Message:
+    def _in(
+        self, runtime: str, program: str, request: Message
+    ) -> Generator[Message, None, Message]:
         image, pinned = request["image"], request.get("pinned") or ""
         if runtime in (PODMAN, DOCKER):
-            about = runtimes.inspected(
-                program, "sha256:" + pinned if pinned and runtime == DOCKER else pinned or image
-            )
+            about = yield from self._known(runtime, program, pinned, image)
         else:
             about = _of_path(image)
-        base = {"runtime": runtime, "program": program}
         machine = os.uname().machine
+        base = {"runtime": runtime, "program": program, "machine": machine}
         theirs = about.get("machine", "")
         if about["state"] == "missing":
             theirs = request.get("machine") or ""  # of a file that would be sent
@@ -149,10 +183,38 @@ class Images:
             spec = self._spec(runtime, program, about["image"], request)
         except Refused as refusal:
             return dict(runtimes.trouble(refusal.code, str(refusal)), **base)
-        python = self._python(spec, about["id"])
+        python = yield from self._python(spec, about["id"])
         if python["state"] != "there":
             return dict(python, **base)
         return dict(python, id=about["id"], spec=spec, **base)
+
+    def _known(
+        self, runtime: str, program: str, pinned: str, image: str
+    ) -> Generator[Message, None, dict[str, Any]]:
+        """Ask for an image by its name, or by its IDs: one for each kind of machine that a run has."""
+        about: dict[str, Any] = {}
+        for one in pinned.split():
+            named = "sha256:" + one if runtime == DOCKER else one
+            its = yield from self._inspected(program, named)
+            theirs = _MACHINES.get(its.get("machine", ""), its.get("machine", ""))
+            if not about or (its["state"] == "there" and theirs == os.uname().machine):
+                about = its
+        return about or (yield from self._inspected(program, image))
+
+    def _inspected(self, program: str, image: str) -> Generator[Message, None, dict[str, Any]]:
+        """Ask for an image; podman answers nobody while it gives another run's files to a user's IDs."""
+        asked = Heard(runtimes.inspection(program, image), runtimes.login())
+        try:
+            while not asked.wait(PIECE):
+                if asked.seconds > STARTING:
+                    return runtimes.trouble(
+                        "cannot-start", "no answer within %d min" % (STARTING / 60)
+                    )
+                name = os.path.basename(program)
+                yield _working("%s is busy, %d s so far" % (name, asked.seconds))
+        finally:
+            asked.end()
+        return runtimes.read(asked.code or 0, asked.out, asked.err)
 
     def _spec(self, runtime: str, program: str, image: str, request: Message) -> ContainerSpec:
         home = os.path.join(self.root, "home")
@@ -190,7 +252,7 @@ class Images:
             "hosts": "/etc/hosts",
         }
 
-    def _python(self, spec: ContainerSpec, image_id: str) -> Message:
+    def _python(self, spec: ContainerSpec, image_id: str) -> Generator[Message, None, Message]:
         """Start a first container, which tells of the image's Python. That is done once for an image,
         unless its Python is the host's, which may change."""
         about = "\0".join([spec["runtime"], image_id, *spec["mounts"]])
@@ -200,12 +262,14 @@ class Images:
             with open(path) as file:
                 known: dict[str, Any] = lean.loads(file.read())
                 return known
-        what = containers.Contained(["sh", "-c", _PYTHON], {}, "/")
-        argv, passed = containers.command(spec, what, label=containers.VISITOR)
-        env = containers.client_environment(spec, passed, runtimes.login())
-        code, out, err = runtimes.ran(argv, TRIAL, env)
-        words = out.split()
-        if code or not words:
+        trial = visitors.Visitor(self.root, spec, ["sh", "-c", _PYTHON], {}, runtimes.login())
+        try:
+            late = yield from _tried(trial)
+        finally:
+            trial.end()
+        code, out, err = trial.code or 0, trial.out, late or trial.err
+        words = [word for word in out.split() if word != _BEGUN]
+        if code or late or not words:
             return runtimes.trouble(
                 runtimes.code_of(err) or "cannot-start", runtimes.last(err) or "exit code %d" % code
             )
@@ -256,11 +320,9 @@ class Images:
         if request.get("discard"):
             _unlink(file)
             return {"state": "done"}
-        return dict(
-            self._go_on(lambda: ([*words, _named(program, request["image"], image_id)], "")),
-            place=file,
-            id=image_id,
-        )
+        answer = self._go_on(lambda: ([*words, _named(program, request["image"], image_id)], ""))
+        size = os.path.getsize(file) if os.path.exists(file) else 0
+        return dict(answer, place=file, id=image_id, bytes=size)
 
     def _go_on(self, begin: Any) -> Message:
         if self._job is None:
@@ -289,11 +351,14 @@ class Images:
         """Let go of what nobody has asked about for long."""
         if self._builds:
             self._builds.expire()
+        if self._looking and time.monotonic() > self._asked + ABANDONED:
+            self._end_looking()
 
     def end(self) -> None:
         """Stop what nobody waits for any more."""
         if self._builds:
             self._builds.end()
+        self._end_looking()
         if self._job:
             self._job.kill()
             self._job.discard()
@@ -318,6 +383,24 @@ class Job(Steps):
         _unlink(self.log)
         if self._file:
             _unlink(self._file)
+
+
+def _tried(trial: Heard) -> Generator[Message, None, str]:
+    """Wait for a first container, and yield how far it is; return why it is given up, or ""."""
+    answers_since = 0.0
+    while not trial.wait(PIECE):
+        has_begun = _BEGUN in trial.out
+        answers_since = answers_since or (trial.seconds if has_begun else 0.0)
+        if has_begun and trial.seconds > answers_since + ANSWERING:
+            return "its Python gave no answer within %d s" % ANSWERING
+        if trial.seconds > STARTING:
+            return "it did not start within %d min" % (STARTING / 60)
+        yield _working("its first start, %d s so far" % trial.seconds)
+    return ""
+
+
+def _working(said: str) -> Message:
+    return {"state": "working", "said": said}
 
 
 def _checked(image_id: object) -> str:

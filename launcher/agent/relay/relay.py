@@ -103,7 +103,7 @@ class Relay(SelfTests):
 
     def _end(self) -> None:
         """Stop what nobody waits for any more."""
-        for helper in (self.environments, self.images):
+        for helper in (self.environments, self.images, self.searching):
             if helper:
                 helper.end()
 

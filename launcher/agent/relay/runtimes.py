@@ -75,10 +75,18 @@ def ran(argv: list[str], seconds: float, env: dict[str, str]) -> tuple[int, str,
     return done.returncode, out, err
 
 
+def inspection(path: str, image: str) -> list[str]:
+    """Return the argv that asks podman or docker for what :func:`read` takes."""
+    return [path, "image", "inspect", "--format", "{{.Id}} {{.Architecture}}", image]
+
+
 def inspected(path: str, image: str) -> dict[str, Any]:
     """Return what podman or docker know of an image."""
-    form = "{{.Id}} {{.Architecture}}"
-    code, out, err = ran([path, "image", "inspect", "--format", form, image], PATIENCE, login())
+    return read(*ran(inspection(path, image), PATIENCE, login()))
+
+
+def read(code: int, out: str, err: str) -> dict[str, Any]:
+    """Return what they know of an image, by what they have printed."""
     words = out.split()
     if code == 0 and len(words) == 2:
         image_id = words[0].rpartition(":")[2]

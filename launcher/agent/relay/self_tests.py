@@ -39,8 +39,11 @@ class SelfTests:
 
         modules, env, behind = request["modules"], request["env"], request.get("behind", [])
         container = request.get("container")
+        if self.searching:
+            self.searching.end()
+        python = request.get("python")
         self.searching = Search(
-            modules, env, request["folder"], behind, request.get("python"), container
+            modules, env, request["folder"], behind, python, container, self.root
         )
         return {}
 

@@ -20,6 +20,7 @@ from ...spec.gpus import fold
 from .folding import groups
 from .log_lines import harmless
 from .preload import why_anew, why_cold
+from .progress import moved
 from .tables import age, counted, due, duration, size
 
 #: Lines about many hosts, at once.
@@ -96,7 +97,9 @@ def _environment_built(event: ev.EnvironmentBuilt) -> Line:
 @line_of.register
 def _image_bringing(event: ev.ImageBringing) -> Line:
     said = f": {event.host}: {event.said}" if event.said else ""
-    return Line(f"bringing the image to {nodeset.fold(event.hosts)}{said}", dim=True)
+    if event.done:
+        said += f", {moved(event.done, event.total, event.seconds)}"
+    return Line(f"preparing the image on {nodeset.fold(event.hosts)}{said}", dim=True)
 
 
 @line_of.register
@@ -152,7 +155,8 @@ def _image_given(event: ev.ImageGiven) -> Line:
         runtime if len(by) == 1 else f"{runtime} on {nodeset.fold(hosts)}"
         for runtime, hosts in by.items()
     )
-    name = f"image {event.image}" + (f" ({event.id[:SHORT]})" if event.id else "")
+    ids = ", ".join(f"{its[:SHORT]} for {kind}" for kind, its in event.ids.items())
+    name = f"image {event.image}" + (f" ({ids or event.id[:SHORT]})" if event.id else "")
     brought = f", brought to {counted(len(event.brought), 'host')} in {event.seconds:.0f} s"
     return Line(f"{name} by {runtimes}{brought if event.brought else ''}", dim=True)
 

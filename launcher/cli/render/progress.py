@@ -18,6 +18,12 @@ def _speed(done: int, total: int | None, spent: float) -> list[str]:
     return [f"{size(int(rate))}/s", *left]
 
 
+def moved(done: int, total: int, spent: float) -> str:
+    """Return ``1.2 GB of 3.1 GB, 38.0 MB/s, 50 s left``; a ``total`` of 0 is not known."""
+    of = f" of {size(total)}" if total > done else ""
+    return ", ".join([f"{size(done)}{of}", *_speed(done, total, spent)])
+
+
 class Reading:
     """What is read on this machine; ``began`` is by the clock of ``now``."""
 

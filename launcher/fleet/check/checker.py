@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ...jobs.environments import all_of, needed_on
+from ...jobs.environments import all_of, modules_on, needed_on
 from ...jobs.image_requests import image_request
+from ...jobs.preparation import on_trial
 from ...spec.errors import BadAnswer, HostError, LauncherError, NoPython, PythonTooOld
 from ...spec.frozen import frozen
-from ...spec.model import Host, Inventory, Job, Layout
+from ...spec.model import Host, Inventory, Job, Layout, Node
 from ...spec.typed_json import from_json, to_json
 from ...transport import answers, rsync
 from ...transport.agent_client import Agent
 from ...transport.connection import Connection
 from ...transport.ssh import AskPassphrase, Dialler
 from .. import builders, cleanup
-from ..findings import ERROR, Finding, fold, of_error
+from ..findings import ERROR, WARNING, Finding, fold, found, of_error
 from ..findings.group import of_group, one_machine, rsync_here
 from ..findings.host import few_sessions, of_host
 from ..findings.images import of_image, of_runtimes
@@ -173,6 +174,42 @@ class Visitor:
         surveyed = await asyncio.gather(*(one(*known) for known in self.surveys.items()))
         self.surveys = {survey.host: survey for survey in surveyed}
 
+    async def modules(self, job: Job, chosen: Iterable[str] | None) -> None:
+        """Have hosts load the modules of a job, as its run would. It is a warning where a host cannot
+        that the job would not get."""
+        without = replace(
+            job,
+            environment=None,
+            roles=tuple(replace(role, environment=None) for role in job.roles),
+        )
+        on = None if chosen is None else frozenset(chosen)
+        if job.environment and job.environment.image:
+            return
+
+        async def one(name: str) -> None:
+            host = replace(self.hosts[name], environment=None)
+            roles = [role.name for role in job.roles] or [""]
+            wanted = {modules_on(without, host, role): role for role in roles}
+            for modules, role in wanted.items():
+                if modules and (said := await self._cannot_load(without, host, role)):
+                    level = ERROR if on is None or name in on else WARNING
+                    hint = f"launcher exec --hosts {name} -- bash -lc 'module avail' lists them"
+                    self.findings.append(found("JOB-MODULES", name, said, hint, level=level))
+
+        await asyncio.gather(*(one(name) for name in self.surveys))
+
+    async def _cannot_load(self, job: Job, host: Host, role: str) -> str:
+        """Return why a host cannot load the modules of a job, or ""."""
+        agent, node = self.agents[host.name], Node(host, 0, 0, 0, root=host.workdir)
+        try:
+            env = {**host.env, **job.envs}
+            behind = on_trial(job, node, role)
+            await agent.ask("search", modules=[], env=env, folder="/", behind=behind)
+            return (await agent.answer(answers.Missing, "found")).trouble
+        except HostError as error:
+            self.findings.append(of_error(error))
+            return ""
+
     async def builders(self, job: Job, chosen: Iterable[str] | None) -> None:
         """Have hosts look for what builds the environments of a job there."""
         on = None if chosen is None else frozenset(chosen)
@@ -225,9 +262,13 @@ class Visitor:
                 "machine": file.machine,
             }
             try:
-                there[name] = await self.agents[name].answer(
-                    answers.Image, "image", do="look", **request
-                )
+                while True:
+                    there[name] = await self.agents[name].answer(
+                        answers.Image, "image", do="look", **request
+                    )
+                    if there[name].state != "working":
+                        break
+                    self.progress(f"image on {name}: {there[name].said}")
             except HostError as error:
                 self.findings.append(of_error(error))
 
@@ -322,6 +363,7 @@ async def check(
     layout = visitor.fits(job) if job else None
     chosen = [node.host.name for node in layout.nodes] if layout else None
     if job:
+        await visitor.modules(job, chosen)
         await visitor.builders(job, chosen)
     if job and image:
         await visitor.images(job, image, chosen)

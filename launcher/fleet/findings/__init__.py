@@ -86,6 +86,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "JOB-IMPORT": (ERROR, "a host lacks a module that the job imports"),
     "JOB-NEEDS": (ERROR, "a path that the job needs is missing or unreadable"),
     "JOB-ENVIRONMENT": (WARNING, "a host lacks the environment of a role; an error if all do"),
+    "JOB-MODULES": (ERROR, "a host cannot load the modules of the job, or prepare for them"),
     "JOB-BUILDER": (OK, "what builds the job's environment on a host; an error if nothing does"),
     "JOB-IMAGE": (OK, "which hosts have the job's image, and which would get it"),
     "RUNTIME-MISSING": (ERROR, "no container runtime that takes the job's image"),

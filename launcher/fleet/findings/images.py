@@ -90,12 +90,14 @@ def trouble(host: str, code: str, said: str, image: str, runtime: str = "") -> T
     return Trouble(finding, what.format(**known), hint.format(**known))
 
 
-def different(ids: Mapping[str, str], image: str) -> tuple[list[str], Trouble] | None:
-    """Return which hosts have another image of that name than most, if the IDs of hosts differ."""
-    by_id: dict[str, list[str]] = {}
-    for host, image_id in ids.items():
-        by_id.setdefault(image_id, []).append(host)
-    if len(by_id) < 2:
+def different(there: Mapping[str, Image], image: str) -> tuple[list[str], Trouble] | None:
+    """Return which hosts have another image of that name than most of their kind of machine, if the IDs
+    of hosts differ: a name that stands for several kinds has an ID for each."""
+    by_machine: dict[str, dict[str, list[str]]] = {}
+    for host, answer in there.items():
+        by_machine.setdefault(answer.machine, {}).setdefault(answer.id, []).append(host)
+    by_id = next((ids for ids in by_machine.values() if len(ids) > 1), None)
+    if by_id is None:
         return None
     named = ", ".join(f"{one[:SHORT]} on {nodeset.fold(on)}" for one, on in by_id.items())
     few = min(by_id.values(), key=len)
@@ -109,13 +111,15 @@ def of_image(
 ) -> Iterator[Finding]:
     """Yield what is in the way of a job's image; on hosts that it would not get, that is a warning.
     ``chosen`` is None where nobody knows which it gets."""
+    machines = {answer.machine for answer in there.values()}
     for host, answer in there.items():
+        kind = f", {answer.machine}" if len(machines) > 1 else ""
         level = ERROR if chosen is None or host in chosen else WARNING
         if answer.state == "trouble":
             one = trouble(host, answer.code, answer.said, image, answer.runtime)
             yield found(one.code, host, one.what, one.hint, level=level)
         elif answer.state == "there":
-            its = f" ({answer.id[:SHORT]})" if answer.id else ""
+            its = f" ({answer.id[:SHORT]}{kind})" if answer.id else ""
             yield found("JOB-IMAGE", host, f"{answer.runtime} has {image}{its}", level=OK)
         else:
             would, how = ("build it, and bring", "build") if is_recipe(image) else ("bring", "load")
@@ -126,8 +130,8 @@ def of_image(
                 f"launcher image {how} {image} brings it ahead of the run",
                 level=OK,
             )
-    ids = {host: answer.id for host, answer in there.items() if answer.state == "there"}
-    if differ := different(ids, image):
+    good = {host: answer for host, answer in there.items() if answer.state == "there"}
+    if differ := different(good, image):
         few, one = differ
         yield found(one.code, few, one.what, one.hint)
 

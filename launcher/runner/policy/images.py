@@ -36,10 +36,28 @@ def missing(hosts: Mapping[str, str], image: str) -> HostError:
     )
 
 
-def different(ids: Mapping[str, str], image: str) -> NoEnvironment | None:
-    """Return the error for hosts that have different images of one name, if they do."""
-    differ = found_images.different(ids, image)
+def different(there: Mapping[str, Image], image: str) -> NoEnvironment | None:
+    """Return the error for hosts of one kind that have different images of one name, if they do."""
+    differ = found_images.different(there, image)
     return NoEnvironment(differ[0][0], differ[1].what, differ[1].hint) if differ else None
+
+
+def of_several_kinds(
+    machines: Mapping[str, str], why: Mapping[str, str], image: str
+) -> NoEnvironment:
+    """Return the error for hosts of several kinds that lack an image; by host, why it is not pulled."""
+    by_kind: dict[str, list[str]] = {}
+    for host, machine in machines.items():
+        by_kind.setdefault(machine, []).append(host)
+    named = ", ".join(f"{nodeset.fold(on)} ({kind})" for kind, on in by_kind.items())
+    host, *_ = nodeset.ordered(machines)
+    reason = f"; it cannot be pulled: {why[host]}" if why.get(host) else ""
+    return NoEnvironment(
+        host,
+        f"there is no image {image} on hosts of several kinds: {named}{reason}",
+        f"launcher image load {image} --hosts {nodeset.fold(next(iter(by_kind.values())))}, and so for "
+        "each kind: one file has it for one",
+    )
 
 
 def changed(host: str, image: str, pinned: str) -> NoEnvironment:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.agent.processes import visitors
+from launcher.agent.relay import images as images_module
 from launcher.agent.relay.images import Images
 
 ID = "a" * 64
+#: A relay that waits for a first start.
+RELAY = """
+import sys, time
+from launcher.agent.relay import images
+images.PIECE = 0.01
+host = images.Images(sys.argv[1])
+request = {"do": "look", "image": "x:1", "runtime": "podman", "mounts": []}
+answer = host.answer(request)
+while "first start" not in answer["said"]:
+    answer = host.answer(request)
+print(answer["state"], flush=True)
+time.sleep(300)
+"""
 
 
 def with_runtime(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> Images:
@@ -29,6 +46,15 @@ def with_runtime(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) 
 def look(images: Images, **more: object) -> dict[str, Any]:
     request = {"do": "look", "image": "x:1", "runtime": "podman", "mounts": []}
     return images.answer({**request, **more})
+
+
+def begun(images: Images) -> None:
+    """Wait until a first container is started."""
+    found = look(images)
+    while found["said"].startswith("podman is busy"):
+        found = look(images)
+    assert found["state"] == "working"
+    assert found["said"].startswith("its first start, ")
 
 
 def there(machine: str) -> str:
@@ -51,6 +77,59 @@ def test_an_image_tells_of_its_python_once(tmp_path: Path, monkeypatch: pytest.M
     look(images, mounts=["/opt"])  # a Python of the host may change
     look(images, mounts=["/opt"])
     assert (tmp_path / "bin/podman.runs").read_text() == "\n" * 3
+
+
+def test_a_first_start_may_take_long_and_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without rights, podman gives each file of an image to the user's IDs: that takes minutes."""
+    monkeypatch.setattr(images_module, "PIECE", 0.01)
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    slow = there(machine).replace("run) ", 'run) read -r word <"$0.fifo"; ')
+    images = with_runtime(tmp_path, monkeypatch, podman=slow)
+    os.mkfifo(tmp_path / "bin/podman.fifo")
+    for _ in range(3):
+        begun(images)
+    (tmp_path / "bin/podman.fifo").write_text("go on\n")
+    found = look(images)
+    while found["state"] == "working":
+        found = look(images)
+    assert (found["state"], found["python_version"]) == ("there", "3.12.1")
+    assert (tmp_path / "bin/podman.runs").read_text() == "\n"
+    assert not os.listdir(os.path.join(images.root, "visitors"))
+
+
+@pytest.mark.parametrize("how", ["end", "expire", "killed", "another"])
+def test_a_first_start_that_nobody_waits_for_leaves_no_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(images_module, "PIECE", 0.01)
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    slow = there(machine).replace("run) ", 'rm) echo "$@" >>"$0.rm";; run) exec sleep 3000; ')
+    images = with_runtime(tmp_path, monkeypatch, podman=slow)
+    if how == "killed":
+        words = [sys.executable, "-c", RELAY, images.root]
+        relay = subprocess.Popen(words, stdout=subprocess.PIPE)
+        assert relay.stdout
+        assert relay.stdout.readline() == b"working\n"
+    else:
+        begun(images)
+    (name,) = [n for n in os.listdir(f"{images.root}/visitors") if not n.endswith(".fifo")]
+    visitors.end_left(images.root)
+    assert not (tmp_path / "bin/podman.rm").exists(), "one that is waited for stays"
+    if how == "killed":
+        relay.kill()
+        relay.communicate()
+        visitors.end_left(images.root)
+    elif how == "another":
+        assert look(images, runtime="apptainer")["code"] == "no-runtime"
+    elif how == "expire":
+        monkeypatch.setattr(images_module, "ABANDONED", -1.0)
+        images.expire()
+    else:
+        images.end()
+    assert (tmp_path / "bin/podman.rm").read_text() == f"rm --force --ignore --time 0 {name}\n"
+    assert not os.listdir(os.path.join(images.root, "visitors"))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +161,21 @@ def test_what_another_runtime_would_not_change_is_said_at_once(
     found = look(images, runtime="auto")
     assert found["code"] == "other-machine"
     assert found["said"].startswith("the image is for s390x, and this host is ")
+
+
+def test_of_several_ids_that_for_this_machine_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on hosts of two kinds has pinned two."""
+    other = "b" * 64
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    podman = there(machine).replace(
+        "image)", f'image) case "$*" in *{other}) echo {other} s390x; exit;; esac;'
+    )
+    images = with_runtime(tmp_path, monkeypatch, podman=podman)
+    found = look(images, pinned=f"{other} {ID}")
+    assert (found["state"], found["id"]) == ("there", ID)
+    assert found["machine"] == os.uname().machine
 
 
 def test_an_image_that_is_not_there_is_missing(

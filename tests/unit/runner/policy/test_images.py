@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.fleet.findings.images import of_image
 from launcher.runner.policy import images
+from launcher.spec.containers import ContainerSpec
 from launcher.spec.errors import InputError
 from launcher.transport.answers import Image, ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 
@@ -28,12 +30,28 @@ def test_words_of_a_runtime_that_nobody_knows_are_shown() -> None:
 
 
 def test_hosts_with_different_images_of_a_name_are_told_apart() -> None:
-    ids = {"gpu1": "a" * 64, "gpu2": "a" * 64, "gpu3": "b" * 64}
-    error = images.different(ids, "torch:1")
+    there = {"gpu1": having("a"), "gpu2": having("a"), "gpu3": having("b")}
+    error = images.different(there, "torch:1")
     assert error is not None
     assert error.host == "gpu3"
     assert f"{'a' * 12} on gpu[1-2], {'b' * 12} on gpu3" in error.message
-    assert images.different({"gpu1": "a" * 64}, "torch:1") is None
+    assert images.different({"gpu1": having("a")}, "torch:1") is None
+
+
+def test_a_name_has_an_image_for_each_kind_of_machine() -> None:
+    there = {"gpu1": having("a"), "arm1": having("b", "aarch64"), "gpu2": having("a")}
+    assert images.different(there, "torch:1") is None
+    found = list(of_image("torch:1", there, None))
+    assert "podman has torch:1 (bbbbbbbbbbbb, aarch64)" in [one.evidence for one in found]
+    assert "IMAGE-DIFFERS" not in [one.code for one in found]
+    error = images.different({**there, "arm2": having("c", "aarch64")}, "torch:1")
+    assert error is not None
+    assert "gpu" not in error.message
+
+
+def having(letter: str, machine: str = "x86_64") -> Image:
+    spec = ContainerSpec("podman", "/usr/bin/podman", letter * 64, "0:0")
+    return Image("there", id=letter * 64, runtime="podman", machine=machine, spec=spec)
 
 
 def test_an_image_that_nobody_can_bring_is_missing() -> None:
