@@ -9,6 +9,7 @@ import json
 import shlex
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from ..spec.frozen import frozen
 from ..spec.model import Node, Process
@@ -36,10 +37,12 @@ class Cluster(Framework):
     """Base of both. A subclass says what its parts are."""
 
     joins_hosts = True
+    #: Ports of the head: where parts meet, the dashboard's, and those that a subclass adds.
+    head_ports: ClassVar[int] = 2
 
     def ports(self, node: Node) -> int:
-        """Return two for the head: where parts meet, and the dashboard."""
-        return 2 if node.node_rank == 0 else 0
+        """Return how many the head needs."""
+        return self.head_ports if node.node_rank == 0 else 0
 
     @abstractmethod
     def parts(self, place: Place) -> Parts:

@@ -15,6 +15,18 @@ ray.init(sys.argv[1], log_to_driver=False)
 while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(0.2)
 """
+#: Ray serves its own client where grpc is installed, at one port for all heads of a host unless they
+#: are told another; it refuses a port where grpc is missing.
+_HEAD = """
+import runpy, sys
+from importlib.util import find_spec
+client = sys.argv.pop(1)
+if find_spec("grpc"):
+    sys.argv.append(f"--ray-client-server-port={client}")
+runpy.run_module("ray.scripts.scripts", run_name="__main__", alter_sys=True)
+"""
+#: Ports that Ray takes on every node: any that are free, so that no other cluster has them.
+_ANY_PORTS = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
 
 
 class Ray(Cluster):
@@ -28,20 +40,23 @@ class Ray(Cluster):
     computed = frozenset({"RAY_ADDRESS", "HOSTS", "SLOTS", "CUDA_VISIBLE_DEVICES"})
     modules = ("ray",)
     ip_versions = frozenset({4})
+    head_ports = 3  # and that of Ray's client
 
     def parts(self, place: Place) -> Parts:
         """Return nodes that stay in the foreground, so that they end with the run."""
         address, port, dashboard = meeting_point(place)
-        start = ("python", "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats")
+        start = ("start", "--block", "--disable-usage-stats", *_ANY_PORTS)
         first, *others = place.layout.nodes
+        client = str((*place.meeting.ports.get(first.host.name, ()), 0, 0, 0)[2])
         head = (
-            *(*start, "--head", f"--port={port}", f"--node-ip-address={address}"),
+            *("python", "-c", _HEAD, client, *start),
+            *("--head", f"--port={port}", f"--node-ip-address={address}"),
             f"--dashboard-port={dashboard}",
             *("--dashboard-host=127.0.0.1", *_resources(first)),
         )
         workers = {
             node.host.name: (
-                *(*start, f"--address={address}:{port}"),
+                *("python", "-m", "ray.scripts.scripts", *start, f"--address={address}:{port}"),
                 f"--node-ip-address={place.meeting.address_of(node.host)}",
                 *_resources(node),
             )

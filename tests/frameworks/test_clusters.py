@@ -9,6 +9,7 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
+from support.lab import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -58,11 +59,23 @@ def test_dask(of: Launcher, clean: labs.Lab) -> None:
     assert receipt["reason"] == "exit-5"
 
 
+#: Holds the ports that Ray takes by itself, as the head of another user does.
+TAKEN = """
+import pathlib, signal, socket
+held = [socket.create_server(("", port)) for port in (10001, 52365)]
+pathlib.Path("/tmp/held").touch()
+signal.pause()
+"""
+
+
 @each
-def test_ray(of: Launcher, clean: labs.Lab) -> None:
+def test_ray_beside_another_head(of: Launcher, clean: labs.Lab) -> None:
+    holder = clean.hosts["lab1"].spawn("python3", "-c", TAKEN)
+    wait_until(lambda: clean.hosts["lab1"].exists("/tmp/held"), "the ports are held")
     out, _ = _run(of, "ray", RAY, 0)
     names = [clean.hosts[name].run("hostname").stdout.decode().strip() for name in ("lab1", "lab2")]
     assert f"2 {' '.join(sorted(names))}" in out
+    clean.hosts["lab1"].run("kill", str(holder))
 
 
 @each
@@ -73,10 +86,18 @@ def test_a_cluster_is_kept_until_it_is_stopped(of: Launcher, clean: labs.Lab) ->
     name = json.loads(up.stdout)["run"]
     address = re.search(r"RAY_ADDRESS=(\S+)", up.stderr)
     assert address, up.stderr
-    count = "import ray; ray.init(log_to_driver=False); print('nodes', len(ray.nodes()))"
+    later = of.work / "later"
+    later.mkdir()
+    (later / "count.py").write_text(
+        "import ray; ray.init(log_to_driver=False); print('nodes', len(ray.nodes()))"
+    )
+    pushed = of.call(
+        "push", str(later), "-i", str(of.inventory), "--hosts", "lab1", "--to", "~/later"
+    )
+    assert pushed.returncode == 0, pushed.stderr
     asked = of.call(
-        *("exec", "--node", "0", name, "--", "env", f"RAY_ADDRESS={address[1]}"),
-        *("python", "-c", count),
+        *("exec", "--node", "0", name, "--"),
+        *("sh", "-c", f"RAY_ADDRESS={address[1]} python ~/later/count.py"),
         timeout=120,
     )
     assert "nodes 2" in asked.stdout, asked.stderr

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +18,10 @@ from launcher.spec.model import Host, Job, Layout, Meeting, Node, Resources
 
 HOSTS = (Host("a", address="10.0.0.1"), Host("b", address="10.0.0.2"))
 MEETING = Meeting(
-    "10.0.0.1", 20000, addresses={"a": "10.0.0.1", "b": "10.0.0.2"}, ports={"a": (20001, 20002)}
+    "10.0.0.1",
+    20000,
+    addresses={"a": "10.0.0.1", "b": "10.0.0.2"},
+    ports={"a": (20001, 20002, 20003)},
 )
 
 
@@ -48,7 +55,10 @@ def test_the_command_is_on_the_first_host_and_workers_are_reached_by_ssh(name: s
     assert spec["ready"].endswith("launcher forward calm-owl 20002")
     assert {argv[2] for host, argv in spec["parts"] if argv[0] == "ssh"} == {"b"}
     assert next(host for host, argv in spec["parts"] if argv[0] != "ssh") == "a"
-    assert [get(name).ports(place.node) for place in places(name)] == [2, 0]
+    assert [get(name).ports(place.node) for place in places(name)] == [
+        3 if name == "ray" else 2,
+        0,
+    ]
 
 
 def test_dask_has_a_worker_for_each_rank() -> None:
@@ -68,6 +78,35 @@ def test_ray_has_the_gpus_of_each_host() -> None:
     spec, _ = spec_of("ray", gpus=(4, 6))
     assert "--num-gpus=2" in spec["parts"][0][1]
     assert "--num-cpus=2" not in spec["parts"][0][1]
+
+
+def test_ray_takes_no_port_that_another_head_of_the_host_has() -> None:
+    """By itself it takes 10001 for its client, 10002 to 19999 for workers, and 52365."""
+    spec, _ = spec_of("ray")
+    for _, argv in spec["parts"]:
+        words = argv if argv[0] != "ssh" else shlex.split(argv[-1])
+        assert {*("--min-worker-port=0", "--max-worker-port=0")} <= {*words}
+        assert "--dashboard-agent-listen-port=0" in words
+    head = spec["parts"][0][1]
+    assert head[3] == "20003"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("has_grpc", [True, False])
+def test_ray_gets_a_port_for_its_client_where_it_has_one(has_grpc: bool, tmp_path: Path) -> None:
+    """Ray refuses the option without grpc. The Ray here is a fake that prints its arguments."""
+    package = tmp_path / "ray" / "scripts"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
+    (package / "scripts.py").write_text("import sys\nprint(*sys.argv[1:])\n")
+    (tmp_path / "grpc.py" if has_grpc else tmp_path / "other.py").touch()
+    spec, _ = spec_of("ray")
+    words = spec["parts"][0][1]
+    program = [sys.executable, "-S", "-E", *words[1:]]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("start --block ")
+    assert ("--ray-client-server-port=20003" in done.stdout) == has_grpc
 
 
 def test_a_cluster_that_is_kept_starts_no_command() -> None:
