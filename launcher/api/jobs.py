@@ -141,6 +141,10 @@ def job_of_words(run: str | Sequence[str], values: Mapping[str, Any]) -> Job:
     sizes = {name: given.pop(name) for name in ("nproc_per_node", "gpus") if name in given}
     if "nodes" in given:
         given["num_nodes"] = given.pop("nodes")
+    if "env" in given:
+        if "envs" in given:
+            raise InputError("env and envs are the same", "leave one of them out")
+        given["envs"] = given.pop("env")
     layers: dict[str, dict[str, Any]] = {}
     if isinstance(run, str) and run.endswith((".yaml", ".yml")):
         layers["file"] = load_job(run)

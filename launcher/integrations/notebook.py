@@ -11,7 +11,6 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn, Protocol
 
 import launcher
@@ -80,8 +79,8 @@ def run_cell(line: str, cell: str) -> None:
                 run.wait_until_started(or_waits=True)
                 print_line(f"{run.name}: launcher attach {run.name}")
                 return
-            for text in lines_of(run.logs(follow=True)):
-                print_line(text)
+            for text in run.lines(follow=True):
+                print_line(shown(text))
             receipt = run.wait(progress=False)
     except launcher.LauncherError as error:
         raise CellFailed(str(error), error.hint) from None
@@ -98,18 +97,8 @@ def print_line(text: str) -> None:
     sys.stdout.flush()
 
 
-def lines_of(pieces: Iterable[launcher.LogPiece]) -> Iterator[str]:
-    """Yield whole lines of logs, each behind its host and rank, without control characters."""
-    begun: dict[tuple[str, str], bytes] = {}
-    for piece in pieces:
-        key = (piece.host, piece.name)
-        *whole, begun[key] = (begun.get(key, b"") + piece.data).split(b"\n")
-        yield from (_shown(key, line) for line in whole)
-    yield from (_shown(key, line) for key, line in begun.items() if line)
-
-
-def _shown(key: tuple[str, str], line: bytes) -> str:
-    host, name = key
-    who = name.rpartition("/")[2].partition(".")[0].removeprefix("rank-")
-    text = line.decode("utf-8", "replace").rpartition("\r")[2] or ""
-    return f"{host} [{who}] " + "".join(one for one in text if one.isprintable() or one == "\t")
+def shown(line: launcher.LogLine) -> str:
+    """Return a line behind its host and rank, without control characters."""
+    who = line.name.rpartition("/")[2].partition(".")[0].removeprefix("rank-")
+    text = "".join(one for one in line.text if one.isprintable() or one == "\t")
+    return f"{line.host} [{who}] {text}"

@@ -105,19 +105,12 @@ class LauncherScheduler(Scheduler[Mapping[str, Any]]):
         """Yield the lines of a replica."""
         endings = {Stream.STDOUT: (".out",), Stream.STDERR: (".err",)}
         wanted = endings.get(streams or Stream.COMBINED, (".out", ".err"))
-        rest: dict[str, bytes] = {}
-        for piece in _client().attach(app_id).logs(follow=should_tail):
-            stem = piece.name.rpartition("/")[2]
+        for line in _client().attach(app_id).lines(follow=should_tail):
+            stem = line.name.rpartition("/")[2]
             if not stem.startswith(f"node-{k}.") or not stem.endswith(wanted):
                 continue
-            *lines, rest[piece.name] = (rest.get(piece.name, b"") + piece.data).split(b"\n")
-            yield from (f"{text}\n" for text in _matching(lines, regex))
-        yield from _matching([one for one in rest.values() if one], regex)
-
-
-def _matching(lines: Iterable[bytes], regex: str | None) -> Iterable[str]:
-    texts = (line.decode(errors="replace") for line in lines)
-    return (text for text in texts if regex is None or re.search(regex, text))
+            if regex is None or re.search(regex, line.text):
+                yield f"{line.text}\n"
 
 
 def _state(status: str) -> AppState:

@@ -6,23 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher import LogPiece
+from launcher import LogLine
 from launcher.integrations import notebook
 
 
-def test_lines_are_whole_and_harmless() -> None:
-    pieces = [
-        LogPiece("a", "attempt-0/rank-0.out", b"loss 1\nlo"),
-        LogPiece("b", "attempt-0/rank-1.err", b"\x1b[2Jevil\x07\n10%\r20%\n"),
-        LogPiece("a", "attempt-0/rank-0.out", b"ss 2\nend"),
+def test_lines_say_who_wrote_them_and_are_harmless() -> None:
+    lines = [
+        LogLine("a", "attempt-0/rank-0.out", "loss\t1"),
+        LogLine("b", "attempt-0/node-1.err", "\x1b[2Jevil\x07"),
     ]
-    assert list(notebook.lines_of(pieces)) == [
-        "a [0] loss 1",
-        "b [1] [2Jevil",
-        "b [1] 20%",
-        "a [0] loss 2",
-        "a [0] end",
-    ]
+    assert [notebook.shown(line) for line in lines] == ["a [0] loss\t1", "b [node-1] [2Jevil"]
 
 
 @pytest.mark.parametrize(
