@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from .api.functions import Ranks, processes, results
     from .api.functions.executor import Executor, RunFuture
     from .api.handles import AsyncRunHandle, Pulled, RunHandle
-    from .api.jobs import dry_run, load_job, load_options, make_job
+    from .api.inventory_lookup import need_inventory
+    from .api.jobs import can_wait, dry_run, load_job, load_options, make_job, parse_options
     from .api.runs import run_job
     from .fleet.inventory_file import load_inventory
     from .records import events
@@ -111,12 +112,15 @@ __all__ = [
     "UnreadableRecord",
     "Wanted",
     "__version__",
+    "can_wait",
     "dry_run",
     "events",
     "load_inventory",
     "load_job",
     "load_options",
     "make_job",
+    "need_inventory",
+    "parse_options",
     "processes",
     "results",
     "run_job",
@@ -128,7 +132,8 @@ _HOME = {
     "api.functions": ("Ranks", "processes", "results"),
     "api.functions.executor": ("Executor", "RunFuture"),
     "api.handles": ("AsyncRunHandle", "Pulled", "RunHandle"),
-    "api.jobs": ("dry_run", "load_job", "load_options", "make_job"),
+    "api.inventory_lookup": ("need_inventory",),
+    "api.jobs": ("can_wait", "dry_run", "load_job", "load_options", "make_job", "parse_options"),
     "api.runs": ("run_job",),
     "fleet.inventory_file": ("load_inventory",),
     "records.catalog": ("Summary", "Wanted"),

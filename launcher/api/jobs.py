@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.preload import names as preload_names
 from ..jobs.preparation import behind, command_of
-from ..jobs.run_options import NO_PROJECT, PRIORITIES
+from ..jobs.run_options import NO_PROJECT, OPTIONS, PRIORITIES
 from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
 from ..runner import credentials
@@ -68,6 +69,7 @@ __all__ = [
     "local_paths_of",
     "make_job",
     "misplaced_option",
+    "parse_options",
     "preload_names",
     "pythons_of",
     "read_job",
@@ -108,6 +110,21 @@ def load_options(path: str | os.PathLike[str]) -> RunOptions:
 def read_options(content: str, source: str) -> RunOptions:
     """Return the options of a run in the text of a job file. Raises DocumentError."""
     return run_options({name: one.value for name, one in in_a_job(content, source).items()})
+
+
+def parse_options(values: Mapping[str, Any]) -> RunOptions:
+    """Return options of a run from values named and written as in a job file, such as
+    ``{"time": "8h", "priority": "high"}``; those that are None are left out. Raises InputError."""
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in given.keys() - OPTIONS.keys():
+        raise InputError(f"a run has no option {name!r}", suggestion(name, tuple(OPTIONS)))
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            found |= read_options(json.dumps({name: value}), name)
+        except InputError as error:
+            raise InputError(f"{name}: {error.message}", error.hint) from None
+    return cast(RunOptions, found)
 
 
 def run_options(values: Mapping[str, Any]) -> RunOptions:

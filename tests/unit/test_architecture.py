@@ -82,6 +82,9 @@ IMPURE = {
     "urllib",
 }
 SURFACE = [
+    "can_wait",
+    "need_inventory",
+    "parse_options",
     "AuthenticationFailed",
     "CheckFailed",
     "ConnectError",
