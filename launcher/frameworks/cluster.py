@@ -24,11 +24,11 @@ KEEP = ("keep-cluster",)
 
 @frozen
 class Parts:
-    """What a cluster is made of: commands for the first host and the others, each with the host's own
-    ``python``; what waits for all to join; and variables of the user's command."""
+    """What a cluster is made of: the command of the head, and those of workers with their hosts, each
+    with the host's own ``python``; what waits for all to join; and variables of the user's command."""
 
     head: tuple[str, ...]
-    workers: Mapping[str, tuple[str, ...]]
+    workers: tuple[tuple[str, tuple[str, ...]], ...]
     joined: tuple[str, ...]
     env: Mapping[str, str]
 
@@ -54,7 +54,7 @@ class Cluster(Framework):
             return rsh.processes(place, (), place.env)
         parts, first = self.parts(place), place.node.host.name
         started = [(first, parts.head)]
-        for host, argv in parts.workers.items():
+        for host, argv in parts.workers:
             remote = ("ssh", "-n", host, shlex.join(argv))
             started.append((host, argv if host == first else remote))
         spec = {

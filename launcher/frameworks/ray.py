@@ -54,14 +54,17 @@ class Ray(Cluster):
             f"--dashboard-port={dashboard}",
             *("--dashboard-host=127.0.0.1", *_resources(first)),
         )
-        workers = {
-            node.host.name: (
-                *("python", "-m", "ray.scripts.scripts", *start, f"--address={address}:{port}"),
-                f"--node-ip-address={place.meeting.address_of(node.host)}",
-                *_resources(node),
+        workers = tuple(
+            (
+                node.host.name,
+                (
+                    *("python", "-m", "ray.scripts.scripts", *start, f"--address={address}:{port}"),
+                    f"--node-ip-address={place.meeting.address_of(node.host)}",
+                    *_resources(node),
+                ),
             )
             for node in others
-        }
+        )
         joined = ("python", "-c", _JOINED, f"{address}:{port}", str(place.layout.num_nodes))
         return Parts(head, workers, joined, {"RAY_ADDRESS": f"{address}:{port}"})
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
+from support import environments, gpu_tools
 from support import lab as labs
 from support.command import Launcher
 from support.lab import wait_until
@@ -103,3 +106,29 @@ def test_a_cluster_is_kept_until_it_is_stopped(of: Launcher, clean: labs.Lab) ->
     assert "nodes 2" in asked.stdout, asked.stderr
     receipt = json.loads(of.call("stop", name, "--json").stdout)
     assert (receipt["status"], [host["left"] for host in receipt["hosts"]]) == ("stopped", [0, 0])
+
+
+def test_workers_of_dask_have_a_gpu_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an embedded host, where nvidia-smi is a fake that shows two GPUs."""
+    if reason := environments.missing("clusters"):
+        pytest.skip(reason)
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(gpu_tools.nvidia_smi([f"GPU-{tmp_path.name}-{n}" for n in range(2)]))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    work = tmp_path / "work"
+    work.mkdir()
+    python = environments.folder("clusters") / "bin" / "python"
+    (work / "inventory.yaml").write_text(
+        f"sandbox: true\nhosts: [local1]\ndefaults: {{python: {python}}}\n"
+    )
+    user = Launcher(work / "inventory.yaml", work, tmp_path / "home")
+    user.script(
+        "import os\nfrom distributed import Client\n"
+        "seen = Client().run(lambda: os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "print(sorted(seen.values()))\n",
+        "use.py",
+    )
+    ran = user.run("--framework", "dask", "--gpus", "2", "use.py", timeout=120)
+    assert "['0', '1']" in ran.out, ran.err

@@ -70,6 +70,29 @@ def test_dask_has_a_worker_for_each_rank() -> None:
     assert "--nworkers 2" in remote
 
 
+@pytest.mark.parametrize(
+    ("gpus", "sees"),
+    [
+        ((4, 6), ["4", "6"]),
+        ((4, 5, 6, 7), ["4,5", "6,7"]),
+        ((3,), ["3", "3"]),
+    ],
+)
+def test_each_worker_of_dask_has_gpus_of_its_own(gpus: tuple[int, ...], sees: list[str]) -> None:
+    """torch takes the first that a process sees: together, all would take the same one."""
+    spec, _ = spec_of("dask", gpus=gpus)
+    for host in ("a", "b"):
+        words = [
+            argv if argv[0] != "ssh" else shlex.split(argv[-1])
+            for name, argv in spec["parts"][1:]
+            if name == host
+        ]
+        for argv, one in zip(words, sees, strict=True):
+            assert f"CUDA_VISIBLE_DEVICES={one}" in argv
+        assert all(argv[argv.index("--nworkers") + 1] == "1" for argv in words)
+    assert spec["joined"][-1] == "4"
+
+
 def test_ray_has_the_gpus_of_each_host() -> None:
     spec, _ = spec_of("ray")
     assert spec["env"] == {"RAY_ADDRESS": "10.0.0.1:20001"}
