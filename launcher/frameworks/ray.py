@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..spec.model import Node
 from .base import Place
-from .cluster import Cluster, Parts, meeting_point
+from .cluster import PATIENCE, Cluster, Parts, meeting_point
 
 _JOINED = """
 import sys, time, ray
@@ -25,6 +25,8 @@ if find_spec("grpc"):
     sys.argv.append(f"--ray-client-server-port={client}")
 runpy.run_module("ray.scripts.scripts", run_name="__main__", alter_sys=True)
 """
+#: Ray gives up on a head that has not come up in 20 seconds, and on a busy host it needs more.
+_PATIENTLY = ("env", f"RAY_NUM_REDIS_GET_RETRIES={PATIENCE}")
 #: Ports that Ray takes on every node: any that are free, so that no other cluster has them.
 _ANY_PORTS = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
 
@@ -49,23 +51,25 @@ class Ray(Cluster):
         first, *others = place.layout.nodes
         client = str((*place.meeting.ports.get(first.host.name, ()), 0, 0, 0)[2])
         head = (
-            *("python", "-c", _HEAD, client, *start),
+            *(*_PATIENTLY, "python", "-c", _HEAD, client, *start),
             *("--head", f"--port={port}", f"--node-ip-address={address}"),
             f"--dashboard-port={dashboard}",
             *("--dashboard-host=127.0.0.1", *_resources(first)),
         )
+        worker = (*_PATIENTLY, "python", "-m", "ray.scripts.scripts", *start)
         workers = tuple(
             (
                 node.host.name,
                 (
-                    *("python", "-m", "ray.scripts.scripts", *start, f"--address={address}:{port}"),
+                    *(*worker, f"--address={address}:{port}"),
                     f"--node-ip-address={place.meeting.address_of(node.host)}",
                     *_resources(node),
                 ),
             )
             for node in others
         )
-        joined = ("python", "-c", _JOINED, f"{address}:{port}", str(place.layout.num_nodes))
+        count = str(place.layout.num_nodes)
+        joined = (*_PATIENTLY, "python", "-c", _JOINED, f"{address}:{port}", count)
         return Parts(head, workers, joined, {"RAY_ADDRESS": f"{address}:{port}"})
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,14 @@ def test_a_cluster_is_kept_until_it_is_stopped(of: Launcher, clean: labs.Lab) ->
         timeout=120,
     )
     assert "nodes 2" in asked.stdout, asked.stderr
+    tunnel = of.start_command("tunnel", name)
+    assert tunnel.stderr is not None
+    url = re.search(r"http://\S+", tunnel.stderr.readline().decode())
+    assert url
+    with urllib.request.urlopen(url[0], timeout=60) as answer:
+        assert b"Ray Dashboard" in answer.read()
+    tunnel.send_signal(signal.SIGINT)
+    tunnel.communicate(timeout=60)
     receipt = json.loads(of.call("stop", name, "--json").stdout)
     assert (receipt["status"], [host["left"] for host in receipt["hosts"]]) == ("stopped", [0, 0])
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from launcher.api import clusters, plugins
 from launcher.frameworks import get
 from launcher.frameworks.base import Place
 from launcher.frameworks.cluster import KEEP
+from launcher.spec.errors import InputError
 from launcher.spec.model import Host, Job, Layout, Meeting, Node, Resources
 
 HOSTS = (Host("a", address="10.0.0.1"), Host("b", address="10.0.0.2"))
@@ -110,8 +112,9 @@ def test_ray_takes_no_port_that_another_head_of_the_host_has() -> None:
         words = argv if argv[0] != "ssh" else shlex.split(argv[-1])
         assert {*("--min-worker-port=0", "--max-worker-port=0")} <= {*words}
         assert "--dashboard-agent-listen-port=0" in words
+        assert "--address=10.0.0.1:20001" in words or "--head" in words
     head = spec["parts"][0][1]
-    assert head[3] == "20003"
+    assert head[head.index("-c") + 2] == "20003"
 
 
 @pytest.mark.thorough
@@ -126,7 +129,7 @@ def test_ray_gets_a_port_for_its_client_where_it_has_one(has_grpc: bool, tmp_pat
     (tmp_path / "grpc.py" if has_grpc else tmp_path / "other.py").touch()
     spec, _ = spec_of("ray")
     words = spec["parts"][0][1]
-    program = [sys.executable, "-S", "-E", *words[1:]]
+    program = [sys.executable, "-S", "-E", *words[words.index("-c") :]]
     done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("start --block ")
     assert ("--ray-client-server-port=20003" in done.stdout) == has_grpc
@@ -139,3 +142,18 @@ def test_a_cluster_that_is_kept_starts_no_command() -> None:
         "ray: 2 hosts have joined; RAY_ADDRESS=10.0.0.1:20001; "
         "dashboard: launcher forward calm-owl 20002"
     )
+
+
+def test_a_cluster_of_another_package_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry is a fake, with a framework as an entry point names one."""
+
+    class Spark(plugins.Cluster):
+        name, about = "spark", "a Spark master and its workers"
+
+        def parts(self, place: Place) -> plugins.Parts:
+            raise NotImplementedError
+
+    monkeypatch.setattr(clusters.frameworks, "get", {"spark": Spark(), "env": get("env")}.get)
+    clusters.check(Job(KEEP, framework="spark"))
+    with pytest.raises(InputError, match="framework env makes no cluster to keep"):
+        clusters.check(Job(KEEP, framework="env"))
