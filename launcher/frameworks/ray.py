@@ -11,7 +11,12 @@ from .cluster import PATIENCE, Cluster, Parts, meeting_point
 
 _JOINED = """
 import sys, time, ray
-ray.init(sys.argv[1], log_to_driver=False)
+while not ray.is_initialized():
+    try:
+        ray.init(sys.argv[1], log_to_driver=False)
+    except ConnectionError:  # of a head that has not come up; who waits for this has a limit
+        ray.shutdown()
+        time.sleep(0.2)
 while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(0.2)
 """

@@ -135,6 +135,23 @@ def test_ray_gets_a_port_for_its_client_where_it_has_one(has_grpc: bool, tmp_pat
     assert ("--ray-client-server-port=20003" in done.stdout) == has_grpc
 
 
+@pytest.mark.thorough
+def test_a_head_that_comes_up_late_is_waited_for(tmp_path: Path) -> None:
+    """The Ray here is a fake, whose head refuses twice."""
+    (tmp_path / "ray.py").write_text(
+        "tries = []\n"
+        "def is_initialized(): return len(tries) > 2\n"
+        "def shutdown(): pass\n"
+        "def init(address, log_to_driver):\n"
+        "    tries.append(address)\n"
+        "    if len(tries) < 3: raise ConnectionError(address)\n"
+        "def nodes(): return [{'Alive': True}] * 2\n"
+    )
+    spec, _ = spec_of("ray")
+    words = spec["joined"][spec["joined"].index("-c") :]
+    subprocess.run([sys.executable, "-S", "-E", *words], cwd=tmp_path, check=True, timeout=60)
+
+
 def test_a_cluster_that_is_kept_starts_no_command() -> None:
     spec, command = spec_of("ray", run=KEEP)
     assert command == ()
