@@ -106,16 +106,34 @@ def test_a_cluster_is_kept_until_it_is_stopped(of: Launcher, clean: labs.Lab) ->
         timeout=120,
     )
     assert "nodes 2" in asked.stdout, asked.stderr
+    receipt = json.loads(of.call("stop", name, "--json").stdout)
+    assert (receipt["status"], [host["left"] for host in receipt["hosts"]]) == ("stopped", [0, 0])
+
+
+@each
+def test_the_dashboard_of_a_kept_cluster_is_one_command_away(of: Launcher, clean: labs.Lab) -> None:
+    words = (
+        "-i",
+        str(of.inventory),
+        "--framework",
+        "dask",
+        "--nodes",
+        "2",
+        "--nproc-per-node",
+        "1",
+    )
+    up = of.call("up", *words, "--json", timeout=250)
+    assert up.returncode == 0, up.stderr
+    name = json.loads(up.stdout)["run"]
     tunnel = of.start_command("tunnel", name)
     assert tunnel.stderr is not None
     url = re.search(r"http://\S+", tunnel.stderr.readline().decode())
     assert url
-    with urllib.request.urlopen(url[0], timeout=60) as answer:
-        assert b"Ray Dashboard" in answer.read()
+    with urllib.request.urlopen(f"{url[0]}/status", timeout=60) as answer:
+        assert b"Dask Diagnostic UI" in answer.read()
     tunnel.send_signal(signal.SIGINT)
     tunnel.communicate(timeout=60)
-    receipt = json.loads(of.call("stop", name, "--json").stdout)
-    assert (receipt["status"], [host["left"] for host in receipt["hosts"]]) == ("stopped", [0, 0])
+    assert json.loads(of.call("stop", name, "--json").stdout)["status"] == "stopped"
 
 
 def test_workers_of_dask_have_a_gpu_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
