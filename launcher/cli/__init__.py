@@ -31,6 +31,7 @@ class _Commands(click.Group):
         return list(_ABOUT)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        name = _ALIASES.get(name, name)
         if name not in _ABOUT:
             return None
         from importlib import import_module
