@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -247,13 +248,30 @@ def framework_variables() -> str:
 
 def python_api() -> str:
     """Return every public name of the package, for mkdocstrings."""
-    names = (name for name in launcher.__all__ if not name.startswith("_"))
-    public = {name: inspect.isclass(getattr(launcher, name)) for name in names}
+    public = {name: getattr(launcher, name) for name in launcher.__all__ if name[0] != "_"}
+    kinds: dict[str, list[str]] = {"Functions": [], "Classes": [], "Exceptions": []}
+    for name, value in public.items():
+        if inspect.isfunction(value):
+            kinds["Functions"].append(name)
+        elif inspect.isclass(value):
+            is_error = issubclass(value, launcher.LauncherError)
+            kinds["Exceptions" if is_error else "Classes"].append(name)
     parts = []
-    for title, is_class in (("Functions", False), ("Classes", True)):
-        chosen = (name for name, kind in public.items() if kind is is_class)
-        parts += [f"## {title}", *(f"::: launcher.{name}" for name in chosen)]
-    return "\n\n".join(parts)
+    for title, names in kinds.items():
+        parts += [f"## {title}", *(f"::: launcher.{name}" for name in names)]
+    return "\n\n".join([*parts, "## Events", _events()])
+
+
+def _events() -> str:
+    """Return the events of a run as a table, each with its fields."""
+    rows = ["| `launcher.events.` | fields | what happened |", "|---|---|---|"]
+    for name, event in vars(launcher.events).items():
+        if inspect.isclass(event) and issubclass(event, launcher.events.Event):
+            base = event is launcher.events.Event
+            own = [f.name for f in fields(event) if base or f.name not in ("time", "seq")]
+            about = " ".join((event.__doc__ or "").split()).replace("|", "\\|")
+            rows.append(f"| `{name}` | {', '.join(f'`{one}`' for one in own)} | {about} |")
+    return "\n".join(rows)
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {

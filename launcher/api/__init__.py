@@ -7,8 +7,8 @@
     with launcher.Client("inventory/lab.yaml") as client:
         job = launcher.make_job(run=("train.py", "--epochs", "3"), num_nodes=2)
         run = client.run(job)             # returns at once; the run proceeds in the background
-        for piece in run.logs(follow=True):
-            print(piece.host, piece.name, len(piece.data))
+        for line in run.lines(follow=True):
+            print(line.host, line.rank, line)
         receipt = run.wait()              # 0 processes left, looked up on every host
         assert receipt.status == "succeeded"
 
@@ -27,8 +27,8 @@
 ``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``projects`` ``cluster``
                           ``exec`` ``push``; async only: ``watch_cluster``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``status`` ``state()``
-                          ``events()`` ``followed`` ``receipt`` ``logs()`` ``outputs``
-                          ``reader()``
+                          ``events()`` ``followed`` ``receipt`` ``lines()`` ``logs()``
+                          ``outputs`` ``reader()``
 ``RunHandle``, to act     ``wait`` ``wait_until_started`` ``detach`` ``stop`` ``request_stop``
                           ``pull`` ``request_pull`` ``not_brought`` ``exec`` ``rm``; async only:
                           ``shell`` ``forward`` ``finish``

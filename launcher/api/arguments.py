@@ -77,6 +77,8 @@ class FunctionJob(TypedDict, total=False):
     hosts: str
     python: str
     envs: Mapping[str, str]
+    env: Mapping[str, str]
+    """Another name of ``envs``."""
     secrets: Mapping[str, Any]
     setup: str
     outputs: Sequence[str]

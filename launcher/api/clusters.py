@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from ..frameworks.cluster import KEEP
+from .. import frameworks
+from ..frameworks.cluster import KEEP, Cluster
 from ..spec.errors import InputError
 
 if TYPE_CHECKING:
@@ -12,25 +14,44 @@ if TYPE_CHECKING:
     from ..spec.model import Job
     from .handles import AsyncRunHandle
 
-__all__ = ["FRAMEWORKS", "KEEP", "NEVER", "check", "until_joined"]
+__all__ = ["FRAMEWORKS", "KEEP", "NEVER", "check", "dashboard_port", "until_joined"]
 
-#: The frameworks that make a cluster.
+#: The frameworks of ours that make a cluster; packages may add others.
 FRAMEWORKS = ("dask", "ray")
 #: Seconds after which one that does nothing counts as stalled: it waits for work, on purpose.
 NEVER = 10 * 365 * 86400.0
 #: What the first host prints when all have joined.
 _JOINED = (b" host has joined; ", b" hosts have joined; ")
+_DASHBOARD = re.compile(
+    r"\w+: \d+ hosts? ha(?:s|ve) joined; .*; dashboard: launcher forward \S+ (\d{1,5})"
+)
 #: Bytes of a log in which that line is looked for.
 _LONGEST = 1 << 16
 
 
 def check(job: Job) -> None:
     """Raise InputError for a job whose framework makes no cluster."""
-    if job.framework not in FRAMEWORKS:
+    if not isinstance(frameworks.get(job.framework), Cluster):
         raise InputError(
             f"framework {job.framework} makes no cluster to keep",
             f"--framework {' or '.join(FRAMEWORKS)}",
         )
+
+
+async def dashboard_port(run: AsyncRunHandle) -> int:
+    """Return the port of a run's dashboard on its first host. Raises InputError if it has none (yet)."""
+    found: dict[int, int] = {}
+    async for line in run.lines():
+        attempt, _, log = line.name.partition("/")
+        ready = _DASHBOARD.fullmatch(line.text) if log.startswith("node-0.") else None
+        if ready:
+            found[int(attempt.removeprefix("attempt-"))] = int(ready[1])
+    if not found:
+        raise InputError(
+            f"{run.name} has no dashboard: no Dask or Ray cluster of it has come up",
+            "name a port of its host: launcher forward RUN PORT",
+        )
+    return found[max(found)]
 
 
 async def until_joined(run: AsyncRunHandle) -> str | Receipt | None:

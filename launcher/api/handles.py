@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import (
-    AsyncIterator,
+    AsyncGenerator,
     Awaitable,
     Callable,
     Collection,
@@ -16,7 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from ..records import metric_files
 from ..records.adoption import commands
 from ..records.code import Code
 from ..records.data import UsedSet
+from ..records.log_lines import LineCutter, LogLine
 from ..records.metrics import HostUse, Sample, offsets
 from ..records.receipt import NotBrought, Receipt, StoredOutputs
 from ..records.run_folder import follower
@@ -360,8 +361,9 @@ class AsyncRunHandle(RecordedRun):
         merged: bool = False,
         timed: bool = False,
         ranks: Collection[int] | None = None,
-    ) -> AsyncIterator[LogPiece]:
-        """Yield the logs of all processes, from their beginning, as pieces of bytes.
+    ) -> AsyncGenerator[LogPiece, None]:
+        """Yield the logs of all processes, from their beginning, as pieces of bytes, which end
+        anywhere: ``lines`` yields whole lines.
 
         With ``follow``, continue until the run ends. ``since`` is how many seconds to look back,
         ``tail`` how many last lines of each log to yield, and ``ranks`` are those to yield. Logs come
@@ -379,6 +381,32 @@ class AsyncRunHandle(RecordedRun):
                 yield piece
         for piece in self._of(ranks, reader.new_logs()):
             yield piece
+
+    async def lines(
+        self,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+        merged: bool = False,
+        timed: bool = False,
+        ranks: Collection[int] | None = None,
+    ) -> AsyncGenerator[LogLine, None]:
+        """Yield the logs of all processes as whole lines, from their beginning.
+
+        The arguments are those of ``logs``. Lines of one log come in their order; what a log ends with
+        that is no whole line comes last. Raises LauncherError.
+        """
+        cutter = LineCutter()
+        pieces = self.logs(
+            follow=follow, since=since, tail=tail, merged=merged, timed=timed, ranks=ranks
+        )
+        async with aclosing(pieces):
+            async for piece in pieces:
+                for line in cutter.feed(piece.host, piece.name, piece.data, piece.arrived):
+                    yield line
+        for line in cutter.end():
+            yield line
 
     async def pull(
         self,
@@ -630,7 +658,8 @@ class RunHandle(RecordedRun):
         timed: bool = False,
         ranks: Collection[int] | None = None,
     ) -> Iterator[LogPiece]:
-        """Yield the logs of all processes, from their beginning, as pieces of bytes.
+        """Yield the logs of all processes, from their beginning, as pieces of bytes, which end
+        anywhere: ``lines`` yields whole lines.
 
         With ``follow``, continue until the run ends. ``since`` is how many seconds to look back,
         ``tail`` how many last lines of each log to yield, and ``ranks`` are those to yield. Logs come
@@ -646,6 +675,28 @@ class RunHandle(RecordedRun):
             time.sleep(LOOK)
             yield from self._of(ranks, reader.new_logs())
         yield from self._of(ranks, reader.new_logs())
+
+    def lines(
+        self,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+        merged: bool = False,
+        timed: bool = False,
+        ranks: Collection[int] | None = None,
+    ) -> Iterator[LogLine]:
+        """Yield the logs of all processes as whole lines, from their beginning.
+
+        The arguments are those of ``logs``. Lines of one log come in their order; what a log ends with
+        that is no whole line comes last. Raises LauncherError.
+        """
+        cutter = LineCutter()
+        for piece in self.logs(
+            follow=follow, since=since, tail=tail, merged=merged, timed=timed, ranks=ranks
+        ):
+            yield from cutter.feed(piece.host, piece.name, piece.data, piece.arrived)
+        yield from cutter.end()
 
     def pull(
         self,

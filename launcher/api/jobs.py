@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.preload import names as preload_names
 from ..jobs.preparation import behind, command_of
-from ..jobs.run_options import NO_PROJECT, PRIORITIES
+from ..jobs.run_options import NO_PROJECT, OPTIONS, PRIORITIES
 from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
 from ..runner import credentials
@@ -70,6 +71,7 @@ __all__ = [
     "local_paths_of",
     "make_job",
     "misplaced_option",
+    "parse_options",
     "preload_names",
     "pythons_of",
     "read_job",
@@ -112,6 +114,21 @@ def read_options(content: str, source: str) -> RunOptions:
     return run_options({name: one.value for name, one in in_a_job(content, source).items()})
 
 
+def parse_options(values: Mapping[str, Any]) -> RunOptions:
+    """Return options of a run from values named and written as in a job file, such as
+    ``{"time": "8h", "priority": "high"}``; those that are None are left out. Raises InputError."""
+    given = {name: value for name, value in values.items() if value is not None}
+    for name in given.keys() - OPTIONS.keys():
+        raise InputError(f"a run has no option {name!r}", suggestion(name, tuple(OPTIONS)))
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            found |= read_options(json.dumps({name: value}), name)
+        except InputError as error:
+            raise InputError(f"{name}: {error.message}", error.hint) from None
+    return cast(RunOptions, found)
+
+
 def run_options(values: Mapping[str, Any]) -> RunOptions:
     """Return options of a run from values named as in a job file; those for a screen are left out."""
     names = RunOptions.__annotations__
@@ -143,6 +160,10 @@ def job_of_words(run: str | Sequence[str], values: Mapping[str, Any]) -> Job:
     sizes = {name: given.pop(name) for name in ("nproc_per_node", "gpus") if name in given}
     if "nodes" in given:
         given["num_nodes"] = given.pop("nodes")
+    if "env" in given:
+        if "envs" in given:
+            raise InputError("env and envs are the same", "leave one of them out")
+        given["envs"] = given.pop("env")
     layers: dict[str, dict[str, Any]] = {}
     if isinstance(run, str) and run.endswith((".yaml", ".yml")):
         layers["file"] = load_job(run)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..fleet.findings import Finding
     from ..fleet.findings.survey import Survey
     from ..frameworks import Cast, Framework, Need, Place
+    from ..frameworks.cluster import Cluster, Parts
     from ..interop.inventories import Format as InventoryFormat
     from ..interop.inventories import InventoryDraft
     from ..interop.source import Text
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cast",
+    "Cluster",
     "Finding",
     "Framework",
     "Host",
@@ -40,6 +42,7 @@ __all__ = [
     "Need",
     "News",
     "Node",
+    "Parts",
     "Place",
     "PlanError",
     "Process",
@@ -52,6 +55,7 @@ __all__ = [
 #: Where each is, and its name there if that is another one.
 _HOME = {
     "Cast": "frameworks",
+    "Cluster": "frameworks.cluster",
     "Finding": "fleet.findings",
     "Framework": "frameworks",
     "Host": "spec.model",
@@ -61,6 +65,7 @@ _HOME = {
     "Need": "frameworks",
     "News": "runner.notify",
     "Node": "spec.model",
+    "Parts": "frameworks.cluster",
     "Place": "frameworks",
     "PlanError": "spec.errors",
     "Process": "spec.model",

@@ -1,64 +1,19 @@
-"""Find the inventory, and print notes about one in another tool's format."""
+"""Load the inventory, and print notes about one in another tool's format."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from ..api import settings
 from ..api.hosts import ProgramLine as ProgramLine
-from ..api.hosts import allow, are_allowed, home, load_inventory, programs, require_allowed
-from ..spec.errors import InputError
+from ..api.hosts import allow, are_allowed, load_inventory, programs, require_allowed
+from ..api.inventory_lookup import IN_A_PROJECT as IN_A_PROJECT
+from ..api.inventory_lookup import INVENTORY as INVENTORY
+from ..api.inventory_lookup import find_inventory as find_inventory
+from ..api.inventory_lookup import need_inventory as need_inventory
 from ..spec.model import Inventory
-
-#: The environment variable that names an inventory.
-INVENTORY = "LAUNCHER_INVENTORY"
-#: Tried in this folder and then in each one above it, if nothing names an inventory.
-IN_A_PROJECT = ("inventory.yaml", "inventory/lab.yaml")
-#: Tried after those: the user's own, and that of everybody on this machine.
-OF_A_USER, OF_ALL = "~/.launcher/inventory.yaml", "/etc/launcher/inventory.yaml"
-
-
-def find_inventory(given: str | None) -> str | None:
-    """Return the file named by a flag, the environment or settings, or the first usual one that exists.
-
-    Raises InputError for settings that cannot be read.
-    """
-    named = given or os.environ.get(INVENTORY)
-    if named:
-        return named
-    for file in reversed(settings.found()):
-        if inventory := file.values().get("inventory"):
-            return str(inventory)
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        for name in IN_A_PROJECT:
-            if (folder / name).exists() and (folder == here or _is_trusted(folder / name)):
-                return os.path.relpath(folder / name)
-    others = (home() / "inventory.yaml", Path(OF_A_USER).expanduser(), Path(OF_ALL))
-    return next((str(path) for path in others if path.exists()), None)
-
-
-def _is_trusted(path: Path) -> bool:
-    """Return whether a file above this folder is the user's or root's: in /tmp it may be anybody's."""
-    return path.stat().st_uid in (os.getuid(), 0)
-
-
-def need_inventory(given: str | None) -> str:
-    """Return what :func:`find_inventory` finds. Raises InputError if that is nothing."""
-    found = find_inventory(given)
-    if found is None:
-        raise InputError(
-            "no inventory",
-            "create one with launcher init; or name one with -i (--inventory, not a container image) "
-            f"or {INVENTORY}. Also read: {', '.join(IN_A_PROJECT)} here and in the folders above, "
-            f"{OF_A_USER}, {OF_ALL}",
-        )
-    return found
 
 
 def loaded(given: str | None, connects: bool = True) -> Inventory:

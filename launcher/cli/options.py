@@ -86,6 +86,64 @@ framework = click.option(
     help="torchrun (default), torch, env, ...",
     shell_complete=completion.frameworks,
 )
+env = click.option(
+    "-e",
+    "--env",
+    "envs",
+    multiple=True,
+    metavar="K=V",
+    help="Set a variable; K alone copies it from this shell.",
+)
+secret = click.option(
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="K",
+    help="Pass K from this shell; its value is never logged or stored.",
+)
+data = click.option(
+    "--data",
+    multiple=True,
+    metavar="NAME=FROM[:TO]",
+    help="Data set that every host has before the start: a folder, s3://, gs://, az://, https://....",
+)
+conda = click.option(
+    "--conda",
+    metavar="NAME|DIR|FILE",
+    help="Run in this environment of conda, mamba or pixi, which the hosts have; or build one once on "
+    "each host of environment.yml.",
+)
+uv = click.option(
+    "--uv",
+    metavar="PATH",
+    help="Build an environment once on each host: from a folder with uv.lock or requirements.txt.",
+)
+image = click.option(
+    "--image",
+    metavar="NAME|PATH",
+    help="Run in this container image: a name, or a Dockerfile, a tar or an OCI folder here, which "
+    "hosts get; none: not in that of the job file.",
+)
+prepare = click.option(
+    "--prepare",
+    metavar="SH",
+    help="Lines of bash that run before each process, such as ulimit -n 65536.",
+)
+setup = click.option(
+    "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
+)
+share = click.option(
+    "--share",
+    multiple=True,
+    metavar="DIR",
+    help="What one host writes in this folder appears on all hosts of the run (repeatable).",
+)
+max_restarts = click.option(
+    "--max-restarts",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Restart all ranks up to N times; a spare host replaces a lost one.",
+)
 tags = click.option(
     "--tag",
     "tags",

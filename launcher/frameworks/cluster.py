@@ -9,6 +9,7 @@ import json
 import shlex
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 from ..spec.frozen import frozen
 from ..spec.model import Node, Process
@@ -23,11 +24,11 @@ KEEP = ("keep-cluster",)
 
 @frozen
 class Parts:
-    """What a cluster is made of: commands for the first host and the others, each with the host's own
-    ``python``; what waits for all to join; and variables of the user's command."""
+    """What a cluster is made of: the command of the head, and those of workers with their hosts, each
+    with the host's own ``python``; what waits for all to join; and variables of the user's command."""
 
     head: tuple[str, ...]
-    workers: Mapping[str, tuple[str, ...]]
+    workers: tuple[tuple[str, tuple[str, ...]], ...]
     joined: tuple[str, ...]
     env: Mapping[str, str]
 
@@ -36,10 +37,12 @@ class Cluster(Framework):
     """Base of both. A subclass says what its parts are."""
 
     joins_hosts = True
+    #: Ports of the head: where parts meet, the dashboard's, and those that a subclass adds.
+    head_ports: ClassVar[int] = 2
 
     def ports(self, node: Node) -> int:
-        """Return two for the head: where parts meet, and the dashboard."""
-        return 2 if node.node_rank == 0 else 0
+        """Return how many the head needs."""
+        return self.head_ports if node.node_rank == 0 else 0
 
     @abstractmethod
     def parts(self, place: Place) -> Parts:
@@ -51,7 +54,7 @@ class Cluster(Framework):
             return rsh.processes(place, (), place.env)
         parts, first = self.parts(place), place.node.host.name
         started = [(first, parts.head)]
-        for host, argv in parts.workers.items():
+        for host, argv in parts.workers:
             remote = ("ssh", "-n", host, shlex.join(argv))
             started.append((host, argv if host == first else remote))
         spec = {

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ..spec.model import Node
 from .base import Place
 from .cluster import Cluster, Parts, meeting_point
 
@@ -37,23 +38,40 @@ class Dask(Cluster):
             *("python", "-m", "distributed.cli.dask_scheduler", "--host", address, "--port", port),
             *("--dashboard-address", f"127.0.0.1:{dashboard}"),
         )
-        workers = {
-            node.host.name: (
-                *(
-                    "sh",
-                    "-c",
-                    _IN_RUN,
-                    "dask",
-                    "python",
-                    "-m",
-                    "distributed.cli.dask_worker",
-                    scheduler,
-                ),
-                *("--host", place.meeting.address_of(node.host), "--no-dashboard"),
-                *("--nworkers", str(node.local_world_size), "--nthreads", "1"),
-                *("--death-timeout", "60"),
-            )
+        workers = tuple(
+            (node.host.name, _worker(place, node, scheduler, gpus, count))
             for node in place.layout.nodes
-        }
+            for gpus, count in _workers(node)
+        )
         joined = ("python", "-c", _JOINED, scheduler, str(place.layout.world_size))
         return Parts(head, workers, joined, {"DASK_SCHEDULER_ADDRESS": scheduler})
+
+
+def _worker(
+    place: Place, node: Node, scheduler: str, gpus: tuple[int, ...], count: int
+) -> tuple[str, ...]:
+    """Return the command for so many workers of a node, which see these GPUs alone."""
+    sees = [f"{name}={value}" for name, value in node.visible(gpus).items()] if gpus else []
+    return (
+        *(("env", *sees) if sees else ()),
+        *("sh", "-c", _IN_RUN, "dask"),
+        *("python", "-m", "distributed.cli.dask_worker", scheduler),
+        *("--host", place.meeting.address_of(node.host), "--no-dashboard"),
+        *("--nworkers", str(count), "--nthreads", "1"),
+        *("--death-timeout", "60"),
+    )
+
+
+def _workers(node: Node) -> list[tuple[tuple[int, ...], int]]:
+    """Return the commands for workers of a node: the GPUs of each, and how many workers it starts.
+
+    With GPUs it is one for each rank, since torch takes the first GPU that a process sees.
+    """
+    ranks, gpus = node.local_world_size, node.gpus
+    if not gpus:
+        return [((), ranks)]
+    each = max(1, len(gpus) // ranks)
+    return [
+        (gpus[start : start + each], 1)
+        for start in (rank * each % len(gpus) for rank in range(ranks))
+    ]

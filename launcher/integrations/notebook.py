@@ -8,10 +8,9 @@ ranks print appears below the cell while they run.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
 import launcher
@@ -37,16 +36,32 @@ class _Parser(argparse.ArgumentParser):
         raise CellFailed(f"%%launcher: {message}", self.format_usage().strip())
 
 
+#: Flags of ``launcher run``, each with its key: a value of the job, or an option of the run, written as
+#: in a job file.
+_SIZES = {"--nproc-per-node": "nproc_per_node", "--gpus": "gpus"}
+_JOB = {
+    "--hosts": "hosts",
+    "--nodes": "num_nodes",
+    "--framework": "framework",
+    "--python": "python",
+    "--name": "name",
+}
+_OPTIONS = {
+    "--wait": "wait",
+    "--time": "time",
+    "--priority": "priority",
+    "--project": "project",
+}
+_SHORT = {"--nodes": ("-N",)}
+
+
 def _parser() -> _Parser:
     parser = _Parser(prog="%%launcher", add_help=False, allow_abbrev=False)
-    parser.add_argument("-i", "--inventory", default=os.environ.get("LAUNCHER_INVENTORY"))
-    parser.add_argument("--hosts")
-    parser.add_argument("-N", "--nodes", dest="num_nodes", type=int)
-    parser.add_argument("--nproc-per-node", type=int)
-    parser.add_argument("--gpus", type=int)
-    parser.add_argument("--framework")
-    parser.add_argument("--python")
-    parser.add_argument("--name")
+    parser.add_argument("-i", "--inventory")
+    for flag, key in {**_JOB, **_SIZES, **_OPTIONS}.items():
+        read = int if key == "nproc_per_node" else str
+        parser.add_argument(*_SHORT.get(flag, ()), flag, dest=key, type=read)
+    parser.add_argument("--no-wait", action="store_true")
     parser.add_argument("-d", "--detach", action="store_true")
     parser.add_argument("args", nargs="*", metavar="ARGS")
     return parser
@@ -59,29 +74,28 @@ def load_ipython_extension(shell: _Shell) -> None:
 
 def run_cell(line: str, cell: str) -> None:
     """Run a cell on the ranks that ``line`` asks for, and print what they print. Raises CellFailed."""
-    given = {
-        name: value
-        for name, value in vars(_parser().parse_args(shlex.split(line))).items()
-        if value
-    }
-    inventory, detach = given.pop("inventory", "inventory.yaml"), given.pop("detach", False)
-    run_words = ("-m", MODULE, *given.pop("args", ()))
-    sizes = {name: given.pop(name) for name in ("nproc_per_node", "gpus") if name in given}
+    given = vars(_parser().parse_args(shlex.split(line)))
     try:
         job = launcher.make_job(
-            **{"name": "cell", **given},
-            run=run_words,
-            **({"resources": sizes} if sizes else {}),
+            **{"name": "cell", **_given(given, _JOB)},
+            run=("-m", MODULE, *given["args"]),
+            resources=_given(given, _SIZES),
         )
-        with launcher.Client(inventory) as client:
-            files = {f"{MODULE}.py": cell.encode()}
-            run = client.run(job, detach=detach, add_files=files)
-            if detach:
+        options = _options(given, launcher.can_wait(job))
+        with launcher.Client(launcher.need_inventory(given["inventory"])) as client:
+            run = client.run(
+                job,
+                detach=given["detach"],
+                add_files={f"{MODULE}.py": cell.encode()},
+                on_event=_tell_of_waiting,
+                **options,
+            )
+            if given["detach"]:
                 run.wait_until_started(or_waits=True)
                 print_line(f"{run.name}: launcher attach {run.name}")
                 return
-            for text in lines_of(run.logs(follow=True)):
-                print_line(text)
+            for text in run.lines(follow=True):
+                print_line(shown(text))
             receipt = run.wait(progress=False)
     except launcher.LauncherError as error:
         raise CellFailed(str(error), error.hint) from None
@@ -92,24 +106,33 @@ def run_cell(line: str, cell: str) -> None:
         )
 
 
+def _given(values: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    return {key: values[key] for key in keys.values() if values[key] is not None}
+
+
+def _options(given: Mapping[str, Any], can_wait: bool) -> launcher.RunOptions:
+    """Return the options of the run: who looks at a cell sees it wait. Raises InputError."""
+    if given["no_wait"] and given["wait"] is not None:
+        raise launcher.InputError("--wait and --no-wait contradict each other", "leave one out")
+    options = launcher.parse_options(_given(given, _OPTIONS))
+    if given["wait"] is None:
+        options["wait"] = None if can_wait and not given["no_wait"] else 0.0
+    return options
+
+
+def _tell_of_waiting(event: launcher.events.Event) -> None:
+    if isinstance(event, launcher.events.RunWaits):
+        print_line("waits for GPUs: launcher queue shows who holds them")
+
+
 def print_line(text: str) -> None:
     """Show a line below the cell."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
-def lines_of(pieces: Iterable[launcher.LogPiece]) -> Iterator[str]:
-    """Yield whole lines of logs, each behind its host and rank, without control characters."""
-    begun: dict[tuple[str, str], bytes] = {}
-    for piece in pieces:
-        key = (piece.host, piece.name)
-        *whole, begun[key] = (begun.get(key, b"") + piece.data).split(b"\n")
-        yield from (_shown(key, line) for line in whole)
-    yield from (_shown(key, line) for key, line in begun.items() if line)
-
-
-def _shown(key: tuple[str, str], line: bytes) -> str:
-    host, name = key
-    who = name.rpartition("/")[2].partition(".")[0].removeprefix("rank-")
-    text = line.decode("utf-8", "replace").rpartition("\r")[2] or ""
-    return f"{host} [{who}] " + "".join(one for one in text if one.isprintable() or one == "\t")
+def shown(line: launcher.LogLine) -> str:
+    """Return a line behind its host and rank, without control characters."""
+    who = line.name.rpartition("/")[2].partition(".")[0].removeprefix("rank-")
+    text = "".join(one for one in line.text if one.isprintable() or one == "\t")
+    return f"{line.host} [{who}] {text}"

@@ -7,7 +7,6 @@ and a job that was pickled finds it again. Hosts need submitit only for function
 from __future__ import annotations
 
 import functools
-import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +90,7 @@ class LauncherExecutor(core.Executor):
 
     def __init__(self, folder: Path | str, inventory: str | None = None) -> None:
         super().__init__(folder)
-        self._inventory = inventory or os.environ.get("LAUNCHER_INVENTORY", "inventory.yaml")
+        self._inventory = launcher.need_inventory(inventory)
 
     @classmethod
     def affinity(cls) -> int:

@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, List, NamedTuple  # noqa: UP035
 
 from torchx.schedulers.api import DescribeAppResponse, ListAppResponse, Scheduler, Stream
 from torchx.specs import AppDef, AppDryRunInfo, AppState, RoleStatus, macros, runopts
@@ -24,14 +24,16 @@ _STATES = {
     "stopped": AppState.CANCELLED,
     "lost": AppState.FAILED,
 }
+_TEXTS = List[str]  # noqa: UP006 - TorchX compares with this very type
 _WAITS = ("preparing", "waiting")
 
 
 class Wanted(NamedTuple):
-    """What is started, and the inventory of its hosts."""
+    """What is started, with which options, and the inventory of its hosts."""
 
     job: launcher.Job
-    inventory: str
+    inventory: str | None
+    options: launcher.RunOptions
 
 
 @functools.cache
@@ -47,20 +49,28 @@ class LauncherScheduler(Scheduler[Mapping[str, Any]]):
 
     def _run_opts(self) -> runopts:
         options = runopts()
-        options.add("inventory", type_=str, default="inventory.yaml", help="file with the hosts")
+        options.add("inventory", type_=str, default=None, help="file with the hosts")
         options.add("hosts", type_=str, default=None, help="which of them, as launcher run --hosts")
         options.add("workdir", type_=str, default=".", help="the code that is copied to hosts")
         options.add("python", type_=str, default=None, help="Python of the hosts: venv:DIR, ...")
+        options.add("envs", type_=_TEXTS, default=None, help="variables: A:1;B:2")
+        options.add("secrets", type_=_TEXTS, default=None, help="variables of this shell: K;L")
+        options.add("max_restarts", type_=int, default=None, help="restart all ranks this often")
+        options.add("time_limit", type_=str, default=None, help="end the run after this: 8h")
+        options.add("priority", type_=str, default=None, help="whose turn is first: low, high")
+        options.add("project", type_=str, default=None, help="project in whose name it uses GPUs")
+        options.add("wait", type_=str, default=None, help="for GPUs: forever, 2h or 0s")
         return options
 
     def _submit_dryrun(self, app: AppDef, cfg: Mapping[str, Any]) -> AppDryRunInfo[Wanted]:
-        return AppDryRunInfo(Wanted(job_of(app, cfg), str(cfg["inventory"])), repr)
+        job = job_of(app, cfg)
+        return AppDryRunInfo(Wanted(job, cfg.get("inventory"), options_of(job, cfg)), repr)
 
     def schedule(self, dryrun_info: AppDryRunInfo[Wanted]) -> str:
         """Start the run, and return its name."""
         wanted = dryrun_info.request
-        with launcher.Client(wanted.inventory) as client:
-            return client.run(wanted.job, detach=True).name
+        with launcher.Client(launcher.need_inventory(wanted.inventory)) as client:
+            return client.run(wanted.job, detach=True, **wanted.options).name
 
     def describe(self, app_id: str) -> DescribeAppResponse | None:
         """Return how a run is; None if there is none of that name."""
@@ -105,19 +115,12 @@ class LauncherScheduler(Scheduler[Mapping[str, Any]]):
         """Yield the lines of a replica."""
         endings = {Stream.STDOUT: (".out",), Stream.STDERR: (".err",)}
         wanted = endings.get(streams or Stream.COMBINED, (".out", ".err"))
-        rest: dict[str, bytes] = {}
-        for piece in _client().attach(app_id).logs(follow=should_tail):
-            stem = piece.name.rpartition("/")[2]
+        for line in _client().attach(app_id).lines(follow=should_tail):
+            stem = line.name.rpartition("/")[2]
             if not stem.startswith(f"node-{k}.") or not stem.endswith(wanted):
                 continue
-            *lines, rest[piece.name] = (rest.get(piece.name, b"") + piece.data).split(b"\n")
-            yield from (f"{text}\n" for text in _matching(lines, regex))
-        yield from _matching([one for one in rest.values() if one], regex)
-
-
-def _matching(lines: Iterable[bytes], regex: str | None) -> Iterable[str]:
-    texts = (line.decode(errors="replace") for line in lines)
-    return (text for text in texts if regex is None or re.search(regex, text))
+            if regex is None or re.search(regex, line.text):
+                yield f"{line.text}\n"
 
 
 def _state(status: str) -> AppState:
@@ -145,11 +148,30 @@ def job_of(app: AppDef, cfg: Mapping[str, Any]) -> launcher.Job:
         framework="env",
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", app.name),
         num_nodes=role.num_replicas,
-        envs=dict(role.env),
-        max_restarts=role.max_retries,
+        envs={**role.env, **_variables(cfg.get("envs") or ())},
+        secrets=dict.fromkeys(cfg.get("secrets") or ()),
+        max_restarts=role.max_retries if (most := cfg.get("max_restarts")) is None else most,
         **({"resources": gpus} if gpus else {}),
         **known,
     )
+
+
+def options_of(job: launcher.Job, cfg: Mapping[str, Any]) -> launcher.RunOptions:
+    """Return the options of the run: where GPUs are in use it waits its turn. Raises InputError."""
+    values = {name: cfg.get(name) for name in ("priority", "project", "wait")}
+    found = launcher.parse_options({**values, "time": cfg.get("time_limit")})
+    if launcher.can_wait(job):
+        found.setdefault("wait", None)
+    return found
+
+
+def _variables(texts: Iterable[str]) -> dict[str, str]:
+    """Return the variables that ``A:1`` and its like set: TorchX's command line has no ``=`` within a
+    value. Raises InputError."""
+    pairs = [re.fullmatch(r"(\w+)[:=](.*)", text, re.S) for text in texts]
+    if None in pairs:
+        raise launcher.InputError("envs: a variable has no value", "such as envs=A:1;B:2")
+    return {pair[1]: pair[2] for pair in pairs if pair}
 
 
 def _quoted(word: str) -> str:

@@ -25,7 +25,7 @@ COMMANDS = {
     "sacct": "launcher ls",
     **dict.fromkeys(("squeue", "qstat"), "launcher queue"),
     **dict.fromkeys(("sinfo", "nodes", "hosts"), "launcher gpus, or launcher inventory ls"),
-    **dict.fromkeys(("up", "login"), "launcher check, or for bare hosts launcher bootstrap"),
+    "login": "launcher check, or for bare hosts launcher bootstrap",
     **dict.fromkeys(("clean", "gc"), "launcher prune asks before it deletes; launcher df shows"),
     "history": "launcher ls",
     "info": _SHOW,

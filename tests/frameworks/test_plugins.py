@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT, entry_points, environments
+from support import ROOT, entry_points, environments, gpu_tools
 
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,7 +51,7 @@ import hydra
 @hydra.main(version_base=None, config_path="conf", config_name="config")
 def main(cfg):
     with open("made.txt", "w") as file:
-        file.write(f"{cfg.lr} {cfg.size}")
+        file.write(f"{cfg.lr} {cfg.size} {os.environ.get('A')} {os.environ.get('TOKEN')}")
     if cfg.lr > 0.4:
         raise ValueError(f"diverged at {cfg.lr}")
     return cfg.lr * 2
@@ -113,7 +114,7 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> Program:
     if reason := environments.missing(environment):
         pytest.skip(reason)
     work = tmp_path / "work"
-    work.mkdir()
+    work.mkdir(exist_ok=True)
     (work / "inventory.yaml").write_text("sandbox: true\nhosts: ['local[1-2]']\n")
     installed = entry_points.write(tmp_path / "installed")
     namespaces = ROOT / "launcher" / "integrations" / "namespaces"
@@ -154,16 +155,97 @@ def test_a_cell_of_a_notebook_runs_on_ranks(program: Program) -> None:
     assert "Traceback" not in ran.stdout
 
 
-def test_hydra_runs_its_jobs_on_hosts(program: Program, tmp_path: Path) -> None:
+def test_hydra_runs_its_jobs_on_hosts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     conf = tmp_path / "work" / "conf"
-    conf.mkdir()
+    conf.mkdir(parents=True)
     (conf / "config.yaml").write_text("lr: 1\nsize: 3\n")
-    words = ["-m", "hydra/launcher=launcher", "hydra.launcher.max_workers=2", "size=5"]
+    monkeypatch.setenv("TOKEN", "hidden")
+    job = {"secrets": "[TOKEN]", "max_restarts": "1"}
+    job |= {"time_limit": "1h", "priority": "high", "max_workers": "2"}
+    words = ["-m", "hydra/launcher=launcher", "size=5"]
+    words += ["+hydra.launcher.envs.A=b"]
+    words += [f"hydra.launcher.{name}={value}" for name, value in job.items()]
+    program = request.getfixturevalue("program")
     ran = program(HYDRA, *words, "lr=0.1,0.2")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     made = sorted(path.read_text() for path in tmp_path.glob("home/runs/*/outputs/*/made.txt"))
-    assert made == ["0.1 5", "0.2 5"]
+    assert made == ["0.1 5 b hidden", "0.2 5 b hidden"]
+    for record in tmp_path.glob("home/runs/*/run.json"):
+        asked = json.loads(record.read_text())
+        names = ("max_restarts", "time_limit", "priority")
+        found = {k: v for part in asked.values() if isinstance(part, dict) for k, v in part.items()}
+        assert [(found | asked)[name] for name in names] == [1, 3600, 1]
     failed = program(HYDRA, *words, "lr=0.5,0.3")
     assert failed.returncode == 1
     assert "rank-0 on local1: ValueError: diverged at 0.5" in failed.stderr
     assert len(list(tmp_path.glob("home/runs/*/outputs/*/made.txt"))) == 4, "the other one ran"
+
+
+#: Takes both GPUs until there is a file GO.
+HOLD = r"""
+import os, threading, time
+import launcher
+
+GO = os.path.abspath("GO")
+client = launcher.Client("inventory.yaml")
+holder = client.run(f"sh -c 'while [ ! -e {GO} ]; do sleep 0.1; done'", gpus=2, framework="env", name="first")
+assert holder.wait_until_started() is None
+
+def let_go():
+    while not any(one.status == "waiting" for one in client.list()):
+        time.sleep(0.1)
+    open(GO, "w").close()
+
+threading.Thread(target=let_go, daemon=True).start()
+"""
+TORCHX_WAITS = r"""
+from torchx import specs
+from torchx.runner import get_runner
+
+os.environ["TOKEN"] = "hidden"
+role = specs.Role(name="trainer", image="", entrypoint="sh", args=["-c", "echo my turn $$A $$TOKEN"],
+                  resource=specs.Resource(cpu=1, gpu=2, memMB=1))
+with get_runner() as runner:
+    words = "envs=A:b,secrets=TOKEN,max_restarts=1,time_limit=1h,priority=high"
+    cfg = runner.scheduler_run_opts("launcher").cfg_from_str(words)
+    handle = runner.run(specs.AppDef(name="second", roles=[role]), scheduler="launcher", cfg=cfg)
+    assert runner.wait(handle, wait_interval=1).state == specs.AppState.SUCCEEDED
+    print(*runner.log_lines(handle, "trainer"))
+    asked = client.attach(handle.rpartition("/")[2]).request
+    assert (asked.max_restarts, asked.time_limit, asked.priority) == (1, 3600, 1), asked
+"""
+NOTEBOOK_WAITS = r"""
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+shell.run_line_magic("load_ext", "launcher.integrations.notebook")
+shell.run_cell("%%launcher --gpus 2 --framework env\nprint('my turn')").raise_error()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(TORCHX_WAITS, "my turn b hidden"), (NOTEBOOK_WAITS, "waits for GPUs: launcher queue")],
+    ids=["torchx", "notebook"],
+)
+def test_it_waits_for_gpus_that_are_in_use(
+    text: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """nvidia-smi is a fake, which shows two GPUs."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(gpu_tools.nvidia_smi([f"GPU-{tmp_path.name}-{n}" for n in range(2)]))
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    program = request.getfixturevalue("program")
+    (tmp_path / "work" / "inventory.yaml").write_text("sandbox: true\nhosts: [local1]\n")
+    ran = program(HOLD + text + "\nclient.close()\n")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert says in ran.stdout
+    assert "my turn" in ran.stdout

@@ -4,6 +4,7 @@ tests/frameworks has the real one."""
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def user(tmp_path: Path) -> Iterator[Launcher]:
 
 
 def test_it_is_kept_until_it_is_stopped(user: Launcher) -> None:
-    up = user.call("up", "--framework", "dask", "--nodes", "2", "--nproc-per-node", "1", "--json")
+    words = ("--framework", "dask", "--nodes", "2", "--nproc-per-node", "1", "--json")
+    up = user.call("up", *words, "-e", "COLOUR=blue", "--setup", "touch set-up")
     assert up.returncode == 0, up.stderr
     name = json.loads(up.stdout)["run"]
     assert name.startswith("dask-")
@@ -55,6 +57,14 @@ def test_it_is_kept_until_it_is_stopped(user: Launcher) -> None:
     assert shown[1].startswith("  DASK_SCHEDULER_ADDRESS=tcp://")
     assert shown[2].startswith(f"  dashboard: launcher forward {name} ")
     assert shown[3] == f"  stop: launcher stop {name}"
+    port = shown[2].rpartition(" ")[2]
+    tunnel = user.start_command("tunnel", name)
+    assert tunnel.stderr is not None
+    assert f" leads to port {port} of local1; " in tunnel.stderr.readline().decode()
+    tunnel.send_signal(signal.SIGINT)
+    tunnel.communicate(timeout=30)
+    there = user.call("exec", "--node", "0", name, "--", "sh", "-c", "echo $COLOUR; ls set-up")
+    assert "blue" in there.stdout and "set-up" in there.stdout, there.stderr
     (listed,) = json.loads(user.call("ls", "--json").stdout)
     assert listed["status"] == "running"
     stopped = user.call("stop", name, "--json")
@@ -66,3 +76,5 @@ def test_it_is_kept_until_it_is_stopped(user: Launcher) -> None:
     failed = user.call("up", "--framework", "dask", "--nodes", "2", "--nproc-per-node", "1")
     assert failed.returncode == 70, failed.stderr
     assert "dask did not come up: it cannot be asked who has joined" in failed.stderr
+    none = user.call("forward", "-")
+    assert (none.returncode, "has no dashboard" in none.stderr) == (2, True), none.stderr

@@ -47,7 +47,8 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
             "torchx-nightly==2026.10.26",
         ),
     ),
-    "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "ray==2.60.0"),),
+    # With what Dask's dashboard needs.
+    "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "bokeh==3.9.2", "ray==2.60.0"),),
     "ray": (
         ("torch==2.13.0", "numpy==2.4.6"),
         ("torch==2.13.0", "ray[train,tune]==2.60.0"),

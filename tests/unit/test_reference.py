@@ -26,6 +26,10 @@ def test_generated_pages_are_current() -> None:
     assert not stale, "make reference"
 
 
+def _is_event(one: object) -> bool:
+    return inspect.isclass(one) and issubclass(one, launcher.events.Event)
+
+
 @pytest.mark.parametrize(
     ("page", "names"),
     [
@@ -36,7 +40,10 @@ def test_generated_pages_are_current() -> None:
         ("inventory.md", ("`proxy_jump`", "`groups`")),
         (
             "python.md",
-            tuple(f"::: launcher.{name}" for name in launcher.__all__ if "_" not in name[:1]),
+            (
+                *(f"::: launcher.{n}" for n in launcher.__all__ if n[0] != "_" and n != "events"),
+                *(f"| `{n}` |" for n, one in vars(launcher.events).items() if _is_event(one)),
+            ),
         ),
     ],
 )

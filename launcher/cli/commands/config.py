@@ -28,8 +28,18 @@ def command(ctx: click.Context, as_json: bool) -> None:
     [tool.launcher] in pyproject.toml, in this folder or one above it. Keys are those of a job file. A
     flag wins over the job file, that over the project, and that over yours.
     """
-    if ctx.invoked_subcommand:
-        return
+    if not ctx.invoked_subcommand:
+        _show(as_json)
+
+
+@command.command("show")
+@options.as_json
+def show_command(as_json: bool) -> None:
+    """Show the settings that hold in this folder: the same as launcher config."""
+    _show(as_json)
+
+
+def _show(as_json: bool) -> None:
     files = found_settings()
     found = rows(files, _environment())
     if as_json:

@@ -7,6 +7,7 @@ import re
 
 import click
 
+from ...api import clusters
 from ...spec.errors import HostError, InputError
 from .. import complain
 from ..run_argument import attached, run_argument
@@ -14,18 +15,22 @@ from ..run_argument import attached, run_argument
 
 @click.command("forward")
 @run_argument
-@click.argument("ports", metavar="PORT | LOCAL:PORT")
+@click.argument("ports", metavar="[PORT | LOCAL:PORT]", required=False)
 @click.option("--node", type=click.IntRange(0), default=0, help="Node of the run (default: 0).")
 @click.pass_context
-def command(ctx: click.Context, word: str, ports: str, node: int) -> None:
+def command(ctx: click.Context, word: str, ports: str | None, node: int) -> None:
     """Forward a port of this machine to a host of a run: TensorBoard, Jupyter, a debugger.
+
+    Without PORT it is the dashboard of a Dask or Ray cluster. launcher tunnel is the same command.
 
     It goes through SSH to the host's own loopback, and is open to this machine alone. Ctrl-C ends it;
     the run continues.
     """
-    local, port = _ports(ports)
+    if ports is None and node:
+        raise InputError("the dashboard is on node 0", "leave --node out, or name a PORT")
+    wanted = None if ports is None else _ports(ports)
     try:
-        asyncio.run(_forward(word, local, port, node))
+        asyncio.run(_forward(word, wanted, node))
     except KeyboardInterrupt:
         ctx.exit(130)
     except HostError as error:
@@ -41,7 +46,7 @@ def _ports(text: str) -> tuple[int, int]:
     return found
 
 
-async def _forward(word: str, local: int, port: int, node: int) -> None:
+async def _forward(word: str, wanted: tuple[int, int] | None, node: int) -> None:
     told = set()
 
     def ready(host: str, here: int) -> None:
@@ -55,4 +60,5 @@ async def _forward(word: str, local: int, port: int, node: int) -> None:
             complain(error)
 
     async with attached(word) as run:
+        local, port = wanted or (0, await clusters.dashboard_port(run))
         await run.forward(port, local_port=local, node=node, on_ready=ready, on_refused=refused)

@@ -133,27 +133,9 @@ EXAMPLES = (
 @options.framework
 @options.run_name
 @options.workdir
-@click.option(
-    "-e",
-    "--env",
-    "envs",
-    multiple=True,
-    metavar="K=V",
-    help="Set a variable; K alone copies it from this shell.",
-)
-@click.option(
-    "--secret",
-    "secrets",
-    multiple=True,
-    metavar="K",
-    help="Pass K from this shell; its value is never logged or stored.",
-)
-@click.option(
-    "--data",
-    multiple=True,
-    metavar="NAME=FROM[:TO]",
-    help="Data set that every host has before the start: a folder, s3://, gs://, az://, https://....",
-)
+@options.env
+@options.secret
+@options.data
 @click.option(
     "--data-credential",
     multiple=True,
@@ -163,20 +145,11 @@ EXAMPLES = (
     shell_complete=completion.credentials,
 )
 @options.python
-@click.option(
-    "--conda",
-    metavar="NAME|DIR|FILE",
-    help="Run in this environment of conda, mamba or pixi, which the hosts have; or build one once on "
-    "each host of environment.yml.",
-)
+@options.conda
 @click.option(
     "--venv", metavar="DIR", help="Run in this virtual environment, which the hosts have."
 )
-@click.option(
-    "--uv",
-    metavar="PATH",
-    help="Build an environment once on each host: from a folder with uv.lock or requirements.txt.",
-)
+@options.uv
 @click.option(
     "--wheels",
     metavar="DIR",
@@ -187,12 +160,7 @@ EXAMPLES = (
     metavar="DIR",
     help="Build the default environment of this folder's pixi.lock once on each host.",
 )
-@click.option(
-    "--image",
-    metavar="NAME|PATH",
-    help="Run in this container image: a name, or a Dockerfile, a tar or an OCI folder here, which "
-    "hosts get; none: not in that of the job file.",
-)
+@options.image
 @click.option(
     "--build-arg",
     "build_args",
@@ -219,20 +187,14 @@ EXAMPLES = (
     metavar="NAME",
     help="Environment module to load before each process, as cuda/12.4 (repeatable).",
 )
-@click.option(
-    "--prepare",
-    metavar="SH",
-    help="Lines of bash that run before each process, such as ulimit -n 65536.",
-)
+@options.prepare
 @click.option(
     "--preload",
     multiple=True,
     metavar="MODULES",
     help="Import these once on each host, ahead of its ranks: torch,transformers.",
 )
-@click.option(
-    "--setup", metavar="SH", help="Shell script that runs once on every host before the start."
-)
+@options.setup
 @click.option(
     "--include",
     multiple=True,
@@ -264,12 +226,7 @@ EXAMPLES = (
     shell_complete=completion.runs,
     help="Give the hosts the outputs of this run first, at the same paths.",
 )
-@click.option(
-    "--share",
-    multiple=True,
-    metavar="DIR",
-    help="What one host writes in this folder appears on all hosts of the run (repeatable).",
-)
+@options.share
 @click.option(
     "--bring",
     multiple=True,
@@ -310,12 +267,7 @@ EXAMPLES = (
     type=click.Choice(["report", "stop"]),
     help="On a stall: report and continue (default), or stop the run.",
 )
-@click.option(
-    "--max-restarts",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Restart all ranks up to N times; a spare host replaces a lost one.",
-)
+@options.max_restarts
 @click.option(
     "--min-nodes",
     type=click.IntRange(1),

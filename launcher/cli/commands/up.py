@@ -42,9 +42,19 @@ EXAMPLES = (
     help="dask or ray.",
     shell_complete=completion.words(*clusters.FRAMEWORKS),
 )
-@options.python
 @options.run_name
 @options.workdir
+@options.data
+@options.env
+@options.secret
+@options.python
+@options.conda
+@options.uv
+@options.image
+@options.prepare
+@options.setup
+@options.share
+@options.max_restarts
 @options.waiting
 @options.tags
 @options.note

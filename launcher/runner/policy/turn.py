@@ -78,7 +78,7 @@ def gpus_of(host: Host, facts: Facts, model: str | None = None) -> tuple[int, ..
 
 
 def can_wait(job: Job) -> bool:
-    """Return whether a job wants GPUs that it may have to wait for."""
+    """Return whether a job wants GPUs that it may have to wait for: ``wait`` is an option of its run."""
     if job.roles:
         return any(role.at(n).resources.gpus for role in job.roles for n in range(role.replicas))
     return job.resources.gpus != 0

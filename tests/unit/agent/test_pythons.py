@@ -14,11 +14,12 @@ import pytest
 from launcher.transport.agent_bundle import OLDEST_PYTHON, agent_zip
 from support import ROOT, pythons
 
-OLDEST = "{}.{}".format(*OLDEST_PYTHON)
+#: From the oldest one to the newest.
+VERSIONS = [f"3.{minor}" for minor in range(OLDEST_PYTHON[1], 15)]
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("version", [OLDEST, "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_the_agent_is_executed(tmp_path: Path, version: str) -> None:
     """Every module is imported, and runs are started, followed, stopped and removed by a relay."""
     python = pythons.find(version)

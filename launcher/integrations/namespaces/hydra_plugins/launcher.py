@@ -9,7 +9,7 @@ optimise.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -28,7 +28,8 @@ class HydraLauncherConf:
     """The keys below ``hydra.launcher``, as those of :class:`launcher.FunctionJob`."""
 
     _target_: str = "hydra_plugins.launcher.HydraLauncher"
-    inventory: str = "inventory.yaml"
+    inventory: str | None = None
+    """By default the one that ``launcher run`` finds."""
     max_workers: int = 4
     """So many jobs at once."""
     nodes: int = 1
@@ -38,6 +39,15 @@ class HydraLauncherConf:
     python: str | None = None
     workdir: str | None = None
     setup: str | None = None
+    envs: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    """Variables of this shell."""
+    max_restarts: int | None = None
+    time_limit: str | None = None
+    """As ``time:`` in a job file: 8h."""
+    priority: str | None = None
+    project: str | None = None
+    wait: str | None = None
 
 
 ConfigStore.instance().store(
@@ -48,9 +58,14 @@ ConfigStore.instance().store(
 class HydraLauncher(Launcher):
     """Runs a batch of jobs, each over the ranks of a run of its own."""
 
-    def __init__(self, inventory: str, max_workers: int, **job: Any) -> None:
+    def __init__(self, inventory: str | None, max_workers: int, **job: Any) -> None:
         self._inventory, self._max_workers = inventory, max_workers
-        self._job = {name: value for name, value in job.items() if value is not None}
+        given = {name: value for name, value in job.items() if value is not None}
+        options = {name: given.pop(name, None) for name in ("priority", "project", "wait")}
+        self._options = {**options, "time": given.pop("time_limit", None)}
+        given["envs"] = dict(given["envs"])
+        given["secrets"] = dict.fromkeys(given["secrets"])
+        self._job = given
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -63,9 +78,12 @@ class HydraLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run the jobs, and return how each of them ended."""
         setup_globals()
+        options = launcher.parse_options(self._options)
         with (
-            launcher.Client(self._inventory) as client,
-            launcher.Executor(client, max_workers=self._max_workers, **self._named()) as pool,
+            launcher.Client(launcher.need_inventory(self._inventory)) as client,
+            launcher.Executor(
+                client, max_workers=self._max_workers, options=options, **self._named()
+            ) as pool,
         ):
             started = []
             for number, overrides in enumerate(job_overrides, initial_job_idx):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import inventory_lookup
-from launcher.cli.inventory_lookup import INVENTORY, find_inventory
+from launcher.api import inventory_lookup
+from launcher.api.inventory_lookup import INVENTORY, find_inventory
 
 
 @pytest.fixture
