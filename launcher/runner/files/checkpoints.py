@@ -230,7 +230,7 @@ class _Store(Storing):
 
     async def put(self, session: HostSession, listed: Listed) -> None:
         """Write what a host has, as far as it is not there. Raises LauncherError."""
-        await self._store(session.name, session.agent, listed)
+        await self._store(session.name, session.agent, self._parts(session.name, listed))
 
     async def finish(self, made: Checkpoint) -> None:
         """Write which files a checkpoint has, and delete those of older ones. Raises StoreError."""

@@ -23,8 +23,9 @@ from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
 from ...transport.answers import is_inside
 from ..concurrency import in_thread
-from . import outputs, storing, unattended
+from . import outputs, storing, to_store, unattended
 from .choice import Choice
+from .outputs import Listed
 from .storing import Storing, Target
 
 T = TypeVar("T")
@@ -90,19 +91,35 @@ async def _alone(path: Path) -> AsyncIterator[None]:
 async def _store_rest(
     request: Request, layout: Layout, path: Path, there: Storing, receipt: Receipt
 ) -> StoredOutputs:
-    async def one(visited: Visited) -> None:
+    choice = Choice.stored(request.job)
+
+    async def look(visited: Visited) -> Listed:
         agent = await visited.agent()
         try:
-            listed = await outputs.listed(agent, path.name, Choice.stored(request.job))
-            await there.store(visited.host, agent, listed)
+            return await outputs.listed(agent, path.name, choice)
+        finally:
+            await agent.close()
+
+    async def write(visited: Visited) -> None:
+        agent = await visited.agent()
+        try:
+            await there.store(visited.host, agent, plan[visited.host])
         finally:
             await agent.close()
 
     done = {host.host for host in receipt.hosts} if receipt.stored else set()
-    missing = there.stored.missing
-    nodes = [n for n in layout.nodes if n.host.name in missing or n.host.name not in done]
-    found = await visit(request, layout, one, nodes) if nodes else {}
-    for host, error in found.items():
+    done -= there.stored.missing.keys()
+    nodes = [node for node in layout.nodes if node.host.name not in done]
+    found: dict[str, Listed] = {}
+    for host, answer in (await visit(request, layout, look, nodes) if nodes else {}).items():
+        if isinstance(answer, HostError):
+            there.miss(host, answer.message)
+        else:
+            found[host] = answer
+    own = await in_thread(to_store.own, path, found, (), done)
+    plan = await there.plan(own)  # all names, before anything is written
+    nodes = [node for node in nodes if node.host.name in plan]
+    for host, error in (await visit(request, layout, write, nodes) if nodes else {}).items():
         if isinstance(error, HostError):
             there.miss(host, error.message)
     there.miss("this machine", "")

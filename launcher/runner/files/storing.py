@@ -24,7 +24,7 @@ from ...spec.model import Job
 from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
 from ...transport.answers import DataPut, DataSum
-from ..concurrency import in_thread
+from ..concurrency import in_thread, together
 from .outputs import Listed, marked
 from .storing_target import Target as Target
 
@@ -42,6 +42,8 @@ PART, MOST_PARTS = 64 << 20, 9000
 MOST, MOST_BYTES = 64, 256 << 20
 #: Seconds for the answer, and bytes that the slowest link carries in one.
 PATIENCE, BYTES_A_SECOND = 300.0, 250e3
+#: Hosts that write at once: what passes here is only who writes what.
+AT_ONCE = 32
 #: Seconds between two notes of what is there: files since then are written again if this is killed.
 NOTED_EVERY = 5.0
 #: Seconds for which credentials are used that were looked up.
@@ -86,6 +88,7 @@ class Storing:
         self._stored = noted or Stored(data.of_run(job.output_to, run.name))
         self._files = {one.name: one for one in self._stored.files}
         self._noted = 0.0
+        self._asking, self._opening = asyncio.Lock(), asyncio.Lock()
         self._archives: Mapping[str, Archive] | None = None  # once the store was asked
 
     @property
@@ -100,15 +103,26 @@ class Storing:
         self._note()
         self.has_begun = True
 
-    async def store(self, host: str, agent: Agent, listed: Listed) -> None:
+    async def plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
+        """Return what each host has to write, and under which names: in the order of the hosts, so that
+        it does not matter which of them is faster."""
+        return await in_thread(self._plan, found)
+
+    async def store_all(self, hosts: Sequence[tuple[str, Agent, Listed]]) -> None:
+        """Have hosts write their files, many at once; what cannot be written is noted."""
+        plan = await self.plan({host: listed for host, _, listed in hosts})
+        steps = (self.store(host, agent, plan[host]) for host, agent, _ in hosts)
+        await together(steps, limit=AT_ONCE)
+
+    async def store(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
         """Write all files of a host that are not there yet; what cannot be written is noted.
 
         Large files that the host has stored with nobody in touch are copied by the store.
         """
         missing = ""
         try:
-            await self._copy(host, agent, listed)
-            await self._store(host, agent, listed)
+            await self._copy(host, agent, parts)
+            await self._store(host, agent, parts)
             with suppress(HostError):  # then it goes on until it hears that it need not
                 await agent.ask("attended", run=self._run)
         except LauncherError as error:
@@ -155,18 +169,19 @@ class Storing:
         """Return what a host has stored, if anything. Raises StoreError."""
         from . import unattended
 
-        if self._archives is None:
-            try:
-                self._archives = await in_thread(unattended.archives, await self._opened())
-            except StoreError:
-                self._archives = {}  # everything is written again
+        async with self._asking:
+            if self._archives is None:
+                try:
+                    self._archives = await in_thread(unattended.archives, await self._opened())
+                except StoreError:
+                    self._archives = {}  # everything is written again
         found = self._archives.get(host)
         if found and found.parts:
             alone = Alone(found.time, len(found.files), found.bytes, found.missing_files)
             self.note_alone({host: alone})
         return found
 
-    async def _copy(self, host: str, agent: Agent, listed: Listed) -> None:
+    async def _copy(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
         """Have the store copy large files out of what a host has stored, as far as it has these now."""
         from . import unattended
 
@@ -174,7 +189,7 @@ class Storing:
         if archive is None or not target.bucket.can_copy:
             return
         known = {one.path: one for one in archive.files if one.size >= unattended.LARGE}
-        for part in self._parts(host, listed):
+        for part in parts:
             file = known.get(part.path)
             if file is None or (file.size, file.time) != (part.size, part.time) or self._has(part):
                 continue
@@ -217,9 +232,9 @@ class Storing:
 
     # -- one host
 
-    async def _store(self, host: str, agent: Agent, listed: Listed) -> None:
+    async def _store(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
         target = await self._opened()
-        parts = [one for one in self._parts(host, listed) if not self._has(one)]
+        parts = [one for one in parts if not self._has(one)]
         small = [one for one in parts if one.size <= PART]
         for batch in _batches(small):
             await self._put_small(host, agent, target, batch)
@@ -227,19 +242,23 @@ class Storing:
             if one.size > PART:
                 await self._put_large(host, agent, target, one)
 
-    def _parts(self, host: str, listed: Listed) -> list[Part]:
-        """Return the files of a host with their names in the store: those that another host has under
+    def _plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
+        """Return the files of hosts with their names in the store: those that another host has under
         the same path get the host's name into theirs."""
-        mine = {one.path: one.name for one in self._files.values() if one.host == host}
-        used = {*self._files, MANIFEST}
-        found = []
-        for folder, below, (path, size, mtime) in sorted(listed.located, key=lambda one: one[2]):
-            name = mine.get(path) or path
-            if name in used and path not in mine:
-                name = marked(path, host, used)
-            used.add(name)
-            found.append(Part(folder, below, path, size, mtime, name))
-        return found
+        known = {(one.host, one.path): one.name for one in list(self._files.values())}
+        used = {*known.values(), MANIFEST}
+        plan: dict[str, list[Part]] = {}
+        for host, listed in found.items():
+            parts = plan[host] = []
+            for folder, below, (path, size, mtime) in sorted(
+                listed.located, key=lambda one: one[2]
+            ):
+                name = known.get((host, path))
+                if name is None:
+                    name = marked(path, host, used) if path in used else path
+                used.add(name)
+                parts.append(Part(folder, below, path, size, mtime, name))
+        return plan
 
     def _has(self, part: Part) -> bool:
         one = self._files.get(part.name)
@@ -320,11 +339,12 @@ class Storing:
     async def _opened(self) -> Target:
         """Return the store, with its clock, and with credentials as they are now: a run may outlast
         those that it began with. Raises StoreError."""
-        if self._target is None or time.monotonic() > self._found + LOOKED_UP_EVERY:
-            target = await in_thread(Target.of, self._job, self._path)
-            self._target = replace(target, bucket=await in_thread(target.bucket.in_step))
-            self._found = time.monotonic()
-        return self._target
+        async with self._opening:
+            if self._target is None or time.monotonic() > self._found + LOOKED_UP_EVERY:
+                target = await in_thread(Target.of, self._job, self._path)
+                self._target = replace(target, bucket=await in_thread(target.bucket.in_step))
+                self._found = time.monotonic()
+            return self._target
 
     async def _put_manifest(self, value: Mapping[str, Any]) -> None:
         target = await self._opened()
