@@ -490,7 +490,7 @@ class Run:
         try:
             self._storing.note_alone(stored_alone(self.context.events))
             await self._storing.conclude(storing.ending_of(final))
-            final = replace(final, stored=storing.summary(self._storing.stored))
+            final = replace(final, stored=self._storing.summary)
         except errors.LauncherError as error:
             final = replace(final, error=final.error or error.message)
         if final.stored and not final.stored.whole and not final.exit_code:

@@ -61,7 +61,7 @@ async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutp
     if there is None:
         return None
     if receipt is None:
-        return storing.summary(there.stored) if holder(path) is None else None
+        return there.summary if holder(path) is None else None
     if receipt.stored and receipt.stored.whole:
         return receipt.stored
     async with _alone(path):
@@ -108,7 +108,7 @@ async def _store_rest(
             await agent.close()
 
     done = {host.host for host in receipt.hosts} if receipt.stored else set()
-    done -= there.stored.missing.keys()
+    done -= there.missing.keys()
     nodes = [node for node in layout.nodes if node.host.name not in done]
     found: dict[str, Listed] = {}
     for host, answer in (await visit(request, layout, look, nodes) if nodes else {}).items():
@@ -124,7 +124,7 @@ async def _store_rest(
             there.miss(host, error.message)
     there.miss("this machine", "")
     await there.conclude(storing.ending_of(receipt))
-    return await in_thread(_note, path, receipt, storing.summary(there.stored))
+    return await in_thread(_note, path, receipt, there.summary)
 
 
 def _note(path: Path, receipt: Receipt, stored: StoredOutputs) -> StoredOutputs:

@@ -22,6 +22,7 @@ from launcher.runner.files.storing import Storing
 from launcher.spec.errors import HostError, StoreError
 from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
+from launcher.spec.typed_json import to_json
 from launcher.transport import object_store
 from launcher.transport.answers import DataPut, DataSum
 from launcher.transport.object_store import Bucket, Object
@@ -158,6 +159,18 @@ def test_only_what_is_missing_is_written_again(tmp_path: Path, objects: Objects)
     assert store(tmp_path, ("gpu1", second, {"a": 1, "b": 1})).whole
     assert second.written == ["b"]
     assert [one["path"] for one in objects.manifest()["files"]] == ["a", "b"]
+
+
+def test_records_of_older_versions_are_read(tmp_path: Path, objects: Objects) -> None:
+    """They have the files in `stored.json`: these are not written again."""
+    first = store(tmp_path, ("gpu1", Agent(), {"a": 1, "b": 1}))
+    (tmp_path / "stored-files.jsonl").unlink()
+    Notes(tmp_path).write("stored.json", to_json(first))
+    for more in ("c", "d"):
+        agent = Agent()
+        assert store(tmp_path, ("gpu1", agent, {"a": 1, "b": 1, more: 1})).whole
+        assert agent.written == [more]
+    assert json.loads((tmp_path / "stored.json").read_text())["files"] == []
 
 
 @pytest.mark.parametrize("name", ["large", "gone"])
