@@ -31,6 +31,7 @@ class _Commands(click.Group):
         return list(_ABOUT)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        name = _ALSO.get(name, name)
         if name not in _ABOUT:
             return None
         from importlib import import_module
@@ -44,6 +45,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        args[0] = _ALSO.get(args[0], args[0])
         if args[0] not in _ABOUT and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise foreign_terms.command_error(args[0], tuple(_ABOUT))
         if args[0] == "run" and (words := foreign_terms.as_sweep(args[1:])):
@@ -105,6 +107,8 @@ _ABOUT = {
 }
 
 
+#: Other names of commands, which no list has.
+_ALSO = {"du": "df"}
 #: Commands that share a module with another one.
 _HOME = {"import": "import_", "stop": "attach", "shell": "exec", "prune": "df", "version": "help"}
 

@@ -64,6 +64,32 @@ def test_what_was_handed_over_is_not_stored_again(
     assert stored(store, second) == sorted(here) == expected
 
 
+def test_a_run_that_is_stopped_is_stored(launcher: Launcher, clean: labs.Lab, store: Store) -> None:
+    """Ctrl-C ends it with its grace; the store has what it wrote until then, and how it ended."""
+    store.put("once", {})
+    launcher.env |= store.environment
+    host = clean.hosts["lab1"]
+    host.run("rm", "-f", "/tmp/written")
+    script = (
+        """trap 'echo last >"$LAUNCHER_OUTPUT_DIR/last"; exit 143' TERM; """
+        'echo first >"$LAUNCHER_OUTPUT_DIR/first"; touch /tmp/written; while :; do sleep 0.05; done'
+    )
+    words = ["--hosts", "lab1", "--framework", "env", "--output-to", "s3://once/runs"]
+    running = launcher.start(*words, script)
+    try:
+        labs.wait_until(lambda: host.exists("/tmp/written"), "the first file", 60)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=90)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 130, err
+    (folder,) = (launcher.home / "runs").iterdir()
+    assert stored(store, folder) == ["first", "last"]
+    manifest = json.loads(store.bucket("once").get(f"runs/{folder.name}/.launcher.json"))
+    assert (manifest["status"], manifest["exit_code"]) == ("stopped", 130)
+
+
 def stored(store: Store, folder: Path) -> list[str]:
     """Return the paths of the manifest in the store of a run."""
     manifest = json.loads(store.bucket("once").get(f"runs/{folder.name}/.launcher.json"))
