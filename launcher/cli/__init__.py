@@ -108,7 +108,7 @@ _ABOUT = {
 
 
 #: Other names of commands, which no list shows.
-_ALIASES = {"tunnel": "forward"}
+_ALIASES = {"du": "df", "tunnel": "forward"}
 #: Commands that share a module with another one.
 _HOME = {"import": "import_", "stop": "attach", "shell": "exec", "prune": "df", "version": "help"}
 

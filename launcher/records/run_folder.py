@@ -17,9 +17,10 @@ Files appear whole or not at all: each is written under a temporary name and ren
         outputs/        what the processes wrote, of all hosts together
         outputs.json    which hosts each file came from; output-links.json: the links in outputs/
         receipt.json
-        checkpoints/    those that were kept during the run, each whole; checkpoints.json: what of
-                        them is in the store
-        stored.json     which outputs are in the store of the job; unstored.json: it has not all yet;
+        checkpoints/    those that were kept during the run, each whole; checkpoints.json and
+                        checkpoints-files.jsonl: what of them is in the store
+        stored.json     how far outputs are in the store of the job; stored-files.jsonl: which files are
+                        there, a line each, as they come; unstored.json: it has not all yet;
                         storing.lock: held (flock) while they are stored after the run
         shown.json      how far each log of a detached run was shown
         given.json      which outputs each host was given after another one was lost

@@ -29,7 +29,7 @@ from ..transport import rates, rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, left_to_host, left_to_hosts, shutdown
 from .attempts import Attempts
-from .concurrency import beside, race, together
+from .concurrency import beside, in_thread, race, together
 from .context import RunContext
 from .data.run_data import RunData
 from .environments import Environments, with_built
@@ -40,9 +40,9 @@ from .files import (
     code_snapshot,
     code_sync,
     local_paths,
-    outputs,
     secret_files,
     storing,
+    to_store,
 )
 from .files.checkpoints import Keeper
 from .files.choice import Choice
@@ -474,16 +474,14 @@ class Run:
         if self._storing is None:
             return
         choice = Choice.stored(self.context.job)
-        for session in (*self.hosts.active, *self.hosts.aside):
-            if not session.is_supervised:
-                continue
+        sessions = [one for one in (*self.hosts.active, *self.hosts.aside) if one.is_supervised]
+        for session in sessions:
             self._storing.miss(session.name, SKIPPED)  # until it is done
-            try:
-                listed = await outputs.listed(session.agent, self.name, choice)
-            except errors.HostError as error:
-                self._storing.miss(session.name, error.message)
-            else:
-                await self._storing.store(session.name, session.agent, listed)
+        agents = {session.name: session.agent for session in sessions}
+        found = await to_store.listed(agents, self.name, choice, self._storing.miss)
+        former = [session.name for session in self.hosts.aside]
+        own = await in_thread(to_store.own, self.folder.path, found, former)
+        await self._storing.store_all([(name, agents[name], its) for name, its in own.items()])
 
     async def _with_stored(self, final: Receipt) -> Receipt:
         """Write the manifest of what was stored, with the run's ending; return the receipt with it."""
@@ -492,7 +490,7 @@ class Run:
         try:
             self._storing.note_alone(stored_alone(self.context.events))
             await self._storing.conclude(storing.ending_of(final))
-            final = replace(final, stored=storing.summary(self._storing.stored))
+            final = replace(final, stored=self._storing.summary)
         except errors.LauncherError as error:
             final = replace(final, error=final.error or error.message)
         if final.stored and not final.stored.whole and not final.exit_code:

@@ -97,7 +97,8 @@ class SpareSetup:
         there = await outputs.listed(session.agent, run, Choice(paths))
         has = {path: (size, time) for path, size, time in there.files}
         folder = planner.run_dir(node.root, run)
-        return await self._handover.give(session, others, folder, paths, has)
+        living = [other.name for other in self._hosts.active if other.lost is None]
+        return await self._handover.give(session, others, folder, paths, has, living)
 
     async def _check(self, session: HostSession, layout: Layout) -> None:
         if self._context.request.check:

@@ -22,6 +22,7 @@ from support import leaks, object_store
 from support.command import Launcher
 from support.object_store import Store
 from support.store_line import Line, line_to
+from support.unattended import has, stored_alone
 
 WORDS = (object_store.KEY, object_store.SECRET, "X-Amz-Signature", "X-Amz-Credential")
 LARGE = b"".join(b"%d\n" % n for n in range(1, 9_000_001))[:70_000_000]
@@ -69,21 +70,6 @@ def left_alone(launcher: Launcher, lab: labs.Lab, store: Store, line: Line, *wor
     for host in hosts if not words else ():
         host.run("touch", "/tmp/end")
     return folder
-
-
-def has(host: labs.LabHost, folder: Path, event: str) -> list[dict[str, Any]]:
-    """Return the events of a kind that a host has recorded."""
-    path = f"/root/.launcher/host/runs/{folder.name}/journal.jsonl"
-    text = host.read(path).decode() if host.exists(path) else ""
-    found = [json.loads(line) for line in text.splitlines()]
-    return [one for one in found if one["event"] == event]
-
-
-def stored_alone(host: labs.LabHost, folder: Path) -> tuple[int, int, str]:
-    """Wait until a host has stored what it can, and return what it recorded of that."""
-    labs.wait_until(lambda: bool(has(host, folder, "StoredAlone")), f"{host.name} to store", 60)
-    (one,) = has(host, folder, "StoredAlone")
-    return one["files"], one["missing"], one["problem"]
 
 
 def in_no_process(lab: labs.Lab) -> None:

@@ -38,6 +38,7 @@ EFFECTS = {
     "spec.files",
     "spec.startup",
     "records.run_folder",
+    "records.stored_files",
     "records.metric",
     "records.metric_curves",
     "records.metric_files",

@@ -263,12 +263,13 @@ class Upload:
     def _list(self) -> None:
         unreadable: dict[str, str] = {}
         found: dict[str, File] = {}
+        given = received.given(".")
         for kind, patterns in (("code", self._supply["paths"]), ("outputs", None)):
             if patterns == []:
                 continue
             others = received.files(".", kind)
             for path, size, mtime in tree.listing(kind, patterns, unreadable=unreadable):
-                if others.get(path) != (size, mtime):
+                if (size, mtime) not in (others.get(path), given.get(path)):
                     found[path] = File(path, os.path.join(kind, path), size, mtime)
         self._look_elsewhere(self._supply.get("elsewhere") or [], found, unreadable)
         for path, size, mtime in self._small(self._supply.get("auto") or 0):

@@ -36,6 +36,7 @@ def df_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
     host. Images are those that launcher brought; two that share layers count them twice.
 
     Without an inventory, only this machine is looked at. The exit code is 1 if a host did not answer.
+    `launcher du` is the same command.
     """
     _, here, there = _measured(inventory, hosts)
     failed = [error for error in there.values() if isinstance(error, HostError)]

@@ -39,7 +39,7 @@ from .storing import Part, Storing, Target
 #: Seconds for which nothing may change until it counts as a checkpoint, and looks for that.
 QUIET, LOOKS = 2.0, 30
 #: Notes of what the store has of them.
-NOTES = "checkpoints.json"
+NOTES, FILES = "checkpoints.json", "checkpoints-files.jsonl"
 
 
 class Keeper:
@@ -208,7 +208,8 @@ class _Store(Storing):
     """Writes the files of checkpoints to the store of a run, each once."""
 
     def __init__(self, context: RunContext) -> None:
-        super().__init__(_Notes(context.folder), context.job, context.folder.path)
+        path = context.folder.path
+        super().__init__(_Notes(context.folder), context.job, path, path / FILES)
         self.to = self._stored.to
         self._last: int | None = None
 
@@ -230,30 +231,32 @@ class _Store(Storing):
 
     async def put(self, session: HostSession, listed: Listed) -> None:
         """Write what a host has, as far as it is not there. Raises LauncherError."""
-        await self._store(session.name, session.agent, listed)
+        await self._store(session.name, session.agent, self._parts(session.name, listed))
 
     async def finish(self, made: Checkpoint) -> None:
         """Write which files a checkpoint has, and delete those of older ones. Raises StoreError."""
         files = []
         for one in made.files:
             name = _name(one.host, one.path, one.size, one.time)
-            files.append(replace(one, name=name, sum=self._files[name].sum))
+            known = self._files.get(name)
+            assert known
+            files.append(replace(one, name=name, sum=known.sum))
         target = await self._opened()
         text = json.dumps(to_json(replace(made, files=tuple(files)))).encode()
         await in_thread(target.bucket.put, _key(target, made.number), text)
         self._last = made.number
         with suppress(StoreError):
             await in_thread(self._forget_older, target, made.number)
-        self._note()
+        await in_thread(self._note)
 
     def _forget_older(self, target: Target, number: int) -> None:
         numbers = [one for one in _numbers(target) if one <= number]
         needed = {one.name for kept in numbers[:KEPT] for one in _read(target, kept).files}
         for old in numbers[KEPT:]:
             target.bucket.delete(_key(target, old))
-        for name in [name for name in self._files if name not in needed]:
+        for name in [name for name in self._files.names if name not in needed]:
             target.bucket.delete(target.key(name))
-            del self._files[name]
+            self._files.remove(name)
 
 
 def _name(host: str, path: str, size: int, moment: int) -> str:

@@ -1,12 +1,13 @@
 """Gives a host the outputs of others, so that its ranks find their checkpoints.
 
-``given.json`` notes what was given: a file that the host does not change is not its own output.
+``given.json`` notes what was given: a file that the host does not change is not its own output. The host
+has such a note too, for when nobody is in touch.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen
 from ...spec.model import AUTO, Request
 from ...transport import rsync
+from ..concurrency import in_thread
 from ..host_session import HostSession
 from ..policy import spares
 from ..policy.spares import Files, State
@@ -25,6 +27,8 @@ from .checkpoint_folder import FOLDER, newest
 from .outputs import Listed
 
 NOTE = "given.json"
+#: Of a host, in the run's folder there. Also in agent/base/received.py.
+HOST_NOTE = "given.list"
 #: What the workdir is called among hosts: no host has such a name.
 _HERE = "/here"
 
@@ -123,12 +127,14 @@ class Handover:
         folder: str,
         paths: Sequence[str],
         has: Files,
+        living: Collection[str] = (),
     ) -> int:
         """Give a host the newest file of each path, from all ``hosts``, the run that this one
         continues, and outputs here that the command names, that it does not have; return how many.
 
         ``folder`` is the run's folder there. Files that match ``paths``, the job's ``outputs``, also
-        go to the code's folder. Raises HostError.
+        go to the code's folder. Where nobody is in touch, the host does not store what ``living`` hosts
+        can store themselves. Raises HostError.
         """
         places = {host: self._folder.mirror(host) for host in hosts}
         mirrors = {host: _states(place) for host, place in places.items()}
@@ -149,7 +155,11 @@ class Handover:
         chosen = {path: host for path, host in spares.newest(mirrors).items() if path not in has}
         for host in dict.fromkeys(chosen.values()):
             mine = [path for path in chosen if chosen[path] == host]
-            self._note(session.name, {path: mirrors[host][path] for path in mine})
+            files = {path: mirrors[host][path] for path in mine}
+            self._note(session.name, files)
+            source = host.removeprefix(f"{self._folder.path.name}/{FOLDER}/")
+            if source not in hosts or source in living:
+                await self._note_there(session, files, folder)
             mirror = places[host]
             await _push(session, mirror, mine, f"{folder}/outputs/")
             in_code = [path for path in mine if spares.named(path, paths)]
@@ -158,6 +168,13 @@ class Handover:
                     session, mirror, in_code, f"{folder}/code/", f"--copy-dest={folder}/outputs"
                 )
         return len(chosen)
+
+    async def _note_there(self, session: HostSession, files: Files, folder: str) -> None:
+        place = self._folder.mirror(session.name).parent
+        entries = [b"%d %d %s\0" % (*files[path], os.fsencode(path)) for path in files]
+        await in_thread(_append, place / HOST_NOTE, b"".join(entries))
+        arguments = ["--times", f"{place}/", f"x:{folder}/"]
+        await rsync.copy(session.connection, session.name, arguments, HOST_NOTE.encode())
 
     def _wanted(self, files: dict[str, State]) -> dict[str, State]:
         """Return the outputs of the earlier run that are asked for."""
@@ -199,6 +216,12 @@ def own(what: Listed, given: Files) -> Listed:
         return given.get(path) != (size, time)
 
     return replace(what, outputs=what.outputs.only(is_own), code=what.code.only(is_own))
+
+
+def _append(path: Path, entries: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as note:
+        note.write(entries)
 
 
 async def _push(

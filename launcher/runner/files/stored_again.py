@@ -23,8 +23,9 @@ from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
 from ...transport.answers import is_inside
 from ..concurrency import in_thread
-from . import outputs, storing, unattended
+from . import outputs, storing, to_store, unattended
 from .choice import Choice
+from .outputs import Listed
 from .storing import Storing, Target
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutp
     if there is None:
         return None
     if receipt is None:
-        return storing.summary(there.stored) if holder(path) is None else None
+        return there.summary if holder(path) is None else None
     if receipt.stored and receipt.stored.whole:
         return receipt.stored
     async with _alone(path):
@@ -90,24 +91,40 @@ async def _alone(path: Path) -> AsyncIterator[None]:
 async def _store_rest(
     request: Request, layout: Layout, path: Path, there: Storing, receipt: Receipt
 ) -> StoredOutputs:
-    async def one(visited: Visited) -> None:
+    choice = Choice.stored(request.job)
+
+    async def look(visited: Visited) -> Listed:
         agent = await visited.agent()
         try:
-            listed = await outputs.listed(agent, path.name, Choice.stored(request.job))
-            await there.store(visited.host, agent, listed)
+            return await outputs.listed(agent, path.name, choice)
+        finally:
+            await agent.close()
+
+    async def write(visited: Visited) -> None:
+        agent = await visited.agent()
+        try:
+            await there.store(visited.host, agent, plan[visited.host])
         finally:
             await agent.close()
 
     done = {host.host for host in receipt.hosts} if receipt.stored else set()
-    missing = there.stored.missing
-    nodes = [n for n in layout.nodes if n.host.name in missing or n.host.name not in done]
-    found = await visit(request, layout, one, nodes) if nodes else {}
-    for host, error in found.items():
+    done -= there.missing.keys()
+    nodes = [node for node in layout.nodes if node.host.name not in done]
+    found: dict[str, Listed] = {}
+    for host, answer in (await visit(request, layout, look, nodes) if nodes else {}).items():
+        if isinstance(answer, HostError):
+            there.miss(host, answer.message)
+        else:
+            found[host] = answer
+    own = await in_thread(to_store.own, path, found, (), done)
+    plan = await there.plan(own)  # all names, before anything is written
+    nodes = [node for node in nodes if node.host.name in plan]
+    for host, error in (await visit(request, layout, write, nodes) if nodes else {}).items():
         if isinstance(error, HostError):
             there.miss(host, error.message)
     there.miss("this machine", "")
     await there.conclude(storing.ending_of(receipt))
-    return await in_thread(_note, path, receipt, storing.summary(there.stored))
+    return await in_thread(_note, path, receipt, there.summary)
 
 
 def _note(path: Path, receipt: Receipt, stored: StoredOutputs) -> StoredOutputs:

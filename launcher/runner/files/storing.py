@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ...records.receipt import Receipt, StoredOutputs
 from ...records.stored import FILE, UNSTORED, Alone, Stored, StoredFile
+from ...records.stored_files import FILES, StoredFiles
 from ...spec import data
 from ...spec.errors import BadAnswer, HostError, LauncherError, StoreError
 from ...spec.frozen import frozen
@@ -24,7 +26,7 @@ from ...spec.model import Job
 from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
 from ...transport.answers import DataPut, DataSum
-from ..concurrency import in_thread
+from ..concurrency import in_thread, together
 from ..credentials import LOOKED_UP_EVERY
 from .outputs import Listed, marked
 from .storing_target import Target as Target
@@ -43,8 +45,8 @@ PART, MOST_PARTS = 64 << 20, 9000
 MOST, MOST_BYTES = 64, 256 << 20
 #: Seconds for the answer, and bytes that the slowest link carries in one.
 PATIENCE, BYTES_A_SECOND = 300.0, 250e3
-#: Seconds between two notes of what is there: files since then are written again if this is killed.
-NOTED_EVERY = 5.0
+#: Hosts that write at once: what passes here is only who writes what.
+AT_ONCE = 32
 #: Seconds for which the URL of a part is good.
 GOOD_FOR = 3600
 
@@ -76,38 +78,63 @@ class Part:
 class Storing:
     """Brings the outputs of one run to its store, and notes how far that is."""
 
-    def __init__(self, folder: Folder, job: Job, run: Path) -> None:
+    def __init__(self, folder: Folder, job: Job, run: Path, files: Path | None = None) -> None:
         self._folder, self._job, self._path, self._run = folder, job, run, run.name
         self._target: Target | None = None
         self._found = 0.0
         noted = folder.read_as(Stored, FILE)
         self.has_begun = noted is not None
-        self._stored = noted or Stored(data.of_run(job.output_to, run.name))
-        self._files = {one.name: one for one in self._stored.files}
-        self._noted = 0.0
+        noted = noted or Stored(data.of_run(job.output_to, run.name))
+        self._stored = replace(noted, files=())
+        self._files = StoredFiles(files or folder.path / FILES)
+        self._files.add(noted.files)  # of a version that noted them there
+        self._noting = threading.Lock()
+        self._asking, self._opening = asyncio.Lock(), asyncio.Lock()
         self._archives: Mapping[str, Archive] | None = None  # once the store was asked
 
     @property
     def stored(self) -> Stored:
         """What is there."""
-        return replace(self._stored, files=tuple(self._files.values()))
+        return replace(self._stored, files=tuple(self._files))
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """What is not there, by host, and why."""
+        return self._stored.missing
+
+    @property
+    def summary(self) -> StoredOutputs:
+        """What a receipt says of it."""
+        it, count = self._stored, len(self._files)
+        return StoredOutputs(it.to, count, self._files.total, it.whole, it.missing, it.alone)
 
     async def begin(self) -> None:
         """Make sure that the store takes something. Raises StoreError."""
         began: dict[str, Any] = {"run": self._run, "whole": False, "started": time.time()}
         await self._put_manifest(began)
-        self._note()
+        await in_thread(self._note)
         self.has_begun = True
 
-    async def store(self, host: str, agent: Agent, listed: Listed) -> None:
+    async def plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
+        """Return what each host has to write, and under which names: in the order of the hosts, so that
+        it does not matter which of them is faster."""
+        return await in_thread(self._plan, found)
+
+    async def store_all(self, hosts: Sequence[tuple[str, Agent, Listed]]) -> None:
+        """Have hosts write their files, many at once; what cannot be written is noted."""
+        plan = await self.plan({host: listed for host, _, listed in hosts})
+        steps = (self.store(host, agent, plan[host]) for host, agent, _ in hosts)
+        await together(steps, limit=AT_ONCE)
+
+    async def store(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
         """Write all files of a host that are not there yet; what cannot be written is noted.
 
         Large files that the host has stored with nobody in touch are copied by the store.
         """
         missing = ""
         try:
-            await self._copy(host, agent, listed)
-            await self._store(host, agent, listed)
+            await self._copy(host, agent, parts)
+            await self._store(host, agent, parts)
             with suppress(HostError):  # then it goes on until it hears that it need not
                 await agent.ask("attended", run=self._run)
         except LauncherError as error:
@@ -126,20 +153,10 @@ class Storing:
 
     async def conclude(self, ending: Mapping[str, Any]) -> None:
         """Write the manifest, with how the run ended; a store that does not take it is noted."""
-        files = [
-            {"path": one.name, "size": one.size, "sha256": one.sum, "host": one.host}
-            for one in sorted(self._files.values(), key=lambda one: one.name)
-        ]
         missing = dict(self._stored.missing)
-        whole = {
-            **ending,
-            "run": self._run,
-            "whole": not missing,
-            "missing": missing,
-            "files": files,
-        }
+        whole = {**ending, "run": self._run, "whole": not missing, "missing": missing}
         try:
-            await self._put_manifest(whole)
+            await self._put_manifest(whole, with_files=True)
             await self._abort_all(await self._opened())
         except StoreError as error:
             self._note(missing={**missing, "this machine": error.message})
@@ -154,18 +171,19 @@ class Storing:
         """Return what a host has stored, if anything. Raises StoreError."""
         from . import unattended
 
-        if self._archives is None:
-            try:
-                self._archives = await in_thread(unattended.archives, await self._opened())
-            except StoreError:
-                self._archives = {}  # everything is written again
+        async with self._asking:
+            if self._archives is None:
+                try:
+                    self._archives = await in_thread(unattended.archives, await self._opened())
+                except StoreError:
+                    self._archives = {}  # everything is written again
         found = self._archives.get(host)
         if found and found.parts:
             alone = Alone(found.time, len(found.files), found.bytes, found.missing_files)
             self.note_alone({host: alone})
         return found
 
-    async def _copy(self, host: str, agent: Agent, listed: Listed) -> None:
+    async def _copy(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
         """Have the store copy large files out of what a host has stored, as far as it has these now."""
         from . import unattended
 
@@ -173,7 +191,7 @@ class Storing:
         if archive is None or not target.bucket.can_copy:
             return
         known = {one.path: one for one in archive.files if one.size >= unattended.LARGE}
-        for part in self._parts(host, listed):
+        for part in parts:
             file = known.get(part.path)
             if file is None or (file.size, file.time) != (part.size, part.time) or self._has(part):
                 continue
@@ -184,7 +202,7 @@ class Storing:
             except StoreError:
                 return  # the host writes it
             done = StoredFile(part.name, host, part.path, part.size, part.time, file.sha256)
-            self._add([done])
+            await self._add([done])
 
     async def _copy_one(
         self, target: Target, part: Part, ranges: Sequence[tuple[str, int, int]]
@@ -200,7 +218,7 @@ class Storing:
         from . import unattended
 
         with suppress(StoreError):  # some credentials may not delete
-            await in_thread(unattended.delete, await self._opened(), list(self._files))
+            await in_thread(unattended.delete, await self._opened(), self._files.names)
 
     async def _sum(self, agent: Agent, one: Part) -> str:
         found = await agent.answer(
@@ -216,9 +234,9 @@ class Storing:
 
     # -- one host
 
-    async def _store(self, host: str, agent: Agent, listed: Listed) -> None:
+    async def _store(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
         target = await self._opened()
-        parts = [one for one in self._parts(host, listed) if not self._has(one)]
+        parts = [one for one in parts if not self._has(one)]
         small = [one for one in parts if one.size <= PART]
         for batch in _batches(small):
             await self._put_small(host, agent, target, batch)
@@ -226,19 +244,23 @@ class Storing:
             if one.size > PART:
                 await self._put_large(host, agent, target, one)
 
-    def _parts(self, host: str, listed: Listed) -> list[Part]:
-        """Return the files of a host with their names in the store: those that another host has under
+    def _plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
+        """Return the files of hosts with their names in the store: those that another host has under
         the same path get the host's name into theirs."""
-        mine = {one.path: one.name for one in self._files.values() if one.host == host}
-        used = {*self._files, MANIFEST}
-        found = []
-        for folder, below, (path, size, mtime) in sorted(listed.located, key=lambda one: one[2]):
-            name = mine.get(path) or path
-            if name in used and path not in mine:
-                name = marked(path, host, used)
-            used.add(name)
-            found.append(Part(folder, below, path, size, mtime, name))
-        return found
+        known = {(one.host, one.path): one.name for one in self._files}
+        used = {*known.values(), MANIFEST}
+        plan: dict[str, list[Part]] = {}
+        for host, listed in found.items():
+            parts = plan[host] = []
+            for folder, below, (path, size, mtime) in sorted(
+                listed.located, key=lambda one: one[2]
+            ):
+                name = known.get((host, path))
+                if name is None:
+                    name = marked(path, host, used) if path in used else path
+                used.add(name)
+                parts.append(Part(folder, below, path, size, mtime, name))
+        return plan
 
     def _has(self, part: Part) -> bool:
         one = self._files.get(part.name)
@@ -255,7 +277,7 @@ class Storing:
             for one, result in zip(batch, answer.results, strict=True)
             if not result[2]
         ]
-        self._add(done)
+        await self._add(done)
         _require_all(batch, answer)
 
     async def _put_large(self, host: str, agent: Agent, target: Target, one: Part) -> None:
@@ -271,7 +293,7 @@ class Storing:
                 _require_all(batch, answer)
                 tags += [result[0] for result in answer.results]
             found = await self._sum(agent, one)
-        self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
+        await self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 
     @asynccontextmanager
     async def _in_parts(self, target: Target, key: str) -> AsyncIterator[tuple[str, list[str]]]:
@@ -292,7 +314,8 @@ class Storing:
     def _begin(self, target: Target, key: str) -> str:
         """Begin to write an object in parts, and note it, whether anybody still waits for it or not."""
         upload = target.bucket.begin_upload(key)
-        self._note(begun={**self._stored.begun, key: upload})
+        with self._noting:
+            self._write(begun={**self._stored.begun, key: upload})
         return upload
 
     async def _abort(self, target: Target, key: str) -> None:
@@ -305,57 +328,64 @@ class Storing:
     async def _abort_all(self, target: Target) -> None:
         """Delete what was begun of any object of the run: a launcher that was killed may not have noted
         it. Raises StoreError."""
-        for key in self._stored.begun:
+        for key in list(self._stored.begun):
             await self._abort(target, key)
         with suppress(StoreError):  # some credentials may not list uploads
             for key, upload in await in_thread(target.bucket.uploads, target.prefix):
                 await in_thread(target.bucket.abort_upload, key, upload)
 
     def _forget_upload(self, key: str) -> None:
-        self._note(begun={name: it for name, it in self._stored.begun.items() if name != key})
+        with self._noting:
+            begun = self._stored.begun
+            self._write(begun={name: it for name, it in begun.items() if name != key})
 
     # -- the store, and the notes
 
     async def _opened(self) -> Target:
         """Return the store, with its clock, and with credentials as they are now: a run may outlast
         those that it began with. Raises StoreError."""
-        if self._target is None or time.monotonic() > self._found + LOOKED_UP_EVERY:
-            target = await in_thread(Target.of, self._job, self._path)
-            self._target = await in_thread(target.in_step)
-            self._found = time.monotonic()
-        return self._target
+        async with self._opening:
+            if self._target is None or time.monotonic() > self._found + LOOKED_UP_EVERY:
+                target = await in_thread(Target.of, self._job, self._path)
+                self._target = await in_thread(target.in_step)
+                self._found = time.monotonic()
+            return self._target
 
-    async def _put_manifest(self, value: Mapping[str, Any]) -> None:
+    async def _put_manifest(self, value: Mapping[str, Any], with_files: bool = False) -> None:
         target = await self._opened()
-        text = json.dumps({"launcher": 1, **value}, indent=1)
-        await in_thread(target.bucket.put, target.key(MANIFEST), text.encode())
+        await in_thread(self._put, target, value, with_files)
 
-    def _add(self, files: Sequence[StoredFile]) -> None:
-        self._files |= {one.name: one for one in files}
-        if time.monotonic() > self._noted + NOTED_EVERY:
-            self._note()
+    def _put(self, target: Target, value: Mapping[str, Any], with_files: bool) -> None:
+        whole = {"launcher": 1, **value}
+        if with_files:
+            whole["files"] = [
+                {"path": one.name, "size": one.size, "sha256": one.sum, "host": one.host}
+                for one in sorted(self._files, key=lambda one: one.name)
+            ]
+        target.bucket.put(target.key(MANIFEST), json.dumps(whole, indent=1).encode())
+
+    async def _add(self, files: Sequence[StoredFile]) -> None:
+        self._files.add(files)
+        await in_thread(self._files.save)
 
     def _note(self, **changes: Any) -> None:
+        with self._noting:
+            self._write(**changes)
+
+    def _write(self, **changes: Any) -> None:
+        """Note everything but files, which costs the same however many these are."""
+        self._files.save()
         self._stored = replace(self._stored, **changes)
         if not self._stored.whole:
             self._folder.write(UNSTORED, {})
-        self._folder.write(FILE, to_json(self.stored))
+        self._folder.write(FILE, to_json(self._stored))
         if self._stored.whole:
             (self._folder.path / UNSTORED).unlink(missing_ok=True)
-        self._noted = time.monotonic()
 
 
 def of_job(folder: Folder, job: Job) -> Storing | None:
     """Return what stores the outputs of a job; None if it names no store."""
     return Storing(folder, job, folder.path) if job.output_to else None
-
-
-def summary(stored: Stored) -> StoredOutputs:
-    """Return what a receipt says of it."""
-    size = sum(one.size for one in stored.files)
-    return StoredOutputs(
-        stored.to, len(stored.files), size, stored.whole, stored.missing, stored.alone
-    )
 
 
 def ending_of(final: Receipt) -> dict[str, Any]:

@@ -40,3 +40,11 @@ def test_help_fits_a_terminal_and_its_examples_are_commands(name: str) -> None:
         words = shlex.split(example.partition("   ")[0])
         assert words[:2] == ["launcher", name]
         command.make_context(name, words[2:], resilient_parsing=True)
+
+
+def test_du_is_another_name_of_df() -> None:
+    """People type either; lists have one of them."""
+    context = click.Context(cli, info_name="launcher")
+    assert cli.get_command(context, "du") is cli.get_command(context, "df")
+    assert cli.resolve_command(context, ["du", "--json"])[0] == "df"
+    assert "du" not in cli.list_commands(context)

@@ -131,7 +131,9 @@ def test_defaults_are_those_that_hold() -> None:
 
 #: Flags of `launcher run` that are no keys: what to run, what is said on one occasion, older names, and
 #: those that stand inside resources:.
-_NO_KEYS = {"command_words", "yes", "dry_run", "as_json", "lease", "no_wait"}
+_NO_KEYS = {"command_words", "yes", "dry_run", "as_json", "lease", "no_wait"} | {
+    "data_credential"  # a part of data
+}
 _RESOURCES = {"gpus", "gpu_ids", "nproc_per_node"}
 
 

@@ -187,3 +187,19 @@ def test_who_stores_is_told_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     os.close(lock)
     assert attendance.end(str(tmp_path)) is False
     assert not (tmp_path / attendance.NAME).exists()
+
+
+def test_what_was_handed_over_is_not_stored(small: Path, store: Store) -> None:
+    """Unless the run has changed it."""
+    note = b""
+    for folder in ("outputs", "code/ckpt"):
+        (small / folder).mkdir(exist_ok=True)
+        for name in ("same", "changed"):
+            (small / folder / name).write_bytes(b"x")
+            os.utime(small / folder / name, ns=(1, 1))
+            path = os.path.join(folder, name).replace("outputs/", "").replace("code/", "")
+            note += b"1 1 %s\0" % path.encode()
+        (small / folder / "changed").write_bytes(b"xy")
+    (small / "given.list").write_bytes(note)
+    upload().run()
+    assert [one["path"] for one in manifest(store)["files"]] == ["changed", "ckpt/changed"]

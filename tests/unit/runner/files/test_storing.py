@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,13 +15,14 @@ from typing import Any
 import pytest
 
 from launcher.records.stored import Stored
-from launcher.runner.files import storing, storing_target
+from launcher.runner.files import storing, storing_target, to_store
 from launcher.runner.files.outputs import Listed
 from launcher.runner.files.stored_again import Notes, restore
 from launcher.runner.files.storing import Storing
 from launcher.spec.errors import HostError, StoreError
 from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
+from launcher.spec.typed_json import to_json
 from launcher.transport import aws_store
 from launcher.transport.answers import DataPut, DataSum
 from launcher.transport.object_store import Bucket, Object
@@ -119,8 +121,8 @@ def store(folder: Path, *hosts: tuple[str, Agent, Mapping[str, int]]) -> Stored:
 
     async def all_of_it() -> Stored:
         there = Storing(Notes(folder), JOB, folder / "calm-owl")
-        for host, agent, files in hosts:
-            await there.store(host, agent, listed(files))  # type: ignore[arg-type]
+        all_hosts = [(host, agent, listed(files)) for host, agent, files in hosts]
+        await there.store_all(all_hosts)  # type: ignore[arg-type]
         await there.conclude({"status": "failed"})
         return there.stored
 
@@ -157,6 +159,18 @@ def test_only_what_is_missing_is_written_again(tmp_path: Path, objects: Objects)
     assert store(tmp_path, ("gpu1", second, {"a": 1, "b": 1})).whole
     assert second.written == ["b"]
     assert [one["path"] for one in objects.manifest()["files"]] == ["a", "b"]
+
+
+def test_records_of_older_versions_are_read(tmp_path: Path, objects: Objects) -> None:
+    """They have the files in `stored.json`: these are not written again."""
+    first = store(tmp_path, ("gpu1", Agent(), {"a": 1, "b": 1}))
+    (tmp_path / "stored-files.jsonl").unlink()
+    Notes(tmp_path).write("stored.json", to_json(first))
+    for more in ("c", "d"):
+        agent = Agent()
+        assert store(tmp_path, ("gpu1", agent, {"a": 1, "b": 1, more: 1})).whole
+        assert agent.written == [more]
+    assert json.loads((tmp_path / "stored.json").read_text())["files"] == []
 
 
 @pytest.mark.parametrize("name", ["large", "gone"])
@@ -210,7 +224,8 @@ def test_a_cancelled_upload_is_not_left(
 
     async def cancelled() -> None:
         there = Storing(Notes(tmp_path), JOB, tmp_path / "calm-owl")
-        writing = asyncio.create_task(there.store("gpu1", Agent(), listed({"large": 25})))  # type: ignore[arg-type]
+        hosts = [("gpu1", Agent(), listed({"large": 25}))]
+        writing = asyncio.create_task(there.store_all(hosts))  # type: ignore[arg-type]
         await asyncio.to_thread(asked.wait, 60)
         writing.cancel()
         answer.set()
@@ -422,3 +437,61 @@ def test_no_manifest_of_a_host_is_trusted(
     assert why.startswith(f"gpu1: {HERE}/manifest.json ")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(path.name for path in files) == ["large", "none", "one"]
+
+
+# -- several hosts
+
+
+def test_hosts_store_at_once_under_names_in_their_order(tmp_path: Path, objects: Objects) -> None:
+    """The second one is first to write, and the first one still has the plain name."""
+    second_has_written = asyncio.Event()
+
+    class Slow(Agent):
+        async def answer(self, kind: type, op: str, **request: Any) -> Any:
+            await second_has_written.wait()
+            return await super().answer(kind, op, **request)
+
+    class Fast(Agent):
+        async def answer(self, kind: type, op: str, **request: Any) -> Any:
+            second_has_written.set()
+            return await super().answer(kind, op, **request)
+
+    found = store(tmp_path, ("gpu1", Slow(), {"log": 1}), ("gpu2", Fast(), {"log": 2}))
+    assert {one.host: one.name for one in found.files} == {"gpu1": "log", "gpu2": "log@gpu2"}
+
+
+def test_each_file_is_stored_by_the_host_that_wrote_it(tmp_path: Path) -> None:
+    """What hosts were given is not; of a former host, nothing that another has written again."""
+    note(tmp_path, {"gpu2": {"ckpt": (1, 1), "kept": (1, 1)}, "gpu3": {"ckpt": (1, 1)}})
+    found = {
+        "gpu2": listed({"ckpt": 2, "kept": 1, "new": 1}),
+        "gpu3": listed({"ckpt": 1}),
+        "gpu1": listed({"ckpt": 1, "kept": 1, "mine": 1}),
+    }
+    mine = to_store.own(tmp_path, found, ["gpu1"])
+    assert {host: list(what.outputs.paths) for host, what in mine.items()} == {
+        "gpu2": ["ckpt", "new"],
+        "gpu3": [],
+        "gpu1": ["kept", "mine"],
+    }
+    assert to_store.own(tmp_path / "none", found, ["gpu1"]) == found
+
+
+def test_a_host_stores_what_it_got_from_one_that_is_gone(tmp_path: Path) -> None:
+    """Once, and nothing of a host that has stored everything itself."""
+    for host, name in (("gpu1", "of-gone"), ("gpu4", "of-done")):
+        place = tmp_path / f".hosts/{host}/outputs" / name
+        place.parent.mkdir(parents=True)
+        place.write_text("x")
+        os.utime(place, ns=(1, 1))
+    given = {"of-gone": (1, 1), "of-done": (1, 1), "earlier": (1, 1)}
+    note(tmp_path, {"gpu2": given, "gpu3": given})
+    found = {host: listed(dict.fromkeys(given, 1)) for host in ("gpu2", "gpu3")}
+    mine = to_store.own(tmp_path, found, [], ["gpu4"])
+    paths = {host: list(what.outputs.paths) for host, what in mine.items()}
+    assert paths == {"gpu2": ["of-gone"], "gpu3": []}
+
+
+def note(folder: Path, given: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
+    """Note what hosts were given."""
+    (folder / "given.json").write_text(json.dumps(given))
