@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         def lock(self, gpus: list[int]) -> bool:
             """Lock these GPUs; return False when one is not free."""
 
+        def has_room(self) -> bool:
+            """Return whether it could be written down that the run begins."""
+
         def unlock(self) -> None:
             """Unlock all GPUs."""
 
@@ -304,7 +307,7 @@ class Gathered:
     def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
         self._release()
         tokens = self.request["tokens"][self._here]
-        if len(claim.gpus) != len(tokens["gpus"]):
+        if len(claim.gpus) != len(tokens["gpus"]) or not self._hands.has_room():
             return None
         if claim.gpus:
             self._ask_for_strangers(now)
