@@ -158,7 +158,7 @@ async def _queue_up(
             )
         names = [node.host.name for node in layout.nodes if node.gpus]
         own = [one for one in able if one.name in names]
-        await place.enter(own, turn.shares_of_fixed(layout, able_facts))
+        await place.enter(own, turn.shares_of(layout))
         return
     await place.enter(fit, turn.shares(context.job, [one.host for one in fit], facts))
 

@@ -192,7 +192,7 @@ class Place:
 
     @property
     def _gpus(self) -> int:
-        """How many GPUs the run wants; it may wait for whole hosts, and use less."""
+        """How many GPUs the run wants."""
         if self.fixed is not None:
             return sum(len(node.gpus) for node in self.fixed.nodes)
         return sum(self._shares)
@@ -240,7 +240,7 @@ class Place:
 
     def ticket_for(self, host: str) -> dict[str, Any]:
         """Return the ticket that one of several hosts holds for the run, which they start together."""
-        return {**self._made(), "aside": False, **self._only(host)}
+        return {**self._made(), "aside": False, **self._part(host), **self._only(host)}
 
     def wait_left(self) -> float | None:
         """Return for how many seconds the run may wait from now on; None: for ever."""
@@ -280,14 +280,11 @@ class Place:
         self.sessions = tuple(one for one in sessions if one.name in with_gpus)
         self._shares = turn.shares_of(layout)
         self.fixed = layout if turn.is_fixed(self._context.job) else None
-        if self.fixed and all(one.facts.gpus for one in self.sessions):
-            facts = {one.name: one.facts for one in self.sessions}
-            self._shares = turn.shares_of_fixed(layout, facts)
 
     def _learn(self, own: WaitingThere) -> None:
         """Take note of the ticket that a host holds for the run."""
         self._number, self._priority = own.number, own.priority
-        if not own.only:
+        if not own.only and not own.part:  # there, a long list of shares has become a shorter one
             self._shares = own.sizes
         if self._wish:
             (priority, first), self._wish = self._wish, None
@@ -369,13 +366,17 @@ class Place:
         }
 
     def _made_for(self, host: str) -> dict[str, Any] | None:
-        part = {"part": self._parts[host]} if host in self._parts else {}
-        return self._ticket and {**self._ticket, **part, **self._only(host)}
+        return self._ticket and {**self._ticket, **self._part(host), **self._only(host)}
 
     @property
     def _parts(self) -> dict[str, int]:
         """The GPUs that it needs of each host, where each has a part of its own."""
-        return turn.parts_of(self._settled) if self._settled else {}
+        layout = self._settled or self.fixed
+        return turn.parts_of(layout) if layout else {}
+
+    def _part(self, host: str) -> dict[str, Any]:
+        """Return what the ticket for a host has more, where each has a part of its own."""
+        return {"part": self._parts[host]} if host in self._parts else {}
 
     def _only(self, host: str) -> dict[str, Any]:
         """Return what the ticket for a host has more, where the user named the GPUs."""

@@ -131,6 +131,50 @@ def test_they_begin_with_nobody_in_touch(queue: Queue) -> None:
     assert json.loads((folder / "receipt.json").read_text())["status"] == "succeeded"
 
 
+#: The lead needs more GPUs of its host than its helper of the other one.
+UNEQUAL = """
+framework: env
+roles:
+  lead: {{lead: true, resources: {{gpus: 3}}, run: python3 hold.py {name}}}
+  helper: {{resources: {{gpus: 2}}, run: python3 hold.py {name}}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO], indirect=True)
+def test_roles_wait_for_what_they_need_of_each_host_and_for_no_more(queue: Queue) -> None:
+    """Started by their launcher, as there are few ports to meet at, and by their hosts."""
+    for name in ("by-launcher", "by-hosts"):
+        queue.launcher.script(UNEQUAL.format(name=name), f"{name}.yaml")
+    for name, host, gpus in (("one", "gpu1", 1), ("two", "gpu1", 1), ("three", "gpu2", 2)):
+        queue.start(name, "--hosts", host, "--gpus", str(gpus))
+    queue.let_go("first")
+    for name in ("one", "two", "three"):
+        queue.until(name, "AllStarted")
+    few = ("--master-port", "29500-29505")
+    words = ("--wait", "forever", "--name", "by-launcher", *few, "by-launcher.yaml")
+    by_launcher = queue.launcher.start(*words)
+    queue.started.append(by_launcher)
+    assert queue.until("by-launcher", "RunWaits")["why"] == "busy"
+    done = queue.launcher.call(
+        "run", "-i", str(queue.launcher.inventory), "-d", "--name", "by-hosts",
+        "--wait", "forever", "by-hosts.yaml",
+    )  # fmt: skip
+    assert "which start it together" in done.stderr, done.stderr
+    (folder,) = queue.launcher.home.glob("runs/by-hosts-*")
+    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    shown = {one["run"][:6]: one for one in json.loads(queue.call("--json").stdout)["waiting"]}
+    assert shown["by-lau"]["shares"] == shown["by-hos"]["shares"] == [3, 2], shown
+    queue.let_go("two")  # 3 of gpu1 and 2 of gpu2 are free, and no host is
+    queue.until("by-launcher", "AllStarted")
+    queue.let_go("by-launcher")
+    assert by_launcher.wait(60) == 0
+    begun = [until(queue, host, folder.name, "BegunThere") for host in ("gpu1", "gpu2")]
+    assert sorted(len(one["gpus"]) for one in begun) == [2, 3]
+    queue.let_go("by-hosts", "one", "three")
+    labs.wait_until(lambda: is_over(queue, "gpu1", folder.name), "the end", 60)
+
+
 @pytest.mark.frameworks
 @pytest.mark.parametrize("name", ["gpu1", "gpu2"])
 @pytest.mark.parametrize("own", [TWO], indirect=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: There is none yet, or the run has put something else in its place, or closed its folder.
 NO_JOURNAL = (errno.ENOENT, errno.EINVAL, errno.EACCES)
+#: Bytes that a disk with room takes: more than a record that has to last.
+ROOM = 1 << 16
 
 
 class Journal:
@@ -43,6 +45,43 @@ class Journal:
         self._waiting += lean.dumps(record).encode("ascii") + b"\n"
         self.flush()
         return record
+
+    def append_lasting(self, event: str, **fields: Any) -> Message | None:
+        """Write one record that even a power cut leaves on the disk, and return it.
+
+        Return None if the disk cannot keep it: then it is in no journal, and nobody has to undo it.
+        """
+        if not self.sync():
+            return None
+        end = os.lseek(self._fd, 0, os.SEEK_CUR)
+        record = self.append(event, **fields)
+        if self.sync():
+            return record
+        self._waiting = b""
+        self.seq -= 1
+        self._cut(end)
+        return None
+
+    def has_room(self) -> bool:
+        """Try whether the disk takes more records: blanks, which are no record, and go again."""
+        if not self.sync():
+            return False
+        end = os.lseek(self._fd, 0, os.SEEK_CUR)
+        try:
+            taken = os.write(self._fd, b" " * ROOM)
+            os.fsync(self._fd)
+        except OSError:
+            taken = 0
+        self._cut(end)
+        return taken == ROOM
+
+    def _cut(self, end: int) -> None:
+        """Remove what is behind ``end``. Where even that fails, later records overwrite it."""
+        try:
+            os.ftruncate(self._fd, end)
+        except OSError:
+            pass
+        os.lseek(self._fd, end, os.SEEK_SET)
 
     def flush(self) -> None:
         """Write what could not be written before. A full disk is not an error here."""

@@ -149,7 +149,13 @@ class Leader:
         self._is_news = True
 
     def heard(self, host: str, word: Message, now: float) -> list[Value]:
-        """Take the answer of a host."""
+        """Take the answer of a host.
+
+        A claim that it hears of too late, because it stood still, is void: its host may have let go.
+        """
+        if self.phase == CLAIMING and now >= self._until:
+            late = self._give_up(now)
+            return late if "held" in word else [*late, *self.heard(host, word, now)]
         mine = self.phase == CLAIMING and host not in self._held
         if mine and word.get("held") == self._number:
             return self._hold(host, word, now)

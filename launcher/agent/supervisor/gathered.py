@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         def lock(self, gpus: list[int]) -> bool:
             """Lock these GPUs; return False when one is not free."""
 
+        def has_room(self) -> bool:
+            """Return whether it could be written down that the run begins."""
+
         def unlock(self) -> None:
             """Unlock all GPUs."""
 
@@ -47,7 +50,13 @@ if TYPE_CHECKING:
 LAST_WORDS = gang.ANSWER
 #: What a host says of its queue.
 _TICKET = {"run": str, "priority": int, "number": int, "hosts": int, "shares": [[int]]}
-_TICKET_MORE = {"seconds": requests.NUMBER, "only": [int], "user": str}
+_TICKET_MORE = {
+    "seconds": requests.NUMBER,
+    "only": [int],
+    "user": str,
+    "part": int,
+    "within": bool,
+}
 _STAND: Any = (
     {
         "tickets": [(_TICKET, _TICKET_MORE)],
@@ -56,6 +65,8 @@ _STAND: Any = (
     },
     {},
 )
+#: What the ticket of each host says for itself.
+_OWN = ("only", "part")
 _GIVEN: Any = ({"gpus": [int], "names": [str], "ports": [int]}, {})
 #: What hosts say to each other: a word may have these fields, and only what fits is heard.
 _WORDS: dict[str, Any] = {
@@ -174,10 +185,10 @@ class Gathered:
     def move(self, ticket: Message, now: float) -> None:
         """Wait with another ticket: on all hosts, if this one leads."""
         if self._asked is not None:
-            only = {"only": self._asked["only"]} if "only" in self._asked else {}
-            self._asked = dict(ticket, **only)
+            own = {name: self._asked[name] for name in _OWN if name in self._asked}
+            self._asked = dict(_of_all(ticket), **own)
         if self._leader:
-            self._moved = {name: ticket[name] for name in ticket if name != "only"}
+            self._moved = _of_all(ticket)
             self._obey(self._leader.tell({"ticket": self._moved}), now)
         self._next_look = now
         self._show(now)
@@ -304,7 +315,7 @@ class Gathered:
     def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
         self._release()
         tokens = self.request["tokens"][self._here]
-        if len(claim.gpus) != len(tokens["gpus"]):
+        if len(claim.gpus) != len(tokens["gpus"]) or not self._hands.has_room():
             return None
         if claim.gpus:
             self._ask_for_strangers(now)
@@ -468,11 +479,18 @@ def fault_of(word: Message) -> str:
     shares = [pair for one in there for pair in one["shares"]]
     if len(there) > MOST_TICKETS or any(len(one["shares"]) > MOST_SHARES for one in there):
         return "more than a host says"
-    if any(len(pair) != 2 or min(pair) <= 0 for pair in shares):
+    parts = [one.get("part") or 0 for one in there]
+    fits = all(0 <= one <= tickets.MOST_SHARE for one in parts)
+    if not fits or any(len(pair) != 2 or min(pair) <= 0 for pair in shares):
         return "not the shares of a run"
     if word.get("ticket", {}).get("priority", 0) not in tickets.PRIORITIES.values():
         return "not a priority"
     return "more nodes than there are" if sum(count for count, _ in shares) > MOST_NODES else ""
+
+
+def _of_all(ticket: Message) -> Message:
+    """Return what a ticket says that is the same on all hosts."""
+    return {name: one for name, one in ticket.items() if name not in _OWN}
 
 
 def _once(words: Iterable[Message]) -> list[Message]:

@@ -556,22 +556,39 @@ class Supervisor:
     def _take_turn(self, waiting: Waiting, gpus: list[int], now: float) -> None:
         """Begin on these GPUs, unless somebody was quicker with one of them or with a port.
 
-        Once the journal has it, no other supervisor begins.
+        With a full disk, it takes no locks that would wake others as they go again.
         """
+        request = self._ready(waiting, gpus, now) if self.journal.has_room() else None
+        if request is None:
+            waiting.later(now)
+            return
+        self._begin(request)
+        waiting.close()
+        self.waiting = None
+
+    def _ready(self, waiting: Waiting, gpus: list[int], now: float) -> StartRequest | None:
+        """Return what to begin on these GPUs, once they are locked and it is written down."""
         try:
             request = waiting.start(gpus)
             refusal = self._prepare(request)
         except OSError:
             refusal = {"error": {}}
-        if refusal:
-            self._unlock()
-            waiting.later(now)
-            return
-        ports = [request["port"], *request["ports"]]
-        self._record("BegunThere", seconds=waiting.waited(now), gpus=gpus, ports=ports)
-        self._begin(request)
-        waiting.close()
-        self.waiting = None
+        if not refusal:
+            ports = [request["port"], *request["ports"]]
+            if self._has_begun(seconds=waiting.waited(now), gpus=gpus, ports=ports):
+                return request
+        self._unlock()
+        return None
+
+    def _has_begun(self, **fields: Any) -> bool:
+        """Write down that the run begins here, so that not even a power cut lets anybody start it again;
+        return False if the disk does not keep that."""
+        attempt = self.machine.attempt
+        record = self.journal.append_lasting("BegunThere", attempt=attempt, **fields)
+        if record is None:
+            return False
+        self._tell(record)
+        return True
 
     def _leave_queue(self) -> None:
         for place in (self.waiting, self.gathered):
@@ -621,8 +638,10 @@ class Supervisor:
                 self._close()
 
     def _record(self, event: str, **fields: Any) -> None:
-        record = self.journal.append(event, attempt=self.machine.attempt, **fields)
-        self.stall.heard(event, record)
+        self._tell(self.journal.append(event, attempt=self.machine.attempt, **fields))
+
+    def _tell(self, record: Message) -> None:
+        self.stall.heard(record["event"], record)
         self.clients.wake()
 
     def _ask_all(self, stop: machine.Stop) -> None:
@@ -692,6 +711,10 @@ class Hands:
         except OSError:
             return False
 
+    def has_room(self) -> bool:
+        """Return whether it could be written down that the run begins."""
+        return self._owner.journal.has_room()
+
     def unlock(self) -> None:
         """Unlock all GPUs."""
         self._owner._unlock()
@@ -708,19 +731,14 @@ class Hands:
         )
 
     def commit(self, request: StartRequest, given: Given, seconds: float) -> bool:
-        """Prepare the start, and write down that the run has begun; return False if it cannot.
-
-        Even a power cut leaves that on the disk: nobody starts it again.
-        """
+        """Prepare the start, and write down that the run has begun; return False if it cannot."""
         owner = self._owner
         try:
-            if not owner.journal.sync() or owner._prepare(request):
+            if owner._prepare(request):
                 return False
         except OSError:
             return False
-        owner._record("BegunThere", seconds=seconds, gpus=given["gpus"], ports=given["ports"])
-        owner.journal.sync()
-        return True
+        return owner._has_begun(seconds=seconds, gpus=given["gpus"], ports=given["ports"])
 
     def begin(self, request: StartRequest) -> None:
         """Start the processes."""

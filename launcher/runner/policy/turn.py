@@ -108,19 +108,6 @@ def is_fixed(job: Job) -> bool:
     return bool(job.roles or job.resources.gpu_ids)
 
 
-def shares_of_fixed(layout: Layout, facts: Mapping[str, Facts]) -> tuple[int, ...]:
-    """Return the GPUs to wait for on the hosts of a layout that cannot change.
-
-    The deciding function knows how many GPUs each node needs, and not on which host: where that is not
-    the same everywhere, the run waits for whole hosts.
-    """
-    nodes = [node for node in layout.nodes if node.gpus]
-    if len({len(node.gpus) for node in nodes}) == 1:
-        return shares_of(layout)
-    sizes = (len(gpus_of(node.host, facts[node.host.name])) for node in nodes)
-    return tuple(sorted(sizes, reverse=True))
-
-
 def parts_of(layout: Layout) -> dict[str, int]:
     """Return the GPUs that a layout needs of each host, where that is not the same everywhere: which
     host has which part is settled then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,26 @@ def test_a_full_disk_keeps_records_waiting(tmp_path: Path, monkeypatch: pytest.M
     opened.flush()
     events = [record["event"] for record, _ in journal.read_from(str(path), 0)]
     assert events == ["First", "Second"]
+
+
+def test_a_record_that_has_to_last_is_kept_or_was_never_there(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    opened = journal.Journal(str(path))
+    opened.append("First")
+    assert opened.has_room()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        assert not opened.has_room()
+        assert opened.append_lasting("Lost") is None
+        assert path.stat().st_size == journal.read_from(str(path), 0)[-1][1], (
+            "no piece of it is left"
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    record = opened.append_lasting("Kept")
+    assert record is not None
+    assert record["seq"] == 1
+    opened.append("Last")
+    found = [(one["seq"], one["event"]) for one, _ in journal.read_from(str(path), 0)]
+    assert found == [(0, "First"), (1, "Kept"), (2, "Last")]

@@ -55,6 +55,7 @@ class Host:
                     self.do(self.part.could_not(one.number, self.world.now))
                     continue
                 assert not self.begun, "once"
+                self.world.check_claims(self.name)
                 assert self.name == "a" or self.world.hosts["a"].begun == [one.given]
                 self.begun.append(one.given)
                 self.do(self.part.begun(one.number, self.world.now))
@@ -147,6 +148,18 @@ class World:
             if host.alive:
                 host.tick()
 
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass for all but the leader: it was stopped, or its machine suspended."""
+        self.now += seconds
+        for name in HOSTS[1:]:
+            if self.hosts[name].alive:
+                self.hosts[name].tick()
+
+    def check_claims(self, name: str) -> None:
+        """Check that nobody has let go of what the leader is about to begin on."""
+        members = [self.hosts[one] for one in HOSTS[1:]] if name == "a" else []
+        assert all(one.held for one in members if one.alive and not one.ended)
+
     def check(self) -> None:
         begun = [host for host in self.hosts.values() if host.begun]
         assert len({str(host.begun) for host in begun}) <= 1, "all on the same"
@@ -170,7 +183,10 @@ talk = st.tuples(st.sampled_from(["bring", "fetch"]), members)
 trouble = st.one_of(
     st.tuples(st.sampled_from(["cut", "join"]), members),
     st.tuples(st.just("take"), st.sampled_from(HOSTS)),
-    st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, gang.PATIENCE, gang.HOLD])),
+    st.tuples(
+        st.sampled_from(["wait", "stand_still"]),
+        st.sampled_from([0.1, 1.0, gang.PATIENCE, gang.HOLD]),
+    ),
 )
 steps = st.integers(0, 9).flatmap(lambda dice: trouble if dice == 0 else talk)
 
@@ -257,6 +273,20 @@ def test_a_refusal_lets_all_go_and_is_tried_again() -> None:
     assert leader.next_tick(1.0) == 1.0 + gang.PAUSE
     assert leader.tick(1.0 + gang.PAUSE) == [Claim(2, [3])]
     assert leader.heard("b", {"held": 1, "names": [], "ports": []}, 2.0) == [], "of another round"
+
+
+def test_a_leader_that_stood_still_begins_on_no_old_claim() -> None:
+    """Whoever has held it for that long may have let it go."""
+    leader = Leader("a", ["b"], lambda stands: {"a": [3], "b": [1]}, 0.0)
+    leader.joined("b", 0.0)
+    leader.saw("a", {})
+    leader.saw("b", {})
+    assert leader.tick(0.0) == [Claim(1, [3])]
+    leader.held(1, {"gpus": [3], "names": ["3"], "ports": []}, 0.0)
+    held = {"held": 1, "names": ["1"], "ports": []}
+    late = gang.PATIENCE + gang.HOLD
+    assert leader.heard("b", held, late) == [Release(), Send("b", {"release": 1})]
+    assert leader.tick(late + gang.PAUSE) == [Claim(2, [3])], "it waits on"
 
 
 def test_a_host_that_hears_nothing_keeps_its_claim_for_as_long_as_the_leader_may_begin() -> None:

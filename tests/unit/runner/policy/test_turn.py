@@ -145,14 +145,15 @@ def test_processes_of_roles_move_to_other_gpus_with_their_tasks() -> None:
     }  # fmt: skip
 
 
-def test_a_run_that_cannot_move_waits_for_what_its_layout_needs_or_for_whole_hosts() -> None:
+def test_a_run_that_cannot_move_waits_for_what_its_layout_needs_of_each_host() -> None:
     two = [stand("a"), stand("b", gpus=tuple(Gpu(index) for index in range(8)))]
-    facts = {one.host.name: one.facts for one in two}
     made = turn.layout(EIGHT, two, Begin("mine", {"a": [0, 1, 2, 3], "b": [0, 1, 2, 3]}), "mine")
-    assert turn.shares_of_fixed(made, facts) == (4, 4)
+    assert turn.shares_of(made) == (4, 4)
+    assert turn.parts_of(made) == {}
     (first, *others) = made.nodes
     uneven = replace(made, nodes=(replace(first, gpus=(0,), gpu_names=("0",)), *others))
-    assert turn.shares_of_fixed(uneven, facts) == (8, 4), "1 on a and 4 on b, never the other way"
+    assert turn.shares_of(uneven) == (4, 1)
+    assert turn.parts_of(uneven) == {"a": 1, "b": 4}, "never the other way"
     assert turn.fits(uneven, {"a": [3], "b": [0, 1, 2, 3]})
     assert not turn.fits(uneven, {"a": [0, 1, 2, 3], "b": [7]})
 
