@@ -64,6 +64,6 @@ trials. ``plugins`` has what plug-ins are made of. ``hosts``, ``discovery``, ``c
 ``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``data``
 and ``images`` about data sets and images on them, ``credentials`` about those of object stores,
 ``formats`` about files of other tools.
-``inventory_lookup``, ``settings``, ``following`` and ``user_service`` serve the command line, which parses, calls these,
-and prints.
+``inventory_lookup``, ``settings``, ``following`` and ``user_service`` serve the command line,
+which parses, calls these, and prints.
 """
