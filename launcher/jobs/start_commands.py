@@ -203,24 +203,25 @@ def _accelerate(given: _Options) -> StartCommand:
 _DEEPSPEED = frozenset(
     {
         *_FORM,
-        *("no_local_rank", "no_ssh", "no_ssh_check", "force_multi", "enable_each_rank_log"),
-        *("save_pid", "elastic_training", "bind_cores_to_rank"),
+        *("no_local_rank", "no_ssh", "no_ssh_check", "force_multi", "save_pid"),
+        *("elastic_training", "bind_cores_to_rank", "quiet", "q"),
     }
 )
 
 
 def _deepspeed(given: _Options) -> StartCommand:
-    given.refuse("autotuning", "elastic_training", "no_ssh")
-    names = ("hostfile", "H", "include", "i", "exclude", "e", "num_nodes", "num_gpus", "node_rank")
-    meeting = ("master_addr", "master_port", "launcher", "launcher_args", "no_ssh_check")
+    given.refuse("autotuning", "elastic_training", "save_pid", "venv_script")
+    hosts = ("hostfile", "H", "include", "i", "exclude", "e", "ssh_port", "no_ssh", "no_ssh_check")
+    counts = ("num_nodes", "num_gpus", "num_accelerators", "node_rank")
+    meeting = ("master_addr", "master_port", "launcher", "launcher_args")
     form = (*_FORM, "no_local_rank", "force_multi")
     by_argument = "no_local_rank" not in given.values and "no_python" not in given.values
     return StartCommand(
         framework="deepspeed",
         run=_command(given, "--local_rank" if by_argument else ""),
-        options=given.kept(*form, *names, *meeting),
+        options=given.kept(*form, *hosts, *counts, *meeting),
         nodes=given.number("num_nodes"),
-        local_ranks=given.number("num_gpus"),
+        local_ranks=given.number("num_gpus", "num_accelerators"),
     )
 
 

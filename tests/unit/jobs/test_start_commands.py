@@ -139,6 +139,26 @@ def test_accelerate_has_its_defaults_without_options() -> None:
     assert behind(first, "--dynamo_backend")[0] == "no"
 
 
+def test_deepspeed_takes_all_that_its_launcher_takes() -> None:
+    """Its documentation's own line without ssh, and each other option of its parser (0.19.8)."""
+    job = typed(
+        "deepspeed --hostfile hostfile --no_ssh --node_rank 0 --master_addr 10.9.9.9 --master_port 1 "
+        "-i a@b -e c --ssh_port 22 --no_ssh_check --force_multi --launcher pdsh --launcher_args x "
+        "--num_accelerators 2 -q --bind_cores_to_rank --bind_core_list 0-3 --log_level info "
+        "--enable_each_rank_log logs train.py --deepspeed",
+        num_nodes=2,
+    )
+    assert job.run == ("train.py", "--local_rank={{local_rank}}", "--deepspeed")
+    assert job.resources.nproc_per_node == 2
+    assert job.launcher_options == (
+        "-q",
+        "--bind_cores_to_rank",
+        "--bind_core_list=0-3",
+        "--log_level=info",
+        "--enable_each_rank_log=logs",
+    )
+
+
 def test_fabric_learns_its_counts() -> None:
     first, _ = started(
         typed("fabric run --accelerator=cpu --strategy ddp --precision 32 train.py", num_nodes=2)
@@ -205,6 +225,7 @@ def test_a_torchrun_that_stands_alone_is_not_told_of_the_others() -> None:
         ("torchrun --nproc_per_node", "--nproc_per_node has no value"),
         ("torchrun --run-path train.py", "torchrun --run_path has no equivalent here"),
         ("accelerate launch --tpu train.py", "accelerate launch --tpu has no equivalent here"),
+        ("deepspeed --save_pid train.py", "deepspeed --save_pid has no equivalent here"),
         ("deepspeed --autotuning run train.py", "deepspeed --autotuning has no equivalent here"),
     ],
 )
