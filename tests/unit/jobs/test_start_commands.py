@@ -239,3 +239,98 @@ def test_another_framework_is_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="torchrun starts ranks itself") as caught:
         typed(TORCHRUN, framework="torch")
     assert "leave out --framework" in caught.value.hint
+
+
+def of_environment(line: str, **environment: str) -> Job:
+    return jobs.make({"flag": {"run": tuple(shlex.split(line))}}, environment)
+
+
+@pytest.mark.parametrize(
+    ("line", "framework", "run", "nodes", "local"),
+    [
+        ("horovodrun -np 2 -H host1:1,host2:1 python train.py", "horovod", "train.py", 2, 1),
+        (
+            "horovodrun -np 4 --hostfile h --autotune python train.py x",
+            None,
+            "train.py x",
+            None,
+            None,
+        ),
+        ("horovodrun -np 8 -H a:4,b:4 --mpi python train.py", "horovod-mpi", "train.py", 2, 4),
+        ("python -m horovod.runner.launch -np 3 python -u t.py", "horovod", "t.py", 1, 3),
+        ("mpirun -np 4 -H a:2,b:2 ./solver", "mpi", "./solver", 2, 2),
+        ("mpirun -H a:2,b:2 python -m pkg", "mpi", "-m pkg", 2, 2),
+        ("mpirun -np 4 -N 2 -hostfile hosts python x.py", "mpi", "x.py", 2, 2),
+        ("mpirun -np 4 --map-by ppr:2:node ./x", "mpi", "./x", 2, 2),
+        ("mpiexec -n 4 python x.py", "mpi", "x.py", 1, 4),
+        ("mpiexec -n {{world_size}} python x.py", "mpi", "x.py", None, None),
+        ("fleetrun --log_dir out train.py", "env", None, None, None),
+        ("python -m lightning fabric run --devices 2 t.py", "torchrun", "t.py", None, 2),
+    ],
+)
+def test_mpirun_horovodrun_and_others(
+    line: str, framework: str | None, run: str | None, nodes: int | None, local: int | None
+) -> None:
+    if framework is None:
+        with pytest.raises(InputError, match="-np 4: over how many hosts"):
+            typed(line)
+        job = typed(line, num_nodes=2)
+        assert (job.framework, job.resources.nproc_per_node) == ("horovod", 2)
+        return
+    job = typed(line)
+    assert (job.framework, job.num_nodes, job.resources.nproc_per_node) == (framework, nodes, local)
+    assert run is None or job.run == tuple(run.split())
+
+
+def test_mpirun_keeps_what_the_plan_does_not_decide() -> None:
+    job = of_environment(
+        "mpirun --allow-run-as-root -np 4 -H a:2,b:2 -x NCCL_DEBUG -x A=1 -x LD_LIBRARY_PATH "
+        "-x WANDB_API_KEY --mca btl tcp,self -mca plm_rsh_args '-p 22' -mca btl_tcp_if_include eth9 "
+        "--bind-to core -N 2 python x.py",
+        NCCL_DEBUG="INFO",
+        LD_LIBRARY_PATH="/of/this/machine",
+        WANDB_API_KEY="k",
+    )
+    assert job.envs == {"NCCL_DEBUG": "INFO", "A": "1"}
+    assert list(job.secrets) == ["WANDB_API_KEY"]
+    assert job.launcher_options == ("--mca", "btl", "tcp,self", "--bind-to", "core")
+    first, _ = started(job)
+    words = " ".join(first.argv)
+    assert "--mca btl tcp,self --bind-to core" in words
+    assert "--bind-to none" not in words
+    assert "h0:2,h1:2" in words
+
+
+def test_horovodrun_keeps_its_own_options() -> None:
+    line = "horovodrun -np 2 -H a:1,b:1 -p 12345 --autotune --fusion-threshold-mb=32 python x.py"
+    first, _ = started(typed(line))
+    words = " ".join(first.argv)
+    assert "--autotune --fusion-threshold-mb 32" in words
+    assert "12345" not in words
+    assert typed("horovodrun -np 2 -H a,b python x.py", framework="horovod-direct").run == ("x.py",)
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "message"),
+    [
+        ("mpirun -np 4 --wdir /x ./a", {}, "mpirun --wdir has no equivalent here"),
+        ("mpirun -np 1 ./a : -np 2 ./b", {}, "mpirun with several programs"),
+        ("mpirun -np 3 ./a", {"num_nodes": 2}, "-np 3 over 2 hosts: they would have unequal"),
+        ("mpirun -np 4 ./a", {"hosts": "a,b"}, "-np 4: over how many hosts"),
+        (
+            "mpirun -np 4 ./a",
+            {"num_nodes": 2, "resources": Resources(nproc_per_node=1)},
+            "-np 4: the job has 2 x 1 = 2 ranks",
+        ),
+        ("mpirun -x NAME -np 4 ./a", {}, "mpirun -x NAME: NAME is not set"),
+        ("mpirun -np two ./a", {}, "mpirun -np two is no count"),
+        ("horovodrun --min-np 2 python a.py", {}, "horovodrun --min-np has no equivalent"),
+        ("horovodrun -np 2", {}, "horovodrun has no command"),
+    ],
+)
+def test_what_mpirun_and_horovodrun_cannot_be_told(
+    line: str, flags: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        typed(line, **flags)
+    assert caught.value.hint
