@@ -61,7 +61,9 @@ class Mpi(Framework):
         """Return mpirun on the first host, and on the others the peer that runs its daemons."""
         options = place.job.launcher_options
         # Two runs on one host would share the first cores.
-        is_bound = any(word.startswith(("--bind-to", "--cpu-set", "--cpu-list")) for word in options)
+        is_bound = any(
+            word.startswith(("--bind-to", "--cpu-set", "--cpu-list")) for word in options
+        )
         argv = (
             "/bin/sh",
             "-c",

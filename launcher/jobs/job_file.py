@@ -18,7 +18,7 @@ from ..frameworks import Framework
 from ..spec import credentials
 from ..spec import data as data_values
 from ..spec.data import DataSet
-from ..spec.environments import python_path
+from ..spec.environments import Environment, python_path
 from ..spec.errors import DocumentError, InputError, suggestion
 from ..spec.gpu_models import count_text, read_count
 from ..spec.gpus import COMPUTED, read_ids
@@ -53,6 +53,7 @@ from . import (
     roles,
     shares,
     start_commands,
+    wrapped_commands,
 )
 from .durations import seconds
 from .run_options import OPTIONS
@@ -468,7 +469,8 @@ def _taken_over(values: Mapping[str, Any], environment: Mapping[str, str]) -> di
     if values.get("roles") or not values.get("run"):
         return {}
     words, shell = command.split(values["run"], framework, with_variables=True)
-    found = None if shell else start_commands.take(words)
+    peeled = wrapped_commands.peeled(words)
+    found = None if shell else start_commands.take(peeled.words)
     if found is None:
         return {}
     chosen = framework.name if "framework" in values else found.framework
@@ -478,13 +480,20 @@ def _taken_over(values: Mapping[str, Any], environment: Mapping[str, str]) -> di
     known = {*values.get("envs", {}), *values.get("secrets", {})}
     passed = {n: _passed(n, found, environment) for n in found.passed if n not in known}
     secrets = {name: None for name in passed if _SECRET.search(name)}
-    envs = {**passed, **found.envs}
+    envs = {**passed, **peeled.envs, **found.envs}
     envs = {name: value for name, value in envs.items() if name not in {*computed, *secrets}}
     taken: dict[str, Any] = {"framework": chosen, "run": found.run}
     if found.options:
         taken["launcher_options"] = found.options
     if envs:
         taken["envs"] = {**envs, **values.get("envs", {})}
+    if peeled.conda and (values.get("environment") or values.get("python")):
+        raise InputError(
+            f"conda run -n {peeled.conda}: the job names another environment",
+            "leave out one of them",
+        )
+    if peeled.conda:
+        taken["environment"] = Environment(conda=peeled.conda)
     if secrets:
         taken["secrets"] = {**secrets, **values.get("secrets", {})}
     if found.restarts and "max_restarts" not in values:

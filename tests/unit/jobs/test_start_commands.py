@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.api.jobs import make_job
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
 from launcher.jobs.layout import make_layout
@@ -334,3 +336,91 @@ def test_what_mpirun_and_horovodrun_cannot_be_told(
     with pytest.raises(InputError, match=message) as caught:
         typed(line, **flags)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "envs"),
+    [
+        ("env A=1 B=2 torchrun --tee 3 x.py", {"A": "1", "B": "2"}),
+        ("A=1 time -p nohup torchrun --tee 3 x.py", {"A": "1"}),
+        ("conda run --no-capture-output -n e env A=1 torchrun --tee 3 x.py", {"A": "1"}),
+    ],
+)
+def test_what_stands_in_front_of_a_launcher(line: str, envs: dict[str, str]) -> None:
+    job = typed(line)
+    assert (job.run, job.envs, job.launcher_options) == (("x.py",), envs, ("--tee=3",))
+    assert bool(job.environment and job.environment.conda == "e") == ("conda" in line)
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("uv run torchrun x.py", "torchrun behind uv run starts ranks itself", "--uv ."),
+        ("poetry run torchrun x.py", "torchrun behind poetry run", "--venv DIR"),
+        ("conda run -v --cwd /x -n e torchrun x.py", "torchrun behind conda run", "--conda NAME"),
+        ("numactl -C 0 torchrun x.py", "torchrun behind numactl", "--framework env"),
+        ("bash -c 'torchrun x.py'", "torchrun behind bash -c", "--framework env"),
+        ("bash -c 'mpirun ./a'", "mpirun behind bash -c", "--framework ssh"),
+        ("srun python x.py", "srun starts ranks itself", "--framework slurm"),
+        ("sbatch job.sbatch", "sbatch starts ranks itself", "launcher run job.sbatch"),
+        ("accelerate test", "accelerate test starts", "scripts.test_script"),
+    ],
+)
+def test_a_launcher_inside_of_another_command_is_refused(
+    line: str, message: str, hint: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        typed(line)
+    assert hint in caught.value.hint
+    typed(line, framework="env")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "message", "hint"),
+    [
+        (
+            "run.sh",
+            "set -e\ntorchrun x.py\n",
+            "bash -e run.sh",
+            "run.sh, line 2",
+            "--framework env",
+        ),
+        (
+            "run.sh",
+            "#!/bin/sh\nmpirun ./a\n",
+            "nohup ./run.sh",
+            "run.sh, line 2",
+            "--framework ssh",
+        ),
+        (
+            "run.sh",
+            "#!/bin/sh\n#SBATCH -N 2\nsrun ./a\n",
+            "bash run.sh",
+            "line 3",
+            "run run.sh reads",
+        ),
+        (
+            "Makefile",
+            "train:\n\ttorchrun x.py\n",
+            "make train",
+            "Makefile, line 2",
+            "--framework env",
+        ),
+        ("run.sh", "# torchrun x.py\npython x.py\n", "bash run.sh", "", ""),
+        ("Makefile", "a:\n\techo torchrun x\nb:\n\ttorchrun x\n", "make a", "", ""),
+        ("tool", "#!/usr/bin/env python3\ntorchrun = 1\n", "./tool x", "", ""),
+    ],
+)
+def test_a_script_that_starts_a_launcher(
+    name: str, text: str, line: str, message: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    words = tuple(shlex.split(line))
+    make_job(run=words, workdir=str(tmp_path), framework="env")
+    make_job(run=words, workdir=str(tmp_path), framework="torchrun")
+    if not message:
+        assert make_job(run=words, workdir=str(tmp_path)).run == words
+        return
+    with pytest.raises(InputError, match=message) as caught:
+        make_job(run=words, workdir=str(tmp_path))
+    assert hint in caught.value.hint
