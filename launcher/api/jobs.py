@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from .. import frameworks
-from ..jobs import foreign_terms, job_file, planner
+from ..jobs import foreign_terms, job_file, planner, wrapped_commands
 from ..jobs.data import of_flags as data_of_flags
 from ..jobs.data import with_credentials as data_with_credentials
 from ..jobs.durations import seconds, wait_time
@@ -202,7 +203,35 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
             raise InputError(*_no_script(job.workdir, script))
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
+        if job.sources["framework"] == "default" and not job.roles:
+            _check_inside(Path(job.workdir), job.run)
     return job
+
+
+def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
+    """Raise InputError for a shell script, or a target of make, that would start ranks in each rank."""
+    if (made := wrapped_commands.made(run)) is not None:
+        names = [made.file] if made.file else ["GNUmakefile", "makefile", "Makefile"]
+        for path in (os.path.join(made.folder, name) for name in names):
+            if text := _text_of(folder / path):
+                if found := wrapped_commands.started_by_make(text, made.targets):
+                    foreign_terms.check_script(path, *found)
+                return
+    path = wrapped_commands.script(run)
+    text = _text_of(folder / path) if path else ""
+    is_shell = re.match(r"#!.*\b(?:ba|da|z|k)?sh\b", text) or run[0] != path or path.endswith(".sh")
+    if text and is_shell and (found := wrapped_commands.started(text)):
+        foreign_terms.check_script(path, *found, bool(re.search(r"(?m)^#SBATCH\s", text)))
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a script; "" for what is none."""
+    try:
+        if not path.is_file() or path.stat().st_size > 1_000_000:
+            return ""
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def with_image_path(workdir: str, environment: Environment) -> Environment:

@@ -60,6 +60,7 @@ def horovodrun(place: Place, controller: str, *options: str) -> tuple[str, ...]:
         controller,
         "--disable-cache",
         *options,
+        *place.job.launcher_options,
         *(("--network-interfaces", own) if own else ()),
         *rsh.rank_command(place),
     )

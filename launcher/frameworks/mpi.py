@@ -59,6 +59,11 @@ class Mpi(Framework):
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return mpirun on the first host, and on the others the peer that runs its daemons."""
+        options = place.job.launcher_options
+        # Two runs on one host would share the first cores.
+        is_bound = any(
+            word.startswith(("--bind-to", "--cpu-set", "--cpu-list")) for word in options
+        )
         argv = (
             "/bin/sh",
             "-c",
@@ -70,9 +75,9 @@ class Mpi(Framework):
             rsh.slots(place.layout),
             "--map-by",
             "slot",
-            "--bind-to",
-            "none",  # two runs on one host would share the first cores
+            *(() if is_bound else ("--bind-to", "none")),
             *SETTINGS,
+            *options,
             *rsh.rank_command(place),
         )
         return rsh.processes(place, argv, environment(place))

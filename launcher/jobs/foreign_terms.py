@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Sequence
 
 from ..spec.errors import InputError, suggestion
+from . import wrapped_commands
 
 _RUN = "launcher run SCRIPT, or launcher run job.yaml"
 _SHOW = "launcher show RUN"
@@ -139,16 +140,38 @@ KEYS = {
 #: Programs that start ranks on their own, and the frameworks whose command they may be.
 _EVERYWHERE = ("env", "ssh")
 _LAUNCHERS = {
-    "torchrun": ("torchrun",),
+    "torch.distributed.launch": ("torchrun",),
     "horovodrun": ("horovod", "horovod-mpi", "horovod-direct"),
     "mpirun": ("mpi",),
     "mpiexec": ("mpi",),
-    "deepspeed": ("deepspeed",),
+    "srun": ("sbatch",),
+    "sbatch": ("sbatch",),
+    "accelerate test": (),
+}
+_MPI = "leave out --framework: launcher takes this command over; --framework ssh runs it as it is"
+_INSTEAD = {
+    **dict.fromkeys(("mpirun", "mpiexec", "horovodrun"), _MPI),
+    "srun": "launcher run --framework slurm --nodes N COMMAND, with what srun starts; a script that "
+    "calls srun: launcher run job.sbatch",
+    "sbatch": "launcher run job.sbatch reads its #SBATCH lines",
+    "accelerate test": "accelerate launch -m accelerate.test_utils.scripts.test_script does the same",
+}
+#: How the environment of a wrapper is named here.
+_WRAPPED = {
+    "uv run": "leave out uv run: --uv . builds the environment of uv.lock on every host",
+    "pixi run": "leave out pixi run: --pixi . builds the environment of pixi.lock on every host",
+    **dict.fromkeys(
+        ("conda run", "mamba run", "micromamba run"),
+        "leave it out: --conda NAME is the environment",
+    ),
+    **dict.fromkeys(
+        ("poetry run", "pipenv run", "pdm run"),
+        "leave it out: --venv DIR names the environment's folder on the hosts",
+    ),
 }
 _TAKEN_OVER = (
     "leave out --framework: launcher takes this command over; --framework env runs it once per host"
 )
-_MODULES = ("torch.distributed.run", "torch.distributed.launch")
 
 
 def check_options(words: Sequence[str], known: Collection[str], command: str) -> None:
@@ -271,20 +294,34 @@ def check_command(run: Sequence[str], framework: str) -> None:
     """Raise InputError if every rank would start ranks of its own."""
     if framework in _EVERYWHERE:
         return
-    words = [word.rpartition("/")[2] for word in run[:3]]
-    module = run[1:3] if words[0].startswith("python") else run[:2]
-    if tuple(module[:1]) == ("-m",) and module[-1] in _MODULES:
-        words[0] = "torchrun"
-    elif words[:2] == ["accelerate", "launch"]:
-        if framework == "accelerate":
-            return
-        raise _twice("accelerate launch", framework, _TAKEN_OVER)
-    if words[0] not in _LAUNCHERS or framework in _LAUNCHERS[words[0]]:
+    name, inside = wrapped_commands.launcher(tuple(run))
+    own = _LAUNCHERS.get(name, (name.partition(" ")[0],))
+    if not name or (framework in own and not inside) or (framework == "sbatch" and "sbatch" in own):
         return
-    own = _LAUNCHERS[words[0]][0]
-    taken_over = words[0] in ("torchrun", "deepspeed")
-    hint = _TAKEN_OVER if taken_over else f"--framework {own} takes exactly this command"
-    raise _twice(words[0], framework, hint)
+    if inside:
+        hint = _WRAPPED.get(inside) or _once(name)
+        raise _twice(f"{name} behind {inside}", framework, hint)
+    raise _twice(name, framework, _INSTEAD.get(name, _TAKEN_OVER))
+
+
+def check_script(path: str, line: int, name: str, is_batch: bool = False) -> None:
+    """Raise InputError for a script that every rank would run, and that starts a launcher."""
+    hint = f"launcher run {path} reads its #SBATCH lines" if is_batch else _once(name)
+    raise InputError(
+        f"{path}, line {line}: it starts {name}, and every rank would run it",
+        f"{hint}; a framework that is named, as --framework torchrun, runs it as it is",
+    )
+
+
+def _once(name: str) -> str:
+    """Return how a command that starts a launcher somewhere inside is started once."""
+    if name in ("mpirun", "mpiexec", "horovodrun"):
+        return "--framework ssh starts it on the first host only; -H $SLOTS names all hosts there"
+    if name in ("srun", "sbatch"):
+        return "--framework sbatch starts it on the first host, where srun starts tasks on all"
+    if name in ("torchrun", "torch.distributed.launch"):
+        return "--framework env starts it once per host, where torchrun finds the other hosts"
+    return f"--framework env starts it once per host; {name} typed by itself finds the other hosts"
 
 
 def _twice(program: str, framework: str, hint: str) -> InputError:

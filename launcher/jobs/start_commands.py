@@ -9,31 +9,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
+from . import mpi_commands
+from .start_command import PYTHON, StartCommand, without_python
+
+__all__ = ["PYTHON", "StartCommand", "program", "take"]
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-_PYTHON = re.compile(r"(.*/)?python[\d.]*\Z")
-
-
-@frozen
-class StartCommand:
-    """A start command, taken apart.
-
-    ``run`` is what every rank runs, ``options`` are those to keep for the framework's own launcher.
-    ``nodes``, ``local_ranks`` and ``ranks`` are the counts it names: they hold where the job has none.
-    """
-
-    framework: str
-    run: tuple[str, ...]
-    options: tuple[str, ...] = ()
-    envs: Mapping[str, str] = field(default_factory=dict)
-    nodes: int | str | None = None
-    local_ranks: int | None = None
-    ranks: int | None = None
-    restarts: int | None = None
 
 
 @frozen
@@ -69,11 +54,14 @@ class _Options:
 def take(words: tuple[str, ...]) -> StartCommand | None:
     """Return a start command taken apart, or None if ``words`` are none. Raises InputError."""
     envs, words = _assignments(words)
-    program, rest = _program(words)
-    if not program:
+    name, rest = _program(words)
+    if not name or name in _REFUSED:
         return None
-    flags, reader = _READERS[program]
-    found = reader(_options(program, rest, flags))
+    if name in mpi_commands.PROGRAMS:
+        found = mpi_commands.take(name, rest)
+    else:
+        flags, reader = _READERS[name]
+        found = reader(_options(name, rest, flags))
     return replace(found, envs={**envs, **found.envs})
 
 
@@ -96,20 +84,45 @@ _PROGRAMS = {
     ("deepspeed",): "deepspeed",
     ("fabric", "run"): "fabric run",
     ("lightning", "run"): "fabric run",
+    ("lightning", "fabric", "run"): "fabric run",
+    ("-m", "lightning", "fabric", "run"): "fabric run",
+    ("-m", "lightning", "run"): "fabric run",
+    ("-m", "lightning.fabric.cli", "run"): "fabric run",
+    ("-m", "lightning_fabric.cli", "run"): "fabric run",
     ("-m", "paddle.distributed.launch"): "paddle.distributed.launch",
+    ("-m", "paddle.distributed.fleet.launch"): "paddle.distributed.launch",
+    ("fleetrun",): "paddle.distributed.launch",
+    ("horovodrun",): "horovodrun",
+    ("-m", "horovod.runner.launch"): "horovodrun",
+    ("-m", "horovod.runner"): "horovodrun",
+    ("mpirun",): "mpirun",
+    ("mpiexec",): "mpiexec",
+    ("srun",): "srun",
+    ("sbatch",): "sbatch",
+    ("accelerate", "test"): "accelerate test",
+    ("accelerate-test",): "accelerate test",
     ("ray", "symmetric-run"): "ray symmetric-run",
 }
 
 
+#: Those that nobody takes apart.
+_REFUSED = ("srun", "sbatch", "accelerate test")
+
+
+def program(words: tuple[str, ...]) -> str:
+    """Return which launcher a command starts at its first words; "" for none."""
+    return _program(words)[0]
+
+
 def _program(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Return which launcher a command starts, and its arguments; "" for none of them."""
-    if words and _PYTHON.match(words[0]):
+    if words and PYTHON.match(words[0]):
         words = words[2:] if words[1:2] == ("-u",) else words[1:]
     elif words:
         words = (words[0].rpartition("/")[2], *words[1:])
-    for names, program in _PROGRAMS.items():
+    for names, called in _PROGRAMS.items():
         if words[: len(names)] == names:
-            return program, words[len(names) :]
+            return called, words[len(names) :]
     return "", words
 
 
@@ -203,24 +216,25 @@ def _accelerate(given: _Options) -> StartCommand:
 _DEEPSPEED = frozenset(
     {
         *_FORM,
-        *("no_local_rank", "no_ssh", "no_ssh_check", "force_multi", "enable_each_rank_log"),
-        *("save_pid", "elastic_training", "bind_cores_to_rank"),
+        *("no_local_rank", "no_ssh", "no_ssh_check", "force_multi", "save_pid"),
+        *("elastic_training", "bind_cores_to_rank", "quiet", "q"),
     }
 )
 
 
 def _deepspeed(given: _Options) -> StartCommand:
-    given.refuse("autotuning", "elastic_training", "no_ssh")
-    names = ("hostfile", "H", "include", "i", "exclude", "e", "num_nodes", "num_gpus", "node_rank")
-    meeting = ("master_addr", "master_port", "launcher", "launcher_args", "no_ssh_check")
+    given.refuse("autotuning", "elastic_training", "save_pid", "venv_script")
+    hosts = ("hostfile", "H", "include", "i", "exclude", "e", "ssh_port", "no_ssh", "no_ssh_check")
+    counts = ("num_nodes", "num_gpus", "num_accelerators", "node_rank")
+    meeting = ("master_addr", "master_port", "launcher", "launcher_args")
     form = (*_FORM, "no_local_rank", "force_multi")
     by_argument = "no_local_rank" not in given.values and "no_python" not in given.values
     return StartCommand(
         framework="deepspeed",
         run=_command(given, "--local_rank" if by_argument else ""),
-        options=given.kept(*form, *names, *meeting),
+        options=given.kept(*form, *hosts, *counts, *meeting),
         nodes=given.number("num_nodes"),
-        local_ranks=given.number("num_gpus"),
+        local_ranks=given.number("num_gpus", "num_accelerators"),
     )
 
 
@@ -266,13 +280,9 @@ def _paddle(given: _Options) -> StartCommand:
 def _symmetric_run(given: _Options) -> StartCommand:
     counts = ("address", "min_nodes", "num_cpus", "num_gpus", "disable_usage_stats")
     given.refuse(*(name for name in given.values if name not in counts))
-    run = given.rest
-    if _PYTHON.match(run[0]):
-        words = run[2:] if run[1:2] == ("-u",) else run[1:]
-        run = words if words and (words[0] == "-m" or words[0].endswith(".py")) else run
     return StartCommand(
         framework="ray",
-        run=run,
+        run=without_python(given.rest),
         nodes=given.number("min_nodes"),
         local_ranks=given.number("num_gpus", "num_cpus"),
     )

@@ -241,3 +241,19 @@ def test_it_goes_on_without_a_launcher(launcher: Launcher, clean: labs.Lab, fram
     assert attached.returncode == 0, attached.stderr
     logs = [Path(folder, f"logs/attempt-0/rank-{rank}.out").read_bytes() for rank in range(2)]
     assert logs == [b"ready\nsteps 0\n"] * 2
+
+
+def test_a_readmes_line_as_it_stands(launcher: Launcher, clean: labs.Lab) -> None:
+    """Hosts of the line are the plan's; the real horovodrun gets its other options."""
+    script = """
+import os, socket
+import horovod.torch as hvd
+hvd.init()
+names = hvd.allgather_object(socket.gethostname())
+print(hvd.size(), *names, os.environ["HOROVOD_AUTOTUNE"])
+hvd.shutdown()
+"""
+    line = "horovodrun -np 2 -H host1:1,host2:1 -p 12345 --autotune python"
+    ran = launcher.run(*line.split(), launcher.script(script))
+    assert ran.code == 0, ran.out + ran.err
+    assert [ran.log(f"rank-{n}.out").decode() for n in range(2)] == ["2 lab1 lab2 1\n"] * 2

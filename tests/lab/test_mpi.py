@@ -50,3 +50,18 @@ def test_a_rank_fails(launcher: Launcher, clean: labs.Lab) -> None:
     assert ran.code == 9, ran.err
     assert (ran.receipt["failure"]["host"], ran.receipt["failure"]["rank"]) == ("lab2", 2)
     assert [host["left"] for host in ran.receipt["hosts"]] == [0, 0]
+
+
+def test_a_readmes_line_as_it_stands(launcher: Launcher, clean: labs.Lab) -> None:
+    """Hosts of the line are the plan's; the real mpirun gets its other options, ranks its variables."""
+    script = """
+import os
+from mpi4py import MPI
+world = MPI.COMM_WORLD
+total = world.allreduce(world.rank + 1)
+print(total, os.environ["A"], os.environ["OMPI_MCA_btl"])
+"""
+    line = "mpirun -np 2 -H a:1,b:1 -x A=1 --mca btl tcp,self --bind-to none -N 1 python"
+    ran = launcher.run(*line.split(), launcher.script(script))
+    assert ran.code == 0, ran.out + ran.err
+    assert [ran.log(f"rank-{rank}.out").decode() for rank in range(2)] == ["3 1 tcp,self\n"] * 2

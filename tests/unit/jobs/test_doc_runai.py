@@ -27,7 +27,6 @@ THEIRS = {
     "run --interactive train.py": "launcher run --detach, then launcher shell RUN",
     "run --command=sh --args=-c train.py": "--args: put the command after the options",
     "run -p team-a train.py": "--project NAME",
-    "run horovodrun -np 2 python train.py": "--framework horovod takes exactly this command",
 }
 
 
@@ -41,9 +40,10 @@ INNER = {
     ("horovod", "horovodrun -np 2 python a.py"): "",
     ("horovod-direct", "horovodrun -np %RUNAI_MPI_NUM_WORKERS% --gloo python a.py"): "",
     ("mpi", "mpirun -n {{world_size}} --allow-run-as-root python a.py"): "",
-    ("horovod", "horovodrun -np 4 python a.py"): "horovodrun -np 4: the run has 2 ranks",
-    ("horovod", "horovodrun -H a:1 python a.py"): "horovodrun -H cannot be used",
-    ("mpi", "mpirun -np 2"): "mpirun has no command",
+    ("horovod", "horovodrun -H a:1 python a.py"): "",
+    ("horovod-direct", "horovodrun -H a:1 --autotune python a.py"): (
+        "horovodrun -H cannot be used"
+    ),
 }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.api.jobs import make_job
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
 from launcher.jobs.layout import make_layout
@@ -139,6 +141,26 @@ def test_accelerate_has_its_defaults_without_options() -> None:
     assert behind(first, "--dynamo_backend")[0] == "no"
 
 
+def test_deepspeed_takes_all_that_its_launcher_takes() -> None:
+    """Its documentation's own line without ssh, and each other option of its parser (0.19.8)."""
+    job = typed(
+        "deepspeed --hostfile hostfile --no_ssh --node_rank 0 --master_addr 10.9.9.9 --master_port 1 "
+        "-i a@b -e c --ssh_port 22 --no_ssh_check --force_multi --launcher pdsh --launcher_args x "
+        "--num_accelerators 2 -q --bind_cores_to_rank --bind_core_list 0-3 --log_level info "
+        "--enable_each_rank_log logs train.py --deepspeed",
+        num_nodes=2,
+    )
+    assert job.run == ("train.py", "--local_rank={{local_rank}}", "--deepspeed")
+    assert job.resources.nproc_per_node == 2
+    assert job.launcher_options == (
+        "-q",
+        "--bind_cores_to_rank",
+        "--bind_core_list=0-3",
+        "--log_level=info",
+        "--enable_each_rank_log=logs",
+    )
+
+
 def test_fabric_learns_its_counts() -> None:
     first, _ = started(
         typed("fabric run --accelerator=cpu --strategy ddp --precision 32 train.py", num_nodes=2)
@@ -205,6 +227,7 @@ def test_a_torchrun_that_stands_alone_is_not_told_of_the_others() -> None:
         ("torchrun --nproc_per_node", "--nproc_per_node has no value"),
         ("torchrun --run-path train.py", "torchrun --run_path has no equivalent here"),
         ("accelerate launch --tpu train.py", "accelerate launch --tpu has no equivalent here"),
+        ("deepspeed --save_pid train.py", "deepspeed --save_pid has no equivalent here"),
         ("deepspeed --autotuning run train.py", "deepspeed --autotuning has no equivalent here"),
     ],
 )
@@ -218,3 +241,186 @@ def test_another_framework_is_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="torchrun starts ranks itself") as caught:
         typed(TORCHRUN, framework="torch")
     assert "leave out --framework" in caught.value.hint
+
+
+def of_environment(line: str, **environment: str) -> Job:
+    return jobs.make({"flag": {"run": tuple(shlex.split(line))}}, environment)
+
+
+@pytest.mark.parametrize(
+    ("line", "framework", "run", "nodes", "local"),
+    [
+        ("horovodrun -np 2 -H host1:1,host2:1 python train.py", "horovod", "train.py", 2, 1),
+        (
+            "horovodrun -np 4 --hostfile h --autotune python train.py x",
+            None,
+            "train.py x",
+            None,
+            None,
+        ),
+        ("horovodrun -np 8 -H a:4,b:4 --mpi python train.py", "horovod-mpi", "train.py", 2, 4),
+        ("python -m horovod.runner.launch -np 3 python -u t.py", "horovod", "t.py", 1, 3),
+        ("mpirun -np 4 -H a:2,b:2 ./solver", "mpi", "./solver", 2, 2),
+        ("mpirun -H a:2,b:2 python -m pkg", "mpi", "-m pkg", 2, 2),
+        ("mpirun -np 4 -N 2 -hostfile hosts python x.py", "mpi", "x.py", 2, 2),
+        ("mpirun -np 4 --map-by ppr:2:node ./x", "mpi", "./x", 2, 2),
+        ("mpiexec -n 4 python x.py", "mpi", "x.py", 1, 4),
+        ("mpiexec -n {{world_size}} python x.py", "mpi", "x.py", None, None),
+        ("fleetrun --log_dir out train.py", "env", None, None, None),
+        ("python -m lightning fabric run --devices 2 t.py", "torchrun", "t.py", None, 2),
+    ],
+)
+def test_mpirun_horovodrun_and_others(
+    line: str, framework: str | None, run: str | None, nodes: int | None, local: int | None
+) -> None:
+    if framework is None:
+        with pytest.raises(InputError, match="-np 4: over how many hosts"):
+            typed(line)
+        job = typed(line, num_nodes=2)
+        assert (job.framework, job.resources.nproc_per_node) == ("horovod", 2)
+        return
+    job = typed(line)
+    assert (job.framework, job.num_nodes, job.resources.nproc_per_node) == (framework, nodes, local)
+    assert run is None or job.run == tuple(run.split())
+
+
+def test_mpirun_keeps_what_the_plan_does_not_decide() -> None:
+    job = of_environment(
+        "mpirun --allow-run-as-root -np 4 -H a:2,b:2 -x NCCL_DEBUG -x A=1 -x LD_LIBRARY_PATH "
+        "-x WANDB_API_KEY --mca btl tcp,self -mca plm_rsh_args '-p 22' -mca btl_tcp_if_include eth9 "
+        "--bind-to core -N 2 python x.py",
+        NCCL_DEBUG="INFO",
+        LD_LIBRARY_PATH="/of/this/machine",
+        WANDB_API_KEY="k",
+    )
+    assert job.envs == {"NCCL_DEBUG": "INFO", "A": "1"}
+    assert list(job.secrets) == ["WANDB_API_KEY"]
+    assert job.launcher_options == ("--mca", "btl", "tcp,self", "--bind-to", "core")
+    first, _ = started(job)
+    words = " ".join(first.argv)
+    assert "--mca btl tcp,self --bind-to core" in words
+    assert "--bind-to none" not in words
+    assert "h0:2,h1:2" in words
+
+
+def test_horovodrun_keeps_its_own_options() -> None:
+    line = "horovodrun -np 2 -H a:1,b:1 -p 12345 --autotune --fusion-threshold-mb=32 python x.py"
+    first, _ = started(typed(line))
+    words = " ".join(first.argv)
+    assert "--autotune --fusion-threshold-mb 32" in words
+    assert "12345" not in words
+    assert typed("horovodrun -np 2 -H a,b python x.py", framework="horovod-direct").run == ("x.py",)
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "message"),
+    [
+        ("mpirun -np 4 --wdir /x ./a", {}, "mpirun --wdir has no equivalent here"),
+        ("mpirun -np 1 ./a : -np 2 ./b", {}, "mpirun with several programs"),
+        ("mpirun -np 3 ./a", {"num_nodes": 2}, "-np 3 over 2 hosts: they would have unequal"),
+        ("mpirun -np 4 ./a", {"hosts": "a,b"}, "-np 4: over how many hosts"),
+        (
+            "mpirun -np 4 ./a",
+            {"num_nodes": 2, "resources": Resources(nproc_per_node=1)},
+            "-np 4: the job has 2 x 1 = 2 ranks",
+        ),
+        ("mpirun -x NAME -np 4 ./a", {}, "mpirun -x NAME: NAME is not set"),
+        ("mpirun -np two ./a", {}, "mpirun -np two is no count"),
+        ("horovodrun --min-np 2 python a.py", {}, "horovodrun --min-np has no equivalent"),
+        ("horovodrun -np 2", {}, "horovodrun has no command"),
+    ],
+)
+def test_what_mpirun_and_horovodrun_cannot_be_told(
+    line: str, flags: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        typed(line, **flags)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "envs"),
+    [
+        ("env A=1 B=2 torchrun --tee 3 x.py", {"A": "1", "B": "2"}),
+        ("A=1 time -p nohup torchrun --tee 3 x.py", {"A": "1"}),
+        ("conda run --no-capture-output -n e env A=1 torchrun --tee 3 x.py", {"A": "1"}),
+    ],
+)
+def test_what_stands_in_front_of_a_launcher(line: str, envs: dict[str, str]) -> None:
+    job = typed(line)
+    assert (job.run, job.envs, job.launcher_options) == (("x.py",), envs, ("--tee=3",))
+    assert bool(job.environment and job.environment.conda == "e") == ("conda" in line)
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("uv run torchrun x.py", "torchrun behind uv run starts ranks itself", "--uv ."),
+        ("poetry run torchrun x.py", "torchrun behind poetry run", "--venv DIR"),
+        ("conda run -v --cwd /x -n e torchrun x.py", "torchrun behind conda run", "--conda NAME"),
+        ("numactl -C 0 torchrun x.py", "torchrun behind numactl", "--framework env"),
+        ("bash -c 'torchrun x.py'", "torchrun behind bash -c", "--framework env"),
+        ("bash -c 'mpirun ./a'", "mpirun behind bash -c", "--framework ssh"),
+        ("srun python x.py", "srun starts ranks itself", "--framework slurm"),
+        ("sbatch job.sbatch", "sbatch starts ranks itself", "launcher run job.sbatch"),
+        ("accelerate test", "accelerate test starts", "scripts.test_script"),
+    ],
+)
+def test_a_launcher_inside_of_another_command_is_refused(
+    line: str, message: str, hint: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        typed(line)
+    assert hint in caught.value.hint
+    typed(line, framework="env")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "message", "hint"),
+    [
+        (
+            "run.sh",
+            "set -e\ntorchrun x.py\n",
+            "bash -e run.sh",
+            "run.sh, line 2",
+            "--framework env",
+        ),
+        (
+            "run.sh",
+            "#!/bin/sh\nmpirun ./a\n",
+            "nohup ./run.sh",
+            "run.sh, line 2",
+            "--framework ssh",
+        ),
+        (
+            "run.sh",
+            "#!/bin/sh\n#SBATCH -N 2\nsrun ./a\n",
+            "bash run.sh",
+            "line 3",
+            "run run.sh reads",
+        ),
+        (
+            "Makefile",
+            "train:\n\ttorchrun x.py\n",
+            "make train",
+            "Makefile, line 2",
+            "--framework env",
+        ),
+        ("run.sh", "# torchrun x.py\npython x.py\n", "bash run.sh", "", ""),
+        ("Makefile", "a:\n\techo torchrun x\nb:\n\ttorchrun x\n", "make a", "", ""),
+        ("tool", "#!/usr/bin/env python3\ntorchrun = 1\n", "./tool x", "", ""),
+    ],
+)
+def test_a_script_that_starts_a_launcher(
+    name: str, text: str, line: str, message: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    words = tuple(shlex.split(line))
+    make_job(run=words, workdir=str(tmp_path), framework="env")
+    make_job(run=words, workdir=str(tmp_path), framework="torchrun")
+    if not message:
+        assert make_job(run=words, workdir=str(tmp_path)).run == words
+        return
+    with pytest.raises(InputError, match=message) as caught:
+        make_job(run=words, workdir=str(tmp_path))
+    assert hint in caught.value.hint

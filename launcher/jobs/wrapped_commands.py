@@ -1,0 +1,400 @@
+"""Find the launcher that a command starts inside another: behind ``numactl``, in a script, by ``make``.
+
+What only mentions a launcher, in a comment, by ``echo`` or to look for it, starts none.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+from ..spec.frozen import frozen
+from . import start_commands
+
+#: Programs that start the command behind them, and their options that have a value.
+_WRAPPERS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("env",): ("-u", "--unset", "-C", "--chdir", "-S"),
+    ("uv", "run"): (
+        *(
+            "--with",
+            "--extra",
+            "--group",
+            "--only-group",
+            "--no-group",
+            "-p",
+            "--python",
+            "--project",
+        ),
+        *(
+            "--directory",
+            "--env-file",
+            "--with-requirements",
+            "--with-editable",
+            "--package",
+            "--index",
+        ),
+    ),
+    ("poetry", "run"): (),
+    ("pipenv", "run"): (),
+    ("pdm", "run"): ("-p", "--project"),
+    ("pixi", "run"): ("-e", "--environment", "--manifest-path"),
+    **dict.fromkeys(
+        (("conda", "run"), ("mamba", "run"), ("micromamba", "run")),
+        ("-n", "--name", "-p", "--prefix", "--cwd"),
+    ),
+    ("numactl",): (
+        *("-C", "--physcpubind", "-N", "--cpunodebind", "-m", "--membind", "-i", "--interleave"),
+        *("-p", "--preferred", "-P", "-w", "--weighted-interleave"),
+    ),
+    ("time",): ("-f", "--format", "-o", "--output"),
+    ("nohup",): (),
+    ("nice",): ("-n", "--adjustment"),
+    ("ionice",): ("-c", "--class", "-n", "--classdata"),
+    ("stdbuf",): ("-i", "-o", "-e", "--input", "--output", "--error"),
+    ("sudo",): ("-u", "--user", "-g", "--group"),
+    ("timeout",): ("-s", "--signal", "-k", "--kill-after"),
+    ("taskset",): (),
+}
+#: Those with an argument of their own in front of the command.
+_WITH_ARGUMENT = ("timeout", "taskset")
+_SHELLS = ("bash", "sh", "zsh", "dash", "ksh")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
+#: Words of a shell in front of a command.
+_KEYWORDS = frozenset(
+    {"if", "then", "else", "elif", "do", "while", "until", "!", "{", "exec", "eval"}
+)
+_ENDS = {"fi": "if", "esac": "case"}
+_ONLY_ASKS = frozenset({"--help", "-h", "--version", "-V", "--check-build", "-cb"})
+_VARIABLE = re.compile(r"\$\{?(\w+)(?::?-[^}]*)?(?:\[@\])?\}?")
+_HERE = re.compile(r"<<-?\s*(['\"\\]?)(\w+)\1")
+_RULE = re.compile(
+    r"(?P<targets>[^\s#:=][^:=#]*?)\s*::?(?!=)\s*(?P<needs>[^#;=]*)(?:;(?P<recipe>.*))?"
+)
+_MAKE_VARIABLE = re.compile(r"(?:export\s+|override\s+)?([\w.-]+)\s*(?::{0,3}|\?|\+)=\s*(.*)")
+_MAKE_REFERENCE = re.compile(r"\$[({]([\w.-]+)[)}]")
+
+
+@frozen
+class Wrapped:
+    """A command behind another: the words in front of it, what they are called, and the rest."""
+
+    called: str
+    front: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+def unwrapped(words: tuple[str, ...]) -> Wrapped | None:
+    """Return the command behind a program that starts it, or None."""
+    if not words:
+        return None
+    named = (words[0].rpartition("/")[2], *words[1:2])
+    for names, valued in _WRAPPERS.items():
+        if named[: len(names)] == names:
+            at = len(names)
+            while at < len(words) and (
+                words[at].startswith("-") or _is_variable(names[0], words[at])
+            ):
+                if words[at] == "--":
+                    at += 1
+                    break
+                at += 2 if words[at] in valued else 1
+            at += names[0] in _WITH_ARGUMENT
+            return Wrapped(" ".join(names), words[:at], words[at:])
+    return None
+
+
+def _is_variable(program: str, word: str) -> bool:
+    return program in ("env", "sudo") and _ASSIGNMENT.match(word) is not None
+
+
+def launcher(words: tuple[str, ...]) -> tuple[str, str]:
+    """Return the launcher that a command starts, and what stands in front of it; "" for none."""
+    called: list[str] = []
+    while True:
+        while words and _ASSIGNMENT.match(words[0]):
+            words = words[1:]
+        if name := start_commands.program(words):
+            return name, " ".join(called)
+        if (text := shell_text(words)) is not None:
+            found = started(text)
+            shell = f"{words[0].rpartition('/')[2]} -c"
+            return (found[1], " ".join([*called, shell])) if found else ("", "")
+        if (inner := unwrapped(words)) is None:
+            return "", ""
+        called.append(inner.called)
+        words = inner.rest
+
+
+def shell_text(words: tuple[str, ...]) -> str | None:
+    """Return the text that ``bash -c TEXT`` runs, or None."""
+    at = _behind_shell(words)
+    if (
+        at
+        and any(re.fullmatch(r"-[a-z]*c[a-z]*", word) for word in words[1:at])
+        and at < len(words)
+    ):
+        return words[at]
+    return None
+
+
+def script(words: tuple[str, ...]) -> str:
+    """Return the path of the shell script that a command may start, wrappers aside; "" for none."""
+    while (inner := unwrapped(words)) is not None:
+        words = inner.rest
+    if not words or shell_text(words) is not None:
+        return ""
+    at = _behind_shell(words)
+    if at:
+        return words[at] if at < len(words) else ""
+    return words[0] if "/" in words[0] or words[0].endswith(".sh") else ""
+
+
+def _behind_shell(words: tuple[str, ...]) -> int:
+    """Return the place of the first argument of a shell; 0 if the command starts none."""
+    if not words or words[0].rpartition("/")[2] not in _SHELLS:
+        return 0
+    at = 1
+    while at < len(words) and words[at].startswith(("-", "+")):
+        is_valued = re.fullmatch(r"[-+]\w*[oO]|--rcfile|--init-file", words[at])
+        at += 2 if is_valued else 1
+    return at
+
+
+@frozen
+class Made:
+    """What ``make`` is asked for: the folder and file of its rules ("": as usual), and targets."""
+
+    folder: str
+    file: str
+    targets: tuple[str, ...]
+
+
+def made(words: tuple[str, ...]) -> Made | None:
+    """Return what ``make`` is asked for, wrappers aside; None for another command."""
+    while (inner := unwrapped(words)) is not None:
+        words = inner.rest
+    if not words or words[0].rpartition("/")[2] not in ("make", "gmake"):
+        return None
+    folder = file = ""
+    targets, left = [], list(words[1:])
+    while left:
+        word = left.pop(0)
+        if word in ("-C", "-f", "--directory", "--file", "--makefile") and left:
+            value = left.pop(0)
+            folder, file = (value, file) if word in ("-C", "--directory") else (folder, value)
+        elif not word.startswith("-") and "=" not in word and not word.isdigit():
+            targets.append(word)
+    return Made(folder, file, tuple(targets))
+
+
+@frozen
+class Peeled:
+    """What prefixes mean that stand in front of a launcher: variables, and a conda environment."""
+
+    envs: Mapping[str, str]
+    conda: str
+    words: tuple[str, ...]
+
+
+def peeled(words: tuple[str, ...]) -> Peeled:
+    """Return a launcher's command without prefixes whose meaning is certain: variables, ``env``,
+    ``time``, ``nohup`` and ``conda run -n NAME``. A command with others is returned as it is."""
+    envs: dict[str, str] = {}
+    conda, rest = "", words
+    while True:
+        while rest and _ASSIGNMENT.match(rest[0]) and "+=" not in rest[0].partition("=")[0] + "=":
+            name, _, envs[name] = rest[0].partition("=")
+            rest = rest[1:]
+        inner = unwrapped(rest)
+        if inner is None:
+            break
+        options = inner.front[len(inner.called.split()) :]
+        if inner.called == "env" and not any(word.startswith("-") for word in options):
+            envs |= {name: value for name, _, value in (word.partition("=") for word in options)}
+        elif inner.called == "conda run" and (named := _conda(options)):
+            conda = named
+        elif inner.called not in ("time", "nohup") or {*options} - {"-p"}:
+            return Peeled({}, "", words)
+        rest = inner.rest
+    return Peeled(envs, conda, rest) if start_commands.program(rest) else Peeled({}, "", words)
+
+
+#: Options of ``conda run`` that concern its own output.
+_ABOUT_OUTPUT = frozenset({"--no-capture-output", "--live-stream", "-s"})
+
+
+def _conda(options: tuple[str, ...]) -> str:
+    """Return the environment that options of ``conda run`` name; "" if they say more than that."""
+    left = [word for word in options if word not in _ABOUT_OUTPUT]
+    named = ("-n", "--name", "-p", "--prefix")
+    return left[1] if len(left) == 2 and left[0] in named else ""
+
+
+def started(text: str) -> tuple[int, str] | None:
+    """Return the line of a shell script that starts a launcher, and which; None for none.
+
+    In an ``if`` or ``case`` that starts a plain Python elsewhere, nobody knows which it will be.
+    """
+    variables: dict[str, str] = {}
+    depth, either = 0, False
+    candidate: tuple[int, str] | None = None
+    for line, command in _commands(text):
+        words = command
+        if words[0] in _ENDS:
+            depth, words = max(0, depth - 1), words[1:]
+            if not depth:
+                if candidate and not either:
+                    return candidate
+                either, candidate = False, None
+        depth += words[:1] in (("if",), ("case",))
+        while words and words[0] in _KEYWORDS:
+            words = words[1:]
+            depth += words[:1] == ("if",)
+        words = _program_of(words, variables)
+        if name := _starts(words):
+            candidate = candidate or (line, name)
+            if not depth:
+                return candidate
+        either |= bool(depth and not name and words and start_commands.PYTHON.match(words[0]))
+    return None if either else candidate
+
+
+def _starts(words: tuple[str, ...]) -> str:
+    """Return the launcher that a simple command starts; "" for none, or if it is only asked."""
+    name = launcher(words)[0]
+    return name if len(words) > 1 and not _ONLY_ASKS & set(words[1:3]) else ""
+
+
+def _program_of(words: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
+    """Return a simple command without assignments in front, which go to ``variables``."""
+    if words and words[0] in ("export", "local", "declare", "readonly"):
+        words = words[1:]
+    while words and _ASSIGNMENT.match(words[0]):
+        name, _, variables[name] = words[0].partition("=")
+        words = words[1:]
+    return _with_variable(words, variables)
+
+
+def _with_variable(words: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
+    """Return a command whose first word, a variable of the script, is filled in."""
+    match = _VARIABLE.fullmatch(words[0]) if words else None
+    if match is None:
+        return words
+    value = variables.get(match[1], "")
+    if not value and "PYTHON" in match[1].upper():
+        value = "python"
+    try:
+        return (*shlex.split(value), *words[1:])
+    except ValueError:
+        return ()
+
+
+def _commands(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Return the simple commands of a shell script with their lines; here documents are none."""
+    lines = text.splitlines()
+    at = 0
+    while at < len(lines):
+        first, joined = at, lines[at]
+        at += 1
+        tokens = None
+        while tokens is None:
+            while joined.endswith("\\") and at < len(lines):
+                joined, at = joined[:-1] + lines[at], at + 1
+            tokens = _tokens(joined)
+            if tokens is None:
+                if at >= len(lines):
+                    return
+                joined, at = f"{joined}\n{lines[at]}", at + 1
+        if match := _HERE.search(joined):
+            while at < len(lines) and lines[at].strip() != match[2]:
+                at += 1
+            at += 1
+        for command in _split(tokens):
+            yield first + 1, command
+
+
+def _tokens(text: str) -> list[str] | None:
+    """Return the words and operators of a line; None if a quote is still open."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()")
+    lexer.whitespace_split = True
+    try:
+        return list(lexer)
+    except ValueError:
+        return None
+
+
+def _split(tokens: list[str]) -> Iterator[tuple[str, ...]]:
+    words: list[str] = []
+    in_list = False
+    for token in tokens:
+        if in_list:  # NAME=(a b c)
+            in_list = ")" not in token
+        elif token and not set(token) - set(";&|()"):
+            in_list = token == "(" and bool(words) and words[-1].endswith("=")
+            # `name)` is a pattern of case
+            if words and not in_list and not (token.startswith(")") and len(words) == 1):
+                yield tuple(words)
+            words = []
+        else:
+            words.append(token)
+    if words:
+        yield tuple(words)
+
+
+def started_by_make(text: str, targets: tuple[str, ...]) -> tuple[int, str] | None:
+    """Return the line of a makefile that starts a launcher for these targets, and which; None for none.
+
+    Without targets, the first one counts, as for ``make``.
+    """
+    rules, variables = _rules(text)
+    usual = (name for name in rules if not name.startswith("."))
+    left = list(targets or [*usual][:1])
+    seen: set[str] = set()
+    while left:
+        name = left.pop(0)
+        if name in seen or name not in rules:
+            continue
+        seen.add(name)
+        needs, recipe = rules[name]
+        left += needs
+        for line, command in recipe:
+            if found := started(_filled(command.lstrip("@+- \t"), variables)):
+                return line, found[1]
+    return None
+
+
+_Rules = dict[str, tuple[list[str], list[tuple[int, str]]]]
+
+
+def _rules(text: str) -> tuple[_Rules, dict[str, str]]:
+    """Return needs and recipe of each target of a makefile, and its variables."""
+    rules: _Rules = {}
+    variables: dict[str, str] = {}
+    current: list[str] = []
+    lines = text.splitlines()
+    at = 0
+    while at < len(lines):
+        line, first = lines[at], at + 1
+        at += 1
+        while line.endswith("\\") and at < len(lines):
+            line, at = f"{line[:-1]} {lines[at].strip()}", at + 1
+        if line.startswith("\t"):
+            for name in current:
+                rules[name][1].append((first, line.strip()))
+        elif match := _MAKE_VARIABLE.fullmatch(line.strip()):
+            variables[match[1]] = match[2]
+        elif match := _RULE.fullmatch(line.rstrip()):
+            current = _filled(match["targets"], variables).split()
+            for name in current:
+                needs, recipe = rules.setdefault(name, ([], []))
+                needs += _filled(match["needs"], variables).split()
+                if match["recipe"]:
+                    recipe.append((first, match["recipe"].strip()))
+    return rules, variables
+
+
+def _filled(text: str, variables: dict[str, str]) -> str:
+    for _ in range(5):
+        text = _MAKE_REFERENCE.sub(lambda match: variables.get(match[1], match[0]), text)
+    return text.replace("$$", "$")
