@@ -70,3 +70,41 @@ def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> No
     assert "task 1 on lab2 exited with 7" in ran.log("node-0.err").decode()
     assert "job.sbatch: line 8: --partition=gpu is not carried over" in ran.err
     assert "job.sbatch: line 7: --output" in ran.err
+
+
+READS = r"""#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+srun bash <<'EOF'
+echo "script on $SLURMD_NODENAME"
+EOF
+echo words | srun -l cat
+head -c 5000000 /dev/zero | tr '\0' x | srun sha256sum
+echo "all $(head -c 5000000 /dev/zero | tr '\0' x | sha256sum)"
+yes | srun sh -c 'test $SLURM_PROCID = 0 || head -c 3000000 | wc -c' && echo "yes is over"
+mkfifo line; sleep 600 > line & srun sh -c 'head -n 0; echo early' < line; kill $!
+echo again | srun -i none wc -c
+echo again | srun -i 1 wc -c | sort -n
+printf 'of a file\n' > in; srun -i in -n 1 cat
+srun -n 1 sh -c 'cat; echo closed' <&-
+srun -r 1 -N 1 sh -c 'echo "second is $SLURMD_NODENAME"'
+srun --mem=1G -W 60 true
+srun --mystery true || echo "refused"
+"""
+
+
+def test_tasks_read_what_srun_reads(launcher: Launcher, clean: labs.Lab) -> None:
+    """All of it, each task; tasks that end early, and input that never ends, hold nobody up."""
+    launcher.script(READS, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 0, ran.out + ran.err
+    said = ran.log("node-0.out").decode().splitlines()
+    told = ran.log("node-0.err").decode()
+    assert sorted(said[:2]) == ["script on lab1", "script on lab2"], told
+    assert sorted(said[2:4]) == ["0: words", "1: words"]
+    assert said[4] == said[5] == said[6].removeprefix("all "), "5 MB, whole, on both"
+    assert said[7:11] == ["3000000", "yes is over", "early", "early"]
+    assert said[11:15] == ["0", "0", "0", "6"]
+    assert said[15:] == ["of a file", "closed", "second is lab2", "refused"]
+    assert "srun: warning: launcher ignores --mem, --wait" in told
+    assert "srun: unrecognized option '--mystery'" in told
