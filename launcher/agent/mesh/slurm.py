@@ -146,6 +146,8 @@ def tasks(nodes: List[Node], options: Options, step: int) -> List[Task]:
             )
             if "cpus-per-task" in options:
                 env["SLURM_CPUS_PER_TASK"] = options["cpus-per-task"]
+            if node["gpus"]:
+                env["SLURM_STEP_GPUS"] = ",".join(node["gpus"])
             if gpus and node["gpus"]:
                 mine = node["gpus"][local * gpus : (local + 1) * gpus]
                 if len(mine) < gpus:
@@ -191,12 +193,29 @@ def command(argv: List[str], env: Dict[str, str], folder: str) -> str:
     env = dict(env)
     path = env.pop("PATH", None)
     lines = ["export %s=%s" % (name, quoted(value)) for name, value in sorted(env.items())]
+    lines.append("export SLURM_TASK_PID=$$")  # the command takes the place of its shell
     if path is not None:
         lines.append("PATH=%s" % quoted(path))
     lines.append('export PATH="${LAUNCHER_NODE:-$LAUNCHER_RUN_DIR}/relay:$PATH"')
     if folder != ".":
         lines.append("cd -- %s || exit" % quoted(folder))
     return "\n".join([*lines, "exec %s" % " ".join(map(quoted, argv))])
+
+
+def of_host() -> Dict[str, str]:
+    """Return the variables of this host, which its agent alone knows."""
+    env = {
+        "SLURM_CPUS_ON_NODE": str(len(os.sched_getaffinity(0))),
+        "SLURM_JOB_UID": str(os.getuid()),
+        "SLURM_JOB_GID": str(os.getgid()),
+    }
+    try:
+        import pwd
+
+        env["SLURM_JOB_USER"] = pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):  # such as a user of a container that has no name
+        pass
+    return env
 
 
 def quoted(word: str) -> str:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 
 from ...frameworks.sbatch import TASKS_PER_NODE
+from ...frameworks.slurm import ELEMENT
 from ...spec.frozen import frozen
 from ...spec.nodeset import expand
 from ..draft import quoted
@@ -52,8 +53,8 @@ _LEFT_OUT = {
     "begin": "launcher run --at",
 }
 _ENDLESS = ("0", "infinite", "unlimited", "-1")
-#: The variable of an array's element.
-ELEMENT = "SLURM_ARRAY_TASK_ID"
+#: The end of the note on an array.
+IS_A_SWEEP = "the array is a sweep: launcher sweep FILE"
 #: Elements of an array at most.
 MOST = 10_000
 
@@ -288,4 +289,4 @@ def _array(draft: JobDraft, one: Directive) -> None:
     draft.values["matrix"] = {ELEMENT: [str(value) for value in values]}
     if most:
         draft.values["sweep"] = {"concurrency": _number(draft, Directive("array", most, one.line))}
-    draft.note(one.line, "the array is a sweep: launcher sweep FILE")
+    draft.note(one.line, IS_A_SWEEP)

@@ -175,9 +175,17 @@ def test_run_reads_a_batch_script(tmp_path: Path) -> None:
     assert found.values["run"][0].startswith("set -- 'it'\"'\"'s' b\nset +e\n")
     assert found.values["resources"] == Resources(nproc_per_node=1)
     assert found.options == {"time": 600.0}
+    with pytest.raises(InputError, match="is no array, so there is one run"):
+        formats.batch_sweep([str(job)])
     job.write_text("#!/bin/bash\n#SBATCH --array=1-3\nsrun a\n")
-    with pytest.raises(InputError, match="is an array"):
-        formats.batch_script([str(job)])
+    with pytest.raises(InputError, match="is an array") as caught:
+        formats.batch_script([str(job), "a b"])
+    assert caught.value.hint == f"launcher sweep {job} 'a b'"
+    array = formats.batch_sweep([str(job), "a b"])
+    assert array is not None
+    assert array.sweep.values["run"][0].startswith("set -- 'a b'\nset +e\n")
+    assert not array.notes, "it says no more that it is a sweep"
     job.write_text("#!/bin/bash\necho '#SBATCH'\n")
     assert formats.batch_script([str(job)]) is None
+    assert formats.batch_sweep([str(job)]) is None
     assert formats.batch_script(["nowhere.sh"]) is None
