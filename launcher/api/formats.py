@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..jobs.environments import with_python
+from ..jobs.sweep_file import Sweep
 from ..spec.errors import DocumentError, InputError
 from ..spec.files import read_text
 from ..spec.frozen import frozen
@@ -85,6 +87,50 @@ class BatchScript:
 def batch_script(words: Sequence[str]) -> BatchScript | None:
     """Return what a script with ``#SBATCH`` lines and its arguments ask for; None if the first word is
     no such script. Raises InputError, DocumentError."""
+    from ..jobs import job_file
+
+    if (read := _converted(words)) is None:
+        return None
+    text, notes = read
+    if _has_matrix(text):
+        raise InputError(
+            f"{words[0]} is an array, which is a sweep here", f"launcher sweep {shlex.join(words)}"
+        )
+    values = _with_arguments(job_file.load(text, words[0]), words)
+    return BatchScript(values, _run_options(text, words[0]), notes)
+
+
+@frozen
+class BatchSweep:
+    """A batch script that is an array: a sweep, options of its runs, and notes."""
+
+    sweep: Sweep
+    options: Mapping[str, Any]
+    notes: Sequence[str]
+
+
+def batch_sweep(words: Sequence[str]) -> BatchSweep | None:
+    """Return the array that a script with ``#SBATCH`` lines is; None if the first word is no such
+    script. Raises InputError, also if it is no array, and DocumentError."""
+    from ..interop.tasks.slurm import IS_A_SWEEP
+    from ..jobs import sweep_file
+
+    if (read := _converted(words)) is None:
+        return None
+    text, notes = read
+    if not _has_matrix(text):
+        raise InputError(
+            f"{words[0]} is no array, so there is one run",
+            f"launcher run {shlex.join(words)}; or add a line: #SBATCH --array=0-9",
+        )
+    found = sweep_file.load(text, words[0])
+    sweep = replace(found, values=_with_arguments(found.values, words))
+    told = [note for note in notes if not note.endswith(IS_A_SWEEP)]
+    return BatchSweep(sweep, _run_options(text, words[0]), told)
+
+
+def _converted(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
+    """Return a batch script as a job file, and notes; None if the first word is no such script."""
     path = Path(words[0])
     if not path.is_file() or path.suffix in (".py", ".yaml", ".yml"):
         return None
@@ -92,23 +138,27 @@ def batch_script(words: Sequence[str]) -> BatchScript | None:
         if file.read(2) != b"#!":
             return None
     from ..interop import tasks
-    from ..jobs import job_file
-    from ..jobs.settings import in_a_job
 
     content = read_text(path, "batch script")
     if not tasks.is_batch_script(content):
         return None
-    text, notes = tasks.read(content, words[0], "slurm")
-    if "\nmatrix:" in text:
-        raise InputError(
-            f"{words[0]} is an array, which is a sweep here",
-            f"launcher import slurm {shlex.quote(words[0])} -o sweep.yaml; launcher sweep sweep.yaml",
-        )
-    values = dict(job_file.load(text, words[0]))
-    if words[1:]:
-        values["run"] = (f"set -- {shlex.join(words[1:])}\n{values['run'][0]}",)
-    options = {name: one.value for name, one in in_a_job(text, words[0]).items()}
-    return BatchScript(values, options, notes)
+    return tasks.read(content, words[0], "slurm")
+
+
+def _has_matrix(text: str) -> bool:
+    return "\nmatrix:" in text
+
+
+def _with_arguments(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    if not words[1:]:
+        return dict(values)
+    return {**values, "run": (f"set -- {shlex.join(words[1:])}\n{values['run'][0]}",)}
+
+
+def _run_options(text: str, source: str) -> dict[str, Any]:
+    from ..jobs.settings import in_a_job
+
+    return {name: one.value for name, one in in_a_job(text, source).items()}
 
 
 def export_scripts(

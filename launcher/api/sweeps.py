@@ -11,6 +11,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
+from ..frameworks.slurm import ELEMENT, number
 from ..jobs import matrix, sweep_file
 from ..jobs.matrix import Trial
 from ..jobs.sweep_file import PRUNERS, SAMPLERS, Settings, Sweep, from_words
@@ -120,6 +121,13 @@ class Planned:
 def _stem(job: Job) -> str:
     stem = Path(job.script or "trial").stem
     return "".join(char if char.isalnum() else "-" for char in stem)[:30].strip("-") or "trial"
+
+
+def _in_array(job: Job, sweep: str) -> Job:
+    """Give the elements of an array of Slurm the number that they have in common."""
+    if ELEMENT not in job.envs:
+        return job
+    return replace(job, envs={"SLURM_ARRAY_JOB_ID": number(sweep), **job.envs})
 
 
 def planned(
@@ -348,7 +356,7 @@ class Trials:
         """Run one trial, or follow the run that an earlier process has started for it."""
         record = TrialRecord(trial.id, trial.params)
         left = self._left_running(trial)
-        job = self._plan.job(trial, slot)
+        job = _in_array(self._plan.job(trial, slot), self._folder.name)
         handle = left or await self._begin(job, wait)
         started = time.time()
         record = replace(record, status=RUNNING, run=handle.name, started=started)

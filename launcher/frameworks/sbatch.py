@@ -14,6 +14,11 @@ from .torch import COMPUTED
 
 #: How many tasks srun starts on each host, where that is not the number of ranks.
 TASKS_PER_NODE = "SLURM_NTASKS_PER_NODE"
+#: What the agent on each host sets, which alone knows it.
+OF_HOST = frozenset(
+    ("SLURM_CPUS_ON_NODE", "SLURM_JOB_GID", "SLURM_JOB_START_TIME", "SLURM_JOB_UID",
+     "SLURM_JOB_USER", "SLURM_TASK_PID")
+)  # fmt: skip
 
 
 class Sbatch(Framework):
@@ -24,9 +29,9 @@ class Sbatch(Framework):
 
     name = "sbatch"
     about = "a batch script on the first host only; srun in it starts tasks on all hosts"
-    computed = (slurm.Slurm.computed | {"LAUNCHER_SLURM"}) - COMPUTED - {TASKS_PER_NODE} | {
-        "CUDA_VISIBLE_DEVICES"
-    }
+    computed = (slurm.Slurm.computed | OF_HOST | {"LAUNCHER_SLURM"}) - COMPUTED - {
+        TASKS_PER_NODE
+    } | {"CUDA_VISIBLE_DEVICES"}
     shell = True
     joins_hosts = True
 

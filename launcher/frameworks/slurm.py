@@ -14,6 +14,8 @@ from ..spec.model import Process
 from .base import Place
 from .torch import COMPUTED, Torch
 
+#: The variable of an array's element.
+ELEMENT = "SLURM_ARRAY_TASK_ID"
 _STEP = ("SLURM_STEP_ID", "SLURM_STEPID")
 _JOB = ("SLURM_JOB_ID", "SLURM_JOBID")
 _NODES = ("SLURM_NNODES", "SLURM_JOB_NUM_NODES", "SLURM_STEP_NUM_NODES")
@@ -23,9 +25,15 @@ _TASKS_PER_NODE = ("SLURM_TASKS_PER_NODE", "SLURM_STEP_TASKS_PER_NODE")
 _OTHERS = (
     *("SLURM_JOB_NAME", "SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
     *("SLURMD_NODENAME", "SLURM_SUBMIT_DIR", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_RESTART_COUNT"),
-    *("SLURM_GPUS_ON_NODE", "SLURM_JOB_GPUS", "SLURM_GTIDS"),
+    *("SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS"),
+    "SLURM_GTIDS",
     *("SLURM_SUBMIT_HOST", "SLURM_CLUSTER_NAME"),
 )
+
+
+def number(name: str) -> str:
+    """Return the number of a job, made from a name."""
+    return str(zlib.crc32(name.encode()) & 0x7FFFFFFF)
 
 
 def of_job(place: Place, counts: list[int]) -> dict[str, str]:
@@ -36,14 +44,15 @@ def of_job(place: Place, counts: list[int]) -> dict[str, str]:
     """
     node, layout = place.node, place.layout
     addresses = (place.meeting.address_of(other.host) for other in layout.nodes)
-    number = str(zlib.crc32(layout.run_id.encode()) & 0x7FFFFFFF)
     equal = {"SLURM_NTASKS_PER_NODE": str(counts[0])} if len(set(counts)) == 1 else {}
     gpus = {
         "SLURM_GPUS_ON_NODE": str(len(node.gpus)),
         "SLURM_JOB_GPUS": ",".join(map(str, node.gpus)),
     }
+    if len({len(other.gpus) for other in layout.nodes}) == 1:
+        gpus["SLURM_GPUS_PER_NODE"] = gpus["SLURM_GPUS_ON_NODE"]
     return {
-        **dict.fromkeys(_JOB, number),
+        **dict.fromkeys(_JOB, number(layout.run_id)),
         **dict.fromkeys(_NODES, str(layout.num_nodes)),
         **dict.fromkeys(_TASKS, str(sum(counts))),
         **dict.fromkeys(_NODELISTS, ",".join(addresses)),
@@ -73,6 +82,7 @@ def task(place: Place, rank: int) -> dict[str, str]:
         "SLURM_PROCID": str(rank),
         "SLURM_LOCALID": str(rank - node.rank_offset),
         "SLURM_GTIDS": ",".join(map(str, node.ranks)),
+        **({"SLURM_STEP_GPUS": ",".join(map(str, node.gpus))} if node.gpus else {}),
     }
 
 

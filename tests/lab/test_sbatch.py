@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from support import lab as labs
 from support.command import Launcher
@@ -36,8 +37,12 @@ grep -H . of-*.txt
 TASK = r"""
 import json, os
 names = "PROCID LOCALID NODEID NTASKS NNODES JOB_ID JOB_NAME STEP_ID TASKS_PER_NODE".split()
+assert os.environ["SLURM_TASK_PID"] == str(os.getpid())
+assert os.environ["SLURM_CPUS_ON_NODE"] == str(len(os.sched_getaffinity(0)))
+assert os.environ["SLURM_JOB_UID"] == str(os.getuid())
 print(json.dumps({
     **{name: os.environ["SLURM_" + name] for name in names},
+    "began": os.environ["SLURM_JOB_START_TIME"], "user": os.environ["SLURM_JOB_USER"],
     "host": os.environ["LAUNCHER_HOST"], "words": os.environ["WORDS"],
     "master": os.environ["MASTER_ADDR"], "cwd": os.path.basename(os.getcwd()),
 }))
@@ -60,6 +65,7 @@ def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> No
     assert [task["LOCALID"] for task in tasks] == ["0", "1", "0", "1"]
     assert {task["words"] for task in tasks} == {"it's $HOME"}
     assert {task["cwd"] for task in tasks} == {"sub"}
+    assert len({(task["began"], task["user"]) for task in tasks}) == 1
     assert {task["master"] for task in tasks} == {address}
     assert {(t["NTASKS"], t["NNODES"], t["TASKS_PER_NODE"]) for t in tasks} == {("4", "2", "2(x2)")}
     assert {task["STEP_ID"] for task in tasks} == {"1"}
@@ -70,3 +76,75 @@ def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> No
     assert "task 1 on lab2 exited with 7" in ran.log("node-0.err").decode()
     assert "job.sbatch: line 8: --partition=gpu is not carried over" in ran.err
     assert "job.sbatch: line 7: --output" in ran.err
+
+
+READS = r"""#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+srun bash <<'EOF'
+echo "script on $SLURMD_NODENAME"
+EOF
+echo words | srun -l cat
+head -c 5000000 /dev/zero | tr '\0' x | srun sha256sum
+echo "all $(head -c 5000000 /dev/zero | tr '\0' x | sha256sum)"
+yes | srun sh -c 'test $SLURM_PROCID = 0 || head -c 3000000 | wc -c' && echo "yes is over"
+mkfifo line; sleep 600 > line & srun sh -c 'head -n 0; echo early' < line; kill $!
+echo again | srun -i none wc -c
+echo again | srun -i 1 wc -c | sort -n
+printf 'of a file\n' > in; srun -i in -n 1 cat
+srun -n 1 sh -c 'cat; echo closed' <&-
+srun -r 1 -N 1 sh -c 'echo "second is $SLURMD_NODENAME"'
+srun --mem=1G -W 60 true
+srun --mystery true || echo "refused"
+"""
+
+
+def test_tasks_read_what_srun_reads(launcher: Launcher, clean: labs.Lab) -> None:
+    """All of it, each task; tasks that end early, and input that never ends, hold nobody up."""
+    launcher.script(READS, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 0, ran.out + ran.err
+    said = ran.log("node-0.out").decode().splitlines()
+    told = ran.log("node-0.err").decode()
+    assert sorted(said[:2]) == ["script on lab1", "script on lab2"], told
+    assert sorted(said[2:4]) == ["0: words", "1: words"]
+    assert said[4] == said[5] == said[6].removeprefix("all "), "5 MB, whole, on both"
+    assert said[7:11] == ["3000000", "yes is over", "early", "early"]
+    assert said[11:15] == ["0", "0", "0", "6"]
+    assert said[15:] == ["of a file", "closed", "second is lab2", "refused"]
+    assert "srun: warning: launcher ignores --mem, --wait" in told
+    assert "srun: unrecognized option '--mystery'" in told
+
+
+ARRAY = r"""#!/bin/bash
+#SBATCH --job-name=grid
+#SBATCH --array=1-3:2%1
+#SBATCH --ntasks-per-node=1
+seeds=(a b c d e f)
+srun -o task-%A_%a.txt echo "$1 ${seeds[$SLURM_ARRAY_TASK_ID]} of $SLURM_ARRAY_TASK_COUNT"
+cat task-$SLURM_ARRAY_JOB_ID\_$SLURM_ARRAY_TASK_ID.txt
+echo "array $SLURM_ARRAY_JOB_ID job $SLURM_JOB_ID to $SLURM_ARRAY_TASK_MAX"
+test $SLURM_ARRAY_TASK_ID != 3
+"""
+
+
+def test_an_array_is_a_sweep(launcher: Launcher, clean: labs.Lab) -> None:
+    """``run`` says the command, which runs an element after the other, as its %1 has it."""
+    launcher.script(ARRAY, "grid.sbatch")
+    refused = launcher.call("run", "-i", str(launcher.inventory), "grid.sbatch", "it's")
+    assert refused.returncode == 2
+    line = """launcher sweep grid.sbatch 'it'"'"'s'"""
+    assert line in refused.stderr
+    swept = launcher.call("sweep", "-i", str(launcher.inventory), *shlex.split(line)[2:])
+    assert swept.returncode == 1, "the last element failed"
+    assert "2 trials, 1 at a time" in swept.stderr
+    trials = json.loads(launcher.call("sweep", "show", "-", "--json").stdout)["results"]
+    found = {trial["params"]["SLURM_ARRAY_TASK_ID"]: trial for trial in trials}
+    assert {n: one["status"] for n, one in found.items()} == {"1": "succeeded", "3": "failed"}
+    folders = {n: launcher.home / "runs" / one["run"] for n, one in found.items()}
+    logs = {n: next(f.rglob("node-0.out")).read_text().splitlines() for n, f in folders.items()}
+    assert {n: said[0] for n, said in logs.items()} == {"1": "it's b of 2", "3": "it's d of 2"}
+    assert all(said[0] == said[1] for said in logs.values()), "srun's file is there by that name"
+    numbers = [said[2].split() for said in logs.values()]
+    assert len({words[1] for words in numbers}) == 1, "one array"
+    assert len({words[3] for words in numbers}) == 2, "of two jobs"

@@ -16,6 +16,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 
 from ..base import frames, programs, protocol
 from ..base.tcp import keep_alive, listen, own_address
@@ -52,6 +53,9 @@ class Member:
         os.unlink(path)  # it holds our key
         self.host, self.head = self.spec["host"], self.spec["head"]
         self.env, self.cwd = dict(os.environ), os.getcwd()
+        self.is_slurm = slurm.NODES in self.env
+        if self.is_slurm:
+            self.env.update(slurm.of_host())
         self.loop = asyncio.get_event_loop()
         self.commands = Commands(self.env, self.cwd, self.spec["grace"])
         self.asking = 0  # open connections of programs of this host
@@ -60,7 +64,7 @@ class Member:
     def _write_programs(self) -> None:
         folder = programs.folder(self.run_dir, "relay")
         start = [sys.executable, "-I", "-S", os.path.abspath(sys.argv[0])]
-        more = slurm.PROGRAMS if slurm.NODES in self.env else ()
+        more = slurm.PROGRAMS if self.is_slurm else ()
         shims = dict(PROGRAMS, **{name: "slurm %s {run_dir}" % name for name in more})
         for name, rest in shims.items():
             words = start + [w.format(run_dir=self.run_dir) for w in rest.split()]
@@ -141,6 +145,8 @@ class Head(Member):
         hidden = () if secrets else self.spec["secrets"]
         env = {name: value for name, value in self.env.items() if name not in hidden}
         env["PATH"] = os.path.join(self.run_dir, "relay") + os.pathsep + env["PATH"]
+        if self.is_slurm:  # tasks have it, too, as the script does
+            env["SLURM_JOB_START_TIME"] = str(int(time.time()))
         try:
             pid, ended = self.commands.start(argv, env, [0, 1, 2])
         except OSError as error:

@@ -14,38 +14,22 @@ import sys
 from ..base import frames, lean
 from ..base.lean import signal
 from ..base.local_sockets import PEER, connect, node_of
+from .slurm_options import SBATCH, SRUN, Wrong, ignored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Dict, List, NoReturn, Tuple
+    from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
     from ..base.lean import Socket
+    from .slurm_options import Options
 
     #: ``name``, ``address``, ``tasks`` and ``gpus`` (what programs call each) of a host.
     Node = Dict[str, Any]
-    Options = Dict[str, str]
 
 #: The variable that describes the nodes, and the programs that a batch script finds first on PATH.
 NODES = "LAUNCHER_SLURM"
 PROGRAMS = ("srun", "scontrol", "sbatch", "hostname")
-#: Short options of srun and sbatch that take a value, by the names of the long ones.
-_SHORT = {
-    "A": "account", "C": "constraint", "D": "chdir", "G": "gpus", "J": "job-name", "N": "nodes",
-    "S": "core-spec", "a": "array", "c": "cpus-per-task", "d": "dependency", "e": "error",
-    "i": "input", "m": "distribution", "n": "ntasks", "o": "output", "p": "partition", "q": "qos",
-    "t": "time", "w": "nodelist", "x": "exclude",
-}  # fmt: skip
-#: Long options without a value, or with one only behind ``=``.
-_ALONE = frozenset(
-    ("exact", "exclusive", "kill-on-bad-exit", "label", "no-kill", "oversubscribe", "overcommit",
-     "overlap", "parsable", "preserve-env", "propagate", "pty", "quiet", "requeue", "unbuffered",
-     "verbose", "wait-all-nodes", "multi-prog", "disable-status", "hold", "contiguous", "spread-job")
-)  # fmt: skip
-#: Those of sbatch alone that take none.
-_OF_SBATCH = frozenset(("wait",))
-#: What changes the meaning of a step, and cannot be done.
-_IMPOSSIBLE = ("multi-prog", "het-group", "pty", "bcast")
 #: Where a name of a file has a task's own value: ``%t``, or ``%4t`` with zeros in front.
 _PLACE = re.compile(r"%([0-9]{0,2})([%AJNajnstux])")
 #: Variables of a shell and of this program that no task takes over.
@@ -55,49 +39,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 FAILED = 1
 
 
-class Wrong(Exception):
-    """The command line cannot be obeyed."""
-
-
-def parse(words: List[str], alone: frozenset[str] = _ALONE) -> Tuple[Options, List[str]]:
-    """Return the options in front of a command, by their long names, and the command. Raises Wrong."""
-    options: Options = {}
-    words = list(words)
-    while words and words[0].startswith("-") and len(words[0]) > 1:
-        word = words.pop(0)
-        if word == "--":
-            break
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            if not equals and name not in alone:
-                value = _value(word, words)
-            options[name] = value
-            continue
-        letters = word[1:]
-        while letters:
-            letter, letters = letters[0], letters[1:]
-            long = _SHORT.get(letter)
-            if long:
-                options[long], letters = letters.lstrip("=") or _value("-" + letter, words), ""
-            elif letter == "K":
-                options["kill-on-bad-exit"], letters = letters.lstrip("="), ""
-            else:
-                options[{"l": "label", "W": "wait"}.get(letter, letter)] = ""
-    return options, words
-
-
-def _value(option: str, words: List[str]) -> str:
-    if not words:
-        raise Wrong("%s needs a value" % option)
-    return words.pop(0)
-
-
-def number(options: Options, name: str) -> int | None:
+def number(options: Options, name: str, least: int = 1) -> int | None:
     """Return the number of an option, of ``2-4`` the first; None without it. Raises Wrong."""
     if name not in options:
         return None
     text = options[name].partition("-")[0]
-    if not re.match(r"[0-9]{1,6}\Z", text) or int(text) < 1:
+    if not re.match(r"[0-9]{1,6}\Z", text) or int(text) < least:
         raise Wrong("--%s=%s: not a number" % (name, options[name]))
     return int(text)
 
@@ -133,7 +80,16 @@ def chosen(nodes: List[Node], options: Options) -> List[Node]:
         found = [o for o in nodes if o["name"] in names or o["address"] in names]
     without = expand(options.get("exclude", ""))
     found = [o for o in found if o["name"] not in without and o["address"] not in without]
+    first = number(options, "relative", 0) or 0
+    if first and not {"nodelist", "exclude"}.isdisjoint(options):
+        raise Wrong("--relative goes with neither --nodelist nor --exclude")
+    if first >= len(found) > 0:
+        raise Wrong("--relative=%d: the run has nodes 0 to %d" % (first, len(found) - 1))
+    found = found[first:]
     count = number(options, "nodes")
+    if first and (count or 0) > len(found):  # as srun does
+        _warn("--relative=%d leaves %d of --nodes=%s" % (first, len(found), options["nodes"]))
+        count = None
     if not found or (count or 0) > len(found):
         raise Wrong("the run has %d hosts, and %s are asked for" % (len(found), count or "some"))
     return found[:count] if count else found
@@ -188,6 +144,10 @@ def tasks(nodes: List[Node], options: Options, step: int) -> List[Task]:
                 SLURM_GTIDS=",".join(map(str, ranks)),
                 SLURMD_NODENAME=node["name"],
             )
+            if "cpus-per-task" in options:
+                env["SLURM_CPUS_PER_TASK"] = options["cpus-per-task"]
+            if node["gpus"]:
+                env["SLURM_STEP_GPUS"] = ",".join(node["gpus"])
             if gpus and node["gpus"]:
                 mine = node["gpus"][local * gpus : (local + 1) * gpus]
                 if len(mine) < gpus:
@@ -233,12 +193,29 @@ def command(argv: List[str], env: Dict[str, str], folder: str) -> str:
     env = dict(env)
     path = env.pop("PATH", None)
     lines = ["export %s=%s" % (name, quoted(value)) for name, value in sorted(env.items())]
+    lines.append("export SLURM_TASK_PID=$$")  # the command takes the place of its shell
     if path is not None:
         lines.append("PATH=%s" % quoted(path))
     lines.append('export PATH="${LAUNCHER_NODE:-$LAUNCHER_RUN_DIR}/relay:$PATH"')
     if folder != ".":
         lines.append("cd -- %s || exit" % quoted(folder))
     return "\n".join([*lines, "exec %s" % " ".join(map(quoted, argv))])
+
+
+def of_host() -> Dict[str, str]:
+    """Return the variables of this host, which its agent alone knows."""
+    env = {
+        "SLURM_CPUS_ON_NODE": str(len(os.sched_getaffinity(0))),
+        "SLURM_JOB_UID": str(os.getuid()),
+        "SLURM_JOB_GID": str(os.getgid()),
+    }
+    try:
+        import pwd
+
+        env["SLURM_JOB_USER"] = pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError):  # such as a user of a container that has no name
+        pass
+    return env
 
 
 def quoted(word: str) -> str:
@@ -306,31 +283,113 @@ def _opened(path: str, mode: int) -> int:
         raise Wrong("cannot write %s: %s" % (path, error.strerror))
 
 
+class Source:
+    """A file that tasks have as their standard input, all of them the same bytes.
+
+    It is read as fast as the slowest of its tasks takes it: at most ``frames.WINDOW`` bytes are on
+    their way to each.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._room: Dict[Socket, int] = {}
+        self._over = False
+
+    def is_wanted(self) -> bool:
+        """Return whether all tasks that are left have room for more."""
+        return not self._over and bool(self._room) and min(self._room.values()) > 0
+
+    def add(self, line: Socket) -> None:
+        """Have a task read this, from its beginning."""
+        self._room[line] = frames.WINDOW
+
+    def taken(self, line: Socket, size: int) -> None:
+        """Note that a task took so many bytes, or has room for them as it closed its input."""
+        if line in self._room:
+            self._room[line] += size
+
+    def drop(self, line: Socket) -> None:
+        """Forget a task that has ended."""
+        self._room.pop(line, None)
+
+    def pass_on(self) -> None:
+        """Read a piece, and send it to all tasks; what cannot be read has ended."""
+        try:
+            data = os.read(self.fd, min(frames.PIECE, *self._room.values()))
+        except BlockingIOError:
+            return
+        except OSError:  # such as a terminal that another program is in front of
+            data = b""
+        self._over = not data
+        for line in self._room:
+            self._room[line] -= len(data)
+            try:
+                line.sendall(frames.frame(frames.INPUT, data))
+            except OSError:
+                pass  # its end is told by what is read from it
+
+
+def sources(options: Options, tasks: List[Task], stdin: bool) -> Dict[int, Source]:
+    """Return what tasks read, by rank, as srun's ``--input`` has it; the others read nothing.
+
+    ``stdin``: whether our own standard input is open. Raises Wrong.
+    """
+    said = options.get("input", "all")
+    if said == "none":
+        return {}
+    if said == "all" or said.isdigit():
+        own = Source(0)
+        found = {task.rank: own for task in tasks if said == "all" or task.rank == int(said)}
+        if not found:
+            raise Wrong("--input=%s: the step has tasks 0 to %d" % (said, len(tasks) - 1))
+        return found if stdin else {}
+    opened: Dict[str, Source] = {}
+    for task in tasks:
+        path = named(said, task)
+        if path not in opened:
+            try:
+                opened[path] = Source(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as error:
+                raise Wrong("cannot read %s: %s" % (path, error.strerror))
+    return {task.rank: opened[named(said, task)] for task in tasks}
+
+
 class Step:
-    """The tasks of an srun, and what they print, in whole lines."""
+    """The tasks of an srun, what they read, and what they print, in whole lines."""
 
     def __init__(self, run_dir: str, outputs: Outputs, label: bool, kill: bool) -> None:
         self._run_dir, self._outputs, self._label, self._kill = run_dir, outputs, label, kill
         self._lines: Dict[Socket, Task] = {}
+        self._sources: Dict[Socket, Source] = {}
         self._heard: Dict[Socket, bytearray] = {}
         self._rest: Dict[Tuple[Socket, int], bytes] = {}
         self.code = 0
 
-    def start(self, task: Task, text: str) -> None:
-        """Start a task. Raises OSError."""
+    def start(self, task: Task, text: str, source: Optional[Source] = None) -> None:
+        """Start a task, which reads a source or nothing. Raises OSError."""
         line = connect(self._run_dir, PEER)
         line.sendall(frames.frame(frames.ASK, {"host": task.node["name"], "command": text}))
-        line.sendall(frames.frame(frames.INPUT))
+        if source is None:
+            line.sendall(frames.frame(frames.INPUT))
+        else:
+            self._sources[line] = source
+            source.add(line)
         self._lines[line], self._heard[line] = task, bytearray()
 
     def wait(self) -> int:
         """Pass output on until all tasks have ended, or one has failed; return the exit status.
 
-        Tasks end with our connections.
+        Tasks end with our connections. Nobody waits for the end of what tasks read.
         """
         while self._lines:
-            for line in select.select(list(self._lines), [], [])[0]:
-                self._hear(line)
+            reading = {one.fd: one for one in self._sources.values() if one.is_wanted()}
+            watched: List[Socket | int] = [*self._lines, *reading]
+            for ready in select.select(watched, [], [])[0]:
+                if isinstance(ready, int):
+                    if reading[ready].is_wanted():  # its tasks may just have ended
+                        reading[ready].pass_on()
+                    continue
+                self._hear(ready)
                 if self.code and self._kill:
                     return self.code
         return self.code
@@ -354,6 +413,8 @@ class Step:
             del heard[:end]
             if kind in (frames.OUTPUT, frames.ERROR):
                 self._print(line, 1 if kind == frames.OUTPUT else 2, piece)
+            elif kind == frames.TAKEN and line in self._sources:
+                self._sources[line].taken(line, lean.loads(piece.decode("utf-8"))["taken"])
             elif kind == frames.EXIT:
                 message = lean.loads(piece.decode("utf-8"))
                 self._end(line, message.get("code", 255), message.get("trouble", ""))
@@ -373,6 +434,8 @@ class Step:
             if self._rest.pop((line, stream), b""):
                 self._print(line, stream, b"\n")
         task = self._lines.pop(line)
+        if line in self._sources:
+            self._sources.pop(line).drop(line)
         line.close()
         if trouble:
             _say("%s: %s" % (task.node["name"], trouble))
@@ -383,13 +446,21 @@ class Step:
 
 def run_step(run_dir: str, words: List[str]) -> int:
     """Run ``srun`` with these words; return its exit status. Raises Wrong, OSError."""
-    options, argv = parse(words)
+    has_stdin = _is_open(0)  # before anything else can be number 0
+    options, argv = SRUN.parse(words)
+    if told := [name for name in ("help", "usage", "version") if name in options]:
+        print(
+            "srun of launcher" if told == ["version"] else "usage: srun [OPTIONS] COMMAND [ARGS]..."
+        )
+        return 0
     if not argv:
         raise Wrong("there is no command: srun python train.py")
-    if wrong := [name for name in _IMPOSSIBLE if name in options]:
-        raise Wrong("--%s cannot be done through launcher" % wrong[0])
+    if ":" in argv:
+        raise Wrong("several programs (:) cannot be done through launcher: start an srun for each")
+    nodes = lean.loads(os.environ[NODES])
+    _prepare(options, nodes)
     env, folder = node_of(run_dir)
-    found = tasks(lean.loads(os.environ[NODES]), options, _count(run_dir))
+    found = tasks(nodes, options, _count(run_dir))
     own = changed(dict(os.environ), env, options.get("export", "ALL"))
     if "PATH" in own:
         own["PATH"] = _plain_path(own["PATH"], run_dir)
@@ -400,10 +471,49 @@ def run_step(run_dir: str, words: List[str]) -> int:
     if inside.startswith(".."):
         inside = there
     kill = options.get("kill-on-bad-exit") != "0"
+    read = sources(options, found, has_stdin)
     step = Step(run_dir, Outputs(options, found), "label" in options, kill)
     for task in found:
-        step.start(task, command(argv, dict(own, **task.env), inside))
+        step.start(task, command(argv, dict(own, **task.env), inside), read.get(task.rank))
     return step.wait()
+
+
+def _prepare(options: Options, nodes: List[Node]) -> None:
+    """Put options into the words that a step knows, and name those that it ignores. Raises Wrong."""
+    if "tasks-per-node" in options:
+        options.setdefault("ntasks-per-node", options.pop("tasks-per-node"))
+    own = os.environ.get("SLURM_JOB_ID", "0")
+    if options.get("jobid", own) != own:
+        raise Wrong("--jobid=%s: this run is job %s" % (options["jobid"], own))
+    if "nodefile" in options:
+        try:
+            with open(options["nodefile"]) as file:
+                options["nodelist"] = ",".join(file.read().replace(",", " ").split())
+        except OSError as error:
+            raise Wrong("cannot read %s: %s" % (options["nodefile"], error.strerror))
+    if "gpus-per-task" in options:  # its GPUs are of one model
+        options["gpus-per-task"] = options["gpus-per-task"].rpartition(":")[2]
+    left = [name for name in ignored(options) if not _has_gpus(name, options[name], nodes)]
+    if left and "quiet" not in options:
+        _warn("launcher ignores --%s" % ", --".join(left))
+
+
+def _has_gpus(name: str, value: str, nodes: List[Node]) -> bool:
+    """Return whether an option asks for all GPUs of the run, which tasks see."""
+    count = value.rpartition(":")[2]
+    if name == "gres" and value.partition(":")[0] != "gpu":
+        return False
+    if name in ("gres", "gpus-per-node"):
+        return all(count == str(len(node["gpus"])) for node in nodes)
+    return name == "gpus" and count == str(sum(len(node["gpus"]) for node in nodes))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def _plain_path(path: str, run_dir: str) -> str:
@@ -441,7 +551,7 @@ def show_hostnames(words: List[str]) -> int:
 
 def run_batch(words: List[str]) -> NoReturn:
     """Run ``sbatch SCRIPT`` here, on the same hosts, and wait for it. Raises Wrong, OSError."""
-    options, argv = parse(words, _ALONE | _OF_SBATCH)
+    options, argv = SBATCH.parse(words)
     if "wrap" in options:
         argv = ["bash", "-c", options["wrap"]]
     elif argv:
@@ -479,6 +589,10 @@ def _write(stream: int, data: bytes) -> None:
             os._exit(FAILED)  # the reader is gone
 
 
+def _warn(text: str) -> None:
+    _write(2, b"srun: warning: %s\n" % os.fsencode(text))
+
+
 def _say(text: str) -> None:
     _write(2, b"launcher: srun: %s\n" % os.fsencode(text))
 
@@ -489,6 +603,8 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         if program == "srun":
+            # Read from a terminal behind another program: that fails, and ends what tasks read.
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)
             code = run_step(run_dir, words)
         elif program == "scontrol":
             code = show_hostnames(words)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from ...api import jobs, sweeps
+from ...api import formats, jobs, sweeps
 from ...api.client import AsyncClient
 from ...records.receipt import Receipt
 from ...records.sweep_folder import PRUNED, SUCCEEDED, SweepSummary, TrialRecord
@@ -60,7 +60,8 @@ def command() -> None:
     """Run a job with many values; each trial is an ordinary run.
 
     Several values of an argument make a sweep: --lr '[0.1, 0.01]' --bs '[32, 64]' are four trials. In
-    a job file they stand under matrix:. Options come before the script: launcher sweep run --help.
+    a job file they stand under matrix:. A batch script of Slurm with #SBATCH --array is a sweep of its
+    elements. Options come before the script: launcher sweep run --help.
     """
 
 
@@ -241,14 +242,19 @@ def _planned(
                 settings[name] = convert(settings[name])
             except ValueError as error:
                 raise InputError(f"--{name.replace('_', '-')}: {error}") from None
+    read: Mapping[str, Any] | None = None
     if words[0].endswith((".yaml", ".yml")):
         sweep = sweeps.load_sweep(words[0])
+    elif flags.get("framework") is None and (array := formats.batch_sweep(words)) is not None:
+        for one in array.notes:
+            tell(f"{words[0]}: {one}")
+        sweep, read = array.sweep, {**array.sweep.values, **array.options}
     else:
         command, matrix = sweeps.from_words(words)
         if misplaced := jobs.misplaced_option(command, "launcher sweep"):
             tell(f"{misplaced[0]} goes to {words[0]}; for launcher write {misplaced[1]}")
         sweep = sweeps.Sweep({"run": command}, matrix, sweeps.Settings())
-    asked = asked_for(ctx, words, flags, sweep.values)
+    asked = asked_for(ctx, words, flags, sweep.values if read is None else read)
     sweep = replace(sweep, settings=replace(sweep.settings, **settings))
     hosts = loaded(inventory or asked.options.get("inventory"), connects=connects)
     given = {name: one for name, one in asked.options.items() if name not in NOT_OF_TRIALS}

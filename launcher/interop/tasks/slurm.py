@@ -10,25 +10,32 @@ import shlex
 from collections.abc import Iterator
 
 from ...frameworks.sbatch import TASKS_PER_NODE
+from ...frameworks.slurm import ELEMENT
 from ...spec.frozen import frozen
+from ...spec.nodeset import expand
 from ..draft import quoted
 from ..source import Text
 from .draft import JobDraft
 
 #: Short options, by their long names.
 _SHORT = {
-    "A": "account", "B": "extra-node-info", "C": "constraint", "D": "chdir", "G": "gpus",
-    "H": "hold", "J": "job-name", "L": "licenses", "M": "clusters", "N": "nodes", "O": "overcommit",
-    "S": "core-spec", "W": "wait", "a": "array", "b": "begin", "c": "cpus-per-task",
-    "d": "dependency", "e": "error", "i": "input", "k": "no-kill", "m": "distribution",
-    "n": "ntasks", "o": "output", "p": "partition", "q": "qos", "s": "oversubscribe", "t": "time",
-    "w": "nodelist", "x": "exclude",
+    "A": "account", "B": "extra-node-info", "C": "constraint", "D": "chdir", "F": "nodefile",
+    "G": "gpus", "H": "hold", "J": "job-name", "L": "licenses", "M": "clusters", "N": "nodes",
+    "O": "overcommit", "Q": "quiet", "S": "core-spec", "V": "version", "W": "wait", "a": "array",
+    "b": "begin", "c": "cpus-per-task", "d": "dependency", "e": "error", "h": "help", "i": "input",
+    "k": "no-kill", "m": "distribution", "n": "ntasks", "o": "output", "p": "partition", "q": "qos",
+    "s": "oversubscribe", "t": "time", "v": "verbose", "w": "nodelist", "x": "exclude",
 }  # fmt: skip
 #: Those without a value.
 _ALONE = frozenset(
-    ("exclusive", "hold", "no-kill", "overcommit", "oversubscribe", "parsable", "quiet", "requeue",
-     "no-requeue", "spread-job", "verbose", "wait", "contiguous", "reboot", "use-min-nodes")
+    ("consolidate-segments", "contiguous", "help", "hold", "ignore-pbs", "no-requeue", "overcommit",
+     "oversubscribe", "parsable", "quiet", "reboot", "requeue", "spread-job", "stepmgr", "test-only",
+     "usage", "use-min-nodes", "verbose", "version", "wait")
 )  # fmt: skip
+#: Those with a value only behind ``=`` or the letter.
+_MAYBE = frozenset(
+    ("exclusive", "get-user-env", "nice", "no-kill", "oom-kill-step", "propagate", "resv-ports")
+)
 #: Why options are left out that say something here.
 _LEFT_OUT = {
     "output": "what each process prints is in the run's logs: launcher logs RUN",
@@ -46,8 +53,8 @@ _LEFT_OUT = {
     "begin": "launcher run --at",
 }
 _ENDLESS = ("0", "infinite", "unlimited", "-1")
-#: The variable of an array's element.
-ELEMENT = "SLURM_ARRAY_TASK_ID"
+#: The end of the note on an array.
+IS_A_SWEEP = "the array is a sweep: launcher sweep FILE"
 #: Elements of an array at most.
 MOST = 10_000
 
@@ -137,12 +144,15 @@ def _option(draft: JobDraft, words: list[str], line: int) -> Directive:
     word = words.pop(0)
     if word.startswith("--"):
         name, equals, value = word[2:].partition("=")
-        is_whole = bool(equals) or name in _ALONE
+        is_whole = bool(equals) or name in _ALONE or name in _MAYBE
     elif word == "hetjob":
         return Directive("hetjob", "", line)
     elif word.startswith("-") and word[1:2] in _SHORT:
         name, value = _SHORT[word[1]], word[2:].removeprefix("=")
-        is_whole = bool(value) or name in _ALONE
+        if name in _ALONE and value:  # more letters: -vQ
+            words.insert(0, f"-{value}")
+            value = ""
+        is_whole = bool(value) or name in _ALONE or name in _MAYBE
     else:
         raise draft.error(line, f"#SBATCH {quoted(word)} is not an option of sbatch")
     if not is_whole:
@@ -160,31 +170,61 @@ def _number(draft: JobDraft, one: Directive) -> int:
 
 def _sizes(draft: JobDraft, found: dict[str, Directive]) -> None:
     """Set the numbers of nodes, tasks and GPUs."""
-    nodes = 1
-    if one := found.get("nodes"):
-        least, dash, _ = one.value.partition("-")
-        nodes = _number(draft, Directive("nodes", least, one.line))
-        if dash:
-            draft.note(one.line, f"of --nodes={one.value} the least is taken")
-    draft.values["num_nodes"] = nodes
-    tasks = 1
-    if one := found.get("ntasks-per-node"):
-        tasks = _number(draft, one)
-    elif one := found.get("ntasks"):
-        tasks, rest = divmod(_number(draft, one), nodes)
+    total = _number(draft, found["ntasks"]) if "ntasks" in found else None
+    most = _number(draft, found["ntasks-per-node"]) if "ntasks-per-node" in found else None
+    nodes = _nodes(draft, found, total, most)
+    tasks = most or 1
+    if total is not None:
+        tasks, rest = divmod(total, nodes)
         if rest or not tasks:
             raise draft.error(
-                one.line,
-                f"--ntasks={one.value} do not fit on {nodes} nodes alike",
+                found["ntasks"].line,
+                f"--ntasks={total} do not fit on {nodes} nodes alike",
                 "--ntasks-per-node",
             )
+        if most is not None and tasks > most:
+            raise draft.error(
+                found["ntasks-per-node"].line,
+                f"--ntasks={total} do not fit: at most {most} on each of {nodes} nodes",
+                "leave out one of --nodes, --ntasks and --ntasks-per-node",
+            )
     each, model, line = _gpus(draft, found, nodes, tasks)
+    is_anywhere = found.keys().isdisjoint(("nodes", "nodelist", "ntasks-per-node"))
+    if is_anywhere and each == tasks > 1 and not found.keys().isdisjoint(("gpus", "gpus-per-task")):
+        # One task for each GPU, wherever these are.
+        del draft.values["num_nodes"]
+    elif is_anywhere and tasks > 1:
+        draft.note(
+            found["ntasks"].line,
+            f"without --nodes, all {tasks} tasks start on one host: add --nodes for more",
+        )
     if not each:
         draft.values["resources"] = {"nproc_per_node": tasks}
         return
     draft.gpus(each, line, model)
     if tasks != each:
         draft.values["envs"] = {TASKS_PER_NODE: str(tasks)}
+
+
+def _nodes(
+    draft: JobDraft, found: dict[str, Directive], total: int | None, most: int | None
+) -> int:
+    """Set and return the number of nodes: the least, or what nodes or tasks that are named need."""
+    nodes = 1
+    if one := found.get("nodes"):
+        least, dash, _ = one.value.partition("-")
+        nodes = _number(draft, Directive("nodes", least, one.line))
+        if dash:
+            draft.note(one.line, f"of --nodes={one.value} the least is taken")
+    elif one := found.get("nodelist"):
+        try:
+            nodes = len(expand(one.value))
+        except ValueError as error:
+            raise draft.error(one.line, f"--nodelist: {error}") from None
+    elif total and most:
+        nodes = -(-total // most)
+    draft.values["num_nodes"] = nodes
+    return nodes
 
 
 def _gpus(
@@ -249,4 +289,4 @@ def _array(draft: JobDraft, one: Directive) -> None:
     draft.values["matrix"] = {ELEMENT: [str(value) for value in values]}
     if most:
         draft.values["sweep"] = {"concurrency": _number(draft, Directive("array", most, one.line))}
-    draft.note(one.line, "the array is a sweep: launcher sweep FILE")
+    draft.note(one.line, IS_A_SWEEP)

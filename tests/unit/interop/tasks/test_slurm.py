@@ -60,6 +60,21 @@ def test_what_a_job_file_can_say() -> None:
         (["-N2", "-n4", "--gpus-per-task=1"], {"num_nodes": 2, "resources": {"gpus": 4}}),
         (["-N2", "-n4", "-G 4"], {"num_nodes": 2, "resources": {"gpus": 4}}),
         (["--gres=gpu"], {"num_nodes": 1, "resources": {"gpus": 1}}),
+        (["-n4 --ntasks-per-node=2"], {"num_nodes": 2, "resources": {"nproc_per_node": 2}}),
+        (
+            ["-n4 --ntasks-per-node=2 --gpus-per-task=1"],
+            {"num_nodes": 2, "resources": {"gpus": 4}},
+        ),
+        (
+            ["-N2 -n4 --ntasks-per-node=4"],  # at most
+            {"num_nodes": 2, "resources": {"nproc_per_node": 2}},
+        ),
+        (["-n4 --gpus-per-task=1"], {"resources": {"gpus": 4}}),  # on as many hosts as it takes
+        (["-n4 -G a100:4"], {"resources": {"gpus": "a100:4"}}),
+        (
+            ["-w gpu[1-2]"],
+            {"num_nodes": 2, "hosts": "gpu[1-2]", "resources": {"nproc_per_node": 1}},
+        ),
     ],
 )
 def test_sizes(lines: list[str], expected: dict[str, object]) -> None:
@@ -93,6 +108,22 @@ def test_what_is_left_out_is_named_with_its_line(line: str, note: str) -> None:
     assert any(one.startswith(f"line 2: {note}") for one in read(line)[1])
 
 
+def test_tasks_without_a_number_of_nodes_are_on_one_host_which_is_said() -> None:
+    _, notes = read("-n 4")
+    assert notes == ["line 2: without --nodes, all 4 tasks start on one host: add --nodes for more"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--exclusive", "--get-user-env", "--get-user-env=10L", "--nice", "--no-kill", "-k"),
+        *("--propagate", "--ignore-pbs", "-Q", "-vQ", "-H", "--wait", "-W"),
+    ],
+)
+def test_an_option_that_needs_no_value_takes_none(option: str) -> None:
+    assert read(f"{option} --nodes=2")[0]["num_nodes"] == 2
+
+
 def test_lines_behind_a_command_count_for_nobody() -> None:
     values, notes = read(script="date\n#SBATCH --nodes=9\n")
     assert values["num_nodes"] == 1
@@ -114,6 +145,8 @@ def test_an_array_is_a_sweep() -> None:
         ("--nodes=two", "--nodes=two: not a number"),
         ("nodes=2", "#SBATCH 'nodes=2' is not an option of sbatch"),
         ("--nodes", "'--nodes' has no value"),
+        ("-n5 --ntasks-per-node=2", "--ntasks=5 do not fit on 3 nodes alike"),
+        ("-N1 -n4 --ntasks-per-node=2", "--ntasks=4 do not fit: at most 2 on each of 1 nodes"),
         ("-N2 -n3", "--ntasks=3 do not fit on 2 nodes alike"),
         ("--time=soon", "--time=soon: not a time"),
         ("--array=a-b", "--array=a-b: not a list of numbers"),
@@ -142,9 +175,17 @@ def test_run_reads_a_batch_script(tmp_path: Path) -> None:
     assert found.values["run"][0].startswith("set -- 'it'\"'\"'s' b\nset +e\n")
     assert found.values["resources"] == Resources(nproc_per_node=1)
     assert found.options == {"time": 600.0}
+    with pytest.raises(InputError, match="is no array, so there is one run"):
+        formats.batch_sweep([str(job)])
     job.write_text("#!/bin/bash\n#SBATCH --array=1-3\nsrun a\n")
-    with pytest.raises(InputError, match="is an array"):
-        formats.batch_script([str(job)])
+    with pytest.raises(InputError, match="is an array") as caught:
+        formats.batch_script([str(job), "a b"])
+    assert caught.value.hint == f"launcher sweep {job} 'a b'"
+    array = formats.batch_sweep([str(job), "a b"])
+    assert array is not None
+    assert array.sweep.values["run"][0].startswith("set -- 'a b'\nset +e\n")
+    assert not array.notes, "it says no more that it is a sweep"
     job.write_text("#!/bin/bash\necho '#SBATCH'\n")
     assert formats.batch_script([str(job)]) is None
+    assert formats.batch_sweep([str(job)]) is None
     assert formats.batch_script(["nowhere.sh"]) is None
