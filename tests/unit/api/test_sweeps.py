@@ -15,6 +15,7 @@ from launcher.jobs.matrix import Choice, Trial
 from launcher.records.receipt import Receipt
 from launcher.records.sweep_folder import RUNNING, SweepFolder, TrialRecord
 from launcher.runner.policy.sweep import Slot
+from launcher.spec.model import Job
 
 TRIAL = Trial({"lr": "0.1"})
 
@@ -47,14 +48,15 @@ class Client:
 
 
 class Plan:
-    """One trial, whose job nobody looks at."""
+    """One trial, whose job is no task of an array."""
 
     sweep = sweeps.Sweep({}, {"lr": Choice(("0.1",))}, sweeps.Settings())
     trials, slots, count, is_chosen = (TRIAL,), (Slot(("a",)),), 1, False
     options: Mapping[str, Any] = MappingProxyType({})
 
-    def job(self, trial: Trial, slot: Slot) -> None:
+    def job(self, trial: Trial, slot: Slot) -> Job:
         assert (trial, slot) == (TRIAL, Slot(("a",)))
+        return Job(("train.py",))
 
 
 def test_it_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
