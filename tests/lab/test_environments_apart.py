@@ -204,7 +204,7 @@ def test_a_spare_has_the_environment_where_it_lies_there(own: labs.Lab, launcher
     )
     (launcher.work / "job.yaml").write_text(SPARED)
     logs = "runs/*/logs/attempt-0/worker-*.out"
-    process = launcher.start("--lost-after", "0.5s", "--pull-every", "0.2s", "job.yaml")
+    process = launcher.start("--lost-after", "2s", "--pull-every", "0.2s", "job.yaml")
     try:
         labs.wait_until(
             lambda: (

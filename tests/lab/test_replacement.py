@@ -66,7 +66,7 @@ def _running(
     name = launcher.script(script)
     (launcher.work / "version.txt").write_text("1")
     words = ("--nodes", "2", "--framework", "torch", "--grace", "1s", *words)
-    words = ("--lost-after", "0.5s", "--pull-every", "0.2s", "--max-restarts", "1", *words)
+    words = ("--lost-after", "2s", "--pull-every", "0.2s", "--max-restarts", "1", *words)
     process = launcher.start(*words, name)
     try:
         wanted = ["lab1/outputs/model.txt", "lab1/outputs/shard-0.txt", "lab2/outputs/shard-1.txt"]
@@ -308,7 +308,7 @@ def test_a_failure_that_is_noticed_before_the_loss_is_the_same_restart(
     own: labs.Lab, launcher: Launcher
 ) -> None:
     """Ranks fail when a peer falls silent, long before its host counts as lost."""
-    with _running(own, launcher, "--lost-after", "2s") as run:
+    with _running(own, launcher) as run:
         run.process.send_signal(signal.SIGSTOP)  # it is to notice both at the same time
         _lose(own.hosts["lab2"])
         (rank,) = [p.pid for p in _ranks(own.hosts["lab1"]) if "train.py" in p.argv]
