@@ -6,14 +6,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..jobs.environments import with_python
-from ..jobs.sweep_file import Sweep
 from ..spec.errors import DocumentError, InputError
 from ..spec.files import read_text
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job
+
+if TYPE_CHECKING:
+    from ..jobs.sweep_file import Sweep
 
 #: Formats of task files, and of inventories that are written.
 TASKS = ("skypilot", "dstack", "polyaxon", "osmo", "slurm")

@@ -27,7 +27,6 @@ from ..records import metric_files
 from ..records.adoption import commands
 from ..records.code import Code
 from ..records.data import UsedSet
-from ..records.log_lines import LineCutter, LogLine
 from ..records.metrics import HostUse, Sample, offsets
 from ..records.receipt import NotBrought, Receipt, StoredOutputs
 from ..records.run_folder import follower
@@ -42,6 +41,7 @@ from .loop_thread import LoopThread
 from .progress import shown
 
 if TYPE_CHECKING:
+    from ..records.log_lines import LogLine
     from ..runner.files.stored_again import Restored as Restored
     from ..runner.remote_commands import ExecResult as ExecResult
     from ..runner.remote_commands import OnOutput as OnOutput
@@ -397,6 +397,8 @@ class AsyncRunHandle(RecordedRun):
         The arguments are those of ``logs``. Lines of one log come in their order; what a log ends with
         that is no whole line comes last. Raises LauncherError.
         """
+        from ..records.log_lines import LineCutter  # the command line has its own
+
         cutter = LineCutter()
         pieces = self.logs(
             follow=follow, since=since, tail=tail, merged=merged, timed=timed, ranks=ranks
@@ -691,6 +693,8 @@ class RunHandle(RecordedRun):
         The arguments are those of ``logs``. Lines of one log come in their order; what a log ends with
         that is no whole line comes last. Raises LauncherError.
         """
+        from ..records.log_lines import LineCutter  # the command line has its own
+
         cutter = LineCutter()
         for piece in self.logs(
             follow=follow, since=since, tail=tail, merged=merged, timed=timed, ranks=ranks

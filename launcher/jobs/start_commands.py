@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
-from . import mpi_commands
 from .start_command import PYTHON, StartCommand, without_python
 
 __all__ = ["PYTHON", "StartCommand", "program", "take"]
@@ -57,7 +56,9 @@ def take(words: tuple[str, ...]) -> StartCommand | None:
     name, rest = _program(words)
     if not name or name in _REFUSED:
         return None
-    if name in mpi_commands.PROGRAMS:
+    if name not in _READERS:
+        from . import mpi_commands  # few jobs are typed so
+
         found = mpi_commands.take(name, rest)
     else:
         flags, reader = _READERS[name]

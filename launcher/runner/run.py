@@ -42,7 +42,6 @@ from .files import (
     local_paths,
     secret_files,
     storing,
-    to_store,
 )
 from .files.checkpoints import Keeper
 from .files.choice import Choice
@@ -478,6 +477,8 @@ class Run:
         for session in sessions:
             self._storing.miss(session.name, SKIPPED)  # until it is done
         agents = {session.name: session.agent for session in sessions}
+        from .files import to_store  # few jobs name a store
+
         found = await to_store.listed(agents, self.name, choice, self._storing.miss)
         former = [session.name for session in self.hosts.aside]
         own = await in_thread(to_store.own, self.folder.path, found, former)

@@ -342,7 +342,7 @@ def test_the_examples_of_the_docstrings_are_true(
         program = program.replace('"nvidia-smi"', '"true"')
         names = {"launcher": library, "RUN": ("echo trained",), "ENV": env}
         exec(program, names)
-    assert "local1 attempt-0/node-0.out 8" in capsys.readouterr().out
+    assert "local1 None trained\n" in capsys.readouterr().out
 
 
 WAITS = """

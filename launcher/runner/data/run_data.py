@@ -22,7 +22,6 @@ from ..reached import reached_one
 from . import reading, registry
 from .host import Delivered, Host
 from .listing import Listed
-from .passing import bring_all
 
 #: How often a source may change while it is copied.
 TRIES = 3
@@ -165,6 +164,8 @@ class RunData:
         self, sessions: Sequence[HostSession], seeds: Sequence[Host], one: Delivered
     ) -> None:
         """Bring a version to hosts; raise the first error once all others have it, or have failed."""
+        from .passing import bring_all  # few runs have data that a host lacks
+
         started, size = time.time(), one.listed.version.bytes
 
         def progress(host: str, percent: int) -> None:

@@ -64,7 +64,6 @@ def test_host_then_modules_then_job() -> None:
     ("job", "host", "code", "said"),
     [
         ({"modules": ("cuda/13",)}, _host(), 1, "no cuda/13\nlauncher: modules: cuda/13 cannot be"),
-        ({"modules": ("cuda",)}, Host("gpu1"), 1, "modules: this host has no module command"),
         ({"prepare": "(exit 3)"}, Host("gpu1"), 3, "launcher: prepare: ended with exit code 3"),
         ({}, _host("(exit 4)"), 4, "prepare: of gpu1 in the inventory ended with exit code 4"),
         (
