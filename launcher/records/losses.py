@@ -13,7 +13,8 @@ TAGS = 8
 
 
 class Losses(Scalars):
-    """The losses of a run: of TensorBoard's files, or else of the log of the lowest rank."""
+    """The losses of a run: of TensorBoard's files, or else of the logs of the lowest rank, or of the
+    first process of each role."""
 
     def __init__(self, run: Path) -> None:
         super().__init__(run)
@@ -27,14 +28,19 @@ class Losses(Scalars):
             self._left -= budget - rest
             if self.series or not rest:
                 return rest > 0 or self._left <= 0
-        for path, source in logs_of(self._run)[:1]:
+        left = BUDGET
+        logs = logs_of(self._run)
+        for path, source in logs:
+            if source.rpartition(" ")[2] != logs[0][1].rpartition(" ")[2]:
+                continue
+            if left <= 0:
+                return False
             name = path.relative_to(self._run / "logs").as_posix()
             if name not in self._at:
                 self._at[name] = max(0, path.stat().st_size - MOST_LOG)
-            rest = self._log(path, source, BUDGET)
+            left = self._log(path, source, left)
             self._reads_log = bool(self.series)
-            return rest > 0
-        return True
+        return left > 0
 
     def _takes(self, key: Key) -> bool:
         return "loss" in key.tag.lower() and len(self.series) < TAGS

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
+from ..spec.process_key import ProcessKey, ProcessKind
 from ..spec.typed_json import from_json
 from . import live_files, metric, tfevents
 from .tfevents import NoEvents
@@ -68,7 +69,7 @@ class Series:
 
 @frozen
 class Key:
-    """What a series is of: a name, and the rank or the folder of outputs that it comes from."""
+    """What a series is of: a name, and the process or the folder of outputs that it comes from."""
 
     tag: str
     source: str
@@ -256,18 +257,35 @@ def _opened(name: str | Path, folder: int | None = None) -> BinaryIO:
     return os.fdopen(fd, "rb")
 
 
-_LOG = re.compile(r"attempt-(\d+)/rank-(\d+)\.(?:out|err)\Z")
+_LOG = re.compile(r"attempt-(\d{1,9})/([\w-]+-\d{1,9})\.(out|err)\Z", re.A)
 
 
 def logs_of(run: Path) -> list[tuple[Path, str]]:
-    """Return the logs to read, each with the name of its series."""
+    """Return the logs to read, each with the name of its series: ``rank 0``, ``node 0``, ``worker 2``.
+
+    Where ranks have logs, those and what nodes write to stderr; else those of nodes and roles. The
+    console's pages choose by the same rule (``together`` in log.js).
+    """
     folder = run / "logs"
-    placed = []
-    for path in folder.glob("attempt-*/rank-*"):
-        if place := _LOG.match(path.relative_to(folder).as_posix()):
-            placed.append(((int(place[2]), int(place[1]), path.name), path))
-    placed.sort()
-    return [(path, f"rank {key[0]}") for key, path in placed[:LOGS]]
+    found: list[tuple[ProcessKey, int, str, Path]] = []
+    for path in folder.glob("attempt-*/*"):
+        place = _LOG.match(path.relative_to(folder).as_posix())
+        if place and (key := ProcessKey.parse(place[2])).kind is not ProcessKind.SETUP:
+            found.append((key, int(place[1]), place[3], path))
+    if any(key.kind is ProcessKind.RANK for key, *_ in found):
+        found = [
+            one
+            for one in found
+            if one[0].kind is ProcessKind.RANK
+            or (one[0].kind is ProcessKind.NODE and one[2] == "err")
+        ]
+
+    def order(one: tuple[ProcessKey, int, str, Path]) -> tuple[bool, int, str, int, str]:
+        key, attempt, stream, _ = one
+        return key.kind is not ProcessKind.RANK, key.index, key.group, attempt, stream
+
+    found.sort(key=order)
+    return [(path, f"{key.group} {key.index}") for key, _, _, path in found[:LOGS]]
 
 
 class _Arrivals:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -139,6 +141,45 @@ def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) 
     page.page.get_by_text("1 of 3 runs").wait_for()
     page.page.get_by_role("link", name=named(home, "night")).press("Enter")
     page.page.get_by_role("heading", name="failed first").wait_for()
+    assert page.wrong() == []
+
+
+#: Logs of runs that have no ranks' logs, or also others: what marks the lines of each.
+LOGS = {
+    "env": {"node-0.out": "[node 0]", "node-1.out": "[node 1]"},
+    "roles": {"ps-0.out": "[ps 0]", "worker-0.err": "[worker 0]", "worker-1.out": "[worker 1]"},
+    "torchrun": {"rank-0.out": "[0]", "rank-1.out": "[1]", "node-0.err": "[node 0]"},
+    "setup": {"setup-0.out": "[setup 0]", "setup-1.out": "[setup 1]"},
+}
+
+
+@pytest.mark.parametrize("kind", LOGS)
+def test_all_output_is_there_whatever_wrote_it(
+    page: browser.Watched, home: Path, kind: str
+) -> None:
+    run = named(home, "wider")
+    names = {f"attempt-0/{name}": mark for name, mark in LOGS[kind].items()}
+    older = {"attempt-0/setup-0.out"}
+
+    def answer(route: Any) -> None:
+        told = route.fetch().json()
+        told["logs"] = [{"name": name, "size": 9} for name in sorted({*names, *older})]
+        route.fulfill(json=told)
+
+    def ends(route: Any) -> None:
+        asked = parse_qs(urlsplit(route.request.url).query)["log"]
+        pieces = [
+            {"when": 0, "log": name, "offset": 0, "data": b64encode(name.encode() + b"\n").decode()}
+            for name in asked
+        ]
+        route.fulfill(json={"next": [9] * len(asked), "pieces": pieces})
+
+    page.page.route(f"**/api/runs/{run}", answer)
+    page.page.route(f"**/api/runs/{run}/logs?**", ends)
+    page.page.goto(page.base + f"#/runs/{run}/logs")
+    for name, mark in names.items():
+        page.page.get_by_text(f"{mark}{name}", exact=True).wait_for(timeout=10_000)
+    assert page.page.get_by_role("log").locator("> div").count() == len(names)
     assert page.wrong() == []
 
 

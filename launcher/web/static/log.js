@@ -7,7 +7,30 @@ const KEPT = 4000, LOOKBACK = 40, RANGE = 262144, TAIL = 65536, MERGED = 64;
 const ALL = '';
 
 const decoded = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
-const rankOf = log => log.replace(/^attempt-\d+\//, '').replace(/\.(out|err)$/, '').replace(/^rank-/, '');
+const LOG = /^attempt-(\d+)\/([\w-]+)-(\d+)\.(out|err)$/;
+const rankOf = log => log.replace(/^attempt-\d+\//, '').replace(/\.(out|err)$/, '');
+
+// The logs that are shown together, those of the latest attempt: of ranks where there are any, with what nodes
+// write to stderr; else of nodes and roles. Those of setup only where nothing else is. As logs_of in scalars.py.
+export function together(names) {
+  const all = names.map(name => name.match(LOG)).filter(Boolean).map(([name, attempt, group, index, stream]) => ({ name, attempt: Number(attempt), group, index: Number(index), stream }));
+  const later = all.filter(one => one.group !== 'setup'), found = later.length ? later : all;
+  const attempt = Math.max(...found.map(one => one.attempt)), latest = found.filter(one => one.attempt === attempt);
+  const ranked = latest.some(one => one.group === 'rank');
+  const fits = latest.filter(one => !ranked || one.group === 'rank' || (one.group === 'node' && one.stream === 'err'));
+  const order = (one, other) => (other.group === 'rank') - (one.group === 'rank') || one.index - other.index || (one.group < other.group ? -1 : one.group > other.group ? 1 : 0);
+  return fits.sort(order).map(one => one.name);
+}
+
+// rank-0 rank-1 rank-3 -> 0-1,3; of others with their name: node 0-1
+function marked(processes) {
+  const groups = new Map();
+  for (const one of processes) {
+    const [, group, index] = one.match(/^(.+)-(\d+)$/) || [null, one, ''];
+    groups.set(group, [...groups.get(group) || [], index]);
+  }
+  return [...groups].map(([group, indices]) => (group === 'rank' ? '' : group + ' ') + folded(indices)).join(', ').trim();
+}
 
 // 0,1,2,5 -> 0-2,5
 export function folded(ranks) {
@@ -38,7 +61,7 @@ function pane(element, options) {
     return { place, mark, text, count, ranks: new Set([rankOf(log)]), many: 1, said: '' };
   }
   function label(one) {
-    one.mark.textContent = '[' + folded(one.ranks) + ']';
+    one.mark.textContent = '[' + marked(one.ranks) + ']';
     one.count.textContent = one.many > 1 ? '×' + one.many : '';
   }
   function finish(log, one) {
@@ -95,16 +118,13 @@ export function logView(name, listen) {
   const button = (label, work) => { const one = make('button', { textContent: label }); one.addEventListener('click', () => work().catch(error => tell(error.message))); return one; };
   const earlier = button('Earlier', () => range((window_ ? window_.start : (offsets[0] || 0) - TAIL) - RANGE)), later = button('Later', () => range(window_.end)), live = button('Live', async () => begin());
   const shown = pane(log, { merged: () => choice.value === ALL, fold: () => fold.checked });
-  let known = [], names = [], offsets = [], listed = '', window_ = null, pending = [], drawing = false, started = 0, turn = 0;
+  let known = [], names = [], offsets = [], listed = '', picked = false, window_ = null, pending = [], drawing = false, started = 0, turn = 0;
 
   const merged = () => choice.value === ALL;
   const save = make('a', { textContent: 'Save', hidden: true });
-  // Of the latest attempt of each rank, and stdout and stderr.
   function chosen() {
     if (!merged()) return [choice.value];
-    const latest = known.map(one => one.name).filter(one => /\/rank-\d+\.(out|err)$/.test(one));
-    const attempt = Math.max(...latest.map(one => parseInt(one.slice(8), 10)), 0);
-    return latest.filter(one => one.startsWith('attempt-' + attempt + '/')).slice(0, MERGED);
+    return together(known.map(one => one.name)).slice(0, MERGED);
   }
   async function begin() {
     const mine = ++turn;
@@ -167,8 +187,8 @@ export function logView(name, listen) {
         const told = await get(at(name) + '/search?' + new URLSearchParams({ log: one, text: mine, offset: next }));
         for (const hit of told.found) {
           const go = make('button', { className: 'hit', textContent: plain(hit.line) || '(empty)' });
-          go.addEventListener('click', async () => { choice.value = one; await range(hit.offset ? hit.offset - 1 : 0).catch(error => tell(error.message)); });
-          found.append(make('li', {}, make('span', { className: 'rank', textContent: '[' + rankOf(one) + ']' }), go));
+          go.addEventListener('click', async () => { choice.value = one; picked = true; await range(hit.offset ? hit.offset - 1 : 0).catch(error => tell(error.message)); });
+          found.append(make('li', {}, make('span', { className: 'rank', textContent: '[' + marked([rankOf(one)]) + ']' }), go));
         }
         next = told.next;
       }
@@ -198,13 +218,13 @@ export function logView(name, listen) {
     if (told === listed) return;
     listed = told;
     const before = choice.value;
-    choice.replaceChildren(make('option', { value: ALL, textContent: 'all ranks' }), ...known.map(one => make('option', { value: one.name, textContent: one.name })));
-    if (known.some(one => one.name === before)) choice.value = before;
+    choice.replaceChildren(make('option', { value: ALL, textContent: known.some(one => /\/rank-\d+\./.test(one.name)) ? 'all ranks' : 'all processes' }), ...known.map(one => make('option', { value: one.name, textContent: one.name })));
+    if (picked && known.some(one => one.name === before)) choice.value = before;
     else if (known.length === 1) choice.value = known[0].name;
     if (!window_ && known.length) await begin();
     if (!known.length) note.textContent = 'nothing was printed yet';
   }
-  choice.addEventListener('change', () => begin().catch(error => tell(error.message)));
+  choice.addEventListener('change', () => { picked = true; begin().catch(error => tell(error.message)); });
   fold.addEventListener('change', () => begin().catch(error => tell(error.message)));
   text.addEventListener('change', () => search().catch(error => tell(error.message)));
   moment.addEventListener('change', async () => {

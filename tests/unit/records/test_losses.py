@@ -49,3 +49,24 @@ def test_a_run_without_any(tmp_path: Path) -> None:
     found = Losses(tmp_path)
     assert found.look()
     assert found.curve(10) == ("", [])
+
+
+def test_what_a_rank_writes_to_stderr_does_not_hide_its_loss(tmp_path: Path) -> None:
+    logs = tmp_path / "logs/attempt-0"
+    logs.mkdir(parents=True)
+    (logs / "rank-0.err").write_text("UserWarning: slow\n")
+    (logs / "rank-0.out").write_text("step 1 loss=7\n")
+    found = Losses(tmp_path)
+    assert found.look()
+    assert found.curve(10) == ("loss", [7.0])
+
+
+def test_the_loss_of_a_role(tmp_path: Path) -> None:
+    logs = tmp_path / "logs/attempt-0"
+    logs.mkdir(parents=True)
+    (logs / "actor-0.out").write_text("waiting\n")
+    (logs / "learner-0.out").write_text("step 1 loss=3\n")
+    (logs / "learner-1.out").write_text("step 1 loss=4\n")
+    found = Losses(tmp_path)
+    assert found.look()
+    assert found.curve(10) == ("loss", [3.0])

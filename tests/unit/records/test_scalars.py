@@ -120,3 +120,25 @@ def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path: Path) -> None:
     found = Scalars(run)
     assert found.look() and found.look()
     assert not found.series
+
+
+#: The logs of a run, and the sources of the numbers in them.
+SOURCES = [
+    (["setup-0.out", "node-0.out", "node-1.out"], ["node 0", "node 1"]),  # env, mpi, sbatch
+    (["worker-2.out", "ps-0.err", "setup-0.out"], ["ps 0", "worker 2"]),
+    (["rank-1.out", "rank-0.err", "node-0.out", "node-0.err"], ["rank 0", "rank 1", "node 0"]),
+    (["setup-0.out", "notes.txt", "x-1.log"], []),
+]
+
+
+@pytest.mark.parametrize(("logs", "sources"), SOURCES)
+def test_the_numbers_in_every_kind_of_log(
+    tmp_path: Path, logs: list[str], sources: list[str]
+) -> None:
+    folder = tmp_path / "logs/attempt-0"
+    folder.mkdir(parents=True)
+    for name in logs:
+        (folder / name).write_text("step 1 loss=2\n")
+    found = Scalars(tmp_path)
+    assert found.look()
+    assert [key.source for key in found.series] == sources
