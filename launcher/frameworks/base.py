@@ -153,6 +153,8 @@ class Framework(ABC):
     joins_hosts: ClassVar[bool] = False
     #: Whether all ranks meet at MASTER_ADDR:MASTER_PORT, where a rank of theirs listens until they end.
     ranks_meet: ClassVar[bool] = False
+    #: What begins a word in whose rest the numbers of GPUs or ports are, in URL-safe base64.
+    packed: ClassVar[tuple[str, ...]] = ()
     #: The versions of IP by which its processes can reach each other.
     ip_versions: ClassVar[frozenset[int]] = frozenset({4, 6})
 

@@ -15,6 +15,9 @@ from ..spec.process_key import ProcessKey
 from .base import Framework, Place
 from .torch import COMPUTED
 
+#: What begins the word with the GPUs of all hosts.
+WORLD = "--world_info="
+
 
 class DeepSpeed(Framework):
     """What the command ``deepspeed`` starts on each host by pdsh, run by the host's Python.
@@ -27,6 +30,7 @@ class DeepSpeed(Framework):
     computed = COMPUTED
     modules = ("deepspeed", "torch")
     allreduce = "torch"
+    packed = (WORLD,)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one launcher per host.
@@ -41,7 +45,7 @@ class DeepSpeed(Framework):
             "-m",
             "deepspeed.launcher.launch",
             "--log_level=error",
-            "--world_info=" + base64.urlsafe_b64encode(json.dumps(world).encode()).decode(),
+            WORLD + base64.urlsafe_b64encode(json.dumps(world).encode()).decode(),
             f"--node_rank={node.node_rank}",
             f"--master_addr={meeting.master_addr}",
             f"--master_port={meeting.master_port}",
@@ -61,7 +65,7 @@ class DeepSpeed(Framework):
         )
 
 
-def _slots(node: Node) -> list[int | str]:
-    """Return what DeepSpeed puts into CUDA_VISIBLE_DEVICES: numbers, or the UUID of a MIG instance."""
-    names = node.gpu_names or tuple(map(str, node.gpus or range(node.local_world_size)))
-    return [int(name) if name.isdigit() else name for name in names]
+def _slots(node: Node) -> list[str]:
+    """Return what DeepSpeed counts, and joins for CUDA_VISIBLE_DEVICES: numbers, or the UUID of a MIG
+    instance. All are texts: which they are, a host may decide that starts the run by itself."""
+    return list(node.gpu_names or map(str, node.gpus or range(node.local_world_size)))

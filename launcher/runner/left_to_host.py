@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .. import frameworks
 from ..agent.supervisor.template import filled
 from ..jobs import planner
 from ..jobs.gpus import usable
@@ -54,14 +55,15 @@ class Choice:
 
 def is_possible(launch: Launch) -> bool:
     """Return whether the host can start the run by itself: whether it would start what this launcher
-    would have sent. Some frameworks pack GPUs or ports into something that has to be made anew."""
+    would have sent. A framework may pack GPUs or ports into something that has to be made anew."""
     (node,) = launch.layout.nodes
     peers = launch.certified()
     tokens = _tokens(launch)
     names = node.gpu_names or tuple(map(str, node.gpus))
     real = Choice(node.gpus, names, tuple(range(20_001, 20_001 + len(tokens.ports))))
     start: Any = _request(launch, tokens, peers)
-    made: Any = filled(start, tokens.as_tokens(), real.gpus, real.names, real.ports)
+    packed = framework_of(launch).packed
+    made: Any = filled(start, tokens.as_tokens(), real.gpus, real.names, real.ports, packed)
     return bool(made == _request(launch, real, peers))
 
 
@@ -83,9 +85,15 @@ async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, A
         "names": {str(gpu): names.get(gpu, str(gpu)) for gpu in there},
         "start": _request(launch, tokens, launch.certified()),
         "tokens": tokens.as_tokens(),
+        "packed": list(framework_of(launch).packed),
         "ports": list(job.master_port),
         "ignore_foreign": int(launch.context.request.ignore_foreign),
     }
+
+
+def framework_of(launch: Launch) -> frameworks.Framework:
+    """Return the framework of a launch."""
+    return frameworks.get(launch.context.job.framework)
 
 
 def _tokens(launch: Launch) -> Choice:

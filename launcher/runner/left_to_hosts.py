@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .. import frameworks
 from ..agent.supervisor.template import filled_together
 from ..jobs import planner
 from ..jobs.gpus import usable
@@ -19,7 +18,7 @@ from ..spec.errors import BadAnswer
 from ..spec.model import Layout, Meeting, Plan
 from .host_session import HostSession
 from .launch import Launch, Peers
-from .left_to_host import Choice
+from .left_to_host import Choice, framework_of
 from .place import Place
 from .policy import turn
 
@@ -32,7 +31,7 @@ Choices = Mapping[str, Choice]
 
 def is_possible(launch: Launch) -> bool:
     """Return whether the hosts can start the run by themselves: whether they would start what this
-    launcher would have sent. Some frameworks pack GPUs or ports into something that has to be made
+    launcher would have sent. A framework may pack GPUs or ports into something that has to be made
     anew."""
     first, last = launch.context.job.master_port
     if last - first + 1 < LEAST_PORTS:
@@ -48,7 +47,7 @@ def is_possible(launch: Launch) -> bool:
     plan, wanted = _plan(launch, tokens, meeting), _plan(launch, real, meeting)
     for session in launch.sessions:
         start: Any = launch.start_request(session, plan, peers)
-        made: Any = filled_together(start, looked_for, given)
+        made: Any = filled_together(start, looked_for, given, framework_of(launch).packed)
         other = launch.start_request(session, wanted, _with_ports(peers, wanted.meeting))
         if made != other:
             return False
@@ -76,6 +75,7 @@ def requests(launch: Launch, meeting: Meeting, place: Place, key: str) -> dict[s
         },
         "counts": {host: len(one.gpus) for host, one in tokens.items()},
         "tokens": {host: one.as_tokens() for host, one in tokens.items()},
+        "packed": list(framework_of(launch).packed),
         "ports": list(launch.context.job.master_port),
         "interfaces": dict(meeting.interfaces),
         "addresses": dict(meeting.addresses),
@@ -150,7 +150,7 @@ def _ports(launch: Launch) -> dict[str, int]:
 
 
 def _broadcasts(launch: Launch) -> bool:
-    return not frameworks.get(launch.context.job.framework).joins_hosts
+    return not framework_of(launch).joins_hosts
 
 
 def _plan(launch: Launch, choices: Choices, meeting: Meeting) -> Plan:

@@ -165,7 +165,8 @@ class WaitRequest(TypedDict):
     ``gpus`` are those that the run may use, and ``names`` what programs call each of them. ``start``
     has a token in the place of every GPU, of its name and of every port; these come from the range
     ``ports``. The run waits for ``seconds`` at most (None: for ever). With ``ignore_foreign`` it takes
-    GPUs that are used outside launcher, too.
+    GPUs that are used outside launcher, too. Of a word that begins with one of ``packed``, the rest is
+    in base64, with tokens inside.
     """
 
     ticket: Message
@@ -176,6 +177,7 @@ class WaitRequest(TypedDict):
     ports: List[int]
     seconds: NotRequired[float | None]
     ignore_foreign: NotRequired[int]
+    packed: NotRequired[List[str] | None]
 
 
 class Given(TypedDict):
@@ -216,6 +218,7 @@ class GatherRequest(TypedDict):
     addresses: Dict[str, str]
     seconds: NotRequired[float | None]
     ignore_foreign: NotRequired[int]
+    packed: NotRequired[List[str] | None]
 
 
 class ErrorReport(TypedDict):

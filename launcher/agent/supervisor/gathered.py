@@ -365,7 +365,8 @@ class Gathered:
             fits = there and self._fits(host, there["names"], there["ports"])
             if not there or not fits or len(there["gpus"]) != len(own["gpus"]):
                 return None
-        return template.filled_together(self.request["start"], tokens, given)
+        packed = self.request.get("packed") or ()
+        return template.filled_together(self.request["start"], tokens, given, packed)
 
     def _leave(self) -> None:
         """Leave the queue."""

@@ -99,7 +99,7 @@ REQUESTS = {
             "tokens": {str: [str]},
             "ports": [int],
         },
-        {"seconds": NUMBER, "ignore_foreign": int},
+        {"seconds": NUMBER, "ignore_foreign": int, "packed": [str]},
     ),
     "gather": (
         {
@@ -113,7 +113,7 @@ REQUESTS = {
             "interfaces": TEXTS,
             "addresses": TEXTS,
         },
-        {"ticket": (_TICKET, {}), "seconds": NUMBER, "ignore_foreign": int},
+        {"ticket": (_TICKET, {}), "seconds": NUMBER, "ignore_foreign": int, "packed": [str]},
     ),
     "move": ({"ticket": (_TICKET, {})}, {}),
     "unattended": (

@@ -6,6 +6,8 @@ host.
 
 from __future__ import annotations
 
+import binascii
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,11 +21,15 @@ def filled(
     indices: Sequence[int],
     names: Sequence[str],
     ports: Sequence[int],
+    packed: Sequence[str] = (),
 ) -> StartRequest:
-    """Return a start request with GPUs and ports in the places of their tokens."""
+    """Return a start request with GPUs and ports in the places of their tokens.
+
+    Of a word that begins with one of ``packed``, the rest is in base64.
+    """
     given: Given = {"gpus": list(indices), "names": list(names), "ports": list(ports)}
     more = {"gpus": list(indices), "port": ports[0], "ports": list(ports[1:])}
-    processes = _processes(start, _pairs(tokens, given))
+    processes = _processes(start, _pairs(tokens, given), packed)
     return dict(start, processes=processes, **more)  # type: ignore[return-value]
 
 
@@ -31,6 +37,7 @@ def filled_together(
     start: StartRequest,
     tokens: Mapping[str, Mapping[str, Sequence[str]]],
     given: Mapping[str, Given],
+    packed: Sequence[str] = (),
 ) -> StartRequest:
     """Return the start request of one of several hosts with what each of them was given.
 
@@ -40,7 +47,7 @@ def filled_together(
     number = {
         int(token): int(value) for token, value in pairs if value.isdigit() and token.isdigit()
     }
-    made: Message = dict(start, processes=_processes(start, pairs))
+    made: Message = dict(start, processes=_processes(start, pairs, packed))
     if start.get("port") is not None:
         made["port"] = number.get(start["port"] or 0, start["port"])
     for field in ("gpus", "ports"):
@@ -60,17 +67,40 @@ def _pairs(tokens: Mapping[str, Sequence[str]], given: Given) -> list[tuple[str,
     return [(token, values[place]) for place, token in enumerate(every)]
 
 
-def _processes(start: StartRequest, pairs: Sequence[tuple[str, str]]) -> list[Message]:
+def _processes(
+    start: StartRequest, pairs: Sequence[tuple[str, str]], packed: Sequence[str]
+) -> list[Message]:
     def fill(text: str) -> str:
         for token, value in pairs:
             text = text.replace(token, value)
         return text
 
+    def fill_word(word: str) -> str:
+        for name in packed:
+            if word.startswith(name):
+                inner = _unpacked(word[len(name) :])
+                # what has no token in it, the user has written: it stays as it is
+                return fill(word) if fill(inner) == inner else name + _packed(fill(inner))
+        return fill(word)
+
     return [
         dict(
             one,
-            argv=[fill(word) for word in one["argv"]],
+            argv=[fill_word(word) for word in one["argv"]],
             env={name: fill(value) for name, value in one["env"].items()},
         )
         for one in start["processes"]
     ]
+
+
+def _unpacked(text: str) -> str:
+    """Return what is in this base64; "" where nothing is."""
+    try:
+        return binascii.a2b_base64(text.replace("-", "+").replace("_", "/")).decode("utf-8")
+    except ValueError:
+        return ""
+
+
+def _packed(text: str) -> str:
+    data = binascii.b2a_base64(text.encode("utf-8"), newline=False)
+    return data.decode("ascii").replace("+", "-").replace("/", "_")

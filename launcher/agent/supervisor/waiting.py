@@ -105,7 +105,8 @@ class Waiting:
         for one in held:
             one.close()
         names = [self.request["names"].get(str(index), str(index)) for index in indices]
-        return template.filled(self.request["start"], tokens, indices, names, ports)
+        packed = self.request.get("packed") or ()
+        return template.filled(self.request["start"], tokens, indices, names, ports, packed)
 
     def close(self) -> None:
         """Leave the queue."""

@@ -186,7 +186,7 @@ def test_deepspeed_and_accelerate_are_told_who_they_are() -> None:
     _, of_deepspeed = planned(text + "deepspeed", (2, 2))
     argv = of_deepspeed["node-1"].argv
     told = next(word for word in argv if word.startswith("--world_info=")).partition("=")[2]
-    assert json.loads(base64.urlsafe_b64decode(told)) == {"h0": [0, 1], "h1": [0, 1]}
+    assert json.loads(base64.urlsafe_b64decode(told)) == {"h0": ["0", "1"], "h1": ["0", "1"]}
     _, of_accelerate = planned(text + "accelerate", (2, 2))
     argv = of_accelerate["node-1"].argv
     assert argv[argv.index("--machine_rank") + 1] == "1"

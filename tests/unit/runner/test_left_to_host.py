@@ -23,14 +23,17 @@ from launcher.spec.model import Facts, Gpu, Host, Job, Layout, Resources, Secret
 HOST = Host("gpu1")
 GPUS = tuple(Gpu(index, uuid=f"GPU-{index}") for index in range(8))
 FACTS = Facts("gpu1", "gpu1", "/r", "python3", "3.11", 8, gpus=GPUS)
-#: All that start ranks on one host without a launcher that encodes their GPUs.
-PLAIN = ("torchrun", "torch", "env", "slurm", "accelerate", "jax", "tensorflow", "dask", "ray")
+#: All that start ranks on one host; DeepSpeed's launcher gets its GPUs in base64.
+STARTS = (
+    *("torchrun", "torch", "env", "slurm", "accelerate", "jax", "tensorflow", "dask", "ray"),
+    "deepspeed",
+)
 
 
-def launch(framework: str, gpus: int = 2) -> Launch:
+def launch(framework: str, gpus: int = 2, *words: str) -> Launch:
     """A launch on one host, as far as a plan needs it."""
     job = Job(
-        run=("train.py", "--port={{master_port}}"),
+        run=("train.py", "--port={{master_port}}", *words),
         framework=framework,
         resources=Resources(gpus=gpus),
         secrets={"TOKEN": Secret("hidden")},
@@ -48,22 +51,28 @@ def request(framework: str) -> Any:
     return asyncio.run(left_to_host.wait_request(launch(framework), ticket))
 
 
-@pytest.mark.parametrize("framework", PLAIN)
+@pytest.mark.parametrize("framework", STARTS)
 def test_a_host_fills_in_what_its_launcher_would_have_sent(framework: str) -> None:
     made = request(framework)
     assert checked(made) == "wait"
     ports = range(30_001, 30_001 + len(made["tokens"]["ports"]))
-    got = filled(made["start"], made["tokens"], (3, 6), ("3", "6"), list(ports))
+    packed = made["packed"]
+    got = filled(made["start"], made["tokens"], (3, 6), ("3", "6"), list(ports), packed)
     real = Choice((3, 6), ("3", "6"), tuple(ports))
     got.pop("peer", None)  # certificates of its own, where hosts are joined
     assert got == left_to_host._request(launch(framework), real, {})
     assert not any(token in repr(got) for tokens in made["tokens"].values() for token in tokens)
 
 
-@pytest.mark.parametrize("framework", [*PLAIN, "deepspeed"])
-def test_a_plan_that_packs_its_gpus_is_not_left_to_a_host(framework: str) -> None:
-    """DeepSpeed's launcher gets them in base64."""
-    assert left_to_host.is_possible(launch(framework)) is (framework != "deepspeed")
+@pytest.mark.parametrize("framework", STARTS)
+def test_all_are_left_to_a_host(framework: str) -> None:
+    assert left_to_host.is_possible(launch(framework))
+    assert request(framework)["packed"] == (["--world_info="] if framework == "deepspeed" else [])
+
+
+@pytest.mark.parametrize("text", ["YWJj", "Y WJj", "YWJ", "gAE=", "", "größe"])
+def test_a_word_of_the_user_that_looks_packed_arrives_as_it_is(text: str) -> None:
+    assert left_to_host.is_possible(launch("deepspeed", 2, "--world_info=" + text))
 
 
 def test_a_host_begins_on_what_was_asked_for() -> None:

@@ -45,8 +45,8 @@ def launch(framework: str, ports: tuple[int, int] = (20_000, 32_000)) -> Launch:
 @pytest.mark.parametrize(
     "framework", ["torchrun", "torch", "env", "jax", "tensorflow", "slurm", "deepspeed"]
 )
-def test_a_plan_that_packs_its_gpus_is_not_left_to_hosts(framework: str) -> None:
-    assert left_to_hosts.is_possible(launch(framework)) is (framework != "deepspeed")
+def test_all_are_left_to_hosts(framework: str) -> None:
+    assert left_to_hosts.is_possible(launch(framework))
 
 
 def test_a_run_with_few_ports_is_not_left_to_hosts() -> None:
@@ -54,8 +54,9 @@ def test_a_run_with_few_ports_is_not_left_to_hosts() -> None:
     assert not left_to_hosts.is_possible(launch("torchrun", (29_500, 29_500)))
 
 
-def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals() -> None:
-    made = launch("torchrun")
+@pytest.mark.parametrize("framework", ["torchrun", "deepspeed"])
+def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals(framework: str) -> None:
+    made = launch(framework)
     place: Any = SimpleNamespace(
         wait_left=lambda: None,
         ticket_for=lambda host: {"number": 1, "hosts": 2, "shares": [4, 4]},
@@ -78,9 +79,8 @@ def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals() -> 
     }
     plan = left_to_hosts.begun(made, MET, begun)
     for session in made.sessions:
-        start: Any = filled_together(
-            told[session.name]["start"], told[session.name]["tokens"], given
-        )
+        of_host = told[session.name]
+        start: Any = filled_together(of_host["start"], of_host["tokens"], given, of_host["packed"])
         peers = made.peers(plan, {}, "key")
         assert start == made.start_request(session, plan, peers)
     assert start["news"]["port"] == 20_002
