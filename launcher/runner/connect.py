@@ -277,11 +277,18 @@ def decide(
     only_idle: bool,
     order: Sequence[Host] | None = None,
 ) -> Layout:
-    """Return the layout of the run on hosts that are open, in ``order``. Raises PlanError."""
+    """Return the layout of the run on hosts that are open. ``order`` says which are taken first; their
+    ranks are in the order of the request. Raises PlanError."""
     job = context.job
     facts = {session.name: session.facts for session in sessions}
-    names = [host.name for host in order or context.request.hosts]
+    names = [host.name for host in context.request.hosts]
     hosts = sorted((one.host for one in sessions), key=lambda host: names.index(host.name))
+    first = [host.name for host in order or ()]
+    if first and first != names:
+        nearest = sorted(hosts, key=lambda host: first.index(host.name))
+        taken = make_layout(job, nearest, facts, context.name, only_idle)
+        of_it = {node.host.name for node in taken.nodes}
+        hosts = [host for host in hosts if host.name in of_it]
     layout = make_layout(job, hosts, facts, context.name, only_idle)
     if layout.num_nodes > 1:
         planner.shared_versions(job, [facts[node.host.name] for node in layout.nodes])
