@@ -123,6 +123,29 @@ def test_a_run_goes_where_its_data_is(launcher: Launcher, clean: labs.Lab, tmp_p
         assert f": {hosts}\n" in ran.err
 
 
+def test_a_new_version_fits_beside_the_one_that_it_shares_with(
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
+) -> None:
+    """The disk has no room for two whole versions: one file changes, then all of them do."""
+    host, source = clean.hosts["lab1"], tmp_path / "set"
+    source.mkdir()
+    where = ["-i", str(launcher.inventory), "--hosts", "lab1"]
+    host.run("mkdir", "-p", STORE)
+    host.run("mount", "-t", "tmpfs", "-o", "size=30m,mode=700", "none", STORE)
+    try:
+        for change, kept in (("all", 1), ("small", 2), ("all", 1)):
+            for name in ("large", "small") if change == "all" else ("small",):
+                (source / name).write_bytes(os.urandom(20_000_000 if name == "large" else 10))
+            added = launcher.call("data", "add", "mine", str(source), "--json")
+            version = json.loads(added.stdout)["version"]["version"]
+            pushed = launcher.call("data", "push", "mine", *where)
+            assert pushed.returncode == 0, pushed.stderr
+            there = [one for one in host.run("ls", STORE).stdout.decode().split() if len(one) == 32]
+            assert (version in there, len(there)) == (True, kept)
+    finally:
+        host.run("umount", "--lazy", STORE)
+
+
 def test_an_absolute_path_and_one_in_use(
     launcher: Launcher, clean: labs.Lab, tmp_path: Path
 ) -> None:
