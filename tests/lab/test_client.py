@@ -300,7 +300,8 @@ def test_ctrl_c_in_a_program_stops_its_run(sandbox: Launcher) -> None:
     name = program.stdout.readline().strip()
     program.send_signal(signal.SIGINT)
     _, err = program.communicate(timeout=180)
-    assert err.rstrip().endswith("KeyboardInterrupt"), err
+    # What was asked for in that very moment may complain behind it.
+    assert "KeyboardInterrupt" in err.splitlines(), err
     receipt = library.Client().attach(name).receipt
     assert receipt
     assert (receipt.reason, receipt.left) == ("by-user", 0)
