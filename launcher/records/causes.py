@@ -594,6 +594,13 @@ CAUSES: tuple[Cause, ...] = (
         exits=_of(-6),
     ),
     Cause(
+        "thread-at-exit",
+        r"terminate called without an active exception",
+        "a thread of a library was still running when the process ended",
+        "With torch.distributed, call destroy_process_group() at the end of the script, on every rank.",
+        exits=_of(-6),
+    ),
+    Cause(
         "killed",
         r"",
         "something outside launcher killed it; the kernel counted no out-of-memory kill",

@@ -8,6 +8,8 @@ from support.command import Launcher
 
 pytestmark = pytest.mark.timeout(300)
 
+# A script that leaves torch's group open ends with an abort now and then.
+
 #: Torch's variables are there, too; without them only Slurm's can tell.
 WITHOUT_TORCH = """
 import os
@@ -21,6 +23,7 @@ jax.distributed.initialize()
 print("found", jax.process_index(), jax.process_count(), [one.process_index for one in jax.devices()])
 """
 LIGHTNING = """
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 trainer = Trainer(
@@ -30,6 +33,7 @@ trainer = Trainer(
 trainer.fit(BoringModel())
 print("by", type(trainer.strategy.cluster_environment).__name__)
 print("found", trainer.global_rank, trainer.world_size)
+torch.distributed.destroy_process_group()
 """
 ACCELERATE = """
 import torch
@@ -37,6 +41,7 @@ from accelerate import Accelerator
 found = Accelerator(cpu=True)
 ranks = found.gather(torch.tensor([found.process_index])).tolist()
 print("found", found.process_index, found.num_processes, ranks)
+found.end_training()
 """
 TRAINER = """
 import torch
@@ -56,6 +61,7 @@ arguments = TrainingArguments(
 )
 Trainer(BertForSequenceClassification(config), arguments, train_dataset=Data()).train()
 print("found", arguments.process_index, arguments.world_size)
+torch.distributed.destroy_process_group()
 """
 
 

@@ -49,6 +49,7 @@ trainer = lightning.Trainer(
     logger=TensorBoardLogger(os.environ["LAUNCHER_OUTPUT_DIR"], name=""))
 trainer.fit(Classifier(), Digits())
 print("rank", trainer.global_rank, "of", trainer.world_size, "epochs", trainer.current_epoch)
+torch.distributed.destroy_process_group()
 """
 
 

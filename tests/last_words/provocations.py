@@ -250,6 +250,14 @@ PROVOCATIONS: dict[str, Provocation] = {
     "peer-gone": _py(
         GLOO + "if rank == 1:\n    os._exit(0)\ndist.all_reduce(torch.zeros(1))\n", *TORCHRUN
     ),
+    # It happens now and then only: in about one of ten starts.
+    "group-left-open": _py(
+        "import os, subprocess, sys\nranks = lambda port: [subprocess.Popen([sys.executable, 'rank.py'], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, 'RANK': str(rank), 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}) for rank in (0, 1)]\nfor port in range(29540, 29740):\n    for rank in ranks(port):\n        words = rank.communicate()[0]\n        if rank.returncode:\n            sys.stderr.buffer.write(words)\n            sys.stderr.flush()\n            os.kill(os.getpid(), -rank.returncode)\n",
+        files={
+            "rank.py": GLOO
+            + "dist.all_gather([torch.zeros(1), torch.zeros(1)], torch.ones(1))\nprint('rank', rank, 'is done')\n"
+        },
+    ),
     "barrier-alone": _py(
         GLOO
         + "import datetime, time\nif rank == 0:\n    dist.monitored_barrier(timeout=datetime.timedelta(seconds=3))\nelse:\n    time.sleep(30)\n",

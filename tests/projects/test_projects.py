@@ -57,12 +57,14 @@ class Project:
 
 
 LIGHTNING = """
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 trainer = Trainer(accelerator="cpu", devices=1, num_nodes=2, max_epochs=1, logger=False)
 trainer.fit(BoringModel())
 print("trained by", trainer.world_size, flush=True)
+torch.distributed.destroy_process_group()
 """
 IGNITE = """
 import ignite.distributed as idist
@@ -91,6 +93,7 @@ trainer = Trainer(BertForSequenceClassification(config), arguments, train_datase
 trainer.train()
 trainer.save_model()
 print("trained by", arguments.world_size, flush=True)
+torch.distributed.destroy_process_group()
 """
 DASK = """
 import os, sys

@@ -94,6 +94,7 @@ CASES = [
     ("command-not-found", 127, b"launcher: cannot start trian: command not found on PATH (/usr/bin)"),
     ("command-not-found", 127, b"bash: line 1: trian: command not found"),
     ("abort-at-exit", -6, b"terminate called after throwing an instance of 'gloo::IoException'"),
+    ("thread-at-exit", -6, b"terminate called without an active exception"),
     ("killed", -9, b"epoch 3"),
     ("killed", 137, b""),
     ("segfault", -11, b""),

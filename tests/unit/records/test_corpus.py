@@ -124,6 +124,7 @@ RIGHT: dict[str, tuple[str | None, str]] = {
         "RuntimeError: [enforce fail at /__w/pytorch/pytorch/third_pa",
     ),
     "peer-gone": ("peer-closed", "RuntimeError: [/__w/pytorch/pytorch/third_party/gloo/gloo/tr"),
+    "group-left-open": ("thread-at-exit", "terminate called without an active exception"),
     "barrier-alone": (
         "collective-timeout",
         "RuntimeError: [Rank 0]: Rank 1 failed to pass monitoredBarri",
