@@ -17,6 +17,7 @@ from ..records.state import ENDED, RunState
 from ..spec.errors import LauncherError
 from ..spec.files import open_plain
 from ..spec.model import Layout
+from ..spec.process_key import ProcessKey, ProcessKind
 
 #: Seconds between two lines, and characters of one in a notebook.
 EVERY, NOTEBOOK = 0.5, 100
@@ -112,12 +113,17 @@ def text_of(name: str, state: RunState, layout: Layout, since: float, last: str,
 
 
 def _last_words(folder: Path, attempt: int) -> str:
-    """Return the last line of the lowest rank that has printed any, made harmless."""
-    logs = sorted(
-        (folder / "logs" / f"attempt-{attempt}").glob("rank-*.out"),
-        key=lambda log: (len(log.name), log.name),
-    )
-    for log in logs[:1]:
+    """Return the last line of the lowest rank that has printed any, made harmless.
+
+    A run without logs of ranks has those of its nodes or roles.
+    """
+
+    found: list[tuple[bool, int, str, Path]] = []
+    for log in (folder / "logs" / f"attempt-{attempt}").glob("*.out"):
+        if ProcessKey.kind_of(log.stem) not in {None, ProcessKind.SETUP}:
+            key = ProcessKey.parse(log.stem)
+            found.append((key.kind is not ProcessKind.RANK, key.index, key.group, log))
+    for *_, log in sorted(found)[:1]:
         with suppress(OSError), open_plain(log) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
             lines = file.read(TAIL).replace(b"\r", b"\n").decode("utf-8", "replace").split("\n")

@@ -109,3 +109,21 @@ def test_the_line_fits_and_says_what_counts() -> None:
     assert len(progress.text_of("calm-owl-1", state, layout, 1.0, "loss " * 99, 60)) == 60
     early = progress.text_of("calm-owl-1", RunState(stage="sync"), Layout("x", ()), 0.0, "", 80)
     assert early == "calm-owl-1  sync"
+
+
+@pytest.mark.parametrize(
+    ("logs", "said"),
+    [
+        ({"node-0.out": b"from node 0\n", "node-1.out": b"from node 1\n"}, "from node 0"),
+        ({"head-0.out": b"", "setup-0.out": b"pip\n", "stray.out": b"x\n"}, ""),
+        ({"node-0.out": b"torchrun\n", "rank-10.out": b"10\n", "rank-2.out": b"2\n"}, "2"),
+    ],
+)
+def test_its_last_words_are_of_the_first_process(
+    tmp_path: Path, logs: dict[str, bytes], said: str
+) -> None:
+    folder = tmp_path / "logs" / "attempt-0"
+    folder.mkdir(parents=True)
+    for name, text in logs.items():
+        (folder / name).write_bytes(text)
+    assert progress._last_words(tmp_path, 0) == said
