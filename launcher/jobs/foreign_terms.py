@@ -31,7 +31,7 @@ COMMANDS = {
     "history": "launcher ls",
     "info": _SHOW,
     "cat": "launcher logs RUN",
-    **dict.fromkeys(("watch", "follow", "monitor"), "launcher attach RUN, or launcher top"),
+    **dict.fromkeys(("watch", "monitor"), "launcher attach RUN, or launcher top"),
     **dict.fromkeys(
         ("resume", "retry", "restart"),
         "launcher attach RUN follows one that runs; launcher rerun RUN --from-checkpoint",

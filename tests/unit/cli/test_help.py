@@ -10,6 +10,7 @@ import pytest
 
 from launcher.cli import cli
 from launcher.cli.grouped import GroupedCommand
+from launcher.jobs import foreign_terms
 
 
 def _grouped() -> dict[str, GroupedCommand]:
@@ -40,6 +41,12 @@ def test_help_fits_a_terminal_and_its_examples_are_commands(name: str) -> None:
         words = shlex.split(example.partition("   ")[0])
         assert words[:2] == ["launcher", name]
         command.make_context(name, words[2:], resilient_parsing=True)
+
+
+def test_no_command_of_launcher_is_taken_for_one_of_other_tools() -> None:
+    context = click.Context(cli, info_name="launcher")
+    there = [name for name in foreign_terms.COMMANDS if cli.get_command(context, name)]
+    assert there == []
 
 
 def test_du_is_another_name_of_df() -> None:
