@@ -1,6 +1,5 @@
 """From the end of a job to the start of the next one that waits, on one host with one GPU: by
-launcher's queue, and by tools that people use there instead. What a run that waits costs its host. And
-a storm of runs over several hosts, by the queue and by trying again until GPUs are free.
+launcher's queue, and by tools that people use there instead. And what a run that waits costs its host.
 
 Each gets the same jobs, and each job writes when it begins and ends. The clock is one.
 """
@@ -9,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from .measure import CommandError, run, spread, table
@@ -36,20 +33,29 @@ JOB = (
     f"sleep {LASTS}; date +%s.%N >> {TIMES}"
 )
 
-
-#: GPUs of each run of a storm, in the order in which they come; the largest needs all there are.
-STORM = (4, 2, 16, 1, 8, 3, 2, 6, 4, 1, 5, 2, 8, 1, 3, 4)
-GPUS, HOSTS, GANG = 4, 4, 16
-#: Seconds between two tries where there is no queue.
-AGAIN = 1.0
+#: HyperQueue on PyPI is a library: a server with one worker of one core, and who gives it all jobs.
+HQ = "/tmp/hq"
+HQ_SERVER = f"""
+import pathlib, signal
+from hyperqueue.cluster import LocalCluster, WorkerConfig
+with LocalCluster("{HQ}", WorkerConfig(cores=1)):
+    pathlib.Path("{HQ}/ready").touch()
+    signal.pause()
+"""
+HQ_SUBMITS = f"""
+from hyperqueue import Client, Job
+client = Client("{HQ}")
+for _ in range({JOBS}):
+    job = Job(default_workdir="/tmp")
+    job.program(["bash", "-c", {JOB!r}], stdout=None, stderr=None)
+    client.submit(job)
+"""
 
 
 def main(rounds: int) -> str:
-    """The tables: each beside launcher's of the same round."""
+    """The table: each beside launcher's of the same round."""
     with _place([labs.HostSpec("lab1", gpus=1)]) as here:
-        handed = _table(here, rounds)
-    with _place([labs.HostSpec(f"lab{n + 1}", gpus=GPUS) for n in range(HOSTS)]) as here:
-        return f"{handed}\n\n{_storms(here, rounds)}"
+        return _table(here, rounds)
 
 
 @contextlib.contextmanager
@@ -59,8 +65,6 @@ def _place(specs: Sequence[labs.HostSpec]) -> Iterator[Place]:
     prefix = Path(sys.prefix)
     root = Path(__file__).parent.parent
     share = [prefix, *([] if prefix.is_relative_to(root) else [root])]
-    tools = shutil.which("hq")
-    share += [Path(tools).resolve().parent] if tools and not tools.startswith("/usr/") else []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         with labs.Lab(list(specs), scratch / "lab", share=share) as lab:
@@ -90,19 +94,20 @@ def _table(here: Place, rounds: int) -> str:
     )
 
 
-def _contenders(here: Place) -> dict[str, Callable[[], None]]:
+def _contenders(here: Place) -> dict[str, Callable[[], object]]:
     """What submits all jobs and returns when they have been submitted."""
     (host,) = here.lab.hosts.values()
-    found: dict[str, Callable[[], None]] = {"launcher": lambda: _launcher(here)}
+    found: dict[str, Callable[[], object]] = {"launcher": lambda: _launcher(here)}
     if here_or_skipped("tsp"):
         host.run("tsp", "-S", "1")
         found["task-spooler"] = lambda: _each(host, "tsp", "bash", "-c", JOB)
-    if here_or_skipped("hq"):
-        hq = str(shutil.which("hq"))
-        host.spawn(hq, "server", "start")
-        labs.wait_until(lambda: host.run(hq, "server", "info", check=False).returncode == 0, "hq")
-        host.spawn(hq, "worker", "start", "--cpus", "1")
-        found["HyperQueue"] = lambda: _each(host, hq, "submit", "--", "bash", "-c", JOB)
+    if find_spec("hyperqueue") is None:
+        print("hyperqueue: not installed in this environment, skipped", file=sys.stderr)
+    else:
+        host.spawn(sys.executable, "-c", HQ_SERVER)
+        labs.wait_until(lambda: host.path(f"{HQ}/ready").exists(), "HyperQueue")
+        submits = (sys.executable, "-c", HQ_SUBMITS)
+        found["HyperQueue"] = lambda: host.run(*submits)
     if reason := slurm.missing():
         print(reason, file=sys.stderr)
     else:
@@ -124,7 +129,7 @@ def _each(host: labs.LabHost, *argv: str) -> None:
         host.run(*argv)
 
 
-def _gaps(here: Place, submit: Callable[[], None]) -> list[float]:
+def _gaps(here: Place, submit: Callable[[], object]) -> list[float]:
     """Seconds between the end of each job and the start of the next one."""
     (host,) = here.lab.hosts.values()
     host.run("rm", "-f", GO)
@@ -161,58 +166,3 @@ def _spent(here: Place) -> float:
     before = here.hosts_cpu()
     time.sleep(WATCHED)
     return here.hosts_cpu() - before
-
-
-def _storms(here: Place, rounds: int) -> str:
-    """The table: how long all runs took, and how long the largest waited."""
-    whole: dict[str, list[float]] = {"the queue": [], "trying again": []}
-    gang: dict[str, list[float]] = {name: [] for name in whole}
-    for number in range(rounds):
-        for name in list(whole)[:: 1 if number % 2 else -1]:
-            took, waited = _storm(here, name == "the queue")
-            whole[name].append(took)
-            gang[name].append(waited)
-    ours, theirs = whole.values()
-    rows = [[name, spread(whole[name], ".1f"), spread(gang[name], ".1f")] for name in whole] + [
-        [
-            "ratio, round by round",
-            spread([one / other for one, other in zip(ours, theirs, strict=True)]),
-            spread([one / other for one, other in zip(*gang.values(), strict=True)]),
-        ]
-    ]
-    return "\n".join(
-        [
-            f"{len(STORM)} runs of 1 to {GANG} GPUs at once, on {HOSTS} hosts with {GPUS} each; the one "
-            f"of {GANG} GPUs is the third.",
-            "",
-            table(["by", "until the last has ended, s", f"the one of {GANG} GPUs waits, s"], rows),
-        ]
-    )
-
-
-def _storm(here: Place, by_queue: bool) -> tuple[float, float]:
-    began, running = time.time(), []
-    folder = here.scratch / "storm"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for number, gpus in enumerate(STORM):
-        wait = ("--wait", "forever") if by_queue else ("--no-wait",)
-        mark = f"date +%s.%N > /tmp/begun-{number}; sleep {LASTS}"
-        words = ("--gpus", str(gpus), *wait, "--framework", "env", mark)
-        once = shlex.join([sys.executable, "-m", "launcher", "run", "-i", str(here.inventory),
-                           "--workdir", str(here.empty), *words])  # fmt: skip
-        again = f"until {once}; do test $? = 75 || exit 1; sleep {AGAIN}; done"
-        with (folder / f"{number}.log").open("wb") as log:
-            running.append(
-                subprocess.Popen(
-                    ["bash", "-c", once if by_queue else again],
-                    env=here.env, cwd=here.empty, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                )
-            )  # fmt: skip
-    for number, process in enumerate(running):
-        if process.wait(600):
-            raise CommandError((folder / f"{number}.log").read_text()[-2000:])
-    took = time.time() - began
-    number = STORM.index(GANG)
-    begun = min(float(h.read(f"/tmp/begun-{number}").decode()) for h in here.lab.hosts.values())
-    return took, begun - began
