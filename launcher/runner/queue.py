@@ -44,7 +44,8 @@ class Waiting:
     It is number ``place``; None if it holds nobody back, since it can begin nowhere now. ``why`` is None
     for one that begins now; see :class:`launcher.records.events.RunWaits` for the rest. ``elsewhere``
     is on how many hosts it waits that were not asked. ``by_itself``: its host starts it; any other run
-    needs its launcher. ``within``: the quota of its project covers it, so it goes first.
+    needs its launcher. ``within``: the quota of its project covers it, so it goes first. ``full`` are
+    hosts whose disk is too full to write down that it begins.
     """
 
     run: str
@@ -64,6 +65,7 @@ class Waiting:
     project: str = ""
     preemptible: bool = False
     within: bool = False
+    full: tuple[str, ...] = ()
 
 
 @frozen
@@ -186,6 +188,8 @@ def _entry(
         elsewhere=max(0, ticket.hosts - len(there)),
         by_itself=any(one.by_itself for one in there.values()),
     )
+    if isinstance(answer, Begin) and (full := tuple(h for h, one in there.items() if one.no_room)):
+        return replace(entry, why=WaitReason.NO_ROOM, full=full)
     if not isinstance(answer, Wait):
         return entry
     return replace(

@@ -123,6 +123,7 @@ class WaitingThere:
     only: tuple[int, ...] = ()
     within: bool = False
     part: int = 0
+    no_room: bool = False
 
     def __post_init__(self) -> None:
         _require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")

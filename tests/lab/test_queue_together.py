@@ -244,3 +244,39 @@ def test_hosts_that_are_cut_off_from_each_other_wait(queue: Queue) -> None:
     labs.wait_until(lambda: is_over(queue, "gpu2", stopped.name), "it is stopped there", 60)
     stopping.communicate(timeout=60)
     assert queue.launcher.call("attach", "second").returncode == 0
+
+
+FULL = (TWO[0], labs.HostSpec("gpu2", gpus=4, home_size="12M"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", ["gpu[1-2]", "gpu2"], ids=["two hosts", "one host"])
+@pytest.mark.parametrize("own", [FULL], indirect=True)
+def test_it_begins_once_a_full_disk_has_room(queue: Queue, hosts: str) -> None:
+    """What is not written down could be started twice: until then it keeps its turn, and says why."""
+    names = ["gpu1", "gpu2"] if hosts == "gpu[1-2]" else ["gpu2"]
+    command = MEETING if hosts == "gpu[1-2]" else "true"
+    done = queue.launcher.call(
+        "run", "-i", str(queue.launcher.inventory), "-d", "--name", "second", *FRAMEWORK,
+        "--hosts", hosts, "--gpus", str(4 * len(names)), "--wait", "forever", command,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder,) = queue.launcher.home.glob("runs/second-*")
+    full = queue.lab.hosts["gpu2"]
+    full.run("sh", "-c", "cat /dev/zero >/root/ballast 2>/dev/null; true")
+    queue.let_go("first")
+
+    def is_told() -> bool:
+        (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+        return (shown["why"], shown["full"], shown["place"]) == ("no-room", ["gpu2"], 0)
+
+    labs.wait_until(is_told, "the queue tells why", 60)
+    assert "no space left on gpu2" in queue.call().stdout
+    full.run("rm", "/root/ballast")
+    for name in names:
+        until(queue, name, folder.name, "BegunThere")
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    for name in names:
+        events = [one["event"] for one in journal(queue, name, folder.name)]
+        assert events.count("BegunThere") == 1

@@ -247,7 +247,8 @@ class TicketFacts(TypedDict):
     ``only`` are the GPUs of this host that it wants, where no others would do. ``aside``: it holds
     nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not. ``within``:
     it is within the quota of its project, and goes first. ``part``: how many GPUs of this host it needs,
-    where it cannot choose, as its processes have their hosts.
+    where it cannot choose, as its processes have their hosts. ``no_room``: the disk of this host is too
+    full to write down that it begins.
     """
 
     run: str
@@ -263,6 +264,7 @@ class TicketFacts(TypedDict):
     by_itself: NotRequired[bool]
     within: NotRequired[bool]
     part: NotRequired[int]
+    no_room: NotRequired[bool]
 
 
 class MemberFacts(TypedDict):

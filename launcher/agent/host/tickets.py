@@ -69,6 +69,8 @@ def enter(run: str, ticket: Message) -> Socket:
         parts.append("q")
     if ticket.get("part"):
         parts.append(PART + written(ticket["part"]))
+    if ticket.get("no_room"):
+        parts.append("f")
     for _ in range(TRIES):
         try:
             return socket_names.bind("wait/%s/%s" % (socket_names.short(run), ".".join(parts)))
@@ -166,6 +168,7 @@ def _read(name: str) -> TicketFacts | None:
         "by_itself": "s" in fields[6:],
         "within": "q" in fields[6:],
         "part": part,
+        "no_room": "f" in fields[6:],
     }
 
 

@@ -67,6 +67,8 @@ _STAND: Any = (
 )
 #: What the ticket of each host says for itself.
 _OWN = ("only", "part")
+#: What no leader needs to know of a ticket.
+_OF_NO_USE = ("waited", "by_itself", "no_room")
 _GIVEN: Any = ({"gpus": [int], "names": [str], "ports": [int]}, {})
 #: What hosts say to each other: a word may have these fields, and only what fits is heard.
 _WORDS: dict[str, Any] = {
@@ -126,6 +128,7 @@ class Gathered:
         self._given: Given | None = None
         self._moved: Message | None = None  # what the leader has told of another ticket
         self._aside = self._is_hopeless = self._is_passing = False
+        self._has_room = True
         try:
             self._show(now)
         except OSError:
@@ -315,7 +318,8 @@ class Gathered:
     def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
         self._release()
         tokens = self.request["tokens"][self._here]
-        if len(claim.gpus) != len(tokens["gpus"]) or not self._hands.has_room():
+        self._has_room = self._hands.has_room()
+        if len(claim.gpus) != len(tokens["gpus"]) or not self._has_room:
             return None
         if claim.gpus:
             self._ask_for_strangers(now)
@@ -404,7 +408,7 @@ class Gathered:
     def _told_of(self, ticket: TicketFacts) -> Message:
         """Return what the leader needs to know of a ticket: nothing that changes by itself, and of the
         run's own nothing that only others have to know."""
-        said = {name: one for name, one in ticket.items() if name not in ("waited", "by_itself")}
+        said = {name: one for name, one in ticket.items() if name not in _OF_NO_USE}
         return dict(said, aside=ticket["aside"] and ticket["run"] != socket_names.short(self._run))
 
     def _ask_for_strangers(self, now: float) -> None:
@@ -452,7 +456,11 @@ class Gathered:
             self._obey(self._leader.tell({"aside": int(aside)}), now)
         self._aside = aside
         ticket = dict(
-            self._asked, waited=self.waited(now), aside=aside, by_itself=self._part.has_met
+            self._asked,
+            waited=self.waited(now),
+            aside=aside,
+            by_itself=self._part.has_met,
+            no_room=not self._has_room,
         )
         if self._shown is not None and _same_ticket(ticket, self._shown):
             return

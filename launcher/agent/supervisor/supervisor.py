@@ -558,9 +558,10 @@ class Supervisor:
 
         With a full disk, it takes no locks that would wake others as they go again.
         """
-        request = self._ready(waiting, gpus, now) if self.journal.has_room() else None
+        has_room = self.journal.has_room()
+        request = self._ready(waiting, gpus, now) if has_room else None
         if request is None:
-            waiting.later(now)
+            waiting.later(now, has_room)
             return
         self._begin(request)
         waiting.close()

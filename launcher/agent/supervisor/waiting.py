@@ -43,7 +43,8 @@ class Waiting:
         self._since: float = now - request["ticket"].get("waited", 0.0)
         seconds = request.get("seconds")
         self._until = float("inf") if seconds is None else now + seconds
-        self._ticket = tickets.enter(run, request["ticket"])
+        self._asked, self._has_room = request["ticket"], True
+        self._ticket = tickets.enter(run, self._asked)
         self._lookout = lookout.Lookout()
         self._next = now
         self._strangers: tuple[float, list[int]] = (float("-inf"), [])  # as of when, and their GPUs
@@ -73,9 +74,7 @@ class Waiting:
 
     def move(self, ticket: Message, now: float) -> None:
         """Wait with another ticket. No moment is without one. Raises OSError."""
-        ticket = dict(ticket, waited=self.waited(now))
-        before, self._ticket = self._ticket, tickets.enter(self._run, ticket)
-        before.close()
+        self._show(ticket, self._has_room, now)
         self._next = now
 
     def turn(self, now: float) -> list[int]:
@@ -90,9 +89,14 @@ class Waiting:
             self._strangers = (now, strangers(self._lookout.leased))
         return self._begins(self._strangers[1])
 
-    def later(self, now: float) -> None:
-        """Note that somebody was quicker."""
+    def later(self, now: float, has_room: bool = True) -> None:
+        """Note that somebody was quicker, or that the disk here has no room: the ticket says so."""
         self._next = now + PAUSE
+        if has_room is not self._has_room:
+            try:
+                self._show(self._asked, has_room, now)
+            except OSError:  # it is tried again the next time
+                pass
 
     def start(self, indices: Sequence[int]) -> StartRequest:
         """Return the request to start the run on these GPUs, and on ports that are free now.
@@ -112,6 +116,12 @@ class Waiting:
         """Leave the queue."""
         self._ticket.close()
         self._lookout.close()
+
+    def _show(self, ticket: Message, has_room: bool, now: float) -> None:
+        shown = dict(ticket, waited=self.waited(now), no_room=not has_room)
+        before, self._ticket = self._ticket, tickets.enter(self._run, shown)
+        before.close()
+        self._asked, self._has_room = ticket, has_room
 
     def _begins(self, outside: Sequence[int]) -> list[int]:
         shared = bool(self.request.get("ignore_foreign"))

@@ -95,6 +95,9 @@ def _why(one: Waiting, now: float) -> str:
         priority = f"{one.project}{', within quota' if one.within else ''}, {priority}"
     if one.why in (WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY):
         return f"{priority}{rule_text(one.why, one.project)}"
+    if one.full:
+        there = nodeset.fold(one.full)
+        return f"{priority}no space left on {there} to write down that it begins: launcher df"
     if one.place == 0:
         return f"{priority}prepares its start"
     if one.place is None or one.why is None:

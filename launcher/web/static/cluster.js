@@ -6,6 +6,7 @@ const EVERY = 2000;
 const named = (user, run) => user && run ? user + ' (' + run + ')' : run || (user || 'somebody') + ' outside launcher';
 
 export function reason(one) {
+  if (one.why === 'no-room') return 'no space left on ' + one.full.join(' ') + ' to write down that it begins';
   if (one.place === 0) return 'prepares its start';
   if (one.why === 'quota' || one.why === 'limit') return 'beyond the ' + one.why + ' of project ' + one.project;
   if (one.why === 'no-majority') return 'too few hosts answer to decide about project ' + one.project;

@@ -25,6 +25,7 @@ def test_who_holds_and_who_waits() -> None:
                 NOW + 600,
             ),
             Waiting("next-0000", "eve", 0, 0, (1,), ("gpu1",), NOW, elsewhere=2, by_itself=True),
+            Waiting("full-0000", "eve", 0, 0, (1,), ("gpu1",), NOW, None, WaitReason.NO_ROOM, full=("gpu1",)),
             Waiting("last-0000", "eve", None, 0, (1,), ("gpu1",), NOW, why=WaitReason.TOO_LARGE),
         ),
         gpus=260,
@@ -39,10 +40,12 @@ def test_who_holds_and_who_waits() -> None:
         "1    new-run-99aa  eve   2x4+2  gpu[1-3]         1 min  1 h   its launcher  high priority, in use "
         "by bob outside launcher, ann (calm-otter-1234); by 14:10\n"
         "now  next-0000     eve   1      gpu1 and 2 more  0 s    -     its hosts     prepares its start\n"
+        "now  full-0000     eve   1      gpu1             0 s    -     its launcher  no space left on gpu1 "
+        "to write down that it begins: launcher df\n"
         "-    last-0000     eve   1      gpu1             0 s    -     its launcher  too few of its hosts "
         "can be reached from where it was started\n"
         "\n"
-        "260 GPUs, 3 free; 3 runs wait"
+        "260 GPUs, 3 free; 4 runs wait"
     )
 
 
