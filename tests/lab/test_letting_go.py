@@ -89,7 +89,9 @@ def test_a_signal_to_attach_and_to_the_follower_leaves_the_run(
     assert _follower(folder) == follower, "another process follows it"
     os.kill(follower, number)
     labs.wait_until(lambda: _follower(folder) == 0, "the follower to let go", 20)
-    assert "keeps running" in (folder / "follower.log").read_text()
+    labs.wait_until(
+        lambda: "keeps running" in (folder / "follower.log").read_text(), "its last word", 20
+    )
     attached = _attach(launcher)
     labs.wait_until(lambda: _follower(folder) == attached.pid, "attach to follow the run", 30)
     os.kill(attached.pid, number)

@@ -43,8 +43,9 @@ TALK = 10.0
 #: Why a port is closed that accepts the connection and then stays silent; also in
 #: launcher.fleet.findings.pair.
 SILENT = "connects, but nothing answers"
-#: Seconds for packets of one size to be answered; a lost one is tried again.
-PACKET = 0.25
+#: Seconds for packets of one size to be answered; a lost one is tried again. And for the size that seems
+#: to be too large: a busy host answers late.
+PACKET, LATE = 0.25, 1.0
 #: Seconds to resolve the names of all other hosts.
 NAMES = 3.0
 #: Bytes of IP and UDP headers; the smallest packet that every route passes (RFC 791, RFC 8200).
@@ -225,25 +226,33 @@ def path_mtu(address: str, port: int, token: str, largest: int) -> int | None:
     with socket.socket(family, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(*PROBE[family])
         sender.connect((address, port))
-        if _come_through(sender, token, {largest}) or _come_through(sender, token, {largest}):
-            return largest
+        for _ in range(2):
+            if _come_through(sender, token, {largest}, PACKET):
+                return largest
         smallest = LEAST[family][1]
-        passes, fails = smallest - 1, largest
-        while fails - passes > 1:
-            step = max(1, (fails - passes) // 16)
-            sizes = set(range(passes + step, fails, step)) | {passes + 1}
-            good = _come_through(sender, token, sizes)
-            if not good:
-                good = _come_through(sender, token, {passes + 1})
-            if not good:
-                break
-            passes = max(good)
-            fails = min([size for size in sizes if size > passes] + [fails])
+        passes = _largest(sender, token, smallest - 1, largest, PACKET)
+        if _come_through(sender, token, {passes + 1}, LATE):
+            passes = _largest(sender, token, passes + 1, largest + 1, LATE)
         return passes if passes >= smallest else None
 
 
-def _come_through(sender: socket.socket, token: str, sizes: set[int]) -> set[int]:
-    """Return those of ``sizes`` that were answered within ``PACKET`` seconds."""
+def _largest(sender: socket.socket, token: str, passes: int, fails: int, seconds: float) -> int:
+    """Return the largest size that comes through; each try may take so many seconds."""
+    while fails - passes > 1:
+        step = max(1, (fails - passes) // 16)
+        sizes = set(range(passes + step, fails, step)) | {passes + 1}
+        good = _come_through(sender, token, sizes, seconds)
+        if not good:
+            good = _come_through(sender, token, {passes + 1}, seconds)
+        if not good:
+            break
+        passes = max(good)
+        fails = min([size for size in sizes if size > passes] + [fails])
+    return passes
+
+
+def _come_through(sender: socket.socket, token: str, sizes: set[int], seconds: float) -> set[int]:
+    """Return those of ``sizes`` that were answered within so many seconds."""
     good: set[int] = set()
     hello, headers = token.encode(), LEAST[sender.family][0]
     for size in sizes:
@@ -251,8 +260,8 @@ def _come_through(sender: socket.socket, token: str, sizes: set[int]) -> set[int
             sender.send(hello.ljust(size - headers, b"."))
         except OSError:  # EMSGSIZE: larger than the MTU of our own interface
             pass
-    deadline = time.monotonic() + PACKET
-    while good < sizes:
+    deadline = time.monotonic() + seconds
+    while good != sizes:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([sender], [], [], left)[0]:
             break
@@ -260,6 +269,7 @@ def _come_through(sender: socket.socket, token: str, sizes: set[int]) -> set[int
             words = sender.recv(256).split()
         except OSError:  # "port unreachable" came back
             break
-        if words[:1] == [hello]:
-            good.add(int(words[1]) + headers)
-    return good & sizes
+        # Others are late answers to an earlier try, or no answers at all.
+        if words[:1] == [hello] and words[1:] and words[1].isdigit():
+            good |= {int(words[1]) + headers} & sizes
+    return good
