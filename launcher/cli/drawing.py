@@ -34,7 +34,8 @@ def draw(lines: Iterable[str]) -> None:
     """Draw lines over the picture before."""
     control("\x1b[H")
     for line in lines:
+        control("\x1b[K")  # not behind it: the cursor stays on the last column of a full line
         click.echo(line, err=True, nl=False)
-        control("\x1b[K\r\n")
+        control("\r\n")
     control("\x1b[J")
     sys.stderr.flush()
