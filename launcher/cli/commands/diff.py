@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
@@ -45,8 +46,20 @@ def command(one: str, other: str, metrics: tuple[str, ...], as_json: bool) -> No
     if not found:
         click.echo("no difference is recorded", err=True)
         return
-    room = max(8, (terminal_width() - 22) // 2) if sys.stdout.isatty() else 10_000
     rows = [
-        (each.what, cut(each.before or "-", room), cut(each.after or "-", room)) for each in found
+        ("", names[0], names[1]),
+        *((each.what, each.before or "-", each.after or "-") for each in found),
     ]
-    click.echo(table(("", *names), rows))
+    click.echo(differences_text(rows, terminal_width() if sys.stdout.isatty() else None))
+
+
+def differences_text(rows: Sequence[tuple[str, str, str]], width: int | None) -> str:
+    """Return a table that is no wider than that: what differs gets a third at most, and a value what
+    the other one leaves."""
+    if width is not None:
+        what, before, after = (max(len(row[column]) for row in rows) for column in range(3))
+        what = min(what, width // 3)
+        room = max(16, width - what - 4)
+        before = min(before, max(room // 2, room - after))
+        rows = [(cut(a, what), cut(b, before), cut(c, room - before)) for a, b, c in rows]
+    return table(rows[0], rows[1:])
