@@ -16,7 +16,7 @@ from ..records import adoption, codec
 from ..records import events as ev
 from ..records.adoption import Adoption
 from ..records.run_folder import RunFolder, make_home, write_json
-from ..spec.errors import BadAnswer, HostError, InputError, LauncherError
+from ..spec.errors import BadAnswer, HostError, InputError, LauncherError, UnknownRun
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Layout, Node, Request
 from ..spec.typed_json import Mismatch, from_json, to_json
@@ -81,7 +81,7 @@ async def adopt(word: str, inventory: Inventory) -> str:
     if len(known) != 1:
         silent = [str(answer) for answer in answers.values() if isinstance(answer, HostError)]
         what = "several runs start" if known else "no run starts"
-        raise InputError(
+        raise (InputError if known else UnknownRun)(
             f'{what} with "{word}" on the hosts of {inventory.source}',
             ", ".join(sorted(known)) or "; ".join(silent) or "launcher ls --all-users",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import termios
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...api.hosts import select_hosts
-from ...spec.errors import HostError, InputError
+from ...spec.errors import HostError, InputError, UnknownRun
 from .. import complain, complain_of_hosts, completion
 from ..inventory_lookup import loaded
 from ..render.run_view import Screen
@@ -56,7 +57,12 @@ def exec_command(
             f"no command for {word}",
             f"launcher exec {word} -- COMMAND, or --hosts HOSTS -- COMMAND",
         )
-    ctx.exit(asyncio.run(_exec(word, words, node)))
+    try:
+        ctx.exit(asyncio.run(_exec(word, words, node)))
+    except UnknownRun as error:
+        command = shlex.join((word, *words))
+        hint = f"{error.hint}; on hosts, without a run: launcher exec --hosts HOSTS -- {command}"
+        raise UnknownRun(str(error), hint) from None
 
 
 async def _exec(word: str, words: tuple[str, ...], node: int | None) -> int:

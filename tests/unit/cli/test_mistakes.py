@@ -46,6 +46,11 @@ def typed(tmp_path: Path) -> Launcher:
             "launcher run --workdir .. outside.py",
         ),
         ("import sky x.yaml", 'unknown format "sky"', 'did you mean "skypilot"?'),
+        (
+            "exec uname -r",
+            "there are no runs here",
+            "launcher ls shows all runs; on hosts, without a run: launcher exec --hosts HOSTS -- uname -r",
+        ),
         ("help rnu", 'there is no command "rnu"', 'did you mean "run"?'),
     ],
 )
