@@ -17,6 +17,8 @@ from . import placeholders
 _BUILTINS = frozenset(
     {"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval", "module", "alias"}
 )
+#: What begins a whole command, where it is the first of several words.
+_PROGRAMS = frozenset({"python", "python3", "bash", "sh", "torchrun", "accelerate", "deepspeed"})
 #: What only a shell understands, as a word that is not quoted: && || | ; & and redirections.
 _OPERATOR = re.compile(r"&&|\|\|?|;|&|[\d&]?>>?\S*|\d?<<?<?\S*|\S*[^\s\\;];")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
@@ -60,6 +62,11 @@ def split(
     words = run if len(run) > 1 else _words("".join(run), called)
     if not words:
         raise InputError("nothing to run", "launcher run train.py --epochs 3")
+    if len(words) > 1 and _is_whole(words[0]):
+        raise InputError(
+            f"{called}: {words[0][:60]!r} is a whole command, and {words[1][:30]!r} stands behind it",
+            "write all of it as one text, or each word by itself",
+        )
     command = words
     while with_variables and command and _ASSIGNMENT.match(command[0]):
         command = command[1:]
@@ -71,6 +78,13 @@ def split(
             "framework: env, or run: bash train.sh",
         )
     return words, False
+
+
+def _is_whole(word: str) -> bool:
+    """Return whether a word is a command with arguments, and not a program with a blank in its name."""
+    first, *more = word.split() or [""]
+    starts = first in _PROGRAMS or _shell_word((first,), word) is not None
+    return bool(more) and starts
 
 
 def _shell_word(words: tuple[str, ...], text: str) -> str | None:

@@ -210,10 +210,12 @@ def from_words(words: Sequence[str]) -> tuple[tuple[str, ...], Matrix]:
     """Return a command with placeholders in place of its lists of values, and these.
 
     ``--lr '[0.1, 0.01]'``, ``--lr=[...]``, Hydra's ``lr=0.1,0.01`` and all functions of ``matrix:``
-    are lists of values. Raises InputError.
+    are lists of values. Where a word has a place for them, as ``{{params.lr}}``, they only stand there.
+    Raises InputError.
     """
     found: dict[str, matrix.Space] = {}
     command: list[str] = []
+    placed = matrix.used(words)
     for number, word in enumerate(words):
         option = _OPTION.match(words[number - 1]) if number else None
         assigned = _ASSIGNED.match(word) if number else None
@@ -232,7 +234,15 @@ def from_words(words: Sequence[str]) -> tuple[tuple[str, ...], Matrix]:
         if name in found:
             raise InputError(f"{name} has values twice", "give each parameter once")
         found[name] = one
-        command.append(f"{head}{{{{params.{name}}}}}")
+        if name not in placed:
+            command.append(f"{head}{{{{params.{name}}}}}")
+        elif option:
+            command.pop()
+    if unknown := sorted(placed - found.keys()):
+        raise InputError(
+            f"{{{{params.{unknown[0]}}}}} is used, and has no values",
+            f"--{unknown[0]} '[0.1, 0.01]'",
+        )
     if not found:
         raise InputError(
             "nothing varies: no argument has several values",

@@ -140,6 +140,12 @@ def test_what_is_quoted_is_an_argument(text: str) -> None:
         ({"run": ("train.py 'a",)}, "No closing quotation", ""),
         ({"run": ("cd src\npython train.py",)}, 'this is a shell script ("cd")', "prepare:"),
         ({"run": ("cd", "src")}, "framework torchrun starts one command", "framework: env"),
+        (
+            {"run": ("python a.py", "--x")},
+            "'python a.py' is a whole command, and '--x'",
+            "as one text",
+        ),
+        ({"run": ("a; b", "--x")}, "'a; b' is a whole command", "as one text"),
         ({"run": ("python a.py && echo done",)}, 'this is a shell script ("&&")', "bash train.sh"),
         ({"run": ("python a.py > log.txt",)}, '(">")', "bash train.sh"),
         ({"run": ("python a.py 2>&1 | tee log",)}, '("2>&1")', "bash train.sh"),

@@ -81,6 +81,8 @@ def test_run_points_to_sweep() -> None:
         (["t.py", "--lr=[0.1, 0.2]"], ("t.py", "--lr={{params.lr}}")),
         (["t.py", "-m", "lr=0.1,0.2"], ("t.py", "-m", "lr={{params.lr}}")),
         (["t.py", "opt.lr=uniform(0,1)"], ("t.py", "opt.lr={{params.opt.lr}}")),
+        (["cd x; t {{params.lr}} -v", "--lr", "[1, 2]"], ("cd x; t {{params.lr}} -v",)),
+        (["t.py", "lr=1,2", "--out", "o-{{params.lr}}"], ("t.py", "--out", "o-{{params.lr}}")),
     ],
 )
 def test_words(words: list[str], command: tuple[str, ...]) -> None:
@@ -98,6 +100,7 @@ def test_words_that_are_single_values_stay() -> None:
     ("words", "problem"),
     [
         (["t.py", "--lr", "0.1"], "nothing varies"),
+        (["t.py", "{{params.lr}}", "--x", "[1, 2]"], "params.lr}} is used, and has no values"),
         (["t.py", "--lr", "[0.1, 0.1]"], "stands twice"),
         (["t.py", "--lr", "[1, 2]", "--lr=[3, 4]"], "lr has values twice"),
     ],
