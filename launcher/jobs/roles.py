@@ -124,6 +124,13 @@ _ROLE: Mapping[str, Key] = {
         lambda node: read(node, _ON_EXIT, "on_exit"), schema(_ON_EXIT), "What exit codes mean"
     ),
 }
+#: What other systems call these keys.
+_ELSEWHERE = {
+    **dict.fromkeys(("count", "num", "instances", "size", "min_available"), "replicas"),
+    **dict.fromkeys(("cpus", "gpus", "memory", "limits"), "resources"),
+    **dict.fromkeys(("command", "cmd", "args", "script"), "run"),
+    "env": "envs",
+}
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "minProperties": 1,
@@ -140,7 +147,7 @@ def read_roles(node: YamlNode) -> tuple[Role, ...]:
                 f'"{name}" cannot be the name of a role',
                 f"use letters, digits, '_' and '-'; reserved: {', '.join(RESERVED)}",
             )
-        known = {} if value.is_empty() else read(value, _ROLE, f"role {name}")
+        known = {} if value.is_empty() else read(value, _ROLE, f"role {name}", _ELSEWHERE)
         if "lead" in known:
             old = f"{value.source}: roles: {name}: lead"
             warnings.warn(f"{old} is now called primary", FutureWarning, stacklevel=1)

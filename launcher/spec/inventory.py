@@ -162,9 +162,19 @@ HOST_KEYS: Mapping[str, Key] = {
     "labels": Key(text_map, TEXT_MAP, "Labels to select hosts by: --hosts rack=a"),
 }
 
+#: What ssh_config, Ansible and others call these keys.
+_ELSEWHERE = {
+    **dict.fromkeys(("host", "hostname", "HostName", "ip", "ansible_host", "addr"), "address"),
+    **dict.fromkeys(("username", "User", "ansible_user", "login"), "user"),
+    **dict.fromkeys(("key", "ssh_key", "private_key", "IdentityFile"), "identity_file"),
+    **dict.fromkeys(("jump", "proxy", "ProxyJump", "bastion"), "proxy_jump"),
+    **dict.fromkeys(("gpu", "num_gpus", "slots"), "gpus"),
+    **dict.fromkeys(("Port", "ansible_port"), "port"),
+}
+
 
 def _host_values(node: YamlNode) -> dict[str, Any]:
-    return {} if node.is_empty() else read(node, HOST_KEYS, "a host")
+    return {} if node.is_empty() else read(node, HOST_KEYS, "a host", _ELSEWHERE)
 
 
 def _defaults(node: YamlNode) -> dict[str, Any]:

@@ -175,10 +175,13 @@ def _finite(root: yaml.Node, source: str) -> None:
     raise Unbounded("its aliases (*) make it endless or far too large", "", source, line)
 
 
-def read(node: YamlNode, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
+def read(
+    node: YamlNode, keys: Mapping[str, Key], what: str, elsewhere: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the values of a mapping that may hold ``keys``; ``what`` is what to call it.
 
-    Raises DocumentError for anything else.
+    ``elsewhere`` are names that other tools have for some of them. Raises DocumentError for anything
+    else.
     """
     if not isinstance(node.yaml, yaml.MappingNode):
         raise replace(node, name=node.name or what).expected("a mapping")
@@ -186,7 +189,8 @@ def read(node: YamlNode, keys: Mapping[str, Key], what: str) -> dict[str, Any]:
     for name, key_node, value in node.items():
         if name not in keys:
             known = ", ".join(keys)
-            hint = suggestion(name, tuple(keys)) or f"known keys: {known}"
+            meant = (elsewhere or {}).get(name, name)
+            hint = suggestion(meant, tuple(keys)) or f"known keys: {known}"
             raise key_node.error(f'unknown key "{name}" in {what}', hint)
         values[name] = keys[name].read(value)
     return values

@@ -143,6 +143,7 @@ ROLE = "run: x\nframework: {framework}\nroles:\n  worker: {{}}\n  {line}\n"
 @pytest.mark.parametrize(
     ("line", "error", "hint"),
     [
+        ("w: {count: 2}", '5: unknown key "count" in role w', '"replicas"?'),
         ("w: {replica: 2}", '5: unknown key "replica" in role w', '"replicas"?'),
         ("w: {replicas: 0}", "5: roles.w.replicas must be a whole number, 1 or more", ""),
         ("w: {resources: {gpu: 1}}", '5: unknown key "gpu"', '"gpus"?'),

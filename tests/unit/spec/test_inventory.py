@@ -198,3 +198,13 @@ def test_a_host_that_is_off_is_left_out_of_every_choice() -> None:
         inventories.select(inventory, "dead")
     again = inventories.load(inventory_text(inventory), "")
     assert [host.off for host in again.hosts] == [host.off for host in inventory.hosts]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("host", "address"), ("ansible_user", "user"), ("ssh_key", "identity_file"), ("prot", "port")],
+)
+def test_keys_as_other_tools_have_them(key: str, meant: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        hosts_of(f"hosts:\n  a: {{{key}: x}}\n")
+    assert caught.value.hint == f'did you mean "{meant}"?'
