@@ -35,6 +35,7 @@ from .sparks import Sparks
 
 #: Most bytes of a body with a code, and streams at once.
 CODE, STREAMS = 1024, 32
+_FULL = f"{STREAMS} pages are open already: close one"
 #: Most bytes of a log in one answer.
 PIECE = 1 << 20
 _CHUNK = 1 << 18
@@ -124,7 +125,9 @@ class Console:
         return answer
 
     async def _about(self, request: Request) -> Response:
-        return JSONResponse({"version": __version__, "read_only": self._session.read_only})
+        read_only, full = self._session.read_only, self._streams >= STREAMS
+        told = {"version": __version__, "read_only": read_only, "full": _FULL if full else ""}
+        return JSONResponse(told)
 
     async def _list(self, request: Request) -> Response:
         return JSONResponse({"runs": await asyncio.to_thread(self._runs.lines)})
@@ -278,7 +281,7 @@ class Console:
 
     async def _events(self, request: Request) -> Response:
         if self._streams >= STREAMS:
-            raise HTTPException(503, f"{STREAMS} pages are open already: close one")
+            raise HTTPException(503, _FULL)
         names, offsets = _logs(request), request.query_params.getlist("offset")
         if len(offsets) != len(names) or not all(one.isdecimal() for one in offsets):
             raise HTTPException(400, "each log needs an offset: ?log=LOG&offset=0")

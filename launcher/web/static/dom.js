@@ -82,6 +82,13 @@ export function reasonOf(run) {
 
 export const status = word => make('span', { className: 'status ' + word, textContent: word });
 
+// A command for a terminal.
+export function command(text) {
+  const copy = make('button', { textContent: 'Copy' });
+  copy.addEventListener('click', () => navigator.clipboard?.writeText(text));
+  return make('span', { className: 'again' }, make('code', { textContent: text }), copy);
+}
+
 export const empty = (...children) => make('p', { className: 'empty' }, ...children);
 
 export function table(label, names, rows) {

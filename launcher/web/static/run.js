@@ -1,6 +1,6 @@
 // One run: how it stands, its output, its files.
 import { console_, kill, remove, rerun, stop } from './actions.js';
-import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
+import { at, bytes, command, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
 import { logView } from './log.js';
 import { metricsView } from './metrics.js';
 import { canPreview, isCheckpoint, preview } from './preview.js';
@@ -84,8 +84,10 @@ async function folderOf(name, folder) {
 
 function filesView(name) {
   const place = make('div', { className: 'stack' });
+  let listed = null; // whether the run had ended when its files were listed: folders stay open afterwards
   async function changed(run) {
-    if (place.childElementCount && !run.ended) return;
+    if (listed === run.ended) return;
+    listed = run.ended;
     const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });
     place.replaceChildren(make('div', { className: 'actions' }, all), await folderOf(name, '').catch(() => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.')));
   }
@@ -97,6 +99,7 @@ export function runPage(main, name, tab, listen) {
   const shown = view(name, listen);
   const title = make('h1', {}, name), stands = make('p', { className: 'stands', role: 'status' });
   const actions = make('div', { className: 'actions' });
+  const left = make('p', { className: 'left', role: 'status', hidden: true }, 'What is new of this run comes here once a launcher follows it: ', command('launcher attach ' + name));
   let stopped = false;
   const tabs = make('nav', { className: 'tabs', ariaLabel: 'Of this run' }, ...TABS.map(([word, label]) => {
     const link = make('a', { href: runLink(name, word), textContent: label });
@@ -116,8 +119,9 @@ export function runPage(main, name, tab, listen) {
   async function load() {
     const run = await get(at(name)), why = reasonOf(run);
     act(run);
+    left.hidden = run.ended || run.followed;
     stands.replaceChildren(status(run.status), ...(why ? [make('span', { className: 'dim', textContent: why })] : []), ...(run.command ? [make('code', { textContent: run.command })] : []));
-    if (!main.contains(title)) main.replaceChildren(make('div', { className: 'top' }, make('div', {}, title, stands), actions), tabs, shown.element);
+    if (!main.contains(title)) main.replaceChildren(make('div', { className: 'top' }, make('div', {}, title, stands), actions), left, tabs, shown.element);
     await shown.changed(run);
   }
   async function changed({ runs, gone }) {

@@ -117,13 +117,17 @@ export function runsPage(main) {
     filter();
   }
   async function load() {
+    const { runs } = await get('/api/runs');
     known.clear();
-    for (const run of (await get('/api/runs')).runs) known.set(run.run, run);
+    for (const run of runs) known.set(run.run, run);
+    for (const name of chosen) if (!known.has(name)) chosen.delete(name);
+    act();
     show();
   }
-  function changed({ runs, gone }) {
+  async function changed({ runs, gone, all }) {
     for (const run of runs) known.set(run.run, run);
     for (const name of gone) { known.delete(name); chosen.delete(name); }
+    if (known.size !== all) return load(); // one was deleted before the stream looked for the first time
     act();
     show();
   }
