@@ -219,12 +219,11 @@ class Console:
         return JSONResponse(await asyncio.to_thread(drafts.scripts, workdir))
 
     async def _plan(self, request: Request) -> Response:
-        values = bodies.typed(await bodies.values(request), "values", dict, {})
-        return JSONResponse(await asyncio.to_thread(drafts.plan, values, self._client))
+        form = await _form(request)
+        return JSONResponse(await asyncio.to_thread(drafts.plan, form, self._client))
 
     async def _start(self, request: Request) -> Response:
-        values = bodies.typed(await bodies.values(request), "values", dict, {})
-        return JSONResponse({"run": await drafts.start(values, self._client)}, 201)
+        return JSONResponse({"run": await drafts.start(await _form(request), self._client)}, 201)
 
     async def _outputs(self, request: Request) -> Response:
         parts = [part for part in request.query_params.get("path", "").split("/") if part]
@@ -297,6 +296,14 @@ class Console:
                 yield piece
         finally:
             self._streams -= 1
+
+
+async def _form(request: Request) -> drafts.Form:
+    given = await bodies.values(request)
+    values, texts = (bodies.typed(given, name, dict, {}) for name in ("values", "texts"))
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise HTTPException(400, "texts must be YAML by keys")
+    return drafts.Form({key: one for key, one in values.items() if key not in texts}, texts)
 
 
 async def _whole(file: FileIO, size: int) -> AsyncIterator[bytes]:

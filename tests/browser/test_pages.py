@@ -236,7 +236,7 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_label("GPUs (total)").fill("4")
     plan = page.page.get_by_role("table", name="Plan")
     plan.get_by_role("row", name="gpu2 2-3 0 1").wait_for()
-    page.page.get_by_label("Environment, a NAME").fill("A=1\nB=x y")
+    page.page.get_by_label("Environment variables").fill("A=1\nB=x y")
     file = page.page.get_by_role("region", name="Job file")
     file.get_by_text("B: x y").wait_for()
     assert start.is_enabled()
@@ -253,6 +253,45 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_role("link", name="Runs").click()
     page.page.get_by_role("link", name="New").click()
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there
+
+
+def test_mappings_are_typed_as_fields_or_as_yaml(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base + "#/new")
+    page.page.get_by_label("Script and arguments").fill("train.py")
+    page.page.locator("summary", has_text="Environment").click()
+    page.page.get_by_label("Conda").fill("ml")
+    venv = page.page.get_by_label("Venv")
+    venv.fill("here")
+    page.page.get_by_text("environment.venv: 'here' is no folder of a host").wait_for()
+    assert venv.get_attribute("aria-invalid") == "true"
+    venv.fill("")
+    page.page.locator("summary", has_text="Checkpoints").click()
+    page.page.get_by_label("Every", exact=True).fill("10m")
+    page.page.get_by_text("checkpoints: has no path").wait_for()
+    page.page.get_by_label("Path", exact=True).fill("ckpt")
+    data = page.page.get_by_label("Data")
+    data.fill("speech:\n  form: /scratch")
+    page.page.get_by_text('unknown key "form" in data.speech').wait_for()
+    data.fill("speech: {")
+    page.page.get_by_text("data: line 1: not YAML").wait_for()
+    assert data.get_attribute("aria-invalid") == "true"
+    data.fill("speech:\n  from: s3://bucket/speech")
+    page.page.get_by_label("Outputs").fill("results, *.json")
+    file = page.page.get_by_role("region", name="Job file")
+    file.get_by_text("from: s3://bucket/speech").wait_for()
+    written = file.inner_text()
+    for part in (
+        "environment:\n  conda: ml\n",
+        "checkpoints:\n  path: ckpt\n  every: 10m\n",
+        "data:\n  speech:\n    from: s3://bucket/speech\n",
+        "outputs:\n- results\n- '*.json'\n",
+    ):
+        assert part in written, written
+    assert page.page.get_by_role("button", name="Start").is_enabled()
+    for scheme, width in product(("light", "dark"), WIDTHS.values()):
+        page.page.emulate_media(color_scheme=scheme)
+        page.page.set_viewport_size({"width": width, "height": 800})
+        assert not [one for one in page.wrong() if "400" not in one]
 
 
 @pytest.mark.parametrize("times", [1, 3])
