@@ -78,31 +78,35 @@ class Runs:
             described = _described(reader)
         except LauncherError:
             pass  # it ended before anything was decided
+        logs, more = self.logs(name)
         return {
             **_line(self._summary(path)),
             "receipt": receipt and receipt.to_json(),
             "processes": [asdict(process) for process in state.processes.values()],
             "silent": sorted(state.silent),
             "job": described,
-            "logs": self.logs(name),
+            "logs": logs,
+            "more_logs": more,
         }
 
-    def logs(self, name: str) -> list[dict[str, Any]]:
-        """Return the name and size of each log of a run. Raises OSError."""
+    def logs(self, name: str) -> tuple[list[dict[str, Any]], bool]:
+        """Return the name and size of each log of a run, and whether there are more. Raises OSError."""
         found: list[dict[str, Any]] = []
+        left_out = False
         try:
             attempts, _ = confined.entries(self.root, (name, "logs"))
         except FileNotFoundError:
-            return found
+            return found, left_out
         for attempt in attempts:
             if attempt.kind == "folder" and attempt.name.startswith("attempt-"):
-                files, _ = confined.entries(self.root, (name, "logs", attempt.name))
+                files, more = confined.entries(self.root, (name, "logs", attempt.name))
+                left_out = left_out or more
                 found += [
                     {"name": f"{attempt.name}/{file.name}", "size": file.size}
                     for file in files
                     if file.kind == "file"
                 ]
-        return found
+        return found, left_out
 
     def _folders(self) -> list[tuple[Path, Stamp]]:
         try:

@@ -134,6 +134,30 @@ def test_all_output_is_there_whatever_wrote_it(
     assert page.wrong() == []
 
 
+def test_of_many_logs_one_chooses(page: browser.Watched, home: Path) -> None:
+    """They were cut at 64 without a word."""
+    with console_runs.one_more(home, "many") as run:
+        for rank in range(100):
+            console_runs.printed(run, rank, f"hello from {rank}\n".encode())
+        page.page.goto(page.base + f"#/runs/{run.name}/logs")
+        page.page.get_by_text("64 of 100 logs shown: choose others").wait_for()
+        shown = page.page.get_by_role("log").locator("> div")
+        assert shown.count() == 64
+        page.page.get_by_role("searchbox", name="Find").fill("from 99")
+        page.page.keyboard.press("Enter")
+        page.page.get_by_role("list", name="Found lines").get_by_text("hello from 99").wait_for()
+        page.page.get_by_role("searchbox", name="Ranks").fill("70-72, 99")
+        page.page.keyboard.press("Enter")
+        page.page.get_by_text("4 of 100 logs shown", exact=True).wait_for()
+        page.page.get_by_role("log").get_by_text("[99]hello from 99").wait_for()
+        assert shown.count() == 4
+        console_runs.printed(run, 71, b"and 71 goes on\n")
+        page.page.get_by_text("and 71 goes on").wait_for()
+        for width in WIDTHS.values():
+            page.page.set_viewport_size({"width": width, "height": 800})
+            assert page.wrong() == []
+
+
 #: Text for a terminal: what is left of it, and the classes of its parts.
 ANSI = [
     ("\x1b[1;31mred\x1b[0m plain", "red plain", ["bold f1"]),

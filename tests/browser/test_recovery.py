@@ -128,3 +128,64 @@ def test_a_run_whose_launcher_was_killed_says_how_to_go_on(
     row.get_by_text("no launcher attached").wait_for()
     shutil.rmtree(home / "runs" / run)
     page.page.get_by_text("3 runs").wait_for()
+
+
+def hide(page: Any, hidden: bool) -> None:
+    """Hide a page, as another tab in front of it does, or show it again."""
+    page.evaluate(
+        """hidden => {
+          Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+          document.dispatchEvent(new Event('visibilitychange'));
+        }""",
+        hidden,
+    )
+
+
+def test_a_page_that_was_hidden_goes_on_where_it_was(page: browser.Watched, home: Path) -> None:
+    run = console_runs.named(home, "wider")
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.page.goto(page.base + f"#/runs/{run}/logs")
+    page.page.get_by_text("step 119").first.wait_for()
+    page.page.get_by_role("log").evaluate(
+        "log => { log.firstChild.mine = true; log.scrollTop = 40; }"
+    )
+    before = lines(page.page)
+    hide(page.page, True)
+    add(home, run, "while nobody looked")
+    (home / "runs" / run / "logs/attempt-0/rank-0.err").write_text("a new log\n")
+    asked.clear()
+    try:
+        hide(page.page, False)
+        page.page.get_by_text("a new log").wait_for(state="attached")
+        page.page.get_by_text("while nobody looked").wait_for(state="attached")
+        assert sorted(lines(page.page)) == sorted([*before, "while nobody looked", "a new log"])
+        assert page.page.get_by_role("log").evaluate(
+            "log => [log.firstChild.mine, log.scrollTop]"
+        ) == [True, 40]
+        assert not [url for url in asked if "/logs?" in url]
+    finally:
+        (home / "runs" / run / "logs/attempt-0/rank-0.err").unlink()
+    assert page.wrong() == []
+
+
+def test_what_nobody_saw_for_long_is_skipped(page: browser.Watched, home: Path) -> None:
+    """All of it would come through the page, which keeps only its last lines."""
+    with console_runs.one_more(home, "talks") as run:
+        console_runs.printed(run, 0, b"the beginning\n")
+        page.page.goto(page.base + f"#/runs/{run.name}/logs")
+        page.page.get_by_text("the beginning").wait_for()
+        hide(page.page, True)
+        for begin in range(0, 400_000, 1000):
+            text = "".join(f"line {number} of many\n" for number in range(begin, begin + 1000))
+            console_runs.printed(run, 0, text.encode())
+        console_runs.printed(run, 0, b"the end\n")
+        asked: list[str] = []
+        page.page.on("request", lambda request: asked.append(request.url))
+        hide(page.page, False)
+        page.page.get_by_text("the end", exact=True).wait_for()
+        size = (run.path / LOG).stat().st_size
+        streams = [url for url in asked if "offset=" in url]
+        assert all(int(url.rpartition("offset=")[2]) >= size for url in streams), streams
+        page.page.get_by_text("MB came meanwhile: the end is shown").wait_for()
+        assert page.complaints == []  # to look at thousands of lines takes long
