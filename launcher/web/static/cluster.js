@@ -1,5 +1,6 @@
 // All hosts and their GPUs as they are now, and who waits for them.
 import { empty, get, lasted, make, repeated, runLink, table, when } from './dom.js';
+import { keyed, update } from './update.js';
 
 const EVERY = 2000;
 
@@ -37,8 +38,8 @@ function gpuTile(gpu, mine) {
 function hostRow(host, mine) {
   const names = [...new Set(host.gpus.map(gpu => gpu.name))].join(', ');
   const problem = host.problem ? (host.off ? 'off: ' : '') + host.problem : host.gpus.length ? '' : 'no GPUs';
-  return make('section', { className: 'host', ariaLabel: host.host }, make('h2', {}, host.host, make('span', { className: host.problem && !host.off ? 'warn' : 'dim', textContent: problem || names })),
-    ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : []));
+  return keyed(host.host, make('section', { className: 'host', ariaLabel: host.host }, make('h2', {}, host.host, make('span', { className: host.problem && !host.off ? 'warn' : 'dim', textContent: problem || names })),
+    ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : [])));
 }
 
 const shares = sizes => [...new Set(sizes)].sort((one, other) => other - one).map(size => { const count = sizes.filter(one => one === size).length; return count > 1 ? count + 'x' + size : size; }).join('+');
@@ -55,9 +56,9 @@ export function clusterPage(main) {
     const gpus = now.hosts.flatMap(host => host.gpus), count = state => gpus.filter(gpu => gpu.state === state).length;
     const silent = now.hosts.filter(host => host.problem && !host.off).length;
     summary.textContent = [now.hosts.length + ' hosts, ' + gpus.length + ' GPUs', count('held') + ' held', count('free') + ' free', count('foreign') && count('foreign') + ' used outside launcher', count('left') && count('left') + ' with memory of no process', silent && silent + (silent > 1 ? ' hosts do' : ' host does') + ' not answer'].filter(Boolean).join(' · ');
-    hosts.replaceChildren(...now.hosts.map(host => hostRow(host, mine)));
+    update(hosts, ...now.hosts.map(host => hostRow(host, mine)));
     const rows = now.queue.waiting.map(one => [one.place === null ? '-' : one.place || 'now', one.run, one.user, shares(one.shares), one.hosts.join(' '), lasted(now.time - one.since), reason(one)].map(String));
-    waiting.replaceChildren(...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows)] : []));
+    update(waiting, ...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows, now.queue.waiting.map(one => one.run))] : []));
     if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts);
     return EVERY;
   }

@@ -1,4 +1,6 @@
 // Elements, requests and words that all pages share. What comes from hosts becomes text, never markup.
+import { keyed } from './update.js';
+
 export function make(tag, properties = {}, ...children) {
   const { role, ...rest } = properties;
   const element = Object.assign(document.createElement(tag), rest);
@@ -91,8 +93,10 @@ export function command(text) {
 
 export const empty = (...children) => make('p', { className: 'empty' }, ...children);
 
-export function table(label, names, rows) {
+// With keys of its rows, a row stays the same where `update` puts others before it.
+export function table(label, names, rows, keys = []) {
   const line = (tag, cells) => make('tr', {}, ...cells.map(cell => make(tag, {}, cell)));
-  const whole = make('table', { ariaLabel: label }, make('thead', {}, line('th', names)), make('tbody', {}, ...rows.map(cells => line('td', cells))));
+  const body = rows.map((cells, index) => keys[index] ? keyed(keys[index], line('td', cells)) : line('td', cells));
+  const whole = make('table', { ariaLabel: label }, make('thead', {}, line('th', names)), make('tbody', {}, ...body));
   return make('div', { className: 'scroll', tabIndex: 0, role: 'region', ariaLabel: label }, whole);
 }

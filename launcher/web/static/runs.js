@@ -2,6 +2,7 @@
 import { console_, remove, stop } from './actions.js';
 import { empty, get, lasted, make, reasonOf, runLink, status, when } from './dom.js';
 import { number } from './plot.js';
+import { keyed, update } from './update.js';
 
 const ROW = 52;
 const took = run => run.ended ? run.seconds || 0 : Date.now() / 1000 - run.started;
@@ -64,7 +65,7 @@ export function runsPage(main) {
       cell('dim', when(run.started)),
     );
     element.style.top = index * ROW + 'px';
-    return element;
+    return keyed(run.run, element);
   }
   function inOrder(one, other) {
     const [a, b] = [COLUMNS[by](one), COLUMNS[by](other)];
@@ -93,13 +94,10 @@ export function runsPage(main) {
   const inSight = () => shown.slice(begin(), begin() + Math.ceil(rows.clientHeight / ROW) + 20);
   function draw() {
     const first = begin();
-    const focused = document.activeElement?.hash, boxed = space.contains(document.activeElement) && document.activeElement.ariaLabel;
     space.style.height = shown.length * ROW + 'px';
     rows.ariaRowCount = shown.length + 1;
-    space.replaceChildren(...inSight().map((run, index) => row(run, first + index)));
+    update(space, ...inSight().map((run, index) => row(run, first + index)));
     later();
-    if (focused) [...space.querySelectorAll('a')].find(a => a.hash === focused)?.focus({ preventScroll: true });
-    if (boxed) [...space.querySelectorAll('input')].find(box => box.ariaLabel === boxed)?.focus({ preventScroll: true });
   }
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/);
