@@ -94,6 +94,7 @@ class Console:
             Route("/api/runs/{run}/metrics", self._metrics),
             Route("/api/compare", self._compare),
             Route("/api/cluster", self._hosts),
+            Route("/api/projects", self._projects),
             Route("/api/sweeps", self._sweeps),
             Route("/api/sweeps/{sweep}", self._sweep),
             Route("/api/sweeps/{sweep}/stop", self._stop_sweep, methods=["POST"]),
@@ -198,6 +199,9 @@ class Console:
 
     async def _hosts(self, request: Request) -> Response:
         return JSONResponse(await self._cluster.now())
+
+    async def _projects(self, request: Request) -> Response:
+        return JSONResponse(await self._cluster.projects())
 
     async def _sweeps(self, request: Request) -> Response:
         return JSONResponse({"sweeps": await asyncio.to_thread(sweeps.listed)})

@@ -56,14 +56,26 @@ def test_the_page_of_all_hosts(page: browser.Watched, home: Path) -> None:
             }
             for place, name in enumerate(waiting, 1)
         ]
-        route.fulfill(json={"time": 60, "hosts": hosts, "queue": {"waiting": queue}})
+        held = {"run": "reserved-noon", "user": "eve", "gpus": {"gpu1": [2, 3]}, "since": 0}
+        holding = [{**held, "until": 3600, "project": "vision"}]
+        value = {"waiting": queue, "holding": holding}
+        route.fulfill(json={"time": 60, "hosts": hosts, "queue": value})
+
+    def shares(route: Any) -> None:
+        one = {"name": "vision", "quota": 4, "limit": None, "users": ["ann", "eve"], "used": 3}
+        value = {"projects": [{**one, "borrowed": 0, "waiting": 1}], "silent": ["gpu9"]}
+        route.fulfill(json=value)
 
     page.page.route("**/api/cluster", answer)
+    page.page.route("**/api/projects", shares)
     page.page.set_viewport_size({"width": 360, "height": 800})
     page.page.goto(page.base + "#/cluster")
     page.page.get_by_role("region", name="gpu2").get_by_role("link", name=run).focus()
     page.page.get_by_role("cell", name="fourth").evaluate(SELECT)
     page.page.get_by_role("region", name="Waiting").evaluate("one => { one.scrollLeft = 25; }")
+    page.page.get_by_role("row", name="vision 3 4 - 0 1 ann eve").wait_for()
+    page.page.get_by_text("not asked: gpu9").wait_for()
+    page.page.get_by_role("row", name="reserved-noon eve gpu1: 2 3 vision").wait_for()
     busy[0] = 90
     waiting.insert(0, "second")
     page.page.get_by_role("cell", name="second").wait_for()
