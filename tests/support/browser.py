@@ -94,7 +94,8 @@ def context(chromium: Any, **options: Any) -> Iterator[Any]:
     try:
         yield made
     finally:
-        made.unroute_all(behavior="ignoreErrors")
+        for routes in (*made.pages, made):
+            routes.unroute_all(behavior="ignoreErrors")
         made.close()
 
 
