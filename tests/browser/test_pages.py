@@ -90,6 +90,17 @@ def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) 
     page.page.get_by_text("0 of 3 runs").wait_for()
     page.page.get_by_role("searchbox", name="Filter runs").fill("night gpu2")
     page.page.get_by_text("1 of 3 runs").wait_for()
+    status = page.page.get_by_role("combobox", name="Status")
+    assert status.locator("option").all_text_contents() == [
+        "any status",
+        "failed",
+        "running",
+        "succeeded",
+    ]
+    status.select_option("running")
+    page.page.get_by_text("0 of 3 runs").wait_for()
+    status.select_option("failed")
+    page.page.get_by_text("1 of 3 runs").wait_for()
     page.page.get_by_role("link", name=console_runs.named(home, "night")).press("Enter")
     page.page.get_by_role("heading", name="failed first").wait_for()
     assert page.wrong() == []

@@ -19,10 +19,13 @@ async function guarded(mine, work) {
     await work();
   } catch (error) {
     if (page !== mine) return;
-    const gone = !error.status || error.status === 401;
-    if (!gone) main.replaceChildren(empty(error.message, ...(error.told?.hint ? [make('br'), error.told.hint] : [])));
-    else if (!main.childElementCount) main.replaceChildren(empty('This page waits for launcher console.'));
-    if (gone && !document.hidden) stream.seek();
+    if (error.gone || error.status === 401) {
+      if (!main.childElementCount) main.replaceChildren(empty('This page waits for launcher console.'));
+      if (!document.hidden) stream.seek();
+      return;
+    }
+    main.replaceChildren(empty(error.message, ...(error.told?.hint ? [make('br'), error.told.hint] : [])));
+    if (!error.status) throw error; // a mistake of ours
   }
 }
 

@@ -9,8 +9,11 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// An error with `gone` is one of the way to the console, not of what it answers nor of a page.
+const gone = error => { throw Object.assign(error, { gone: true }); };
+
 export async function ask(path, options) {
-  const answer = await fetch(path, options);
+  const answer = await fetch(path, options).catch(gone);
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
     throw Object.assign(new Error(told.error || answer.statusText), { status: answer.status, told });
@@ -24,7 +27,7 @@ const PATIENCE = 30_000, TRIES = 3;
 export async function get(path) {
   for (let tries = 1; ; tries++) {
     try {
-      return await (await ask(path, { signal: AbortSignal.timeout(PATIENCE) })).json();
+      return await (await ask(path, { signal: AbortSignal.timeout(PATIENCE) })).json().catch(gone);
     } catch (error) {
       if (error.status || tries === TRIES) throw error;
       await new Promise(resolve => setTimeout(resolve, 300 * tries));

@@ -26,6 +26,7 @@ function spark({ tag, values }) {
 
 export function runsPage(main) {
   const search = make('input', { type: 'search', placeholder: 'Name, command, status, host, tag', ariaLabel: 'Filter runs' });
+  const standing = make('select', { ariaLabel: 'Status' });
   const count = make('span', { role: 'status', className: 'dim' });
   const space = make('div', { className: 'space', role: 'rowgroup' });
   const head = make('div', { className: 'row head', role: 'row' }, ...HEAD.map(name => { if (!COLUMNS[name]) return make('span', { role: 'columnheader', textContent: name }); const button = make('button', { textContent: name, title: 'Sort by ' + name }); button.addEventListener('click', () => sortBy(name)); return make('span', { role: 'columnheader' }, button); }));
@@ -99,19 +100,26 @@ export function runsPage(main) {
     update(space, ...inSight().map((run, index) => row(run, first + index)));
     later();
   }
+  function statuses() {
+    const before = standing.value, all = [...new Set([...known.values()].map(run => run.status))].sort();
+    if (before && !all.includes(before)) all.push(before);
+    update(standing, make('option', { value: '', textContent: 'any status' }), ...all.map(one => keyed(one, make('option', { value: one, textContent: one }))));
+    standing.value = before;
+  }
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/);
     shown = [...known.values()].filter(run => {
       const text = [run.run, run.command, run.status, run.reason, run.note, ...run.hosts, ...run.tags].join(' ').toLowerCase();
-      return words.every(word => text.includes(word));
+      return (!standing.value || run.status === standing.value) && words.every(word => text.includes(word));
     }).sort(inOrder);
     const all = known.size === 1 ? '1 run' : known.size + ' runs';
     count.textContent = shown.length === known.size ? all : shown.length + ' of ' + all;
     draw();
   }
   function show() {
-    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, count, actions), rows);
+    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, standing, count, actions), rows);
     if (!known.size) main.replaceChildren(empty('No runs yet. Start one in a terminal: ', make('code', { textContent: 'launcher run train.py' })));
+    statuses();
     filter();
   }
   async function load() {
@@ -136,6 +144,7 @@ export function runsPage(main) {
   });
   addEventListener('resize', draw);
   search.addEventListener('input', filter);
+  standing.addEventListener('change', filter);
   const ticking = setInterval(() => { if (!document.hidden && main.contains(rows)) draw(); }, 5000);
   return { load, changed, close() { removeEventListener('resize', draw); clearInterval(ticking); clearTimeout(asking); asking = 0; }, query: () => ({}) };
 }

@@ -30,16 +30,16 @@ export function connection(place, { query, told, back, ...on }) {
   async function seek() {
     close();
     const mine = turn;
-    let words = [];
+    let words = [], facts = null;
     pause = Math.min(MOST, 2 * pause);
     try {
-      const facts = await (await ask('/api/console', { signal: AbortSignal.timeout(PATIENCE) })).json();
-      if (turn === mine) told(facts);
+      facts = await (await ask('/api/console', { signal: AbortSignal.timeout(PATIENCE) })).json();
       words = facts.full ? [facts.full] : pause === MOST ? SILENT : [];
     } catch (error) {
       words = error.status === 401 ? other() : error.status ? [error.message] : ended();
     }
     if (turn !== mine) return;
+    if (facts) told(facts);
     if (words.length) say(words);
     const reached = !words.length || words === SILENT;
     timer = setTimeout(reached ? again : seek, reached && pause === 2 * SOON ? 0 : pause);
