@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from io import FileIO
@@ -55,6 +55,8 @@ class Console:
     """Answers requests about the runs of this machine."""
 
     def __init__(self, session: Session, client: AsyncClient | None = None) -> None:
+        #: Says whether streams must end, since the process does.
+        self.is_ending: Callable[[], bool] = lambda: False
         self._client = client or AsyncClient()
         self._actions, self._cluster = Actions(self._client), ClusterPages(self._client)
         self._stops = sweeps.SweepStops(self._client)
@@ -290,7 +292,8 @@ class Console:
             raise HTTPException(400, "each log needs an offset: ?log=LOG&offset=0")
         asked = [int(one[:18]) for one in offsets]
         at = stream.resumed(request.headers.get("last-event-id", ""), asked)
-        news = stream.events(self._runs, request.query_params.get("run", ""), names, at)
+        run = request.query_params.get("run", "")
+        news = stream.events(self._runs, run, names, at, lambda: self.is_ending())
         return StreamingResponse(self._counted(news), media_type="text/event-stream")
 
     async def _counted(self, news: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -305,7 +308,7 @@ class Console:
 async def _form(request: Request) -> drafts.Form:
     given = await bodies.values(request)
     values, texts = (bodies.typed(given, name, dict, {}) for name in ("values", "texts"))
-    if not all(isinstance(text, str) for text in texts.values()):
+    if not all(isinstance(text, str) and key.isidentifier() for key, text in texts.items()):
         raise HTTPException(400, "texts must be YAML by keys")
     return drafts.Form({key: one for key, one in values.items() if key not in texts}, texts)
 

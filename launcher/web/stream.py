@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 
 from .answers import Runs, Stamp
@@ -20,16 +20,21 @@ LATELY = 10.0
 
 
 async def events(
-    runs: Runs, run: str, logs: Sequence[str], offsets: Sequence[int]
+    runs: Runs,
+    run: str,
+    logs: Sequence[str],
+    offsets: Sequence[int],
+    is_ending: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[bytes]:
-    """Yield events until the page is gone. The id of an event are the next offsets of the logs."""
+    """Yield events until the page is gone, or the console ends. The id of an event are the next offsets
+    of the logs."""
     yield b"retry: 1000\n\n"
     at = list(offsets)
     looking: asyncio.Task[dict[str, Stamp]] | None = None
     before: dict[str, Stamp] | None = None
     look = 0
     try:
-        while True:
+        while not is_ending():
             async for piece in _pieces(runs, run, logs, at):
                 yield piece
             if looking is None and look % LOOKS == 0:

@@ -133,6 +133,7 @@ def test_odd_bodies(owner: TestClient) -> None:
     assert owner.post("/api/plan", json={"values": [1]}).status_code == 400
     assert owner.post("/api/jobs", json={"values": "x"}).status_code == 400
     assert owner.post("/api/plan", json={"texts": {"data": 1}}).status_code == 400
+    assert owner.post("/api/plan", json={"texts": {"a: 1\nb": "c"}}).status_code == 400
     assert owner.post("/api/jobs", json={"values": {"run": "nope.py"}}).status_code == 400
     deep: Any = {}
     for _ in range(500):
