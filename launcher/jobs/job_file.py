@@ -334,6 +334,10 @@ def _foreign(root: YamlNode, source: str, error: DocumentError) -> DocumentError
     if "run" not in names and isinstance(names.get("hosts"), yaml.MappingNode):
         hint = f"this is an inventory: launcher run -i {source} SCRIPT"
         return DocumentError(error.message, hint, error.source, error.line)
+    environment = names.get("environment")
+    words = environment.value if isinstance(environment, yaml.MappingNode) else []
+    if any(key.value in environments.FIELDS for key, _ in words):
+        names.pop("environment")  # it is our own
     form = foreign_terms.importer(names, any(key.value == "kind" for key, _ in inside))
     unknown = None if form else _UNKNOWN_IN_RESOURCES.match(error.message)
     if unknown and unknown[1] in foreign_terms.KEYS:

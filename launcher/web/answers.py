@@ -12,16 +12,20 @@ from typing import Any
 
 from ..api.client import home
 from ..records import catalog
+from ..records.run_folder import holder
 from ..records.run_reader import RunReader
 from ..records.state import ENDED
-from ..spec.errors import LauncherError
+from ..spec.errors import LauncherError, UnreadableRecord
 from . import confined
 
-#: When the folder of a run and its records were changed, and their sizes.
+#: When the folder of a run and its records were changed, their sizes, and who follows a run that has no
+#: receipt yet: no file says when that process was killed.
 Stamp = tuple[tuple[int, int], ...]
 
 #: Seconds in which a look at all runs is still new.
 FRESH = 0.9
+#: Stands for the pid of a process that follows a run where there is none.
+NOBODY = -1
 
 
 class Runs:
@@ -74,31 +78,35 @@ class Runs:
             described = _described(reader)
         except LauncherError:
             pass  # it ended before anything was decided
+        logs, more = self.logs(name)
         return {
             **_line(self._summary(path)),
             "receipt": receipt and receipt.to_json(),
             "processes": [asdict(process) for process in state.processes.values()],
             "silent": sorted(state.silent),
             "job": described,
-            "logs": self.logs(name),
+            "logs": logs,
+            "more_logs": more,
         }
 
-    def logs(self, name: str) -> list[dict[str, Any]]:
-        """Return the name and size of each log of a run. Raises OSError."""
+    def logs(self, name: str) -> tuple[list[dict[str, Any]], bool]:
+        """Return the name and size of each log of a run, and whether there are more. Raises OSError."""
         found: list[dict[str, Any]] = []
+        left_out = False
         try:
             attempts, _ = confined.entries(self.root, (name, "logs"))
         except FileNotFoundError:
-            return found
+            return found, left_out
         for attempt in attempts:
             if attempt.kind == "folder" and attempt.name.startswith("attempt-"):
-                files, _ = confined.entries(self.root, (name, "logs", attempt.name))
+                files, more = confined.entries(self.root, (name, "logs", attempt.name))
+                left_out = left_out or more
                 found += [
                     {"name": f"{attempt.name}/{file.name}", "size": file.size}
                     for file in files
                     if file.kind == "file"
                 ]
-        return found
+        return found, left_out
 
     def _folders(self) -> list[tuple[Path, Stamp]]:
         try:
@@ -123,8 +131,7 @@ class Runs:
         if stamp is None:
             stamp = _stamp(path, os.stat(path, follow_symlinks=False).st_mtime_ns)
         known = self._known.get(path.name)
-        # Who follows a run is a lock, which no stamp shows; an ended run has no follower.
-        if known is not None and known[0] == stamp and known[1].status in ENDED:
+        if known is not None and known[0] == stamp:
             return known[1]
         summary = catalog.summary(path)
         self._known[path.name] = stamp, summary
@@ -175,4 +182,15 @@ def _stamp(path: Path, changed: int) -> Stamp:
         return facts.st_mtime_ns, facts.st_size
 
     stamps = tuple(one(name) for name in ("events.jsonl", "run.json", "receipt.json"))
-    return ((changed, 0), *stamps) if any(size for _, size in stamps) else ()
+    if not any(size for _, size in stamps):
+        return ()
+    ended = stamps[-1][1] > 0
+    return (changed, 0), *stamps, (NOBODY if ended else _follower(path), 0)
+
+
+def _follower(path: Path) -> int:
+    try:
+        pid = holder(path)
+    except UnreadableRecord:
+        pid = None
+    return NOBODY if pid is None else pid

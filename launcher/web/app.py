@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from io import FileIO
@@ -35,6 +35,7 @@ from .sparks import Sparks
 
 #: Most bytes of a body with a code, and streams at once.
 CODE, STREAMS = 1024, 32
+_FULL = f"{STREAMS} pages are open already: close one"
 #: Most bytes of a log in one answer.
 PIECE = 1 << 20
 _CHUNK = 1 << 18
@@ -54,6 +55,8 @@ class Console:
     """Answers requests about the runs of this machine."""
 
     def __init__(self, session: Session, client: AsyncClient | None = None) -> None:
+        #: Says whether streams must end, since the process does.
+        self.is_ending: Callable[[], bool] = lambda: False
         self._client = client or AsyncClient()
         self._actions, self._cluster = Actions(self._client), ClusterPages(self._client)
         self._stops = sweeps.SweepStops(self._client)
@@ -93,6 +96,7 @@ class Console:
             Route("/api/runs/{run}/metrics", self._metrics),
             Route("/api/compare", self._compare),
             Route("/api/cluster", self._hosts),
+            Route("/api/projects", self._projects),
             Route("/api/sweeps", self._sweeps),
             Route("/api/sweeps/{sweep}", self._sweep),
             Route("/api/sweeps/{sweep}/stop", self._stop_sweep, methods=["POST"]),
@@ -124,7 +128,9 @@ class Console:
         return answer
 
     async def _about(self, request: Request) -> Response:
-        return JSONResponse({"version": __version__, "read_only": self._session.read_only})
+        read_only, full = self._session.read_only, self._streams >= STREAMS
+        told = {"version": __version__, "read_only": read_only, "full": _FULL if full else ""}
+        return JSONResponse(told)
 
     async def _list(self, request: Request) -> Response:
         return JSONResponse({"runs": await asyncio.to_thread(self._runs.lines)})
@@ -196,6 +202,9 @@ class Console:
     async def _hosts(self, request: Request) -> Response:
         return JSONResponse(await self._cluster.now())
 
+    async def _projects(self, request: Request) -> Response:
+        return JSONResponse(await self._cluster.projects())
+
     async def _sweeps(self, request: Request) -> Response:
         return JSONResponse({"sweeps": await asyncio.to_thread(sweeps.listed)})
 
@@ -216,12 +225,11 @@ class Console:
         return JSONResponse(await asyncio.to_thread(drafts.scripts, workdir))
 
     async def _plan(self, request: Request) -> Response:
-        values = bodies.typed(await bodies.values(request), "values", dict, {})
-        return JSONResponse(await asyncio.to_thread(drafts.plan, values, self._client))
+        form = await _form(request)
+        return JSONResponse(await asyncio.to_thread(drafts.plan, form, self._client))
 
     async def _start(self, request: Request) -> Response:
-        values = bodies.typed(await bodies.values(request), "values", dict, {})
-        return JSONResponse({"run": await drafts.start(values, self._client)}, 201)
+        return JSONResponse({"run": await drafts.start(await _form(request), self._client)}, 201)
 
     async def _outputs(self, request: Request) -> Response:
         parts = [part for part in request.query_params.get("path", "").split("/") if part]
@@ -278,13 +286,14 @@ class Console:
 
     async def _events(self, request: Request) -> Response:
         if self._streams >= STREAMS:
-            raise HTTPException(503, f"{STREAMS} pages are open already: close one")
+            raise HTTPException(503, _FULL)
         names, offsets = _logs(request), request.query_params.getlist("offset")
         if len(offsets) != len(names) or not all(one.isdecimal() for one in offsets):
             raise HTTPException(400, "each log needs an offset: ?log=LOG&offset=0")
         asked = [int(one[:18]) for one in offsets]
         at = stream.resumed(request.headers.get("last-event-id", ""), asked)
-        news = stream.events(self._runs, request.query_params.get("run", ""), names, at)
+        run = request.query_params.get("run", "")
+        news = stream.events(self._runs, run, names, at, lambda: self.is_ending())
         return StreamingResponse(self._counted(news), media_type="text/event-stream")
 
     async def _counted(self, news: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -294,6 +303,14 @@ class Console:
                 yield piece
         finally:
             self._streams -= 1
+
+
+async def _form(request: Request) -> drafts.Form:
+    given = await bodies.values(request)
+    values, texts = (bodies.typed(given, name, dict, {}) for name in ("values", "texts"))
+    if not all(isinstance(text, str) and key.isidentifier() for key, text in texts.items()):
+        raise HTTPException(400, "texts must be YAML by keys")
+    return drafts.Form({key: one for key, one in values.items() if key not in texts}, texts)
 
 
 async def _whole(file: FileIO, size: int) -> AsyncIterator[bytes]:

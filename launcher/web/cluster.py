@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks, after which nobody looks any more, and for hosts to answer at first.
 EVERY, IDLE, PATIENCE = 2.0, 30.0, 3.0
+#: Seconds for which what projects have is not asked for again: it takes a connection to every host.
+KEPT = 20.0
 
 
 class ClusterPages:
@@ -26,6 +28,8 @@ class ClusterPages:
         self._came = asyncio.Event()
         self._asked = 0.0
         self._watching: asyncio.Task[None] | None = None
+        self._projects: tuple[float, dict[str, Any]] | None = None
+        self._asking = asyncio.Lock()
 
     async def now(self) -> dict[str, Any]:
         """Return what the GPUs of all hosts do, who holds them, and who waits. Raises LauncherError."""
@@ -41,6 +45,18 @@ class ClusterPages:
             self._watching.result()  # raises what went wrong
         assert self._latest
         return asdict(self._latest)
+
+    async def projects(self) -> dict[str, Any]:
+        """Return what each project of the inventory may have and has, and the hosts that could not be
+        asked. Raises LauncherError."""
+        if not self._client.inventory.projects:
+            return {"projects": [], "silent": []}
+        async with self._asking:  # pages that ask at the same time share one answer
+            if self._projects is None or time.monotonic() - self._projects[0] > KEPT:
+                shares, silent = await self._client.projects()
+                told = {"projects": [asdict(one) for one in shares], "silent": list(silent)}
+                self._projects = time.monotonic(), told
+            return self._projects[1]
 
     async def close(self) -> None:
         """Let the hosts go."""

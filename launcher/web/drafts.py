@@ -12,6 +12,7 @@ import yaml
 from ..api import jobs, settings
 from ..api.arguments import RunOptions
 from ..api.client import AsyncClient
+from ..spec import yaml_document
 from ..spec.errors import DocumentError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Job
@@ -34,6 +35,29 @@ class Refused(Exception):
 
 
 @frozen
+class Form:
+    """What was typed: ``values`` as in a job file, and ``texts`` in YAML, by keys."""
+
+    values: Mapping[str, Any]
+    texts: Mapping[str, str]
+
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """Yield each key with its lines of the job file. Raises DocumentError."""
+        for key, value in self.values.items():
+            try:
+                yield key, yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True)
+            except RecursionError:
+                raise InputError(f"{key}: nested too deeply") from None
+        for key, text in self.texts.items():
+            try:
+                yaml_document.parse(text, key)  # by itself: it must not reach beyond its key
+            except DocumentError as error:
+                line = min(error.line, text.count("\n") + 1)
+                raise InputError(f"{key}: line {line}: {error.message}", error.hint) from None
+            yield key, f"{key}:\n" + "".join(f"  {line}\n" for line in text.splitlines())
+
+
+@frozen
 class Draft:
     """A job file, and what it says."""
 
@@ -52,15 +76,10 @@ def fields() -> dict[str, Any]:
     }
 
 
-def content(values: Mapping[str, Any]) -> str:
-    """Return the job file with these values, a key after the other."""
-    return "".join(text for _, text in _parts(values))
-
-
-def read(values: Mapping[str, Any]) -> Draft:
-    """Return the draft with these values, on top of what settings say. Raises Refused."""
+def read(form: Form) -> Draft:
+    """Return the draft of a form, on top of what settings say. Raises Refused."""
     try:
-        text = content(values)
+        text = "".join(text for _, text in form.parts())
         files = [file for file in settings.found() if not file.others]
         settings.require_allowed(settings.delicate_lines(files))
         layers: dict[str, dict[str, Any]] = {file.whose: file.values() for file in files}
@@ -72,17 +91,17 @@ def read(values: Mapping[str, Any]) -> Draft:
         options.update(jobs.read_options(text, _SOURCE))
         job = jobs.layered_job(layers)
     except InputError as error:
-        raise Refused(error, _field(error, values)) from None
+        raise Refused(error, _field(error, form)) from None
     return Draft(text, job, options)
 
 
-def plan(values: Mapping[str, Any], client: AsyncClient) -> dict[str, Any]:
+def plan(form: Form, client: AsyncClient) -> dict[str, Any]:
     """Return the job file and its plan, as far as it is known without a connection. Raises Refused."""
-    draft = read(values)
+    draft = read(form)
     try:
         planned = jobs.dry_run(draft.job, client.inventory)
     except InputError as error:
-        raise Refused(error, _field(error, values)) from None
+        raise Refused(error, _field(error, form)) from None
     return {
         "file": draft.content,
         "framework": planned.framework,
@@ -94,9 +113,9 @@ def plan(values: Mapping[str, Any], client: AsyncClient) -> dict[str, Any]:
     }
 
 
-async def start(values: Mapping[str, Any], client: AsyncClient) -> str:
+async def start(form: Form, client: AsyncClient) -> str:
     """Start a draft in the background, and return the name of the run. Raises Refused."""
-    draft = read(values)
+    draft = read(form)
     try:
         if large := jobs.large_code(draft.job):
             raise InputError(
@@ -108,7 +127,7 @@ async def start(values: Mapping[str, Any], client: AsyncClient) -> str:
             options["wait"] = None if jobs.can_wait(draft.job) else 0.0
         return (await client.run(draft.job, detach=True, **options)).name
     except InputError as error:
-        raise Refused(error, _field(error, values)) from None
+        raise Refused(error, _field(error, form)) from None
 
 
 def scripts(workdir: str) -> dict[str, Any]:
@@ -132,24 +151,35 @@ def _is_code(folder: str) -> bool:
     return not folder.startswith(".") and folder not in ("__pycache__", "node_modules", "venv")
 
 
-def _parts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        try:
-            yield key, yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True)
-        except RecursionError:
-            raise InputError(f"{key}: nested too deeply") from None
-
-
-def _field(error: InputError, values: Mapping[str, Any]) -> str:
-    """Return the key that an error is about: by its line in the file, or by its first word."""
+def _field(error: InputError, form: Form) -> str:
+    """Return the key that an error is about, such as ``environment.conda``: its first word, or what its
+    line in the file is of."""
+    first = error.message.removeprefix("--").partition(":")[0].partition(" ")[0]
+    top, _, rest = first.partition(".")
+    top = _FLAGS.get(top, top).replace("-", "_")
+    if top in (*form.values, *form.texts):
+        return f"{top}.{rest}" if rest else top
     if isinstance(error, DocumentError) and error.line:
         line = 1
-        for key, text in _parts(values):
+        for _, text in form.parts():
+            if error.line < line + text.count("\n"):
+                return _path(text, error.line - line)
             line += text.count("\n")
-            if error.line < line:
-                return key
-    first = error.message.partition(":")[0].removeprefix("--").replace("-", "_").split(" ")[0]
-    first = _FLAGS.get(first, first)
-    if first in (*values, "gpus"):
-        return first
+    for key, value in form.values.items():
+        if isinstance(value, dict) and top in value:
+            return f"{key}.{top}"
+    if top == "gpus":
+        return "resources.gpus"
     return next((key for key in ("framework", "hosts") if key in error.message), "run")
+
+
+def _path(text: str, line: int) -> str:
+    """Return the path of the key to which a line (from 0) of a mapping belongs."""
+    node, path = yaml.compose(text, Loader=yaml.SafeLoader), []
+    while isinstance(node, yaml.MappingNode):
+        above = [pair for pair in node.value if pair[0].start_mark.line <= line]
+        if not above:
+            break
+        key, node = above[-1]
+        path.append(str(key.value))
+    return ".".join(path)

@@ -16,8 +16,9 @@ from .doorkeeper import doorkeeper
 from .guard import Session
 from .peers import GONE
 
-#: Bytes of a request's head, and connections at once; seconds that open streams get at the end.
-_HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 1
+#: Bytes of a request's head, and connections at once; seconds that answers get at the end, at which
+#: streams end by themselves.
+_HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 3
 
 
 def serve(
@@ -37,9 +38,10 @@ def serve(
     with _listening(port) as listener:
         session = Session(listener.getsockname()[1], read_only)
         address = f"http://127.0.0.1:{session.port}/#{session.code}"
+        console = Console(session, client)
         server = uvicorn.Server(
             uvicorn.Config(
-                Console(session, client).app(),
+                console.app(),
                 log_level="error",
                 access_log=False,
                 server_header=False,
@@ -52,6 +54,7 @@ def serve(
                 timeout_graceful_shutdown=_GOODBYE,
             )
         )
+        console.is_ending = lambda: server.should_exit
         tell(address)
         page = show(address, f"console-{session.port}") if browser and has_screen() else None
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 
 from .answers import Runs, Stamp
 from .logs import event, log_bytes
@@ -13,19 +15,26 @@ from .logs import event, log_bytes
 PIECE, LOGS = 1 << 16, 64
 #: Seconds between looks at the logs, and how many of them go by between looks at all runs.
 EVERY, LOOKS = 0.5, 4
+#: Seconds within which a page may have been told of its runs before its stream looked at them.
+LATELY = 10.0
 
 
 async def events(
-    runs: Runs, run: str, logs: Sequence[str], offsets: Sequence[int]
+    runs: Runs,
+    run: str,
+    logs: Sequence[str],
+    offsets: Sequence[int],
+    is_ending: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[bytes]:
-    """Yield events until the page is gone. The id of an event are the next offsets of the logs."""
+    """Yield events until the page is gone, or the console ends. The id of an event are the next offsets
+    of the logs."""
     yield b"retry: 1000\n\n"
     at = list(offsets)
     looking: asyncio.Task[dict[str, Stamp]] | None = None
     before: dict[str, Stamp] | None = None
     look = 0
     try:
-        while True:
+        while not is_ending():
             async for piece in _pieces(runs, run, logs, at):
                 yield piece
             if looking is None and look % LOOKS == 0:
@@ -34,9 +43,10 @@ async def events(
             await asyncio.sleep(EVERY)
             if looking is not None and looking.done():  # thousands of runs take longer than logs
                 now, looking = looking.result(), None
-                changes = (
-                    b"" if before is None else await asyncio.to_thread(_changes, runs, before, now)
-                )
+                first = before is None  # the page may have asked for its values just before
+                if before is None:
+                    before = {name: one for name, one in now.items() if not _is_new(name, one, run)}
+                changes = await asyncio.to_thread(_changes, runs, before, now, first)
                 yield changes or b":\n\n"  # the comment finds out whether anybody still listens
                 before = now
     finally:
@@ -70,10 +80,22 @@ def resumed(seen: str, offsets: Sequence[int]) -> list[int]:
     return list(offsets)
 
 
-def _changes(runs: Runs, before: dict[str, Stamp], now: dict[str, Stamp]) -> bytes:
-    """Return the event with the runs that differ; nothing if none does."""
-    changed = [runs.line(name) for name, stamp in now.items() if before.get(name) != stamp]
+def _is_new(name: str, stamp: Stamp, run: str) -> bool:
+    """Return whether the first event tells of a run: of that of the page, and what changed lately."""
+    return name == run or max(changed for changed, _ in stamp) / 1e9 > time.time() - LATELY
+
+
+def _changes(
+    runs: Runs, before: dict[str, Stamp], now: dict[str, Stamp], first: bool = False
+) -> bytes:
+    """Return the event with the runs that differ, those that are gone, and how many there are in all;
+    nothing if none differs, unless it is the first."""
+    changed = []
+    for name in [name for name, stamp in now.items() if before.get(name) != stamp]:
+        with suppress(FileNotFoundError):  # deleted since: the next look tells
+            changed.append(runs.line(name))
     gone = [name for name in before if name not in now]
-    if not changed and not gone:
+    if not changed and not gone and not first:
         return b""
-    return f"event: runs\ndata: {json.dumps({'runs': changed, 'gone': gone})}\n\n".encode()
+    told = {"runs": changed, "gone": gone, "all": len(now)}
+    return f"event: runs\ndata: {json.dumps(told)}\n\n".encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,55 +15,7 @@ from support import browser, console_runs
 
 #: Where pictures of all pages go; make screenshots gives some of them to the documentation.
 SHOTS = os.environ.get("LAUNCHER_SCREENSHOTS")
-INVENTORY = "hosts:\n" + "".join(
-    f"  gpu{number}: {{address: 127.0.0.1, port: 1, gpus: 2}}\n" for number in (1, 2)
-)
 WIDTHS = {"phone": 360, "desk": 1280}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAUNCHER_HOME", str(path))
-        running = console_runs.several()
-    yield path
-    running.close()
-
-
-@pytest.fixture(scope="module")
-def session(chromium: Any, home: Path) -> Iterator[tuple[str, Any]]:
-    """A console, and the cookies of a browser that has opened it."""
-    (home / "train.py").write_text("")
-    inventory = home / "inventory.yaml"
-    inventory.write_text(INVENTORY)
-    with (
-        browser.console(home, "-i", str(inventory)) as address,
-        browser.context(chromium) as context,
-    ):
-        base = address.partition("#")[0]
-        page = context.new_page()
-        page.goto(address)
-        page.get_by_role("table", name="Runs").wait_for(timeout=browser.PATIENCE)
-        yield base, context.storage_state()
-
-
-@pytest.fixture
-def page(chromium: Any, session: tuple[str, Any]) -> Iterator[browser.Watched]:
-    base, cookies = session
-    size = {"width": 1280, "height": 800}
-    with browser.context(chromium, viewport=size, storage_state=cookies) as context:
-        yield browser.Watched(context.new_page(), base)
-
-
-def named(home: Path, name: str) -> str:
-    return next(path.name for path in (home / "runs").iterdir() if path.name.startswith(name))
 
 
 #: By name: the address of a page, and text that it has when it is all there.
@@ -90,7 +41,7 @@ COMPARED = "#/compare/{},{}"
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_can_be_read(page: browser.Watched, home: Path, name: str) -> None:
     where, text = PAGES[name]
-    names = {word: named(home, word) for word in ("night", "wider", "baseline")}
+    names = {word: console_runs.named(home, word) for word in ("night", "wider", "baseline")}
     names["sweep"] = next((home / "sweeps").iterdir()).name
     page.page.goto(page.base + where.format(**names))
     page.page.get_by_text(text).first.wait_for()
@@ -104,8 +55,8 @@ def test_every_page_can_be_read(page: browser.Watched, home: Path, name: str) ->
 
 
 def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) -> None:
-    logs = home / "runs" / named(home, "wider") / "logs/attempt-0"
-    page.page.goto(page.base + f"#/runs/{named(home, 'wider')}/logs")
+    logs = home / "runs" / console_runs.named(home, "wider") / "logs/attempt-0"
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'wider')}/logs")
     page.page.get_by_text("step 119").first.wait_for()
     with (logs / "rank-0.out").open("ab") as log:
         log.write(b"<b>bold</b> \x1b]0;title\x07\x1b[31mred\x1b[0m\n\n10%\r99%")
@@ -139,7 +90,18 @@ def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) 
     page.page.get_by_text("0 of 3 runs").wait_for()
     page.page.get_by_role("searchbox", name="Filter runs").fill("night gpu2")
     page.page.get_by_text("1 of 3 runs").wait_for()
-    page.page.get_by_role("link", name=named(home, "night")).press("Enter")
+    status = page.page.get_by_role("combobox", name="Status")
+    assert status.locator("option").all_text_contents() == [
+        "any status",
+        "failed",
+        "running",
+        "succeeded",
+    ]
+    status.select_option("running")
+    page.page.get_by_text("0 of 3 runs").wait_for()
+    status.select_option("failed")
+    page.page.get_by_text("1 of 3 runs").wait_for()
+    page.page.get_by_role("link", name=console_runs.named(home, "night")).press("Enter")
     page.page.get_by_role("heading", name="failed first").wait_for()
     assert page.wrong() == []
 
@@ -157,7 +119,7 @@ LOGS = {
 def test_all_output_is_there_whatever_wrote_it(
     page: browser.Watched, home: Path, kind: str
 ) -> None:
-    run = named(home, "wider")
+    run = console_runs.named(home, "wider")
     names = {f"attempt-0/{name}": mark for name, mark in LOGS[kind].items()}
     older = {"attempt-0/setup-0.out"}
 
@@ -174,6 +136,7 @@ def test_all_output_is_there_whatever_wrote_it(
         ]
         route.fulfill(json={"next": [9] * len(asked), "pieces": pieces})
 
+    page.page.route("**/api/events?**", lambda route: None)  # it has what the run really wrote
     page.page.route(f"**/api/runs/{run}", answer)
     page.page.route(f"**/api/runs/{run}/logs?**", ends)
     page.page.goto(page.base + f"#/runs/{run}/logs")
@@ -181,6 +144,30 @@ def test_all_output_is_there_whatever_wrote_it(
         page.page.get_by_text(f"{mark}{name}", exact=True).wait_for(timeout=10_000)
     assert page.page.get_by_role("log").locator("> div").count() == len(names)
     assert page.wrong() == []
+
+
+def test_of_many_logs_one_chooses(page: browser.Watched, home: Path) -> None:
+    """They were cut at 64 without a word."""
+    with console_runs.one_more(home, "many") as run:
+        for rank in range(100):
+            console_runs.printed(run, rank, f"hello from {rank}\n".encode())
+        page.page.goto(page.base + f"#/runs/{run.name}/logs")
+        page.page.get_by_text("64 of 100 logs shown: choose others").wait_for()
+        shown = page.page.get_by_role("log").locator("> div")
+        assert shown.count() == 64
+        page.page.get_by_role("searchbox", name="Find").fill("from 99")
+        page.page.keyboard.press("Enter")
+        page.page.get_by_role("list", name="Found lines").get_by_text("hello from 99").wait_for()
+        page.page.get_by_role("searchbox", name="Ranks").fill("70-72, 99")
+        page.page.keyboard.press("Enter")
+        page.page.get_by_text("4 of 100 logs shown", exact=True).wait_for()
+        page.page.get_by_role("log").get_by_text("[99]hello from 99").wait_for()
+        assert shown.count() == 4
+        console_runs.printed(run, 71, b"and 71 goes on\n")
+        page.page.get_by_text("and 71 goes on").wait_for()
+        for width in WIDTHS.values():
+            page.page.set_viewport_size({"width": width, "height": 800})
+            assert page.wrong() == []
 
 
 #: Text for a terminal: what is left of it, and the classes of its parts.
@@ -213,7 +200,7 @@ def test_colours_are_kept_and_nothing_else(page: browser.Watched) -> None:
 
 def test_files_can_be_looked_into(page: browser.Watched, home: Path) -> None:
     """What a host wrote becomes text, a table or a picture; what is none of these can be saved."""
-    page.page.goto(page.base + f"#/runs/{named(home, 'baseline')}/files")
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'baseline')}/files")
     for name in ("metrics.json", "report.html", "broken.json", "history.csv", "curve.png"):
         page.page.locator("summary", has_text=name).click()
     for text in ('"accuracy": 0.93', "<script>document.title = 'gone'</script>", '{"loss": '):
@@ -231,20 +218,24 @@ def test_files_can_be_looked_into(page: browser.Watched, home: Path) -> None:
 
 def test_the_list_shows_the_loss_of_each_run_as_it_moves(page: browser.Watched, home: Path) -> None:
     page.page.goto(page.base + "#/")
-    row = page.page.get_by_role("row").filter(has_text=named(home, "baseline"))
+    row = page.page.get_by_role("row").filter(has_text=console_runs.named(home, "baseline"))
     row.get_by_role("img", name="loss 0.").wait_for()
-    with (home / "runs" / named(home, "wider") / "logs/attempt-0/rank-0.out").open("ab") as log:
+    with (home / "runs" / console_runs.named(home, "wider") / "logs/attempt-0/rank-0.out").open(
+        "ab"
+    ) as log:
         log.write(b"step 129 loss=0.04321\n")
-    going_on = page.page.get_by_role("row").filter(has_text=named(home, "wider"))
+    going_on = page.page.get_by_role("row").filter(has_text=console_runs.named(home, "wider"))
     going_on.get_by_role("img", name="loss 0.04321").wait_for(timeout=browser.PATIENCE)
     assert page.wrong() == []
 
 
 def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None:
-    page.page.goto(page.base + f"#/runs/{named(home, 'wider')}/scalars")
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'wider')}/scalars")
     plot = page.page.get_by_role("img", name="val/accuracy: board")
     plot.wait_for()
-    with (home / "runs" / named(home, "wider") / "logs/attempt-0/rank-0.out").open("ab") as log:
+    with (home / "runs" / console_runs.named(home, "wider") / "logs/attempt-0/rank-0.out").open(
+        "ab"
+    ) as log:
         log.write(b"step 130 loss=0.01234\n")
     page.page.get_by_role("img", name="loss: rank 0 0.01234, rank 1").wait_for()
     page.page.get_by_role("checkbox", name="log scale").check()
@@ -259,7 +250,7 @@ def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None
 def test_chosen_runs_are_compared(page: browser.Watched, home: Path) -> None:
     page.page.goto(page.base)
     for name in ("wider", "baseline"):
-        page.page.get_by_role("checkbox", name=f"Choose {named(home, name)}").check()
+        page.page.get_by_role("checkbox", name=f"Choose {console_runs.named(home, name)}").check()
     page.page.get_by_role("link", name="Compare").click()
     best = page.page.get_by_role("table", name="Best values")
     best.get_by_role("row", name="val/accuracy").wait_for()
@@ -281,7 +272,7 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_label("GPUs (total)").fill("4")
     plan = page.page.get_by_role("table", name="Plan")
     plan.get_by_role("row", name="gpu2 2-3 0 1").wait_for()
-    page.page.get_by_label("Environment, a NAME").fill("A=1\nB=x y")
+    page.page.get_by_label("Environment variables").fill("A=1\nB=x y")
     file = page.page.get_by_role("region", name="Job file")
     file.get_by_text("B: x y").wait_for()
     assert start.is_enabled()
@@ -300,6 +291,45 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there
 
 
+def test_mappings_are_typed_as_fields_or_as_yaml(page: browser.Watched, home: Path) -> None:
+    page.page.goto(page.base + "#/new")
+    page.page.get_by_label("Script and arguments").fill("train.py")
+    page.page.locator("summary", has_text="Environment").click()
+    page.page.get_by_label("Conda").fill("ml")
+    venv = page.page.get_by_label("Venv")
+    venv.fill("here")
+    page.page.get_by_text("environment.venv: 'here' is no folder of a host").wait_for()
+    assert venv.get_attribute("aria-invalid") == "true"
+    venv.fill("")
+    page.page.locator("summary", has_text="Checkpoints").click()
+    page.page.get_by_label("Every", exact=True).fill("10m")
+    page.page.get_by_text("checkpoints: has no path").wait_for()
+    page.page.get_by_label("Path", exact=True).fill("ckpt")
+    data = page.page.get_by_label("Data")
+    data.fill("speech:\n  form: /scratch")
+    page.page.get_by_text('unknown key "form" in data.speech').wait_for()
+    data.fill("speech: {")
+    page.page.get_by_text("data: line 1: not YAML").wait_for()
+    assert data.get_attribute("aria-invalid") == "true"
+    data.fill("speech:\n  from: s3://bucket/speech")
+    page.page.get_by_label("Outputs").fill("results, *.json")
+    file = page.page.get_by_role("region", name="Job file")
+    file.get_by_text("from: s3://bucket/speech").wait_for()
+    written = file.inner_text()
+    for part in (
+        "environment:\n  conda: ml\n",
+        "checkpoints:\n  path: ckpt\n  every: 10m\n",
+        "data:\n  speech:\n    from: s3://bucket/speech\n",
+        "outputs:\n- results\n- '*.json'\n",
+    ):
+        assert part in written, written
+    assert page.page.get_by_role("button", name="Start").is_enabled()
+    for scheme, width in product(("light", "dark"), WIDTHS.values()):
+        page.page.emulate_media(color_scheme=scheme)
+        page.page.set_viewport_size({"width": width, "height": 800})
+        assert not [one for one in page.wrong() if "400" not in one]
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_what_gets_no_answer_is_asked_for_again(
     page: browser.Watched, home: Path, times: int
@@ -316,6 +346,9 @@ def test_what_gets_no_answer_is_asked_for_again(
 
     where, shown = ("", "3 runs") if times == 1 else (COMPARED, "Best values")
     page.page.route("**/api/runs" if times == 1 else "**/api/compare?**", first_break)
-    page.page.goto(page.base + where.format(*(named(home, name) for name in ("wider", "baseline"))))
+    page.page.goto(
+        page.base
+        + where.format(*(console_runs.named(home, name) for name in ("wider", "baseline")))
+    )
     page.page.get_by_text(shown).wait_for()
     assert len(broken) == times

@@ -21,7 +21,8 @@ HOLD = (
 
 @pytest.mark.parametrize("own", [HOSTS], indirect=True)
 def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
-    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    projects = "projects:\n  vision: {quota: 2, limit: 4, users: [root]}\n"
+    launcher.inventory.write_text(labs.inventory(own, "python3") + projects)
     own.hosts["gpu3"].power_cut()
     first = own.hosts["gpu1"]
     first.add_user("bob", "secret")
@@ -29,7 +30,8 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
     first.write(gpu_tools.APPS, f"{pid}, {first.spec.gpu_uuids[3]}, 40960\n".encode())
     options = ("--hosts", "gpu[1-2]", "--framework", "env", "--wait", "forever")
     hold = f"python3 {launcher.script(HOLD)}"
-    running = launcher.start("--name", "holds", "--gpus", "2", *options, hold)
+    mine = ("--project", "vision", "--time", "2h", "--gpus", "2")
+    running = launcher.start("--name", "holds", *mine, *options, hold)
     waiting = None
     try:
         assert running.stdout
@@ -55,6 +57,10 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
             host.get_by_text("bob, not launcher").wait_for()
             host.get_by_text("memory held by no process").wait_for()
             page.get_by_role("region", name="gpu3").locator(".warn").wait_for()
+            page.get_by_role("table", name="Held until").get_by_role(
+                "row", name="holds-"
+            ).wait_for()
+            page.get_by_role("row", name="vision 2 2 4 0 0 root").wait_for()
             for scheme in ("light", "dark"):
                 page.emulate_media(color_scheme=scheme)
                 if shots := os.environ.get("LAUNCHER_SCREENSHOTS"):

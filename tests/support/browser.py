@@ -94,15 +94,25 @@ def context(chromium: Any, **options: Any) -> Iterator[Any]:
     try:
         yield made
     finally:
-        made.unroute_all(behavior="ignoreErrors")
+        for routes in (*made.pages, made):
+            routes.unroute_all(behavior="ignoreErrors")
         made.close()
 
 
 @contextmanager
-def console(home: Path, *options: str, cwd: Path | None = None) -> Iterator[str]:
+def console(home: Path, *options: str, cwd: Path | None = None, port: int = 0) -> Iterator[str]:
     """Run ``launcher console`` over the runs of a home; give the address that opens it once."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "launcher", "console", "--no-browser", "--port", "0", *options],
+        [
+            sys.executable,
+            "-m",
+            "launcher",
+            "console",
+            "--no-browser",
+            "--port",
+            str(port),
+            *options,
+        ],
         env={**os.environ, "LAUNCHER_HOME": str(home)},
         stdout=subprocess.PIPE,
         text=True,

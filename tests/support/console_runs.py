@@ -5,9 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 from random import Random
 
+import pytest
 from tensorboard.summary import Writer
 
 from launcher.records import codec
@@ -176,6 +181,24 @@ def fail(folder: RunFolder, started: float = STARTED, seconds: float = 41.0) -> 
     )
     folder.write("receipt.json", receipt.to_record())
     folder.close()
+
+
+def named(home: Path, start: str) -> str:
+    """Return the name of the run of a home that begins like this."""
+    return next(path.name for path in (home / "runs").iterdir() if path.name.startswith(start))
+
+
+@contextmanager
+def one_more(home: Path, name: str) -> Iterator[RunFolder]:
+    """Record a run in a home while the context lasts, and remove it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAUNCHER_HOME", str(home))
+        folder = begin(name)
+    try:
+        yield folder
+    finally:
+        folder.close()
+        shutil.rmtree(folder.path)
 
 
 def several() -> RunFolder:

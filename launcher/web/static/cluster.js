@@ -1,7 +1,8 @@
 // All hosts and their GPUs as they are now, and who waits for them.
 import { empty, get, lasted, make, repeated, runLink, table, when } from './dom.js';
+import { keyed, update } from './update.js';
 
-const EVERY = 2000;
+const EVERY = 2000, PROJECTS = 30_000;
 
 const named = (user, run) => user && run ? user + ' (' + run + ')' : run || (user || 'somebody') + ' outside launcher';
 
@@ -38,15 +39,16 @@ function gpuTile(gpu, mine) {
 function hostRow(host, mine) {
   const names = [...new Set(host.gpus.map(gpu => gpu.name))].join(', ');
   const problem = host.problem ? (host.off ? 'off: ' : '') + host.problem : host.gpus.length ? '' : 'no GPUs';
-  return make('section', { className: 'host', ariaLabel: host.host }, make('h2', {}, host.host, make('span', { className: host.problem && !host.off ? 'warn' : 'dim', textContent: problem || names })),
-    ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : []));
+  return keyed(host.host, make('section', { className: 'host', ariaLabel: host.host }, make('h2', {}, host.host, make('span', { className: host.problem && !host.off ? 'warn' : 'dim', textContent: problem || names })),
+    ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : [])));
 }
 
 const shares = sizes => [...new Set(sizes)].sort((one, other) => other - one).map(size => { const count = sizes.filter(one => one === size).length; return count > 1 ? count + 'x' + size : size; }).join('+');
 
 export function clusterPage(main) {
   const summary = make('p', { className: 'dim', role: 'status' }), hosts = make('div', { className: 'stack' }), waiting = make('div', { className: 'stack' });
-  const polled = repeated(look);
+  const held = make('div', { className: 'stack' }), projects = make('div', { className: 'stack' });
+  const polled = repeated(look), dividing = repeated(divided);
   let mine = new Set();
   document.title = 'cluster · launcher';
 
@@ -56,20 +58,31 @@ export function clusterPage(main) {
     const gpus = now.hosts.flatMap(host => host.gpus), count = state => gpus.filter(gpu => gpu.state === state).length;
     const silent = now.hosts.filter(host => host.problem && !host.off).length;
     summary.textContent = [now.hosts.length + ' hosts, ' + gpus.length + ' GPUs', count('held') + ' held', count('free') + ' free', count('foreign') && count('foreign') + ' used outside launcher', count('left') && count('left') + ' with memory of no process', silent && silent + (silent > 1 ? ' hosts do' : ' host does') + ' not answer'].filter(Boolean).join(' · ');
-    hosts.replaceChildren(...now.hosts.map(host => hostRow(host, mine)));
+    update(hosts, ...now.hosts.map(host => hostRow(host, mine)));
     const rows = now.queue.waiting.map(one => [one.place === null ? '-' : one.place || 'now', one.run, one.user, shares(one.shares), one.hosts.join(' '), lasted(now.time - one.since), reason(one)].map(String));
-    waiting.replaceChildren(...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows)] : []));
-    if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts);
+    update(waiting, ...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows, now.queue.waiting.map(one => one.run))] : []));
+    const known = now.queue.holding.filter(one => one.run && one.until).sort((one, other) => one.until - other.until);
+    update(held, ...(known.length ? [make('h2', { textContent: 'Held until' }), table('Held until', ['until', 'run', 'user', 'GPUs', 'project'], known.map(one => [when(one.until), one.run, one.user, Object.entries(one.gpus).map(([host, gpus]) => host + ': ' + gpus.join(' ')).join(', '), one.project]), known.map(one => one.run))] : []));
+    if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts, held, projects);
     return EVERY;
+  }
+  async function divided() {
+    const told = await get('/api/projects').catch(error => ({ projects: [], silent: [], wrong: error.message }));
+    const rows = told.projects.map(one => [one.name, one.used, one.quota, one.limit ?? '-', one.borrowed, one.waiting, one.users.join(' ')].map(String));
+    const note = told.wrong || (told.silent.length ? 'not asked: ' + told.silent.join(' ') : '');
+    if (dividing.closed) return 0;
+    update(projects, ...(rows.length || note ? [make('h2', { textContent: 'Projects' })] : []), ...(rows.length ? [table('Projects', ['project', 'GPUs in use', 'quota', 'limit', 'borrowed', 'waiting', 'users'], rows, rows.map(([name]) => name))] : []), note && make('p', { className: 'dim', textContent: note }));
+    return rows.length || note ? PROJECTS : 0;
   }
   async function load() {
     if (!main.contains(hosts)) main.replaceChildren(empty('Asking the hosts …'));
     mine = new Set((await get('/api/runs')).runs.map(run => run.run));
     await polled.now();
+    dividing.now();
   }
   function changed({ runs, gone }) {
     for (const run of runs) mine.add(run.run);
     for (const name of gone) mine.delete(name);
   }
-  return { load, changed, close: polled.close, query: () => ({}) };
+  return { load, changed, close() { polled.close(); dividing.close(); }, query: () => ({}) };
 }

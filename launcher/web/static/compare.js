@@ -2,6 +2,7 @@
 import { empty, get, make, repeated, runLink, status, table } from './dom.js';
 import { choices, colourOf, figures, number } from './plot.js';
 import { curvesOf, grouped } from './scalars.js';
+import { update } from './update.js';
 
 const MOST = 40;
 
@@ -58,7 +59,7 @@ export function comparePage(main, names) {
       })];
     });
     const runs = names.map(run => ({ run }));
-    values.replaceChildren(...(rows.length ? [make('h2', { textContent: 'Best values' }), table('Best values', heads(runs), rows)] : [empty('These runs have no scalars yet.')]));
+    update(values, ...(rows.length ? [make('h2', { textContent: 'Best values' }), table('Best values', heads(runs), rows, rows.map(([tag]) => tag))] : [empty('These runs have no scalars yet.')]));
   }
   async function look() {
     const lists = await Promise.all(names.map(name => curvesOf(name, [])));
@@ -73,7 +74,7 @@ export function comparePage(main, names) {
     const told = await get('/api/compare?' + new URLSearchParams(names.map(name => ['run', name])));
     const given = told.runs.map(run => parameters(run.arguments));
     const options = [...new Set(given.flatMap(one => [...one.keys()]))].filter(name => new Set(given.map(one => one.get(name))).size > 1);
-    head.replaceChildren(...told.runs.map((run, index) => make('li', {}, swatched(run.run, index), status(run.status), make('code', { textContent: run.command }))));
+    update(head, ...told.runs.map((run, index) => make('li', {}, swatched(run.run, index), status(run.status), make('code', { textContent: run.command }))));
     const shown = [];
     if (options.length) shown.push(make('h2', { textContent: 'Parameters' }), table('Parameters', heads(told.runs), options.map(name => [name, ...given.map(one => one.get(name) ?? '')])));
     for (const other of told.differences) {
@@ -81,7 +82,7 @@ export function comparePage(main, names) {
       const title = other.run + ' against ' + names[0];
       if (rows.length) shown.push(make('h2', { textContent: title }), table(title, ['', names[0], other.run], rows));
     }
-    differences.replaceChildren(...shown);
+    update(differences, ...shown);
     if (!main.contains(head)) main.replaceChildren(make('h1', { textContent: 'Compare' }), head, chosen.element, all.element, values, differences);
     await polled.now();
   }

@@ -1,41 +1,59 @@
 // Which page is shown, and the stream that says what is new.
-import { console_ } from './actions.js';
+import { console_, post, tell } from './actions.js';
 import { clusterPage } from './cluster.js';
 import { comparePage } from './compare.js';
-import { LATER, empty, get, make } from './dom.js';
+import { empty, get, make } from './dom.js';
 import { newPage } from './new.js';
 import { runPage } from './run.js';
 import { runsPage } from './runs.js';
+import { connection } from './stream.js';
 import { sweepPage, sweepsPage } from './sweeps.js';
 
-const main = document.getElementById('main'), link = document.getElementById('link'), nav = document.getElementById('nav');
+const main = document.getElementById('main'), nav = document.getElementById('nav');
 const PAGES = [['#/', 'Runs', runsPage], ['#/sweeps', 'Sweeps', sweepsPage], ['#/cluster', 'Cluster', clusterPage], ['#/new', 'New', newPage]];
 let page = null; // what is shown: { load(), changed(news), query(), close() }
-let stream = null;
 
+// A page keeps what it shows while the console is gone.
 async function guarded(mine, work) {
   try {
     await work();
   } catch (error) {
     if (page !== mine) return;
-    main.replaceChildren(empty(error.status === 401 ? 'This page was closed. Run launcher console again and open its address.' : error.message, ...(error.told?.hint ? [make('br'), error.told.hint] : [])));
-    if (!error.status) setTimeout(() => { if (page === mine && !document.hidden) guarded(mine, () => mine.load()); }, LATER);
+    if (error.gone || error.status === 401) {
+      if (!main.childElementCount) main.replaceChildren(empty('This page waits for launcher console.'));
+      if (!document.hidden) stream.seek();
+      return;
+    }
+    main.replaceChildren(empty(error.message, ...(error.told?.hint ? [make('br'), error.told.hint] : [])));
+    if (!error.status) throw error; // a mistake of ours
   }
 }
 
+const stream = connection(document.getElementById('link'), {
+  query: () => page.query(),
+  told: know,
+  back: async () => { const shown = page; await guarded(shown, () => shown.load()); },
+  runs: news => { const shown = page; guarded(shown, () => shown.changed(news)); },
+  log: piece => page.add?.(piece),
+});
+
 function listen() {
-  stream?.close();
-  stream = null;
-  if (document.hidden || !page) return;
-  const shown = page, mine = stream = new EventSource('/api/events?' + new URLSearchParams(page.query()));
-  mine.onopen = () => {
-    const back = Boolean(link.textContent);
-    link.textContent = '';
-    if (back && stream === mine) guarded(shown, () => shown.load()); // what was asked for meanwhile got no answer
-  };
-  mine.onerror = () => { if (stream === mine) link.textContent = 'console not reachable'; };
-  mine.addEventListener('runs', event => { if (stream === mine) guarded(shown, () => shown.changed(JSON.parse(event.data))); });
-  mine.addEventListener('log', event => { if (stream === mine) shown.add?.(JSON.parse(event.data)); });
+  if (document.hidden || !page) stream.close();
+  else stream.open();
+}
+
+function know(facts) {
+  if (console_.version && console_.version !== facts.version) tell('This page is of launcher ' + console_.version + ', the console now of ' + facts.version + ': reload the page.');
+  Object.assign(console_, facts);
+  const pages = PAGES.filter(([, , made]) => made !== newPage || !console_.read_only);
+  if (nav.childElementCount !== pages.length + 1) {
+    nav.replaceChildren(nav.firstElementChild, ...pages.map(([href, textContent]) => make('a', { href, textContent })));
+    mark();
+  }
+}
+
+function mark() {
+  for (const one of nav.querySelectorAll('a')) one.ariaCurrent = one.className !== 'brand' && (one.hash === location.hash || one.hash + 'runs/' === location.hash.slice(0, 7)) ? 'page' : null;
 }
 
 async function go() {
@@ -49,25 +67,30 @@ async function go() {
   else if (several) page = comparePage(main, several[1].split(',').map(decodeURIComponent));
   else if (sweep) page = sweepPage(main, decodeURIComponent(sweep[1]));
   else page = made(main);
-  for (const one of nav.querySelectorAll('a')) one.ariaCurrent = one.className !== 'brand' && (one.hash === location.hash || one.hash + 'runs/' === location.hash.slice(0, 7)) ? 'page' : null;
+  mark();
   listen();
   const mine = page;
   await guarded(mine, () => mine.load());
   main.focus();
 }
 
-async function start() {
+// An address with a code opens the console, also in a page that is open: that page then goes on.
+async function enter(shown) {
   const code = location.hash.slice(1);
   if (code && !code.startsWith('/')) {
-    history.replaceState(null, '', '/');
-    await fetch('/session', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ code }) });
+    history.replaceState(null, '', shown);
+    await post('/session', { code }).catch(() => {}); // what follows says what is wrong
+    return true;
   }
+  return false;
+}
+
+async function start() {
+  await enter('/');
   if (!location.hash) history.replaceState(null, '', '#/');
-  addEventListener('hashchange', go);
-  document.addEventListener('visibilitychange', () => { listen(); if (!document.hidden && page) guarded(page, () => page.load()); });
-  await get('/api/console').then(told => Object.assign(console_, told), () => {});
-  const pages = PAGES.filter(([, , made]) => made !== newPage || !console_.read_only);
-  nav.append(...pages.map(([href, textContent]) => make('a', { href, textContent })));
+  addEventListener('hashchange', async event => { if (await enter(event.oldURL)) stream.again(); else await go(); });
+  document.addEventListener('visibilitychange', () => { if (document.hidden) stream.close(); else if (page) stream.again(); });
+  await get('/api/console').then(know, () => {});
   await go();
 }
 

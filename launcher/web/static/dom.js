@@ -1,4 +1,6 @@
 // Elements, requests and words that all pages share. What comes from hosts becomes text, never markup.
+import { keyed } from './update.js';
+
 export function make(tag, properties = {}, ...children) {
   const { role, ...rest } = properties;
   const element = Object.assign(document.createElement(tag), rest);
@@ -7,8 +9,11 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// An error with `gone` is one of the way to the console, not of what it answers nor of a page.
+const gone = error => { throw Object.assign(error, { gone: true }); };
+
 export async function ask(path, options) {
-  const answer = await fetch(path, options);
+  const answer = await fetch(path, options).catch(gone);
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
     throw Object.assign(new Error(told.error || answer.statusText), { status: answer.status, told });
@@ -22,7 +27,7 @@ const PATIENCE = 30_000, TRIES = 3;
 export async function get(path) {
   for (let tries = 1; ; tries++) {
     try {
-      return await (await ask(path, { signal: AbortSignal.timeout(PATIENCE) })).json();
+      return await (await ask(path, { signal: AbortSignal.timeout(PATIENCE) })).json().catch(gone);
     } catch (error) {
       if (error.status || tries === TRIES) throw error;
       await new Promise(resolve => setTimeout(resolve, 300 * tries));
@@ -82,10 +87,19 @@ export function reasonOf(run) {
 
 export const status = word => make('span', { className: 'status ' + word, textContent: word });
 
+// A command for a terminal.
+export function command(text) {
+  const copy = make('button', { textContent: 'Copy' });
+  copy.addEventListener('click', () => navigator.clipboard?.writeText(text));
+  return make('span', { className: 'again' }, make('code', { textContent: text }), copy);
+}
+
 export const empty = (...children) => make('p', { className: 'empty' }, ...children);
 
-export function table(label, names, rows) {
+// With keys of its rows, a row stays the same where `update` puts others before it.
+export function table(label, names, rows, keys = []) {
   const line = (tag, cells) => make('tr', {}, ...cells.map(cell => make(tag, {}, cell)));
-  const whole = make('table', { ariaLabel: label }, make('thead', {}, line('th', names)), make('tbody', {}, ...rows.map(cells => line('td', cells))));
+  const body = rows.map((cells, index) => keys[index] ? keyed(keys[index], line('td', cells)) : line('td', cells));
+  const whole = make('table', { ariaLabel: label }, make('thead', {}, line('th', names)), make('tbody', {}, ...body));
   return make('div', { className: 'scroll', tabIndex: 0, role: 'region', ariaLabel: label }, whole);
 }

@@ -3,7 +3,10 @@ import { coloured, plain } from './ansi.js';
 import { tell } from './actions.js';
 import { at, ask, bytes, get, make, pathOf } from './dom.js';
 
-const KEPT = 4000, LOOKBACK = 40, RANGE = 262144, TAIL = 65536, MERGED = 64;
+const KEPT = 4000, LOOKBACK = 40, RANGE = 262144, TAIL = 65536;
+// Logs that are shown together at most, and bytes that may have come while a page was hidden, or the console gone,
+// and are still caught up with: of more, the end is shown.
+const MERGED = 64, BEHIND = 4e6;
 const ALL = '';
 
 const decoded = data => Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
@@ -20,6 +23,13 @@ export function together(names) {
   const fits = latest.filter(one => !ranked || one.group === 'rank' || (one.group === 'node' && one.stream === 'err'));
   const order = (one, other) => (other.group === 'rank') - (one.group === 'rank') || one.index - other.index || (one.group < other.group ? -1 : one.group > other.group ? 1 : 0);
   return fits.sort(order).map(one => one.name);
+}
+
+// Those that are meant by ranks, ranges of them and parts of names: 0-7, 64 node; all where nothing is.
+export function meant(names, text) {
+  const words = text.toLowerCase().split(/[\s,]+/).filter(Boolean).map(word => word.match(/^(\d+)(?:-(\d+))?$/) || word);
+  const fits = (name, index) => words.some(word => typeof word === 'string' ? name.includes(word) : index >= word[1] && index <= (word[2] ?? word[1]));
+  return words.length ? names.filter(name => fits(name.toLowerCase(), Number(name.match(LOG)[3]))) : names;
 }
 
 // rank-0 rank-1 rank-3 -> 0-1,3; of others with their name: node 0-1
@@ -113,27 +123,28 @@ export function logView(name, listen) {
   const log = make('div', { className: 'log', tabIndex: 0, role: 'log', ariaLabel: 'Output', ariaLive: 'off' });
   const text = make('input', { type: 'search', placeholder: 'Find in the whole output', ariaLabel: 'Find' });
   const found = make('ol', { className: 'found', ariaLabel: 'Found lines', hidden: true });
+  const which = make('input', { type: 'search', className: 'which', placeholder: 'Ranks: 0-7, 64', ariaLabel: 'Ranks', hidden: true });
   const moment = make('input', { type: 'datetime-local', step: 1, ariaLabel: 'Jump to time' });
   const fold = make('input', { type: 'checkbox', checked: true }), note = make('span', { className: 'dim', role: 'status' });
   const button = (label, work) => { const one = make('button', { textContent: label }); one.addEventListener('click', () => work().catch(error => tell(error.message))); return one; };
   const earlier = button('Earlier', () => range((window_ ? window_.start : (offsets[0] || 0) - TAIL) - RANGE)), later = button('Later', () => range(window_.end)), live = button('Live', async () => begin());
   const shown = pane(log, { merged: () => choice.value === ALL, fold: () => fold.checked });
-  let known = [], names = [], offsets = [], listed = '', picked = false, window_ = null, pending = [], drawing = false, started = 0, turn = 0;
+  let known = [], more = false, names = [], offsets = [], aim = null, skipped = 0, listed = '', picked = false, window_ = null, pending = [], drawing = false, started = 0, turn = 0;
 
   const merged = () => choice.value === ALL;
   const save = make('a', { textContent: 'Save', hidden: true });
-  function chosen() {
-    if (!merged()) return [choice.value];
-    return together(known.map(one => one.name)).slice(0, MERGED);
-  }
+  const all = () => together(known.map(one => one.name));
+  const fitting = () => merged() ? meant(all(), which.value) : [choice.value];
+  const chosen = () => fitting().slice(0, MERGED);
   async function begin() {
-    const mine = ++turn;
+    const mine = ++turn, wanted = chosen();
     window_ = null;
     pending = [];
     names = [];
+    aim = wanted.join();
     listen();
-    const wanted = chosen();
-    const { pieces, next } = await get(at(name) + '/logs?' + new URLSearchParams(wanted.map(one => ['log', one])));
+    const asked = wanted.length ? get(at(name) + '/logs?' + new URLSearchParams(wanted.map(one => ['log', one]))) : { pieces: [], next: [] };
+    const { pieces, next } = await Promise.resolve(asked).finally(() => { if (mine === turn) aim = null; });
     if (mine !== turn) return;
     shown.clear();
     // The first line of each log may be cut: it is left out.
@@ -169,7 +180,14 @@ export function logView(name, listen) {
     moment.hidden = merged();
     save.hidden = merged();
     if (!merged()) { save.href = at(name) + '/logs/' + pathOf(choice.value); }
-    note.textContent = window_ ? `${bytes(window_.start)} to ${bytes(window_.end)} of ${bytes(window_.size)}` : '';
+    const fit = fitting().length, count = merged() ? all().length : 0;
+    which.hidden = count <= MERGED;
+    note.textContent = [
+      window_ && `${bytes(window_.start)} to ${bytes(window_.end)} of ${bytes(window_.size)}`,
+      !window_ && count > MERGED && `${Math.min(fit, MERGED)} of ${count} logs shown` + (fit > MERGED ? ': choose others by their ranks' : ''),
+      !window_ && skipped && bytes(skipped) + ' came meanwhile: the end is shown',
+      more && 'there are more logs in the folder of the run',
+    ].filter(Boolean).join('; ');
     if (!window_ && !merged()) window_at_end();
   }
   function window_at_end() {
@@ -181,7 +199,7 @@ export function logView(name, listen) {
     found.hidden = !text.value;
     if (!text.value) return;
     const mine = text.value;
-    for (const one of chosen()) {
+    for (const one of fitting()) {
       let next = 0;
       while (next !== null && found.childElementCount < 500 && text.value === mine) {
         const told = await get(at(name) + '/search?' + new URLSearchParams({ log: one, text: mine, offset: next }));
@@ -210,20 +228,34 @@ export function logView(name, listen) {
     pending = [];
     if (below) bottom();
   }
+  // How much of these logs has come that is not here.
+  const missing = wanted => wanted.reduce((sum, one) => sum + Math.max(0, (known.find(each => each.name === one)?.size || 0) - (offsets[names.indexOf(one)] || 0)), 0);
   async function changed(run) {
     known = run.logs;
+    more = run.more_logs;
     started = run.started;
     if (!moment.value) moment.value = new Date((started - new Date().getTimezoneOffset() * 60) * 1000).toISOString().slice(0, 19);
     const told = known.map(one => one.name).join('\n');
-    if (told === listed) return;
-    listed = told;
-    const before = choice.value;
-    choice.replaceChildren(make('option', { value: ALL, textContent: known.some(one => /\/rank-\d+\./.test(one.name)) ? 'all ranks' : 'all processes' }), ...known.map(one => make('option', { value: one.name, textContent: one.name })));
-    if (picked && known.some(one => one.name === before)) choice.value = before;
-    else if (known.length === 1) choice.value = known[0].name;
-    if (!window_ && known.length) await begin();
+    if (told !== listed) {
+      listed = told;
+      const before = choice.value;
+      choice.replaceChildren(make('option', { value: ALL, textContent: known.some(one => /\/rank-\d+\./.test(one.name)) ? 'all ranks' : 'all processes' }), ...known.map(one => make('option', { value: one.name, textContent: one.name })));
+      if (picked && known.some(one => one.name === before)) choice.value = before;
+      else if (known.length === 1) choice.value = known[0].name;
+    }
     if (!known.length) note.textContent = 'nothing was printed yet';
+    if (window_ || !known.length) return;
+    const wanted = chosen(), late = names.length ? missing(wanted) : 0;
+    if (aim === wanted.join()) return;
+    skipped = late > BEHIND ? late : 0;
+    if (skipped || !names.length || names.some(one => !wanted.includes(one))) return begin();
+    const added = wanted.filter(one => !names.includes(one));
+    names.push(...added);
+    offsets.push(...added.map(() => 0));
+    tools();
+    if (added.length) listen();
   }
+  which.addEventListener('change', () => begin().catch(error => tell(error.message)));
   choice.addEventListener('change', () => { picked = true; begin().catch(error => tell(error.message)); });
   fold.addEventListener('change', () => begin().catch(error => tell(error.message)));
   text.addEventListener('change', () => search().catch(error => tell(error.message)));
@@ -234,7 +266,7 @@ export function logView(name, listen) {
     await range(offset).catch(error => tell(error.message));
   });
   const element = make('div', { className: 'fill' },
-    make('div', { className: 'tools' }, choice, text, moment, make('label', {}, fold, ' fold equal lines'), earlier, later, live, save, note), found, log);
+    make('div', { className: 'tools' }, choice, which, text, moment, make('label', {}, fold, ' fold equal lines'), earlier, later, live, save, note), found, log);
   tools();
   return {
     element, changed, add, close() { turn++; },

@@ -1,12 +1,14 @@
 // One run: how it stands, its output, its files.
 import { console_, kill, remove, rerun, stop } from './actions.js';
-import { at, bytes, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
+import { at, bytes, command, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
 import { logView } from './log.js';
 import { metricsView } from './metrics.js';
 import { canPreview, isCheckpoint, preview } from './preview.js';
 import { scalarsView } from './scalars.js';
 import { codeView, jobView } from './source.js';
+import { update } from './update.js';
 
+const PROCESSES = 2000;
 const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['metrics', 'Metrics', metricsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
 
 function facts(run) {
@@ -45,9 +47,10 @@ function stages(run) {
 function overview(name) {
   const place = make('div', { className: 'stack' });
   function changed(run) {
-    const lines = run.processes.slice(0, 2000).map(one => [String(one.key), one.host, one.code === null ? 'running' : one.code < 0 ? 'signal ' + -one.code : 'exit ' + one.code]);
-    place.replaceChildren(...[postmortem(run), facts(run), stages(run)].filter(Boolean));
-    if (lines.length) place.append(make('h2', { textContent: 'Processes' }), table('Processes', ['process', 'host', 'state'], lines));
+    const more = run.processes.length - PROCESSES;
+    const lines = run.processes.slice(0, PROCESSES).map(one => [String(one.key), one.host, one.code === null ? 'running' : one.code < 0 ? 'signal ' + -one.code : 'exit ' + one.code]);
+    const processes = lines.length ? [make('h2', { textContent: 'Processes' }), table('Processes', ['process', 'host', 'state'], lines)] : [];
+    update(place, postmortem(run), facts(run), stages(run), ...processes, more > 0 ? make('p', { className: 'dim', textContent: `and ${more} more: launcher show ${name}` }) : null);
   }
   return { element: place, changed };
 }
@@ -84,8 +87,10 @@ async function folderOf(name, folder) {
 
 function filesView(name) {
   const place = make('div', { className: 'stack' });
+  let listed = null; // whether the run had ended when its files were listed: folders stay open afterwards
   async function changed(run) {
-    if (place.childElementCount && !run.ended) return;
+    if (listed === run.ended) return;
+    listed = run.ended;
     const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });
     place.replaceChildren(make('div', { className: 'actions' }, all), await folderOf(name, '').catch(() => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.')));
   }
@@ -97,7 +102,8 @@ export function runPage(main, name, tab, listen) {
   const shown = view(name, listen);
   const title = make('h1', {}, name), stands = make('p', { className: 'stands', role: 'status' });
   const actions = make('div', { className: 'actions' });
-  let stopped = false;
+  const left = make('p', { className: 'unfollowed', role: 'status', hidden: true }, 'What is new of this run comes here once a launcher follows it: ', command('launcher attach ' + name));
+  let stopped = false, acted = '';
   const tabs = make('nav', { className: 'tabs', ariaLabel: 'Of this run' }, ...TABS.map(([word, label]) => {
     const link = make('a', { href: runLink(name, word), textContent: label });
     if (word === tab) link.ariaCurrent = 'page';
@@ -106,18 +112,21 @@ export function runPage(main, name, tab, listen) {
   document.title = name + ' · launcher';
 
   function act(run) {
-    if (console_.read_only) return;
+    const kind = [run.ended, stopped, Boolean(run.job)].join();
+    if (console_.read_only || kind === acted) return;
     const button = (textContent, work) => { const one = make('button', { textContent }); one.addEventListener('click', work); return one; };
     const all = run.ended ? [] : [stopped ? button('Kill', () => kill(name)) : button('Stop', async () => { if (await stop([name])) { stopped = true; act(run); } })];
     if (run.job) all.push(button('Run again', () => rerun(run)));
     if (run.ended) all.push(button('Delete', () => remove([name])));
     actions.replaceChildren(...all);
+    acted = kind;
   }
   async function load() {
     const run = await get(at(name)), why = reasonOf(run);
     act(run);
-    stands.replaceChildren(status(run.status), ...(why ? [make('span', { className: 'dim', textContent: why })] : []), ...(run.command ? [make('code', { textContent: run.command })] : []));
-    if (!main.contains(title)) main.replaceChildren(make('div', { className: 'top' }, make('div', {}, title, stands), actions), tabs, shown.element);
+    left.hidden = run.ended || run.followed;
+    update(stands, status(run.status), why && make('span', { className: 'dim', textContent: why }), run.command && make('code', { textContent: run.command }));
+    if (!main.contains(title)) main.replaceChildren(make('div', { className: 'top' }, make('div', {}, title, stands), actions), left, tabs, shown.element);
     await shown.changed(run);
   }
   async function changed({ runs, gone }) {

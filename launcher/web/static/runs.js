@@ -2,6 +2,7 @@
 import { console_, remove, stop } from './actions.js';
 import { empty, get, lasted, make, reasonOf, runLink, status, when } from './dom.js';
 import { number } from './plot.js';
+import { keyed, update } from './update.js';
 
 const ROW = 52;
 const took = run => run.ended ? run.seconds || 0 : Date.now() / 1000 - run.started;
@@ -25,6 +26,7 @@ function spark({ tag, values }) {
 
 export function runsPage(main) {
   const search = make('input', { type: 'search', placeholder: 'Name, command, status, host, tag', ariaLabel: 'Filter runs' });
+  const standing = make('select', { ariaLabel: 'Status' });
   const count = make('span', { role: 'status', className: 'dim' });
   const space = make('div', { className: 'space', role: 'rowgroup' });
   const head = make('div', { className: 'row head', role: 'row' }, ...HEAD.map(name => { if (!COLUMNS[name]) return make('span', { role: 'columnheader', textContent: name }); const button = make('button', { textContent: name, title: 'Sort by ' + name }); button.addEventListener('click', () => sortBy(name)); return make('span', { role: 'columnheader' }, button); }));
@@ -64,7 +66,7 @@ export function runsPage(main) {
       cell('dim', when(run.started)),
     );
     element.style.top = index * ROW + 'px';
-    return element;
+    return keyed(run.run, element);
   }
   function inOrder(one, other) {
     const [a, b] = [COLUMNS[by](one), COLUMNS[by](other)];
@@ -93,37 +95,45 @@ export function runsPage(main) {
   const inSight = () => shown.slice(begin(), begin() + Math.ceil(rows.clientHeight / ROW) + 20);
   function draw() {
     const first = begin();
-    const focused = document.activeElement?.hash, boxed = space.contains(document.activeElement) && document.activeElement.ariaLabel;
     space.style.height = shown.length * ROW + 'px';
     rows.ariaRowCount = shown.length + 1;
-    space.replaceChildren(...inSight().map((run, index) => row(run, first + index)));
+    update(space, ...inSight().map((run, index) => row(run, first + index)));
     later();
-    if (focused) [...space.querySelectorAll('a')].find(a => a.hash === focused)?.focus({ preventScroll: true });
-    if (boxed) [...space.querySelectorAll('input')].find(box => box.ariaLabel === boxed)?.focus({ preventScroll: true });
+  }
+  function statuses() {
+    const before = standing.value, all = [...new Set([...known.values()].map(run => run.status))].sort();
+    if (before && !all.includes(before)) all.push(before);
+    update(standing, make('option', { value: '', textContent: 'any status' }), ...all.map(one => keyed(one, make('option', { value: one, textContent: one }))));
+    standing.value = before;
   }
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/);
     shown = [...known.values()].filter(run => {
       const text = [run.run, run.command, run.status, run.reason, run.note, ...run.hosts, ...run.tags].join(' ').toLowerCase();
-      return words.every(word => text.includes(word));
+      return (!standing.value || run.status === standing.value) && words.every(word => text.includes(word));
     }).sort(inOrder);
     const all = known.size === 1 ? '1 run' : known.size + ' runs';
     count.textContent = shown.length === known.size ? all : shown.length + ' of ' + all;
     draw();
   }
   function show() {
-    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, count, actions), rows);
+    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, standing, count, actions), rows);
     if (!known.size) main.replaceChildren(empty('No runs yet. Start one in a terminal: ', make('code', { textContent: 'launcher run train.py' })));
+    statuses();
     filter();
   }
   async function load() {
+    const { runs } = await get('/api/runs');
     known.clear();
-    for (const run of (await get('/api/runs')).runs) known.set(run.run, run);
+    for (const run of runs) known.set(run.run, run);
+    for (const name of chosen) if (!known.has(name)) chosen.delete(name);
+    act();
     show();
   }
-  function changed({ runs, gone }) {
+  async function changed({ runs, gone, all }) {
     for (const run of runs) known.set(run.run, run);
     for (const name of gone) { known.delete(name); chosen.delete(name); }
+    if (known.size !== all) return load(); // one was deleted before the stream looked for the first time
     act();
     show();
   }
@@ -134,6 +144,7 @@ export function runsPage(main) {
   });
   addEventListener('resize', draw);
   search.addEventListener('input', filter);
+  standing.addEventListener('change', filter);
   const ticking = setInterval(() => { if (!document.hidden && main.contains(rows)) draw(); }, 5000);
   return { load, changed, close() { removeEventListener('resize', draw); clearInterval(ticking); clearTimeout(asking); asking = 0; }, query: () => ({}) };
 }

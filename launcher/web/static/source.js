@@ -1,5 +1,5 @@
 // What a run was started with: its code, its job, and the command that starts it again.
-import { at, empty, get, make } from './dom.js';
+import { at, command, empty, get, make } from './dom.js';
 
 const field = (name, value) => make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value }));
 
@@ -34,14 +34,13 @@ export function codeView(name) {
 export function jobView(name) {
   const place = make('div', { className: 'stack' });
   async function changed(run) {
+    if (place.childElementCount) return;
     const told = await get(at(name) + '/source');
     if (!told.job) { place.replaceChildren(empty('It ended before anything was decided.')); return; }
     const job = Object.fromEntries(Object.entries(told.job).filter(([, value]) => value !== null && value !== '' && value !== false && !(typeof value === 'object' && !Object.keys(value).length)));
-    const copy = make('button', { textContent: 'Copy' });
-    copy.addEventListener('click', () => navigator.clipboard?.writeText(told.again));
     const nodes = (run.job?.nodes || []).map(node => field(node.host, 'ranks ' + node.ranks.join(' ') + (node.gpus.length ? ', GPUs ' + node.gpus.join(' ') : '')));
     place.replaceChildren(
-      make('h2', { textContent: 'Run it again' }), make('p', { className: 'again' }, make('code', { textContent: told.again }), copy),
+      make('h2', { textContent: 'Run it again' }), command(told.again),
       make('h2', { textContent: 'Job' }), make('pre', { tabIndex: 0, role: 'region', ariaLabel: 'Job', textContent: laidOut({ ...job, ...told.options }) }),
       make('p', { className: 'dim', textContent: 'Values of secrets and of the environment are not shown.' }),
       ...(nodes.length ? [make('h2', { textContent: 'Plan' }), make('dl', {}, ...nodes)] : []));

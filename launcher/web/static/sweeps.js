@@ -2,6 +2,7 @@
 import { agreed, console_, post, tried } from './actions.js';
 import { empty, get, lasted, make, repeated, runLink, status, table, when } from './dom.js';
 import { number } from './plot.js';
+import { keyed, update } from './update.js';
 
 const EVERY = 3000, DRAWN = 400, SHOWN = 1000;
 const link = name => '#/sweeps/' + encodeURIComponent(name);
@@ -14,7 +15,7 @@ export function sweepsPage(main) {
     const { sweeps } = await get('/api/sweeps');
     if (polled.closed) return 0;
     const rows = sweeps.map(one => one.problem ? [one.sweep, one.problem, '', ''] : [make('a', { href: link(one.sweep), textContent: one.sweep }), counts(one), number(one.best), when(one.created)]);
-    main.replaceChildren(make('h1', { textContent: 'Sweeps' }), rows.length ? table('Sweeps', ['sweep', 'trials', 'best', 'started'], rows)
+    update(main, make('h1', { textContent: 'Sweeps' }), rows.length ? table('Sweeps', ['sweep', 'trials', 'best', 'started'], rows, sweeps.map(one => one.sweep))
       : empty('No sweeps yet. Start one in a terminal: ', make('code', { textContent: "launcher sweep train.py --lr '[0.1, 0.01]'" })));
     return sweeps.some(one => one.is_running) ? EVERY : 0;
   }
@@ -67,7 +68,9 @@ function coordinates(trials, parameters, goal) {
 export function sweepPage(main, name) {
   document.title = name + ' · launcher';
   const polled = repeated(look);
-  const stop = make('button', { textContent: 'Stop', hidden: true });
+  const stop = make('button', { textContent: 'Stop', hidden: true }), comparing = make('a', { className: 'button', textContent: 'Compare the best', hidden: true });
+  const stands = make('p', { className: 'stands', role: 'status' });
+  const head = make('div', { className: 'top' }, make('div', {}, make('h1', { textContent: name }), stands), make('div', { className: 'actions' }, comparing, stop));
   stop.addEventListener('click', async () => {
     if (await agreed('Stop ' + name + '?', [make('p', { textContent: 'Trials that run are stopped, and no other one starts.' })], 'Stop', 'bad')) {
       await tried(() => post('/api/sweeps/' + encodeURIComponent(name) + '/stop', {}));
@@ -78,14 +81,15 @@ export function sweepPage(main, name) {
     if (polled.closed) return 0;
     stop.hidden = console_.read_only || !(one.is_running || one.running);
     const best = one.ranked.filter(trial => trial.run && trial.value !== null).slice(0, 6).map(trial => encodeURIComponent(trial.run));
-    const compare = best.length > 1 ? [make('a', { className: 'button', href: '#/compare/' + best.join(','), textContent: 'Compare the best' })] : [];
+    comparing.hidden = best.length < 2;
+    comparing.href = '#/compare/' + best.join(',');
     const rows = one.ranked.slice(0, SHOWN).map(trial => [trial.run ? make('a', { href: runLink(trial.run), textContent: trial.run }) : trial.id, status(trial.status), number(trial.value), ...one.parameters.map(parameter => trial.params[parameter] ?? ''), lasted(trial.seconds), trial.hosts.join(' ')]);
     const picture = coordinates(one.ranked, one.parameters, one.goal);
-    main.replaceChildren(
-      make('div', { className: 'top' }, make('div', {}, make('h1', { textContent: name }), make('p', { className: 'stands', role: 'status' }, make('span', { textContent: counts(one) }), make('span', { className: 'dim', textContent: one.is_running ? 'running' : one.running ? 'nobody starts its trials: launcher sweep resume ' + name : '' }))), make('div', { className: 'actions' }, ...compare, stop)),
-      ...(one.best === null ? [] : [make('p', {}, 'Best so far (' + one.goal + '): ', make('strong', { textContent: number(one.best) }), '  ', make('a', { href: runLink(one.best_run), textContent: one.best_run }))]),
-      ...(picture ? [picture] : []),
-      rows.length ? table('Trials', ['trial', 'status', 'value', ...one.parameters, 'took', 'hosts'], rows) : empty('No trial has started yet.'));
+    update(stands, make('span', { textContent: counts(one) }), make('span', { className: 'dim', textContent: one.is_running ? 'running' : one.running ? 'nobody starts its trials: launcher sweep resume ' + name : '' }));
+    update(main, head,
+      one.best === null ? null : keyed('best', make('p', {}, 'Best so far (' + one.goal + '): ', make('strong', { textContent: number(one.best) }), '  ', make('a', { href: runLink(one.best_run), textContent: one.best_run }))),
+      picture && keyed('picture', picture),
+      rows.length ? keyed('trials', table('Trials', ['trial', 'status', 'value', ...one.parameters, 'took', 'hosts'], rows, one.ranked.map(trial => trial.id))) : empty('No trial has started yet.'));
     return one.is_running || one.running ? EVERY : 0;
   }
   return { load: polled.now, changed() {}, close: polled.close, query: () => ({}) };

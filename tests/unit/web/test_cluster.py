@@ -10,8 +10,10 @@ import pytest
 
 from launcher.api.client import AsyncClient
 from launcher.runner.cluster import Cluster, HostNow
+from launcher.runner.project_list import ProjectShare
 from launcher.runner.queue import Queue
 from launcher.spec.errors import InputError
+from launcher.spec.model import Host, Inventory, Project
 from launcher.web import cluster
 from launcher.web.cluster import ClusterPages
 
@@ -62,3 +64,25 @@ async def test_without_an_inventory_it_says_so_each_time() -> None:
         with pytest.raises(InputError, match="no inventory"):
             await pages.now()
     await pages.close()
+
+
+async def test_what_projects_have_is_asked_for_once_for_all_pages() -> None:
+    asked = []
+
+    class Sharing:
+        inventory = Inventory(
+            hosts=(Host(name="gpu1", address="10.0.0.1"),),
+            projects=(Project("vision", 4, users=("ann",)),),
+        )
+
+        async def projects(self) -> tuple[tuple[ProjectShare, ...], tuple[str, ...]]:
+            asked.append(self)
+            await asyncio.sleep(0)
+            return (ProjectShare("vision", 4, None, ("ann",), 0.0, 3, 0, (), 1),), ("gpu2",)
+
+    pages = ClusterPages(cast(AsyncClient, Sharing()))
+    found = await asyncio.gather(*(pages.projects() for _ in range(5)))
+    assert [(one["projects"][0]["used"], one["silent"]) for one in found] == [(3, ["gpu2"])] * 5
+    assert len(asked) == 1
+    Sharing.inventory = Inventory(hosts=Sharing.inventory.hosts)
+    assert await pages.projects() == {"projects": [], "silent": []}

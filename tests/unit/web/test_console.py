@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -10,6 +11,7 @@ import os
 import re
 import tarfile
 import tomllib
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
-from launcher.web import app, curves, logs, stream
+from launcher.web import answers, app, curves, logs, stream
 from launcher.web.answers import Runs
 from launcher.web.guard import Session
 from support import console_runs
@@ -225,7 +227,7 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
         route.path
         for route in app.Console(Session(PORT)).routes()
         if isinstance(route, Route) and "GET" in (route.methods or ()) and "/api/" in route.path
-    } - {"/api/events", "/api/cluster"}  # one never ends, one is of hosts and not of runs
+    } - {"/api/events", "/api/cluster", "/api/projects"}  # one never ends, the others are of hosts
     for path in every:
         answer = owner.get(path)
         assert answer.status_code == 200, path
@@ -505,15 +507,59 @@ async def test_a_page_is_told_of_a_changed_run(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "EVERY", 0.01)
+    monkeypatch.setattr(stream, "LATELY", -1000)
     news = stream.events(Runs(), "", [], [])
     assert b"retry" in await anext(news)
-    assert b"event: runs" not in await anext(news)
+    assert b'"runs": [], "gone": [], "all": 1' in await anext(news)
     with (run.path / "events.jsonl").open("a") as file:
         file.write("\n")
     async for event in news:
         if b"event: runs" in event:
             break
     await news.aclose()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("lately", [10, -1000])
+async def test_what_changed_while_a_page_opened_its_stream_is_told(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, lately: float
+) -> None:
+    """A page asks for its values just before the stream looks: what came between was told by none."""
+    monkeypatch.setattr(stream, "EVERY", 0.01)
+    monkeypatch.setattr(stream, "LATELY", lately)
+    for shown in ("", run.name):
+        async with aclosing(stream.events(Runs(), shown, [], [])) as news:
+            assert b"retry" in await anext(news)
+            told = await anext(news)
+        assert b'"all": 1}' in told  # one that was deleted meanwhile is told of by its absence
+        assert (f'"run": "{run.name}"'.encode() in told) is (lately > 0 or shown == run.name)
+
+
+def test_a_run_that_is_deleted_while_a_stream_looks_breaks_nothing(run: RunFolder) -> None:
+    runs = Runs()
+    now = runs.stamps()
+    told = stream._changes(runs, {}, {**now, "gone-0000": ((1, 1),)})
+    assert run.name.encode() in told
+
+
+@pytest.mark.anyio
+async def test_a_page_is_told_that_nobody_follows_a_run_any_more(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher that is killed leaves all files as they are."""
+    monkeypatch.setattr(stream, "EVERY", 0.01)
+    monkeypatch.setattr(answers, "FRESH", 0.0)
+    held = console_runs.begin("long")
+    runs = Runs()
+    assert runs.line(held.name)["followed"]
+    async with aclosing(stream.events(runs, "", [], [])) as news, asyncio.timeout(20):
+        async for event in news:
+            if event == b":\n\n":  # it has looked, and nothing is new
+                break
+        held.close()
+        event = await anext(one async for one in news if b"event: runs" in one)
+    told = json.loads(event.partition(b"data: ")[2])["runs"]
+    assert [(one["run"], one["followed"]) for one in told] == [(held.name, False)]
 
 
 @pytest.mark.anyio
@@ -540,8 +586,10 @@ async def test_one_stream_has_several_logs_and_resumes_each(run: RunFolder) -> N
 def test_few_streams_at_once(
     run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert owner.get("/api/console").json()["full"] == ""
     monkeypatch.setattr(app, "STREAMS", 0)
     assert owner.get("/api/events").status_code == 503
+    assert "close one" in owner.get("/api/console").json()["full"]
 
 
 @pytest.fixture

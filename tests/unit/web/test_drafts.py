@@ -58,14 +58,22 @@ def test_the_plan_and_a_job_file_that_the_command_takes(owner: TestClient, tmp_p
         ({"run": "nope.py"}, "run", "there is no nope.py"),
         ({"run": "train.py", "num_nodes": "two"}, "num_nodes", "not a number of hosts"),
         ({"run": "train.py", "num_nodes": 3}, "num_nodes", "3"),
-        ({"run": "train.py", "resources": {"gpus": "two"}}, "resources", "two"),
-        ({"run": "train.py", "resources": {"gpus": 99}}, "gpus", "99"),
+        ({"run": "train.py", "resources": {"gpus": "two"}}, "resources.gpus", "two"),
+        ({"run": "train.py", "resources": {"gpus": 99}}, "resources.gpus", "99"),
         ({"run": "train.py", "framework": "pytorch"}, "framework", "pytorch"),
         ({"run": "train.py", "hosts": ["gpu9"]}, "hosts", "gpu9"),
         ({"run": "train.py", "envs": {"A": "1"}, "grace": "soon"}, "grace", "soon"),
         ({"run": "train.py", "workdir": "nowhere"}, "run", "nowhere"),
         ({"run": "train.py", "wait": "soon"}, "wait", "soon"),
         ({"run": "train.py", "bla": 1}, "bla", "bla"),
+        ({"run": "train.py", "environment": {"conda": "a", "bla": 1}}, "environment.bla", "bla"),
+        ({"run": "train.py", "environment": {"wheels": "w"}}, "environment", "for uv alone"),
+        ({"run": "train.py", "environment": {"conda": "a", "venv": "b"}}, "environment.venv", "b"),
+        (
+            {"run": "train.py", "checkpoints": {"path": "ckpt", "every": "soon"}},
+            "checkpoints.every",
+            "not a duration",
+        ),
     ],
 )
 def test_an_error_has_its_field(
@@ -76,11 +84,56 @@ def test_an_error_has_its_field(
     told = answer.json()
     assert text in told["error"], told
     assert told["field"] == field, told
+    assert "launcher import" not in (told["hint"] or ""), told
+
+
+#: YAML that is typed into a field: the field that an error is at, and its words.
+TEXTS = [
+    ("data", "speech: [", "data", "line 1: not YAML"),
+    ("data", "# nothing", "data", "empty"),
+    ("data", "speech:\n  form: /x\n", "data.speech.form", 'unknown key "form" in data.speech'),
+    ("data", "speech: {from: '/a'}\ntext:\n  - 1\n", "data.text", "data.text must be a mapping"),
+    ("data", "{a: b,", "data", "line 1: not YAML"),
+    ("outputs", "paths: [a]\nto: nowhere", "outputs.to", "is not a store"),
+    ("bla", "a: 1", "bla", "bla"),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "field", "words"), TEXTS)
+def test_yaml_in_a_field_is_refused_at_the_field(
+    owner: TestClient, key: str, text: str, field: str, words: str
+) -> None:
+    body = {"values": {"run": "train.py"}, "texts": {key: text}}
+    answer = owner.post("/api/plan", json=body)
+    assert answer.status_code == 400
+    told = answer.json()
+    assert words in told["error"], told
+    assert told["field"] == field, told
+
+
+def test_yaml_in_a_field_is_in_the_job_file_as_it_was_typed(
+    owner: TestClient, tmp_path: Path
+) -> None:
+    texts = {
+        "outputs": "# both\npaths: [results]\ncheckpoints:\n  path: ckpt\n  every: 010m\n",
+        "data": "speech:\n  from: s3://bucket/speech\n  to: 0x10",
+    }
+    values = {"run": "train.py", "environment": {"conda": "ml"}}
+    answer = owner.post("/api/plan", json={"values": values, "texts": texts})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()["file"]
+    assert "  # both\n" in told and "every: 010m" in told
+    (tmp_path / "job.yaml").write_text(told)
+    job = load_job(tmp_path / "job.yaml")
+    assert yaml.safe_load(told)["environment"] == {"conda": "ml"}
+    assert [(one.name, one.to) for one in job["data"]] == [("speech", "0x10")]
 
 
 def test_odd_bodies(owner: TestClient) -> None:
     assert owner.post("/api/plan", json={"values": [1]}).status_code == 400
     assert owner.post("/api/jobs", json={"values": "x"}).status_code == 400
+    assert owner.post("/api/plan", json={"texts": {"data": 1}}).status_code == 400
+    assert owner.post("/api/plan", json={"texts": {"a: 1\nb": "c"}}).status_code == 400
     assert owner.post("/api/jobs", json={"values": {"run": "nope.py"}}).status_code == 400
     deep: Any = {}
     for _ in range(500):

@@ -45,9 +45,11 @@ def test_it_serves_its_owner_and_ends_while_a_page_is_open(console: subprocess.P
         assert client.post("/session", json={"code": code}).status_code == 204
         assert client.get("/api/runs").json() == {"runs": []}
         with client.stream("GET", "/api/events") as news:
-            assert next(news.iter_lines()).startswith("retry")
+            lines = news.iter_lines()  # it closes the stream when it is let go
+            assert next(lines).startswith("retry")
             console.send_signal(signal.SIGTERM)
-            console.wait(timeout=60)
+            _, told = console.communicate(timeout=60)
+    assert told == "The address opens the console once, for you alone. Ctrl-C ends it.\n"
 
 
 #: What another user of the machine can do: connect many times, ask, and keep the connections.

@@ -1,0 +1,60 @@
+// The stream that says what is new, and what a page says while there is none.
+import { console_ } from './actions.js';
+import { ask, make } from './dom.js';
+
+// Milliseconds until a console that is gone is looked for again, at first and at most, and for its answer.
+const SOON = 250, MOST = 4000, PATIENCE = 5000, PORT = '8770';
+
+const other = () => [(console_.version ? 'The console was started again. ' : '') + 'Open the address that launcher console printed, in this browser: then this page goes on.'];
+const SILENT = ['The console answers, but sends no news: reload this page.'];
+function ended() {
+  const command = 'launcher console' + (location.port === PORT ? '' : ' --port ' + location.port) + (console_.version && console_.read_only ? ' --read-only' : '');
+  return ['launcher console ended, or the SSH connection to it. Start it again: ', make('code', { textContent: command })];
+}
+
+// `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, and
+// back() is waited for before a stream goes on. The other functions get what comes by their names.
+export function connection(place, { query, told, back, ...on }) {
+  let stream = null, timer = null, pause = SOON, turn = 0;
+
+  function close() {
+    turn++;
+    clearTimeout(timer);
+    stream?.close();
+    stream = null;
+  }
+  function say(words) {
+    if (place.textContent !== make('p', {}, ...words).textContent) place.replaceChildren(...words);
+  }
+  // Looks for the console once the stream breaks or a page gets no answer: after a refusal no browser does.
+  async function seek() {
+    close();
+    const mine = turn;
+    let words = [], facts = null;
+    pause = Math.min(MOST, 2 * pause);
+    try {
+      facts = await (await ask('/api/console', { signal: AbortSignal.timeout(PATIENCE) })).json();
+      words = facts.full ? [facts.full] : pause === MOST ? SILENT : [];
+    } catch (error) {
+      words = error.status === 401 ? other() : error.status ? [error.message] : ended();
+    }
+    if (turn !== mine) return;
+    if (facts) told(facts);
+    if (words.length) say(words);
+    const reached = !words.length || words === SILENT;
+    timer = setTimeout(reached ? again : seek, reached && pause === 2 * SOON ? 0 : pause);
+  }
+  async function again() {
+    const mine = ++turn;
+    await back(); // before logs go on: there may be far more of them than anybody reads
+    if (turn === mine) open();
+  }
+  function open() {
+    close();
+    const mine = stream = new EventSource('/api/events?' + new URLSearchParams(query()));
+    mine.onopen = () => { if (stream === mine) { place.replaceChildren(); pause = SOON; } };
+    mine.onerror = () => { if (stream === mine) seek(); };
+    for (const [name, work] of Object.entries(on)) mine.addEventListener(name, event => { if (stream === mine) work(JSON.parse(event.data)); });
+  }
+  return { open, close, seek, again };
+}

@@ -1,0 +1,191 @@
+"""What pages do when the console, its stream or a launcher ends, or nobody looks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import browser, console_runs
+
+LOG = "logs/attempt-0/rank-0.out"
+
+
+def add(home: Path, run: str, line: str) -> None:
+    with (home / "runs" / run / LOG).open("a") as log:
+        log.write(line + "\n")
+
+
+def lines(page: Any) -> list[str]:
+    """Return the lines of the log that the page shows, without their marks."""
+    texts = page.get_by_role("log").locator("> div > span:nth-child(2)").all_text_contents()
+    return [text.strip() for text in texts]
+
+
+def test_the_page_goes_on_when_a_console_is_back(chromium: Any, home: Path) -> None:
+    run = console_runs.named(home, "wider")
+    with browser.context(chromium, viewport={"width": 360, "height": 800}) as context:
+        page = context.new_page()
+        page.set_default_timeout(browser.PATIENCE)
+        with browser.console(home) as address:
+            base = address.partition("#")[0]
+            page.goto(address)
+            page.get_by_text("3 runs").wait_for()
+            page.goto(f"{base}#/runs/{run}/logs")
+            page.get_by_text("step 119").first.wait_for()
+            before = lines(page)
+        port = int(base.rstrip("/").rpartition(":")[2])
+        page.get_by_text(f"launcher console --port {port}").wait_for()
+        add(home, run, "written while it was gone")
+        assert lines(page) == before
+        assert not [one for one in browser.Watched(page, base).wrong() if "REFUSED" not in one]
+        with browser.console(home, port=port) as address:
+            page.get_by_text("Open the address that launcher console printed").wait_for()
+            assert lines(page) == before
+            other = context.new_page()
+            other.goto(address)
+            other.get_by_text("3 runs").wait_for()
+            other.close()
+            page.get_by_text("written while it was gone").wait_for()
+            add(home, run, "written afterwards")
+            page.get_by_text("written afterwards").wait_for()
+            assert lines(page) == [*before, "written while it was gone", "written afterwards"]
+            assert page.locator("#link").inner_text() == ""
+        with browser.console(home, port=port) as address:
+            page.get_by_text("Open the address that launcher console printed").wait_for()
+            page.goto(address)  # in the same tab, which does not load anew
+            add(home, run, "and again")
+            page.get_by_text("and again").wait_for()
+            assert page.url == f"{base}#/runs/{run}/logs"
+            assert lines(page)[-3:] == [
+                "written while it was gone",
+                "written afterwards",
+                "and again",
+            ]
+
+
+@pytest.mark.parametrize("status", [503, 200])
+def test_a_stream_that_was_refused_is_opened_again(
+    page: browser.Watched, home: Path, status: int
+) -> None:
+    """A browser gives up for good after an answer that is no stream."""
+    refused = []
+
+    def refuse(route: Any) -> None:
+        if len(refused) < 2:
+            refused.append(route)
+            route.fulfill(status=status, json={"error": "32 pages are open already"})
+        else:
+            route.fallback()
+
+    page.page.route("**/api/events?**", refuse)
+    page.page.goto(page.base)
+    page.page.get_by_text("3 runs").wait_for()
+    with console_runs.one_more(home, "late") as late:
+        page.page.get_by_role("link", name=late.name).wait_for()
+    page.page.get_by_text("3 runs").wait_for()
+    assert len(refused) == 2
+
+
+#: Follows a run until it is killed.
+FOLLOWS = """
+import signal
+from support import console_runs
+print(console_runs.begin("killed").name, flush=True)
+signal.pause()
+"""
+
+
+def test_a_run_whose_launcher_was_killed_says_how_to_go_on(
+    page: browser.Watched, home: Path
+) -> None:
+    env = {**os.environ, "LAUNCHER_HOME": str(home), "PYTHONPATH": "tests"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", FOLLOWS], env=env, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        run = process.stdout.readline().strip()
+        page.page.goto(page.base + f"#/runs/{run}")
+        page.page.get_by_role("status").get_by_text("running").wait_for()
+        assert not page.page.get_by_text("launcher attach").is_visible()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    page.page.get_by_text(f"launcher attach {run}").wait_for(timeout=15_000)
+    page.page.get_by_role("status").get_by_text("no launcher attached").wait_for()
+    for width in (360, 1280):
+        page.page.set_viewport_size({"width": width, "height": 800})
+        assert page.wrong() == []
+    page.page.get_by_role("link", name="Runs").click()
+    row = page.page.get_by_role("row").filter(has_text=run)
+    row.get_by_text("no launcher attached").wait_for()
+    shutil.rmtree(home / "runs" / run)
+    page.page.get_by_text("3 runs").wait_for()
+
+
+def hide(page: Any, hidden: bool) -> None:
+    """Hide a page, as another tab in front of it does, or show it again."""
+    page.evaluate(
+        """hidden => {
+          Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+          document.dispatchEvent(new Event('visibilitychange'));
+        }""",
+        hidden,
+    )
+
+
+def test_a_page_that_was_hidden_goes_on_where_it_was(page: browser.Watched, home: Path) -> None:
+    run = console_runs.named(home, "wider")
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.page.goto(page.base + f"#/runs/{run}/logs")
+    page.page.get_by_text("step 119").first.wait_for()
+    page.page.get_by_role("log").evaluate(
+        "log => { log.firstChild.mine = true; log.scrollTop = 40; }"
+    )
+    before = lines(page.page)
+    hide(page.page, True)
+    add(home, run, "while nobody looked")
+    (home / "runs" / run / "logs/attempt-0/rank-0.err").write_text("a new log\n")
+    asked.clear()
+    try:
+        hide(page.page, False)
+        page.page.get_by_text("a new log").wait_for(state="attached")
+        page.page.get_by_text("while nobody looked").wait_for(state="attached")
+        assert sorted(lines(page.page)) == sorted([*before, "while nobody looked", "a new log"])
+        assert page.page.get_by_role("log").evaluate(
+            "log => [log.firstChild.mine, log.scrollTop]"
+        ) == [True, 40]
+        assert not [url for url in asked if "/logs?" in url]
+    finally:
+        (home / "runs" / run / "logs/attempt-0/rank-0.err").unlink()
+    assert page.wrong() == []
+
+
+def test_what_nobody_saw_for_long_is_skipped(page: browser.Watched, home: Path) -> None:
+    """All of it would come through the page, which keeps only its last lines."""
+    with console_runs.one_more(home, "talks") as run:
+        console_runs.printed(run, 0, b"the beginning\n")
+        page.page.goto(page.base + f"#/runs/{run.name}/logs")
+        page.page.get_by_text("the beginning").wait_for()
+        hide(page.page, True)
+        for begin in range(0, 400_000, 1000):
+            text = "".join(f"line {number} of many\n" for number in range(begin, begin + 1000))
+            console_runs.printed(run, 0, text.encode())
+        console_runs.printed(run, 0, b"the end\n")
+        asked: list[str] = []
+        page.page.on("request", lambda request: asked.append(request.url))
+        hide(page.page, False)
+        page.page.get_by_text("the end", exact=True).wait_for()
+        size = (run.path / LOG).stat().st_size
+        streams = [url for url in asked if "offset=" in url]
+        assert all(int(url.rpartition("offset=")[2]) >= size for url in streams), streams
+        page.page.get_by_text("MB came meanwhile: the end is shown").wait_for()
+        assert page.complaints == []  # to look at thousands of lines takes long
