@@ -111,7 +111,8 @@ class Agent:
     """The agent of one host over one channel. Requests may overlap; answers are matched by number.
 
     ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` are called
-    with what the agent sends without a request. If ``on_log`` returns False, acknowledge the piece
+    with what the agent sends without a request, and ``on_working(done)`` with the bytes of a request
+    that it is done with, where it tells. If ``on_log`` returns False, acknowledge the piece
     later. What none of them can take is a ``fault`` of the host: ``on_fault(error)`` is called, and
     nothing more is read.
     """
@@ -132,6 +133,7 @@ class Agent:
         self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
         self.on_log: Callable[[str, int, bytes], bool] = lambda name, offset, data: True
         self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
+        self.on_working: Callable[[int], None] = lambda done: None
         self.on_fault: Callable[[errors.BadAnswer], None] = lambda error: None
 
     @classmethod
@@ -259,6 +261,9 @@ class Agent:
             require_bounds(message)
             if "id" in message:
                 self._take_answer(from_json(int, message["id"]), message)
+            elif "working" in message:
+                if "done" in message:
+                    self.on_working(from_json(int, message["done"]))
             elif self._follows:
                 taken += self._news(message, payload)
             elif not {"log", "journal", "idle"}.isdisjoint(message):

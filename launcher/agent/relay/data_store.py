@@ -46,7 +46,7 @@ MARGIN = 0.01
 class DataStore:
     """The versions below ``root``, with the locks that this process holds until it exits."""
 
-    def __init__(self, root: str, going_on: Callable[[], object]) -> None:
+    def __init__(self, root: str, going_on: Callable[..., object]) -> None:
         self.root, self.folder = root, os.path.join(root, "data")
         self._going_on = going_on
         self._locks: dict[str, int] = {}

@@ -21,7 +21,7 @@ class Disk:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         self._root, self._size, self._clock = root, size, 0
-        self.store = DataStore(str(root), lambda: None)
+        self.store = DataStore(str(root), lambda *_: None)
         monkeypatch.setattr(data_store.os, "statvfs", self._free)
         monkeypatch.setattr(data_store, "MARGIN", 0.0)
 
@@ -38,7 +38,7 @@ class Disk:
         ]
         text = manifest.HEADER + b"".join(map(manifest.encode, entries))
         version = hashlib.sha256(text).hexdigest()[: manifest.LENGTH]
-        bringing = DataStore(str(self._root), lambda: None)
+        bringing = DataStore(str(self._root), lambda *_: None)
         begun = bringing.begin(version, name, sum(map(len, files.values())), len(files))
         place = Path(begun["folder"])
         (place / version).write_bytes(text)
