@@ -68,6 +68,7 @@ class Host:
     environment: Environment | None = None  # of jobs that name none, or this one by its name
     modules: tuple[str, ...] = ()  # of jobs that name none
     off: str | None = None  # why nothing may use the host for now
+    data_limit: int | None = None  # most bytes of its data sets, as far as these can be deleted
 
 
 #: Seconds for which a run keeps GPUs that its project has borrowed, unless the project says otherwise.

@@ -39,7 +39,7 @@ class DataRequests:
 
     def do_begin(self, request: Message) -> Message:
         """Use a version that is here, or begin to bring it."""
-        about = (request["name"], request["bytes"], request["files"])
+        about = (request["name"], request["bytes"], request["files"], request["limit"])
         return self._store.begin(request["version"], *about)
 
     def do_room(self, request: Message) -> Message:

@@ -50,13 +50,15 @@ class DataStore:
         self.root, self.folder = root, os.path.join(root, "data")
         self._going_on = going_on
         self._locks: dict[str, int] = {}
+        self._limits: dict[str, int] = {}  # of what is brought
 
     # -- bringing one
 
-    def begin(self, version: str, name: str, size: int, count: int) -> Message:
+    def begin(self, version: str, name: str, size: int, count: int, limit: int = 0) -> Message:
         """Use a version if it is here. Else return the folder for a copy, whose lock this process holds,
         and ``base``: the files of another version of the name. ``busy``: another process has the lock.
-        There is room for it, but with a base only once :meth:`room` was asked for."""
+        There is room for it, but with a base only once :meth:`room` was asked for. ``limit``: most
+        bytes that all versions shall take, as far as they can be removed; 0 for as many as fit."""
         place = self._place(version)
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
         if self._has(version):
@@ -68,9 +70,12 @@ class DataStore:
             return {"have": True}
         incoming = os.path.join(self.folder, INCOMING + version)
         os.makedirs(os.path.join(incoming, "files"), mode=0o700, exist_ok=True)
+        self._limits[version] = limit
         base = self._base(name)
         if not base:
-            self._make_room(size - _taken(incoming))
+            wanted = size - _taken(incoming)
+            self._keep_to(limit, wanted)
+            self._make_room(wanted)
         about = {"name": name, "bytes": size, "files": count}
         _write(os.path.join(incoming, "about.json"), lean.dumps(about).encode())
         return {"have": False, "folder": incoming, "base": base}
@@ -85,6 +90,7 @@ class DataStore:
         try:
             kept = os.path.basename(os.path.dirname(base))
             shared = data_fetch.shared(incoming, base, self._going_on) if base else 0
+            self._keep_to(self._limits.get(version, 0), wanted - shared, kept)
             self._make_room(wanted - shared, kept)
         except protocol.Refused:
             self._make_room(wanted)
@@ -122,6 +128,13 @@ class DataStore:
             text = "%d bytes are needed, and %d are free; nothing more can be removed"
             raise protocol.Refused("no-room", text % (wanted, max(free, 0)))
 
+    def _keep_to(self, limit: int, more: int = 0, kept: str = "") -> None:
+        """Remove what was not used for longest, until all versions and so many bytes ``more`` take no
+        more than a limit; but not the version ``kept``, nor what is in use or pinned."""
+        while limit and tree.disk_use(self.folder, set(), self._going_on) + more > limit:
+            if not self._remove_oldest(kept):
+                break
+
     def seal(self, version: str) -> Message:
         """Check all of an incoming copy, and make it a version that is complete. Return the paths that
         differ, which are removed: without any it is done."""
@@ -141,6 +154,7 @@ class DataStore:
         os.sync()  # a power cut must not leave files that are empty in a version that looks whole
         os.rename(incoming, self._place(version))
         self._lock(version, fcntl.LOCK_SH)
+        self._keep_to(self._limits.pop(version, 0))
         return {"bad": [], "count": 0}
 
     def missing(self, version: str) -> Iterator[Entry]:

@@ -198,3 +198,14 @@ def test_a_host_that_is_off_is_left_out_of_every_choice() -> None:
         inventories.select(inventory, "dead")
     again = inventories.load(inventory_text(inventory), "")
     assert [host.off for host in again.hosts] == [host.off for host in inventory.hosts]
+
+
+def test_data_sets_of_a_host_have_a_limit() -> None:
+    """As of the host, or of all; the file that is written says the same."""
+    text = "defaults: {data_limit: 1.5TB}\nhosts:\n  gpu1:\n  gpu2: {data_limit: 500GB}\n"
+    found = {name: host.data_limit for name, host in hosts_of(text).items()}
+    assert found == {"gpu1": 1_500_000_000_000, "gpu2": 500_000_000_000}
+    again = hosts_of(inventory_text(inventories.load(text, "lab.yaml")))
+    assert {name: host.data_limit for name, host in again.items()} == found
+    with pytest.raises(DocumentError, match=r"lab.yaml:2: not a size: 'much' \(500GB, 1.5TB\)"):
+        inventories.load("hosts:\n  gpu1: {data_limit: much}\n", "lab.yaml")
