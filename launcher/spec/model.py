@@ -276,6 +276,12 @@ class Job:
         return tuple(dict.fromkeys([*own, *shared, *kept]))
 
     @property
+    def paths_needed(self) -> tuple[str, ...]:
+        """The paths that every host has to have: ``needs``, and data sets that hosts share."""
+        shared = [one.shared_path for one in self.data]
+        return tuple(dict.fromkeys([*self.needs, *filter(None, shared)]))
+
+    @property
     def outputs_elsewhere(self) -> tuple[str, ...]:
         """The outputs that are outside of the run's folder, by absolute paths or by ``~``."""
         return tuple(filter(is_elsewhere, self.outputs))

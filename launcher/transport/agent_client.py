@@ -561,6 +561,21 @@ def _gpu_name(gpu: int | str | None) -> str:
     return name_of(gpu) if isinstance(gpu, int) else str(gpu)
 
 
+_ELSEWHERE = (
+    "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path"
+)
+#: What to do about refusals, by their codes.
+_NO_ENVIRONMENT = {
+    "no-environment": "what git ignores is not copied: --include PATH, or !PATH in .launcherignore",
+    "local-path": "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib",
+}
+_NO_DATA = {
+    "in-the-way": _ELSEWHERE,
+    "no-path": _ELSEWHERE,
+    "not-shared": "file:///path is a folder that all hosts have: mount it there",
+}
+
+
 def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
     code, message = refused.code, refused.message
     if code == "port-taken" and refused.port is not None:
@@ -582,18 +597,10 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
         return errors.DiskFull(
             host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
         )
-    if code == "no-environment":
-        hint = "what git ignores is not copied: --include PATH, or !PATH in .launcherignore"
-        return errors.NoEnvironment(host, message, hint)
-    if code == "local-path":
-        hint = "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib"
-        return errors.NoEnvironment(host, message, hint)
-    if code in ("in-the-way", "no-path"):
-        return errors.SyncError(
-            host,
-            message,
-            "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path",
-        )
+    if code in _NO_ENVIRONMENT:
+        return errors.NoEnvironment(host, message, _NO_ENVIRONMENT[code])
+    if code in _NO_DATA:
+        return errors.SyncError(host, message, _NO_DATA[code])
     if code == "os":
         return os_error(host, message) or errors.HostError(host, message)
     return errors.StartError(host, message)

@@ -249,6 +249,8 @@ class DataStore:
         """Return where a run finds a set. Raises Refused."""
         if not one.get("at"):
             return self._place(one["version"])
+        if one.get("shared"):
+            return data_folders.shared(self.folder, one["at"])
         place = data_folders.place_of(self.folder, one["at"])
         if not os.path.isdir(os.path.join(place, "files")):
             raise protocol.Refused("gone", "%s is gone" % one["at"])

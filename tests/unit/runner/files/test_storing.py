@@ -39,7 +39,9 @@ class Objects:
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, str] = {}
         self.began = 0
-        monkeypatch.setattr(aws_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+        monkeypatch.setattr(
+            aws_store, "find_bucket", lambda name, **_: Bucket(name, "http://s", "r")
+        )
         monkeypatch.setattr(Bucket, "in_step", lambda bucket, *_, **__: bucket)
         monkeypatch.setattr(
             Bucket, "put", lambda bucket, key, data: self.objects.__setitem__(key, data)
