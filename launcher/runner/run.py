@@ -98,7 +98,7 @@ class Run:
         self._replacement = Replacement(self.context, self.hosts, self._collector)
         self._place = Place(self.context)
         self._attempts = Attempts(
-            self.context, self.hosts, self._place, self._collector, self._replacement
+            self.context, self.hosts, self._place, self._collector, self._replacement, self._store
         )
         self._code: CodeHere | None = None  # once it was read
         self._data = RunData(self.context)
@@ -468,10 +468,12 @@ class Run:
             await self._collector.conclude()
             if self._storing is not None:
                 self.context.add(ev.StageStarted(time.time(), "store"))
-                await race(self._store(self._storing), self._killed())
+            await race(self._store(), self._killed())
 
-    async def _store(self, there: storing.Storing) -> None:
-        """Write the outputs of all hosts to the job's store."""
+    async def _store(self) -> None:
+        """Write the outputs of all hosts to the job's store, if it names one."""
+        if (there := self._storing) is None:
+            return
 
         def told(host: str, done: int, total: int) -> None:
             self.context.add(ev.StoreProgressed.so_far(time.time(), host, done, total))
