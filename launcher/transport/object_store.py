@@ -342,7 +342,10 @@ class Bucket:
         if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
             if name:
                 return f"is it of this store? launcher credential set {name}"
-            return "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this store?"
+            return (
+                "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this store? A public bucket needs "
+                "none: credential: anonymous"
+            )
         if code in ("ExpiredToken", "InvalidToken"):
             if name:
                 return f"its session has expired: launcher credential set {name}"
