@@ -39,6 +39,8 @@ _VERSION = re.compile(r"[0-9a-f]{%d}\Z" % manifest.LENGTH)
 INCOMING = "incoming-"
 #: What was set apart to be deleted: its deletion may be interrupted.
 REMOVING = "removing-"
+#: Files and folders that are brought to the disk one by one; of more, it is all that the system holds.
+FEW = 100
 #: Part of the disk that bringing a set leaves free.
 MARGIN = 0.01
 
@@ -151,7 +153,7 @@ class DataStore:
         tree.remove(os.path.join(incoming, "parts"))
         for name in ("sums", data_blocks.NOTES, data_blocks.TIMES):
             _remove_file(os.path.join(incoming, name))
-        os.sync()  # a power cut must not leave files that are empty in a version that looks whole
+        _flush(incoming)  # a power cut must not leave empty files in a version that looks whole
         os.rename(incoming, self._place(version))
         self._lock(version, fcntl.LOCK_SH)
         self._keep_to(self._limits.pop(version, 0))
@@ -466,6 +468,25 @@ def _taken(place: str) -> int:
             if status.st_nlink == 1:
                 total += min(status.st_size, status.st_blocks * 512)
     return total
+
+
+def _flush(place: str) -> None:
+    """Have all files of a folder on the disk. Of few files, nothing else is waited for: what others
+    have written here may take long."""
+    paths = []
+    for base, _, names in os.walk(place):
+        paths += [base, *(os.path.join(base, name) for name in names)]
+        if len(paths) > FEW:
+            os.sync()
+            return
+    for path in paths:
+        if os.path.islink(path):
+            continue
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _bytes(place: str) -> int:

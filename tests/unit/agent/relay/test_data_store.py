@@ -115,3 +115,18 @@ def test_a_limit_is_kept_by_what_was_unused_for_longest(disk: Disk) -> None:
     held._unlock(used)
     last = disk.bring("f", small=b"2")
     assert disk.there == {pinned, last}
+
+
+def test_a_version_is_on_the_disk_before_it_looks_whole(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few files, nothing that others have written is waited for."""
+    flushed: list[int] = []
+    monkeypatch.setattr(data_store.os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino))
+    monkeypatch.setattr(data_store.os, "sync", lambda: flushed.append(-1))
+    place = disk.root / "data" / disk.bring("few", a=b"1", b=b"2")
+    assert {path.stat().st_ino for path in (place, *place.rglob("*"))} <= set(flushed)
+    assert -1 not in flushed
+    flushed.clear()
+    disk.bring("many", **{f"f{number}": b"x" for number in range(200)})
+    assert flushed == [-1]
