@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ...agent.base import folder_sums, manifest
+from ...agent.base import folder_sums
 from ...agent.base.folder_sums import Reading, Unfit
 from ...spec import data
 from ...spec.data import Version
@@ -23,6 +23,8 @@ from .web_listing import WebFile
 #: Called with the bytes that were read so far, and how many there are if that is known; what it raises
 #: ends the reading.
 OnRead = Callable[[int, int | None], None]
+#: Characters of a version.
+LENGTH = 32
 _A_FOLDER = "a data set is a folder, with all that is in it"
 #: What hosts read themselves, by URLs.
 Remote = Prefix | WebFile
@@ -55,7 +57,7 @@ def read_source(
         return read(Path(source), on_read)
     if kind == data.SHARED:
         folder = data.shared_path(source)
-        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[: manifest.LENGTH]
+        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:LENGTH]
         return Listed(Version(name, 0, 0), Path(folder), Path(), is_shared=True)
     store: Remote
     if kind in data.WEB:
