@@ -13,6 +13,7 @@ from . import (
     check,
     console,
     counts,
+    data,
     faults,
     images,
     imports,
@@ -36,7 +37,7 @@ ALL = {
     "import": imports, "memory": memory, "start": start, "sync": sync, "job": job, "logs": logs,
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
-    "images": images, "queue": queue, "storm": storm, "listing": listing,
+    "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
     "restart": restart, "again": again,
 }  # fmt: skip
 

@@ -61,6 +61,11 @@ async def add(
     inventory. A store is read with the ``credential`` of that name. Raises InputError, LauncherError.
     """
     one = replace(_set(name, source, to), credential=credential)
+    if one.shared_path:
+        raise InputError(
+            f"{source} is a folder that hosts have already, of which nothing is kept by a name",
+            f"launcher run --data {name}={source}, or data: in a job",
+        )
     if credential:
         _check_credential(one)
     if place is None and on_a_host(source):

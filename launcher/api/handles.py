@@ -339,9 +339,9 @@ class AsyncRunHandle(RecordedRun):
         await self.finish()
         return self.receipt or ended
 
-    async def finish(self) -> list[HostError]:
+    async def finish(self, on_event: OnEvent | None = None) -> list[HostError]:
         """Clean up an ended run on hosts that were unreachable when it ended, and store the rest of its
-        outputs.
+        outputs. ``on_event`` gets StoreProgressed.
 
         Return the errors of hosts that still are. Raises StoreError.
         """
@@ -349,7 +349,7 @@ class AsyncRunHandle(RecordedRun):
 
         async with self._client.hosts_up(self._following.request.inventory):
             found = await finish(self._following.request, self.layout)
-            await self._store_rest()
+            await self._store_rest(on_event)
             return found
 
     async def logs(
@@ -426,7 +426,7 @@ class AsyncRunHandle(RecordedRun):
         they are brought from now on. ``only``, for ``dest`` alone, are patterns of the files to bring,
         also of those that stay on the hosts by ``Job.keep_on_host``. They keep to ``max_rate`` bytes a
         second (0: what the run has), unless another process follows the run. ``on_event`` gets
-        OutputsProgressed where this process does the copying. Raises LauncherError.
+        OutputsProgressed where this process does the copying, and StoreProgressed. Raises LauncherError.
         """
         if only and dest is None:
             raise InputError(
@@ -441,7 +441,7 @@ class AsyncRunHandle(RecordedRun):
                 with limited(max_rate):
                     brought = await bring(self._following, also, on_event)
                 pulled = await asyncio.to_thread(_brought, self.folder, brought)
-                return replace(pulled, stored=await self._store_rest())
+                return replace(pulled, stored=await self._store_rest(on_event))
             from ..runner.files.choice import Choice
             from ..runner.files.fetch import fetch
 
@@ -450,21 +450,23 @@ class AsyncRunHandle(RecordedRun):
             place = Path(dest)
             with limited(max_rate or request.max_rate):
                 got = await fetch(request, self.layout, self.folder, place, choice, wants)
-            stored = await self._store_rest()
+            stored = await self._store_rest(on_event)
         size, where = got.outputs.total, place / "outputs"
         return Pulled(where, len(got.outputs), size, got.failed, got.not_brought, stored)
 
-    async def _store_rest(self) -> StoredOutputs | None:
+    async def _store_rest(self, on_event: OnEvent | None) -> StoredOutputs | None:
         """Write to the job's store what is not there yet, once the run has ended."""
         if not self._following.request.job.output_to:
             return None
         from ..runner.files.stored_again import store_rest
 
-        return await store_rest(self._following.request, self.layout, self.folder)
+        told = on_event or ignore_event
+        return await store_rest(self._following.request, self.layout, self.folder, told)
 
-    async def pull_stored(self, dest: Path | str) -> Restored:
+    async def pull_stored(self, dest: Path | str, on_event: OnEvent | None = None) -> Restored:
         """Bring what the job's store has of the run into a folder, compared with its sums; no host is
-        asked. What is there already, and is the same, stays. Raises InputError, LauncherError."""
+        asked. What is there already, and is the same, stays. ``on_event`` gets StoreProgressed.
+        Raises InputError, LauncherError."""
         from ..runner.credentials import require
         from ..runner.files.stored_again import restore
 
@@ -474,7 +476,7 @@ class AsyncRunHandle(RecordedRun):
                 f"{self.name} stored nothing", "launcher run --output-to s3://... stores outputs"
             )
         require(job)
-        return await restore(job, self.folder, Path(dest))
+        return await restore(job, self.folder, Path(dest), on_event or ignore_event)
 
     async def not_brought(self) -> tuple[NotBrought, ...]:
         """Ask the hosts what they have of the run that is not here, and that ``rm`` would delete.

@@ -133,7 +133,7 @@ class _Watch:
             return False
         state = self._run.state()
         has_begun = state.all_started and state.status not in {"stopping", *ENDED}
-        return has_begun and state.stage != "collect" and keys.can_ask()
+        return has_begun and state.stage not in ("collect", "store") and keys.can_ask()
 
     def _ask(self) -> None:
         self._question = ExitStack()

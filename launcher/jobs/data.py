@@ -19,7 +19,8 @@ _SET: Mapping[str, Key] = {
         checked(data.source),
         TEXT,
         "Where it comes from: a folder here or on a host (gpu3:/path), s3://bucket/path, "
-        "gs://bucket/path, az://container/path, or https://host/file (default: as added by name)",
+        "gs://bucket/path, az://container/path, https://host/file, or file:///path, a folder that all "
+        "hosts have (default: as added by name)",
     ),
     "to": Key(
         checked(data.to), TEXT, "Where a run finds it: a path of its code, or an absolute one"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, field
-from typing import Any
+from typing import Any, Self
 
 from ..spec.errors import UnreadableRecord
 from ..spec.frozen import frozen
@@ -30,7 +30,7 @@ class Event:
 
 @frozen
 class StageStarted(Event):
-    """The run entered ``stage``: connect, sync, wait, setup, start, run, restart or collect."""
+    """The run entered ``stage``: connect, sync, wait, setup, start, run, restart, collect or store."""
 
     stage: str
 
@@ -71,11 +71,18 @@ class Progressed(Event):
 
 @frozen
 class CopyProgressed(Progressed):
-    """A copy of ``bytes`` bytes is under way."""
+    """A copy of ``bytes`` bytes is under way; ``done`` is how many of them are, where that is known."""
 
     host: str
     percent: int
     bytes: int = 0
+    done: int | None = None
+
+    @classmethod
+    def so_far(cls, now: float, host: str, done: int, size: int) -> Self:
+        """Return how far a host is now."""
+        done = min(done, size)
+        return cls(now, host, done * 100 // size if size else 100, size, done)
 
 
 @frozen
@@ -86,6 +93,17 @@ class SyncProgressed(CopyProgressed):
 @frozen
 class OutputsProgressed(CopyProgressed):
     """Outputs are on their way from a host."""
+
+
+@frozen
+class StoreProgressed(CopyProgressed):
+    """Outputs are on their way from a host to the job's store; or from there to this machine, and
+    ``host`` is ``store``."""
+
+
+@frozen
+class CheckProgressed(CopyProgressed):
+    """A host is reading a data set again; nothing is copied."""
 
 
 @frozen

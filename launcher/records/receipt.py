@@ -48,7 +48,7 @@ _NEW = (
 )
 
 #: The stages of a run, in order.
-STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect")
+STAGES = ("connect", "sync", "wait", "setup", "start", "run", "restart", "collect", "store")
 
 
 @frozen

@@ -138,7 +138,7 @@ class RunState:
         """Whether the hosts carry on without a launcher: all processes of the attempt have started, or
         the run waits on hosts that start it by themselves."""
         waits = bool(self.waits_on) and (not self.waits_with or self.met is not None)
-        return waits or (self.all_started and self.stage in ("run", "collect"))
+        return waits or (self.all_started and self.stage in ("run", "collect", "store"))
 
     @property
     def left_to(self) -> tuple[str, ...]:

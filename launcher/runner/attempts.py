@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
+from typing import Any
 
 from ..records import codec
 from ..records import events as ev
@@ -45,7 +46,9 @@ class Attempts:
         place: Place,
         collector: Collector,
         replacement: Replacement,
+        store: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
+        self._store = store  # writes outputs to the job's store, if it has one
         self._context, self._hosts, self._place = context, hosts, place
         self._collector, self._replacement = collector, replacement
         self._second_look = SecondLook(context, hosts, collector)
@@ -301,6 +304,7 @@ class Attempts:
         if self._gives_way:
             await self._collector.pull(final=False)
             await self._place.membership.give_back()
+            await context.switch.unless_asked(self._store())
         if why.code is EndReason.GPU_BUSY:
             self._number = context.state.attempt + 1
             context.add(ev.RunRestarted(time.time(), self._number, str(why)))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ParamSpec, TypeVar
 
 from ..transport.rates import limited as limited
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -127,3 +128,34 @@ async def in_own_thread(work: Callable[[Callable[[], None]], T]) -> T:
         await asyncio.wait({done}, timeout=2.0)
         done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody asks
         raise
+
+
+def in_threads(work: Callable[[S], T], items: Sequence[S], at_once: int) -> list[T]:
+    """Return the results of slow work in their order, several items at once. Blocks.
+
+    Raises the first error, once no item is at work any more. Threads that wait for a network keep no
+    program from ending.
+    """
+    results: dict[int, T] = {}
+    errors: list[BaseException] = []
+    left, lock = iter(range(len(items))), threading.Lock()
+
+    def do() -> None:
+        while not errors:
+            with lock:
+                number = next(left, None)
+            if number is None:
+                return
+            try:
+                results[number] = work(items[number])
+            except BaseException as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=do, daemon=True) for _ in range(min(at_once, len(items)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return [results[number] for number in range(len(items))]

@@ -194,22 +194,24 @@ def _with_needs(
 
 
 def _missing(job: Job, session: HostSession) -> list[str]:
-    return [path for path in job.needs if path in session.facts.no_paths]
+    return [path for path in job.paths_needed if path in session.facts.no_paths]
 
 
 def _lacks(job: Job, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> CheckFailed:
     """Return the error for a job whose data too few hosts have."""
     paths = dict.fromkeys(path for one in lacking for path in _missing(job, one))
     without = nodeset.fold(one.name for one in lacking)
+    is_data = not set(paths) <= set(job.needs)
+    key, anyway = ("data", "") if is_data else ("needs", "; --no-check starts anyway")
     if able:
         having = nodeset.fold(one.name for one in able)
         return CheckFailed(
-            f"needs: {', '.join(paths)} is on {having} only, and not on {without}",
-            f"--hosts {having}, or copy it to the others; --no-check starts anyway",
+            f"{key}: {', '.join(paths)} is on {having} only, and not on {without}",
+            f"--hosts {having}, or {'mount it on' if is_data else 'copy it to'} the others{anyway}",
         )
     return CheckFailed(
-        f"needs: {', '.join(paths)} is missing on {without}, or may not be read there",
-        "copy it there, or correct needs: in the job; --no-check starts anyway",
+        f"{key}: {', '.join(paths)} is missing on {without}, or may not be read there",
+        f"{'mount' if is_data else 'copy'} it there, or correct {key}: in the job{anyway}",
     )
 
 

@@ -222,6 +222,10 @@ def _place(name: str) -> Path:
         raise InputError(str(error)) from None
     if checked == names.NONE:
         raise InputError("none names no credential: it stands for what AWS's tools find")
+    if checked == names.ANONYMOUS:
+        raise InputError(
+            "anonymous names no credential: it is what public buckets are asked without"
+        )
     return folder() / f"{checked}.json"
 
 
@@ -268,6 +272,8 @@ def require(job: Job) -> None:
 
 def require_for(name: str, url: str) -> None:
     """Raise InputError unless a credential is there, and for the kind of store that a URL names."""
+    if name == names.ANONYMOUS:
+        return
     found, kind = find(name), data.scheme(url)
     if kind in data.STORES and kind != found.store:
         raise InputError(
@@ -300,8 +306,8 @@ def find_bucket(kind: str, name: str, credential: str = "") -> Bucket:
     """
     from ..transport import aws_store, object_store  # slow to import, and few runs need them
 
-    if not credential:
-        return _found(kind, name)
+    if credential in ("", names.ANONYMOUS):
+        return _found(kind, name, credential == names.ANONYMOUS)
     try:
         require_for(credential, f"{kind}://{name}")
         found = find(credential)
@@ -328,18 +334,18 @@ def find_bucket(kind: str, name: str, credential: str = "") -> Bucket:
     return object_store.named(bucket, credential)
 
 
-def _found(kind: str, name: str) -> Bucket:
+def _found(kind: str, name: str, is_anonymous: bool) -> Bucket:
     if kind == "gs":
         from ..transport import google_store
 
-        return google_store.find_bucket(name)
+        return google_store.find_bucket(name, is_anonymous=is_anonymous)
     if kind == "az":
         from ..transport import azure_store
 
-        return azure_store.find_bucket(name)
+        return azure_store.find_bucket(name, is_anonymous=is_anonymous)
     from ..transport import aws_store
 
-    return aws_store.find_bucket(name)
+    return aws_store.find_bucket(name, is_anonymous=is_anonymous)
 
 
 def _credentials(one: Credential, name: str) -> Credentials:

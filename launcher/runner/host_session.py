@@ -145,7 +145,7 @@ class HostSession:
         await self._dial()
         for run in await cleanup.finish(self.agent, self.name):
             self._context.add(ev.OldRunEnded(time.time(), self.name, run))
-        facts = await self._line.probe(with_gpus, self._context.job.needs)
+        facts = await self._line.probe(with_gpus, self._context.job.paths_needed)
         self._context.add(
             ev.HostConnected(
                 time=time.time(),
@@ -182,7 +182,7 @@ class HostSession:
 
     async def look_again(self) -> None:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""
-        await self._line.probe(True, self._context.job.needs)
+        await self._line.probe(True, self._context.job.paths_needed)
 
     async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> bool:
         """Make sure that a supervisor runs, which also keeps ``record``, the contents of ``run.json``.
@@ -285,7 +285,7 @@ class HostSession:
         """Wait until the host answers again, however long that takes."""
 
         async def greet() -> None:
-            await self._line.probe(needs=self._context.job.needs)
+            await self._line.probe(needs=self._context.job.paths_needed)
 
         while self.phase is Phase.IDLE:
             if await self._line.redial(greet, time.monotonic() + REDIAL):

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Node
 from ..transport.agent_bundle import agent_name
 from ..transport.answers import Pruned, Usage
+from . import kept_notes
 from .image_bringing import left_caches
+from .kept_notes import Note
 
 There = Mapping[str, Usage | HostError]
 #: Seconds for a host to delete images, too.
@@ -53,12 +55,19 @@ class CacheHere:
 
 @frozen
 class Here:
-    """What launcher's folder takes on this machine, in bytes, and how much of the disk is free."""
+    """What launcher's folder takes on this machine, in bytes, and how much of the disk is free.
+    ``notes`` are what it remembers of the sources of data sets and of builds."""
 
     bytes: int
     free: int
     runs: tuple[RunHere, ...]
     caches: tuple[CacheHere, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def noted(self) -> int:
+        """The bytes of the notes."""
+        return kept_notes.size_of(self.notes)
 
 
 @frozen
@@ -76,7 +85,8 @@ class HostPlan:
 
 @frozen
 class PrunePlan:
-    """What to delete, here and by host. ``caches`` are folders here in which images travelled.
+    """What to delete, here and by host. ``caches`` are folders here in which images travelled, and
+    ``notes`` files here that say what sources of data sets and builds were ``before``.
 
     ``kept`` are old runs that stay because hosts have files of them that were never brought back,
     ``unreached`` those with a host that was not asked, and ``unknown`` counts old runs on hosts that
@@ -90,6 +100,8 @@ class PrunePlan:
     unreached: tuple[str, ...] = ()
     unknown: int = 0
     caches: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    before: float = 0.0
 
     @property
     def total(self) -> int:
@@ -120,7 +132,12 @@ def measure_here() -> Here:
         CacheHere(path.name, disk_use(path), path.stat().st_mtime)
         for path in left_caches(home() / "images")
     )
-    return Here(disk_use(home()), free, runs, caches)
+    notes = kept_notes.measured(_active(runs))
+    return Here(disk_use(home()), free, runs, caches, notes)
+
+
+def _active(runs: Iterable[RunHere]) -> list[Path]:
+    return [home() / "runs" / one.run for one in runs if one.ended is None]
 
 
 def _measured(path: Path, unsure: Collection[str]) -> RunHere:
@@ -181,28 +198,28 @@ def _nodes(hosts: Sequence[Host]) -> list[Node]:
 
 
 def plan(
-    here: Sequence[RunHere],
+    here: Here,
     there: There,
     before: float,
     *,
     keep_outputs: bool = False,
     unknown: bool = False,
     agent: str = "",
-    caches: Sequence[CacheHere] = (),
 ) -> PrunePlan:
     """Return what to delete of what nothing has used since ``before``, in seconds since the epoch.
 
     With ``keep_outputs``, runs that have outputs here stay here; with ``unknown``, old runs on hosts
     that this machine has no record of go, too. The ``agent`` of this version stays on hosts.
     """
-    old = [run for run in here if run.ended is not None and run.ended < before]
+    old = [run for run in here.runs if run.ended is not None and run.ended < before]
     asked = {host for host, usage in there.items() if isinstance(usage, Usage)}
     fitting = [run for run in old if not run.left_there]
     reached = [run for run in fitting if asked.issuperset(run.hosts)]
     doomed = [run for run in reached if not (keep_outputs and run.outputs)]
-    recorded = {run.run for run in here}
+    recorded = {run.run for run in here.runs}
     names = {run.run for run in fitting}
-    emptied = [one for one in caches if one.used < before]
+    emptied = [one for one in here.caches if one.used < before]
+    forgotten = kept_notes.doomed(here.notes, before)
     plans, strangers = {}, 0
     for host, usage in there.items():
         if not isinstance(usage, Usage):
@@ -211,12 +228,15 @@ def plan(
         strangers += 0 if unknown else others
     return PrunePlan(
         tuple(run.run for run in doomed),
-        sum(one.bytes for several in (doomed, emptied) for one in several),
+        sum(one.bytes for several in (doomed, emptied) for one in several)
+        + sum(forgotten.values()),
         {host: one for host, one in plans.items() if one != HostPlan()},
         tuple(run.run for run in old if run.left_there),
         tuple(run.run for run in fitting if run not in reached),
         strangers,
         tuple(one.name for one in emptied),
+        tuple(forgotten),
+        before,
     )
 
 
@@ -291,7 +311,15 @@ async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
     folders = [home() / "runs" / run for run in removed]
     folders += [home() / "images" / name for name in chosen.caches]
     size += await asyncio.to_thread(_remove, folders)
+    if chosen.notes:
+        size += await asyncio.to_thread(_forget, chosen.notes, chosen.before)
     return Freed(size, len(removed), kept, failed)
+
+
+def _forget(notes: Collection[str], before: float) -> int:
+    summaries = [(path, catalog.summary(path)) for path in catalog.folders()]
+    active = [path for path, one in summaries if one.status not in ENDED or one.followed]
+    return kept_notes.remove(notes, active, before)
 
 
 def _remove(folders: Sequence[Path]) -> int:

@@ -98,7 +98,7 @@ class Run:
         self._replacement = Replacement(self.context, self.hosts, self._collector)
         self._place = Place(self.context)
         self._attempts = Attempts(
-            self.context, self.hosts, self._place, self._collector, self._replacement
+            self.context, self.hosts, self._place, self._collector, self._replacement, self._store
         )
         self._code: CodeHere | None = None  # once it was read
         self._data = RunData(self.context)
@@ -466,23 +466,30 @@ class Run:
         if any(session.is_supervised for session in self.hosts.active):
             await race(self._collector.pull(), self._killed())
             await self._collector.conclude()
+            if self._storing is not None:
+                self.context.add(ev.StageStarted(time.time(), "store"))
             await race(self._store(), self._killed())
 
     async def _store(self) -> None:
         """Write the outputs of all hosts to the job's store, if it names one."""
-        if self._storing is None:
+        if (there := self._storing) is None:
             return
+
+        def told(host: str, done: int, total: int) -> None:
+            self.context.add(ev.StoreProgressed.so_far(time.time(), host, done, total))
+
+        there.on_stored = told
         choice = Choice.stored(self.context.job)
         sessions = [one for one in (*self.hosts.active, *self.hosts.aside) if one.is_supervised]
         for session in sessions:
-            self._storing.miss(session.name, SKIPPED)  # until it is done
+            there.miss(session.name, SKIPPED)  # until it is done
         agents = {session.name: session.agent for session in sessions}
         from .files import to_store  # few jobs name a store
 
-        found = await to_store.listed(agents, self.name, choice, self._storing.miss)
+        found = await to_store.listed(agents, self.name, choice, there.miss)
         former = [session.name for session in self.hosts.aside]
         own = await in_thread(to_store.own, self.folder.path, found, former)
-        await self._storing.store_all([(name, agents[name], its) for name, its in own.items()])
+        await there.store_all([(name, agents[name], its) for name, its in own.items()])
 
     async def _with_stored(self, final: Receipt) -> Receipt:
         """Write the manifest of what was stored, with the run's ending; return the receipt with it."""

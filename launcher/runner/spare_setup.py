@@ -102,7 +102,7 @@ class SpareSetup:
 
     async def _check(self, session: HostSession, layout: Layout) -> None:
         if self._context.request.check:
-            if lacks := [p for p in self._context.job.needs if p in session.facts.no_paths]:
+            if lacks := [p for p in self._context.job.paths_needed if p in session.facts.no_paths]:
                 raise HostError(session.name, f"needs: {lacks[0]} is missing there")
             requirements = Requirements([session], layout, self._context.job)
             await requirements.start()

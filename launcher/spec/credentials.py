@@ -10,6 +10,8 @@ from .yaml_document import YamlNode, text
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 #: Stands for no credential, where a job file or settings name one.
 NONE = "none"
+#: Stands for asking a public bucket without any, whatever the tools of its store find here.
+ANONYMOUS = "anonymous"
 #: What is wrong with a credential for a folder or a web server, and what to do.
 NO_STORE = "a credential is for an object store (s3://..., gs://..., az://...)"
 LEAVE_OUT = "leave out credential:"
@@ -24,7 +26,7 @@ class Said(str):
 
 
 def name(value: str) -> str:
-    """Return the name of a credential, or ``none``. Raises ValueError."""
+    """Return the name of a credential, ``none`` or ``anonymous``. Raises ValueError."""
     if not _NAME.match(value):
         raise ValueError(
             f"{value!r} cannot name a credential: use letters, digits, '_', '-' and '.', 64 at most"

@@ -15,6 +15,8 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 _ON_A_HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):([/~].*)\Z", re.S)
 #: Of object stores that launcher signs for, and of web servers.
 STORES, WEB = ("s3", "gs", "az"), ("https", "http")
+#: Of a folder that hosts have already, as on a network file system: nothing of it is read or copied.
+SHARED = "file"
 #: What people call stores elsewhere.
 _CALLED = {"gcs": "gs", "azure": "az", "s3a": "s3", "s3n": "s3"}
 #: What each set's path is called in a process's environment, with the name behind it.
@@ -43,6 +45,11 @@ class DataSet:
     def is_in_store(self) -> bool:
         """Whether it comes from an object store."""
         return scheme(self.source) in STORES
+
+    @property
+    def shared_path(self) -> str:
+        """The folder that every host has already, where it is one; "" for what is brought."""
+        return shared_path(self.source) if scheme(self.source) == SHARED else ""
 
     @property
     def variable(self) -> str:
@@ -80,6 +87,13 @@ def on_a_host(source: str) -> tuple[str, str] | None:
     """Return host and path of a source such as ``gpu3:/scratch/x``; None for others."""
     found = None if scheme(source) else _ON_A_HOST.match(source)
     return (found[1], found[2]) if found else None
+
+
+def shared_path(source: str) -> str:
+    """Return the folder of a source such as ``file:///nfs/x``."""
+    from . import web_url  # of use to few runs
+
+    return posixpath.normpath(web_url.unquoted(source.partition("://")[2]))
 
 
 def in_store(source: str) -> tuple[str, str]:
@@ -133,20 +147,27 @@ def source(value: str) -> str:
     if not value or "\0" in value or "\n" in value:
         raise ValueError(
             "a data set comes from a folder here, a folder of a host (gpu3:/path), s3://bucket/path, "
-            "gs://bucket/path, az://container/path, or https://host/file"
+            "gs://bucket/path, az://container/path, https://host/file, or file:///path of all hosts"
         )
     kind = scheme(value)
-    if kind and kind not in STORES + WEB:
+    if kind and kind not in (*STORES, *WEB, SHARED):
         if instead := _CALLED.get(kind):
             raise ValueError(f"{kind}:// is called {instead}:// here")
         raise ValueError(
             f"{kind}:// is not supported: use a folder here, a folder of a host (gpu3:/path), "
-            "s3://bucket/path, gs://bucket/path, az://container/path, or https://host/file"
+            "s3://bucket/path, gs://bucket/path, az://container/path, https://host/file, or "
+            "file:///path of all hosts"
         )
     if kind in WEB:
         from . import web_url  # of use to few runs
 
         web_url.check(value, shown(value))
+    elif kind == SHARED:
+        if not value.startswith("file:///") or shared_path(value) in ("/", "//"):
+            raise ValueError(
+                f"{value} is no folder that all hosts have: say file:///nfs/x, and HOST:/path for a "
+                "folder of one host"
+            )
     elif kind:
         bucket, _ = in_store(value)
         if not bucket or "?" in value or "@" in bucket:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from . import gpu_models, gpus, nodeset
+from .data import byte_count
 from .durations import seconds
 from .environments import python_path
 from .errors import InputError, suggestion
@@ -105,6 +106,13 @@ def _gpus(node: YamlNode) -> int | str | tuple[str, ...]:
 MODEL_COUNT = {"type": "string", "pattern": "^.+:[0-9]+$"}
 
 
+def _byte_count(node: YamlNode) -> int:
+    try:
+        return byte_count(text(node))
+    except ValueError as error:
+        raise node.error(str(error)) from None
+
+
 def _off(node: YamlNode) -> str | None:
     """Return why a host is off; None for ``off: false``."""
     if isinstance(node.yaml, yaml.ScalarNode) and node.yaml.tag == "tag:yaml.org,2002:bool":
@@ -141,6 +149,11 @@ HOST_KEYS: Mapping[str, Key] = {
         truth,
         {"type": "boolean"},
         "Several hosts of this inventory are one machine, on purpose; each needs a workdir of its own",
+    ),
+    "data_limit": Key(
+        _byte_count,
+        SCALAR,
+        "Most that data sets may take on the host, as 500GB: those unused for longest are deleted",
     ),
     "own_hosts": Key(
         truth,

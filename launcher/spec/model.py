@@ -68,6 +68,7 @@ class Host:
     environment: Environment | None = None  # of jobs that name none, or this one by its name
     modules: tuple[str, ...] = ()  # of jobs that name none
     off: str | None = None  # why nothing may use the host for now
+    data_limit: int | None = None  # most bytes of its data sets, as far as these can be deleted
 
 
 #: Seconds for which a run keeps GPUs that its project has borrowed, unless the project says otherwise.
@@ -273,6 +274,12 @@ class Job:
         own = (path for path in self.outputs if path != AUTO and not is_elsewhere(path))
         kept = [self.checkpoints.path] if self.checkpoints else []
         return tuple(dict.fromkeys([*own, *shared, *kept]))
+
+    @property
+    def paths_needed(self) -> tuple[str, ...]:
+        """The paths that every host has to have: ``needs``, and data sets that hosts share."""
+        shared = [one.shared_path for one in self.data]
+        return tuple(dict.fromkeys([*self.needs, *filter(None, shared)]))
 
     @property
     def outputs_elsewhere(self) -> tuple[str, ...]:

@@ -60,3 +60,8 @@ def check(value: str, shown: str) -> None:
         raise ValueError(
             f"{shown} names no file: the last part of its path becomes the file's name"
         )
+
+
+def unquoted(path: str) -> str:
+    """Return a path of a URL as it is on a disk."""
+    return urllib.parse.unquote(path, errors="surrogateescape")

@@ -111,7 +111,8 @@ class Agent:
     """The agent of one host over one channel. Requests may overlap; answers are matched by number.
 
     ``on_journal(record, end)``, ``on_log(name, offset, data)`` and ``on_idle(sizes)`` are called
-    with what the agent sends without a request. If ``on_log`` returns False, acknowledge the piece
+    with what the agent sends without a request, and ``on_working(done)`` with the bytes of a request
+    that it is done with, where it tells. If ``on_log`` returns False, acknowledge the piece
     later. What none of them can take is a ``fault`` of the host: ``on_fault(error)`` is called, and
     nothing more is read.
     """
@@ -132,6 +133,7 @@ class Agent:
         self.on_journal: Callable[[dict[str, Any], int], None] = lambda record, end: None
         self.on_log: Callable[[str, int, bytes], bool] = lambda name, offset, data: True
         self.on_idle: Callable[[Mapping[str, int]], None] = lambda sizes: None
+        self.on_working: Callable[[int], None] = lambda done: None
         self.on_fault: Callable[[errors.BadAnswer], None] = lambda error: None
 
     @classmethod
@@ -259,6 +261,9 @@ class Agent:
             require_bounds(message)
             if "id" in message:
                 self._take_answer(from_json(int, message["id"]), message)
+            elif "working" in message:
+                if "done" in message:
+                    self.on_working(from_json(int, message["done"]))
             elif self._follows:
                 taken += self._news(message, payload)
             elif not {"log", "journal", "idle"}.isdisjoint(message):
@@ -556,6 +561,21 @@ def _gpu_name(gpu: int | str | None) -> str:
     return name_of(gpu) if isinstance(gpu, int) else str(gpu)
 
 
+_ELSEWHERE = (
+    "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path"
+)
+#: What to do about refusals, by their codes.
+_NO_ENVIRONMENT = {
+    "no-environment": "what git ignores is not copied: --include PATH, or !PATH in .launcherignore",
+    "local-path": "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib",
+}
+_NO_DATA = {
+    "in-the-way": _ELSEWHERE,
+    "no-path": _ELSEWHERE,
+    "not-shared": "file:///path is a folder that all hosts have: mount it there",
+}
+
+
 def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
     code, message = refused.code, refused.message
     if code == "port-taken" and refused.port is not None:
@@ -577,18 +597,10 @@ def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
         return errors.DiskFull(
             host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
         )
-    if code == "no-environment":
-        hint = "what git ignores is not copied: --include PATH, or !PATH in .launcherignore"
-        return errors.NoEnvironment(host, message, hint)
-    if code == "local-path":
-        hint = "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib"
-        return errors.NoEnvironment(host, message, hint)
-    if code in ("in-the-way", "no-path"):
-        return errors.SyncError(
-            host,
-            message,
-            "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path",
-        )
+    if code in _NO_ENVIRONMENT:
+        return errors.NoEnvironment(host, message, _NO_ENVIRONMENT[code])
+    if code in _NO_DATA:
+        return errors.SyncError(host, message, _NO_DATA[code])
     if code == "os":
         return os_error(host, message) or errors.HostError(host, message)
     return errors.StartError(host, message)

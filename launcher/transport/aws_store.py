@@ -38,8 +38,11 @@ _INSTEAD = (
 )
 
 
-def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> Bucket:
-    """Return a bucket at the endpoint, and with the credentials, that the tools of AWS would use.
+def find_bucket(
+    name: str, environment: Mapping[str, str] = os.environ, is_anonymous: bool = False
+) -> Bucket:
+    """Return a bucket at the endpoint, and with the credentials, that the tools of AWS would use; with
+    none if it ``is_anonymous``.
 
     Looks at the environment, at the profile in ``~/.aws``, and asks a container or an instance of AWS.
     Raises StoreError.
@@ -59,7 +62,8 @@ def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> Bucke
         or endpoint_of(region)
     )
     endpoint = checked_endpoint(endpoint, "AWS_ENDPOINT_URL")
-    return Bucket(name, endpoint, region, _credentials(environment, settings, profile))
+    known = None if is_anonymous else _credentials(environment, settings, profile)
+    return Bucket(name, endpoint, region, known)
 
 
 def _credentials(

@@ -209,10 +209,15 @@ def endpoint_of(account: str) -> str:
     return f"https://{quoted(account)}.blob.core.windows.net"
 
 
-def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> Container:
-    """Return a container with the account and the key that Azure's tools use. Raises StoreError."""
+def find_bucket(
+    name: str, environment: Mapping[str, str] = os.environ, is_anonymous: bool = False
+) -> Container:
+    """Return a container with the account and the key that Azure's tools use; without the key if it
+    ``is_anonymous``. Raises StoreError."""
+    if is_anonymous:  # no matter what a signature of the environment may do
+        environment = {**environment, "AZURE_STORAGE_SAS_TOKEN": ""}
     known, endpoint = found_credentials(environment)
-    return container(name, known, endpoint)
+    return container(name, None if is_anonymous else known, endpoint)
 
 
 def found_credentials(

@@ -113,8 +113,11 @@ def bucket(name: str, known: Credentials | None, endpoint: str = "") -> GoogleBu
     return GoogleBucket(name, endpoint or ENDPOINT, "auto", known)
 
 
-def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> GoogleBucket:
-    """Return a bucket with the credentials that the tools of Google would use, as far as these can sign.
+def find_bucket(
+    name: str, environment: Mapping[str, str] = os.environ, is_anonymous: bool = False
+) -> GoogleBucket:
+    """Return a bucket with the credentials that the tools of Google would use, as far as these can sign;
+    without any if it ``is_anonymous``.
 
     Looks at ``GOOGLE_APPLICATION_CREDENTIALS``, at what gcloud keeps, and at gsutil's HMAC key. At an
     emulator (``STORAGE_EMULATOR_HOST``), only what the first names is used. Raises StoreError.
@@ -123,7 +126,7 @@ def find_bucket(name: str, environment: Mapping[str, str] = os.environ) -> Googl
     if emulator and "://" not in emulator:
         emulator = f"http://{emulator}"
     endpoint = checked_endpoint(emulator, "STORAGE_EMULATOR_HOST") if emulator else ENDPOINT
-    return bucket(name, found_credentials(environment), endpoint)
+    return bucket(name, None if is_anonymous else found_credentials(environment), endpoint)
 
 
 def found_credentials(environment: Mapping[str, str] = os.environ) -> Credentials | None:

@@ -14,12 +14,11 @@ import hashlib
 import hmac
 import http.client
 import re
-import shutil
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -181,8 +180,11 @@ class Bucket:
         """Return an object that is small. Raises StoreError."""
         return ask(self, "GET", key, {})
 
-    def read_into(self, key: str, path: Path, size: int) -> None:
-        """Write an object to a file, and continue one that was cut off. Raises StoreError, OSError."""
+    def read_into(
+        self, key: str, path: Path, size: int, came: Callable[[int], None] = lambda count: None
+    ) -> None:
+        """Write an object to a file, and continue one that was cut off. ``came`` gets the bytes of each
+        piece; what it raises ends it. Raises StoreError, OSError."""
         for attempt in range(TRIES):
             have = path.stat().st_size if path.exists() else 0
             if have >= size and attempt:
@@ -195,7 +197,9 @@ class Bucket:
                     unredirected().open(request, timeout=PATIENCE) as answer,
                     path.open("ab" if answer.status == 206 else "wb") as file,
                 ):
-                    shutil.copyfileobj(answer, file, 1 << 20)
+                    while piece := answer.read1(1 << 20):
+                        file.write(piece)
+                        came(len(piece))
             except urllib.error.HTTPError as error:
                 with error:
                     if error.code not in (429, 500, 502, 503, 504) or attempt == TRIES - 1:
@@ -338,7 +342,10 @@ class Bucket:
         if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch"):
             if name:
                 return f"is it of this store? launcher credential set {name}"
-            return "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this store?"
+            return (
+                "are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this store? A public bucket needs "
+                "none: credential: anonymous"
+            )
         if code in ("ExpiredToken", "InvalidToken"):
             if name:
                 return f"its session has expired: launcher credential set {name}"

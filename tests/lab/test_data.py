@@ -257,3 +257,22 @@ def test_a_source_that_changes_is_no_version(
     assert isinstance(error, SourceChanged)
     assert "mine: a has another sum there" in error.message
     assert not clean.hosts["lab1"].exists(f"{STORE}/{listed.version.version}")
+
+
+def test_an_inventory_limits_what_sets_take(launcher: Launcher, clean: labs.Lab) -> None:
+    """The one that was used first makes room, though the disk has plenty."""
+    text = launcher.inventory.read_text()
+    launcher.inventory.write_text(text.replace("defaults: {", "defaults: {data_limit: 3MB, "))
+    where = ["-i", str(launcher.inventory), "--hosts", "lab1"]
+    assert launcher.call("data", "prune", *where, "--keep", "0").returncode == 0
+    for name in ("first", "second"):
+        (launcher.work / name).mkdir()
+        (launcher.work / name / "x").write_bytes(os.urandom(2_000_000))
+        assert launcher.call("data", "add", name, str(launcher.work / name)).returncode == 0
+        pushed = launcher.call("data", "push", name, *where)
+        assert pushed.returncode == 0, pushed.stderr
+    shown = [
+        json.loads(launcher.call("data", "show", name, *where, "--json").stdout)["hosts"]["lab1"]
+        for name in ("first", "second")
+    ]
+    assert [len(sets) for sets in shown] == [0, 1]

@@ -145,6 +145,20 @@ def test_outputs_are_stored(
     assert (dest / "ckpt/large.pt").stat().st_size == 70_000_000
 
 
+def test_a_public_bucket_of_s3(launcher: Launcher, in_parts: Store) -> None:
+    """It refuses the credentials of the shell, which are for another store, and is asked without any."""
+    in_parts.put("everybody", {"cifar/x": b"of all\n"})
+    launcher.env |= {**in_parts.environment, "AWS_ACCESS_KEY_ID": "OFANOTHERSTORE000001"}
+    words = ["--hosts", "lab1", "--framework", "env", "--data", "d=s3://everybody/cifar"]
+    refused = launcher.run(*words, "true")
+    assert refused.code == 125
+    assert "A public bucket needs none: credential: anonymous" in " ".join(refused.err.split())
+    ran = launcher.run(*words, "--data-credential", "anonymous", "cat $LAUNCHER_DATA_D/x")
+    assert ran.code == 0, ran.err
+    (log,) = launcher.home.glob("runs/*/logs/attempt-0/node-0.out")
+    assert log.read_bytes() == b"of all\n"
+
+
 def test_outputs_in_one_piece(
     launcher: Launcher, google_store: GoogleStore, tmp_path: Path
 ) -> None:

@@ -178,3 +178,46 @@ def test_a_source_that_changes_while_it_is_given(launcher: Launcher, clean: labs
     (version,) = versions(other)
     large = f"{STORE}/{version}/files/large"
     assert other.run("stat", "-c", "%s", large).stdout.strip() == b"1000000"
+
+
+def test_a_folder_that_all_hosts_have(launcher: Launcher, clean: labs.Lab) -> None:
+    """As on a network file system: nothing is read or copied, and runs find it where they would find
+    another set. A host without it is named, and so with --no-check."""
+    hosts = [clean.hosts[name] for name in ("lab1", "lab2")]
+    assert (
+        launcher.call("data", "prune", "-i", str(launcher.inventory), "--keep", "0").returncode == 0
+    )
+    for host in hosts:
+        host.run("sh", "-c", "mkdir -p '/tmp/nfs/my sets'; uname -n >'/tmp/nfs/my sets/x'")
+    words = [
+        "--hosts",
+        "lab[1-2]",
+        "--framework",
+        "env",
+        "--data",
+        "d=file:///tmp/nfs/my%20sets:data/d",
+    ]
+    read = 'cat data/d/x "$LAUNCHER_DATA_D/x"; readlink -f data/d'
+    ran = launcher.run(*words, read)
+    assert ran.code == 0, ran.err
+    for number, host in enumerate(hosts):
+        name = f"{host.name}\n".encode()
+        assert ran.log(f"node-{number}.out") == 2 * name + b"/tmp/nfs/my sets\n"
+        assert versions(host) == []
+    assert (
+        "file:///tmp/nfs/my%20sets, as hosts have it"
+        in launcher.call("show", ran.folder.name).stdout
+    )
+
+    hosts[1].run("rm", "-r", "/tmp/nfs")
+    refused = launcher.run(*words, read)
+    assert "data: /tmp/nfs/my sets is on lab1 only, and not on lab2" in refused.err
+    assert "--hosts lab1, or mount it on the others" in refused.err
+    unchecked = launcher.run(*words, "--no-check", read)
+    assert "lab2: /tmp/nfs/my sets is no folder there" in unchecked.err
+    assert (refused.code, unchecked.code) == (125, 125)
+    named = launcher.call("data", "add", "d", "file:///tmp/nfs/x")
+    assert (named.returncode, "launcher run --data d=file:///tmp/nfs/x" in named.stderr) == (
+        2,
+        True,
+    )

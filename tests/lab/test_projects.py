@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support import lab as labs
+from support import object_store
 from support.command import Launcher
 from support.waiting import Queue
 
@@ -142,6 +143,37 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
     assert taken == [False, True], err
     assert owner.wait(60) == 0
     assert {name: one["used"] for name, one in shares(root).items()} == {"team-a": 0, "team-b": 0}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [HOSTS], indirect=True)
+@pytest.mark.slow
+def test_what_a_run_wrote_is_in_its_store_before_it_waits_again(
+    users: tuple[Queue, Queue], tmp_path: Path
+) -> None:
+    """It may wait for long, and go on elsewhere. Only at its end the store says that it has all."""
+    root, u2 = users
+    u2.launcher.script(COUNTS, "counts.py")
+    with object_store.running(tmp_path / "weed", root.lab.address) as store:
+        store.put("kept", {})
+        u2.launcher.env |= store.environment
+        of_b = ("--hosts", "gpu1", "--gpus", "4", "--project", "team-b", "--preemptible")
+        there = ("--output-to", "s3://kept/runs", "--keep-on-host", "*")
+        borrower = u2.start("borrower", *of_b, *there, "python3", "counts.py", command="borrower")
+        until_it_counts(u2, "borrower")
+        root.start("owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a")
+        assert u2.until("borrower", "RunRestarted")["reason"] == "preempted"
+        (folder,) = u2.launcher.home.glob("runs/borrower-*")
+        bucket, prefix = store.bucket("kept"), f"runs/{folder.name}"
+        assert bucket.get(f"{prefix}/step.txt") == b"7"
+        assert json.loads(bucket.get(f"{prefix}/.launcher.json"))["whole"] is False
+        root.let_go("owner")
+        u2.let_go("borrower")
+        _, err = borrower.communicate(timeout=90)
+        assert borrower.returncode == 0, err
+        manifest = json.loads(bucket.get(f"{prefix}/.launcher.json"))
+        assert manifest["whole"] is True
+        assert [one["path"] for one in manifest["files"]] == ["step.txt"]
 
 
 @pytest.mark.timeout(300)

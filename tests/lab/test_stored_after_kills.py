@@ -118,3 +118,45 @@ def test_ls_has_the_rest_stored(launcher: Launcher, clean: labs.Lab, store: Stor
     manifest = json.loads(store.bucket("kills").get(f"relay/{folder.name}/.launcher.json"))
     assert manifest["whole"] is True
     assert "NOT all" not in launcher.call("show", folder.name).stdout
+
+
+def test_a_supervisor_is_killed_while_its_host_stores(
+    launcher: Launcher, clean: labs.Lab, store: Store
+) -> None:
+    """A checkpoint is on its way, with the launcher in touch: at the end of a run, there is none to kill.
+    The run ends as it says; what the host wrote is in the store, and no upload is left."""
+    store.put("kills", {})
+    host = clean.hosts["lab1"]
+
+    def kill() -> None:
+        (run,) = (launcher.home / "runs").iterdir()
+        journal = host.read(f"/root/.launcher/host/runs/{run.name}/journal.jsonl")
+        host.run("kill", "-9", str(json.loads(journal.splitlines()[0])["pid"]))
+
+    (launcher.work / "job.yaml").write_text("""
+outputs: {to: s3://kills/supervisor, checkpoints: {path: ckpt, every: 1s}}
+framework: env
+run: |
+  mkdir ckpt
+  head -c 70000000 /dev/zero >ckpt/large.pt
+  sleep 600
+""")
+    with line_to(store, clean.address) as line:
+        launcher.env |= {**store.environment, "AWS_ENDPOINT_URL": line.endpoint}
+        line.when(kill, b"PUT ", b"large.pt", b"partNumber=1")
+        running = launcher.start("--hosts", "lab1", "job.yaml")
+        try:
+            _, err = running.communicate(timeout=90)
+        finally:
+            running.kill()
+    assert running.returncode == 125, err
+    assert b"the supervisor of lab1 died" in err
+    (folder,) = (launcher.home / "runs").iterdir()
+    bucket = store.bucket("kills")
+    manifest = json.loads(bucket.get(f"supervisor/{folder.name}/.launcher.json"))
+    assert (manifest["whole"], manifest["reason"]) == (True, "supervisor-died")
+    assert [(one["path"], one["size"]) for one in manifest["files"]] == [
+        ("ckpt/large.pt", 70_000_000)
+    ]
+    assert bucket.get(f"supervisor/{folder.name}/ckpt/large.pt") == bytes(70_000_000)
+    assert b"<UploadId>" not in object_store.uploads(bucket)

@@ -14,6 +14,10 @@ from support.object_store import Store
 BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nRetry-After: 0\r\nConnection: close\r\n\r\n"
 
 
+#: Most seconds that something is held.
+HELD = 120.0
+
+
 class Moment(Enum):
     """How far a request has come: the store has not got it, has its beginning, or has answered."""
 
@@ -34,6 +38,7 @@ class Line:
         self.seen: list[tuple[str, str]] = []  # who asked, and the first line of the request
         self._busy: dict[tuple[bytes, ...], int] = {}
         self._victims: dict[tuple[bytes, ...], tuple[Callable[[], None], Moment]] = {}
+        self._held: dict[tuple[bytes, ...], threading.Event] = {}
         self.done = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -48,6 +53,12 @@ class Line:
         """Call ``victim`` at a moment of the next request with these words, and cut it off then."""
         self.done.clear()
         self._victims[words] = victim, moment
+
+    def hold(self, *words: bytes) -> threading.Event:
+        """Let no more than the first megabytes pass of a request with these words, and of its answer,
+        before the event is set."""
+        event = self._held[words] = threading.Event()
+        return event
 
     def close(self) -> None:
         """Take no more calls, cut off those that are left, and wait until all are closed."""
@@ -90,6 +101,7 @@ class Line:
                 busy = _found(line, (words for words, left in self._busy.items() if left))
                 if busy:
                     self._busy[busy] -= 1
+                held = self._held.get(_found(line, self._held))
                 victim, moment = self._victims.pop(_found(line, self._victims), (None, None))
             if busy:
                 _drain(near, data)
@@ -100,24 +112,36 @@ class Line:
                     far.sendall(data)
                 self._strike(victim)
                 return
-            back = threading.Thread(target=self._answer, args=(far, near, victim))
+            back = threading.Thread(target=self._answer, args=(far, near, victim, held))
             back.start()
             with suppress(OSError):
+                passed = 0
                 while data:
                     far.sendall(data)
+                    passed += len(data)
+                    if held and passed > 1 << 21:
+                        held.wait(HELD)
                     data = near.recv(1 << 16)
                 far.shutdown(socket.SHUT_WR)
             back.join()
 
     def _answer(
-        self, far: socket.socket, near: socket.socket, victim: Callable[[], None] | None
+        self,
+        far: socket.socket,
+        near: socket.socket,
+        victim: Callable[[], None] | None,
+        held: threading.Event | None,
     ) -> None:
         with suppress(OSError):
+            passed = 0
             while data := far.recv(1 << 16):
                 if victim:
                     self._strike(victim)
                     break
                 near.sendall(data)
+                passed += len(data)
+                if held and passed > 1 << 21:
+                    held.wait(HELD)
             near.shutdown(socket.SHUT_RDWR)
 
     def _strike(self, victim: Callable[[], None]) -> None:

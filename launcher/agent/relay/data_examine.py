@@ -17,9 +17,10 @@ NAMED = 20
 
 
 def examine(
-    place: str, base: str, repair: bool, going_on: Callable[[], object]
+    place: str, base: str, repair: bool, going_on: Callable[[int], object]
 ) -> tuple[list[list[str]], int]:
     """Compare files with their manifest: return some that differ, with the reason, and how many.
+    ``going_on`` gets the bytes that were compared so far.
 
     With ``repair`` these are removed, what fits loses its permissions to write, and a file that is
     the same inode as the one of ``base`` is not read again.
@@ -28,11 +29,12 @@ def examine(
     bad: list[list[str]] = []
     count = 0
     known = _Known(base) if base else None
+    reading = _Reading(going_on)
     for path, entry, why in _compared(place, files):
-        going_on()
+        reading.begin(entry.size if entry else 0)
         whole = os.path.join(os.fsencode(files), path)
         if entry is not None and not why:
-            why = _difference(whole, entry, known, going_on)
+            why = _difference(whole, entry, known, reading.go_on)
             if not why and repair and entry.target is None:
                 os.chmod(whole, 0o555 if entry.executable else 0o444)
         if not why:
@@ -78,6 +80,25 @@ def digest(path: str, going_on: Callable[[], object]) -> str:
                 going_on()
     except FileNotFoundError:
         return ""
+
+
+class _Reading:
+    """Tells how many bytes of a set were compared."""
+
+    def __init__(self, going_on: Callable[[int], object]) -> None:
+        self._going_on = going_on
+        self._done = self._size = self._pieces = 0
+
+    def begin(self, size: int) -> None:
+        """Take the next file, of so many bytes."""
+        self._done += self._size
+        self._size, self._pieces = size, 0
+        self._going_on(self._done)
+
+    def go_on(self) -> None:
+        """Take the next piece of it."""
+        self._pieces += 1
+        self._going_on(self._done + min(self._size, self._pieces * manifest.PIECE))
 
 
 class _Known:

@@ -37,6 +37,17 @@ def place_of(data: str, path: str) -> str:
     return os.path.join(data, PREFIX + hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
 
 
+def shared(data: str, path: str) -> str:
+    """Return where it is kept that runs use a folder of this host, of which nothing was read. Raises
+    Refused, OSError."""
+    if not os.path.isdir(path):
+        raise Refused("not-shared", "%s is no folder there" % path)
+    place = place_of(data, path)
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    link(path, os.path.join(place, "files"))
+    return place
+
+
 class FolderReading:
     """Reads a folder, for a while at a time. Nobody else reads it meanwhile."""
 

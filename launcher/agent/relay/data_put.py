@@ -35,8 +35,14 @@ class Put:
     def __init__(self, folder: str, parts: list[Message]) -> None:
         self._folder, self._parts = folder, parts
         self._next, self._lock = 0, threading.Lock()
+        self._sent: list[_Sent | None] = [None] * len(parts)
         #: By part: the tag that the store gave it, its sha256, a code of what went wrong, and a text.
         self.results: list[list[str]] = [["", "", REFUSED, "it was not tried"] for _ in parts]
+
+    @property
+    def sent(self) -> int:
+        """The bytes that are on their way, or there."""
+        return sum(one.length - one.left for one in self._sent if one)
 
     def run(self, going_on: Callable[[], Any]) -> None:
         """Write them all."""
@@ -49,13 +55,14 @@ class Put:
             if number >= len(self._parts):
                 return
             try:
-                self.results[number] = self._one(self._parts[number])
+                self.results[number] = self._one(number)
             except Refusal as refusal:
                 self.results[number] = ["", "", REFUSED, str(refusal)]
             except Exception as error:
                 self.results[number] = ["", "", REFUSED, signed_urls.what_failed(error)]
 
-    def _one(self, part: Message) -> list[str]:
+    def _one(self, number: int) -> list[str]:
+        part = self._parts[number]
         path = path_of(self._folder, part)
         text = ""
         for attempt in range(TRIES):
@@ -63,7 +70,7 @@ class Put:
             with os.fdopen(os.open(path, flags), "rb", 0) as file:
                 if os.fstat(file.fileno()).st_size != part["size"]:
                     return ["", "", CHANGED, "it has another size by now"]
-                sent = _Sent(file, part["offset"], part["length"])
+                sent = self._sent[number] = _Sent(file, part["offset"], part["length"])
                 try:
                     return self._send(part["url"], sent, part["headers"])
                 except Again as again:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class DataRequests:
     """Answers "data" requests: what to do is in ``do``."""
 
-    def __init__(self, root: str, going_on: Callable[[], object]) -> None:
+    def __init__(self, root: str, going_on: Callable[..., object]) -> None:
         self._store = DataStore(root, going_on)
         self._root, self._going_on = root, going_on
         self._missing: Iterator[Entry] = iter(())  # of the copy that is being made
@@ -39,7 +39,7 @@ class DataRequests:
 
     def do_begin(self, request: Message) -> Message:
         """Use a version that is here, or begin to bring it."""
-        about = (request["name"], request["bytes"], request["files"])
+        about = (request["name"], request["bytes"], request["files"], request["limit"])
         return self._store.begin(request["version"], *about)
 
     def do_room(self, request: Message) -> Message:
@@ -109,7 +109,7 @@ class DataRequests:
         from .data_put import Put
 
         putting = Put(self._run_dir(request), request["pieces"])
-        putting.run(self._going_on)
+        putting.run(lambda: self._going_on(putting.sent))
         return {"results": putting.results}
 
     def do_sum(self, request: Message) -> Message:

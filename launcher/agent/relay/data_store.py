@@ -39,6 +39,8 @@ _VERSION = re.compile(r"[0-9a-f]{%d}\Z" % manifest.LENGTH)
 INCOMING = "incoming-"
 #: What was set apart to be deleted: its deletion may be interrupted.
 REMOVING = "removing-"
+#: Files and folders that are brought to the disk one by one; of more, it is all that the system holds.
+FEW = 100
 #: Part of the disk that bringing a set leaves free.
 MARGIN = 0.01
 
@@ -46,17 +48,19 @@ MARGIN = 0.01
 class DataStore:
     """The versions below ``root``, with the locks that this process holds until it exits."""
 
-    def __init__(self, root: str, going_on: Callable[[], object]) -> None:
+    def __init__(self, root: str, going_on: Callable[..., object]) -> None:
         self.root, self.folder = root, os.path.join(root, "data")
         self._going_on = going_on
         self._locks: dict[str, int] = {}
+        self._limits: dict[str, int] = {}  # of what is brought
 
     # -- bringing one
 
-    def begin(self, version: str, name: str, size: int, count: int) -> Message:
+    def begin(self, version: str, name: str, size: int, count: int, limit: int = 0) -> Message:
         """Use a version if it is here. Else return the folder for a copy, whose lock this process holds,
         and ``base``: the files of another version of the name. ``busy``: another process has the lock.
-        There is room for it, but with a base only once :meth:`room` was asked for."""
+        There is room for it, but with a base only once :meth:`room` was asked for. ``limit``: most
+        bytes that all versions shall take, as far as they can be removed; 0 for as many as fit."""
         place = self._place(version)
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
         if self._has(version):
@@ -68,9 +72,12 @@ class DataStore:
             return {"have": True}
         incoming = os.path.join(self.folder, INCOMING + version)
         os.makedirs(os.path.join(incoming, "files"), mode=0o700, exist_ok=True)
+        self._limits[version] = limit
         base = self._base(name)
         if not base:
-            self._make_room(size - _taken(incoming))
+            wanted = size - _taken(incoming)
+            self._keep_to(limit, wanted)
+            self._make_room(wanted)
         about = {"name": name, "bytes": size, "files": count}
         _write(os.path.join(incoming, "about.json"), lean.dumps(about).encode())
         return {"have": False, "folder": incoming, "base": base}
@@ -85,6 +92,7 @@ class DataStore:
         try:
             kept = os.path.basename(os.path.dirname(base))
             shared = data_fetch.shared(incoming, base, self._going_on) if base else 0
+            self._keep_to(self._limits.get(version, 0), wanted - shared, kept)
             self._make_room(wanted - shared, kept)
         except protocol.Refused:
             self._make_room(wanted)
@@ -122,6 +130,13 @@ class DataStore:
             text = "%d bytes are needed, and %d are free; nothing more can be removed"
             raise protocol.Refused("no-room", text % (wanted, max(free, 0)))
 
+    def _keep_to(self, limit: int, more: int = 0, kept: str = "") -> None:
+        """Remove what was not used for longest, until all versions and so many bytes ``more`` take no
+        more than a limit; but not the version ``kept``, nor what is in use or pinned."""
+        while limit and tree.disk_use(self.folder, set(), self._going_on) + more > limit:
+            if not self._remove_oldest(kept):
+                break
+
     def seal(self, version: str) -> Message:
         """Check all of an incoming copy, and make it a version that is complete. Return the paths that
         differ, which are removed: without any it is done."""
@@ -138,9 +153,10 @@ class DataStore:
         tree.remove(os.path.join(incoming, "parts"))
         for name in ("sums", data_blocks.NOTES, data_blocks.TIMES):
             _remove_file(os.path.join(incoming, name))
-        os.sync()  # a power cut must not leave files that are empty in a version that looks whole
+        _flush(incoming)  # a power cut must not leave empty files in a version that looks whole
         os.rename(incoming, self._place(version))
         self._lock(version, fcntl.LOCK_SH)
+        self._keep_to(self._limits.pop(version, 0))
         return {"bad": [], "count": 0}
 
     def missing(self, version: str) -> Iterator[Entry]:
@@ -235,6 +251,8 @@ class DataStore:
         """Return where a run finds a set. Raises Refused."""
         if not one.get("at"):
             return self._place(one["version"])
+        if one.get("shared"):
+            return data_folders.shared(self.folder, one["at"])
         place = data_folders.place_of(self.folder, one["at"])
         if not os.path.isdir(os.path.join(place, "files")):
             raise protocol.Refused("gone", "%s is gone" % one["at"])
@@ -450,6 +468,25 @@ def _taken(place: str) -> int:
             if status.st_nlink == 1:
                 total += min(status.st_size, status.st_blocks * 512)
     return total
+
+
+def _flush(place: str) -> None:
+    """Have all files of a folder on the disk. Of few files, nothing else is waited for: what others
+    have written here may take long."""
+    paths = []
+    for base, _, names in os.walk(place):
+        paths += [base, *(os.path.join(base, name) for name in names)]
+        if len(paths) > FEW:
+            os.sync()
+            return
+    for path in paths:
+        if os.path.islink(path):
+            continue
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _bytes(place: str) -> int:

@@ -44,8 +44,9 @@ PER_PROCESS = 0.5
 SUBSCRIBE = {"op": "subscribe", "version": protocol.VERSION}
 #: Folders that are named at most where they cannot be read.
 UNREADABLE = 20
-#: Seconds without a message after which the relay reports that it is still working.
-WORKING = 5.0
+#: Seconds without a message after which the relay reports that it is still working, and how far it is
+#: where that is known.
+WORKING, TELLING = 5.0, 0.5
 
 
 class Relay(SelfTests):
@@ -132,10 +133,11 @@ class Relay(SelfTests):
             self.out.clear()
             self.done = True
 
-    def _go_on(self) -> None:
-        """Report that an answer takes time; called while one is being prepared."""
-        if time.monotonic() > self.said + WORKING:
-            self._say({"working": 1})
+    def _go_on(self, done: int | None = None) -> None:
+        """Report that an answer takes time, and how many bytes of it are done; called while one is being
+        prepared."""
+        if time.monotonic() > self.said + (WORKING if done is None else TELLING):
+            self._say({"working": 1} if done is None else {"working": 1, "done": done})
             if self.run_dir:
                 attendance.touch(self.run_dir)
 

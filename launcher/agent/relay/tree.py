@@ -365,3 +365,22 @@ def matches(name: str, pattern: str) -> bool:
     if name == pattern or name.startswith(pattern + "/") or fnmatch.fnmatchcase(name, pattern):
         return True
     return pattern[:3] == "**/" and matches(name, pattern[3:])
+
+
+def disk_use(path: str, seen: set[tuple[int, int]], going_on: Callable[[], object]) -> int:
+    """Return the bytes that a folder takes on disk, without files that were ``seen`` by another name."""
+    total = 0
+    for base, folders, files in os.walk(path):
+        going_on()
+        for name in (*folders, *files):
+            try:
+                status = os.lstat(os.path.join(base, name))
+            except OSError:
+                continue
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                inode = (status.st_dev, status.st_ino)
+                if inode in seen:
+                    continue
+                seen.add(inode)
+            total += status.st_blocks * 512
+    return total

@@ -36,7 +36,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         {
             "source": source,
             "version": version,
-            "bytes": _bytes(path, seen, going_on),
+            "bytes": tree.disk_use(path, seen, going_on),
             "used": tree.mtime(path),
         }
         for source, version, path in _versions(root)
@@ -44,7 +44,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
     runs = [
         {
             "run": name,
-            "bytes": _bytes(path, seen, going_on),
+            "bytes": tree.disk_use(path, seen, going_on),
             "used": tree.mtime(os.path.join(path, "journal.jsonl")) or tree.mtime(path),
             "alive": run_lock.is_alive(path),
         }
@@ -54,7 +54,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
     envs = [
         {
             "env": key,
-            "bytes": _bytes(path, seen, going_on),
+            "bytes": tree.disk_use(path, seen, going_on),
             "used": tree.mtime(path),
             "in_use": in_use,
         }
@@ -62,7 +62,11 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
     ]
     busy, shared = _agents_in_use(), _shares_agents(root)
     agents = [
-        {"agent": name, "bytes": _bytes(path, seen, going_on), "in_use": shared or name in busy}
+        {
+            "agent": name,
+            "bytes": tree.disk_use(path, seen, going_on),
+            "in_use": shared or name in busy,
+        }
         for name, path in _entries(os.path.join(root, "agent"))
         if _AGENT.match(name)
     ]
@@ -74,7 +78,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         "agents": agents[:MOST],
         "envs": envs[:MOST],
         "images": ImageStore(root, going_on).kept()[:MOST],
-        "data": _bytes(os.path.join(root, "data"), seen, going_on),
+        "data": tree.disk_use(os.path.join(root, "data"), seen, going_on),
         "stubs": len(_stubs()),
     }
 
@@ -137,24 +141,6 @@ def _versions(root: str) -> Iterator[tuple[str, str, str]]:
         for version, path in _entries(folder):
             if _CODE.match(source) and _VERSION.match(version):
                 yield source, version, path
-
-
-def _bytes(path: str, seen: set[tuple[int, int]], going_on: Callable[[], object]) -> int:
-    total = 0
-    for base, folders, files in os.walk(path):
-        going_on()
-        for name in (*folders, *files):
-            try:
-                status = os.lstat(os.path.join(base, name))
-            except OSError:
-                continue
-            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                inode = (status.st_dev, status.st_ino)
-                if inode in seen:
-                    continue
-                seen.add(inode)
-            total += status.st_blocks * 512
-    return total
 
 
 def _remove_empty(path: str) -> None:

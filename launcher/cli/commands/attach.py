@@ -73,7 +73,9 @@ def attach_command(
                 run.trust()
             if run.receipt and not run.is_stored:
                 try:
-                    for error in await run.finish():
+                    async with screen:
+                        failed = await run.finish(screen.on_event)
+                    for error in failed:
                         complain(error)
                 except LauncherError as error:
                     complain(error)
@@ -157,7 +159,9 @@ def _stop_one(word: str, patience: float | None, as_json: bool) -> int:
         async with attached(word, screen.on_event) as run:
             if run.receipt:
                 click.echo(f"{run.name} has ended already", err=True)
-                for error in await run.finish():
+                async with screen:
+                    failed = await run.finish(screen.on_event)
+                for error in failed:
                     complain(error)
             run.request_stop(patience)
             return run.name, await shown(screen, run, asks_after=None)

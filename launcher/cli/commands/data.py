@@ -167,7 +167,7 @@ def verify_command(
     did not answer.
     """
     one = data.find(name)
-    done = asyncio.run(_place(inventory, hosts).verify(one.version.version, one.version.bytes))
+    done = asyncio.run(_verify(_place(inventory, hosts), one))
     found = _answered(done)
     if as_json:
         _print_json(done)
@@ -175,6 +175,13 @@ def verify_command(
         for word, hosts_of in _verdicts(found, source_host(one)).items():
             click.echo(f"{nodeset.fold(hosts_of)}: {word}")
     _finish(ctx, done, any(its.count for its in found.values()))
+
+
+async def _verify(place: Place, one: KnownSet) -> Mapping[str, data.DataExamined | HostError]:
+    screen = Screen()
+    async with screen:
+        screen.on_event(ev.StageStarted(time.time(), "verify"))
+        return await place.verify(one.version.version, one.version.bytes, screen.on_event)
 
 
 def _verdicts(found: Mapping[str, data.DataExamined], source: str | None) -> dict[str, list[str]]:

@@ -86,7 +86,8 @@ def prune_command(
     """Delete runs that have ended, old code, environments, images and agents, here and on every host.
 
     It shows the list and asks. Active runs stay, and so do runs whose hosts have files that were never
-    brought back. Of images, only those go that launcher brought.
+    brought back. Of images, only those go that launcher brought. What this machine remembers of sources
+    of data sets and of builds of images goes as well, unless a data set with a name needs it.
     """
     try:
         age = seconds(older)
@@ -99,7 +100,7 @@ def prune_command(
         click.echo(json.dumps({**asdict(plan), "total": plan.total}, indent=2))
     if not as_json:
         click.echo(plan_text(plan))
-    if dry_run or not (plan.here or plan.caches or plan.hosts):
+    if dry_run or not (plan.here or plan.caches or plan.notes or plan.hosts):
         ctx.exit(0)
     if not yes and not _agreed(plan):
         ctx.exit(1)

@@ -118,10 +118,12 @@ def _restore(
 
 
 async def _pull_stored(word: str, dest: Path, trusted: bool) -> Restored:
-    async with attached(word) as run:
+    screen = Screen()
+    async with attached(word) as run, screen:
         if trusted:
             run.trust()
-        return await run.pull_stored(dest)
+        screen.on_event(ev.StageStarted(time.time(), "collect"))
+        return await run.pull_stored(dest, screen.on_event)
 
 
 def _patterns(given: tuple[str, ...]) -> list[str]:
@@ -138,7 +140,7 @@ async def _pull(
         screen.on_event(ev.StageStarted(time.time(), "collect"))
 
         def show(event: ev.Event) -> None:
-            if isinstance(event, ev.Progressed):
+            if isinstance(event, ev.Progressed | ev.StageStarted):
                 screen.on_event(event)
 
         return run, await run.pull(dest, also=also, only=only, max_rate=rate, on_event=show)

@@ -66,6 +66,8 @@ def usage_text(here: Here, there: There) -> str:
     shown = [number for number, name in enumerate(names) if name not in hidden]
     text = table([names[n] for n in shown], [[row[n] for n in shown] for row in rows])
     text += f"\n{size(outputs)} of the runs here are outputs"
+    if here.notes:
+        text += f"; {size(here.noted)} is what is remembered of data sets and builds"
     rest = order[LISTED:]
     if rest:
         total = sum(sum(sums[host]) for host in rest)
@@ -76,10 +78,12 @@ def usage_text(here: Here, there: There) -> str:
 def plan_text(plan: PrunePlan) -> str:
     """Return what would be deleted, hosts with equal plans folded, and what stays and why."""
     lines = []
-    if plan.here or plan.caches:
+    if plan.here or plan.caches or plan.notes:
         parts = [f"{counted(len(plan.here), 'run')}"] if plan.here else []
         if plan.caches:
             parts.append(f"{counted(len(plan.caches), 'image')} that stayed on its way")
+        if plan.notes:
+            parts.append(f"{counted(len(plan.notes), 'file')} about data sets and builds")
         named = f": {_some(plan.here)}" if plan.here else ""
         lines.append(f"here: {', '.join(parts)}, {size(plan.bytes)}{named}")
     lines += [f"{hosts}: {what}" for what, hosts in _folded(plan.hosts).items()]

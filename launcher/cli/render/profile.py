@@ -30,6 +30,7 @@ _COLOURS = {
     "restart": "#d55e00",
     Step.END: "#d55e00",
     "collect": "#999999",
+    "store": "#56b4e9",
 }
 _GREY = "#999999"
 

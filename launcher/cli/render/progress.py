@@ -47,21 +47,22 @@ class Transfer:
 
     def __init__(self, began: float) -> None:
         self._began = began
-        self._hosts: dict[str, tuple[int, int]] = {}  # bytes, and per cent of them
+        self._hosts: dict[str, tuple[int, int, int]] = {}  # bytes, those that are done, per cent
 
-    def update(self, host: str, total: int, percent: int) -> None:
-        """Take how far one host is."""
-        self._hosts[host] = (total, min(100, max(0, percent)))
+    def update(self, host: str, total: int, percent: int, done: int | None = None) -> None:
+        """Take how far one host is; its bytes are those of the per cent unless they are known."""
+        percent = min(100, max(0, percent))
+        self._hosts[host] = (total, total * percent // 100 if done is None else done, percent)
 
     def text(self, now: float) -> str:
         """Return ``1.2 of 3.1 GB  38.0 MB/s  50 s left  slowest gpu2 39 %``; "" before anything."""
         if not self._hosts:
             return ""
-        total = sum(of for of, _ in self._hosts.values())
-        done = sum(of * percent // 100 for of, percent in self._hosts.values())
+        total = sum(of for of, _, _ in self._hosts.values())
+        done = sum(done for _, done, _ in self._hosts.values())
         parts = [f"{size(done)} of {size(total)}"]
         parts += _speed(done, total, now - self._began)
-        slowest, (_, percent) = min(self._hosts.items(), key=lambda item: item[1][1])
+        slowest, (_, _, percent) = min(self._hosts.items(), key=lambda item: item[1][2])
         parts.append(
             f"slowest {slowest} {percent} %" if len(self._hosts) > 1 else f"{slowest} {percent} %"
         )

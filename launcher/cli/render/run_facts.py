@@ -14,7 +14,7 @@ from ...records.comparison import options_of
 from ...records.data import UsedSet
 from ...records.metrics import HostUse
 from ...spec import nodeset
-from ...spec.data import SHORT
+from ...spec.data import SHARED, SHORT, scheme
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
 from .metrics import host_line
@@ -57,6 +57,9 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         same = f", as {request.code_of} had it" if request.code_of else ""
         yield "code", f"{_code(code)}{same}"
     for one in facts.data:
+        if scheme(one.source) == SHARED:
+            yield "data", f"{one.name}: {one.source}, as hosts have it"
+            continue
         files = f"{counted(one.files, 'file')}, {size(one.bytes)}"
         yield (
             "data",

@@ -61,11 +61,17 @@ _DOING = {
     "start": "starting",
     "restart": "restarting",
     "collect": "bringing outputs back",
+    "store": "storing outputs",
 }
 
 
 #: The same for what is no stage of a run.
-_DOING_ELSE = {"push": "copying", "data": "bringing data", "environment": "bringing the image"}
+_DOING_ELSE = {
+    "push": "copying",
+    "data": "bringing data",
+    "verify": "checking data",
+    "environment": "bringing the image",
+}
 
 
 class Watched(Protocol):
@@ -184,7 +190,7 @@ class Screen:
 
     @on_event.register
     def _progressed(self, event: ev.CopyProgressed) -> None:
-        self._transfer.update(event.host, event.bytes, event.percent)
+        self._transfer.update(event.host, event.bytes, event.percent, event.done)
 
     @on_event.register
     def _source_read(self, event: ev.SourceRead) -> None:
@@ -303,6 +309,8 @@ class Screen:
             self._say("leaving the queue", "yellow")
         elif self._stage == "collect":
             self._say("bringing outputs back; Ctrl-C again leaves them on the hosts", "yellow")
+        elif self._stage == "store":
+            self._say("storing outputs; Ctrl-C again leaves them on the hosts", "yellow")
         else:
             grace = duration(self._run.grace)
             self._say(f"stopping (up to {grace}); Ctrl-C again to kill now", "yellow")

@@ -19,7 +19,7 @@ def questions_of(job: Job) -> Questions:
     """Return the modules that the job and its framework need from the host, and its paths."""
     framework = (*requirements.modules_of(job.framework), *requirements.needs_of(job.framework))
     modules = sorted({*framework, *outside(job)})
-    return Questions(tuple(modules), dict(job.envs), job.needs)
+    return Questions(tuple(modules), dict(job.envs), job.paths_needed)
 
 
 def imported(job: Job) -> set[str]:

@@ -64,6 +64,7 @@ async def _begin(host: Host, one: Delivered) -> DataBegun:
             name=one.data.name,
             bytes=version.bytes,
             files=version.files,
+            limit=host.agent.host.data_limit or 0,
         )
         if not begun.busy:
             return begun

@@ -23,7 +23,7 @@ from ...transport.answers import (
 )
 from ...transport.ssh import AskPassphrase
 from ..concurrency import in_thread
-from ..listeners import OnEvent
+from ..listeners import OnEvent, ignore_event
 from ..reached import reached, reached_one
 from . import whereabouts
 from .delivery import BYTES_A_SECOND, PATIENCE
@@ -98,10 +98,24 @@ class Place:
         """Return the data sets of all hosts."""
         return await self._ask(DataSets, do="list")
 
-    async def verify(self, version: str, size: int) -> Mapping[str, DataExamined | HostError]:
-        """Have all hosts read a version again; one that has changed becomes an incomplete copy."""
+    async def verify(
+        self, version: str, size: int, on_event: OnEvent = ignore_event
+    ) -> Mapping[str, DataExamined | HostError]:
+        """Have all hosts read a version again; one that has changed becomes an incomplete copy.
+        ``on_event`` gets CheckProgressed."""
         patience = PATIENCE + size / BYTES_A_SECOND
-        return await self._ask(DataExamined, patience=patience, do="verify", version=version)
+
+        async def do(visited: Visited, agent: Agent) -> DataExamined:
+            def told(done: int) -> None:
+                on_event(ev.CheckProgressed.so_far(time.time(), visited.host, done, size))
+
+            agent.on_working = told
+            request = {"do": "verify", "version": version}
+            found = await agent.answer(DataExamined, "data", patience=patience, **request)
+            told(size)
+            return found
+
+        return await self.each(do)
 
     async def pin(self, version: str, on: bool) -> Mapping[str, DataKept | HostError]:
         """Let a version stay on all hosts, or no longer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from .web_listing import WebFile
 #: Called with the bytes that were read so far, and how many there are if that is known; what it raises
 #: ends the reading.
 OnRead = Callable[[int, int | None], None]
+#: Characters of a version.
+LENGTH = 32
 _A_FOLDER = "a data set is a folder, with all that is in it"
 #: What hosts read themselves, by URLs.
 Remote = Prefix | WebFile
@@ -37,19 +40,25 @@ class Listed:
     read: int = 0
     store: Remote | None = None  # where hosts read it, unless it is from here
     there: str = ""  # the host that has it, if it is from one; then the folder is one of that host
+    is_shared: bool = False  # all hosts have the folder; nothing of it was read
 
 
 def read_source(
     source: str, on_read: OnRead = lambda count, total: None, credential: str = ""
 ) -> Listed:
     """Return the version that a source has now: a folder, a prefix of a store, or a file of a web
-    server; a store is read with the credential of that name. Blocks.
+    server; a store is read with the credential of that name. That of a folder which hosts share names
+    its path alone. Blocks.
 
     Raises InputError, StoreError, OSError.
     """
     kind = data.scheme(source)
     if not kind:
         return read(Path(source), on_read)
+    if kind == data.SHARED:
+        folder = data.shared_path(source)
+        name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:LENGTH]
+        return Listed(Version(name, 0, 0), Path(folder), Path(), is_shared=True)
     store: Remote
     if kind in data.WEB:
         version, store, listed = web_listing.read(source, on_read)

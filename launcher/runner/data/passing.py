@@ -185,6 +185,7 @@ class _Group:
                 name=self._one.data.name,
                 bytes=version.bytes,
                 files=version.files,
+                limit=host.agent.host.data_limit or 0,
             )
             one.is_whole = begun.have
             if begun.busy:

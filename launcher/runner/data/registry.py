@@ -80,10 +80,12 @@ def note_of(source: str) -> Path:
 
 def seen(source: str) -> tuple[str, Version] | None:
     """Return the fingerprint that a source had when it was last read, and its version; None if that
-    cannot be relied on."""
+    cannot be relied on. It counts as used now."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(note_of(source).read_text())
+        note = note_of(source)
+        found = json.loads(note.read_text())
         version = Version(found["version"], found["files"], found["bytes"])
+        os.utime(note)
         if found["fingerprint"] and (folder() / "manifests" / version.version).exists():
             return found["fingerprint"], version
     return None

@@ -126,7 +126,8 @@ class RunData:
         from . import whereabouts  # once a run has data
 
         for one in self._sets:
-            whereabouts.note(one.data, hosts, one.listed.version)
+            if not one.listed.is_shared:
+                whereabouts.note(one.data, hosts, one.listed.version)
 
     async def _use(self, session: HostSession) -> tuple[str, ...]:
         """Let the run use its data sets on a host; return the versions that it lacks."""
@@ -135,7 +136,8 @@ class RunData:
                 "name": one.data.name,
                 "to": one.data.to,
                 "version": one.listed.version.version,
-                "at": os.fspath(one.listed.folder) if one.listed.there == session.name else "",
+                "at": os.fspath(one.listed.folder) if _is_there(one.listed, session.name) else "",
+                "shared": one.listed.is_shared,
             }
             for one in self._sets
         ]
@@ -212,6 +214,10 @@ class RunData:
 
 def _host(session: HostSession) -> Host:
     return Host(session.name, session.agent, session.connection)
+
+
+def _is_there(listed: Listed, host: str) -> bool:
+    return listed.is_shared or listed.there == host
 
 
 def _as_recorded(used: UsedSet | None) -> Listed | None:

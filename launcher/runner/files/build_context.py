@@ -230,8 +230,10 @@ class _Reader:
         return found.hexdigest()
 
     def remember(self) -> None:
-        """Keep the sums for the next time."""
+        """Keep the sums for the next time; they count as used now."""
         if self._new == self._known:
+            with suppress(OSError):
+                os.utime(self._place)
             return
         with suppress(OSError):  # then they are read again
             make_home()

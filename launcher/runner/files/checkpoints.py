@@ -34,6 +34,7 @@ from .checkpoint_folder import FOLDER, KEPT, NEW, Checkpoint, File, begin, concl
 from .choice import Choice
 from .outputs import Listed
 from .seeding import Handover
+from .store_progress import Uploading
 from .storing import Part, Storing, Target
 
 #: Seconds for which nothing may change until it counts as a checkpoint, and looks for that.
@@ -231,7 +232,8 @@ class _Store(Storing):
 
     async def put(self, session: HostSession, listed: Listed) -> None:
         """Write what a host has, as far as it is not there. Raises LauncherError."""
-        await self._store(session.name, session.agent, self._parts(session.name, listed))
+        host, agent, parts = session.name, session.agent, self._parts(session.name, listed)
+        await self._store(host, agent, parts, Uploading(host, self._left(parts), self.on_stored))
 
     async def finish(self, made: Checkpoint) -> None:
         """Write which files a checkpoint has, and delete those of older ones. Raises StoreError."""

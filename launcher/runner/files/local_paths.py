@@ -37,7 +37,7 @@ def found(job: Job) -> tuple[LocalPath, ...]:
     paths = {}
     for before, word in zip(("", *job.run), job.run, strict=False):
         value = word.partition("=")[2] if word.startswith("-") else word
-        if not value.startswith("/") or value in job.needs or not os.path.exists(value):
+        if not value.startswith("/") or value in job.paths_needed or not os.path.exists(value):
             continue
         if any(value == place or value.startswith(place + "/") for place in _EVERYWHERE):
             continue

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...fleet.fanout import Visited, visit
+from ...records import events as ev
 from ...records.receipt import Receipt, StoredOutputs
 from ...records.run_folder import holder, read_as, write_record
 from ...records.run_reader import RunReader
@@ -22,10 +24,12 @@ from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
 from ...transport.answers import is_inside
-from ..concurrency import in_thread
+from ..concurrency import in_own_thread, in_thread, in_threads
+from ..listeners import OnEvent, ignore_event
 from . import outputs, storing, to_store, unattended
 from .choice import Choice
 from .outputs import Listed
+from .store_progress import Downloading, part_of
 from .storing import Storing, Target
 
 T = TypeVar("T")
@@ -33,6 +37,8 @@ T = TypeVar("T")
 LOCK = "storing.lock"
 #: Seconds between two looks at it.
 LOOK = 0.2
+#: Files that are brought from a store at once, and seconds between two events about them.
+AT_ONCE, EVERY = 8, 0.25
 
 
 @frozen
@@ -50,8 +56,11 @@ class Notes:
         write_record(self.path / name, value)
 
 
-async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutputs | None:
+async def store_rest(
+    request: Request, layout: Layout, path: Path, on_event: OnEvent = ignore_event
+) -> StoredOutputs | None:
     """Write to the run's store what is not there yet, and note it in the receipt; return how far it is.
+    ``on_event`` gets StageStarted once there is something to do, and StoreProgressed.
 
     None for a run that stores nothing, or that somebody follows, who stores it at the end. One that
     nobody follows may have ended or not: nothing is written. Raises RecordError, StoreError.
@@ -69,6 +78,8 @@ async def store_rest(request: Request, layout: Layout, path: Path) -> StoredOutp
         if receipt.stored and receipt.stored.whole:
             return receipt.stored
         there = storing.of_job(Notes(path), request.job) or there
+        on_event(ev.StageStarted(time.time(), "store"))
+        there.on_stored = lambda *so_far: on_event(ev.StoreProgressed.so_far(time.time(), *so_far))
         return await _store_rest(request, layout, path, there, receipt)
 
 
@@ -145,48 +156,72 @@ class Restored:
     failed: tuple[str, ...] = ()
 
 
-async def restore(job: Job, run: Path, dest: Path) -> Restored:
+async def restore(job: Job, run: Path, dest: Path, on_event: OnEvent = ignore_event) -> Restored:
     """Bring what the store of a job has of the run in a folder into another one, and compare it with
-    its sums.
+    its sums. ``on_event`` gets StoreProgressed; a caller that is cancelled ends it.
 
     Raises StoreError, RecordError.
     """
-    return await in_thread(_restore, job, run, dest)
+    loop, last = asyncio.get_running_loop(), 0.0
+
+    def tell(host: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            event = ev.StoreProgressed.so_far(time.time(), host, done, total)
+            loop.call_soon_threadsafe(on_event, event)
+
+    return await in_own_thread(
+        lambda going_on: _restore(job, run, dest, Downloading(tell, going_on))
+    )
 
 
-def _restore(job: Job, run: Path, dest: Path) -> Restored:
+def _restore(job: Job, run: Path, dest: Path, coming: Downloading) -> Restored:
     target = Target.of(job, run)
     bucket = target.in_step().bucket
     found = _manifest(bucket.get(target.key(storing.MANIFEST)), target.to)
-    files, size, failed = 0, 0, []
-    for one in found.get("files") or ():
-        path, length, known = _checked(one, target.to)
-        place = dest / path
+    checked = [_checked(one, target.to) for one in found.get("files") or ()]
+    wanted = list({one.path: one for one in checked}.values())  # two threads write no file together
+    coming.expect(sum(one.size for one in wanted))
+
+    def bring(one: _File) -> str:
+        """Return why a file cannot be brought; "" if it is there."""
+        place = dest / one.path
+        if place.is_file() and sha256_of(place) == one.sha256:
+            coming.expect(-one.size)
+            return ""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(place)
+        if part.is_file():
+            coming.expect(-min(part.stat().st_size, one.size))  # it is continued
         try:
-            if not (place.is_file() and sha256_of(place) == known):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                part = place.with_name(f".{place.name[:200]}.part")
-                bucket.read_into(target.key(path), part, length)
-                if sha256_of(part) != known:
-                    failed.append(f"{path}: the store has other bytes than were written")
-                    part.unlink()
-                    continue
-                os.replace(part, place)
-        except OSError as error:
-            raise RecordError(place, error) from None
+            bucket.read_into(target.key(one.path), part, one.size, coming.came)
         except StoreError as error:
-            failed.append(f"{path}: {error.message}")
-            continue
-        files, size = files + 1, size + length
+            return f"{one.path}: {error.message}"
+        if sha256_of(part) != one.sha256:
+            part.unlink()
+            return f"{one.path}: the store has other bytes than were written"
+        os.replace(part, place)
+        return ""
+
+    try:
+        problems = in_threads(bring, wanted, AT_ONCE)
+    except OSError as error:
+        raise RecordError(dest, error) from None
+    failed = tuple(filter(None, problems))
+    here = [one for one, problem in zip(wanted, problems, strict=True) if not problem]
+    files, size = len(here), sum(one.size for one in here)
     if found.get("whole") is True:
-        return Restored(files, size, not failed, tuple(failed))
-    more = _restore_archives(target, found, dest)
+        return Restored(files, size, not failed, failed)
+    more = _restore_archives(target, found, dest, coming)
     return Restored(
         files + more.files, size + more.bytes, more.whole and not failed, (*failed, *more.failed)
     )
 
 
-def _restore_archives(target: Target, found: Mapping[str, Any], dest: Path) -> Restored:
+def _restore_archives(
+    target: Target, found: Mapping[str, Any], dest: Path, coming: Downloading
+) -> Restored:
     """Bring what hosts have stored with no launcher in touch, and what nobody has put in its place yet.
     Raises StoreError, RecordError."""
     archives = unattended.archives(target)
@@ -218,7 +253,7 @@ def _restore_archives(target: Target, found: Mapping[str, Any], dest: Path) -> R
                 )
                 used.add(paths[one.path])
         try:
-            brought = unattended.bring(target, archive, dest, paths)
+            brought = unattended.bring(target, archive, dest, paths, coming)
         except OSError as error:
             raise RecordError(dest, error) from None
         files, size = files + brought.files, size + brought.bytes
@@ -246,12 +281,12 @@ class _File:
     sha256: str
 
 
-def _checked(one: Any, to: str) -> tuple[str, int, str]:
-    """Return path, size and sum of a file of a manifest. Raises StoreError."""
+def _checked(one: Any, to: str) -> _File:
+    """Return a file of a manifest. Raises StoreError."""
     try:
         found = from_json(_File, one)
     except Mismatch:
         found = _File("", 0, "")
     if not is_inside(found.path) or found.size < 0:
         raise StoreError(f"{to}/{storing.MANIFEST} names a file that leads elsewhere")
-    return found.path, found.size, found.sha256
+    return found

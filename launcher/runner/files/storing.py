@@ -29,6 +29,7 @@ from ...transport.answers import DataPut, DataSum
 from ..concurrency import in_thread, together
 from ..credentials import LOOKED_UP_EVERY
 from .outputs import Listed, marked
+from .store_progress import OnStored, Uploading
 from .storing_target import Target as Target
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Storing:
         self._noting = threading.Lock()
         self._asking, self._opening = asyncio.Lock(), asyncio.Lock()
         self._archives: Mapping[str, Archive] | None = None  # once the store was asked
+        self.on_stored: OnStored = lambda host, done, total: None
 
     @property
     def stored(self) -> Stored:
@@ -118,7 +120,13 @@ class Storing:
     async def plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
         """Return what each host has to write, and under which names: in the order of the hosts, so that
         it does not matter which of them is faster."""
-        return await in_thread(self._plan, found)
+        plan = await in_thread(self._plan, found)
+        for host, parts in plan.items():
+            self.on_stored(host, 0, self._left(parts))
+        return plan
+
+    def _left(self, parts: Sequence[Part]) -> int:
+        return sum(one.size for one in parts if not self._has(one))
 
     async def store_all(self, hosts: Sequence[tuple[str, Agent, Listed]]) -> None:
         """Have hosts write their files, many at once; what cannot be written is noted."""
@@ -132,9 +140,11 @@ class Storing:
         Large files that the host has stored with nobody in touch are copied by the store.
         """
         missing = ""
+        moving = Uploading(host, self._left(parts), self.on_stored)
+        moving.hear(agent)
         try:
-            await self._copy(host, agent, parts)
-            await self._store(host, agent, parts)
+            await self._copy(host, agent, parts, moving)
+            await self._store(host, agent, parts, moving)
             with suppress(HostError):  # then it goes on until it hears that it need not
                 await agent.ask("attended", run=self._run)
         except LauncherError as error:
@@ -183,7 +193,9 @@ class Storing:
             self.note_alone({host: alone})
         return found
 
-    async def _copy(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
+    async def _copy(
+        self, host: str, agent: Agent, parts: Sequence[Part], moving: Uploading
+    ) -> None:
         """Have the store copy large files out of what a host has stored, as far as it has these now."""
         from . import unattended
 
@@ -203,6 +215,7 @@ class Storing:
                 return  # the host writes it
             done = StoredFile(part.name, host, part.path, part.size, part.time, file.sha256)
             await self._add([done])
+            moving.add(part.size)
 
     async def _copy_one(
         self, target: Target, part: Part, ranges: Sequence[tuple[str, int, int]]
@@ -234,15 +247,18 @@ class Storing:
 
     # -- one host
 
-    async def _store(self, host: str, agent: Agent, parts: Sequence[Part]) -> None:
+    async def _store(
+        self, host: str, agent: Agent, parts: Sequence[Part], moving: Uploading
+    ) -> None:
         target = await self._opened()
         parts = [one for one in parts if not self._has(one)]
         small = [one for one in parts if one.size <= PART]
         for batch in _batches(small):
             await self._put_small(host, agent, target, batch)
+            moving.add(sum(one.size for one in batch))
         for one in parts:
             if one.size > PART:
-                await self._put_large(host, agent, target, one)
+                await self._put_large(host, agent, target, one, moving)
 
     def _plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
         """Return the files of hosts with their names in the store: those that another host has under
@@ -280,7 +296,9 @@ class Storing:
         await self._add(done)
         _require_all(batch, answer)
 
-    async def _put_large(self, host: str, agent: Agent, target: Target, one: Part) -> None:
+    async def _put_large(
+        self, host: str, agent: Agent, target: Target, one: Part, moving: Uploading
+    ) -> None:
         key, length = target.key(one.name), max(PART, -(-one.size // MOST_PARTS))
         async with self._in_parts(target, key) as (upload, tags):
             offsets = range(0, one.size, length)
@@ -292,6 +310,7 @@ class Storing:
                 answer = await _put(agent, self._run, batch, urls, lengths)
                 _require_all(batch, answer)
                 tags += [result[0] for result in answer.results]
+                moving.add(sum(lengths))
             found = await self._sum(agent, one)
         await self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 

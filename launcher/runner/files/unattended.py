@@ -30,6 +30,7 @@ from ..concurrency import in_thread
 from ..context import RunContext
 from ..host_session import HostSession, Phase
 from ..host_set import HostSet
+from .store_progress import Downloading, part_of
 from .storing_target import Target
 
 #: Folder of archives below the prefix of a run, and the name of the manifest of each.
@@ -253,18 +254,26 @@ class Brought:
     failed: tuple[str, ...]
 
 
-def bring(target: Target, archive: Archive, dest: Path, names: Mapping[str, str]) -> Brought:
+def bring(
+    target: Target, archive: Archive, dest: Path, names: Mapping[str, str], coming: Downloading
+) -> Brought:
     """Bring files of an archive into a folder, and compare them with their sums; ``names`` are their
     paths there. Blocks. Raises OSError."""
-    return _Bringing(target, archive, dest, names).bring()
+    return _Bringing(target, archive, dest, names, coming).bring()
 
 
 class _Bringing:
     """Reads an archive part by part: this disk holds one of them beside the files."""
 
     def __init__(
-        self, target: Target, archive: Archive, dest: Path, names: Mapping[str, str]
+        self,
+        target: Target,
+        archive: Archive,
+        dest: Path,
+        names: Mapping[str, str],
+        coming: Downloading,
     ) -> None:
+        self._coming = coming
         self._target, self._archive, self._dest, self._names = target, archive, dest, names
         self._done: dict[str, int] = {}
         self._failed: dict[str, str] = {}
@@ -281,6 +290,7 @@ class _Bringing:
                 wanted.append(file)
             else:
                 self._take(file, place)
+        self._coming.expect(sum(part.size for part in self._archive.parts) if wanted else 0)
         begin, next_one = 0, 0
         spool = self._dest / SPOOL
         for part in self._archive.parts:
@@ -291,6 +301,8 @@ class _Bringing:
             here = wanted[next_one:last]
             if here:
                 self._read(part, spool, begin, here)
+            elif wanted:
+                self._coming.expect(-part.size)
             while next_one < last and wanted[next_one].at + wanted[next_one].size <= end:
                 next_one += 1
             begin = end
@@ -304,7 +316,7 @@ class _Bringing:
         spool.parent.mkdir(parents=True, exist_ok=True)
         try:
             spool.unlink(missing_ok=True)
-            self._target.bucket.read_into(key, spool, part.size)
+            self._target.bucket.read_into(key, spool, part.size, self._coming.came)
         except StoreError as error:
             self._failed |= {one.path: error.message for one in files}
             return
@@ -316,7 +328,7 @@ class _Bringing:
     def _write(self, file: File, source: BinaryIO, begin: int, size: int) -> None:
         first, last = max(file.at, begin) - begin, min(file.at + file.size - begin, size)
         place = self._place(file)
-        half = place.with_name(f".{place.name[:200]}.part")
+        half = part_of(place)
         half.parent.mkdir(parents=True, exist_ok=True)
         source.seek(first)
         with half.open("ab" if file.at < begin else "wb") as written:
@@ -331,7 +343,7 @@ class _Bringing:
         """Let a file have its name, if it is what was written."""
         place.parent.mkdir(parents=True, exist_ok=True)
         if half is None:
-            half = place.with_name(f".{place.name[:200]}.part")
+            half = part_of(place)
             half.write_bytes(b"")
         if sha256_of(half) != file.sha256:
             self._failed[file.path] = "the store has other bytes than were written"

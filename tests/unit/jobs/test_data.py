@@ -22,6 +22,7 @@ from launcher.spec.web_url import address, file_name, known_sum
         ("corpus=~/a:data/x", DataSet("corpus", "~/a", "data/x")),
         ("corpus=./corpus:/data/x/", DataSet("corpus", "./corpus", "/data/x")),
         ("a=http://h:80/x.tar", DataSet("a", "http://h:80/x.tar")),
+        ("a=file:///nfs/x:/data/x", DataSet("a", "file:///nfs/x", "/data/x")),
         ("a=https://[::1]:80/é/x.tar:d", DataSet("a", "https://[::1]:80/é/x.tar", "d")),
         (
             f"a=https://h/x?v=1#sha256={'0' * 64}",
@@ -41,6 +42,8 @@ def test_words(words: str, found: DataSet) -> None:
         ("../x=y", "cannot name a data set"),
         ("x=", "comes from a folder"),
         ("x=ftp://host/y", "ftp:// is not supported"),
+        ("x=file://gpu3/nfs", "is no folder that all hosts have"),
+        ("x=file:///", "is no folder that all hosts have"),
         ("x=y:../z", "leads out of the code"),
         ("x=y:.", "leads out of the code"),
         ("x=y:a/../../b", "leads out of the code"),

@@ -263,3 +263,21 @@ def test_one_of_azure(home: Path) -> None:
         assert isinstance(refused.exception, InputError)
         assert "hunter2" not in f"{refused.exception} {refused.exception.hint}"
     assert credentials.known() == ["lab-az"]
+
+
+def test_a_public_bucket_is_asked_without_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the shell has some, which that bucket may refuse; and no credential can take the name."""
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "AccountName=a;AccountKey=c2VjcmV0")
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".boto").write_text("[Credentials]\ngs_access_key_id=k\ngs_secret_access_key=s\n")
+    monkeypatch.delenv("BOTO_CONFIG", raising=False)
+    for kind in ("s3", "gs", "az"):
+        credentials.require_for("anonymous", f"{kind}://sets/x")
+        assert credentials.find_bucket(kind, "sets").credentials
+        assert credentials.find_bucket(kind, "sets", "anonymous").credentials is None
+    assert credentials.find_bucket("s3", "sets", "anonymous").endpoint == "http://of.the.shell"
+    with pytest.raises(InputError, match="anonymous names no credential"):
+        credentials.save("anonymous", ONE)

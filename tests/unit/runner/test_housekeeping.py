@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from launcher.runner.housekeeping import HostPlan, RunHere, plan
+from collections.abc import Sequence
+from typing import Any
+
+from launcher.runner import housekeeping
+from launcher.runner.housekeeping import CacheHere, Here, HostPlan, PrunePlan, RunHere, There
+from launcher.runner.kept_notes import Note
 from launcher.spec.errors import HostError
 from launcher.transport.answers import Usage, UsedByAgent, UsedByCode, UsedByEnvironment, UsedByRun
 
@@ -12,6 +17,19 @@ OURS = "agent-ff"
 
 def run(name: str, ended: float | None = 1.0, *, left: bool = False, outputs: int = 0) -> RunHere:
     return RunHere(name, 100, outputs, ended, ("gpu1",), left)
+
+
+def plan(
+    runs: Sequence[RunHere],
+    hosts: There,
+    before: float,
+    caches: Sequence[CacheHere] = (),
+    notes: Sequence[Note] = (),
+    **more: Any,
+) -> PrunePlan:
+    return housekeeping.plan(
+        Here(0, 0, tuple(runs), tuple(caches), tuple(notes)), hosts, before, **more
+    )
 
 
 def there(*runs: str, alive: bool = False) -> Usage:

@@ -208,3 +208,14 @@ def test_keys_as_other_tools_have_them(key: str, meant: str) -> None:
     with pytest.raises(DocumentError) as caught:
         hosts_of(f"hosts:\n  a: {{{key}: x}}\n")
     assert caught.value.hint == f'did you mean "{meant}"?'
+
+
+def test_data_sets_of_a_host_have_a_limit() -> None:
+    """As of the host, or of all; the file that is written says the same."""
+    text = "defaults: {data_limit: 1.5TB}\nhosts:\n  gpu1:\n  gpu2: {data_limit: 500GB}\n"
+    found = {name: host.data_limit for name, host in hosts_of(text).items()}
+    assert found == {"gpu1": 1_500_000_000_000, "gpu2": 500_000_000_000}
+    again = hosts_of(inventory_text(inventories.load(text, "lab.yaml")))
+    assert {name: host.data_limit for name, host in again.items()} == found
+    with pytest.raises(DocumentError, match=r"lab.yaml:2: not a size: 'much' \(500GB, 1.5TB\)"):
+        inventories.load("hosts:\n  gpu1: {data_limit: much}\n", "lab.yaml")

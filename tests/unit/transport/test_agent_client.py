@@ -226,3 +226,24 @@ def test_a_part_of_nonsense_is_a_fault_of_the_host(part: object) -> None:
     found, faults = asyncio.run(_asked([sent], "outputs"))
     assert isinstance(found, errors.BadAnswer)
     assert faults == [found]
+
+
+def test_a_host_tells_how_far_it_is() -> None:
+    """While it is at a request, in bytes; what is no number is its fault."""
+
+    async def told(*said: bytes) -> tuple[Any, list[int]]:
+        found: list[int] = []
+        agent = Agent(Host("far"), FakeProcess([*said, b'{"id": 1, "ok": {}}\n']))  # type: ignore[arg-type]
+        agent.on_working = found.append
+        agent._reader = asyncio.ensure_future(agent._read())
+        try:
+            return await agent.ask("data", do="put"), found
+        except errors.HostError as error:
+            return error, found
+        finally:
+            await agent.close()
+
+    said = b'{"working": 1, "done": 7}\n', b'{"working": 1}\n', b'{"working": 1, "done": 9}\n'
+    assert asyncio.run(told(*said)) == ({}, [7, 9])
+    error, _ = asyncio.run(told(b'{"working": 1, "done": "x"}\n'))
+    assert isinstance(error, errors.BadAnswer)

@@ -68,6 +68,7 @@ def put(folder: Path, url: str, **changes: Any) -> list[str]:
     putting = Put(str(folder), [{**part, "url": url, "headers": {}, **changes}])
     putting.run(lambda: None)
     (result,) = putting.results
+    assert result[2] or putting.sent == size
     assert SECRET not in repr(result)
     return result
 

@@ -21,7 +21,8 @@ class Disk:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
         self._root, self._size, self._clock = root, size, 0
-        self.store = DataStore(str(root), lambda: None)
+        self.root, self.limit = root, 0
+        self.store = DataStore(str(root), lambda *_: None)
         monkeypatch.setattr(data_store.os, "statvfs", self._free)
         monkeypatch.setattr(data_store, "MARGIN", 0.0)
 
@@ -38,8 +39,9 @@ class Disk:
         ]
         text = manifest.HEADER + b"".join(map(manifest.encode, entries))
         version = hashlib.sha256(text).hexdigest()[: manifest.LENGTH]
-        bringing = DataStore(str(self._root), lambda: None)
-        begun = bringing.begin(version, name, sum(map(len, files.values())), len(files))
+        bringing = DataStore(str(self._root), lambda *_: None)
+        size = sum(map(len, files.values()))
+        begun = bringing.begin(version, name, size, len(files), self.limit)
         place = Path(begun["folder"])
         (place / version).write_bytes(text)
         if begun["base"]:
@@ -92,3 +94,39 @@ def test_a_version_that_shares_nothing_takes_the_place_of_the_last_one(disk: Dis
     assert disk.there == {second}
     with pytest.raises(protocol.Refused, match="nothing more can be removed"):
         disk.bring("corpus", large=b"3" * 11 * MIB)
+
+
+def test_a_limit_is_kept_by_what_was_unused_for_longest(disk: Disk) -> None:
+    """Never by what is in use or pinned, nor by what has just come; one more, and they may take more."""
+    oldest = disk.bring("a", large=b"a" * 2 * MIB)
+    pinned = disk.bring("b", large=b"b" * 2 * MIB)
+    DataStore(str(disk.root), lambda *_: None).pin(pinned, True)
+    held = DataStore(str(disk.root), lambda *_: None)
+    used = disk.bring("c", large=b"c" * 2 * MIB)
+    assert held.use_if_here(used)
+    disk.limit = 7 * MIB
+    fourth = disk.bring("d", large=b"d" * 2 * MIB)
+    assert disk.there == {pinned, used, fourth}, f"{oldest} went"
+    fifth = disk.bring("e", large=b"e" * 2 * MIB)
+    assert disk.there == {pinned, used, fifth}
+    disk.limit = MIB
+    changed = disk.bring("e", large=b"e" * 2 * MIB, small=b"1")
+    assert disk.there == {pinned, used, changed}
+    held._unlock(used)
+    last = disk.bring("f", small=b"2")
+    assert disk.there == {pinned, last}
+
+
+def test_a_version_is_on_the_disk_before_it_looks_whole(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few files, nothing that others have written is waited for."""
+    flushed: list[int] = []
+    monkeypatch.setattr(data_store.os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino))
+    monkeypatch.setattr(data_store.os, "sync", lambda: flushed.append(-1))
+    place = disk.root / "data" / disk.bring("few", a=b"1", b=b"2")
+    assert {path.stat().st_ino for path in (place, *place.rglob("*"))} <= set(flushed)
+    assert -1 not in flushed
+    flushed.clear()
+    disk.bring("many", **{f"f{number}": b"x" for number in range(200)})
+    assert flushed == [-1]

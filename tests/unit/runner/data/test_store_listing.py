@@ -18,7 +18,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Object]:
     """The objects of a store that needs no network."""
     objects: list[Object] = []
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(aws_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+    monkeypatch.setattr(aws_store, "find_bucket", lambda name, **_: Bucket(name, "http://s", "r"))
     monkeypatch.setattr(Bucket, "in_step", lambda self, prefix: self)
     monkeypatch.setattr(
         Bucket, "objects", lambda self, prefix: (o for o in objects if o.key.startswith(prefix))
@@ -49,7 +49,7 @@ def test_credentials_are_looked_up_again(
     """A copy may outlast the session that it began with; without a new one it goes on with the old."""
     sessions = iter(["first", "second"])
 
-    def find(name: str) -> Bucket:
+    def find(name: str, **_: object) -> Bucket:
         try:
             return Bucket(name, "http://s", "r", Credentials("K", "S", next(sessions)))
         except StopIteration:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from launcher.records.stored import Stored
-from launcher.runner.files import storing, storing_target, to_store
+from launcher.runner.files import stored_again, storing, storing_target, to_store
 from launcher.runner.files.outputs import Listed
-from launcher.runner.files.stored_again import Notes, restore
+from launcher.runner.files.store_progress import part_of
+from launcher.runner.files.stored_again import Notes, Restored, restore
 from launcher.runner.files.storing import Storing
 from launcher.spec.errors import HostError, StoreError
 from launcher.spec.model import Job
@@ -38,7 +39,9 @@ class Objects:
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, str] = {}
         self.began = 0
-        monkeypatch.setattr(aws_store, "find_bucket", lambda name: Bucket(name, "http://s", "r"))
+        monkeypatch.setattr(
+            aws_store, "find_bucket", lambda name, **_: Bucket(name, "http://s", "r")
+        )
         monkeypatch.setattr(Bucket, "in_step", lambda bucket, *_, **__: bucket)
         monkeypatch.setattr(
             Bucket, "put", lambda bucket, key, data: self.objects.__setitem__(key, data)
@@ -263,6 +266,87 @@ def test_a_credential_that_was_replaced_serves_a_long_run(
         assert (len(asked) > 1) is looked_up_again
 
 
+def names_of_any_length() -> list[str]:
+    return [
+        *(f"a/{'x' * 254}{end}" for end in "12"),
+        "\N{LATIN SMALL LETTER E WITH ACUTE}" * 127,
+        "b",
+    ]
+
+
+def test_files_come_back_several_at_once(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names may be as long as a file system takes, and begin alike. What is here, or partly here, is not
+    counted as coming."""
+    began = threading.Barrier(2)
+
+    def read(bucket: Bucket, key: str, path: Path, size: int, came: Callable[[int], None]) -> None:
+        data = objects.objects[key]
+        with path.open("ab") as file:
+            left = data[file.tell() :]
+            began.wait(60)
+            file.write(left)
+        came(len(left))
+
+    monkeypatch.setattr(Bucket, "read_into", read)
+    monkeypatch.setattr(stored_again, "EVERY", 0.0)
+    names = names_of_any_length()
+    bodies = {name: f"{number}" * 10 for number, name in enumerate(names)}
+    objects.objects |= {f"runs/calm-owl/{name}": its.encode() for name, its in bodies.items()}
+    files = [
+        {"path": name, "size": 10, "sha256": sum_of(its.encode())} for name, its in bodies.items()
+    ]
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps(
+        {"whole": True, "files": files}
+    ).encode()
+    told: list[Any] = []
+
+    async def brought() -> Any:
+        return await restore(JOB, tmp_path / "calm-owl", tmp_path / "to", told.append)
+
+    assert asyncio.run(brought()) == Restored(4, 40, True)
+    assert {name: (tmp_path / "to" / name).read_text() for name in names} == bodies
+    assert (told[-1].host, told[-1].done, told[-1].bytes) == ("store", 40, 40)
+    assert len([*(tmp_path / "to").rglob("*")]) == 5
+
+    told.clear()
+    (tmp_path / "to" / names[0]).rename(part_of(tmp_path / "to" / names[0]))
+    part_of(tmp_path / "to" / names[0]).write_text("000000")
+    (tmp_path / "to/b").unlink()
+    assert asyncio.run(brought()) == Restored(4, 40, True)
+    assert (told[-1].done, told[-1].bytes) == (14, 14)
+
+
+def test_who_does_not_wait_ends_what_comes_back(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of a large file is not read, nor any other one."""
+    asked, over = threading.Event(), threading.Event()
+
+    def read(bucket: Bucket, key: str, path: Path, size: int, came: Callable[[int], None]) -> None:
+        asked.set()
+        try:
+            while True:
+                came(1)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(Bucket, "read_into", read)
+    files = [{"path": "large", "size": 1 << 60, "sha256": SUM}]
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps({"files": files}).encode()
+
+    async def cancelled() -> None:
+        coming = asyncio.create_task(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
+        await asyncio.to_thread(asked.wait, 60)
+        coming.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await coming
+
+    asyncio.run(cancelled())
+    assert over.wait(60)
+
+
 def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> None:
     """It may be anybody's who can write to the bucket."""
     for bad in (
@@ -315,9 +399,11 @@ def sum_of(data: bytes) -> str:
 
 
 def into(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        Bucket, "read_into", lambda bucket, key, path, size: path.write_bytes(objects.objects[key])
-    )
+    def read(bucket: Bucket, key: str, path: Path, size: int, came: Callable[[int], None]) -> None:
+        path.write_bytes(objects.objects[key])
+        came(len(objects.objects[key]))
+
+    monkeypatch.setattr(Bucket, "read_into", read)
 
 
 def test_the_store_copies_large_files(
@@ -440,6 +526,30 @@ def test_no_manifest_of_a_host_is_trusted(
 
 
 # -- several hosts
+
+
+def test_it_is_told_how_far_hosts_are(tmp_path: Path, objects: Objects) -> None:
+    """Of all hosts from the beginning, also while a host writes, and of what is not there yet alone."""
+    store(tmp_path, ("gpu1", Agent(), {"there": 100}))
+    told: list[tuple[str, int, int]] = []
+
+    class Telling(Agent):
+        on_working: Callable[[int], None]
+
+        async def answer(self, kind: type, op: str, **request: Any) -> Any:
+            self.on_working(1)
+            return await super().answer(kind, op, **request)
+
+    async def store_all() -> None:
+        there = Storing(Notes(tmp_path), JOB, tmp_path / "calm-owl")
+        there.on_stored = lambda *so_far: told.append(so_far)
+        first = ("gpu1", Telling(), listed({"there": 100, "log": 5}))
+        await there.store_all([first, ("gpu2", Telling(), listed({"log": 7}))])  # type: ignore[list-item]
+
+    asyncio.run(store_all())
+    assert told[:2] == [("gpu1", 0, 5), ("gpu2", 0, 7)]
+    for host, size in (("gpu1", 5), ("gpu2", 7)):
+        assert [done for its, done, _ in told if its == host] == [0, 1, size]
 
 
 def test_hosts_store_at_once_under_names_in_their_order(tmp_path: Path, objects: Objects) -> None:
