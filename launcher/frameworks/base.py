@@ -151,8 +151,9 @@ class Framework(ABC):
     preloads: ClassVar[bool] = False
     #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
     joins_hosts: ClassVar[bool] = False
-    #: Whether all ranks meet at MASTER_ADDR:MASTER_PORT, where a rank of theirs listens until they end.
-    ranks_meet: ClassVar[bool] = False
+    #: Part of the path of a library that ranks have loaded which are to meet; "" where they may as well
+    #: work alone. Its user is told if none of them ever has a connection to another.
+    meets_by: ClassVar[str] = ""
     #: What begins a word in whose rest the numbers of GPUs or ports are, in URL-safe base64.
     packed: ClassVar[tuple[str, ...]] = ()
     #: The versions of IP by which its processes can reach each other.

@@ -13,7 +13,7 @@ import json
 from ..spec.model import Node, Process
 from ..spec.process_key import ProcessKey
 from .base import Framework, Place
-from .torch import COMPUTED
+from .torch import COMPUTED, TORCH
 
 #: What begins the word with the GPUs of all hosts.
 WORLD = "--world_info="
@@ -30,6 +30,7 @@ class DeepSpeed(Framework):
     computed = COMPUTED
     modules = ("deepspeed", "torch")
     allreduce = "torch"
+    meets_by = TORCH
     packed = (WORLD,)
 
     def processes(self, place: Place) -> tuple[Process, ...]:

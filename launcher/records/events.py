@@ -555,8 +555,7 @@ class StopRequested(Event):
 
 @frozen
 class NobodyMet(Event):
-    """Nobody ever listened where the ranks were to meet, on the host that should have had them meet:
-    each rank worked alone."""
+    """No rank of the host of rank 0 was ever connected to another: each rank worked alone."""
 
     host: str
     attempt: int = 0

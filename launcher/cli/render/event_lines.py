@@ -443,9 +443,7 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
 
 @line_of.register
 def _nobody_met(event: ev.NobodyMet) -> Line:
-    return Line(
-        f"{event.host}: nobody ever came to where the ranks meet: each worked alone", "yellow"
-    )
+    return Line(f"{event.host}: no rank was ever connected to another: each worked alone", "yellow")
 
 
 @line_of.register
