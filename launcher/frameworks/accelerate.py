@@ -23,6 +23,7 @@ class Accelerate(Framework):
     modules = ("accelerate", "torch")
     allreduce = "torch"
     meets_by = TORCH
+    takes_wrapper = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one launcher per host. Raises PlanError for unequal hosts."""
@@ -37,7 +38,7 @@ class Accelerate(Framework):
             "--main_process_port": meeting.master_port,
         }
         argv = (
-            node.python,
+            *place.python(),
             "-m",
             "accelerate.commands.launch",
             *_kind(place),

@@ -31,6 +31,7 @@ class DeepSpeed(Framework):
     modules = ("deepspeed", "torch")
     allreduce = "torch"
     meets_by = TORCH
+    takes_wrapper = True
     packed = (WORLD,)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
@@ -42,7 +43,7 @@ class DeepSpeed(Framework):
         node, meeting = place.node, place.meeting
         world = {other.host.name: _slots(other) for other in place.layout.nodes}
         argv = (
-            node.python,
+            *place.python(),
             "-m",
             "deepspeed.launcher.launch",
             "--log_level=error",

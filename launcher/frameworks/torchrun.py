@@ -24,12 +24,13 @@ class Torchrun(Framework):
     modules = ("torch",)
     allreduce = "torch"
     meets_by = TORCH
+    takes_wrapper = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one torchrun, which starts each rank through the shim."""
         node, elastic = place.node, place.job.elastic is not None
         argv = (
-            node.python,
+            *place.python(),
             "-m",
             "torch.distributed.run",
             *(_elastic(place) if elastic else _static(place)),
