@@ -469,8 +469,8 @@ def test_a_script_of_a_script_that_starts_a_launcher(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "a.sh").write_text("bash sub/b.sh\n")
     (tmp_path / "sub" / "b.sh").write_text("#!/bin/sh\n\ntorchrun x.py\n")
-    with pytest.raises(InputError, match="sub/b.sh, line 3: it starts torchrun"):
+    with pytest.raises(InputError, match=r"sub/b\.sh, line 3: it starts torchrun"):
         make_job(run=("bash", "a.sh"), workdir=str(tmp_path))
     (tmp_path / "sub" / "Makefile").write_text("train:\n\tbash b.sh\n")
-    with pytest.raises(InputError, match="b.sh, line 3: it starts torchrun"):
+    with pytest.raises(InputError, match=r"b\.sh, line 3: it starts torchrun"):
         make_job(run=("make", "-C", "sub", "train"), workdir=str(tmp_path))
