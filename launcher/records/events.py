@@ -464,6 +464,15 @@ class ImageGiven(Event):
 
 
 @frozen
+class ScriptLogWritten(Event):
+    """The log of a batch script is in the file of the workdir that its ``#SBATCH`` lines name, or it is
+    not, because of a ``problem``."""
+
+    path: str
+    problem: str = ""
+
+
+@frozen
 class OutputsGiven(Event):
     """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues; without
     a ``run``, of outputs in the workdir that the command names."""

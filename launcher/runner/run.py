@@ -195,6 +195,7 @@ class Run:
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
+        error = await self._error_of(self._write_script_log()) or error
         if self.context.state.waits_on and not self.context.state.has_begun:
             await self._place.forget(self.hosts.active)
         if not any(session.lost for session in self.hosts.touched):
@@ -467,6 +468,12 @@ class Run:
             await race(self._collector.pull(), self._killed())
             await self._collector.conclude()
             await race(self._store(), self._killed())
+
+    async def _write_script_log(self) -> None:
+        if self.context.job.framework == "sbatch":
+            from .files import script_log  # few jobs are batch scripts
+
+            await script_log.write(self.context, self.layout)
 
     async def _store(self) -> None:
         """Write the outputs of all hosts to the job's store, if it names one."""
