@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -21,7 +21,7 @@ async def write(context: RunContext, layout: Layout) -> None:
     if not layout.nodes:
         return
     job, host, key = context.job, layout.nodes[0].host.name, ProcessKey.of_node(0)
-    files = script_log.files(job, layout.run_id, host, getpass.getuser())
+    files = script_log.files(job, layout.run_id, host, os.environ.get("USER", ""))
     for path, streams in files.items():
         logs = {f"attempt-{context.state.attempt}/{key}.{stream}" for stream in streams}
         folder = context.event_log.folder.path

@@ -200,7 +200,8 @@ def test_paddle_meets_at_the_plans_address() -> None:
 def test_under_env_the_command_stays_and_finds_variables_of_torchrun() -> None:
     job = typed(TORCHRUN, framework="env", num_nodes=2)
     assert job.run == tuple(shlex.split(TORCHRUN))
-    _, second = started(typed("make train", framework="env", num_nodes=2))
+    first, second = started(typed("make train", framework="env", num_nodes=2))
+    assert first.env["PET_RDZV_CONF"] == "is_host=true" and "PET_RDZV_CONF" not in second.env
     expected = {
         "PET_NNODES": "2",
         "PET_NPROC_PER_NODE": "1",
@@ -218,7 +219,7 @@ def test_under_env_the_command_stays_and_finds_variables_of_torchrun() -> None:
 
 def test_a_torchrun_that_stands_alone_is_not_told_of_the_others() -> None:
     first, _ = started(typed("torchrun --standalone x.py", framework="env", num_nodes=2))
-    assert "PET_NNODES" not in first.env
+    assert "PET_NNODES" not in first.env and "PET_RDZV_CONF" not in first.env
 
 
 @pytest.mark.parametrize(
