@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks, at first and at last, and how many it takes to be sure that nobody came.
 EVERY, LONGEST, ENOUGH = 1.0, 5.0, 8
+#: After so many looks the pauses grow.
+PATIENCE = 30
 #: Ports below are those of services: a hub, a tracker, a store, DNS.
 SERVICES = 1024
 TABLES = ("tcp", "tcp6")
@@ -39,14 +41,15 @@ class Meeting:
         self._port, self._library = 0, b""
         self._ranks: dict[str, int] = {}
         self._others: set[tuple[_End, _End]] = set()  # connections to the port
-        self._looks = 0
+        self._tries = self._looks = 0  # those at ranks with the library are the looks that count
 
     def begin(self, port: int | None, library: str | None) -> None:
         """Begin to look, unless nobody is to come. The path of a library that ranks have loaded which
         meet has ``library`` in it; ``port`` is where they usually do."""
         self._port = (port or 0) if library else 0
         self._library = (library or "").encode()
-        self._ranks, self._looks, self._others = {}, 0, set()
+        self._ranks, self._others = {}, set()
+        self._tries = self._looks = 0
         self.next_look = time.monotonic() + EVERY if self._port else float("inf")
 
     def heard(self, event: str, fields: Message) -> None:
@@ -65,7 +68,8 @@ class Meeting:
         """Look, if it is time to."""
         if now < self.next_look:
             return
-        self.next_look = now + min(LONGEST, EVERY * max(1.0, self._looks / ENOUGH))
+        self._tries += 1
+        self.next_look = now + min(LONGEST, EVERY * max(1.0, self._tries / PATIENCE))
         ranks = [pids for pids in processes.families(self._ranks.values()).values() if pids]
         try:
             before = self._at_port()
