@@ -210,18 +210,27 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
 
 def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
     """Raise InputError for a shell script, or a target of make, that would start ranks in each rank."""
+
+    def read(path: str) -> str:
+        return _text_of(folder / path)
+
     if (made := wrapped_commands.made(run)) is not None:
+        inside = made.folder
+
+        def beside(path: str) -> str:
+            return read(os.path.join(inside, path))
+
         names = [made.file] if made.file else ["GNUmakefile", "makefile", "Makefile"]
         for path in (os.path.join(made.folder, name) for name in names):
-            if text := _text_of(folder / path):
-                if found := wrapped_commands.started_by_make(text, made.targets):
-                    foreign_terms.check_script(path, *found)
+            if text := read(path):
+                found = wrapped_commands.started_by_make(text, made.targets, path, beside)
+                if found:
+                    foreign_terms.check_script(found)
                 return
-    path = wrapped_commands.script(run)
-    text = _text_of(folder / path) if path else ""
-    is_shell = re.match(r"#!.*\b(?:ba|da|z|k)?sh\b", text) or run[0] != path or path.endswith(".sh")
-    if text and is_shell and (found := wrapped_commands.started(text)):
-        foreign_terms.check_script(path, *found, bool(re.search(r"(?m)^#SBATCH\s", text)))
+    if found := wrapped_commands.started_by(run, read):
+        path = wrapped_commands.script(run)
+        is_batch = bool(re.search(r"(?m)^#SBATCH\s", read(path)))
+        foreign_terms.check_script(found, path if is_batch else "")
 
 
 def _text_of(path: Path) -> str:

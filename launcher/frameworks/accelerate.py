@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..spec.model import Process
 from ..spec.process_key import ProcessKey
 from .base import Framework, Place
-from .torch import COMPUTED
+from .torch import COMPUTED, TORCH
 
 
 class Accelerate(Framework):
@@ -22,6 +22,8 @@ class Accelerate(Framework):
     computed = COMPUTED
     modules = ("accelerate", "torch")
     allreduce = "torch"
+    meets_by = TORCH
+    takes_wrapper = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one launcher per host. Raises PlanError for unequal hosts."""
@@ -36,7 +38,7 @@ class Accelerate(Framework):
             "--main_process_port": meeting.master_port,
         }
         argv = (
-            node.python,
+            *place.python(),
             "-m",
             "accelerate.commands.launch",
             *_kind(place),

@@ -76,7 +76,7 @@ class Place:
     def command(self, task: Task | None = None) -> tuple[str, ...]:
         """Return the job's command, or a task's, as an argv.
 
-        A Python script and ``-m module`` are run by the host's Python.
+        A Python script and ``-m module`` are run by the host's Python, or that of the job's wrapper.
         """
         run, shell = self.job.run, self.job.shell
         if task is not None and task.role:
@@ -85,7 +85,12 @@ class Place:
         if shell:
             return ("bash", "-ec", run[0])
         is_python = run[0] == "-m" or run[0].endswith(".py")
-        return (self.node.python, *run) if is_python else run
+        python = "python" if self.job.wrapper else self.node.python
+        return (python, *run) if is_python else run
+
+    def python(self) -> tuple[str, ...]:
+        """Return the Python that runs the framework's own launcher: the host's, or the wrapper's."""
+        return (*self.job.wrapper, "python") if self.job.wrapper else (self.node.python,)
 
     def tasks(self, node: Node | None = None) -> tuple[Task, ...]:
         """Return the tasks of a node (this one by default); without roles, one per rank."""
@@ -151,8 +156,11 @@ class Framework(ABC):
     preloads: ClassVar[bool] = False
     #: Whether it has a launcher of its own that calls ``ssh``: see :mod:`launcher.frameworks.rsh`.
     joins_hosts: ClassVar[bool] = False
-    #: Whether all ranks meet at MASTER_ADDR:MASTER_PORT, where a rank of theirs listens until they end.
-    ranks_meet: ClassVar[bool] = False
+    #: Whether its own launcher may be started by a command that chooses an environment, as ``uv run``.
+    takes_wrapper: ClassVar[bool] = False
+    #: Part of the path of a library that ranks have loaded which are to meet; "" where they may as well
+    #: work alone. Its user is told if none of them ever has a connection to another.
+    meets_by: ClassVar[str] = ""
     #: What begins a word in whose rest the numbers of GPUs or ports are, in URL-safe base64.
     packed: ClassVar[tuple[str, ...]] = ()
     #: The versions of IP by which its processes can reach each other.

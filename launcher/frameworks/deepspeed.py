@@ -13,7 +13,7 @@ import json
 from ..spec.model import Node, Process
 from ..spec.process_key import ProcessKey
 from .base import Framework, Place
-from .torch import COMPUTED
+from .torch import COMPUTED, TORCH
 
 #: What begins the word with the GPUs of all hosts.
 WORLD = "--world_info="
@@ -30,6 +30,8 @@ class DeepSpeed(Framework):
     computed = COMPUTED
     modules = ("deepspeed", "torch")
     allreduce = "torch"
+    meets_by = TORCH
+    takes_wrapper = True
     packed = (WORLD,)
 
     def processes(self, place: Place) -> tuple[Process, ...]:
@@ -41,7 +43,7 @@ class DeepSpeed(Framework):
         node, meeting = place.node, place.meeting
         world = {other.host.name: _slots(other) for other in place.layout.nodes}
         argv = (
-            node.python,
+            *place.python(),
             "-m",
             "deepspeed.launcher.launch",
             "--log_level=error",

@@ -62,6 +62,8 @@ class Env(Framework):
             "PET_NODE_RANK": str(rank),
             "PET_MASTER_ADDR": meeting.master_addr,
             "PET_MASTER_PORT": str(meeting.master_port),
+            # By c10d, a first host whose own name is loopback would not know that it is the first.
+            **({} if rank else {"PET_RDZV_CONF": "is_host=true"}),
         }
         own = meeting.addresses.get(place.node.host.name)
         # Where a host's own name is loopback, torchrun and Paddle would give others that address.

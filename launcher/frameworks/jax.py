@@ -24,6 +24,7 @@ class Jax(Framework):
     )
     imports = ("jax",)
     allreduce = "jax"
+    meets_by = "/jaxlib/"
     cast = Cast()
 
     def processes(self, place: Place) -> tuple[Process, ...]:

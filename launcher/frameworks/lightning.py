@@ -20,7 +20,6 @@ class Lightning(Torch):
     name = "lightning"
     about = "one process per rank, which Lightning's Trainer uses as they are"
     imports = ("torch", "lightning", "pytorch_lightning")
-    ranks_meet = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one process per rank.

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import frameworks
+from ..spec.model import Job
 from . import Need
 
 
-def modules_of(framework: str) -> tuple[str, ...]:
-    """Return the modules without which a framework cannot start anything."""
-    return frameworks.get(framework).modules
+def modules_of(job: Job) -> tuple[str, ...]:
+    """Return the modules without which a job's framework cannot start anything on a host.
+
+    What a wrapper brings, such as ``uv run``, nobody knows before.
+    """
+    return () if job.wrapper else frameworks.get(job.framework).modules
 
 
 def needs_of(framework: str) -> dict[str, Need]:

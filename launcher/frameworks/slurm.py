@@ -104,6 +104,7 @@ class Slurm(Torch):
     imports = ()
     preloads = False  # libraries look for Slurm's variables when they are imported
     cast = None
+    meets_by = ""  # tasks of srun may well be independent
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one process per rank."""

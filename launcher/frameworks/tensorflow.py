@@ -36,6 +36,7 @@ class TensorFlow(Framework):
     computed = frozenset({"TF_CONFIG", "CUDA_VISIBLE_DEVICES"})
     imports = ("tensorflow",)
     allreduce = "tensorflow"
+    meets_by = "/tensorflow/libtensorflow"
     cast = Cast(
         most={"chief": 1, "master": 1, "worker": None, "ps": None, "evaluator": 1},
         primaries=_primaries,

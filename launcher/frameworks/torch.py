@@ -11,6 +11,8 @@ from typing import ClassVar
 from ..spec.model import Process
 from .base import Cast, Framework, Place
 
+#: Part of the path of torch's library.
+TORCH = "/torch/lib/libtorch"
 COMPUTED = frozenset(
     {
         "RANK",
@@ -40,6 +42,7 @@ class Torch(Framework):
     computed = COMPUTED
     imports: ClassVar[tuple[str, ...]] = ("torch",)
     allreduce = "torch"
+    meets_by: ClassVar[str] = TORCH
     preloads = True
     cast: ClassVar[Cast | None] = Cast(shares_gpus=True)
 

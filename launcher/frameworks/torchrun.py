@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..spec.model import Process
 from ..spec.process_key import ProcessKey
 from .base import Framework, Place
-from .torch import COMPUTED
+from .torch import COMPUTED, TORCH
 
 
 class Torchrun(Framework):
@@ -23,12 +23,14 @@ class Torchrun(Framework):
     computed = COMPUTED
     modules = ("torch",)
     allreduce = "torch"
+    meets_by = TORCH
+    takes_wrapper = True
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return one torchrun, which starts each rank through the shim."""
         node, elastic = place.node, place.job.elastic is not None
         argv = (
-            node.python,
+            *place.python(),
             "-m",
             "torch.distributed.run",
             *(_elastic(place) if elastic else _static(place)),

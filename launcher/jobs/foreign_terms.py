@@ -304,11 +304,15 @@ def check_command(run: Sequence[str], framework: str) -> None:
     raise _twice(name, framework, _INSTEAD.get(name, _TAKEN_OVER))
 
 
-def check_script(path: str, line: int, name: str, is_batch: bool = False) -> None:
-    """Raise InputError for a script that every rank would run, and that starts a launcher."""
-    hint = f"launcher run {path} reads its #SBATCH lines" if is_batch else _once(name)
+def check_script(found: wrapped_commands.Started, batch_script: str = "") -> None:
+    """Raise InputError for a script that every rank would run, and that starts a launcher.
+
+    ``batch_script`` is the one that was typed, if it is one of Slurm.
+    """
+    hint = f"launcher run {batch_script} reads its #SBATCH lines"
+    hint = hint if batch_script else _once(found.name)
     raise InputError(
-        f"{path}, line {line}: it starts {name}, and every rank would run it",
+        f"{found.path}, line {found.line}: it starts {found.name}, and every rank would run it",
         f"{hint}; a framework that is named, as --framework torchrun, runs it as it is",
     )
 

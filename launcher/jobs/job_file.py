@@ -477,7 +477,8 @@ def _taken_over(values: Mapping[str, Any], environment: Mapping[str, str]) -> di
     if found is None:
         return {}
     chosen = framework.name if "framework" in values else found.framework
-    if chosen not in (found.framework, *found.also):
+    is_taken = not peeled.wrapper or frameworks.get(chosen).takes_wrapper
+    if not is_taken or chosen not in (found.framework, *found.also):
         return {}
     computed = frameworks.get(chosen).computed | COMPUTED
     known = {*values.get("envs", {}), *values.get("secrets", {})}
@@ -486,8 +487,8 @@ def _taken_over(values: Mapping[str, Any], environment: Mapping[str, str]) -> di
     envs = {**passed, **peeled.envs, **found.envs}
     envs = {name: value for name, value in envs.items() if name not in {*computed, *secrets}}
     taken: dict[str, Any] = {"framework": chosen, "run": found.run}
-    if found.options:
-        taken["launcher_options"] = found.options
+    front = {"launcher_options": found.options, "wrapper": peeled.wrapper}
+    taken |= {name: words for name, words in front.items() if words}
     if envs:
         taken["envs"] = {**envs, **values.get("envs", {})}
     if peeled.conda and (values.get("environment") or values.get("python")):

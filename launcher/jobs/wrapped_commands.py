@@ -7,54 +7,38 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from ..spec.frozen import frozen
 from . import start_commands
 
-#: Programs that start the command behind them, and their options that have a value.
-_WRAPPERS: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("env",): ("-u", "--unset", "-C", "--chdir", "-S"),
-    ("uv", "run"): (
-        *(
-            "--with",
-            "--extra",
-            "--group",
-            "--only-group",
-            "--no-group",
-            "-p",
-            "--python",
-            "--project",
-        ),
-        *(
-            "--directory",
-            "--env-file",
-            "--with-requirements",
-            "--with-editable",
-            "--package",
-            "--index",
-        ),
-    ),
-    ("poetry", "run"): (),
-    ("pipenv", "run"): (),
-    ("pdm", "run"): ("-p", "--project"),
-    ("pixi", "run"): ("-e", "--environment", "--manifest-path"),
-    **dict.fromkeys(
-        (("conda", "run"), ("mamba", "run"), ("micromamba", "run")),
-        ("-n", "--name", "-p", "--prefix", "--cwd"),
-    ),
-    ("numactl",): (
-        *("-C", "--physcpubind", "-N", "--cpunodebind", "-m", "--membind", "-i", "--interleave"),
-        *("-p", "--preferred", "-P", "-w", "--weighted-interleave"),
-    ),
-    ("time",): ("-f", "--format", "-o", "--output"),
-    ("nohup",): (),
-    ("nice",): ("-n", "--adjustment"),
-    ("ionice",): ("-c", "--class", "-n", "--classdata"),
-    ("stdbuf",): ("-i", "-o", "-e", "--input", "--output", "--error"),
-    ("sudo",): ("-u", "--user", "-g", "--group"),
-    ("timeout",): ("-s", "--signal", "-k", "--kill-after"),
-    ("taskset",): (),
+#: Programs that choose an environment for the command behind them, and their options with a value.
+_ENVIRONMENTS = {
+    "uv run": "--with --extra --group --only-group --no-group -p --python --project --directory "
+    "--env-file --with-requirements --with-editable --package --index",
+    "poetry run": "-C --directory -P --project",
+    "pipenv run": "",
+    "pdm run": "-p --project",
+    "pixi run": "-e --environment --manifest-path",
+    **dict.fromkeys(("conda run", "mamba run", "micromamba run"), "-n --name -p --prefix --cwd"),
+}
+#: The same of all programs that start the command behind them.
+_WRAPPERS = {
+    tuple(name.split()): valued.split()
+    for name, valued in {
+        **_ENVIRONMENTS,
+        "env": "-u --unset -C --chdir -S",
+        "numactl": "-C --physcpubind -N --cpunodebind -m --membind -i --interleave -p --preferred "
+        "-P -w --weighted-interleave",
+        "time": "-f --format -o --output",
+        "nohup": "",
+        "nice": "-n --adjustment",
+        "ionice": "-c --class -n --classdata",
+        "stdbuf": "-i -o -e --input --output --error",
+        "sudo": "-u --user -g --group",
+        "timeout": "-s --signal -k --kill-after",
+        "taskset": "",
+    }.items()
 }
 #: Those with an argument of their own in front of the command.
 _WITH_ARGUMENT = ("timeout", "taskset")
@@ -119,7 +103,7 @@ def launcher(words: tuple[str, ...]) -> tuple[str, str]:
         if (text := shell_text(words)) is not None:
             found = started(text)
             shell = f"{words[0].rpartition('/')[2]} -c"
-            return (found[1], " ".join([*called, shell])) if found else ("", "")
+            return (found.name, " ".join([*called, shell])) if found else ("", "")
         if (inner := unwrapped(words)) is None:
             return "", ""
         called.append(inner.called)
@@ -140,14 +124,20 @@ def shell_text(words: tuple[str, ...]) -> str | None:
 
 def script(words: tuple[str, ...]) -> str:
     """Return the path of the shell script that a command may start, wrappers aside; "" for none."""
-    while (inner := unwrapped(words)) is not None:
-        words = inner.rest
+    words = _bare(words)
     if not words or shell_text(words) is not None:
         return ""
     at = _behind_shell(words)
     if at:
         return words[at] if at < len(words) else ""
     return words[0] if "/" in words[0] or words[0].endswith(".sh") else ""
+
+
+def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command without wrappers in front."""
+    while (inner := unwrapped(words)) is not None:
+        words = inner.rest
+    return words
 
 
 def _behind_shell(words: tuple[str, ...]) -> int:
@@ -172,8 +162,7 @@ class Made:
 
 def made(words: tuple[str, ...]) -> Made | None:
     """Return what ``make`` is asked for, wrappers aside; None for another command."""
-    while (inner := unwrapped(words)) is not None:
-        words = inner.rest
+    words = _bare(words)
     if not words or words[0].rpartition("/")[2] not in ("make", "gmake"):
         return None
     folder = file = ""
@@ -190,17 +179,20 @@ def made(words: tuple[str, ...]) -> Made | None:
 
 @frozen
 class Peeled:
-    """What prefixes mean that stand in front of a launcher: variables, and a conda environment."""
+    """What prefixes mean that stand in front of a launcher: variables, a conda environment, and the
+    ``wrapper`` that chooses another one."""
 
     envs: Mapping[str, str]
     conda: str
+    wrapper: tuple[str, ...]
     words: tuple[str, ...]
 
 
 def peeled(words: tuple[str, ...]) -> Peeled:
     """Return a launcher's command without prefixes whose meaning is certain: variables, ``env``,
-    ``time``, ``nohup`` and ``conda run -n NAME``. A command with others is returned as it is."""
+    ``time``, ``nohup``, ``conda run`` and its like. A command with others is returned as it is."""
     envs: dict[str, str] = {}
+    wrapper: tuple[str, ...] = ()
     conda, rest = "", words
     while True:
         while rest and _ASSIGNMENT.match(rest[0]) and "+=" not in rest[0].partition("=")[0] + "=":
@@ -214,10 +206,15 @@ def peeled(words: tuple[str, ...]) -> Peeled:
             envs |= {name: value for name, _, value in (word.partition("=") for word in options)}
         elif inner.called == "conda run" and (named := _conda(options)):
             conda = named
+        elif inner.called in _ENVIRONMENTS:
+            # Or else it keeps to itself what the command prints until that has ended.
+            live = ("--no-capture-output",) if inner.called == "conda run" else ()
+            wrapper += (*inner.front[:2], *live, *(word for word in options if word not in live))
         elif inner.called not in ("time", "nohup") or {*options} - {"-p"}:
-            return Peeled({}, "", words)
+            return Peeled({}, "", (), words)
         rest = inner.rest
-    return Peeled(envs, conda, rest) if start_commands.program(rest) else Peeled({}, "", words)
+    found = start_commands.program(rest)
+    return Peeled(envs, conda, wrapper, rest) if found else Peeled({}, "", (), words)
 
 
 #: Options of ``conda run`` that concern its own output.
@@ -231,14 +228,46 @@ def _conda(options: tuple[str, ...]) -> str:
     return left[1] if len(left) == 2 and left[0] in named else ""
 
 
-def started(text: str) -> tuple[int, str] | None:
-    """Return the line of a shell script that starts a launcher, and which; None for none.
+@frozen
+class Started:
+    """The line of a file that starts a launcher, and which."""
+
+    path: str
+    line: int
+    name: str
+
+
+#: Returns the text of a script by its path, "" for what is none.
+Read = Callable[[str], str]
+#: How many scripts deep a launcher is looked for.
+DEPTH = 5
+
+
+def _nothing(path: str) -> str:
+    return ""
+
+
+def started_by(words: tuple[str, ...], read: Read, depth: int = DEPTH) -> Started | None:
+    """Return what the shell script starts that a command runs, itself or by scripts that it calls."""
+    path = script(words)
+    text = read(path) if path and depth and not path.startswith("/") else ""
+    if not text or not (_is_shell(text) or path.endswith(".sh") or path != _bare(words)[0]):
+        return None
+    return started(text, path, read, depth - 1)
+
+
+def _is_shell(text: str) -> bool:
+    return re.match(r"#!.*\b(?:ba|da|z|k)?sh\b", text) is not None
+
+
+def started(text: str, path: str = "", read: Read = _nothing, left: int = DEPTH) -> Started | None:
+    """Return what a shell script starts, itself or by scripts that it calls; None for no launcher.
 
     In an ``if`` or ``case`` that starts a plain Python elsewhere, nobody knows which it will be.
     """
     variables: dict[str, str] = {}
     depth, either = 0, False
-    candidate: tuple[int, str] | None = None
+    candidate: Started | None = None
     for line, command in _commands(text):
         words = command
         if words[0] in _ENDS:
@@ -252,12 +281,19 @@ def started(text: str) -> tuple[int, str] | None:
             words = words[1:]
             depth += words[:1] == ("if",)
         words = _program_of(words, variables)
-        if name := _starts(words):
-            candidate = candidate or (line, name)
+        name = _starts(words)
+        found = Started(path, line, name) if name else started_by(_sourced(words), read, left)
+        if found:
+            candidate = candidate or found
             if not depth:
                 return candidate
-        either |= bool(depth and not name and words and start_commands.PYTHON.match(words[0]))
+        either |= bool(depth and not found and words and start_commands.PYTHON.match(words[0]))
     return None if either else candidate
+
+
+def _sourced(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command with a shell in place of ``source``, which reads a script as one does."""
+    return ("bash", *words[1:]) if words[:1] in (("source",), (".",)) else words
 
 
 def _starts(words: tuple[str, ...]) -> str:
@@ -342,8 +378,10 @@ def _split(tokens: list[str]) -> Iterator[tuple[str, ...]]:
         yield tuple(words)
 
 
-def started_by_make(text: str, targets: tuple[str, ...]) -> tuple[int, str] | None:
-    """Return the line of a makefile that starts a launcher for these targets, and which; None for none.
+def started_by_make(
+    text: str, targets: tuple[str, ...], path: str = "", read: Read = _nothing
+) -> Started | None:
+    """Return what a makefile starts for these targets; None for no launcher.
 
     Without targets, the first one counts, as for ``make``.
     """
@@ -359,8 +397,9 @@ def started_by_make(text: str, targets: tuple[str, ...]) -> tuple[int, str] | No
         needs, recipe = rules[name]
         left += needs
         for line, command in recipe:
-            if found := started(_filled(command.lstrip("@+- \t"), variables)):
-                return line, found[1]
+            recipe_line = _filled(command.lstrip("@+- \t"), variables)
+            if found := started(recipe_line, "", read):
+                return found if found.path else Started(path, line, found.name)
     return None
 
 

@@ -526,10 +526,52 @@ CAUSES: tuple[Cause, ...] = (
         "Pass yours with --secret WANDB_API_KEY, or record without a network: -e WANDB_MODE=offline.",
     ),
     Cause(
+        "no-comet-key",
+        r"^ValueError: Comet\.ml requires an API key",
+        "Comet has no API key on the host",
+        "Pass yours with --secret COMET_API_KEY, or record without a network: "
+        "comet_ml.OfflineExperiment.",
+    ),
+    Cause(
+        "no-neptune-token",
+        r"^neptune\.\S*NeptuneMissingApiTokenException:",
+        "Neptune has no API token on the host",
+        "Pass yours with --secret NEPTUNE_API_TOKEN, or record without a network: "
+        "-e NEPTUNE_MODE=offline.",
+    ),
+    Cause(
+        "no-clearml-key",
+        r"^clearml\.\S*MissingConfigError:",
+        "ClearML has no server and no keys on the host",
+        "Pass them: -e CLEARML_API_HOST=URL --secret CLEARML_API_ACCESS_KEY --secret "
+        "CLEARML_API_SECRET_KEY; or record without a network: -e CLEARML_OFFLINE_MODE=1.",
+    ),
+    Cause(
         "tracker-unreachable",
         r"^wandb\.errors\.\S*CommError: .*(?:dial tcp|[Tt]imed out|no such host)",
         "the host cannot reach Weights & Biases",
         "Set https_proxy in the inventory's env, or record without a network: -e WANDB_MODE=offline.",
+    ),
+    Cause(
+        "hub-gated",
+        r"^\S*GatedRepoError: 401|^OSError: You are trying to access a gated repo\.\n.*\n401"
+        r"|is a gated dataset on the Hub\. You must be authenticated|^\S*LocalTokenNotFoundError:",
+        "Hugging Face gives it to accounts with access alone, and the host has no token of one",
+        "Pass yours with --secret HF_TOKEN.",
+    ),
+    Cause(
+        "hub-not-granted",
+        r"^\S*GatedRepoError: 403|^OSError: You are trying to access a gated repo\.\n.*\n403"
+        r"|is a gated dataset on the Hub\. Visit the dataset page",
+        "the account of the token has no access to it on Hugging Face",
+        "Ask for access on its page there, with the account of the HF_TOKEN that the run has.",
+    ),
+    Cause(
+        "hub-not-found",
+        r"^\S*RepositoryNotFoundError: 40\d|is not a local folder and is not a valid model identifier"
+        r"|^\S*DatasetNotFoundError: Dataset '.*' doesn't exist on the Hub or cannot be accessed",
+        "Hugging Face has none of that name, or hides a private one from a host without a token",
+        "Check the name; for a private one pass your token with --secret HF_TOKEN.",
     ),
     Cause(
         "no-such-model",

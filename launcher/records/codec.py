@@ -34,6 +34,7 @@ _NEW: Mapping[type, Collection[str]] = {
         "prepare",
         "python",
         "share",
+        "wrapper",
     ),
     DataSet: ("credential",),
     Resources: ("gpu_ids", "gpu_model"),

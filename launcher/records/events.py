@@ -482,6 +482,15 @@ class ImageGiven(Event):
 
 
 @frozen
+class ScriptLogWritten(Event):
+    """The log of a batch script is in the file of the workdir that its ``#SBATCH`` lines name, or it is
+    not, because of a ``problem``."""
+
+    path: str
+    problem: str = ""
+
+
+@frozen
 class OutputsGiven(Event):
     """So many hosts got so many ``files`` of the outputs of ``run``, which this run continues; without
     a ``run``, of outputs in the workdir that the command names."""
@@ -573,8 +582,7 @@ class StopRequested(Event):
 
 @frozen
 class NobodyMet(Event):
-    """Nobody ever listened where the ranks were to meet, on the host that should have had them meet:
-    each rank worked alone."""
+    """No rank of the host of rank 0 was ever connected to another: each rank worked alone."""
 
     host: str
     attempt: int = 0

@@ -144,8 +144,8 @@ class Receipt:
 
     ``outputs_failed`` says, by host, what of the outputs did not come and why; ``outputs_complete`` is
     False if anything of them is missing here. ``not_brought`` is all that the hosts still have,
-    ``unmatched`` what the job calls outputs and no host has written. ``alone``: nobody ever came to
-    where the ranks were to meet.
+    ``unmatched`` what the job calls outputs and no host has written. ``alone``: ranks that
+    were to meet never did.
     ``tracebacks`` are the last lines of processes that exited with 0 all the same. ``use`` says how busy
     each host was, as far as it was measured."""
 

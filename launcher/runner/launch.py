@@ -302,8 +302,9 @@ class Launch:
         is_first = part.node.node_rank == 0
         if is_first:
             request["port"] = plan.meeting.master_port
-            if frameworks.get(job.framework).ranks_meet and plan.layout.num_nodes > 1:
-                request["meets"] = int(plan.meeting.master_port)
+            library = frameworks.get(job.framework).meets_by
+            if library and plan.layout.world_size > 1 and not job.roles and job.elastic is None:
+                request["meets_by"] = library
         if is_first and self.context.request.stdin:
             request["stdin"] = self.context.request.lost_after
             if (reader := planner.reader_of_stdin(part)) is not None:

@@ -24,7 +24,7 @@ from .policy import environments
 def modules_of(job: Job) -> tuple[str, ...]:
     """Return the modules that the framework's own launcher needs, and those of the framework that
     the job's script imports. Often none: a command may be anything."""
-    needed = requirements.modules_of(job.framework)
+    needed = requirements.modules_of(job)
     direct = frameworks.get(job.framework).imports
     if direct and not job.roles:
         # Slow, and most runs do not need it.
@@ -151,7 +151,7 @@ class Requirements:
         pythons = {host: version.rpartition(".")[0] for host, version in pythons.items()}
         from ..fleet.check.job_needs import imported  # slow, and hosts seldom differ
 
-        needed = {*requirements.modules_of(self._job.framework), *imported(self._job)}
+        needed = {*requirements.modules_of(self._job), *imported(self._job)}
         return packages.differing(there, pythons, needed)
 
     def _missing(self, without: Sequence[tuple[_Place, Sequence[str]]]) -> FrameworkMissing:

@@ -195,6 +195,7 @@ class Run:
         error = await self._error_of(self._end(error)) or error
         error = await self._error_of(self._collect()) or error
         error = await self._error_of(shutdown.sweep(self.context, self.hosts.touched)) or error
+        error = await self._error_of(self._write_script_log()) or error
         if self.context.state.waits_on and not self.context.state.has_begun:
             await self._place.forget(self.hosts.active)
         if not any(session.lost for session in self.hosts.touched):
@@ -469,6 +470,12 @@ class Run:
             if self._storing is not None:
                 self.context.add(ev.StageStarted(time.time(), "store"))
             await race(self._store(), self._killed())
+
+    async def _write_script_log(self) -> None:
+        if self.context.job.framework == "sbatch":
+            from .files import script_log  # few jobs are batch scripts
+
+            await script_log.write(self.context, self.layout)
 
     async def _store(self) -> None:
         """Write the outputs of all hosts to the job's store, if it names one."""

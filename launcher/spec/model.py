@@ -226,12 +226,14 @@ class Job:
 
     With ``elastic``, torchrun starts on ``num_nodes`` hosts, continues with as few as ``elastic``
     when others are lost, and re-forms its group at most ``max_restarts`` times. ``launcher_options``
-    are options of a typed start command (``torchrun ...``) for the framework's own launcher.
+    are options of a typed start command (``torchrun ...``) for the framework's own launcher, and
+    ``wrapper`` is what stood in front of it to choose an environment (``uv run``).
     """
 
     run: tuple[str, ...]
     shell: bool = False
     launcher_options: tuple[str, ...] = ()
+    wrapper: tuple[str, ...] = ()
     name: str | None = None
     workdir: str = "."
     num_nodes: int | None = None

@@ -349,30 +349,30 @@ pathlib.Path("/tmp/one.txt").write_text("one")
 
 
 @pytest.mark.slow
-def test_ranks_that_never_meet_are_named(launcher: Launcher, clean: labs.Lab) -> None:
-    """As a Trainer that counts one machine: each rank trains alone, and exits with 0."""
+@pytest.mark.parametrize(
+    ("framework", "step"),
+    [("torchrun", "init_process_group()"), ("lightning", "Trainer(num_nodes=...)")],
+)
+def test_ranks_that_never_meet_are_named(
+    launcher: Launcher, clean: labs.Lab, framework: str, step: str
+) -> None:
+    """As a script without a process group, or a Trainer that counts one machine: each rank trains alone,
+    and exits with 0. One that meets for a moment, at its end, has met."""
     meets = launcher.script(
         """
-import os, socket, sys, time
-if "meet" in sys.argv:
-    where = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    if os.environ["RANK"] == "0":
-        server = socket.create_server(where)  # as a store of torch, which is there to the end
-        server.accept()[0].close()
-    else:
-        for _ in range(300):
-            try:
-                socket.create_connection(where).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+import sys, time
+import torch.distributed as dist
 time.sleep(11)
+if "meet" in sys.argv:
+    dist.init_process_group("gloo")
+    dist.barrier()
+    dist.destroy_process_group()
 """
     )
-    shape = ("--nodes", "2", "--nproc-per-node", "1", "--framework", "lightning", "--no-check")
+    shape = ("--nodes", "2", "--nproc-per-node", "1", "--framework", framework, "--no-check")
     alone = launcher.run(*shape, meets)
     assert alone.code == 0, alone.err
-    assert "each worked alone" in alone.err
+    assert "each of 2 worked alone" in alone.err and step in alone.err
     assert alone.receipt["alone"] is True
     together = launcher.run(*shape, meets, "meet")
     assert together.code == 0, together.err

@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+
+import pytest
 
 from support import ROOT
 from support import lab as labs
@@ -40,8 +43,6 @@ def test_unequal_hosts_behind_a_jump_on_another_port_with_another_python(
     launcher: Launcher, clean: labs.Lab
 ) -> None:
     """1 and 3 processes; ranks are contiguous over hosts, and every rank reaches every other."""
-    import sys
-
     link = "/opt/our python/bin/python"
     clean.hosts["lab3"].run("mkdir", "-p", "/opt/our python/bin")
     wrapper = f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
@@ -69,6 +70,28 @@ def test_unequal_hosts_behind_a_jump_on_another_port_with_another_python(
     hosts = {host["host"]: host for host in ran.receipt["hosts"]}
     assert hosts["lab3"]["ranks"] == [1, 2, 3]
     assert hosts["lab3"]["gpus"] == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_uv_in_front_of_torchrun_chooses_its_python(launcher: Launcher, clean: labs.Lab) -> None:
+    """As READMEs have it. The hosts' own Python has no torch; each rank has a log of its own."""
+    bare = os.path.realpath(sys.executable)
+    launcher.inventory.write_text(labs.inventory(clean, bare))
+    name = launcher.script(
+        "import os, sys, torch, torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "t = torch.ones(1)\n"
+        "dist.all_reduce(t)\n"
+        "print('sum', t.item(), sys.prefix)\n"
+        "dist.destroy_process_group()\n"
+    )
+    uv = f"{sys.prefix}/bin/uv run --no-project --offline"
+    words = f"env VIRTUAL_ENV={sys.prefix} {uv} torchrun --nnodes 2 --nproc_per_node 1 {name}"
+    ran = launcher.run(*words.split())
+    assert ran.code == 0, ran.err
+    assert ran.log("rank-0.out") == ran.log("rank-1.out") == f"sum 2.0 {sys.prefix}\n".encode()
+    without = launcher.run("torchrun", "--nnodes", "2", name)
+    assert without.code != 0 and "needs torch" in without.err, "as it is in front of nothing"
 
 
 NASTY = [

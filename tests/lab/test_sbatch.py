@@ -75,7 +75,12 @@ def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> No
     assert "not told" not in ran.log("node-0.err").decode()
     assert "task 1 on lab2 exited with 7" in ran.log("node-0.err").decode()
     assert "job.sbatch: line 8: --partition=gpu is not carried over" in ran.err
-    assert "job.sbatch: line 7: --output" in ran.err
+    assert "job.sbatch: line 7" not in ran.err
+    (own,) = (launcher.work / "logs").iterdir()
+    assert own.name == f"{tasks[0]['JOB_ID']}.out", "as %j has it"
+    both = ran.log("node-0.out") + ran.log("node-0.err")
+    assert sorted(own.read_bytes().splitlines()) == sorted(both.splitlines())
+    assert f"the script's log is in logs/{own.name} as well" in ran.err
 
 
 READS = r"""#!/bin/bash
@@ -120,6 +125,7 @@ ARRAY = r"""#!/bin/bash
 #SBATCH --job-name=grid
 #SBATCH --array=1-3:2%1
 #SBATCH --ntasks-per-node=1
+#SBATCH --output=grid-%A_%a.out
 seeds=(a b c d e f)
 srun -o task-%A_%a.txt echo "$1 ${seeds[$SLURM_ARRAY_TASK_ID]} of $SLURM_ARRAY_TASK_COUNT"
 cat task-$SLURM_ARRAY_JOB_ID\_$SLURM_ARRAY_TASK_ID.txt
@@ -148,3 +154,6 @@ def test_an_array_is_a_sweep(launcher: Launcher, clean: labs.Lab) -> None:
     numbers = [said[2].split() for said in logs.values()]
     assert len({words[1] for words in numbers}) == 1, "one array"
     assert len({words[3] for words in numbers}) == 2, "of two jobs"
+    for element, said in logs.items():
+        own = launcher.work / f"grid-{numbers[0][1]}_{element}.out"
+        assert own.read_text().splitlines() == said

@@ -1,12 +1,14 @@
 """Programs that fail, one for each way in which users' programs do.
 
 Made on a machine without GPUs with torch 2.14 (cuda-of-cpu-build and cuda-set-device: a CPU build of 2.13),
-transformers, accelerate, datasets, lightning, deepspeed, wandb, jax, tensorflow, ray, dask, horovod, mpi4py,
-hydra-core, rich and Open MPI 4.1; own-name-random-313 wants a python3.13 on PATH.
+transformers, accelerate, datasets, lightning, deepspeed, wandb, comet_ml, neptune, clearml, jax, tensorflow,
+ray, dask, horovod, mpi4py, hydra-core, rich and Open MPI 4.1; own-name-random-313 wants a python3.13 on PATH.
 """
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -58,6 +60,51 @@ BATCH = """\
 import torch, deepspeed
 model = torch.nn.Linear(2, 2)
 """
+
+#: A hub on this machine that answers as Hugging Face's does: a status, and the headers of its errors.
+HUB = """\
+import http.server, json, os, sys
+parent, status, headers = os.getppid(), int(sys.argv[1]), json.loads(sys.argv[2])
+class Hub(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    do_HEAD = do_POST = do_GET
+    def log_message(self, *args):
+        pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8765), Hub)
+server.timeout = 0.2
+while os.getppid() == parent:
+    server.handle_request()
+"""
+LLAMA = "meta-llama/Llama-3.1-8B"
+GATED = {
+    401: {
+        "X-Error-Code": "GatedRepo",
+        "X-Error-Message": f"Access to model {LLAMA} is restricted. You must have access to it and be "
+        "authenticated to access it. Please log in.",
+    },
+    403: {
+        "X-Error-Code": "GatedRepo",
+        "X-Error-Message": f"Access to model {LLAMA} is restricted and you are not in the authorized "
+        f"list. Visit https://huggingface.co/{LLAMA} to ask for access.",
+    },
+}
+
+
+def _hub(text: str, status: int, headers: Mapping[str, str], **environment: str) -> Provocation:
+    """Return what fails at a hub that answers so."""
+    before = (
+        f"python hub.py {status} {shlex.quote(json.dumps(headers))} >/dev/null 2>&1 & "
+        "until python -c 'import socket; socket.create_connection((\"127.0.0.1\", 8765))' "
+        "2>/dev/null; do :; done"
+    )
+    known = {"HF_ENDPOINT": "http://127.0.0.1:8765", **environment}
+    return Provocation({"train.py": text, "hub.py": HUB}, PYTHON, known, before)
+
 
 PROVOCATIONS: dict[str, Provocation] = {
     # -- the script's own errors: nobody knows better
@@ -379,6 +426,47 @@ PROVOCATIONS: dict[str, Provocation] = {
     "wandb-offline": _py(
         "import wandb\nwandb.init(project='x', settings=wandb.Settings(init_timeout=5))\n",
         WANDB_API_KEY="0123456789abcdef0123456789abcdef01234567",
+    ),
+    "comet-no-key": _py("import comet_ml\ncomet_ml.Experiment(project_name='x')\n"),
+    "comet-start-no-key": _py("import comet_ml\ncomet_ml.start(project_name='x')\n"),
+    "neptune-no-token": _py("import neptune\nneptune.init_run(project='a/b')\n"),
+    "clearml-no-key": _py("from clearml import Task\nTask.init(project_name='x', task_name='y')\n"),
+    "hub-gated": _hub(
+        f"from transformers import AutoConfig\nAutoConfig.from_pretrained('{LLAMA}')\n",
+        401,
+        GATED[401],
+    ),
+    "hub-gated-not-granted": _hub(
+        f"from transformers import AutoTokenizer\nAutoTokenizer.from_pretrained('{LLAMA}')\n",
+        403,
+        GATED[403],
+        HF_TOKEN="hf_abcdefghijklmnopqrstuvwxyz12345678",
+    ),
+    "hub-gated-snapshot": _hub(
+        f"from huggingface_hub import snapshot_download\nsnapshot_download('{LLAMA}')\n",
+        401,
+        GATED[401],
+    ),
+    "hub-gated-data": _hub(
+        "from datasets import load_dataset\nload_dataset('imagenet-1k')\n", 401, GATED[401]
+    ),
+    "hub-private": _hub(
+        "from huggingface_hub import hf_hub_download\nhf_hub_download('ana/mine', 'x.bin')\n",
+        401,
+        {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"},
+    ),
+    "hub-private-model": _hub(
+        "from transformers import AutoConfig\nAutoConfig.from_pretrained('ana/mine')\n",
+        401,
+        {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"},
+    ),
+    "hub-gated-data-not-granted": _hub(
+        "from datasets import load_dataset\nload_dataset('imagenet-1k')\n", 403, GATED[403]
+    ),
+    "hub-no-token": _hub(
+        f"from huggingface_hub import hf_hub_download\nhf_hub_download('{LLAMA}', 'x', token=True)\n",
+        401,
+        GATED[401],
     ),
     "hub-model": _py(
         "from transformers import AutoModel\nAutoModel.from_pretrained('Qwen/Qwen2.5-0.5B')\n"

@@ -31,6 +31,10 @@ TORCHRUN = (
     "torchrun --nnodes 2 --nproc-per-node 1 --node-rank {rank}"
     " --master-addr {addr} --master-port {port}"
 )
+#: Without these, hosts whose own name is loopback do not meet by c10d.
+ON_LOOPBACK = (
+    "PET_LOCAL_ADDR={own} PET_RDZV_CONF=is_host=$([ {rank} = 0 ] && echo true || echo false)"
+)
 ACCELERATE = (
     "accelerate launch --num_machines 2 --num_processes 2 --machine_rank {rank}"
     " --main_process_ip {addr} --main_process_port {port}"
@@ -183,6 +187,56 @@ print("trained by", torch.distributed.get_world_size(), engine.zero_optimization
 """
 ZERO = """{"train_micro_batch_size_per_gpu": 4, "optimizer": {"type": "SGD", "params": {"lr": 0.1}},
  "zero_optimization": {"stage": 1}, "zero_allow_untested_optimizer": true}"""
+RPC = """
+import argparse, os
+import torch
+import torch.distributed.rpc as rpc
+
+parser = argparse.ArgumentParser()
+for name in ("world_size", "rank", "master_addr", "master_port"):
+    parser.add_argument("--" + name)
+args = parser.parse_args()
+os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = args.master_addr, args.master_port
+rpc.init_rpc("worker" + args.rank, rank=int(args.rank), world_size=int(args.world_size))
+if args.rank == "0":
+    for step in range(200):
+        found = rpc.rpc_sync("worker1", torch.add, args=(torch.ones(2), step))
+    print("added by worker1", found.tolist(), flush=True)
+rpc.shutdown()
+"""
+DDP = """
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+dist.init_process_group("gloo")
+model = DistributedDataParallel(torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(20):
+    optimizer.zero_grad()
+    model(torch.ones(4, 8)).pow(2).mean().backward()
+    optimizer.step()
+print("trained by", dist.get_world_size(), flush=True)
+dist.destroy_process_group()
+"""
+C10D = """
+torchrun --nnodes=$NUM_NODES --nproc_per_node=1 --rdzv_id=17 --rdzv_backend=c10d \\
+  --rdzv_endpoint=$MASTER_ADDR:$MASTER_PORT main.py
+"""
+#: As pytorch/examples has it in distributed/ddp-tutorial-series/slurm.
+SBATCH = """#!/bin/bash
+#SBATCH --job-name=multinode-example
+#SBATCH --nodes=2
+#SBATCH --ntasks=2
+#SBATCH --cpus-per-task=1
+nodes=( $( scontrol show hostnames $SLURM_JOB_NODELIST ) )
+nodes_array=($nodes)
+head_node=${nodes_array[0]}
+head_node_ip=$(srun --nodes=1 --ntasks=1 -w "$head_node" hostname --ip-address)
+echo Node IP: $head_node_ip
+srun torchrun --nnodes 2 --nproc_per_node 1 --rdzv_id $RANDOM --rdzv_backend c10d \\
+  --rdzv_endpoint $head_node_ip:29500 main.py
+"""
 #: A language model of random weights with a tokenizer of its own, and texts.
 TINY = """
 import json, os
@@ -334,6 +388,32 @@ if __name__ == "__main__":
         python="tensorflow",
     ),
     Project(
+        "torch RPC",
+        "--framework env python rpc.py --world_size={{{{num_nodes}}}} --rank={{{{node_rank}}}}"
+        " --master_addr={{{{master_addr}}}} --master_port={{{{master_port}}}}",
+        "python rpc.py --world_size=2 --rank={rank} --master_addr={addr} --master_port={port}",
+        r"added by worker1 \[200",
+        {"rpc.py": RPC},
+        python="torch",
+    ),
+    Project(
+        "torchrun by c10d in a script",
+        "--framework env bash run.sh",
+        f"NUM_NODES=2 MASTER_ADDR={{addr}} MASTER_PORT={{port}} {ON_LOOPBACK} bash run.sh",
+        r"trained by 2",
+        {"main.py": DDP, "run.sh": C10D},
+        python="torch",
+    ),
+    Project(
+        "PyTorch's sbatch script",
+        "job.sbatch",
+        f"{ON_LOOPBACK} torchrun --nnodes 2 --nproc_per_node 1 --rdzv_id 17 --rdzv_backend c10d"
+        " --rdzv_endpoint {addr}:{port} main.py",
+        r"trained by 2",
+        {"main.py": DDP, "job.sbatch": SBATCH},
+        python="torch",
+    ),
+    Project(
         "Dask", "--framework dask client.py", DASK_BY_HAND, r"summed by 2 45", {"client.py": DASK}
     ),
 )
@@ -351,10 +431,10 @@ def by_hand(lab: labs.Lab, project: Project, python: Path, work: Path) -> float:
 
     def one(rank: int) -> subprocess.CompletedProcess[bytes]:
         host = hosts[rank]
-        names = (
-            f"GLOO_SOCKET_IFNAME={host.spec.interface} PATH={python.parent}:$PATH HF_HUB_OFFLINE=1"
-        )
-        command = project.by_hand.format(rank=rank, **values)
+        device = host.spec.interface
+        names = f"GLOO_SOCKET_IFNAME={device} TP_SOCKET_IFNAME={device}"
+        names += f" PATH={python.parent}:$PATH HF_HUB_OFFLINE=1"
+        command = project.by_hand.format(rank=rank, own=host.address, **values)
         script = f"cd {FOLDER}; export HOME=/root PYTHONUNBUFFERED=1 {names}; {command}"
         return host.run("timeout", "200", "bash", "-c", script, check=False)
 

@@ -140,8 +140,9 @@ class StartRequest(TypedDict):
     #: Rank 0 has a stdin here, which ends when nobody speaks of it for so many seconds.
     stdin: NotRequired[float | None]
     container: NotRequired[ContainerSpec]
-    #: The port at which all ranks meet here, where a run whose ranks never do so is worth a word.
-    meets: NotRequired[int | None]
+    #: Part of the path of a library that all ranks have loaded which are to meet: it is worth a word if
+    #: they never do.
+    meets_by: NotRequired[str]
     #: Another attempt may follow: what has imported modules ahead is kept for it.
     stay: NotRequired[int | None]
 

@@ -461,6 +461,9 @@ def run_step(run_dir: str, words: List[str]) -> int:
     _prepare(options, nodes)
     env, folder = node_of(run_dir)
     found = tasks(nodes, options, _count(run_dir))
+    if "PET_RDZV_CONF" not in os.environ:
+        # By c10d, a torchrun whose host's own name is loopback would not know that it is the first.
+        found[0].env["PET_RDZV_CONF"] = "is_host=true"
     own = changed(dict(os.environ), env, options.get("export", "ALL"))
     if "PATH" in own:
         own["PATH"] = _plain_path(own["PATH"], run_dir)

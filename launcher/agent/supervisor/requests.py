@@ -72,7 +72,7 @@ _START = (
         "seconds": NUMBER,
         "stdin": NUMBER,
         "container": (_CONTAINER, {}),
-        "meets": int,
+        "meets_by": str,
         "stay": int,
     },
 )

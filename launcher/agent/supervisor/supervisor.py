@@ -384,7 +384,7 @@ class Supervisor:
             self.gpus.begin(request.get("gpu_uuids") or {}, vendor)
         if request.get("peer"):  # it holds a private key: its reader removes it at once
             write_private("peer.json", request["peer"])
-        self.meeting.begin(request.get("meets"))
+        self.meeting.begin(request.get("port"), request.get("meets_by"))
         if request.get("share"):
             self.sharer.start(request["share"])
         if self.own_hosts and request.get("own_hosts"):
@@ -643,6 +643,7 @@ class Supervisor:
 
     def _tell(self, record: Message) -> None:
         self.stall.heard(record["event"], record)
+        self.meeting.heard(record["event"], record)
         self.clients.wake()
 
     def _ask_all(self, stop: machine.Stop) -> None:

@@ -42,6 +42,7 @@ FREE = frozenset(
         "PET_NNODES",
         "PET_NODE_RANK",
         "PET_NPROC_PER_NODE",
+        "PET_RDZV_CONF",
         "POD_IP",
         "RANK",
         "TORCHELASTIC_ERROR_FILE",

@@ -308,6 +308,15 @@ def _port_replaced(event: ev.PortReplaced) -> Line:
 
 
 @line_of.register
+def _script_log_written(event: ev.ScriptLogWritten) -> Line:
+    if event.problem:
+        return Line(
+            f"the script's log could not be written to {event.path}: {event.problem}", "yellow"
+        )
+    return Line(f"the script's log is in {event.path} as well", dim=True)
+
+
+@line_of.register
 def _outputs_given(event: ev.OutputsGiven) -> Line:
     files, hosts = counted(event.files, "file"), counted(event.hosts, "host")
     if not event.run:
@@ -443,9 +452,7 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
 
 @line_of.register
 def _nobody_met(event: ev.NobodyMet) -> Line:
-    return Line(
-        f"{event.host}: nobody ever came to where the ranks meet: each worked alone", "yellow"
-    )
+    return Line(f"{event.host}: no rank was ever connected to another: each worked alone", "yellow")
 
 
 @line_of.register

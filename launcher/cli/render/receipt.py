@@ -294,7 +294,7 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
         lines += [*_limits(receipt, width), *_checked(receipt)]
     lines += gpu_lines(receipt.use, width)
     if receipt.alone and receipt.status == "succeeded":
-        lines += [click.style(text, fg="yellow") for text in _ALONE]
+        lines.append(click.style(_alone(receipt), fg="yellow"))
     if receipt.outputs:
         lines += _outputs(receipt)
     for host in receipt.hosts:
@@ -312,10 +312,20 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
     return [*lines, f"record   {receipt.folder}"]
 
 
-_ALONE = (
-    "ranks    each worked alone: nobody ever listened at MASTER_ADDR:MASTER_PORT, where they meet",
-    "         does the script count one machine? --trainer.num_nodes '{{num_nodes}}', or its like",
-)
+#: By framework: what makes its ranks meet.
+_MEETING = {
+    "lightning": "Trainer(num_nodes=...) has to be that of the run: '{{num_nodes}}'",
+    "accelerate": "Accelerator() in the script makes them meet",
+    "deepspeed": "deepspeed.init_distributed() in the script makes them meet",
+    "jax": "jax.distributed.initialize() in the script makes them meet",
+    "tensorflow": "MultiWorkerMirroredStrategy() in the script makes them meet",
+}
+
+
+def _alone(receipt: Receipt) -> str:
+    usual = "torch.distributed.init_process_group() makes them meet"
+    step = _MEETING.get(receipt.framework, usual)
+    return f"ranks    each of {receipt.world_size} worked alone, none met another: {step}"
 
 
 def _unmatched(receipt: Receipt, width: int) -> list[str]:

@@ -17,7 +17,7 @@ MOST_FILES = 500
 
 def questions_of(job: Job) -> Questions:
     """Return the modules that the job and its framework need from the host, and its paths."""
-    framework = (*requirements.modules_of(job.framework), *requirements.needs_of(job.framework))
+    framework = (*requirements.modules_of(job), *requirements.needs_of(job.framework))
     modules = sorted({*framework, *outside(job)})
     return Questions(tuple(modules), dict(job.envs), job.paths_needed)
 

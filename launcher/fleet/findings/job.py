@@ -90,7 +90,7 @@ def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
     brings = "; its setup: may install {}" if job.setup else ""
     brings = f"; the {others[0]} may have {{}}" if others else brings
     missing = list(survey.software.missing)
-    probes = {*requirements.modules_of(job.framework), *requirements.needs_of(job.framework)}
+    probes = {*requirements.modules_of(job), *requirements.needs_of(job.framework)}
     if without := [probe for probe in missing if probe in probes]:
         missing = [name for name in missing if name not in probes]
         facts, names = survey.facts, requirements.first_of(job.framework, without)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ...frameworks.sbatch import TASKS_PER_NODE
 from ...frameworks.slurm import ELEMENT
+from ...jobs.script_log import ERROR, OUTPUT, is_inside
 from ...spec.frozen import frozen
 from ...spec.nodeset import expand
 from ..draft import quoted
@@ -38,8 +39,10 @@ _MAYBE = frozenset(
 )
 #: Why options are left out that say something here.
 _LEFT_OUT = {
-    "output": "what each process prints is in the run's logs: launcher logs RUN",
-    "error": "what each process prints is in the run's logs: launcher logs RUN",
+    **dict.fromkeys(
+        ("output", "error"),
+        "it is outside of the workdir; the run's log has all of it: launcher logs RUN",
+    ),
     "dependency": "launcher wait RUN, then launcher run",
     "exclude": "choose hosts: hosts: or --hosts",
     "requeue": "max_restarts: restarts after a failure",
@@ -92,8 +95,17 @@ def read(content: Text, draft: JobDraft) -> None:
         draft.variables([("SLURM_CPUS_PER_TASK", str(_number(draft, cores)), cores.line)])
     if elements := found.get("array"):
         _array(draft, elements)
+    _logs(draft, found)
     _note_others(draft, found)
     draft.values["run"] = _script(content, draft)
+
+
+def _logs(draft: JobDraft, found: dict[str, Directive]) -> None:
+    """Set the files of the workdir that have the script's log, besides the run's own."""
+    for option, variable in (("output", OUTPUT), ("error", ERROR)):
+        if (one := found.get(option)) and is_inside(one.value):
+            draft.variables([(variable, one.value, one.line)])
+            del found[option]
 
 
 def _note_others(draft: JobDraft, found: dict[str, Directive]) -> None:

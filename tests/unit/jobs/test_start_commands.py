@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.api.jobs import make_job
+from launcher.frameworks import requirements
 from launcher.jobs import job_file as jobs
 from launcher.jobs import planner
 from launcher.jobs.layout import make_layout
@@ -199,7 +200,8 @@ def test_paddle_meets_at_the_plans_address() -> None:
 def test_under_env_the_command_stays_and_finds_variables_of_torchrun() -> None:
     job = typed(TORCHRUN, framework="env", num_nodes=2)
     assert job.run == tuple(shlex.split(TORCHRUN))
-    _, second = started(typed("make train", framework="env", num_nodes=2))
+    first, second = started(typed("make train", framework="env", num_nodes=2))
+    assert first.env["PET_RDZV_CONF"] == "is_host=true" and "PET_RDZV_CONF" not in second.env
     expected = {
         "PET_NNODES": "2",
         "PET_NPROC_PER_NODE": "1",
@@ -217,7 +219,7 @@ def test_under_env_the_command_stays_and_finds_variables_of_torchrun() -> None:
 
 def test_a_torchrun_that_stands_alone_is_not_told_of_the_others() -> None:
     first, _ = started(typed("torchrun --standalone x.py", framework="env", num_nodes=2))
-    assert "PET_NNODES" not in first.env
+    assert "PET_NNODES" not in first.env and "PET_RDZV_CONF" not in first.env
 
 
 @pytest.mark.parametrize(
@@ -353,11 +355,49 @@ def test_what_stands_in_front_of_a_launcher(line: str, envs: dict[str, str]) -> 
 
 
 @pytest.mark.parametrize(
+    ("line", "wrapper", "framework"),
+    [
+        ("uv run torchrun --nproc_per_node 2 x.py", "uv run", "torchrun"),
+        (
+            "uv run --with rich -- torchrun --nproc_per_node 2 x.py",
+            "uv run --with rich --",
+            "torchrun",
+        ),
+        (
+            "env A=1 uv run python -m torch.distributed.run --nproc_per_node 2 x.py",
+            "uv run",
+            "torchrun",
+        ),
+        ("poetry run accelerate launch --num_processes 4 x.py", "poetry run", "accelerate"),
+        ("pipenv run deepspeed --num_gpus 2 --no_local_rank x.py", "pipenv run", "deepspeed"),
+        (
+            "conda run -v --cwd /x -n e torchrun --nproc_per_node 2 x.py",
+            "conda run --no-capture-output -v --cwd /x -n e",
+            "torchrun",
+        ),
+    ],
+)
+def test_what_chooses_an_environment_stays_in_front(
+    line: str, wrapper: str, framework: str
+) -> None:
+    """Of the framework's own launcher, and so of every rank: Python is that of the environment."""
+    job = typed(line, num_nodes=2)
+    assert (job.framework, " ".join(job.wrapper), job.run) == (framework, wrapper, ("x.py",))
+    assert job.resources.nproc_per_node == 2
+    for process in started(job):
+        words = process.argv
+        assert words[: len(job.wrapper) + 2] == (*job.wrapper, "python", "-m")
+        assert words[-2:] == ("python", "x.py")
+    assert not requirements.modules_of(job), "what is in that environment, nobody knows before"
+    assert requirements.modules_of(typed("torchrun x.py")) == ("torch",)
+
+
+@pytest.mark.parametrize(
     ("line", "message", "hint"),
     [
-        ("uv run torchrun x.py", "torchrun behind uv run starts ranks itself", "--uv ."),
-        ("poetry run torchrun x.py", "torchrun behind poetry run", "--venv DIR"),
-        ("conda run -v --cwd /x -n e torchrun x.py", "torchrun behind conda run", "--conda NAME"),
+        ("uv run mpirun -np 2 x.py", "mpirun behind uv run starts ranks itself", "--uv ."),
+        ("poetry run horovodrun -np 2 x.py", "horovodrun behind poetry run", "--venv DIR"),
+        ("uv run numactl -C 0 torchrun x.py", "torchrun behind uv run numactl", "--framework env"),
         ("numactl -C 0 torchrun x.py", "torchrun behind numactl", "--framework env"),
         ("bash -c 'torchrun x.py'", "torchrun behind bash -c", "--framework env"),
         ("bash -c 'mpirun ./a'", "mpirun behind bash -c", "--framework ssh"),
@@ -424,3 +464,14 @@ def test_a_script_that_starts_a_launcher(
     with pytest.raises(InputError, match=message) as caught:
         make_job(run=words, workdir=str(tmp_path))
     assert hint in caught.value.hint
+
+
+def test_a_script_of_a_script_that_starts_a_launcher(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.sh").write_text("bash sub/b.sh\n")
+    (tmp_path / "sub" / "b.sh").write_text("#!/bin/sh\n\ntorchrun x.py\n")
+    with pytest.raises(InputError, match=r"sub/b\.sh, line 3: it starts torchrun"):
+        make_job(run=("bash", "a.sh"), workdir=str(tmp_path))
+    (tmp_path / "sub" / "Makefile").write_text("train:\n\tbash b.sh\n")
+    with pytest.raises(InputError, match=r"b\.sh, line 3: it starts torchrun"):
+        make_job(run=("make", "-C", "sub", "train"), workdir=str(tmp_path))

@@ -79,7 +79,8 @@ SCRIPTS = {
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts(name: str) -> None:
     text, found = SCRIPTS[name]
-    assert wrapped.started(text) == found
+    its = wrapped.started(text)
+    assert (its and (its.line, its.name)) == found
 
 
 MAKE = """\
@@ -109,7 +110,46 @@ test: data ; pytest
     ],
 )
 def test_make(targets: tuple[str, ...], found: tuple[int, str] | None) -> None:
-    assert wrapped.started_by_make(MAKE, targets) == found
+    its = wrapped.started_by_make(MAKE, targets)
+    assert (its and (its.line, its.name)) == found
+
+
+CALLED = {
+    "a.sh": "set -e\nbash scripts/b.sh 3\n",
+    "scripts/b.sh": "cd x\n. ./c.sh && python eval.py\n",
+    "./c.sh": "nohup uv run torchrun t.py\n",
+    "itself.sh": "bash itself.sh\n",
+    "either.sh": "if x; then bash a.sh; else python t.py; fi\n",
+    "tool.sh/run": "#!/usr/bin/env python3\ntorchrun = 1\n",
+    "other.sh": "./tool.sh/run\nbash missing.sh\nbash /etc/a.sh\n",
+    "/etc/a.sh": "torchrun t.py\n",
+    **{f"deep{n}.sh": f"bash deep{n + 1}.sh\n" for n in range(9)},
+    "deep9.sh": "torchrun t.py\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "place"),
+    [
+        ("bash a.sh", ("./c.sh", 1)),
+        ("nohup bash scripts/b.sh", ("./c.sh", 1)),
+        ("bash itself.sh", None),
+        ("bash either.sh", None),
+        ("bash other.sh", None),
+        ("bash deep5.sh", ("deep9.sh", 1)),
+        ("bash deep4.sh", None),
+    ],
+)
+def test_scripts_that_scripts_call(command: str, place: tuple[str, int] | None) -> None:
+    found = wrapped.started_by(tuple(command.split()), lambda path: CALLED.get(path, ""))
+    assert (found and (found.path, found.line)) == place
+
+
+def test_scripts_that_make_calls() -> None:
+    found = wrapped.started_by_make(
+        "train:\n\tbash a.sh\n", (), "Makefile", lambda path: CALLED.get(path, "")
+    )
+    assert found == wrapped.Started("./c.sh", 1, "torchrun")
 
 
 def test_which_file_a_command_starts() -> None:

@@ -94,8 +94,8 @@ def test_times(text: str, seconds: int) -> None:
     ("line", "note"),
     [
         (
-            "--output=logs/%j.out",
-            "--output=logs/%j.out is not carried over: what each process prints",
+            "--output=/home/ana/%j.out",
+            "--output=/home/ana/%j.out is not carried over: it is outside of the workdir",
         ),
         ("-d afterok:17", "--dependency=afterok:17 is not carried over: launcher wait RUN"),
         ("--exclusive", "--exclusive is not carried over: GPUs are the run's own"),
@@ -189,3 +189,12 @@ def test_run_reads_a_batch_script(tmp_path: Path) -> None:
     assert formats.batch_script([str(job)]) is None
     assert formats.batch_sweep([str(job)]) is None
     assert formats.batch_script(["nowhere.sh"]) is None
+
+
+def test_files_of_the_workdir_get_the_log() -> None:
+    values, notes = read("-o logs/%j.out --error=logs/%j.err")
+    assert values["envs"] == {"SBATCH_OUTPUT": "logs/%j.out", "SBATCH_ERROR": "logs/%j.err"}
+    assert not any("--output" in note or "--error" in note for note in notes)
+    for path in ("../x.out", "~/x.out", "/dev/null", "a/../../x"):
+        values, notes = read(f"--output={path}")
+        assert "envs" not in values, path
