@@ -69,7 +69,9 @@ RUNS = [
 
 def words_of(line: str) -> list[str]:
     words = list(
-        itertools.takewhile(lambda word: word != ">", shlex.split(line, comments=True)[1:])
+        itertools.takewhile(
+            lambda word: word not in ("<", ">"), shlex.split(line, comments=True)[1:]
+        )
     )
     return ["train.py" if word == "..." else word for word in words]
 
