@@ -31,6 +31,8 @@ TABLES = ("tcp", "tcp6")
 #: How an address of IPv4 begins in the table of IPv6.
 _MAPPED = b"0000000000000000FFFF0000"
 _LISTENS = b"0A"
+#: Where the inode of a socket stands in its line.
+_INODE = 9
 
 
 class Meeting:
@@ -85,7 +87,8 @@ class Meeting:
 
     def _at_port(self) -> list[_Connection]:
         """Return the connections to the port. Raises OSError where they cannot be seen."""
-        return [one for one in _connections("self") if self._port in one.ports]
+        mark = b":%04X " % self._port
+        return [_Connection(line.split()) for line in _lines("self") if mark in line]
 
     def _was_left(self, connections: list[_Connection]) -> bool:
         """Return whether one is closed, which the kernel knows for a minute, and was a rank's."""
@@ -114,7 +117,8 @@ class Meeting:
         inodes: set[bytes] = set()
         for pid in pids:
             inodes |= _sockets(pid)
-        found = [one for one in _connections(pids[0]) if one.inode in inodes] if inodes else []
+        lines = map(bytes.split, _lines(pids[0]) if inodes else ())
+        found = [_Connection(fields) for fields in lines if fields[_INODE] in inodes]
         own = {one.here for one in found}
         for one in found:
             if self._port in one.ports:
@@ -128,11 +132,9 @@ class Meeting:
 class _Connection:
     """A line of /proc/net/tcp; ends are ``(address, port)``."""
 
-    def __init__(self, line: bytes) -> None:
-        fields = line.split()
+    def __init__(self, fields: list[bytes]) -> None:
         self.here, self.there = _end(fields[1]), _end(fields[2])
-        self.state, self.inode = fields[3], fields[9]
-        self.is_closed = self.inode == b"0"  # no process has it
+        self.state, self.is_closed = fields[3], fields[_INODE] == b"0"  # no process has it
 
     @property
     def ports(self) -> tuple[int, int]:
@@ -148,8 +150,8 @@ def _end(text: bytes) -> _End:
     return address[-8:] if address.startswith(_MAPPED) else address, int(port, 16)
 
 
-def _connections(pid: int | str) -> Iterator[_Connection]:
-    """Yield all TCP sockets where a process has its network; none where it is gone.
+def _lines(pid: int | str) -> Iterator[bytes]:
+    """Yield the lines of all TCP sockets where a process has its network; none where it is gone.
 
     Raises OSError where they cannot be seen.
     """
@@ -159,8 +161,7 @@ def _connections(pid: int | str) -> Iterator[_Connection]:
                 lines = file.read().splitlines()[1:]
         except (FileNotFoundError, ProcessLookupError):  # no IPv6, or it has exited
             continue
-        for line in lines:
-            yield _Connection(line)
+        yield from lines
 
 
 def _sockets(pid: int) -> set[bytes]:
