@@ -188,7 +188,7 @@ def read(
     values = {}
     for name, key_node, value in node.items():
         if name not in keys:
-            known = ", ".join(keys)
+            known = ", ".join(one for one, key in keys.items() if not key.schema.get("deprecated"))
             meant = (elsewhere or {}).get(name, name)
             hint = suggestion(meant, tuple(keys)) or f"known keys: {known}"
             raise key_node.error(f'unknown key "{name}" in {what}', hint)
