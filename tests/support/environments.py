@@ -13,8 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: The environment of tests/projects, which `make test-projects` makes; all others by default.
-PROJECTS = "projects"
+#: The environments of tests/projects, which `make test-projects` makes; all others by default.
+PROJECTS = ("projects", "spark")
 #: What pip is asked for, one call after another, by name. torch comes first and by its very version:
 #: otherwise pip takes a build with gigabytes of CUDA.
 PINS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -62,6 +62,7 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
             *("dask==2026.8.0", "distributed==2026.8.0", "trl==1.16.0", "datasets==5.2.0"),
         ),
     ),
+    "spark": (("pyspark==4.3.0",),),
     # It looks at torch while it is built.
     "deepspeed": (
         ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
@@ -89,7 +90,7 @@ def missing(name: str) -> str:
     """Return why an environment cannot be used, or ""."""
     if (folder(name) / "complete").exists():
         return ""
-    target = "test-projects" if name == PROJECTS else "test-frameworks"
+    target = "test-projects" if name in PROJECTS else "test-frameworks"
     return f"no environment of {name}: make {target}, or PYTHONPATH=tests python -m support.environments {name}"
 
 
@@ -121,7 +122,7 @@ def _make_of_node(place: Path, packages: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or [name for name in PINS if name != PROJECTS]:
+    for wanted in sys.argv[1:] or [name for name in PINS if name not in PROJECTS]:
         try:
             print(make(wanted), flush=True)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:

@@ -154,7 +154,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_has_a_plan(
     page: str, line: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("WANDB_API_KEY", "HF_HOME", "HOST"):
+    for name in ("WANDB_API_KEY", "HF_HOME", "HOST", "_SPARK_AUTH_SECRET"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("LAUNCHER_HOME", str(folder / "home"))
     (_, *words) = words_of(line)
