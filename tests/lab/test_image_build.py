@@ -28,10 +28,11 @@ from support.images import (
 from support.lab import wait_until
 
 pytestmark = [
+    pytest.mark.frameworks,  # podman comes with these
     pytest.mark.skipif(
         shutil.which("podman") is None or not has_static_busybox(),
-        reason="needs podman (sh tests/support/install-system-packages.sh frameworks), and a busybox that "
-        "is linked statically (apt-get install busybox-static)",
+        reason="needs podman, and a busybox that is linked statically: "
+        "sh tests/support/install-system-packages.sh frameworks",
     ),
     pytest.mark.timeout(400),
 ]

@@ -25,7 +25,7 @@ test)
     have patchelf || missing="$missing patchelf" # install-python.sh needs it
     have sudo || missing="$missing sudo"
     have ruby || missing="$missing ruby"
-    have tcsh && have fish && have zsh && have busybox || missing="$missing tcsh fish zsh busybox"
+    have tcsh && have fish && have zsh && have busybox || missing="$missing tcsh fish zsh busybox-static"
     have chromium || missing="$missing chromium"
     ldconfig -p 2>/dev/null | grep -q libatomic.so.1 || missing="$missing libatomic1" # node of playwright
     [ -e /usr/share/modules/init/bash ] || missing="$missing environment-modules"
@@ -35,6 +35,7 @@ test)
 frameworks)
     have slurmd && have slurmctld && have sbatch || missing="$missing slurmd slurmctld slurm-client"
     have podman && have crun && have newuidmap || missing="$missing podman crun uidmap"
+    ldd "$(command -v busybox)" 2>&1 | grep -q "not a dynamic" || missing="$missing busybox-static" # in images
     have dockerd || missing="$missing docker.io"
     have npm || missing="$missing npm" # for azurite
     ;;
