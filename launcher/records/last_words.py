@@ -35,10 +35,14 @@ _BANNER = re.compile(
 _LOGGED = re.compile(
     r"^[EWI]\d{4} \S+ \d+ (?:\S*site-packages/)?torch/distributed/(?:elastic/|run\.py).*\n?", re.M
 )
+#: Frames of Java, which stand below the exception.
+_JAVA_FRAME = re.compile(r"^[ \t]+(?:at [\w.$/<>]+\([^()\n]*\)|\.\.\. \d+ more)\n?", re.M)
 
 
 def essence(text: str) -> str:
-    """Return the output without what wrappers said of it; unchanged if that is all there is."""
+    """Return the output without what wrappers said of it, and without frames of Java; unchanged if that
+    is all there is."""
+    text = _JAVA_FRAME.sub("", text) or text
     if horovodrun := _HOROVODRUN.search(text):
         tagged = _TAGGED.finditer(text, 0, horovodrun.start())
         lines = [found["line"] for found in tagged if found["rank"] == horovodrun["rank"]]

@@ -2,7 +2,7 @@
 
 Made on a machine without GPUs with torch 2.14 (cuda-of-cpu-build and cuda-set-device: a CPU build of 2.13),
 transformers, accelerate, datasets, lightning, deepspeed, wandb, comet_ml, neptune, clearml, jax, tensorflow,
-ray, dask, horovod, mpi4py, hydra-core, rich and Open MPI 4.1; own-name-random-313 wants a python3.13 on PATH.
+ray, dask, pyspark, horovod, mpi4py, hydra-core, rich and Open MPI 4.1; own-name-random-313 wants a python3.13 on PATH.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ model.compile(optimizer='sgd', loss='mse')
 RAY = "import ray\nray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)\n"
 #: A cluster of somebody else on this machine is none of ours.
 OWN_RAY = "mkdir -p /tmp/ray; mount -t tmpfs none /tmp/ray"
+SPARK = """\
+from pyspark.sql import SparkSession
+def bad(number): raise ValueError('bad sample %d' % number)
+spark = SparkSession.builder.master('local[1]').config('spark.ui.enabled', 'false').getOrCreate()
+"""
 TRAINER = """\
 import torch, lightning as L
 from lightning.pytorch.demos.boring_classes import BoringModel
@@ -233,6 +238,10 @@ PROVOCATIONS: dict[str, Provocation] = {
         before=OWN_RAY,
     ),
     "ray-no-cluster": _py("import ray\nray.init(address='auto')\n", before=OWN_RAY),
+    "spark-value": _py(SPARK + "spark.sparkContext.parallelize([17]).map(bad).collect()\n"),
+    "spark-no-class": _py(
+        SPARK + "spark.sparkContext._jvm.java.lang.Class.forName('org.lab.Reader')\n"
+    ),
     "dask-value": _py(
         "from dask.distributed import Client\ndef work(x):\n    raise ValueError('bad sample 17')\nif __name__ == '__main__':\n    client = Client(n_workers=1, threads_per_worker=1, dashboard_address=None)\n    client.submit(work, 1).result()\n"
     ),

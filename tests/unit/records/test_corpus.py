@@ -57,6 +57,8 @@ RIGHT: dict[str, tuple[str | None, str]] = {
         "no-ray-cluster",
         "ConnectionError: Could not find any running Ray instance. Pl",
     ),
+    "spark-value": (None, OWN),
+    "spark-no-class": (None, "java.lang.ClassNotFoundException: org.lab.Reader"),
     "dask-value": (None, OWN),
     "dask-no-scheduler": (
         "connection-refused",
