@@ -77,8 +77,9 @@ def test_needs_are_whole_paths() -> None:
     assert str(caught.value).startswith("job.yaml:2: 'data' is not an absolute path")
 
 
-def test_the_examples_are_whole() -> None:
+def test_the_examples_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that the examples import beyond themselves is known to the environment of the tests."""
+    monkeypatch.setenv("_SPARK_AUTH_SECRET", "x")
     known = {
         "torch",
         "numpy",
@@ -87,7 +88,7 @@ def test_the_examples_are_whole() -> None:
         "mpi4py",
     }  # here; the others have their own environments
     heavier = {"accelerate", "dask", "deepspeed", "jax", "lightning", "mxnet", "ray", "tensorflow"}
-    heavier |= {"sglang", "verl", "vllm"}  # they need GPUs
+    heavier |= {"pyspark", "sglang", "verl", "vllm"}  # the last three need GPUs
     for file in sorted((ROOT / "examples").glob("*/job.yaml")):
         job = jobs.layered_job({"file": jobs.load_job(file)})
         assert outside(job) <= {*sys.stdlib_module_names, *known, *heavier}
