@@ -311,7 +311,9 @@ def _port_replaced(event: ev.PortReplaced) -> Line:
 def _script_log_written(event: ev.ScriptLogWritten) -> Line:
     if event.problem:
         return Line(
-            f"the script's log could not be written to {event.path}: {event.problem}", "yellow"
+            f"the script's log could not be written to {event.path}: {event.problem}; "
+            "launcher logs shows it",
+            "yellow",
         )
     return Line(f"the script's log is in {event.path} as well", dim=True)
 

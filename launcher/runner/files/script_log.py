@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ...jobs import script_log
+from ...records import adoption
 from ...records import events as ev
 from ...records.run_reader import RunReader
 from ...spec.model import Layout
@@ -33,9 +34,10 @@ async def write(context: RunContext, layout: Layout) -> None:
 def _write(folder: Path, logs: Collection[str], workdir: Path, path: str) -> str | None:
     """Write logs of a run in whole lines, in the order in which they came here.
 
-    Return why not, or ""; None where the workdir is on another machine.
+    Return why not, or ""; None where the workdir is on another machine: of a run that was taken up from
+    its hosts, only they say where to write, and what.
     """
-    if not workdir.is_dir():
+    if (folder / adoption.FILE).exists() or not workdir.is_dir():
         return None
     target, rest = workdir / path, dict.fromkeys(sorted(logs), b"")
     try:

@@ -46,3 +46,13 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (work / "file").touch()
     assert _write(run, {OUT}, work, "file/a.out") in ("File exists", "Not a directory")
     assert _write(run, {OUT}, tmp_path / "of another machine", "a.out") is None
+
+
+def test_hosts_write_no_file_of_a_machine_that_takes_up_their_run(tmp_path: Path) -> None:
+    """Where the file is, and what is in it, would both be their word."""
+    run = run_with(tmp_path / "run", (OUT, b"ssh-ed25519 AAAA mallory"))
+    (run / "adopted.json").write_text("{}")
+    home = tmp_path / ".ssh"
+    home.mkdir()
+    assert _write(run, {OUT}, home, "authorized_keys") is None
+    assert list(home.iterdir()) == []
