@@ -10,8 +10,6 @@ import re
 from ..frameworks.slurm import ELEMENT, number
 from ..spec.model import Job
 
-#: sbatch's own variables for these options.
-OUTPUT, ERROR = "SBATCH_OUTPUT", "SBATCH_ERROR"
 #: The log of an array's number, which all its elements have in common.
 ARRAY = "SLURM_ARRAY_JOB_ID"
 _PLACE = re.compile(r"%([0-9]{0,2})([%AJNajnstux])")
@@ -25,11 +23,8 @@ def is_inside(path: str) -> bool:
 
 def files(job: Job, run: str, host: str, user: str) -> dict[str, tuple[str, ...]]:
     """Return which streams, of "out" and "err", each file has; ``host`` is the one of the script."""
-    if job.framework != "sbatch":
-        return {}
-    output, error = (job.envs.get(name, "") for name in (OUTPUT, ERROR))
     found: dict[str, tuple[str, ...]] = {}
-    for stream, pattern in (("out", output), ("err", error or output)):
+    for stream, pattern in zip(("out", "err"), job.script_logs, strict=True):
         path = _named(pattern, job, run, host, user)
         if is_inside(path):
             found[path] = (*found.get(path, ()), stream)

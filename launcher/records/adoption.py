@@ -43,7 +43,7 @@ def doubts(adoption: Adoption | None, secrets: tuple[str, ...], job: Job) -> tup
 
 
 def uses(job: Job) -> tuple[str, ...]:
-    """Return what a job takes from this machine, or reaches with its credentials, each in a line."""
+    """Return what a job takes from this machine, writes there, or does with its credentials."""
     found = [
         f"it gives hosts {one.source} as data set {one.name}{_by(one.credential)}"
         for one in job.data
@@ -56,6 +56,9 @@ def uses(job: Job) -> tuple[str, ...]:
     if job.output_to:
         by = _by(job.output_credential) or ", with your credentials"
         found.append(f"it stores outputs in {job.output_to}{by}")
+    if any(job.script_logs):
+        files = " and ".join(dict.fromkeys(filter(None, job.script_logs)))
+        found.append(f"it writes what the script prints to {files} in {job.workdir} here")
     return tuple(found)
 
 

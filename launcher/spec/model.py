@@ -210,6 +210,8 @@ def is_elsewhere(path: str) -> bool:
 AUTO = "auto"
 #: How many bytes of each host that brings.
 AUTO_BYTES = 100_000_000
+#: Variables of sbatch with what ``#SBATCH --output`` and ``--error`` say.
+SCRIPT_LOGS = ("SBATCH_OUTPUT", "SBATCH_ERROR")
 
 
 @frozen
@@ -282,6 +284,15 @@ class Job:
         """The paths that every host has to have: ``needs``, and data sets that hosts share."""
         shared = [one.shared_path for one in self.data]
         return tuple(dict.fromkeys([*self.needs, *filter(None, shared)]))
+
+    @property
+    def script_logs(self) -> tuple[str, str]:
+        """The files of the workdir that a batch script's stdout and stderr go to, as patterns of Slurm;
+        "" for none."""
+        if self.framework != "sbatch":
+            return "", ""
+        output = self.envs.get(SCRIPT_LOGS[0], "")
+        return output, self.envs.get(SCRIPT_LOGS[1], "") or output
 
     @property
     def outputs_elsewhere(self) -> tuple[str, ...]:

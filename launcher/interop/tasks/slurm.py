@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from ...frameworks.sbatch import TASKS_PER_NODE
 from ...frameworks.slurm import ELEMENT
-from ...jobs.script_log import ERROR, OUTPUT, is_inside
+from ...jobs.script_log import is_inside
 from ...spec.frozen import frozen
+from ...spec.model import SCRIPT_LOGS
 from ...spec.nodeset import expand
 from ..draft import quoted
 from ..source import Text
@@ -102,7 +103,7 @@ def read(content: Text, draft: JobDraft) -> None:
 
 def _logs(draft: JobDraft, found: dict[str, Directive]) -> None:
     """Set the files of the workdir that have the script's log, besides the run's own."""
-    for option, variable in (("output", OUTPUT), ("error", ERROR)):
+    for option, variable in zip(("output", "error"), SCRIPT_LOGS, strict=True):
         if (one := found.get(option)) and is_inside(one.value):
             draft.variables([(variable, one.value, one.line)])
             del found[option]
