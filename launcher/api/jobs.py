@@ -220,12 +220,12 @@ def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
         def beside(path: str) -> str:
             return read(os.path.join(inside, path))
 
-        names = [made.file] if made.file else ["GNUmakefile", "makefile", "Makefile"]
-        for path in (os.path.join(made.folder, name) for name in names):
-            if text := read(path):
-                found = wrapped_commands.started_by_make(text, made.targets, path, beside)
+        for name in [made.file] if made.file else ["GNUmakefile", "makefile", "Makefile"]:
+            if text := beside(name):
+                found = wrapped_commands.started_by_make(text, made.targets, name, beside)
                 if found:
-                    foreign_terms.check_script(found)
+                    path = os.path.join(inside, found.path)
+                    foreign_terms.check_script(replace(found, path=path))
                 return
     if found := wrapped_commands.started_by(run, read):
         path = wrapped_commands.script(run)

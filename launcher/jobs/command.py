@@ -11,14 +11,14 @@ import yaml
 from ..frameworks import Framework
 from ..spec.errors import InputError
 from ..spec.yaml_document import YamlNode, text, texts
-from . import placeholders
+from . import placeholders, start_commands, wrapped_commands
+from .start_commands import PYTHON
+from .wrapped_commands import SHELLS
 
 #: Commands of a shell that no program replaces; `module` and `conda activate` are functions of one.
 _BUILTINS = frozenset(
     {"cd", "export", "source", ".", "set", "unset", "ulimit", "exec", "eval", "module", "alias"}
 )
-#: What begins a whole command, where it is the first of several words.
-_PROGRAMS = frozenset({"python", "python3", "bash", "sh", "torchrun", "accelerate", "deepspeed"})
 #: What only a shell understands, as a word that is not quoted: && || | ; & and redirections.
 _OPERATOR = re.compile(r"&&|\|\|?|;|&|[\d&]?>>?\S*|\d?<<?<?\S*|\S*[^\s\\;];")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
@@ -62,14 +62,14 @@ def split(
     words = run if len(run) > 1 else _words("".join(run), called)
     if not words:
         raise InputError("nothing to run", "launcher run train.py --epochs 3")
-    if len(words) > 1 and _is_whole(words[0]):
-        raise InputError(
-            f"{called}: {words[0][:60]!r} is a whole command, and {words[1][:30]!r} stands behind it",
-            "write all of it as one text, or each word by itself",
-        )
     command = words
     while with_variables and command and _ASSIGNMENT.match(command[0]):
         command = command[1:]
+    if len(command) > 1 and _is_whole(command[0]):
+        raise InputError(
+            f"{called}: {command[0][:60]!r} is a whole command, and {command[1][:30]!r} is behind it",
+            "write all of it as one text, or each word by itself",
+        )
     if command and (found := _shell_word(command, run[0] if len(run) == 1 else "")):
         raise InputError(
             f"{called}: framework {framework.name} starts one command, and this is a shell script "
@@ -82,9 +82,12 @@ def split(
 
 def _is_whole(word: str) -> bool:
     """Return whether a word is a command with arguments, and not a program with a blank in its name."""
-    first, *more = word.split() or [""]
-    starts = first in _PROGRAMS or _shell_word((first,), word) is not None
-    return bool(more) and starts
+    words = tuple(word.split())
+    if len(words) < 2:
+        return False
+    is_wrapper = wrapped_commands.chooses_environment(words)
+    is_known = PYTHON.match(words[0]) or words[0] in SHELLS or start_commands.program(words)
+    return bool(is_wrapper or is_known or _shell_word(words[:1], word) is not None)
 
 
 def _shell_word(words: tuple[str, ...], text: str) -> str | None:

@@ -496,6 +496,10 @@ def _taken_over(values: Mapping[str, Any], environment: Mapping[str, str]) -> di
             f"conda run -n {peeled.conda}: the job names another environment",
             "leave out one of them",
         )
+    if peeled.wrapper and values.get("python"):
+        raise InputError(
+            f"{' '.join(peeled.wrapper[:2])}: the job names another Python", "leave out one of them"
+        )
     if peeled.conda:
         taken["environment"] = Environment(conda=peeled.conda)
     if secrets:

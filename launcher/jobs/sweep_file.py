@@ -206,16 +206,16 @@ def _space(node: YamlNode) -> matrix.Space:
 # -- a command line
 
 
-def from_words(words: Sequence[str]) -> tuple[tuple[str, ...], Matrix]:
+def from_words(words: Sequence[str], texts: Sequence[str] = ()) -> tuple[tuple[str, ...], Matrix]:
     """Return a command with placeholders in place of its lists of values, and these.
 
     ``--lr '[0.1, 0.01]'``, ``--lr=[...]``, Hydra's ``lr=0.1,0.01`` and all functions of ``matrix:``
-    are lists of values. Where a word has a place for them, as ``{{params.lr}}``, they only stand there.
-    Raises InputError.
+    are lists of values. Where a word or one of the other ``texts`` of the job has a place for them, as
+    ``{{params.lr}}``, they only stand there. Raises InputError.
     """
     found: dict[str, matrix.Space] = {}
     command: list[str] = []
-    placed = matrix.used(words)
+    placed = matrix.used((*words, *texts))
     for number, word in enumerate(words):
         option = _OPTION.match(words[number - 1]) if number else None
         assigned = _ASSIGNED.match(word) if number else None
@@ -236,7 +236,7 @@ def from_words(words: Sequence[str]) -> tuple[tuple[str, ...], Matrix]:
         found[name] = one
         if name not in placed:
             command.append(f"{head}{{{{params.{name}}}}}")
-        elif option:
+        elif not assigned:
             command.pop()
     if unknown := sorted(placed - found.keys()):
         raise InputError(

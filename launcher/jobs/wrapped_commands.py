@@ -14,12 +14,17 @@ from . import start_commands
 
 #: Programs that choose an environment for the command behind them, and their options with a value.
 _ENVIRONMENTS = {
-    "uv run": "--with --extra --group --only-group --no-group -p --python --project --directory "
-    "--env-file --with-requirements --with-editable --package --index",
+    "uv run": "--extra --no-extra --group --no-group --only-group --no-editable-package --env-file -w "
+    "--with --with-editable --with-requirements --package --python-platform --index --default-index -i "
+    "--index-url --extra-index-url -f --find-links --index-strategy --keyring-provider -P "
+    "--upgrade-package --upgrade-group --resolution --prerelease --fork-strategy --exclude-newer "
+    "--reinstall-package --link-mode -C --config-setting --no-build-package --no-binary-package "
+    "--cache-dir --refresh-package -p --python --color --allow-insecure-host --directory --project "
+    "--config-file",
     "poetry run": "-C --directory -P --project",
     "pipenv run": "",
     "pdm run": "-p --project",
-    "pixi run": "-e --environment --manifest-path",
+    "pixi run": "-e --environment -m --manifest-path",
     **dict.fromkeys(("conda run", "mamba run", "micromamba run"), "-n --name -p --prefix --cwd"),
 }
 #: The same of all programs that start the command behind them.
@@ -42,7 +47,7 @@ _WRAPPERS = {
 }
 #: Those with an argument of their own in front of the command.
 _WITH_ARGUMENT = ("timeout", "taskset")
-_SHELLS = ("bash", "sh", "zsh", "dash", "ksh")
+SHELLS = ("bash", "sh", "zsh", "dash", "ksh")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 #: Words of a shell in front of a command.
 _KEYWORDS = frozenset(
@@ -82,10 +87,18 @@ def unwrapped(words: tuple[str, ...]) -> Wrapped | None:
                 if words[at] == "--":
                     at += 1
                     break
+                if names == ("uv", "run") and words[at] in ("-m", "--module"):
+                    return Wrapped("uv run", words[:at], ("python", "-m", *words[at + 1 :]))
                 at += 2 if words[at] in valued else 1
             at += names[0] in _WITH_ARGUMENT
             return Wrapped(" ".join(names), words[:at], words[at:])
     return None
+
+
+def chooses_environment(words: tuple[str, ...]) -> bool:
+    """Return whether a command is behind a program that chooses its environment, as ``uv run``."""
+    inner = unwrapped(words)
+    return inner is not None and inner.called in _ENVIRONMENTS
 
 
 def _is_variable(program: str, word: str) -> bool:
@@ -142,7 +155,7 @@ def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def _behind_shell(words: tuple[str, ...]) -> int:
     """Return the place of the first argument of a shell; 0 if the command starts none."""
-    if not words or words[0].rpartition("/")[2] not in _SHELLS:
+    if not words or words[0].rpartition("/")[2] not in SHELLS:
         return 0
     at = 1
     while at < len(words) and words[at].startswith(("-", "+")):
@@ -239,33 +252,43 @@ class Started:
 
 #: Returns the text of a script by its path, "" for what is none.
 Read = Callable[[str], str]
-#: How many scripts deep a launcher is looked for.
-DEPTH = 5
+#: What is known of the scripts that were read, by their paths.
+Known = dict[str, Started | None]
 
 
 def _nothing(path: str) -> str:
     return ""
 
 
-def started_by(words: tuple[str, ...], read: Read, depth: int = DEPTH) -> Started | None:
-    """Return what the shell script starts that a command runs, itself or by scripts that it calls."""
-    path = script(words)
-    text = read(path) if path and depth and not path.startswith("/") else ""
-    if not text or not (_is_shell(text) or path.endswith(".sh") or path != _bare(words)[0]):
+def started_by(words: tuple[str, ...], read: Read, known: Known | None = None) -> Started | None:
+    """Return what the shell script starts that a command runs, itself or by scripts that it calls.
+
+    Each script is read once, whoever calls it.
+    """
+    path, known = script(words), {} if known is None else known
+    if not path or path.startswith("/"):
         return None
-    return started(text, path, read, depth - 1)
+    if path not in known:
+        known[path] = None  # while it is read: it may call itself
+        text = read(path)
+        if text and (_is_shell(text) or path.endswith(".sh") or path != _bare(words)[0]):
+            known[path] = started(text, path, read, known)
+    return known[path]
 
 
 def _is_shell(text: str) -> bool:
     return re.match(r"#!.*\b(?:ba|da|z|k)?sh\b", text) is not None
 
 
-def started(text: str, path: str = "", read: Read = _nothing, left: int = DEPTH) -> Started | None:
+def started(
+    text: str, path: str = "", read: Read = _nothing, known: Known | None = None
+) -> Started | None:
     """Return what a shell script starts, itself or by scripts that it calls; None for no launcher.
 
     In an ``if`` or ``case`` that starts a plain Python elsewhere, nobody knows which it will be.
     """
     variables: dict[str, str] = {}
+    known = {} if known is None else known
     depth, either = 0, False
     candidate: Started | None = None
     for line, command in _commands(text):
@@ -282,7 +305,7 @@ def started(text: str, path: str = "", read: Read = _nothing, left: int = DEPTH)
             depth += words[:1] == ("if",)
         words = _program_of(words, variables)
         name = _starts(words)
-        found = Started(path, line, name) if name else started_by(_sourced(words), read, left)
+        found = Started(path, line, name) if name else started_by(_sourced(words), read, known)
         if found:
             candidate = candidate or found
             if not depth:
@@ -389,6 +412,7 @@ def started_by_make(
     usual = (name for name in rules if not name.startswith("."))
     left = list(targets or [*usual][:1])
     seen: set[str] = set()
+    known: Known = {}
     while left:
         name = left.pop(0)
         if name in seen or name not in rules:
@@ -398,7 +422,7 @@ def started_by_make(
         left += needs
         for line, command in recipe:
             recipe_line = _filled(command.lstrip("@+- \t"), variables)
-            if found := started(recipe_line, "", read):
+            if found := started(recipe_line, "", read, known):
                 return found if found.path else Started(path, line, found.name)
     return None
 

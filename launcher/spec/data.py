@@ -163,7 +163,8 @@ def source(value: str) -> str:
 
         web_url.check(value, shown(value))
     elif kind == SHARED:
-        if not value.startswith("file:///") or shared_path(value) in ("/", "//"):
+        path = shared_path(value)
+        if not value.startswith("file:///") or path in ("/", "//") or {"\0", "\n"} & set(path):
             raise ValueError(
                 f"{value} is no folder that all hosts have: say file:///nfs/x, and HOST:/path for a "
                 "folder of one host"

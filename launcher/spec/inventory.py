@@ -191,7 +191,7 @@ def _host_values(node: YamlNode) -> dict[str, Any]:
 
 
 def _defaults(node: YamlNode) -> dict[str, Any]:
-    return read(node, HOST_KEYS, "defaults")
+    return read(node, HOST_KEYS, "defaults", _ELSEWHERE)
 
 
 def _min_runtime(node: YamlNode) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import signal
 import sys
 import termios
@@ -60,8 +59,7 @@ def exec_command(
     try:
         ctx.exit(asyncio.run(_exec(word, words, node)))
     except UnknownRun as error:
-        command = shlex.join((word, *words))
-        hint = f"{error.hint}; on hosts, without a run: launcher exec --hosts HOSTS -- {command}"
+        hint = f"{error.hint}; on hosts, without a run: launcher exec --hosts HOSTS -- COMMAND"
         raise UnknownRun(str(error), hint) from None
 
 

@@ -250,7 +250,7 @@ def _planned(
             tell(f"{words[0]}: {one}")
         sweep, read = array.sweep, {**array.sweep.values, **array.options}
     else:
-        command, matrix = sweeps.from_words(words)
+        command, matrix = sweeps.from_words(words, flags.get("envs") or ())
         if misplaced := jobs.misplaced_option(command, "launcher sweep"):
             tell(f"{misplaced[0]} goes to {words[0]}; for launcher write {misplaced[1]}")
         sweep = sweeps.Sweep({"run": command}, matrix, sweeps.Settings())

@@ -19,7 +19,7 @@ from ..context import RunContext
 
 async def write(context: RunContext, layout: Layout) -> None:
     """Write what the script has printed in the last attempt, if the workdir is here."""
-    if not layout.nodes:
+    if not layout.nodes or not context.state.has_begun:  # an earlier log stays
         return
     job, host, key = context.job, layout.nodes[0].host.name, ProcessKey.of_node(0)
     files = script_log.files(job, layout.run_id, host, os.environ.get("USER", ""))

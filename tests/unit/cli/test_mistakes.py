@@ -49,7 +49,7 @@ def typed(tmp_path: Path) -> Launcher:
         (
             "exec uname -r",
             "there are no runs here",
-            "launcher ls shows all runs; on hosts, without a run: launcher exec --hosts HOSTS -- uname -r",
+            "launcher ls shows all runs; on hosts, without a run: launcher exec --hosts HOSTS -- COMMAND",
         ),
         ("help rnu", 'there is no command "rnu"', 'did you mean "run"?'),
     ],

@@ -345,6 +345,7 @@ def test_what_mpirun_and_horovodrun_cannot_be_told(
     [
         ("env A=1 B=2 torchrun --tee 3 x.py", {"A": "1", "B": "2"}),
         ("A=1 time -p nohup torchrun --tee 3 x.py", {"A": "1"}),
+        ("A='--x --y' torchrun --tee 3 x.py", {"A": "--x --y"}),
         ("conda run --no-capture-output -n e env A=1 torchrun --tee 3 x.py", {"A": "1"}),
     ],
 )
@@ -368,6 +369,11 @@ def test_what_stands_in_front_of_a_launcher(line: str, envs: dict[str, str]) -> 
             "uv run",
             "torchrun",
         ),
+        (
+            "uv run --index-url https://x/simple -m torch.distributed.run --nproc_per_node 2 x.py",
+            "uv run --index-url https://x/simple",
+            "torchrun",
+        ),
         ("poetry run accelerate launch --num_processes 4 x.py", "poetry run", "accelerate"),
         ("pipenv run deepspeed --num_gpus 2 --no_local_rank x.py", "pipenv run", "deepspeed"),
         (
@@ -388,6 +394,10 @@ def test_what_chooses_an_environment_stays_in_front(
         words = process.argv
         assert words[: len(job.wrapper) + 2] == (*job.wrapper, "python", "-m")
         assert words[-2:] == ("python", "x.py")
+    with pytest.raises(
+        InputError, match=f"{' '.join(job.wrapper[:2])}: the job names another Python"
+    ):
+        typed(line, num_nodes=2, python="/x/python")
     assert not requirements.modules_of(job), "what is in that environment, nobody knows before"
     assert requirements.modules_of(typed("torchrun x.py")) == ("torch",)
 

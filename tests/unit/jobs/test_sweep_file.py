@@ -83,12 +83,18 @@ def test_run_points_to_sweep() -> None:
         (["t.py", "opt.lr=uniform(0,1)"], ("t.py", "opt.lr={{params.opt.lr}}")),
         (["cd x; t {{params.lr}} -v", "--lr", "[1, 2]"], ("cd x; t {{params.lr}} -v",)),
         (["t.py", "lr=1,2", "--out", "o-{{params.lr}}"], ("t.py", "--out", "o-{{params.lr}}")),
+        (["t.py", "{{params.lr}}", "--fast", "--lr=[1, 2]"], ("t.py", "{{params.lr}}", "--fast")),
     ],
 )
 def test_words(words: list[str], command: tuple[str, ...]) -> None:
     found, values = sweep_file.from_words(words)
     assert found == command
     assert len(values) == 1
+
+
+def test_a_place_in_a_variable_counts_as_well() -> None:
+    words = ["t.py", "--lr", "[1, 2]", "x"]
+    assert sweep_file.from_words(words, ["LR={{params.lr}}"])[0] == ("t.py", "x")
 
 
 def test_words_that_are_single_values_stay() -> None:

@@ -125,6 +125,10 @@ CALLED = {
     "/etc/a.sh": "torchrun t.py\n",
     **{f"deep{n}.sh": f"bash deep{n + 1}.sh\n" for n in range(9)},
     "deep9.sh": "torchrun t.py\n",
+    # Each stage calls the script itself: it is read once, or there is no end to it.
+    "stages.sh": "case $1 in\n"
+    + "".join(f"s{n}) bash stages.sh s{n + 1} ;;\n" for n in range(40))
+    + "esac\nbash deep8.sh\n",
 }
 
 
@@ -137,7 +141,8 @@ CALLED = {
         ("bash either.sh", None),
         ("bash other.sh", None),
         ("bash deep5.sh", ("deep9.sh", 1)),
-        ("bash deep4.sh", None),
+        ("bash deep0.sh", ("deep9.sh", 1)),
+        ("bash stages.sh", ("deep9.sh", 1)),
     ],
 )
 def test_scripts_that_scripts_call(command: str, place: tuple[str, int] | None) -> None:

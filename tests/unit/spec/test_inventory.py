@@ -208,6 +208,9 @@ def test_keys_as_other_tools_have_them(key: str, meant: str) -> None:
     with pytest.raises(DocumentError) as caught:
         hosts_of(f"hosts:\n  a: {{{key}: x}}\n")
     assert caught.value.hint == f'did you mean "{meant}"?'
+    with pytest.raises(DocumentError) as caught:
+        hosts_of(f"defaults: {{{key}: x}}\nhosts: {{a: {{}}}}\n")
+    assert caught.value.hint == f'did you mean "{meant}"?'
 
 
 def test_data_sets_of_a_host_have_a_limit() -> None:
