@@ -40,7 +40,8 @@ class Summary:
     record is up to date. ``damaged`` names lines of its record that were ignored.
 
     ``command`` is what it runs, in a line, ``commit`` the code's, with a ``+`` if not all was committed;
-    ``seconds`` how long a run that has ended took. ``began`` says whether any process was started.
+    ``seconds`` how long a run that has ended took. ``began`` says whether any process was started,
+    ``project`` whose quota it counts for.
     """
 
     run: str
@@ -59,6 +60,7 @@ class Summary:
     began: bool = True
     tags: tuple[str, ...] = ()
     note: str = ""
+    project: str = ""
 
 
 @frozen
@@ -66,7 +68,8 @@ class Wanted:
     """Which runs to list: those that fit everything given.
 
     Each of ``words`` occurs in the name, the command, the commit or the note; ``since`` is in seconds
-    since the epoch; ``hosts`` are those of which a run has one at least; it has all ``tags``.
+    since the epoch; ``hosts`` are those of which a run has one at least; it has all ``tags``, and is in
+    the ``project``.
     """
 
     words: tuple[str, ...] = ()
@@ -75,6 +78,7 @@ class Wanted:
     running: bool = False
     hosts: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
+    project: str | None = None
 
     def fits(self, run: Summary) -> bool:
         """Return whether a run is wanted."""
@@ -85,6 +89,7 @@ class Wanted:
             and (not self.failed or run.status in _FAILED)
             and (not self.running or run.status not in (*ENDED, UNREADABLE))
             and self.tags.issubset(run.tags)
+            and self.project in (None, run.project)
             and (not self.hosts or not self.hosts.isdisjoint(run.hosts))
         )
 
@@ -220,6 +225,7 @@ class _Described:
     started: float | None = None
     nodes: tuple[_Node, ...] = ()
     hosts: tuple[str, ...] = ()
+    project: str | None = None
     job: _Job = _Job()
 
 
@@ -259,6 +265,7 @@ def summary(path: Path) -> Summary:
         began=began,
         tags=notes.tags,
         note=notes.note,
+        project=described.project or "",
     )
 
 

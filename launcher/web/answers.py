@@ -155,6 +155,7 @@ def _line(summary: catalog.Summary) -> dict[str, Any]:
         "seconds": summary.seconds,
         "tags": list(summary.tags),
         "note": summary.note,
+        "project": summary.project,
     }
 
 

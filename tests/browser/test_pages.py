@@ -101,6 +101,13 @@ def test_what_happens_is_on_the_page_at_once(page: browser.Watched, home: Path) 
     page.page.get_by_text("0 of 3 runs").wait_for()
     status.select_option("failed")
     page.page.get_by_text("1 of 3 runs").wait_for()
+    status.select_option("any status")
+    page.page.get_by_role("searchbox", name="Filter runs").fill("")
+    page.page.get_by_text("3 runs", exact=True).wait_for()
+    project = page.page.get_by_role("combobox", name="Project")
+    assert project.locator("option").all_text_contents() == ["any project", "vision"]
+    project.select_option("vision")
+    page.page.get_by_text("1 of 3 runs").wait_for()
     page.page.get_by_role("link", name=console_runs.named(home, "night")).press("Enter")
     page.page.get_by_role("heading", name="failed first").wait_for()
     assert page.wrong() == []

@@ -47,7 +47,9 @@ DIFF = b"""diff --git a/train.py b/train.py
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-def begin(name: str, started: float = STARTED, *arguments: str) -> RunFolder:
+def begin(
+    name: str, started: float = STARTED, *arguments: str, project: str | None = None
+) -> RunFolder:
     """Record a run of four ranks on two hosts that has begun; this process follows it until it is
     closed."""
     job = Job(
@@ -57,7 +59,7 @@ def begin(name: str, started: float = STARTED, *arguments: str) -> RunFolder:
         secrets={"WANDB_API_KEY": Secret(VALUE)},
         envs={"NCCL_DEBUG": VALUE},
     )
-    request = Request(job=job, inventory=Inventory(hosts=HOSTS), hosts=HOSTS)
+    request = Request(job=job, inventory=Inventory(hosts=HOSTS), hosts=HOSTS, project=project)
     folder = RunFolder.create(name, Random(name))
     nodes = tuple(
         Node(host, rank, 2, 2 * rank, gpus=(0, 1), python="python3")
@@ -203,7 +205,7 @@ def one_more(home: Path, name: str) -> Iterator[RunFolder]:
 
 def several() -> RunFolder:
     """Record a failed run, one that succeeded, and a running one, which is returned."""
-    failed = begin("night", STARTED, "--batch", "512")
+    failed = begin("night", STARTED, "--batch", "512", project="vision")
     for rank in range(4):
         printed(failed, rank, steps(0, 40))
     printed(failed, 2, "\n".join(TRACEBACK).encode() + b"\n")

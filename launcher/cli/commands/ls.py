@@ -53,6 +53,7 @@ EXAMPLES = (
 @click.option("--running", is_flag=True, help="Only runs that have not ended.")
 @click.option("--host", metavar="NAMES", help="Only runs on one of these hosts: gpu[1-4].")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag.")
+@click.option("--project", metavar="NAME", help="Only runs of this project.")
 @click.option("--no-refresh", is_flag=True, help="Do not ask hosts of runs that nobody follows.")
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
@@ -69,6 +70,7 @@ def command(
     running: bool,
     host: str | None,
     tags: tuple[str, ...],
+    project: str | None,
     no_refresh: bool,
     all_users: bool,
     inventory: str | None,
@@ -83,7 +85,8 @@ def command(
     if all_users:
         ctx.exit(_on_the_hosts(inventory, as_json))
     now = time.time()
-    wanted = Wanted(words, since_time(since, now), failed, running, _hosts(host), frozenset(tags))
+    begun = since_time(since, now)
+    wanted = Wanted(words, begun, failed, running, _hosts(host), frozenset(tags), project)
     client = Client()
     refreshed = Refreshed() if no_refresh else client.refresh()
     known = client.list()

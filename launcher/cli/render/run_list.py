@@ -14,7 +14,7 @@ from .tables import cut, moment, table, took
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
 #: Columns that a narrow terminal leaves out, the first ones first, so that a command has room.
-_SPARED = ("ranks", "gpus", "hosts")
+_SPARED = ("ranks", "gpus", "hosts", "project")
 #: Columns of a command that others make room for, and those that it has in any case.
 ROOM, LEAST = 24, 12
 
@@ -48,10 +48,12 @@ def _table(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
     }
     if any(run.tags for run in runs):
         columns["tags"] = [",".join(run.tags) or "-" for run in runs]
+    if any(run.project for run in runs):
+        columns["project"] = [run.project or "-" for run in runs]
     for name in _SPARED:
         taken = sum(max(map(len, [head, *cells])) + 2 for head, cells in columns.items())
         if width is not None and width - taken < ROOM:
-            del columns[name]
+            columns.pop(name, None)
     columns["command"] = [run.command or "-" for run in runs]
     head, *lines = _fitted(tuple(columns), list(zip(*columns.values(), strict=True)), width)
     coloured = [_coloured(run, line) for run, line in zip(runs, lines, strict=True)]

@@ -25,8 +25,8 @@ function spark({ tag, values }) {
 }
 
 export function runsPage(main) {
-  const search = make('input', { type: 'search', placeholder: 'Name, command, status, host, tag', ariaLabel: 'Filter runs' });
-  const standing = make('select', { ariaLabel: 'Status' });
+  const search = make('input', { type: 'search', placeholder: 'Name, command, status, project, host, tag', ariaLabel: 'Filter runs' });
+  const standing = make('select', { ariaLabel: 'Status' }), project = make('select', { ariaLabel: 'Project' });
   const count = make('span', { role: 'status', className: 'dim' });
   const space = make('div', { className: 'space', role: 'rowgroup' });
   const head = make('div', { className: 'row head', role: 'row' }, ...HEAD.map(name => { if (!COLUMNS[name]) return make('span', { role: 'columnheader', textContent: name }); const button = make('button', { textContent: name, title: 'Sort by ' + name }); button.addEventListener('click', () => sortBy(name)); return make('span', { role: 'columnheader' }, button); }));
@@ -100,26 +100,29 @@ export function runsPage(main) {
     update(space, ...inSight().map((run, index) => row(run, first + index)));
     later();
   }
-  function statuses() {
-    const before = standing.value, all = [...new Set([...known.values()].map(run => run.status))].sort();
+  // What a filter offers: the values that runs have, and the one that is chosen.
+  function offer(filter, any, value) {
+    const before = filter.value, all = [...new Set([...known.values()].map(value).filter(Boolean))].sort();
     if (before && !all.includes(before)) all.push(before);
-    update(standing, make('option', { value: '', textContent: 'any status' }), ...all.map(one => keyed(one, make('option', { value: one, textContent: one }))));
-    standing.value = before;
+    update(filter, make('option', { value: '', textContent: any }), ...all.map(one => keyed(one, make('option', { value: one, textContent: one }))));
+    filter.value = before;
+    filter.hidden = !all.length;
   }
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/);
     shown = [...known.values()].filter(run => {
-      const text = [run.run, run.command, run.status, run.reason, run.note, ...run.hosts, ...run.tags].join(' ').toLowerCase();
-      return (!standing.value || run.status === standing.value) && words.every(word => text.includes(word));
+      const text = [run.run, run.command, run.status, run.reason, run.note, run.project, ...run.hosts, ...run.tags].join(' ').toLowerCase();
+      return (!standing.value || run.status === standing.value) && (!project.value || run.project === project.value) && words.every(word => text.includes(word));
     }).sort(inOrder);
     const all = known.size === 1 ? '1 run' : known.size + ' runs';
     count.textContent = shown.length === known.size ? all : shown.length + ' of ' + all;
     draw();
   }
   function show() {
-    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, standing, count, actions), rows);
+    if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, standing, project, count, actions), rows);
     if (!known.size) main.replaceChildren(empty('No runs yet. Start one in a terminal: ', make('code', { textContent: 'launcher run train.py' })));
-    statuses();
+    offer(standing, 'any status', run => run.status);
+    offer(project, 'any project', run => run.project);
     filter();
   }
   async function load() {
@@ -144,7 +147,7 @@ export function runsPage(main) {
   });
   addEventListener('resize', draw);
   search.addEventListener('input', filter);
-  standing.addEventListener('change', filter);
+  for (const select of [standing, project]) select.addEventListener('change', filter);
   const ticking = setInterval(() => { if (!document.hidden && main.contains(rows)) draw(); }, 5000);
   return { load, changed, close() { removeEventListener('resize', draw); clearInterval(ticking); clearTimeout(asking); asking = 0; }, query: () => ({}) };
 }

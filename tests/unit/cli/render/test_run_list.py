@@ -35,7 +35,7 @@ def _run(name: str, **values: Any) -> Summary:
 
 
 RUNS = [
-    _run("exp1-eca0"),
+    _run("exp1-eca0", project="vision"),
     _run("sweep-a-e7f1", status="failed", reason="exit-3", seconds=4.25),
     _run("calm-owl-12ab", status="running", reason="", followed=True, seconds=None),
     _run("early-eel-1111", status="running", reason="", seconds=None),
@@ -63,6 +63,7 @@ def test_what_is_no_terminal_gets_everything() -> None:
     assert "--epochs 90 --amp" in lines[1]
     assert "2 h 10" in lines[1]
     assert "failed (exit-3)" in lines[2]
+    assert ("project" in lines[0], "vision" in lines[1]) == (True, True)
     assert "running (not followed)" in lines[4]
 
 
@@ -87,6 +88,8 @@ def test_runs_that_never_started_stand_apart() -> None:
         (Wanted(since=NOW - 60), 0),
         (Wanted(hosts=frozenset({"gpu03", "x"})), 5),
         (Wanted(hosts=frozenset({"x"})), 0),
+        (Wanted(project="vision"), 1),
+        (Wanted(project="speech"), 0),
     ],
 )
 def test_filters(wanted: Wanted, names: int) -> None:
