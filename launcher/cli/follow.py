@@ -161,12 +161,16 @@ class _Watch:
             self._question = None
 
 
+def hangups() -> set[signal.Signals]:
+    """Return SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return {signal.SIGTERM} if ignored else {signal.SIGTERM, signal.SIGHUP}
+
+
 def on_hangup(act: Callable[[], None]) -> None:
-    """Call ``act`` at SIGTERM, and at SIGHUP unless it is ignored, as under nohup."""
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, act)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, act)
+    """Call ``act`` at :func:`hangups`."""
+    for number in hangups():
+        asyncio.get_running_loop().add_signal_handler(number, act)
 
 
 def tell_detached(run: AsyncRunHandle) -> None:

@@ -20,10 +20,9 @@ def has_screen() -> bool:
     )
 
 
-def show(address: str, name: str) -> Path:
-    """Open a browser on a private file that leads to the address: arguments are seen by all users.
-    Return the file, which the caller removes."""
-    file = f"{name}.html"
+def show(address: str, file: str) -> Path:
+    """Open a browser on a private file of launcher's folder that leads to the address: arguments are
+    seen by all users. Return the file, which the caller removes. Raises OSError."""
     write_at_home(file, f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n')
     page = home() / file
     threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()

@@ -26,14 +26,21 @@ _HEADERS = {
 }
 
 
+def token_file(port: int) -> str:
+    """Return the name of the file in launcher's folder that holds :attr:`Session.header`."""
+    return f"console-{port}.header"
+
+
 class Session:
-    """The secrets of one console: a code that opens it once, and the cookie given for the code."""
+    """The secrets of one console: a code that opens it once, the cookie given for the code, and the
+    token with which programs ask."""
 
     def __init__(self, port: int, read_only: bool = False) -> None:
         self.port, self.read_only = port, read_only
         self.cookie_name = f"launcher-console-{port}"  # browsers share cookies between ports
         self.code: str | None = secrets.token_urlsafe(32)
         self._cookie = secrets.token_urlsafe(32)
+        self._authorization = f"Bearer {secrets.token_urlsafe(32)}"
 
     def exchange(self, code: str) -> str | None:
         """Return the cookie for the right code, and forget the code; None for a wrong one."""
@@ -41,6 +48,15 @@ class Session:
             return None
         self.code = None
         return self._cookie
+
+    @property
+    def header(self) -> str:
+        """The line with which a program asks (RFC 6750)."""
+        return f"Authorization: {self._authorization}"
+
+    def trusts(self, authorization: str) -> bool:
+        """Return whether an Authorization header has this session's token."""
+        return _equal(authorization, self._authorization)
 
     def knows(self, header: str) -> bool:
         """Return whether a Cookie header has this session's cookie."""
@@ -109,6 +125,11 @@ def refusal(session: Session, method: str, path: str, headers: Headers) -> tuple
     if writes and headers.get("content-type") != "application/json":
         return 415, "the body must be application/json"
     public = path in _PUBLIC or path.startswith(_STATIC)
-    if not public and not session.knows(headers.get("cookie", "")):
+    if public or session.knows(headers.get("cookie", "")):
+        return None
+    token = headers.get("authorization")
+    if token is None:
         return 401, "open the address that launcher console printed"
+    if not session.trusts(token):
+        return 401, f"the token is of another console: read {token_file(session.port)} again"
     return None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pwd
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
-from ..api.client import AsyncClient
+from ..api.client import AsyncClient, home, write_at_home
 from ..spec.errors import InputError
 from .app import Console
 from .browser import has_screen, show
 from .doorkeeper import doorkeeper
-from .guard import Session
+from .guard import Session, token_file
 from .peers import GONE
 
 #: Bytes of a request's head, and connections at once; seconds that answers get at the end, at which
@@ -56,14 +58,27 @@ def serve(
         )
         console.is_ending = lambda: server.should_exit
         tell(address)
-        page = show(address, f"console-{session.port}") if browser and has_screen() else None
+        _end_in_order()
+        token, page = token_file(session.port), f"console-{session.port}.html"
         try:
+            with suppress(OSError):  # without a disk to write to, pages are served all the same
+                write_at_home(token, session.header + "\n")
+                if browser and has_screen():
+                    show(address, page)
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             pass  # uvicorn raises the signal again after it has ended
         finally:
-            if page is not None:
-                page.unlink(missing_ok=True)
+            for file in (token, page):
+                with suppress(OSError):
+                    (home() / file).unlink()
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM and a closed terminal end this process as Ctrl-C does, so that its files go."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 class _Refusals:

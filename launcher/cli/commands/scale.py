@@ -18,6 +18,7 @@ from ...records.reasons import EndReason, StopReason
 from ...spec.errors import InputError
 from ...spec.model import Job, Request
 from .. import completion, options
+from ..follow import on_hangup
 from ..inventory_lookup import loaded, note
 from ..render import chart
 from ..render.tables import counted, duration, table
@@ -120,8 +121,8 @@ async def _listening(trials: Trials, requests: Sequence[Request]) -> list[scalin
         trials.stop()
         _say("stopping; results so far follow" if first else "killing now", "yellow")
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, asked)
+    loop.add_signal_handler(signal.SIGINT, asked)
+    on_hangup(asked)
     return await trials.all(requests)
 
 

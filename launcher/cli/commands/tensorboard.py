@@ -12,6 +12,7 @@ import click
 from ...api.client import Client, home
 from ...spec.errors import InputError
 from .. import completion, options
+from ..follow import hangups
 from ..render.tables import counted
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
         ) from None
     from ...web.browser import has_screen, show
 
-    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    signals = {signal.SIGINT, *hangups()}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # for the threads, too
     with (
         tempfile.TemporaryDirectory(prefix="tensorboard-", dir=home()) as place,
@@ -46,7 +47,7 @@ def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
         address = tensorboard.start(Path(place), port)
         click.echo(address)
         click.echo(f"TensorBoard over {counted(len(runs), 'run')}. Ctrl-C ends it.", err=True)
-        page = show(address, "tensorboard") if not no_browser and has_screen() else None
+        page = show(address, "tensorboard.html") if not no_browser and has_screen() else None
         try:
             signal.sigwait(signals)
         finally:

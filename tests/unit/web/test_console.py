@@ -91,6 +91,23 @@ def test_the_code_opens_the_console_once(stranger: TestClient, session: Session)
     assert stranger.post("/session", json={"code": code}).status_code == 401
 
 
+def test_programs_ask_with_the_token(
+    run: RunFolder, stranger: TestClient, session: Session
+) -> None:
+    name, _, right = session.header.partition(": ")
+    for wrong in (right[:-1], right.upper(), right.replace("Bearer", "Basic"), "", "é"):
+        answer = stranger.get("/api/runs", headers={name: wrong.encode()})
+        assert answer.status_code == 401, wrong
+        assert "read console-8770.header again" in answer.json()["error"]
+    answer = stranger.get("/api/runs", headers={name: right})
+    assert [one["run"] for one in answer.json()["runs"]] == [run.name]
+    at, own = f"/api/runs/{run.name}/delete", {name: right}
+    for others in ({"origin": "http://127.0.0.1:1"}, {"host": "evil.example"}):
+        assert stranger.post(at, json={}, headers={**own, **others}).status_code in (403, 421)
+    answer = stranger.post(at, json={"force": True}, headers=own)
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize("body", [b"", b"[", b"[1]", b'{"code": 7}', b"[" * 1000, '"é"'.encode()])
 def test_an_odd_body_opens_nothing(stranger: TestClient, body: bytes) -> None:
     assert stranger.post("/session", content=body, headers=JSON).status_code in (400, 401)

@@ -35,21 +35,67 @@ def console(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.thorough
-def test_it_serves_its_owner_and_ends_while_a_page_is_open(console: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_it_serves_its_owner_and_ends_while_a_page_is_open(
+    console: subprocess.Popen[str], tmp_path: Path, how: signal.Signals
+) -> None:
     assert console.stdout
     base, code = console.stdout.readline().strip().split("/#")
     assert base.startswith("http://127.0.0.1:")
     assert code not in Path(f"/proc/{console.pid}/cmdline").read_text()
     with httpx.Client(base_url=base, timeout=60) as client:
         assert client.get("/api/runs").status_code == 401
+        file = tmp_path / f"console-{base.rpartition(':')[2]}.header"
+        assert file.stat().st_mode & 0o077 == 0
+        token = dict([file.read_text().strip().split(": ")])
+        assert client.get("/api/runs", headers=token).json() == {"runs": []}
         assert client.post("/session", json={"code": code}).status_code == 204
         assert client.get("/api/runs").json() == {"runs": []}
         with client.stream("GET", "/api/events") as news:
             lines = news.iter_lines()  # it closes the stream when it is let go
             assert next(lines).startswith("retry")
-            console.send_signal(signal.SIGTERM)
+            console.send_signal(how)
             _, told = console.communicate(timeout=60)
     assert told == "The address opens the console once, for you alone. Ctrl-C ends it.\n"
+    assert (console.returncode, file.exists()) == (0, False)
+
+
+@pytest.mark.thorough
+def test_under_nohup_it_outlives_the_terminal(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        ["nohup", *COMMAND, "0"],
+        env={**os.environ, "LAUNCHER_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        address = process.stdout.readline().strip()
+        process.send_signal(signal.SIGHUP)
+        assert httpx.get(address, timeout=60).status_code == 200
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.thorough
+def test_without_room_for_its_token_it_serves_pages(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = subprocess.Popen(
+        [*COMMAND, "0"],
+        env={**os.environ, "LAUNCHER_HOME": str(tmp_path / "file")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        base, code = process.stdout.readline().strip().split("/#")
+        with httpx.Client(base_url=base, timeout=60) as client:
+            assert client.post("/session", json={"code": code}).status_code == 204
+            assert client.get("/api/runs").json() == {"runs": []}
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 #: What another user of the machine can do: connect many times, ask, and keep the connections.
@@ -144,7 +190,7 @@ def test_a_browser_is_opened_on_a_file_of_this_user_alone(
 
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(browser.webbrowser, "open", opens)
-    page = browser.show("http://127.0.0.1:1/#the-code", "console-1")
+    page = browser.show("http://127.0.0.1:1/#the-code", "console-1.html")
     assert came.wait(60)
     assert page.stat().st_mode & 0o077 == 0 and page.parent.stat().st_mode & 0o077 == 0
     assert "the-code" in page.read_text() and "the-code" not in opened[0]

@@ -33,9 +33,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def start(home: Path, *words: str) -> subprocess.Popen[str]:
+def start(home: Path, *words: str, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *words],
+        [*before, *COMMAND, *words],
         env={**os.environ, "LAUNCHER_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -98,10 +98,13 @@ def test_another_user_gets_nothing(board: tuple[subprocess.Popen[str], str]) -> 
 @pytest.mark.thorough
 def test_it_ends_and_leaves_nothing(home: Path) -> None:
     before = set(home.iterdir())
-    with start(home, "0", "calm-owl-1") as process:
+    with start(home, "0", "calm-owl-1", before=("nohup",)) as process:
         assert process.stdout
-        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
         assert set(home.iterdir()) - before
+        process.send_signal(signal.SIGHUP)
+        assert httpx.get(address, timeout=60).status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert set(home.iterdir()) == before
