@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..fleet.findings import ERROR, OK, WARNING, Finding, suggested
+from ..fleet import last_check
+from ..fleet.findings import ERROR, OK, WARNING, Finding, problems, suggested
 from ..fleet.findings.group import gpus_text
 from ..fleet.findings.pair import rate_text
 from ..fleet.inventory_file import write_interfaces
+from ..fleet.last_check import LastCheck
 from ..fleet.sandbox import sandbox_of
 from ..jobs.environments import with_python
 from ..spec.model import Host, Inventory, Job
@@ -29,8 +31,12 @@ __all__ = [
     "OK",
     "WARNING",
     "Finding",
+    "LastCheck",
     "check_hosts",
     "gpus_text",
+    "keep_check",
+    "known_check",
+    "problems",
     "rate_text",
     "sandbox_of",
     "with_smoke",
@@ -105,3 +111,14 @@ def write_suggested(report: Report, place: str | os.PathLike[str]) -> tuple[Repo
     left = tuple(f for f in report.findings if not suggested([f]))
     done = [f"{name}: interface: {value} in {place}" for name, value in wanted.items()]
     return replace(report, findings=left), done
+
+
+def keep_check(inventory: Inventory, hosts: Sequence[Host], report: Report) -> None:
+    """Keep what was found on hosts of an inventory, for :func:`known_check`."""
+    names = tuple(host.name for host in hosts)
+    last_check.keep(inventory, LastCheck(time.time(), names, problems(report.findings)))
+
+
+def known_check(inventory: Inventory) -> LastCheck | None:
+    """Return what the latest ``launcher check`` of an inventory found here; None without one."""
+    return last_check.of(inventory)

@@ -97,6 +97,7 @@ class Console:
             Route("/api/compare", self._compare),
             Route("/api/cluster", self._hosts),
             Route("/api/projects", self._projects),
+            Route("/api/check", self._checked),
             Route("/api/sweeps", self._sweeps),
             Route("/api/sweeps/{sweep}", self._sweep),
             Route("/api/sweeps/{sweep}/stop", self._stop_sweep, methods=["POST"]),
@@ -204,6 +205,9 @@ class Console:
 
     async def _projects(self, request: Request) -> Response:
         return JSONResponse(await self._cluster.projects())
+
+    async def _checked(self, request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(self._cluster.checked))
 
     async def _sweeps(self, request: Request) -> Response:
         return JSONResponse({"sweeps": await asyncio.to_thread(sweeps.listed)})

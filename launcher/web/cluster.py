@@ -8,7 +8,9 @@ from contextlib import aclosing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ..api.check import known_check
 from ..api.client import AsyncClient
+from ..spec import nodeset
 
 if TYPE_CHECKING:
     from ..api.client import Cluster
@@ -57,6 +59,19 @@ class ClusterPages:
                 told = {"projects": [asdict(one) for one in shares], "silent": list(silent)}
                 self._projects = time.monotonic(), told
             return self._projects[1]
+
+    def checked(self) -> dict[str, Any]:
+        """Return when the hosts were checked last, which, and what was found; ``check`` is None if they
+        never were. Raises InputError."""
+        known = known_check(self._client.inventory)
+        if known is None:
+            return {"check": None}
+        findings = [
+            {**one.to_json(), "hosts": nodeset.fold(one.hosts), "there": nodeset.fold(one.there)}
+            for one in known.findings
+        ]
+        hosts = nodeset.fold(known.hosts)
+        return {"check": {"time": known.time, "hosts": hosts, "findings": findings}}
 
     async def close(self) -> None:
         """Let the hosts go."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ HOLD = (
 def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
     projects = "projects:\n  vision: {quota: 2, limit: 4, users: [root]}\n"
     launcher.inventory.write_text(labs.inventory(own, "python3") + projects)
+    launcher.call("check", "--no-pairs", "--hosts", "gpu[2-3]")
     own.hosts["gpu3"].power_cut()
     first = own.hosts["gpu1"]
     first.add_user("bob", "secret")
@@ -39,7 +41,7 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
         first.write(gpu_tools.LOAD, b"0, 97, 71, 60000\n1, 80, 64, 60000\n2, 0, 30, 9000\n")
         waiting = launcher.start("--name", "waits", "--gpus", "8", *options, "true")
         place = ("-i", str(launcher.inventory))
-        size = {"width": 1280, "height": 800}
+        size = {"width": 1280, "height": 1100}
         with (
             browser.browser() as chromium,
             browser.console(launcher.home, *place) as address,
@@ -61,13 +63,11 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
                 "row", name="holds-"
             ).wait_for()
             page.get_by_role("row", name="vision 2 2 4 0 0 root").wait_for()
-            for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)
-                if shots := os.environ.get("LAUNCHER_SCREENSHOTS"):
-                    page.screenshot(path=Path(shots) / f"console-cluster-desk-{scheme}.png")
-                assert watched.wrong() == []
-            page.set_viewport_size({"width": 360, "height": 800})
-            assert watched.wrong() == []
+            page.get_by_text("Of gpu[2-3], ").wait_for()
+            checks = page.get_by_role("list", name="Last check")
+            checks.get_by_text("warning TORCH-MISSING").wait_for()
+            checks.get_by_text("Fix: run python3 -m pip install torch").wait_for()
+            looked_at(page, watched)
             host.get_by_role("link", name="holds-").first.click()
             page.get_by_role("heading", name="holds-").wait_for()
     finally:
@@ -77,3 +77,14 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
             if process is not None:
                 process.kill()
                 process.communicate()
+
+
+def looked_at(page: Any, watched: browser.Watched) -> None:
+    """Nothing is wrong with the page, light, dark and narrow."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        if shots := os.environ.get("LAUNCHER_SCREENSHOTS"):
+            page.screenshot(path=Path(shots) / f"console-cluster-desk-{scheme}.png")
+        assert watched.wrong() == []
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert watched.wrong() == []

@@ -22,6 +22,8 @@ from ...api.check import (
     Finding,
     check_hosts,
     gpus_text,
+    keep_check,
+    problems,
     rate_text,
     sandbox_of,
     with_smoke,
@@ -90,6 +92,7 @@ def command(
             done += written
         if smoke:
             report = _with_smoke(report, job, known)
+    keep_check(known, chosen, report)
     if as_json:
         click.echo(json.dumps({**report.to_json(), "off": known.off, "fixed": done}, indent=2))
     else:
@@ -199,7 +202,7 @@ def _show(report: Report, asked: int, done: list[str]) -> None:
         click.echo("\n".join(lines))
     if any(test.bandwidth for test in report.tests):
         click.echo(_network(report.tests, width))
-    shown = [f for f in report.findings if f.level != OK or f.code.startswith(("JOB", "SMOKE"))]
+    shown = problems(report.findings)
     for finding in shown:
         click.echo()
         _show_finding(finding, min(width, 110))

@@ -131,6 +131,11 @@ class Finding:
         return asdict(self)
 
 
+def problems(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings that a person is shown: of those that are no problem, what a job asked for."""
+    return tuple(f for f in findings if f.level != OK or f.code.startswith(("JOB", "SMOKE")))
+
+
 def found(
     code: str,
     hosts: str | Iterable[str],

@@ -2,7 +2,7 @@
 import { empty, get, lasted, make, repeated, runLink, table, when } from './dom.js';
 import { keyed, update } from './update.js';
 
-const EVERY = 2000, PROJECTS = 30_000;
+const EVERY = 2000, PROJECTS = 30_000, CHECKS = 30_000;
 
 const named = (user, run) => user && run ? user + ' (' + run + ')' : run || (user || 'somebody') + ' outside launcher';
 
@@ -43,12 +43,17 @@ function hostRow(host, mine) {
     ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : [])));
 }
 
+function finding(one) {
+  const head = make('div', {}, make('b', { className: one.level, textContent: one.level + ' ' + one.code }), ' ', one.hosts + (one.there && ' → ' + one.there));
+  return keyed(one.code + ' ' + one.hosts, make('li', {}, head, make('div', { textContent: one.evidence }), one.fix && make('div', { className: 'dim', textContent: 'Fix: ' + one.fix })));
+}
+
 const shares = sizes => [...new Set(sizes)].sort((one, other) => other - one).map(size => { const count = sizes.filter(one => one === size).length; return count > 1 ? count + 'x' + size : size; }).join('+');
 
 export function clusterPage(main) {
   const summary = make('p', { className: 'dim', role: 'status' }), hosts = make('div', { className: 'stack' }), waiting = make('div', { className: 'stack' });
-  const held = make('div', { className: 'stack' }), projects = make('div', { className: 'stack' });
-  const polled = repeated(look), dividing = repeated(divided);
+  const held = make('div', { className: 'stack' }), projects = make('div', { className: 'stack' }), checks = make('div', { className: 'stack' });
+  const polled = repeated(look), dividing = repeated(divided), checking = repeated(checked);
   let mine = new Set();
   document.title = 'cluster · launcher';
 
@@ -63,7 +68,7 @@ export function clusterPage(main) {
     update(waiting, ...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows, now.queue.waiting.map(one => one.run))] : []));
     const known = now.queue.holding.filter(one => one.run && one.until).sort((one, other) => one.until - other.until);
     update(held, ...(known.length ? [make('h2', { textContent: 'Held until' }), table('Held until', ['until', 'run', 'user', 'GPUs', 'project'], known.map(one => [when(one.until), one.run, one.user, Object.entries(one.gpus).map(([host, gpus]) => host + ': ' + gpus.join(' ')).join(', '), one.project]), known.map(one => one.run))] : []));
-    if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts, held, projects);
+    if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts, held, projects, checks);
     return EVERY;
   }
   async function divided() {
@@ -74,15 +79,24 @@ export function clusterPage(main) {
     update(projects, ...(rows.length || note ? [make('h2', { textContent: 'Projects' })] : []), ...(rows.length ? [table('Projects', ['project', 'GPUs in use', 'quota', 'limit', 'borrowed', 'waiting', 'users'], rows, rows.map(([name]) => name))] : []), note && make('p', { className: 'dim', textContent: note }));
     return rows.length || note ? PROJECTS : 0;
   }
+  async function checked() {
+    const { check } = await get('/api/check');
+    if (checking.closed) return 0;
+    const found = check?.findings || [], told = check ? 'Of ' + check.hosts + ', ' + when(check.time) + (found.length ? '' : ': all is well') : 'Nobody has checked these hosts here. Check them in a terminal: ';
+    update(checks, make('h2', { textContent: 'Last check' }), make('p', { className: 'dim' }, told, ...(check ? [] : [make('code', { textContent: 'launcher check' })])),
+      ...(found.length ? [make('ul', { className: 'findings', ariaLabel: 'Last check' }, ...found.map(finding))] : []));
+    return CHECKS;
+  }
   async function load() {
     if (!main.contains(hosts)) main.replaceChildren(empty('Asking the hosts …'));
     mine = new Set((await get('/api/runs')).runs.map(run => run.run));
     await polled.now();
     dividing.now();
+    checking.now().catch(() => {});
   }
   function changed({ runs, gone }) {
     for (const run of runs) mine.add(run.run);
     for (const name of gone) mine.delete(name);
   }
-  return { load, changed, close() { polled.close(); dividing.close(); }, query: () => ({}) };
+  return { load, changed, close() { for (const one of [polled, dividing, checking]) one.close(); }, query: () => ({}) };
 }

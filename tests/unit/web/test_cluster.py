@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from launcher.api.client import AsyncClient
+from launcher.fleet import last_check
+from launcher.fleet.findings import Finding
+from launcher.fleet.last_check import LastCheck
 from launcher.runner.cluster import Cluster, HostNow
 from launcher.runner.project_list import ProjectShare
 from launcher.runner.queue import Queue
@@ -56,6 +60,28 @@ async def test_all_pages_share_one_watch(monkeypatch: pytest.MonkeyPatch) -> Non
     assert hosts.watches == 2
     await pages.close()
     assert hosts.closed == 2
+
+
+async def test_what_the_last_check_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
+    inventory = Inventory((Host("gpu1"), Host("gpu2")))
+    pages = ClusterPages(AsyncClient(inventory))
+    assert pages.checked() == {"check": None}
+    found = Finding("PAIR-SLOW", "warning", ("gpu1", "gpu2"), "slow", "a cable", ("gpu3",))
+    last_check.keep(inventory, LastCheck(7.0, ("gpu1", "gpu2"), (found,)))
+    told = pages.checked()["check"]
+    assert (told["time"], told["hosts"]) == (7.0, "gpu[1-2]")
+    assert told["findings"] == [
+        {
+            "code": "PAIR-SLOW",
+            "level": "warning",
+            "hosts": "gpu[1-2]",
+            "there": "gpu3",
+            "evidence": "slow",
+            "fix": "a cable",
+            "value": "",
+        }
+    ]
 
 
 async def test_without_an_inventory_it_says_so_each_time() -> None:
