@@ -10,7 +10,7 @@ from typing import Any
 
 from ..fleet import allowed
 from ..jobs import settings
-from ..jobs.run_options import OPTIONS
+from ..jobs.run_options import NO_PROJECT, OPTIONS
 from ..jobs.settings import DEFAULTS, DELICATE_IN_A_JOB, KEYS, MERGED, Setting, json_schema
 from ..spec.errors import DocumentError, InputError
 from ..spec.files import read_text
@@ -31,6 +31,7 @@ __all__ = [
     "found",
     "json_schema",
     "of_job",
+    "project_of_runs",
     "require_allowed",
     "set_user_value",
     "user_file",
@@ -119,6 +120,12 @@ def found(folder: Path | None = None) -> tuple[SettingsFile, ...]:
             files.append(of_project)
             break
     return tuple(files)
+
+
+def project_of_runs(files: Sequence[SettingsFile]) -> str | None:
+    """Return the project that settings give to runs, those of the last file first; None without one."""
+    named = next((one for file in reversed(files) if (one := file.values().get("project"))), None)
+    return None if named == NO_PROJECT else named
 
 
 def _in_folder(place: Path) -> SettingsFile | None:

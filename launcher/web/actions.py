@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..api import jobs, reservations, settings
 from ..api.arguments import RerunOptions
 from ..api.client import AsyncClient
 from ..spec.errors import InputError, LauncherError
@@ -77,3 +79,25 @@ class Actions:
         options: RerunOptions = {}
         options.update(changes)  # type: ignore[typeddict-item]
         return (await self._client.rerun(name, detach=True, **options)).name
+
+    async def reserve(self, gpus: str, length: str, hosts: str, at: str, note: str) -> str:
+        """Hold GPUs for work by hand, as ``launcher reserve`` does, and return the name of the run. It
+        waits its turn. Raises LauncherError."""
+        project = settings.project_of_runs(await asyncio.to_thread(settings.found))
+        given = jobs.run_options({"project": project} if project else {})
+        given |= {"wait": None, "note": note}
+        run = await self._client.reserve(
+            gpus,
+            _read("for", jobs.seconds, length),
+            hosts or None,
+            at=_read("at", lambda text: reservations.moment(text, time.time()), at) if at else None,
+            **given,
+        )
+        return run.name
+
+
+def _read(field: str, read: Callable[[str], float], text: str) -> float:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise InputError(f"{field}: {error}") from None

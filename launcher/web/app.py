@@ -98,6 +98,7 @@ class Console:
             Route("/api/cluster", self._hosts),
             Route("/api/projects", self._projects),
             Route("/api/check", self._checked),
+            Route("/api/reservations", self._reserve, methods=["POST"]),
             Route("/api/sweeps", self._sweeps),
             Route("/api/sweeps/{sweep}", self._sweep),
             Route("/api/sweeps/{sweep}/stop", self._stop_sweep, methods=["POST"]),
@@ -281,6 +282,12 @@ class Console:
             from_checkpoint=bodies.typed(given, "from_checkpoint", bool, False),
         )
         return JSONResponse({"run": name}, 201)
+
+    async def _reserve(self, request: Request) -> Response:
+        given = await bodies.values(request)
+        words = ("gpus", "for", "hosts", "at", "note")
+        run = await self._actions.reserve(*(bodies.typed(given, one, str, "") for one in words))
+        return JSONResponse({"run": run}, 201)
 
     def _known(self, request: Request) -> str:
         """Return the name of a run that is here: the api also takes beginnings. Raises OSError."""

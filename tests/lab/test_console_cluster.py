@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
             checks.get_by_text("warning TORCH-MISSING").wait_for()
             checks.get_by_text("Fix: run python3 -m pip install torch").wait_for()
             looked_at(page, watched)
+            reserved(page, watched, launcher)
             host.get_by_role("link", name="holds-").first.click()
             page.get_by_role("heading", name="holds-").wait_for()
     finally:
@@ -88,3 +90,25 @@ def looked_at(page: Any, watched: browser.Watched) -> None:
         assert watched.wrong() == []
     page.set_viewport_size({"width": 360, "height": 800})
     assert watched.wrong() == []
+
+
+def reserved(page: Any, watched: browser.Watched, launcher: Launcher) -> None:
+    """Reserve GPUs on the page; a wrong word is told in the dialog, which keeps what was typed."""
+    page.get_by_role("button", name="Reserve GPUs").click()
+    dialog = page.get_by_role("dialog", name="Reserve GPUs")
+    for label, text in (("GPUs", "2"), ("For", "soon"), ("Hosts", "gpu2"), ("Note", "a demo")):
+        dialog.get_by_label(label, exact=True).fill(text)
+    dialog.get_by_role("button", name="Reserve").click()
+    dialog.get_by_role("alert").get_by_text("for: ").wait_for()
+    assert not [one for one in watched.wrong() if "status of 400" not in one]
+    dialog.get_by_label("For", exact=True).fill("1h")
+    dialog.get_by_role("button", name="Reserve").click()
+    name = page.get_by_role("heading", name="reserved-").inner_text().split()[0]
+
+    def hosts() -> list[str]:
+        queue = json.loads(launcher.call("queue", "--json").stdout)
+        return [host for one in queue["waiting"] if one["run"] == name for host in one["hosts"]]
+
+    labs.wait_until(lambda: hosts() == ["gpu2"], "the reservation in the queue", 60)
+    assert launcher.call("stop", name).returncode == 0
+    page.get_by_role("link", name="Cluster").click()

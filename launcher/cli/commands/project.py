@@ -39,7 +39,7 @@ def ls_command(ctx: click.Context, inventory: str | None, as_json: bool) -> None
             "add them there: projects: {team-a: {quota: 4, users: [ann, bob]}}",
         )
     shares, silent = asyncio.run(new_client(there).projects())
-    own = _own()
+    own = settings.project_of_runs(found_settings())
     if as_json:
         value = {"projects": [asdict(one) for one in shares], "own": own, "silent": silent}
         click.echo(json.dumps(value, indent=2))
@@ -63,10 +63,3 @@ def set_command(name: str, inventory: str | None) -> None:
     file = settings.set_user_value("project", None if name == NO_PROJECT else name)
     what = "of no project" if name == NO_PROJECT else f"of project {name}"
     click.echo(f"your runs are {what} now, unless they say otherwise: {file}", err=True)
-
-
-def _own() -> str | None:
-    """Return the project that settings name here."""
-    values = [file.values().get("project") for file in found_settings()]
-    named = next((one for one in reversed(values) if one), None)
-    return None if named == NO_PROJECT else named

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...api import jobs
+from ...api import jobs, settings
 from ...api.reservations import moment
 from ...spec.errors import InputError
 from ...spec.gpus import fold
@@ -114,12 +114,8 @@ def _wait(wait: str | None, no_wait: bool, later: bool) -> float | None:
 
 def _project(flag: str | None) -> dict[str, str]:
     """Return the project of the flag, or else the one that settings name, as values of a job file."""
-    if flag is not None:
-        return {"project": flag}
-    found: dict[str, str] = {}
-    for file in found_settings():
-        found |= {name: value for name, value in file.values().items() if name == "project"}
-    return found
+    named = flag or settings.project_of_runs(found_settings())
+    return {"project": named} if named else {}
 
 
 def _tell(lasts: float, run: AsyncRunHandle) -> None:

@@ -1,4 +1,5 @@
 // All hosts and their GPUs as they are now, and who waits for them.
+import { console_, reserve } from './actions.js';
 import { empty, get, lasted, make, repeated, runLink, table, when } from './dom.js';
 import { keyed, update } from './update.js';
 
@@ -55,6 +56,8 @@ export function clusterPage(main) {
   const held = make('div', { className: 'stack' }), projects = make('div', { className: 'stack' }), checks = make('div', { className: 'stack' });
   const polled = repeated(look), dividing = repeated(divided), checking = repeated(checked);
   let mine = new Set();
+  const reserving = make('button', { textContent: 'Reserve GPUs', hidden: console_.read_only });
+  reserving.addEventListener('click', reserve);
   document.title = 'cluster · launcher';
 
   async function look() {
@@ -68,7 +71,7 @@ export function clusterPage(main) {
     update(waiting, ...(rows.length ? [make('h2', { textContent: 'Waiting' }), table('Waiting', ['', 'run', 'user', 'GPUs', 'hosts', 'for', 'why'], rows, now.queue.waiting.map(one => one.run))] : []));
     const known = now.queue.holding.filter(one => one.run && one.until).sort((one, other) => one.until - other.until);
     update(held, ...(known.length ? [make('h2', { textContent: 'Held until' }), table('Held until', ['until', 'run', 'user', 'GPUs', 'project'], known.map(one => [when(one.until), one.run, one.user, Object.entries(one.gpus).map(([host, gpus]) => host + ': ' + gpus.join(' ')).join(', '), one.project]), known.map(one => one.run))] : []));
-    if (!main.contains(hosts)) main.replaceChildren(make('h1', { textContent: 'Cluster' }), summary, waiting, hosts, held, projects, checks);
+    if (!main.contains(hosts)) main.replaceChildren(make('div', { className: 'tools' }, make('h1', { textContent: 'Cluster' }), make('span', { className: 'actions' }, reserving)), summary, waiting, hosts, held, projects, checks);
     return EVERY;
   }
   async function divided() {

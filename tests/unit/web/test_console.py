@@ -13,12 +13,15 @@ import tarfile
 import tomllib
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from launcher.api import settings
+from launcher.api.client import AsyncClient
 from launcher.records import codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
@@ -153,6 +156,35 @@ def test_what_writes_is_asked_for_by_this_page_alone(run: RunFolder, owner: Test
     assert not (run.path / "stop.json").exists()
 
 
+def test_reservations_are_those_of_the_command(
+    run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    async def reserve(self: object, *words: Any, **options: Any) -> Any:
+        asked.append((words, options))
+        return SimpleNamespace(name="reserved-1")
+
+    monkeypatch.setattr(AsyncClient, "reserve", reserve)
+    monkeypatch.setenv("XDG_CONFIG_HOME", os.environ["LAUNCHER_HOME"])
+    settings.set_user_value("project", "vision")
+    given = {"gpus": "A100:4", "for": "90m", "hosts": "", "at": "", "note": "a demo"}
+    answer = owner.post("/api/reservations", json=given)
+    assert (answer.status_code, answer.json()) == (201, {"run": "reserved-1"})
+    (words, options), *_ = asked
+    assert words == ("A100:4", 5400.0, None)
+    assert options == {"at": None, "wait": None, "note": "a demo", "project": "vision"}
+    for name, text, told in (
+        ("for", "soon", "for: "),
+        ("for", "", "for: "),
+        ("at", "26:00", "at: "),
+    ):
+        answer = owner.post("/api/reservations", json={**given, name: text})
+        assert answer.status_code == 400 and answer.json()["error"].startswith(told)
+    assert owner.post("/api/reservations", json={**given, "gpus": 4}).status_code == 400
+    assert len(asked) == 1
+
+
 def test_read_only(run: RunFolder) -> None:
     session = Session(PORT, read_only=True)
     reader = TestClient(app.Console(session).app(), base_url=ORIGIN)
@@ -161,6 +193,7 @@ def test_read_only(run: RunFolder) -> None:
     for what in ("stop", "delete", "rerun"):
         answer = reader.post(f"/api/runs/{run.name}/{what}", json={})
         assert answer.status_code == 403 and "--read-only" in answer.json()["error"]
+    assert reader.post("/api/reservations", json={"gpus": "1", "for": "1h"}).status_code == 403
     assert run.path.exists()
 
 
