@@ -128,6 +128,9 @@ async def _store_rest(
         else:
             found[host] = answer
     own = await in_thread(to_store.own, path, found, (), done)
+    current = [node.host.name for node in layout.nodes]
+    over = await in_thread(to_store.handed_over, path, own, current, there.files)
+    await there.add(over)
     plan = await there.plan(own)  # all names, before anything is written
     nodes = [node for node in nodes if node.host.name in plan]
     for host, error in (await visit(request, layout, write, nodes) if nodes else {}).items():

@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +100,11 @@ class Storing:
         return replace(self._stored, files=tuple(self._files))
 
     @property
+    def files(self) -> Iterable[StoredFile]:
+        """The files that are there: read it in a thread, as these may be many."""
+        return self._files
+
+    @property
     def missing(self) -> Mapping[str, str]:
         """What is not there, by host, and why."""
         return self._stored.missing
@@ -116,6 +121,11 @@ class Storing:
         await self._put_manifest(began)
         await in_thread(self._note)
         self.has_begun = True
+
+    async def add(self, files: Sequence[StoredFile]) -> None:
+        """Note what is there, or whose it is now. Raises RecordError."""
+        self._files.add(files)
+        await in_thread(self._files.save)
 
     async def plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
         """Return what each host has to write, and under which names: in the order of the hosts, so that
@@ -214,7 +224,7 @@ class Storing:
             except StoreError:
                 return  # the host writes it
             done = StoredFile(part.name, host, part.path, part.size, part.time, file.sha256)
-            await self._add([done])
+            await self.add([done])
             moving.add(part.size)
 
     async def _copy_one(
@@ -293,7 +303,7 @@ class Storing:
             for one, result in zip(batch, answer.results, strict=True)
             if not result[2]
         ]
-        await self._add(done)
+        await self.add(done)
         _require_all(batch, answer)
 
     async def _put_large(
@@ -312,7 +322,7 @@ class Storing:
                 tags += [result[0] for result in answer.results]
                 moving.add(sum(lengths))
             found = await self._sum(agent, one)
-        await self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
+        await self.add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 
     @asynccontextmanager
     async def _in_parts(self, target: Target, key: str) -> AsyncIterator[tuple[str, list[str]]]:
@@ -382,10 +392,6 @@ class Storing:
                 for one in sorted(self._files, key=lambda one: one.name)
             ]
         target.bucket.put(target.key(MANIFEST), json.dumps(whole, indent=1).encode())
-
-    async def _add(self, files: Sequence[StoredFile]) -> None:
-        self._files.add(files)
-        await in_thread(self._files.save)
 
     def _note(self, **changes: Any) -> None:
         with self._noting:

@@ -602,6 +602,75 @@ def test_a_host_stores_what_it_got_from_one_that_is_gone(tmp_path: Path) -> None
     assert paths == {"gpu2": ["of-gone"], "gpu3": []}
 
 
+def test_who_went_on_with_a_file_gets_its_name_in_the_store(
+    tmp_path: Path, objects: Objects
+) -> None:
+    """What a host stored that was lost later is not taken for the newest of it; nor is what others have
+    left alone written twice. Files that it alone had stay."""
+    at_first = {"ckpt": 1, "kept": 1, "late": 1, "log": 1, "own": 1}
+    other = {"log": 2, "own": 2}
+    store(tmp_path, ("gpu1", Agent(), at_first), ("gpu2", Agent(), other))
+    given = dict.fromkeys(("ckpt", "kept", "late", "log"), (1, 1))
+    note(tmp_path, {"gpu3": given, "gpu4": given})
+    for path in ("kept", "late"):
+        mirror = tmp_path / ".hosts/gpu1/outputs" / path
+        mirror.parent.mkdir(parents=True, exist_ok=True)
+        mirror.write_text("x")
+        os.utime(mirror, ns=(1, 1))
+    third, fourth = Agent(), Agent()
+    found = store_as_run(
+        tmp_path,
+        ("gpu3", third, {"ckpt": 3, "kept": 1, "late": 1, "log": 3}),
+        ("gpu4", fourth, {"ckpt": 1, "kept": 1, "late": 4, "log": 4}),
+    )
+    assert (found.whole, third.written, fourth.written) == (True, ["ckpt", "log"], ["late", "log"])
+    assert {one.name: (one.host, one.size) for one in found.files} == {
+        "ckpt": ("gpu3", 3),
+        "kept": ("gpu3", 1),
+        "late": ("gpu4", 4),
+        "log": ("gpu3", 3),
+        "log@gpu2": ("gpu4", 4),
+        "own": ("gpu1", 1),
+        "own@gpu2": ("gpu2", 2),
+    }
+    later = store_as_run(tmp_path, ("gpu4", Agent(), {"log": 5})).files
+    assert {one.name: one.size for one in later if one.path == "log"} == {
+        "log": 3,
+        "log@gpu2": 5,
+    }, "the fourth was never given what the third wrote"
+
+
+def test_of_several_names_of_a_file_the_plain_one_is_handed_over(
+    tmp_path: Path, objects: Objects
+) -> None:
+    """Whichever was stored first; the others stay."""
+    store(tmp_path, ("gpu1", Agent(), {"log": 1}), ("gpu2", Agent(), {"log": 2}))
+    lines = (tmp_path / "stored-files.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "stored-files.jsonl").write_text("".join(reversed(lines)))
+    note(tmp_path, {"gpu3": {"log": (2, 1)}})
+    found = store_as_run(tmp_path, ("gpu3", Agent(), {"log": 3}))
+    assert {one.name: (one.host, one.size) for one in found.files} == {
+        "log": ("gpu3", 3),
+        "log@gpu2": ("gpu2", 2),
+    }
+
+
+def store_as_run(folder: Path, *hosts: tuple[str, Agent, Mapping[str, int]]) -> Stored:
+    """Store the outputs of the hosts that take part, as a run does that has lost all others."""
+    agents = {host: agent for host, agent, _ in hosts}
+    found = {host: listed(files) for host, _, files in hosts}
+
+    async def all_of_it() -> Stored:
+        there = Storing(Notes(folder), JOB, folder / "calm-owl")
+        own = to_store.own(folder, found, [])
+        await there.add(to_store.handed_over(folder, own, list(agents), there.files))
+        await there.store_all([(host, agents[host], its) for host, its in own.items()])  # type: ignore[misc]
+        await there.conclude({})
+        return there.stored
+
+    return asyncio.run(all_of_it())
+
+
 def note(folder: Path, given: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
     """Note what hosts were given."""
     (folder / "given.json").write_text(json.dumps(given))
