@@ -151,10 +151,10 @@ class Storing:
         """
         missing = ""
         moving = Uploading(host, self._left(parts), self.on_stored)
-        moving.hear(agent)
         try:
-            await self._copy(host, agent, parts, moving)
-            await self._store(host, agent, parts, moving)
+            with moving.heard(agent):
+                await self._copy(host, agent, parts, moving)
+                await self._store(host, agent, parts, moving)
             with suppress(HostError):  # then it goes on until it hears that it need not
                 await agent.ask("attended", run=self._run)
         except LauncherError as error:

@@ -83,6 +83,8 @@ class Objects:
 class Agent:
     """A host that writes what it is asked to, but for ``bad`` paths."""
 
+    on_working: Callable[[int], None] = staticmethod(lambda done: None)
+
     def __init__(self, bad: str = "") -> None:
         self.bad = bad
         self.written: list[str] = []
@@ -550,6 +552,21 @@ def test_it_is_told_how_far_hosts_are(tmp_path: Path, objects: Objects) -> None:
     assert told[:2] == [("gpu1", 0, 5), ("gpu2", 0, 7)]
     for host, size in (("gpu1", 5), ("gpu2", 7)):
         assert [done for its, done, _ in told if its == host] == [0, 1, size]
+
+
+def test_nothing_is_told_of_a_host_that_is_done(tmp_path: Path, objects: Objects) -> None:
+    """What it says later is of other requests."""
+    told: list[tuple[str, int, int]] = []
+    agent = Agent()
+
+    async def all_of_it() -> None:
+        there = Storing(Notes(tmp_path), JOB, tmp_path / "calm-owl")
+        there.on_stored = lambda *so_far: told.append(so_far)
+        await there.store_all([("gpu1", agent, listed({"log": 5}))])  # type: ignore[list-item]
+        agent.on_working(3)
+
+    asyncio.run(all_of_it())
+    assert told == [("gpu1", 0, 5), ("gpu1", 5, 5)]
 
 
 def test_hosts_store_at_once_under_names_in_their_order(tmp_path: Path, objects: Objects) -> None:
