@@ -140,6 +140,7 @@ class Storing:
 
     async def store_all(self, hosts: Sequence[tuple[str, Agent, Listed]]) -> None:
         """Have hosts write their files, many at once; what cannot be written is noted."""
+        self._archives = None  # a host may have stored alone since this was last done
         plan = await self.plan({host: listed for host, _, listed in hosts})
         steps = (self.store(host, agent, plan[host]) for host, agent, _ in hosts)
         await together(steps, limit=AT_ONCE)

@@ -527,6 +527,27 @@ def test_no_manifest_of_a_host_is_trusted(
     assert sorted(path.name for path in files) == ["large", "none", "one"]
 
 
+def test_each_store_asks_what_hosts_have_stored_alone(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that made room stores its outputs in between: nobody may be in touch after that."""
+    monkeypatch.setattr(Bucket, "copy_part", lambda *words: "tag")
+    agent = Agent()
+    monkeypatch.setattr(agent, "answer", answering(agent, sum_of(LARGE)))
+
+    async def twice() -> Stored:
+        there = Storing(Notes(tmp_path), JOB, tmp_path / "calm-owl")
+        await there.store_all([("gpu1", agent, listed({"one": 3}))])  # type: ignore[list-item]
+        stored_alone(objects)
+        files = {"a/large": len(LARGE), "one": 3}
+        await there.store_all([("gpu1", agent, listed(files))])  # type: ignore[list-item]
+        return there.stored
+
+    found = asyncio.run(twice())
+    assert agent.written == ["one"]
+    assert found.alone["gpu1"].files == 3
+
+
 # -- several hosts
 
 
