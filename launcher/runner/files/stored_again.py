@@ -188,8 +188,13 @@ def _restore(job: Job, run: Path, dest: Path, coming: Downloading) -> Restored:
     coming.expect(sum(one.size for one in wanted))
 
     def bring(one: _File) -> str:
-        """Return why a file cannot be brought; "" if it is there."""
-        place = dest / one.path
+        """Return why a file cannot be brought; "" if it is there. Raises RecordError."""
+        try:
+            return bring_to(one, dest / one.path)
+        except OSError as error:
+            raise RecordError(dest / one.path, error) from None
+
+    def bring_to(one: _File, place: Path) -> str:
         if place.is_file() and sha256_of(place) == one.sha256:
             coming.expect(-one.size)
             return ""
@@ -207,10 +212,7 @@ def _restore(job: Job, run: Path, dest: Path, coming: Downloading) -> Restored:
         os.replace(part, place)
         return ""
 
-    try:
-        problems = in_threads(bring, wanted, AT_ONCE)
-    except OSError as error:
-        raise RecordError(dest, error) from None
+    problems = in_threads(bring, wanted, AT_ONCE)
     failed = tuple(filter(None, problems))
     here = [one for one, problem in zip(wanted, problems, strict=True) if not problem]
     files, size = len(here), sum(one.size for one in here)

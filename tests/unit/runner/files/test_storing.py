@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,7 +21,7 @@ from launcher.runner.files.outputs import Listed
 from launcher.runner.files.store_progress import part_of
 from launcher.runner.files.stored_again import Notes, Restored, restore
 from launcher.runner.files.storing import Storing
-from launcher.spec.errors import HostError, StoreError
+from launcher.spec.errors import HostError, RecordError, StoreError
 from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
 from launcher.spec.typed_json import to_json
@@ -363,6 +364,18 @@ def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> N
         with pytest.raises(StoreError):
             asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "dest"))
     assert not (tmp_path / "x").exists()
+
+
+def test_what_cannot_be_written_here_is_named(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into(objects, monkeypatch)
+    objects.objects |= {"runs/calm-owl/a/one": b"x", "runs/calm-owl/two": b"x"}
+    files = [{"path": name, "size": 1, "sha256": sum_of(b"x")} for name in ("two", "a/one")]
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps({"files": files}).encode()
+    (tmp_path / "to/a/one").mkdir(parents=True)
+    with pytest.raises(RecordError, match=re.escape(str(tmp_path / "to/a/one"))):
+        asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
 
 
 # -- what hosts have stored by themselves
