@@ -200,8 +200,13 @@ def _restore(job: Job, run: Path, dest: Path, coming: Downloading) -> Restored:
             return ""
         place.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(place)
-        if part.is_file():
-            coming.expect(-min(part.stat().st_size, one.size))  # it is continued
+        have = part.stat().st_size if part.is_file() else 0
+        if have == one.size > 0 and sha256_of(part) == one.sha256:
+            coming.expect(-one.size)
+            os.replace(part, place)
+            return ""
+        if have < one.size:
+            coming.expect(-have)  # it is continued
         try:
             bucket.read_into(target.key(one.path), part, one.size, coming.came)
         except StoreError as error:

@@ -366,6 +366,35 @@ def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> N
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_that_came_whole_is_not_brought_again(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody ended it while its sum was computed."""
+    into(objects, monkeypatch)
+    monkeypatch.setattr(stored_again, "EVERY", 0.0)
+    objects.objects |= {"runs/calm-owl/one": b"good", "runs/calm-owl/two": b"good"}
+    files = [{"path": name, "size": 4, "sha256": sum_of(b"good")} for name in ("one", "two")]
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps(
+        {"whole": True, "files": files}
+    ).encode()
+    to = tmp_path / "to"
+    to.mkdir()
+    part_of(to / "one").write_bytes(b"good")
+    part_of(to / "two").write_bytes(b"evil")
+    asked: list[Any] = []
+    usual = Bucket.read_into
+    monkeypatch.setattr(Bucket, "read_into", lambda *words: asked.append(words[1]) or usual(*words))
+    told: list[Any] = []
+
+    async def brought() -> Restored:
+        return await restore(JOB, tmp_path / "calm-owl", to, told.append)
+
+    assert asyncio.run(brought()) == Restored(2, 8, True)
+    assert asked == ["runs/calm-owl/two"]
+    assert (told[-1].done, told[-1].bytes) == (4, 4)
+    assert {path.name for path in to.iterdir()} == {"one", "two"}
+
+
 def test_what_cannot_be_written_here_is_named(
     tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
