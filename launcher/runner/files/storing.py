@@ -132,11 +132,14 @@ class Storing:
         it does not matter which of them is faster."""
         plan = await in_thread(self._plan, found)
         for host, parts in plan.items():
-            self.on_stored(host, 0, self._left(parts))
+            _, size = await in_thread(self._left, parts)
+            self.on_stored(host, 0, size)
         return plan
 
-    def _left(self, parts: Sequence[Part]) -> int:
-        return sum(one.size for one in parts if not self._has(one))
+    def _left(self, parts: Sequence[Part]) -> tuple[list[Part], int]:
+        """Return what is not there yet, and its bytes. There may be many: to be asked in a thread."""
+        left = [one for one in parts if not self._has(one)]
+        return left, sum(one.size for one in left)
 
     async def store_all(self, hosts: Sequence[tuple[str, Agent, Listed]]) -> None:
         """Have hosts write their files, many at once; what cannot be written is noted."""
@@ -151,7 +154,8 @@ class Storing:
         Large files that the host has stored with nobody in touch are copied by the store.
         """
         missing = ""
-        moving = Uploading(host, self._left(parts), self.on_stored)
+        parts, size = await in_thread(self._left, parts)
+        moving = Uploading(host, size, self.on_stored)
         try:
             with moving.heard(agent):
                 await self._copy(host, agent, parts, moving)
@@ -262,7 +266,7 @@ class Storing:
         self, host: str, agent: Agent, parts: Sequence[Part], moving: Uploading
     ) -> None:
         target = await self._opened()
-        parts = [one for one in parts if not self._has(one)]
+        parts, _ = await in_thread(self._left, parts)
         small = [one for one in parts if one.size <= PART]
         for batch in _batches(small):
             await self._put_small(host, agent, target, batch)

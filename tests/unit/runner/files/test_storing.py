@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from launcher.records.stored import Stored
+from launcher.records.stored_files import StoredFiles
 from launcher.runner.files import stored_again, storing, storing_target, to_store
 from launcher.runner.files.outputs import Listed
 from launcher.runner.files.store_progress import part_of
@@ -615,6 +616,20 @@ def test_it_is_told_how_far_hosts_are(tmp_path: Path, objects: Objects) -> None:
     assert told[:2] == [("gpu1", 0, 5), ("gpu2", 0, 7)]
     for host, size in (("gpu1", 5), ("gpu2", 7)):
         assert [done for its, done, _ in told if its == host] == [0, 1, size]
+
+
+def test_many_files_hold_up_no_other_host(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of them is there already is found out beside the event loop."""
+    threads: set[int] = set()
+    usual = StoredFiles.get
+    monkeypatch.setattr(
+        StoredFiles, "get", lambda *words: threads.add(threading.get_ident()) or usual(*words)
+    )
+    store(tmp_path, ("gpu1", Agent(), {"log": 5}))
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_nothing_is_told_of_a_host_that_is_done(tmp_path: Path, objects: Objects) -> None:
