@@ -83,7 +83,7 @@ def _fan_out(here: Place, source: Path, rounds: int) -> str:
     with _limited(here, MBIT):
         samples = race(contenders, rounds, warm=0)
     title = f"A set of {TOTAL // 1_000_000} MB of this machine, all links {MBIT} Mbit/s:"
-    return f"{title}\n\n{_table(samples, contenders)}"
+    return f"{title}\n\n{_table(samples, contenders, 'from here')}"
 
 
 def _from_store(here: Place, s3: object_store.Store, rounds: int) -> str:
@@ -98,10 +98,12 @@ def _from_store(here: Place, s3: object_store.Store, rounds: int) -> str:
     with _limited(here, MBIT):
         samples = race(contenders, rounds, warm=0)
     title = f"The same set from an S3 store (SeaweedFS), all links {MBIT} Mbit/s:"
-    return f"{title}\n\n{_table(samples, contenders)}"
+    return f"{title}\n\n{_table(samples, contenders, 'by the store')}"
 
 
-def _table(samples: Mapping[str, list[Sample]], contenders: Mapping[str, _Fresh]) -> str:
+def _table(
+    samples: Mapping[str, list[Sample]], contenders: Mapping[str, _Fresh], sender: str
+) -> str:
     one = samples.get("1 launcher", [])
     rows = []
     for name, its in samples.items():
@@ -120,7 +122,7 @@ def _table(samples: Mapping[str, list[Sample]], contenders: Mapping[str, _Fresh]
             ]
         )
     head = ["hosts", "way", "wall, s", "launcher / it", "of launcher to one host"]
-    return table([*head, "sent from here, of the set", "CPU on all hosts, s"], rows)
+    return table([*head, f"sent {sender}, of the set", "CPU on all hosts, s"], rows)
 
 
 class _Fresh:

@@ -92,7 +92,7 @@ class _Search:
                 _raise_if_needed(job, self._hosts.active, opening.failed)
             able, lacking = _with_needs(self._context, self._hosts.active)
             if lacking and _needs_all(job):
-                raise _lacks(job, able, lacking)
+                raise _lacks(able, lacking)
             try:
                 is_early = bool(self._waiting or opening.silent)
                 return decide(self._context, able, is_early, self._order)
@@ -110,7 +110,7 @@ class _Search:
     def _complain(self, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> None:
         """Raise the error that explains why hosts are missing, if there is one."""
         if lacking:
-            raise _lacks(self._context.job, able, lacking) from None
+            raise _lacks(able, lacking) from None
         if missing := _without_environments(self._context, able):
             raise missing from None
         if self.opening.failed:
@@ -189,20 +189,18 @@ def _with_needs(
     """Return the hosts that have every path that the job needs, and the others."""
     if not context.request.check:
         return list(sessions), []
-    lacking = [one for one in sessions if _missing(context.job, one)]
+    lacking = [one for one in sessions if one.lacks[1]]
     return [one for one in sessions if one not in lacking], lacking
 
 
-def _missing(job: Job, session: HostSession) -> list[str]:
-    return [path for path in job.paths_needed if path in session.facts.no_paths]
-
-
-def _lacks(job: Job, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> CheckFailed:
-    """Return the error for a job whose data too few hosts have."""
-    paths = dict.fromkeys(path for one in lacking for path in _missing(job, one))
-    without = nodeset.fold(one.name for one in lacking)
-    is_data = not set(paths) <= set(job.needs)
-    key, anyway = ("data", "") if is_data else ("needs", "; --no-check starts anyway")
+def _lacks(able: Sequence[HostSession], lacking: Sequence[HostSession]) -> CheckFailed:
+    """Return the error for a job whose data too few hosts have: its data sets, or else its needs."""
+    key = min(one.lacks[0] for one in lacking)
+    named = [one for one in lacking if one.lacks[0] == key]
+    paths = dict.fromkeys(path for one in named for path in one.lacks[1])
+    without = nodeset.fold(one.name for one in named)
+    is_data = key == "data"
+    anyway = "" if is_data else "; --no-check starts anyway"
     if able:
         having = nodeset.fold(one.name for one in able)
         return CheckFailed(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
@@ -110,6 +110,15 @@ class HostSession:
                 found, container=self.container, python=python or "python3", python_version=version
             )
         return found if self._context.request.ignore_foreign else with_foreign_held(found)
+
+    @property
+    def lacks(self) -> tuple[str, Sequence[str]]:
+        """Paths that the job needs and the host does not have, behind the key of the job that names
+        them: its data sets, or else its ``needs``."""
+        job, lacking = self._context.job, self._line.facts.no_paths
+        missing = [path for path in job.paths_needed if path in lacking]
+        sets = [path for path in missing if path not in job.needs]
+        return ("data", sets) if sets else ("needs", missing)
 
     @property
     def connection(self) -> Connection:

@@ -496,6 +496,9 @@ class Run:
         found = await to_store.listed(agents, self.name, choice, there.miss)
         former = [session.name for session in self.hosts.aside]
         own = await in_thread(to_store.own, self.folder.path, found, former)
+        current = [session.name for session in self.hosts.active]
+        over = await in_thread(to_store.handed_over, self.folder.path, own, current, there.files)
+        await there.add(over)
         await there.store_all([(name, agents[name], its) for name, its in own.items()])
 
     async def _with_stored(self, final: Receipt) -> Receipt:

@@ -102,8 +102,9 @@ class SpareSetup:
 
     async def _check(self, session: HostSession, layout: Layout) -> None:
         if self._context.request.check:
-            if lacks := [p for p in self._context.job.paths_needed if p in session.facts.no_paths]:
-                raise HostError(session.name, f"needs: {lacks[0]} is missing there")
+            key, missing = session.lacks
+            if missing:
+                raise HostError(session.name, f"{key}: {missing[0]} is missing there")
             requirements = Requirements([session], layout, self._context.job)
             await requirements.start()
             await requirements.check()

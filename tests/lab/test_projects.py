@@ -19,6 +19,7 @@ HOSTS = (
     labs.HostSpec("gpu2", gpus=0, own_name=""),
     labs.HostSpec("gpu3", gpus=0, own_name=""),
 )
+TWO_OF_FOUR = (HOSTS[0], labs.HostSpec("gpu2", gpus=4, own_name=""), HOSTS[2])
 PROJECTS = """
 projects:
   team-a: {quota: 2, limit: 4, users: [root]}
@@ -34,6 +35,15 @@ def save(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, save)
 print("from step", done, "attempt", os.environ["LAUNCHER_ATTEMPT"], flush=True)
+while not pathlib.Path("/tmp", sys.argv[1]).exists():
+    time.sleep(0.02)
+"""
+#: Writes which attempt it is, and waits.
+WRITES = """
+import os, pathlib, sys, time
+path = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "attempt.txt")
+path.write_text(os.environ["LAUNCHER_ATTEMPT"])
+print("from step 0", flush=True)
 while not pathlib.Path("/tmp", sys.argv[1]).exists():
     time.sleep(0.02)
 """
@@ -174,6 +184,44 @@ def test_what_a_run_wrote_is_in_its_store_before_it_waits_again(
         manifest = json.loads(bucket.get(f"{prefix}/.launcher.json"))
         assert manifest["whole"] is True
         assert [one["path"] for one in manifest["files"]] == ["step.txt"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [TWO_OF_FOUR], indirect=True)
+@pytest.mark.slow
+def test_the_store_has_the_newest_after_a_preemption_and_a_lost_host(
+    users: tuple[Queue, Queue], tmp_path: Path
+) -> None:
+    """Under the name that the lost one's file had: `pull --from store` would bring the old one else."""
+    root, u2 = users
+    u2.launcher.script(WRITES, "writes.py")
+    with object_store.running(tmp_path / "weed", root.lab.address) as store:
+        store.put("kept", {})
+        u2.launcher.env |= store.environment
+        of_b = ("--nodes", "1", "--gpus", "4", "--project", "team-b", "--preemptible")
+        again = ("--max-restarts", "1", "--lost-after", "3s", "--output-to", "s3://kept/runs")
+        borrower = u2.start("borrower", *of_b, *again, "python3", "writes.py", command="borrower")
+        until_it_counts(u2, "borrower")
+        root.start("owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a")
+        assert u2.until("borrower", "RunRestarted")["reason"] == "preempted"
+        (folder,) = u2.launcher.home.glob("runs/borrower-*")
+        bucket, prefix = store.bucket("kept"), f"runs/{folder.name}"
+        assert bucket.get(f"{prefix}/attempt.txt") == b"0"
+        root.let_go("owner")
+        for attempt, then in ((1, root.lab.hosts["gpu1"].power_cut), (2, lambda: None)):
+            labs.wait_until(
+                lambda now=attempt: u2.until("borrower", "AllStarted")["attempt"] == now,  # type: ignore[misc]
+                f"attempt {attempt}",
+                90,
+            )
+            then()
+        root.lab.hosts["gpu2"].write("/tmp/borrower", b"")
+        _, err = borrower.communicate(timeout=90)
+        assert b"gpu2 replaces gpu1" in err
+        manifest = json.loads(bucket.get(f"{prefix}/.launcher.json"))
+        found = [(one["path"], one["host"]) for one in manifest["files"]]
+        assert found == [("attempt.txt", "gpu2")], manifest
+        assert bucket.get(f"{prefix}/attempt.txt") == b"2"
 
 
 @pytest.mark.timeout(300)

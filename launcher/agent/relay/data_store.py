@@ -319,7 +319,7 @@ class DataStore:
             for folder, _, _ in os.walk(os.path.join(incoming, "files")):
                 os.chmod(folder, 0o700)
             data_fetch.note_contents(incoming)
-            examine(incoming, "", True, self._going_on)
+            examine(incoming, "", True, lambda done: self._going_on())
             self._unlock(version)
         return {"here": True, "bad": bad, "count": count}
 

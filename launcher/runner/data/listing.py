@@ -23,7 +23,7 @@ from .web_listing import WebFile
 #: Called with the bytes that were read so far, and how many there are if that is known; what it raises
 #: ends the reading.
 OnRead = Callable[[int, int | None], None]
-#: Characters of a version.
+#: Characters of a version; also in agent/base/manifest.py.
 LENGTH = 32
 _A_FOLDER = "a data set is a folder, with all that is in it"
 #: What hosts read themselves, by URLs.

@@ -232,8 +232,9 @@ class _Store(Storing):
 
     async def put(self, session: HostSession, listed: Listed) -> None:
         """Write what a host has, as far as it is not there. Raises LauncherError."""
-        host, agent, parts = session.name, session.agent, self._parts(session.name, listed)
-        await self._store(host, agent, parts, Uploading(host, self._left(parts), self.on_stored))
+        host, agent = session.name, session.agent
+        parts, size = await in_thread(self._left, self._parts(host, listed))
+        await self._store(host, agent, parts, Uploading(host, size, self.on_stored))
 
     async def finish(self, made: Checkpoint) -> None:
         """Write which files a checkpoint has, and delete those of older ones. Raises StoreError."""

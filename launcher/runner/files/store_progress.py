@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ...transport.agent_client import Agent
@@ -21,9 +22,15 @@ class Uploading:
         self._host, self._total, self._tell = host, total, tell
         self._done = 0
 
-    def hear(self, agent: Agent) -> None:
-        """Tell what the host says of the request that it is at."""
+    @contextmanager
+    def heard(self, agent: Agent) -> Iterator[None]:
+        """Tell what the host says of the request that it is at, until the block is left."""
+        before = agent.on_working
         agent.on_working = lambda done: self._tell(self._host, self._done + done, self._total)
+        try:
+            yield
+        finally:
+            agent.on_working = before
 
     def add(self, size: int) -> None:
         """Count bytes that are in the store."""

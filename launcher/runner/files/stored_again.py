@@ -128,6 +128,9 @@ async def _store_rest(
         else:
             found[host] = answer
     own = await in_thread(to_store.own, path, found, (), done)
+    current = [node.host.name for node in layout.nodes]
+    over = await in_thread(to_store.handed_over, path, own, current, there.files)
+    await there.add(over)
     plan = await there.plan(own)  # all names, before anything is written
     nodes = [node for node in nodes if node.host.name in plan]
     for host, error in (await visit(request, layout, write, nodes) if nodes else {}).items():
@@ -185,15 +188,25 @@ def _restore(job: Job, run: Path, dest: Path, coming: Downloading) -> Restored:
     coming.expect(sum(one.size for one in wanted))
 
     def bring(one: _File) -> str:
-        """Return why a file cannot be brought; "" if it is there."""
-        place = dest / one.path
+        """Return why a file cannot be brought; "" if it is there. Raises RecordError."""
+        try:
+            return bring_to(one, dest / one.path)
+        except OSError as error:
+            raise RecordError(dest / one.path, error) from None
+
+    def bring_to(one: _File, place: Path) -> str:
         if place.is_file() and sha256_of(place) == one.sha256:
             coming.expect(-one.size)
             return ""
         place.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(place)
-        if part.is_file():
-            coming.expect(-min(part.stat().st_size, one.size))  # it is continued
+        have = part.stat().st_size if part.is_file() else 0
+        if have == one.size > 0 and sha256_of(part) == one.sha256:
+            coming.expect(-one.size)
+            os.replace(part, place)
+            return ""
+        if have < one.size:
+            coming.expect(-have)  # it is continued
         try:
             bucket.read_into(target.key(one.path), part, one.size, coming.came)
         except StoreError as error:
@@ -204,10 +217,7 @@ def _restore(job: Job, run: Path, dest: Path, coming: Downloading) -> Restored:
         os.replace(part, place)
         return ""
 
-    try:
-        problems = in_threads(bring, wanted, AT_ONCE)
-    except OSError as error:
-        raise RecordError(dest, error) from None
+    problems = in_threads(bring, wanted, AT_ONCE)
     failed = tuple(filter(None, problems))
     here = [one for one, problem in zip(wanted, problems, strict=True) if not problem]
     files, size = len(here), sum(one.size for one in here)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +100,11 @@ class Storing:
         return replace(self._stored, files=tuple(self._files))
 
     @property
+    def files(self) -> Iterable[StoredFile]:
+        """The files that are there: read it in a thread, as these may be many."""
+        return self._files
+
+    @property
     def missing(self) -> Mapping[str, str]:
         """What is not there, by host, and why."""
         return self._stored.missing
@@ -117,19 +122,28 @@ class Storing:
         await in_thread(self._note)
         self.has_begun = True
 
+    async def add(self, files: Sequence[StoredFile]) -> None:
+        """Note what is there, or whose it is now. Raises RecordError."""
+        self._files.add(files)
+        await in_thread(self._files.save)
+
     async def plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
         """Return what each host has to write, and under which names: in the order of the hosts, so that
         it does not matter which of them is faster."""
         plan = await in_thread(self._plan, found)
         for host, parts in plan.items():
-            self.on_stored(host, 0, self._left(parts))
+            _, size = await in_thread(self._left, parts)
+            self.on_stored(host, 0, size)
         return plan
 
-    def _left(self, parts: Sequence[Part]) -> int:
-        return sum(one.size for one in parts if not self._has(one))
+    def _left(self, parts: Sequence[Part]) -> tuple[list[Part], int]:
+        """Return what is not there yet, and its bytes. There may be many: to be asked in a thread."""
+        left = [one for one in parts if not self._has(one)]
+        return left, sum(one.size for one in left)
 
     async def store_all(self, hosts: Sequence[tuple[str, Agent, Listed]]) -> None:
         """Have hosts write their files, many at once; what cannot be written is noted."""
+        self._archives = None  # a host may have stored alone since this was last done
         plan = await self.plan({host: listed for host, _, listed in hosts})
         steps = (self.store(host, agent, plan[host]) for host, agent, _ in hosts)
         await together(steps, limit=AT_ONCE)
@@ -140,11 +154,12 @@ class Storing:
         Large files that the host has stored with nobody in touch are copied by the store.
         """
         missing = ""
-        moving = Uploading(host, self._left(parts), self.on_stored)
-        moving.hear(agent)
+        parts, size = await in_thread(self._left, parts)
+        moving = Uploading(host, size, self.on_stored)
         try:
-            await self._copy(host, agent, parts, moving)
-            await self._store(host, agent, parts, moving)
+            with moving.heard(agent):
+                await self._copy(host, agent, parts, moving)
+                await self._store(host, agent, parts, moving)
             with suppress(HostError):  # then it goes on until it hears that it need not
                 await agent.ask("attended", run=self._run)
         except LauncherError as error:
@@ -214,7 +229,7 @@ class Storing:
             except StoreError:
                 return  # the host writes it
             done = StoredFile(part.name, host, part.path, part.size, part.time, file.sha256)
-            await self._add([done])
+            await self.add([done])
             moving.add(part.size)
 
     async def _copy_one(
@@ -251,7 +266,7 @@ class Storing:
         self, host: str, agent: Agent, parts: Sequence[Part], moving: Uploading
     ) -> None:
         target = await self._opened()
-        parts = [one for one in parts if not self._has(one)]
+        parts, _ = await in_thread(self._left, parts)
         small = [one for one in parts if one.size <= PART]
         for batch in _batches(small):
             await self._put_small(host, agent, target, batch)
@@ -293,7 +308,7 @@ class Storing:
             for one, result in zip(batch, answer.results, strict=True)
             if not result[2]
         ]
-        await self._add(done)
+        await self.add(done)
         _require_all(batch, answer)
 
     async def _put_large(
@@ -312,7 +327,7 @@ class Storing:
                 tags += [result[0] for result in answer.results]
                 moving.add(sum(lengths))
             found = await self._sum(agent, one)
-        await self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
+        await self.add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 
     @asynccontextmanager
     async def _in_parts(self, target: Target, key: str) -> AsyncIterator[tuple[str, list[str]]]:
@@ -382,10 +397,6 @@ class Storing:
                 for one in sorted(self._files, key=lambda one: one.name)
             ]
         target.bucket.put(target.key(MANIFEST), json.dumps(whole, indent=1).encode())
-
-    async def _add(self, files: Sequence[StoredFile]) -> None:
-        self._files.add(files)
-        await in_thread(self._files.save)
 
     def _note(self, **changes: Any) -> None:
         with self._noting:

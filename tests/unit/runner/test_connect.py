@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from launcher.runner.host_set import HostSet
 from launcher.runner.listeners import ignore_event, ignore_log
 from launcher.runner.place import Place
 from launcher.runner.stop import StopSwitch
-from launcher.spec.errors import HostError
+from launcher.spec.data import DataSet
+from launcher.spec.errors import CheckFailed, HostError
 from launcher.spec.inventory import Inventory
-from launcher.spec.model import Host, Job, Request
+from launcher.spec.model import Facts, Host, Job, Request
 
 HOSTS = tuple(map(Host, ("quick", "slow")))
 
@@ -35,12 +37,14 @@ class Opening:
     ) -> None:
         record = RunFolder(folder)
         log = EventLog(record, ignore_event)
-        request = Request(Job(run=("x",), num_nodes=2), Inventory(HOSTS), HOSTS)
+        job = Job(run=("x",), num_nodes=2, needs=("/a",), data=(DataSet("d", "file:///set"),))
+        request = Request(job, Inventory(HOSTS), HOSTS)
         self.context = RunContext(request, record, log, StopSwitch(log.wake), 0.0)
         self.hosts = HostSet(self.context, ignore_log)
         self.slow_is_opening = asyncio.Event()
         self.closed: list[str] = []
         self._fail = fail
+        self.no_paths: dict[str, tuple[str, ...]] = {}
         monkeypatch.setattr(connect, "open_one", self._open)
         monkeypatch.setattr(HostSession, "close", lambda session: self._close(session))
 
@@ -48,6 +52,10 @@ class Opening:
         return await connect.connect(self.context, self.hosts, Place(self.context))
 
     async def _open(self, session: HostSession) -> None:
+        if self.no_paths:
+            facts = Facts(session.name, session.name, "/root", "python3", "3.11", 1)
+            session._line._facts = replace(facts, no_paths=self.no_paths[session.name])
+            return
         if session.name == "slow":
             self.slow_is_opening.set()
             if self._fail:
@@ -87,6 +95,43 @@ def test_each_host_is_closed_once_where_one_fails(
     closed, raised = asyncio.run(test())
     assert sorted(closed) == ["quick", "slow"]
     assert raised is not None
+
+
+@pytest.mark.parametrize(
+    ("quick", "slow", "message", "hint"),
+    [
+        (("/a",), ("/a", "/set"), "data: /set is missing on slow", "mount it there"),
+        (("/a",), ("/a",), "needs: /a is missing on quick,slow", "copy it there"),
+        (
+            (),
+            ("/a", "/set"),
+            "data: /set is on quick only, and not on slow",
+            "mount it on the others",
+        ),
+        ((), ("/a",), "needs: /a is on quick only, and not on slow", "copy it to the others"),
+    ],
+)
+def test_what_hosts_lack_is_told_by_one_key_of_the_job(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quick: tuple[str, ...],
+    slow: tuple[str, ...],
+    message: str,
+    hint: str,
+) -> None:
+    """A data set that hosts share is mounted; what the job needs besides is copied."""
+
+    async def test() -> CheckFailed:
+        opening = Opening(tmp_path, monkeypatch, None)
+        opening.no_paths = {"quick": quick, "slow": slow}
+        with pytest.raises(CheckFailed) as raised:
+            await opening.connect()
+        await opening.hosts.close()
+        return raised.value
+
+    found = asyncio.run(test())
+    assert found.message.startswith(message)
+    assert hint in str(found.hint)
 
 
 def test_a_host_that_is_off_is_not_waited_for_while_others_answer(

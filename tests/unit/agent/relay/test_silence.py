@@ -30,7 +30,7 @@ def test_an_agent_that_goes_over_many_files_is_not_silent(
 
 def test_an_agent_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a data set that it reads again, for one: to the byte, but not for each of them."""
-    said: list[object] = []
+    said: list[dict[str, int]] = []
     host = relay.Relay(str(tmp_path))
     monkeypatch.setattr(host, "_say", lambda message, payload=b"": said.append(message))
     version = "0" * manifest.LENGTH
@@ -46,3 +46,9 @@ def test_an_agent_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(relay, "TELLING", every)
         assert host.do_data({"do": "verify", "version": version})["count"] == 0
         assert said == [{"working": 1, "done": count << 20} for count in expected]
+    said.clear()
+    (tmp_path / "data/locks").mkdir()
+    (place / "files/b").write_bytes(b"no")
+    assert host.do_data({"do": "verify", "version": version})["count"] == 1
+    told = [one["done"] >> 20 for one in said if "done" in one]
+    assert told == sorted(told), "what is repaired then is not counted anew"

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,12 +16,13 @@ from typing import Any
 import pytest
 
 from launcher.records.stored import Stored
+from launcher.records.stored_files import StoredFiles
 from launcher.runner.files import stored_again, storing, storing_target, to_store
 from launcher.runner.files.outputs import Listed
 from launcher.runner.files.store_progress import part_of
 from launcher.runner.files.stored_again import Notes, Restored, restore
 from launcher.runner.files.storing import Storing
-from launcher.spec.errors import HostError, StoreError
+from launcher.spec.errors import HostError, RecordError, StoreError
 from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
 from launcher.spec.typed_json import to_json
@@ -82,6 +84,8 @@ class Objects:
 
 class Agent:
     """A host that writes what it is asked to, but for ``bad`` paths."""
+
+    on_working: Callable[[int], None] = staticmethod(lambda done: None)
 
     def __init__(self, bad: str = "") -> None:
         self.bad = bad
@@ -363,6 +367,47 @@ def test_a_manifest_cannot_lead_elsewhere(tmp_path: Path, objects: Objects) -> N
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_that_came_whole_is_not_brought_again(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody ended it while its sum was computed."""
+    into(objects, monkeypatch)
+    monkeypatch.setattr(stored_again, "EVERY", 0.0)
+    objects.objects |= {"runs/calm-owl/one": b"good", "runs/calm-owl/two": b"good"}
+    files = [{"path": name, "size": 4, "sha256": sum_of(b"good")} for name in ("one", "two")]
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps(
+        {"whole": True, "files": files}
+    ).encode()
+    to = tmp_path / "to"
+    to.mkdir()
+    part_of(to / "one").write_bytes(b"good")
+    part_of(to / "two").write_bytes(b"evil")
+    asked: list[Any] = []
+    usual = Bucket.read_into
+    monkeypatch.setattr(Bucket, "read_into", lambda *words: asked.append(words[1]) or usual(*words))
+    told: list[Any] = []
+
+    async def brought() -> Restored:
+        return await restore(JOB, tmp_path / "calm-owl", to, told.append)
+
+    assert asyncio.run(brought()) == Restored(2, 8, True)
+    assert asked == ["runs/calm-owl/two"]
+    assert (told[-1].done, told[-1].bytes) == (4, 4)
+    assert {path.name for path in to.iterdir()} == {"one", "two"}
+
+
+def test_what_cannot_be_written_here_is_named(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into(objects, monkeypatch)
+    objects.objects |= {"runs/calm-owl/a/one": b"x", "runs/calm-owl/two": b"x"}
+    files = [{"path": name, "size": 1, "sha256": sum_of(b"x")} for name in ("two", "a/one")]
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps({"files": files}).encode()
+    (tmp_path / "to/a/one").mkdir(parents=True)
+    with pytest.raises(RecordError, match=re.escape(str(tmp_path / "to/a/one"))):
+        asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "to"))
+
+
 # -- what hosts have stored by themselves
 
 
@@ -525,6 +570,27 @@ def test_no_manifest_of_a_host_is_trusted(
     assert sorted(path.name for path in files) == ["large", "none", "one"]
 
 
+def test_each_store_asks_what_hosts_have_stored_alone(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that made room stores its outputs in between: nobody may be in touch after that."""
+    monkeypatch.setattr(Bucket, "copy_part", lambda *words: "tag")
+    agent = Agent()
+    monkeypatch.setattr(agent, "answer", answering(agent, sum_of(LARGE)))
+
+    async def twice() -> Stored:
+        there = Storing(Notes(tmp_path), JOB, tmp_path / "calm-owl")
+        await there.store_all([("gpu1", agent, listed({"one": 3}))])  # type: ignore[list-item]
+        stored_alone(objects)
+        files = {"a/large": len(LARGE), "one": 3}
+        await there.store_all([("gpu1", agent, listed(files))])  # type: ignore[list-item]
+        return there.stored
+
+    found = asyncio.run(twice())
+    assert agent.written == ["one"]
+    assert found.alone["gpu1"].files == 3
+
+
 # -- several hosts
 
 
@@ -550,6 +616,35 @@ def test_it_is_told_how_far_hosts_are(tmp_path: Path, objects: Objects) -> None:
     assert told[:2] == [("gpu1", 0, 5), ("gpu2", 0, 7)]
     for host, size in (("gpu1", 5), ("gpu2", 7)):
         assert [done for its, done, _ in told if its == host] == [0, 1, size]
+
+
+def test_many_files_hold_up_no_other_host(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of them is there already is found out beside the event loop."""
+    threads: set[int] = set()
+    usual = StoredFiles.get
+    monkeypatch.setattr(
+        StoredFiles, "get", lambda *words: threads.add(threading.get_ident()) or usual(*words)
+    )
+    store(tmp_path, ("gpu1", Agent(), {"log": 5}))
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+def test_nothing_is_told_of_a_host_that_is_done(tmp_path: Path, objects: Objects) -> None:
+    """What it says later is of other requests."""
+    told: list[tuple[str, int, int]] = []
+    agent = Agent()
+
+    async def all_of_it() -> None:
+        there = Storing(Notes(tmp_path), JOB, tmp_path / "calm-owl")
+        there.on_stored = lambda *so_far: told.append(so_far)
+        await there.store_all([("gpu1", agent, listed({"log": 5}))])  # type: ignore[list-item]
+        agent.on_working(3)
+
+    asyncio.run(all_of_it())
+    assert told == [("gpu1", 0, 5), ("gpu1", 5, 5)]
 
 
 def test_hosts_store_at_once_under_names_in_their_order(tmp_path: Path, objects: Objects) -> None:
@@ -600,6 +695,75 @@ def test_a_host_stores_what_it_got_from_one_that_is_gone(tmp_path: Path) -> None
     mine = to_store.own(tmp_path, found, [], ["gpu4"])
     paths = {host: list(what.outputs.paths) for host, what in mine.items()}
     assert paths == {"gpu2": ["of-gone"], "gpu3": []}
+
+
+def test_who_went_on_with_a_file_gets_its_name_in_the_store(
+    tmp_path: Path, objects: Objects
+) -> None:
+    """What a host stored that was lost later is not taken for the newest of it; nor is what others have
+    left alone written twice. Files that it alone had stay."""
+    at_first = {"ckpt": 1, "kept": 1, "late": 1, "log": 1, "own": 1}
+    other = {"log": 2, "own": 2}
+    store(tmp_path, ("gpu1", Agent(), at_first), ("gpu2", Agent(), other))
+    given = dict.fromkeys(("ckpt", "kept", "late", "log"), (1, 1))
+    note(tmp_path, {"gpu3": given, "gpu4": given})
+    for path in ("kept", "late"):
+        mirror = tmp_path / ".hosts/gpu1/outputs" / path
+        mirror.parent.mkdir(parents=True, exist_ok=True)
+        mirror.write_text("x")
+        os.utime(mirror, ns=(1, 1))
+    third, fourth = Agent(), Agent()
+    found = store_as_run(
+        tmp_path,
+        ("gpu3", third, {"ckpt": 3, "kept": 1, "late": 1, "log": 3}),
+        ("gpu4", fourth, {"ckpt": 1, "kept": 1, "late": 4, "log": 4}),
+    )
+    assert (found.whole, third.written, fourth.written) == (True, ["ckpt", "log"], ["late", "log"])
+    assert {one.name: (one.host, one.size) for one in found.files} == {
+        "ckpt": ("gpu3", 3),
+        "kept": ("gpu3", 1),
+        "late": ("gpu4", 4),
+        "log": ("gpu3", 3),
+        "log@gpu2": ("gpu4", 4),
+        "own": ("gpu1", 1),
+        "own@gpu2": ("gpu2", 2),
+    }
+    later = store_as_run(tmp_path, ("gpu4", Agent(), {"log": 5})).files
+    assert {one.name: one.size for one in later if one.path == "log"} == {
+        "log": 3,
+        "log@gpu2": 5,
+    }, "the fourth was never given what the third wrote"
+
+
+def test_of_several_names_of_a_file_the_plain_one_is_handed_over(
+    tmp_path: Path, objects: Objects
+) -> None:
+    """Whichever was stored first; the others stay."""
+    store(tmp_path, ("gpu1", Agent(), {"log": 1}), ("gpu2", Agent(), {"log": 2}))
+    lines = (tmp_path / "stored-files.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "stored-files.jsonl").write_text("".join(reversed(lines)))
+    note(tmp_path, {"gpu3": {"log": (2, 1)}})
+    found = store_as_run(tmp_path, ("gpu3", Agent(), {"log": 3}))
+    assert {one.name: (one.host, one.size) for one in found.files} == {
+        "log": ("gpu3", 3),
+        "log@gpu2": ("gpu2", 2),
+    }
+
+
+def store_as_run(folder: Path, *hosts: tuple[str, Agent, Mapping[str, int]]) -> Stored:
+    """Store the outputs of the hosts that take part, as a run does that has lost all others."""
+    agents = {host: agent for host, agent, _ in hosts}
+    found = {host: listed(files) for host, _, files in hosts}
+
+    async def all_of_it() -> Stored:
+        there = Storing(Notes(folder), JOB, folder / "calm-owl")
+        own = to_store.own(folder, found, [])
+        await there.add(to_store.handed_over(folder, own, list(agents), there.files))
+        await there.store_all([(host, agents[host], its) for host, its in own.items()])  # type: ignore[misc]
+        await there.conclude({})
+        return there.stored
+
+    return asyncio.run(all_of_it())
 
 
 def note(folder: Path, given: Mapping[str, Mapping[str, tuple[int, int]]]) -> None:
