@@ -187,5 +187,12 @@ def test_what_nobody_saw_for_long_is_skipped(page: browser.Watched, home: Path) 
         size = (run.path / LOG).stat().st_size
         streams = [url for url in asked if "offset=" in url]
         assert all(int(url.rpartition("offset=")[2]) >= size for url in streams), streams
-        page.page.get_by_text("MB came meanwhile: the end is shown").wait_for()
+        note = page.page.get_by_text("MB came meanwhile: the end is shown")
+        note.wait_for()
+        console_runs.printed(run, 1, b"from another rank\n")
+        console_runs.exited(run, (0,), console_runs.STARTED, 9)  # so that the page asks anew
+        page.page.get_by_text("from another rank").wait_for()
+        assert note.is_visible()
+        page.page.get_by_role("combobox", name="Output of").select_option("attempt-0/rank-1.out")
+        note.wait_for(state="detached")
         assert page.complaints == []  # to look at thousands of lines takes long
