@@ -32,9 +32,9 @@ def test_the_page_goes_on_when_a_console_is_back(chromium: Any, home: Path) -> N
     run = console_runs.named(home, "wider")
     with browser.context(chromium, viewport={"width": 360, "height": 800}) as context:
         page = context.new_page()
-        page.set_default_timeout(browser.PATIENCE)
         with browser.console(home) as address:
             base = address.partition("#")[0]
+            watched = browser.Watched(page, base)
             page.goto(address)
             page.get_by_text("3 runs").wait_for()
             page.goto(f"{base}#/runs/{run}/logs")
@@ -44,7 +44,7 @@ def test_the_page_goes_on_when_a_console_is_back(chromium: Any, home: Path) -> N
         page.get_by_text(f"launcher console --port {port}").wait_for()
         add(home, run, "written while it was gone")
         assert lines(page) == before
-        assert not [one for one in browser.Watched(page, base).wrong() if "REFUSED" not in one]
+        assert not [one for one in watched.wrong() if "REFUSED" not in one]
         with browser.console(home, port=port) as address:
             page.get_by_text("Open the address that launcher console printed").wait_for()
             assert lines(page) == before
@@ -68,6 +68,29 @@ def test_the_page_goes_on_when_a_console_is_back(chromium: Any, home: Path) -> N
                 "written afterwards",
                 "and again",
             ]
+
+
+def test_an_address_opens_a_page_that_is_there_once(chromium: Any, home: Path) -> None:
+    with (
+        browser.console(home) as address,
+        browser.context(chromium) as context,
+        browser.context(chromium) as other,
+    ):
+        base = address.partition("#")[0]
+        first, second = context.new_page(), other.new_page()
+        for page in (first, second):
+            page.set_default_timeout(browser.PATIENCE)
+            page.goto(base)
+            page.get_by_text("Open the address that launcher console printed").wait_for()
+        first.goto(address)  # in the same tab, which does not load anew
+        first.get_by_text("3 runs").wait_for()
+        first.get_by_role("link", name="New").click()
+        first.get_by_role("button", name="Start").wait_for()
+        second.goto(address)
+        second.get_by_text("used before: start launcher console again").wait_for()
+        with first.expect_request(lambda request: "/api/events" in request.url):
+            first.goto(address)  # it has the cookie
+        assert not first.get_by_text("used before").count()
 
 
 @pytest.mark.parametrize("status", [503, 200])
@@ -105,28 +128,31 @@ signal.pause()
 def test_a_run_whose_launcher_was_killed_says_how_to_go_on(
     page: browser.Watched, home: Path
 ) -> None:
-    env = {**os.environ, "LAUNCHER_HOME": str(home), "PYTHONPATH": "tests"}
+    tests = str(Path(__file__).parents[1])
+    env = {**os.environ, "LAUNCHER_HOME": str(home), "PYTHONPATH": tests}
     process = subprocess.Popen(
         [sys.executable, "-c", FOLLOWS], env=env, stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout
+    run = process.stdout.readline().strip()
+    assert run
     try:
-        assert process.stdout
-        run = process.stdout.readline().strip()
         page.page.goto(page.base + f"#/runs/{run}")
         page.page.get_by_role("status").get_by_text("running").wait_for()
         assert not page.page.get_by_text("launcher attach").is_visible()
-    finally:
         process.send_signal(signal.SIGKILL)
+        page.page.get_by_text(f"launcher attach {run}").wait_for()
+        page.page.get_by_role("status").get_by_text("no launcher attached").wait_for()
+        for width in (360, 1280):
+            page.page.set_viewport_size({"width": width, "height": 800})
+            assert page.wrong() == []
+        page.page.get_by_role("link", name="Runs").click()
+        row = page.page.get_by_role("row").filter(has_text=run)
+        row.get_by_text("no launcher attached").wait_for()
+    finally:
+        process.kill()
         process.communicate()
-    page.page.get_by_text(f"launcher attach {run}").wait_for(timeout=15_000)
-    page.page.get_by_role("status").get_by_text("no launcher attached").wait_for()
-    for width in (360, 1280):
-        page.page.set_viewport_size({"width": width, "height": 800})
-        assert page.wrong() == []
-    page.page.get_by_role("link", name="Runs").click()
-    row = page.page.get_by_role("row").filter(has_text=run)
-    row.get_by_text("no launcher attached").wait_for()
-    shutil.rmtree(home / "runs" / run)
+        shutil.rmtree(home / "runs" / run)
     page.page.get_by_text("3 runs").wait_for()
 
 

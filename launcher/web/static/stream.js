@@ -12,9 +12,10 @@ function ended() {
   return ['launcher console ended, or the SSH connection to it. Start it again: ', make('code', { textContent: command })];
 }
 
-// `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, and
-// back() is waited for before a stream goes on. The other functions get what comes by their names.
-export function connection(place, { query, told, back, ...on }) {
+// `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, refused()
+// says why that took no code, and back() is waited for before a stream goes on. The other functions get what comes
+// by their names.
+export function connection(place, { query, told, refused, back, ...on }) {
   let stream = null, timer = null, pause = SOON, turn = 0;
 
   function close() {
@@ -36,7 +37,7 @@ export function connection(place, { query, told, back, ...on }) {
       facts = await (await ask('/api/console', { signal: AbortSignal.timeout(PATIENCE) })).json();
       words = facts.full ? [facts.full] : pause === MOST ? SILENT : [];
     } catch (error) {
-      words = error.status === 401 ? other() : error.status ? [error.message] : ended();
+      words = error.status === 401 ? (refused() ? [refused()] : other()) : error.status ? [error.message] : ended();
     }
     if (turn !== mine) return;
     if (facts) told(facts);
