@@ -116,6 +116,39 @@ def test_a_stream_that_was_refused_is_opened_again(
     assert len(refused) == 2
 
 
+#: Keeps what stood on a page, from now on.
+SEEN = """() => {
+  window.seen = [];
+  const look = () => seen.push(document.body.innerText);
+  new MutationObserver(look).observe(document.body, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def test_the_projects_stay_while_the_console_is_gone(page: browser.Watched) -> None:
+    asked: list[Any] = []
+    empty = {"time": 60, "hosts": [], "queue": {"waiting": [], "holding": []}}
+
+    def shares(route: Any) -> None:
+        asked.append(route)
+        one = {"name": "vision", "quota": len(asked), "limit": None, "users": ["ann"], "used": 0}
+        if 1 < len(asked) < 5:  # a page asks three times
+            route.abort("connectionreset")
+        else:
+            route.fulfill(json={"projects": [{**one, "borrowed": 0, "waiting": 0}], "silent": []})
+
+    page.page.route("**/api/cluster", lambda route: route.fulfill(json=empty))
+    page.page.route("**/api/projects", shares)
+    page.page.goto(page.base + "#/cluster")
+    page.page.get_by_role("row", name="vision 0 1 - 0 0 ann").wait_for()
+    page.page.evaluate(SEEN)
+    hide(page.page, True)
+    hide(page.page, False)
+    page.page.get_by_role("row", name="vision 0 5 - 0 0 ann").wait_for()
+    seen = page.page.evaluate("() => window.seen")
+    assert all("vision" in text for text in seen), seen
+    assert not [one for one in page.complaints if "ERR_CONNECTION_RESET" not in one]
+
+
 #: Follows a run until it is killed.
 FOLLOWS = """
 import signal
