@@ -149,6 +149,25 @@ def test_the_projects_stay_while_the_console_is_gone(page: browser.Watched) -> N
     assert not [one for one in page.complaints if "ERR_CONNECTION_RESET" not in one]
 
 
+def test_files_that_could_not_be_asked_for_are_asked_for_again(
+    page: browser.Watched, home: Path
+) -> None:
+    broken: list[Any] = []
+
+    def first_break(route: Any) -> None:
+        if len(broken) == 3:  # a page asks three times
+            route.fallback()
+        else:
+            broken.append(route)
+            route.abort("connectionreset")
+
+    page.page.route(lambda url: "/outputs?" in url, first_break)
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'baseline')}/files")
+    page.page.get_by_text("metrics.json").first.wait_for()
+    assert len(broken) == 3
+    assert not page.page.get_by_text("No files came back yet").count()
+
+
 #: Follows a run until it is killed.
 FOLLOWS = """
 import signal

@@ -67,6 +67,8 @@ function fileOf(href, entry) {
   return make('li', { className: 'file' }, inside, file('Save', 'Save ' + entry.name));
 }
 
+const none = () => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.');
+
 async function folderOf(name, folder) {
   const { entries, more } = await get(at(name) + '/outputs?path=' + encodeURIComponent(folder));
   const list = make('ul', { className: 'files' });
@@ -82,7 +84,7 @@ async function folderOf(name, folder) {
     else list.append(make('li', { className: 'dim', textContent: entry.name + ' (' + entry.kind + ', not opened)' }));
   }
   if (more) list.append(make('li', { className: 'dim', textContent: 'and more: see the folder of the run' }));
-  return entries.length ? list : empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.');
+  return entries.length ? list : none();
 }
 
 function filesView(name) {
@@ -91,8 +93,10 @@ function filesView(name) {
   async function changed(run) {
     if (listed === run.ended) return;
     listed = run.ended;
+    const files = await folderOf(name, '').catch(error => { if (error.status === 404) return none(); listed = null; throw error; });
+    if (files.className !== 'files') listed = null;
     const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });
-    place.replaceChildren(make('div', { className: 'actions' }, all), await folderOf(name, '').catch(() => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.')));
+    place.replaceChildren(make('div', { className: 'actions' }, all), files);
   }
   return { element: place, changed };
 }
