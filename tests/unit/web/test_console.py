@@ -10,8 +10,10 @@ import json
 import os
 import re
 import tarfile
+import threading
 import tomllib
-from contextlib import aclosing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import pytest
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from launcher.records import codec
+from launcher.records import catalog, codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
@@ -533,6 +535,25 @@ async def test_what_changed_while_a_page_opened_its_stream_is_told(
             told = await anext(news)
         assert b'"all": 1}' in told  # one that was deleted meanwhile is told of by its absence
         assert (f'"run": "{run.name}"'.encode() in told) is (lately > 0 or shown == run.name)
+
+
+def test_pages_that_list_runs_at_the_same_time_read_each_once(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, read, summary = Runs(), [], catalog.summary
+    together = threading.Barrier(2)
+
+    def slow(path: Path) -> catalog.Summary:
+        read.append(path)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+        return summary(path)
+
+    monkeypatch.setattr(catalog, "summary", slow)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: runs.lines(), range(3)))
+    assert [[line["run"] for line in lines] for lines in found] == [[run.name]] * 3
+    assert read == [run.path]
 
 
 def test_a_run_that_is_deleted_while_a_stream_looks_breaks_nothing(run: RunFolder) -> None:
