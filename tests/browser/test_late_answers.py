@@ -47,6 +47,16 @@ def page(page: browser.Watched, home: Path) -> browser.Watched:
     return page
 
 
+def test_a_page_that_was_left_changes_nothing_any_more(page: browser.Watched) -> None:
+    page.page.get_by_role("link", name="New").click()
+    arguments = page.page.get_by_label("Script and arguments")
+    arguments.focus()
+    page.page.evaluate("() => { answer(); return window.listed; }")
+    assert arguments.evaluate("one => one === document.activeElement")
+    assert not page.page.get_by_role("table", name="Runs").count()
+    assert page.wrong() == []
+
+
 def test_runs_are_listed_once_at_a_time(page: browser.Watched) -> None:
     """Thousands of them take seconds, in which the stream tells of some."""
     page.page.evaluate("() => window.told")

@@ -9,8 +9,9 @@ import { runsPage } from './runs.js';
 import { connection } from './stream.js';
 import { sweepPage, sweepsPage } from './sweeps.js';
 
-const main = document.getElementById('main'), nav = document.getElementById('nav');
+const nav = document.getElementById('nav');
 const PAGES = [['#/', 'Runs', runsPage], ['#/sweeps', 'Sweeps', sweepsPage], ['#/cluster', 'Cluster', clusterPage], ['#/new', 'New', newPage]];
+let main = document.getElementById('main'); // each page has its own: what comes late to one that was left is not seen
 let page = null; // what is shown: { load(), changed(news), query(), close() }
 let refused = ''; // what the console said of a code that it did not take, as long as this page has no cookie
 
@@ -61,7 +62,9 @@ function mark() {
 
 async function go() {
   page?.close();
-  main.replaceChildren();
+  const place = main.cloneNode(false);
+  main.replaceWith(place);
+  main = place;
   const run = location.hash.match(/^#\/runs\/([^/]+)(?:\/(\w*))?$/);
   const sweep = location.hash.match(/^#\/sweeps\/([^/]+)$/);
   const several = location.hash.match(/^#\/compare\/(.+)$/);
@@ -74,7 +77,7 @@ async function go() {
   listen();
   const mine = page;
   await guarded(mine, () => mine.load());
-  main.focus();
+  if (page === mine) main.focus();
 }
 
 // An address with a code opens the console, also in a page that is open: that page then goes on.
