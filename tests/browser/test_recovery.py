@@ -116,6 +116,23 @@ def test_a_stream_that_was_refused_is_opened_again(
     assert len(refused) == 2
 
 
+def test_a_stream_that_hangs_is_opened_again(page: browser.Watched, home: Path) -> None:
+    """As after the sleep of a laptop: no browser notices that nothing comes."""
+    hanging: list[Any] = []
+    page.page.route(
+        lambda url: "/api/events" in url,
+        lambda route: route.fallback() if hanging else hanging.append(route),
+    )
+    page.page.clock.install()
+    with page.page.expect_request(lambda request: "/api/events" in request.url):
+        page.page.goto(page.base)
+    page.page.get_by_text("3 runs").wait_for()
+    with console_runs.one_more(home, "late") as late:
+        page.page.clock.fast_forward(20_000)
+        page.page.get_by_role("link", name=late.name).wait_for()
+    page.page.get_by_text("3 runs").wait_for()
+
+
 #: Keeps what stood on a page, from now on.
 SEEN = """() => {
   window.seen = [];

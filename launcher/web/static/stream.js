@@ -4,6 +4,8 @@ import { ask, make } from './dom.js';
 
 // Milliseconds until a console that is gone is looked for again, at first and at most, and for its answer.
 const SOON = 250, MOST = 4000, PATIENCE = 5000, PORT = '8770';
+// Milliseconds without a beat of the console, which comes every 2 s, after which its stream is one that hangs.
+const QUIET = 15_000;
 
 const other = () => [(console_.version ? 'The console was started again. ' : '') + 'Open the address that launcher console printed, in this browser: then this page goes on.'];
 const SILENT = ['The console answers, but sends no news: reload this page.'];
@@ -53,9 +55,17 @@ export function connection(place, { query, told, refused, back, ...on }) {
   function open() {
     close();
     const mine = stream = new EventSource('/api/events?' + new URLSearchParams(query()));
-    mine.onopen = () => { if (stream === mine) { place.replaceChildren(); pause = SOON; } };
+    const heard = (work = () => {}) => event => {
+      if (stream !== mine) return;
+      clearTimeout(timer);
+      timer = setTimeout(seek, QUIET);
+      work(event);
+    };
+    heard()();
+    mine.onopen = heard(() => { place.replaceChildren(); pause = SOON; });
     mine.onerror = () => { if (stream === mine) seek(); };
-    for (const [name, work] of Object.entries(on)) mine.addEventListener(name, event => { if (stream === mine) work(JSON.parse(event.data)); });
+    mine.addEventListener('beat', heard());
+    for (const [name, work] of Object.entries(on)) mine.addEventListener(name, heard(event => work(JSON.parse(event.data))));
   }
   return { open, close, seek, again };
 }

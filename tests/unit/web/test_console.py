@@ -537,6 +537,22 @@ async def test_what_changed_while_a_page_opened_its_stream_is_told(
         assert (f'"run": "{run.name}"'.encode() in told) is (lately > 0 or shown == run.name)
 
 
+@pytest.mark.anyio
+async def test_a_stream_beats_while_a_look_takes_long(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page takes a stream without a beat for one that hangs."""
+    monkeypatch.setattr(stream, "EVERY", 0.01)
+    runs, go = Runs(), threading.Event()
+    monkeypatch.setattr(runs, "stamps", lambda: go.wait(60) and {})
+    async with aclosing(stream.events(runs, "", [], [])) as news, asyncio.timeout(20):
+        try:
+            assert b"retry" in await anext(news)
+            assert await anext(news) == stream.BEAT
+        finally:
+            go.set()
+
+
 def test_pages_that_list_runs_at_the_same_time_read_each_once(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,7 +591,7 @@ async def test_a_page_is_told_that_nobody_follows_a_run_any_more(
     assert runs.line(held.name)["followed"]
     async with aclosing(stream.events(runs, "", [], [])) as news, asyncio.timeout(20):
         async for event in news:
-            if event == b":\n\n":  # it has looked, and nothing is new
+            if b"event: runs" in event:  # it has looked
                 break
         held.close()
         event = await anext(one async for one in news if b"event: runs" in one)
