@@ -106,7 +106,7 @@ export function runPage(main, name, tab, listen) {
   const shown = view(name, listen);
   const title = make('h1', {}, name), stands = make('p', { className: 'stands', role: 'status' });
   const actions = make('div', { className: 'actions' });
-  const left = make('p', { className: 'unfollowed', role: 'status', hidden: true }, 'What is new of this run comes here once a launcher follows it: ', command('launcher attach ' + name));
+  const left = make('p', { className: 'unfollowed', role: 'status', hidden: true }, 'Updates to this run appear here once a launcher follows it again: ', command('launcher attach ' + name));
   let stopped = false, acted = '';
   const tabs = make('nav', { className: 'tabs', ariaLabel: 'Of this run' }, ...TABS.map(([word, label]) => {
     const link = make('a', { href: runLink(name, word), textContent: label });

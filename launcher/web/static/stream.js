@@ -7,11 +7,11 @@ const SOON = 250, MOST = 4000, PATIENCE = 5000, PORT = '8770';
 // Milliseconds without a beat of the console, which comes every 2 s, after which its stream is one that hangs.
 const QUIET = 15_000;
 
-const other = () => [(console_.version ? 'The console was started again. ' : '') + 'Open the address that launcher console printed, in this browser: then this page goes on.'];
+const other = () => [(console_.version ? 'The console was restarted. ' : '') + 'Open the address that launcher console printed in this browser, and this page continues.'];
 const SILENT = ['The console answers, but sends no news: reload this page.'];
 function ended() {
   const command = 'launcher console' + (location.port === PORT ? '' : ' --port ' + location.port) + (console_.version && console_.read_only ? ' --read-only' : '');
-  return ['launcher console ended, or the SSH connection to it. Start it again: ', make('code', { textContent: command })];
+  return ['launcher console has ended, or the SSH connection to it was lost. Start it again: ', make('code', { textContent: command })];
 }
 
 // `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, refused()
