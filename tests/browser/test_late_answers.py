@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,9 +49,16 @@ def page(page: browser.Watched, home: Path) -> browser.Watched:
 
 
 def test_a_page_that_was_left_changes_nothing_any_more(page: browser.Watched) -> None:
-    page.page.get_by_role("link", name="New").click()
     arguments = page.page.get_by_label("Script and arguments")
-    arguments.focus()
+
+    def typing(route: Any) -> None:
+        arguments.focus()  # as soon as the form is there
+        route.fallback()
+
+    page.page.route(lambda url: "/api/scripts" in url, typing)
+    page.page.get_by_role("link", name="New").click()
+    page.page.get_by_text("What shall run?").wait_for()
+    assert arguments.evaluate("one => one === document.activeElement")
     page.page.evaluate("() => { answer(); return window.listed; }")
     assert arguments.evaluate("one => one === document.activeElement")
     assert not page.page.get_by_role("table", name="Runs").count()

@@ -65,6 +65,7 @@ async function go() {
   const place = main.cloneNode(false);
   main.replaceWith(place);
   main = place;
+  const focused = document.activeElement;
   const run = location.hash.match(/^#\/runs\/([^/]+)(?:\/(\w*))?$/);
   const sweep = location.hash.match(/^#\/sweeps\/([^/]+)$/);
   const several = location.hash.match(/^#\/compare\/(.+)$/);
@@ -77,7 +78,7 @@ async function go() {
   listen();
   const mine = page;
   await guarded(mine, () => mine.load());
-  if (page === mine) main.focus();
+  if (page === mine && document.activeElement === focused) main.focus(); // nobody moved it meanwhile
 }
 
 // An address with a code opens the console, also in a page that is open: that page then goes on.
