@@ -63,8 +63,8 @@ async def add(
     one = replace(_set(name, source, to), credential=credential)
     if one.shared_path:
         raise InputError(
-            f"{source} is a folder that hosts have already, of which nothing is kept by a name",
-            f"launcher run --data {name}={source}, or data: in a job",
+            f"{source} is a folder that the hosts already have: there is nothing to keep under a name",
+            f"use it where it is: launcher run --data {name}={source}, or data: in a job",
         )
     if credential:
         _check_credential(one)

@@ -45,8 +45,9 @@ def plan_prune(
     unknown: bool = False,
 ) -> PrunePlan:
     """Return what nothing has used for ``older`` seconds: runs that have ended, versions of code,
-    environments, images that launcher brought, what is remembered here of sources and builds that no
-    named data set and no active run needs, and agents that no process uses, whatever their age.
+    environments, images that launcher brought, what this machine remembers of sources and builds
+    unless a named data set or an active run needs it, and agents that no process uses, whatever
+    their age.
 
     Runs whose hosts have files that were never brought back stay. With ``keep_outputs``, runs that
     have outputs here stay here; ``unknown`` adds runs on hosts that this machine has no record of.

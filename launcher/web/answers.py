@@ -36,7 +36,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Stamp, catalog.Summary]] = {}
-        self._guard = Lock()
+        self._guard, self._listing = Lock(), Lock()
         self._stamps: tuple[float, dict[str, Stamp]] = (0.0, {})
 
     @property
@@ -59,11 +59,13 @@ class Runs:
         return _line(self._summary(self.root / name))
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return all runs, the latest first."""
-        folders = dict(self._folders())
-        names = {path.name for path in folders}
-        self._known = {name: known for name, known in self._known.items() if name in names}
-        found = [self._summary(path, stamp) for path, stamp in folders.items()]
+        """Return all runs, the latest first. Pages that ask at the same time read each run once."""
+        with self._listing:
+            folders = dict(self._folders())
+            names = {path.name for path in folders}
+            known = list(self._known.items())  # streams add to it meanwhile
+            self._known = {name: one for name, one in known if name in names}
+            found = [self._summary(path, stamp) for path, stamp in folders.items()]
         return [_line(one) for one in sorted(found, key=lambda one: (-one.started, one.run))]
 
     def one(self, name: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ PIECE, LOGS = 1 << 16, 64
 EVERY, LOOKS = 0.5, 4
 #: Seconds within which a page may have been told of its runs before its stream looked at them.
 LATELY = 10.0
+#: Finds out whether anybody still listens. A page takes a stream without it for one that hangs.
+BEAT = b"event: beat\ndata: 0\n\n"
 
 
 async def events(
@@ -37,17 +39,20 @@ async def events(
         while not is_ending():
             async for piece in _pieces(runs, run, logs, at):
                 yield piece
-            if looking is None and look % LOOKS == 0:
-                looking = asyncio.create_task(asyncio.to_thread(runs.stamps))
+            if look % LOOKS == 0:
+                if looking is None:
+                    looking = asyncio.create_task(asyncio.to_thread(runs.stamps))
+                else:  # thousands of runs take longer than logs
+                    yield BEAT
             look += 1
             await asyncio.sleep(EVERY)
-            if looking is not None and looking.done():  # thousands of runs take longer than logs
+            if looking is not None and looking.done():
                 now, looking = looking.result(), None
                 first = before is None  # the page may have asked for its values just before
                 if before is None:
                     before = {name: one for name, one in now.items() if not _is_new(name, one, run)}
                 changes = await asyncio.to_thread(_changes, runs, before, now, first)
-                yield changes or b":\n\n"  # the comment finds out whether anybody still listens
+                yield changes or BEAT
                 before = now
     finally:
         if looking is not None:

@@ -177,6 +177,36 @@ def test_of_many_logs_one_chooses(page: browser.Watched, home: Path) -> None:
             assert page.wrong() == []
 
 
+def test_ranks_that_mean_no_log_show_none(page: browser.Watched, home: Path) -> None:
+    """The page asked for the run, and for its news, again and again."""
+    with console_runs.one_more(home, "many") as run:
+        for rank in range(70):
+            console_runs.printed(run, rank, b"hello\n")
+        page.page.goto(page.base + f"#/runs/{run.name}/logs")
+        page.page.get_by_text("64 of 70 logs shown").wait_for()
+        asked: list[str] = []
+        page.page.on("request", lambda one: asked.append(one.url))
+        ranks = page.page.get_by_role("searchbox", name="Ranks")
+        ranks.fill("200")
+        page.page.keyboard.press("Enter")
+        page.page.get_by_text("0 of 70 logs shown", exact=True).wait_for()
+        for _ in range(3):  # the page asks for the run as its streams begin, and after each change
+            with page.page.expect_response(f"**/api/runs/{run.name}"):
+                console_runs.exited(run, (0,), console_runs.STARTED, 9)
+        assert len([url for url in asked if "/events" in url and "log=" not in url]) <= 2
+        later = run.path / "logs/attempt-1"
+        later.mkdir()
+        for rank in range(2):
+            (later / f"rank-{rank}.out").write_text("and again\n")
+        console_runs.exited(run, (0,), console_runs.STARTED, 9)
+        page.page.get_by_text("0 of 2 logs shown", exact=True).wait_for()
+        ranks.fill("")
+        page.page.keyboard.press("Enter")
+        page.page.get_by_text("[0-1]and again").wait_for()
+        ranks.wait_for(state="hidden")
+        assert page.wrong() == []
+
+
 #: Text for a terminal: what is left of it, and the classes of its parts.
 ANSI = [
     ("\x1b[1;31mred\x1b[0m plain", "red plain", ["bold f1"]),

@@ -32,9 +32,9 @@ def test_the_page_goes_on_when_a_console_is_back(chromium: Any, home: Path) -> N
     run = console_runs.named(home, "wider")
     with browser.context(chromium, viewport={"width": 360, "height": 800}) as context:
         page = context.new_page()
-        page.set_default_timeout(browser.PATIENCE)
         with browser.console(home) as address:
             base = address.partition("#")[0]
+            watched = browser.Watched(page, base)
             page.goto(address)
             page.get_by_text("3 runs").wait_for()
             page.goto(f"{base}#/runs/{run}/logs")
@@ -44,7 +44,7 @@ def test_the_page_goes_on_when_a_console_is_back(chromium: Any, home: Path) -> N
         page.get_by_text(f"launcher console --port {port}").wait_for()
         add(home, run, "written while it was gone")
         assert lines(page) == before
-        assert not [one for one in browser.Watched(page, base).wrong() if "REFUSED" not in one]
+        assert not [one for one in watched.wrong() if "REFUSED" not in one]
         with browser.console(home, port=port) as address:
             page.get_by_text("Open the address that launcher console printed").wait_for()
             assert lines(page) == before
@@ -70,6 +70,29 @@ def test_the_page_goes_on_when_a_console_is_back(chromium: Any, home: Path) -> N
             ]
 
 
+def test_an_address_opens_a_page_that_is_there_once(chromium: Any, home: Path) -> None:
+    with (
+        browser.console(home) as address,
+        browser.context(chromium) as context,
+        browser.context(chromium) as other,
+    ):
+        base = address.partition("#")[0]
+        first, second = context.new_page(), other.new_page()
+        for page in (first, second):
+            page.set_default_timeout(browser.PATIENCE)
+            page.goto(base)
+            page.get_by_text("Open the address that launcher console printed").wait_for()
+        first.goto(address)  # in the same tab, which does not load anew
+        first.get_by_text("3 runs").wait_for()
+        first.get_by_role("link", name="New").click()
+        first.get_by_role("button", name="Start").wait_for()
+        second.goto(address)
+        second.get_by_text("used before: start launcher console again").wait_for()
+        with first.expect_request(lambda request: "/api/events" in request.url):
+            first.goto(address)  # it has the cookie
+        assert not first.get_by_text("used before").count()
+
+
 @pytest.mark.parametrize("status", [503, 200])
 def test_a_stream_that_was_refused_is_opened_again(
     page: browser.Watched, home: Path, status: int
@@ -93,6 +116,75 @@ def test_a_stream_that_was_refused_is_opened_again(
     assert len(refused) == 2
 
 
+def test_a_stream_that_hangs_is_opened_again(page: browser.Watched, home: Path) -> None:
+    """As after the sleep of a laptop: no browser notices that nothing comes."""
+    hanging: list[Any] = []
+    page.page.route(
+        lambda url: "/api/events" in url,
+        lambda route: route.fallback() if hanging else hanging.append(route),
+    )
+    page.page.clock.install()
+    with page.page.expect_request(lambda request: "/api/events" in request.url):
+        page.page.goto(page.base)
+    page.page.get_by_text("3 runs").wait_for()
+    with console_runs.one_more(home, "late") as late:
+        page.page.clock.fast_forward(20_000)
+        page.page.get_by_role("link", name=late.name).wait_for()
+    page.page.get_by_text("3 runs").wait_for()
+
+
+#: Keeps what stood on a page, from now on.
+SEEN = """() => {
+  window.seen = [];
+  const look = () => seen.push(document.body.innerText);
+  new MutationObserver(look).observe(document.body, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def test_the_projects_stay_while_the_console_is_gone(page: browser.Watched) -> None:
+    asked: list[Any] = []
+    empty = {"time": 60, "hosts": [], "queue": {"waiting": [], "holding": []}}
+
+    def shares(route: Any) -> None:
+        asked.append(route)
+        one = {"name": "vision", "quota": len(asked), "limit": None, "users": ["ann"], "used": 0}
+        if 1 < len(asked) < 5:  # a page asks three times
+            route.abort("connectionreset")
+        else:
+            route.fulfill(json={"projects": [{**one, "borrowed": 0, "waiting": 0}], "silent": []})
+
+    page.page.route("**/api/cluster", lambda route: route.fulfill(json=empty))
+    page.page.route("**/api/projects", shares)
+    page.page.goto(page.base + "#/cluster")
+    page.page.get_by_role("row", name="vision 0 1 - 0 0 ann").wait_for()
+    page.page.evaluate(SEEN)
+    hide(page.page, True)
+    hide(page.page, False)
+    page.page.get_by_role("row", name="vision 0 5 - 0 0 ann").wait_for()
+    seen = page.page.evaluate("() => window.seen")
+    assert all("vision" in text for text in seen), seen
+    assert not [one for one in page.complaints if "ERR_CONNECTION_RESET" not in one]
+
+
+def test_files_that_could_not_be_asked_for_are_asked_for_again(
+    page: browser.Watched, home: Path
+) -> None:
+    broken: list[Any] = []
+
+    def first_break(route: Any) -> None:
+        if len(broken) == 3:  # a page asks three times
+            route.fallback()
+        else:
+            broken.append(route)
+            route.abort("connectionreset")
+
+    page.page.route(lambda url: "/outputs?" in url, first_break)
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'baseline')}/files")
+    page.page.get_by_text("metrics.json").first.wait_for()
+    assert len(broken) == 3
+    assert not page.page.get_by_text("No files came back yet").count()
+
+
 #: Follows a run until it is killed.
 FOLLOWS = """
 import signal
@@ -105,28 +197,31 @@ signal.pause()
 def test_a_run_whose_launcher_was_killed_says_how_to_go_on(
     page: browser.Watched, home: Path
 ) -> None:
-    env = {**os.environ, "LAUNCHER_HOME": str(home), "PYTHONPATH": "tests"}
+    tests = str(Path(__file__).parents[1])
+    env = {**os.environ, "LAUNCHER_HOME": str(home), "PYTHONPATH": tests}
     process = subprocess.Popen(
         [sys.executable, "-c", FOLLOWS], env=env, stdout=subprocess.PIPE, text=True
     )
+    assert process.stdout
+    run = process.stdout.readline().strip()
+    assert run
     try:
-        assert process.stdout
-        run = process.stdout.readline().strip()
         page.page.goto(page.base + f"#/runs/{run}")
         page.page.get_by_role("status").get_by_text("running").wait_for()
         assert not page.page.get_by_text("launcher attach").is_visible()
-    finally:
         process.send_signal(signal.SIGKILL)
+        page.page.get_by_text(f"launcher attach {run}").wait_for()
+        page.page.get_by_role("status").get_by_text("no launcher attached").wait_for()
+        for width in (360, 1280):
+            page.page.set_viewport_size({"width": width, "height": 800})
+            assert page.wrong() == []
+        page.page.get_by_role("link", name="Runs").click()
+        row = page.page.get_by_role("row").filter(has_text=run)
+        row.get_by_text("no launcher attached").wait_for()
+    finally:
+        process.kill()
         process.communicate()
-    page.page.get_by_text(f"launcher attach {run}").wait_for(timeout=15_000)
-    page.page.get_by_role("status").get_by_text("no launcher attached").wait_for()
-    for width in (360, 1280):
-        page.page.set_viewport_size({"width": width, "height": 800})
-        assert page.wrong() == []
-    page.page.get_by_role("link", name="Runs").click()
-    row = page.page.get_by_role("row").filter(has_text=run)
-    row.get_by_text("no launcher attached").wait_for()
-    shutil.rmtree(home / "runs" / run)
+        shutil.rmtree(home / "runs" / run)
     page.page.get_by_text("3 runs").wait_for()
 
 
@@ -187,5 +282,12 @@ def test_what_nobody_saw_for_long_is_skipped(page: browser.Watched, home: Path) 
         size = (run.path / LOG).stat().st_size
         streams = [url for url in asked if "offset=" in url]
         assert all(int(url.rpartition("offset=")[2]) >= size for url in streams), streams
-        page.page.get_by_text("MB came meanwhile: the end is shown").wait_for()
+        note = page.page.get_by_text("MB came meanwhile: the end is shown")
+        note.wait_for()
+        console_runs.printed(run, 1, b"from another rank\n")
+        console_runs.exited(run, (0,), console_runs.STARTED, 9)  # so that the page asks anew
+        page.page.get_by_text("from another rank").wait_for()
+        assert note.is_visible()
+        page.page.get_by_role("combobox", name="Output of").select_option("attempt-0/rank-1.out")
+        note.wait_for(state="detached")
         assert page.complaints == []  # to look at thousands of lines takes long

@@ -75,7 +75,10 @@ export function clusterPage(main) {
     return EVERY;
   }
   async function divided() {
-    const told = await get('/api/projects').catch(error => ({ projects: [], silent: [], wrong: error.message }));
+    const told = await get('/api/projects').catch(error => {
+      if (!error.status || error.status === 401) throw error; // a page keeps what it shows while the console is gone
+      return { projects: [], silent: [], wrong: error.message };
+    });
     const rows = told.projects.map(one => [one.name, one.used, one.quota, one.limit ?? '-', one.borrowed, one.waiting, one.users.join(' ')].map(String));
     const note = told.wrong || (told.silent.length ? 'not asked: ' + told.silent.join(' ') : '');
     if (dividing.closed) return 0;
@@ -94,8 +97,7 @@ export function clusterPage(main) {
     if (!main.contains(hosts)) main.replaceChildren(empty('Asking the hosts …'));
     mine = new Set((await get('/api/runs')).runs.map(run => run.run));
     await polled.now();
-    dividing.now();
-    checking.now().catch(() => {});
+    for (const one of [dividing, checking]) one.now().catch(() => {}); // they look again by themselves
   }
   function changed({ runs, gone }) {
     for (const run of runs) mine.add(run.run);

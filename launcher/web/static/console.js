@@ -9,9 +9,11 @@ import { runsPage } from './runs.js';
 import { connection } from './stream.js';
 import { sweepPage, sweepsPage } from './sweeps.js';
 
-const main = document.getElementById('main'), nav = document.getElementById('nav');
+const nav = document.getElementById('nav');
 const PAGES = [['#/', 'Runs', runsPage], ['#/sweeps', 'Sweeps', sweepsPage], ['#/cluster', 'Cluster', clusterPage], ['#/new', 'New', newPage]];
+let main = document.getElementById('main'); // each page has its own: what comes late to one that was left is not seen
 let page = null; // what is shown: { load(), changed(news), query(), close() }
+let refused = ''; // what the console said of a code that it did not take, as long as this page has no cookie
 
 // A page keeps what it shows while the console is gone.
 async function guarded(mine, work) {
@@ -32,6 +34,7 @@ async function guarded(mine, work) {
 const stream = connection(document.getElementById('link'), {
   query: () => page.query(),
   told: know,
+  refused: () => refused,
   back: async () => { const shown = page; await guarded(shown, () => shown.load()); },
   runs: news => { const shown = page; guarded(shown, () => shown.changed(news)); },
   log: piece => page.add?.(piece),
@@ -43,6 +46,7 @@ function listen() {
 }
 
 function know(facts) {
+  refused = '';
   if (console_.version && console_.version !== facts.version) tell('This page is of launcher ' + console_.version + ', the console now of ' + facts.version + ': reload the page.');
   Object.assign(console_, facts);
   const pages = PAGES.filter(([, , made]) => made !== newPage || !console_.read_only);
@@ -58,7 +62,10 @@ function mark() {
 
 async function go() {
   page?.close();
-  main.replaceChildren();
+  const place = main.cloneNode(false);
+  main.replaceWith(place);
+  main = place;
+  const focused = document.activeElement;
   const run = location.hash.match(/^#\/runs\/([^/]+)(?:\/(\w*))?$/);
   const sweep = location.hash.match(/^#\/sweeps\/([^/]+)$/);
   const several = location.hash.match(/^#\/compare\/(.+)$/);
@@ -71,7 +78,7 @@ async function go() {
   listen();
   const mine = page;
   await guarded(mine, () => mine.load());
-  main.focus();
+  if (page === mine && document.activeElement === focused) main.focus(); // nobody moved it meanwhile
 }
 
 // An address with a code opens the console, also in a page that is open: that page then goes on.
@@ -79,18 +86,24 @@ async function enter(shown) {
   const code = location.hash.slice(1);
   if (code && !code.startsWith('/')) {
     history.replaceState(null, '', shown);
-    await post('/session', { code }).catch(() => {}); // what follows says what is wrong
+    refused = await post('/session', { code }).then(() => '', error => error.status === 401 ? error.message : '');
     return true;
   }
   return false;
 }
 
+const greet = () => get('/api/console').then(know, () => {});
+
 async function start() {
   await enter('/');
   if (!location.hash) history.replaceState(null, '', '#/');
-  addEventListener('hashchange', async event => { if (await enter(event.oldURL)) stream.again(); else await go(); });
+  addEventListener('hashchange', async event => {
+    if (!await enter(event.oldURL)) return go();
+    await greet();
+    if (page) stream.again();
+  });
   document.addEventListener('visibilitychange', () => { if (document.hidden) stream.close(); else if (page) stream.again(); });
-  await get('/api/console').then(know, () => {});
+  await greet();
   await go();
 }
 

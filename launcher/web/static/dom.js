@@ -9,7 +9,7 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-// An error with `gone` is one of the way to the console, not of what it answers nor of a page.
+// `gone`: the console could not be reached; the error is neither an answer of the console nor a mistake of a page.
 const gone = error => { throw Object.assign(error, { gone: true }); };
 
 export async function ask(path, options) {
@@ -35,7 +35,7 @@ export async function get(path) {
   }
 }
 
-export const LATER = 5000;
+const LATER = 5000;
 
 // Looks now, and again after as many milliseconds as a look returns; 0 is the end. A look without an answer
 // is not the last one. Hidden pages wait until they are shown, and loaded, again.

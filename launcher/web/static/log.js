@@ -136,8 +136,10 @@ export function logView(name, listen) {
   const all = () => together(known.map(one => one.name));
   const fitting = () => merged() ? meant(all(), which.value) : [choice.value];
   const chosen = () => fitting().slice(0, MERGED);
-  async function begin() {
+  // `late` bytes came while nobody looked.
+  async function begin(late = 0) {
     const mine = ++turn, wanted = chosen();
+    skipped = late;
     window_ = null;
     pending = [];
     names = [];
@@ -180,11 +182,11 @@ export function logView(name, listen) {
     moment.hidden = merged();
     save.hidden = merged();
     if (!merged()) { save.href = at(name) + '/logs/' + pathOf(choice.value); }
-    const fit = fitting().length, count = merged() ? all().length : 0;
-    which.hidden = count <= MERGED;
+    const fit = fitting().length, count = all().length, narrowed = merged() && (count > MERGED || which.value);
+    which.hidden = !narrowed;
     note.textContent = [
       window_ && `${bytes(window_.start)} to ${bytes(window_.end)} of ${bytes(window_.size)}`,
-      !window_ && count > MERGED && `${Math.min(fit, MERGED)} of ${count} logs shown` + (fit > MERGED ? ': choose others by their ranks' : ''),
+      !window_ && narrowed && `${Math.min(fit, MERGED)} of ${count} logs shown` + (fit > MERGED ? ': choose others by their ranks' : ''),
       !window_ && skipped && bytes(skipped) + ' came meanwhile: the end is shown',
       more && 'there are more logs in the folder of the run',
     ].filter(Boolean).join('; ');
@@ -247,8 +249,8 @@ export function logView(name, listen) {
     if (window_ || !known.length) return;
     const wanted = chosen(), late = names.length ? missing(wanted) : 0;
     if (aim === wanted.join()) return;
-    skipped = late > BEHIND ? late : 0;
-    if (skipped || !names.length || names.some(one => !wanted.includes(one))) return begin();
+    if (late > BEHIND) return begin(late);
+    if (names.length ? names.some(one => !wanted.includes(one)) : wanted.length) return begin();
     const added = wanted.filter(one => !names.includes(one));
     names.push(...added);
     offsets.push(...added.map(() => 0));

@@ -67,6 +67,8 @@ function fileOf(href, entry) {
   return make('li', { className: 'file' }, inside, file('Save', 'Save ' + entry.name));
 }
 
+const none = () => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.');
+
 async function folderOf(name, folder) {
   const { entries, more } = await get(at(name) + '/outputs?path=' + encodeURIComponent(folder));
   const list = make('ul', { className: 'files' });
@@ -82,7 +84,7 @@ async function folderOf(name, folder) {
     else list.append(make('li', { className: 'dim', textContent: entry.name + ' (' + entry.kind + ', not opened)' }));
   }
   if (more) list.append(make('li', { className: 'dim', textContent: 'and more: see the folder of the run' }));
-  return entries.length ? list : empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.');
+  return entries.length ? list : none();
 }
 
 function filesView(name) {
@@ -91,8 +93,10 @@ function filesView(name) {
   async function changed(run) {
     if (listed === run.ended) return;
     listed = run.ended;
+    const files = await folderOf(name, '').catch(error => { if (error.status === 404) return none(); listed = null; throw error; });
+    if (files.className !== 'files') listed = null;
     const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });
-    place.replaceChildren(make('div', { className: 'actions' }, all), await folderOf(name, '').catch(() => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.')));
+    place.replaceChildren(make('div', { className: 'actions' }, all), files);
   }
   return { element: place, changed };
 }
@@ -102,7 +106,7 @@ export function runPage(main, name, tab, listen) {
   const shown = view(name, listen);
   const title = make('h1', {}, name), stands = make('p', { className: 'stands', role: 'status' });
   const actions = make('div', { className: 'actions' });
-  const left = make('p', { className: 'unfollowed', role: 'status', hidden: true }, 'What is new of this run comes here once a launcher follows it: ', command('launcher attach ' + name));
+  const left = make('p', { className: 'unfollowed', role: 'status', hidden: true }, 'Updates to this run appear here once a launcher follows it again: ', command('launcher attach ' + name));
   let stopped = false, acted = '';
   const tabs = make('nav', { className: 'tabs', ariaLabel: 'Of this run' }, ...TABS.map(([word, label]) => {
     const link = make('a', { href: runLink(name, word), textContent: label });

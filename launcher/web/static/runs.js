@@ -32,7 +32,7 @@ export function runsPage(main) {
   const head = make('div', { className: 'row head', role: 'row' }, ...HEAD.map(name => { if (!COLUMNS[name]) return make('span', { role: 'columnheader', textContent: name }); const button = make('button', { textContent: name, title: 'Sort by ' + name }); button.addEventListener('click', () => sortBy(name)); return make('span', { role: 'columnheader' }, button); }));
   const rows = make('div', { className: 'rows', role: 'table', tabIndex: 0, ariaLabel: 'Runs' }, head, space);
   const known = new Map(), chosen = new Set(), sparks = new Map();
-  let asking = null;
+  let asking = null, listing = null, stale = false;
   const compare = make('a', { className: 'button', textContent: 'Compare', hidden: true });
   const stopping = make('button', { textContent: 'Stop', hidden: true }), removing = make('button', { textContent: 'Delete', hidden: true });
   const actions = make('span', { className: 'actions' }, compare, stopping, removing);
@@ -125,7 +125,12 @@ export function runsPage(main) {
     offer(project, 'any project', run => run.project);
     filter();
   }
-  async function load() {
+  // One list at a time: of thousands of runs it takes long, and what is asked for meanwhile comes with the next.
+  function load() {
+    stale = Boolean(listing);
+    return listing ||= (async () => { do { stale = false; await list(); } while (stale); })().finally(() => { listing = null; });
+  }
+  async function list() {
     const { runs } = await get('/api/runs');
     known.clear();
     for (const run of runs) known.set(run.run, run);
@@ -136,7 +141,7 @@ export function runsPage(main) {
   async function changed({ runs, gone, all }) {
     for (const run of runs) known.set(run.run, run);
     for (const name of gone) { known.delete(name); chosen.delete(name); }
-    if (known.size !== all) return load(); // one was deleted before the stream looked for the first time
+    if (listing || known.size !== all) return load(); // one was deleted before the stream looked for the first time
     act();
     show();
   }

@@ -4,17 +4,20 @@ import { ask, make } from './dom.js';
 
 // Milliseconds until a console that is gone is looked for again, at first and at most, and for its answer.
 const SOON = 250, MOST = 4000, PATIENCE = 5000, PORT = '8770';
+// Milliseconds without a beat of the console, which comes every 2 s, after which its stream is one that hangs.
+const QUIET = 15_000;
 
-const other = () => [(console_.version ? 'The console was started again. ' : '') + 'Open the address that launcher console printed, in this browser: then this page goes on.'];
+const other = () => [(console_.version ? 'The console was restarted. ' : '') + 'Open the address that launcher console printed in this browser, and this page continues.'];
 const SILENT = ['The console answers, but sends no news: reload this page.'];
 function ended() {
   const command = 'launcher console' + (location.port === PORT ? '' : ' --port ' + location.port) + (console_.version && console_.read_only ? ' --read-only' : '');
-  return ['launcher console ended, or the SSH connection to it. Start it again: ', make('code', { textContent: command })];
+  return ['launcher console has ended, or the SSH connection to it was lost. Start it again: ', make('code', { textContent: command })];
 }
 
-// `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, and
-// back() is waited for before a stream goes on. The other functions get what comes by their names.
-export function connection(place, { query, told, back, ...on }) {
+// `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, refused()
+// says why that took no code, and back() is waited for before a stream goes on. The other functions get what comes
+// by their names.
+export function connection(place, { query, told, refused, back, ...on }) {
   let stream = null, timer = null, pause = SOON, turn = 0;
 
   function close() {
@@ -36,7 +39,7 @@ export function connection(place, { query, told, back, ...on }) {
       facts = await (await ask('/api/console', { signal: AbortSignal.timeout(PATIENCE) })).json();
       words = facts.full ? [facts.full] : pause === MOST ? SILENT : [];
     } catch (error) {
-      words = error.status === 401 ? other() : error.status ? [error.message] : ended();
+      words = error.status === 401 ? (refused() ? [refused()] : other()) : error.status ? [error.message] : ended();
     }
     if (turn !== mine) return;
     if (facts) told(facts);
@@ -52,9 +55,17 @@ export function connection(place, { query, told, back, ...on }) {
   function open() {
     close();
     const mine = stream = new EventSource('/api/events?' + new URLSearchParams(query()));
-    mine.onopen = () => { if (stream === mine) { place.replaceChildren(); pause = SOON; } };
+    const heard = (work = () => {}) => event => {
+      if (stream !== mine) return;
+      clearTimeout(timer);
+      timer = setTimeout(seek, QUIET);
+      work(event);
+    };
+    heard()();
+    mine.onopen = heard(() => { place.replaceChildren(); pause = SOON; });
     mine.onerror = () => { if (stream === mine) seek(); };
-    for (const [name, work] of Object.entries(on)) mine.addEventListener(name, event => { if (stream === mine) work(JSON.parse(event.data)); });
+    mine.addEventListener('beat', heard());
+    for (const [name, work] of Object.entries(on)) mine.addEventListener(name, heard(event => work(JSON.parse(event.data))));
   }
   return { open, close, seek, again };
 }

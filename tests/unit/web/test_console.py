@@ -10,8 +10,10 @@ import json
 import os
 import re
 import tarfile
+import threading
 import tomllib
-from contextlib import aclosing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,7 @@ from starlette.testclient import TestClient
 
 from launcher.api import settings
 from launcher.api.client import AsyncClient
-from launcher.records import codec
+from launcher.records import catalog, codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
@@ -590,6 +592,41 @@ async def test_what_changed_while_a_page_opened_its_stream_is_told(
         assert (f'"run": "{run.name}"'.encode() in told) is (lately > 0 or shown == run.name)
 
 
+@pytest.mark.anyio
+async def test_a_stream_beats_while_a_look_takes_long(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page takes a stream without a beat for one that hangs."""
+    monkeypatch.setattr(stream, "EVERY", 0.01)
+    runs, go = Runs(), threading.Event()
+    monkeypatch.setattr(runs, "stamps", lambda: go.wait(60) and {})
+    async with aclosing(stream.events(runs, "", [], [])) as news, asyncio.timeout(20):
+        try:
+            assert b"retry" in await anext(news)
+            assert await anext(news) == stream.BEAT
+        finally:
+            go.set()
+
+
+def test_pages_that_list_runs_at_the_same_time_read_each_once(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, read, summary = Runs(), [], catalog.summary
+    together = threading.Barrier(2)
+
+    def slow(path: Path) -> catalog.Summary:
+        read.append(path)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)
+        return summary(path)
+
+    monkeypatch.setattr(catalog, "summary", slow)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: runs.lines(), range(3)))
+    assert [[line["run"] for line in lines] for lines in found] == [[run.name]] * 3
+    assert read == [run.path]
+
+
 def test_a_run_that_is_deleted_while_a_stream_looks_breaks_nothing(run: RunFolder) -> None:
     runs = Runs()
     now = runs.stamps()
@@ -609,7 +646,7 @@ async def test_a_page_is_told_that_nobody_follows_a_run_any_more(
     assert runs.line(held.name)["followed"]
     async with aclosing(stream.events(runs, "", [], [])) as news, asyncio.timeout(20):
         async for event in news:
-            if event == b":\n\n":  # it has looked, and nothing is new
+            if b"event: runs" in event:  # it has looked
                 break
         held.close()
         event = await anext(one async for one in news if b"event: runs" in one)
