@@ -35,7 +35,7 @@ def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job
     except ValueError as error:
         raise InputError(f"gpus: {error}") from None
     if not count:
-        raise InputError("a reservation holds one GPU at least", "--gpus 4, or --gpus A100:4")
+        raise InputError("a reservation holds one GPU at least", "such as 4, or A100:4")
     nothing = home() / NAME  # a run copies a folder of code: this one is empty
     nothing.mkdir(parents=True, exist_ok=True)
     values = {

@@ -1,4 +1,5 @@
-"""What pages may have done to runs: stop, delete, run again. The same calls as the commands make."""
+"""What pages may have done: stop, delete or repeat runs, and reserve GPUs. The same calls as the
+commands make."""
 
 from __future__ import annotations
 

@@ -124,7 +124,9 @@ class Console:
         code = bodies.typed(await bodies.values(request, CODE), "code", str, "")
         cookie = self._session.exchange(code)
         if cookie is None:
-            raise HTTPException(401, "this address was used before: start launcher console again")
+            raise HTTPException(
+                401, "this address was used before: open the one of a new launcher console"
+            )
         answer = Response(status_code=204)
         answer.set_cookie(self._session.cookie_name, cookie, httponly=True, samesite="strict")
         return answer

@@ -129,7 +129,8 @@ def refusal(session: Session, method: str, path: str, headers: Headers) -> tuple
         return None
     token = headers.get("authorization")
     if token is None:
-        return 401, "open the address that launcher console printed"
+        file = token_file(session.port)
+        return 401, f"open the address that launcher console printed, or send the token in {file}"
     if not session.trusts(token):
         return 401, f"the token is of another console: read {token_file(session.port)} again"
     return None

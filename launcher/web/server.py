@@ -57,21 +57,28 @@ def serve(
             )
         )
         console.is_ending = lambda: server.should_exit
-        tell(address)
         _end_in_order()
         token, page = token_file(session.port), f"console-{session.port}.html"
         try:
             with suppress(OSError):  # without a disk to write to, pages are served all the same
                 write_at_home(token, session.header + "\n")
+            tell(address)
+            with suppress(OSError):
                 if browser and has_screen():
                     show(address, page)
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             pass  # uvicorn raises the signal again after it has ended
         finally:
-            for file in (token, page):
-                with suppress(OSError):
-                    (home() / file).unlink()
+            _remove(token, session.header)
+            _remove(page, address)
+
+
+def _remove(file: str, own: str) -> None:
+    """Remove a file of launcher's folder, unless the next console at this port has written it anew."""
+    with suppress(OSError, ValueError):
+        if own in (home() / file).read_text("utf-8"):
+            (home() / file).unlink()
 
 
 def _end_in_order() -> None:
@@ -102,6 +109,7 @@ def _listening(port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # whoever reads the address may connect at once
     except OSError as error:
         listener.close()
         why = error.strerror or str(error)

@@ -87,10 +87,22 @@ def test_an_address_opens_a_page_that_is_there_once(chromium: Any, home: Path) -
         first.get_by_role("link", name="New").click()
         first.get_by_role("button", name="Start").wait_for()
         second.goto(address)
-        second.get_by_text("used before: start launcher console again").wait_for()
+        second.get_by_text("used before: open the one of a new launcher console").wait_for()
         with first.expect_request(lambda request: "/api/events" in request.url):
             first.goto(address)  # it has the cookie
         assert not first.get_by_text("used before").count()
+
+
+def test_a_page_that_an_address_opens_gets_its_buttons(chromium: Any, home: Path) -> None:
+    hosts: dict[str, Any] = {"hosts": [], "queue": {"waiting": [], "holding": []}, "time": 0}
+    with browser.console(home) as address, browser.context(chromium) as context:
+        page = context.new_page()
+        page.set_default_timeout(browser.PATIENCE)
+        page.route("**/api/cluster", lambda route: route.fulfill(json=hosts))
+        page.goto(address.partition("#")[0] + "#/cluster")
+        page.get_by_text("Open the address that launcher console printed").wait_for()
+        page.goto(address)
+        page.get_by_role("button", name="Reserve GPUs").wait_for()
 
 
 @pytest.mark.parametrize("status", [503, 200])

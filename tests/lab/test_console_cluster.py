@@ -64,7 +64,7 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
                 "row", name="holds-"
             ).wait_for()
             page.get_by_role("row", name="vision 2 2 4 0 0 root").wait_for()
-            page.get_by_text("Of gpu[2-3], ").wait_for()
+            page.get_by_text("gpu[2-3], checked ").wait_for()
             checks = page.get_by_role("list", name="Last check")
             checks.get_by_text("warning TORCH-MISSING").wait_for()
             checks.get_by_text("Fix: run python3 -m pip install torch").wait_for()
@@ -101,7 +101,7 @@ def reserved(page: Any, watched: browser.Watched, launcher: Launcher) -> None:
     dialog.get_by_role("button", name="Reserve").click()
     dialog.get_by_role("alert").get_by_text("for: ").wait_for()
     assert not [one for one in watched.wrong() if "status of 400" not in one]
-    dialog.get_by_label("For", exact=True).fill("1h")
+    dialog.get_by_label("For", exact=True).fill("3h")  # longer than `holds`: it stays in the queue
     dialog.get_by_role("button", name="Reserve").click()
     name = page.get_by_role("heading", name="reserved-").inner_text().split()[0]
 

@@ -15,7 +15,7 @@ import click
 
 from ...api.client import AsyncClient, Client, Summary, Wanted
 from ...api.following import Refreshed
-from ...api.jobs import seconds
+from ...api.jobs import NO_PROJECT, seconds
 from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError, InputError
@@ -53,7 +53,7 @@ EXAMPLES = (
 @click.option("--running", is_flag=True, help="Only runs that have not ended.")
 @click.option("--host", metavar="NAMES", help="Only runs on one of these hosts: gpu[1-4].")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag.")
-@click.option("--project", metavar="NAME", help="Only runs of this project.")
+@click.option("--project", metavar="NAME", help="Only runs of this project; none: of no project.")
 @click.option("--no-refresh", is_flag=True, help="Do not ask hosts of runs that nobody follows.")
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
@@ -86,6 +86,7 @@ def command(
         ctx.exit(_on_the_hosts(inventory, as_json))
     now = time.time()
     begun = since_time(since, now)
+    project = "" if project == NO_PROJECT else project
     wanted = Wanted(words, begun, failed, running, _hosts(host), frozenset(tags), project)
     client = Client()
     refreshed = Refreshed() if no_refresh else client.refresh()

@@ -56,13 +56,14 @@ export function clusterPage(main) {
   const held = make('div', { className: 'stack' }), projects = make('div', { className: 'stack' }), checks = make('div', { className: 'stack' });
   const polled = repeated(look), dividing = repeated(divided), checking = repeated(checked);
   let mine = new Set();
-  const reserving = make('button', { textContent: 'Reserve GPUs', hidden: console_.read_only });
+  const reserving = make('button', { textContent: 'Reserve GPUs' });
   reserving.addEventListener('click', reserve);
   document.title = 'cluster · launcher';
 
   async function look() {
     const now = await get('/api/cluster');
     if (polled.closed) return 0;
+    reserving.hidden = console_.read_only;
     const gpus = now.hosts.flatMap(host => host.gpus), count = state => gpus.filter(gpu => gpu.state === state).length;
     const silent = now.hosts.filter(host => host.problem && !host.off).length;
     summary.textContent = [now.hosts.length + ' hosts, ' + gpus.length + ' GPUs', count('held') + ' held', count('free') + ' free', count('foreign') && count('foreign') + ' used outside launcher', count('left') && count('left') + ' with memory of no process', silent && silent + (silent > 1 ? ' hosts do' : ' host does') + ' not answer'].filter(Boolean).join(' · ');
@@ -88,7 +89,7 @@ export function clusterPage(main) {
   async function checked() {
     const { check } = await get('/api/check');
     if (checking.closed) return 0;
-    const found = check?.findings || [], told = check ? 'Of ' + check.hosts + ', ' + when(check.time) + (found.length ? '' : ': all is well') : 'Nobody has checked these hosts here. Check them in a terminal: ';
+    const found = check?.findings || [], told = check ? check.hosts + ', checked ' + when(check.time) + (found.length ? '' : ': no problems found') : 'These hosts have not been checked from this machine. In a terminal, run ';
     update(checks, make('h2', { textContent: 'Last check' }), make('p', { className: 'dim' }, told, ...(check ? [] : [make('code', { textContent: 'launcher check' })])),
       ...(found.length ? [make('ul', { className: 'findings', ariaLabel: 'Last check' }, ...found.map(finding))] : []));
     return CHECKS;

@@ -35,6 +35,7 @@ const stream = connection(document.getElementById('link'), {
   query: () => page.query(),
   told: know,
   refused: () => refused,
+  lost: () => { refused = ''; }, // the next console has another code
   back: async () => { const shown = page; await guarded(shown, () => shown.load()); },
   runs: news => { const shown = page; guarded(shown, () => shown.changed(news)); },
   log: piece => page.add?.(piece),

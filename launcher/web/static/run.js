@@ -89,11 +89,13 @@ async function folderOf(name, folder) {
 
 function filesView(name) {
   const place = make('div', { className: 'stack' });
-  let listed = null; // whether the run had ended when its files were listed: folders stay open afterwards
+  let listed = null, turn = 0; // whether the run had ended when its files were listed: folders stay open afterwards
   async function changed(run) {
     if (listed === run.ended) return;
+    const mine = ++turn;
     listed = run.ended;
-    const files = await folderOf(name, '').catch(error => { if (error.status === 404) return none(); listed = null; throw error; });
+    const files = await folderOf(name, '').catch(error => { if (error.status === 404) return none(); if (mine === turn) listed = null; throw error; });
+    if (mine !== turn) return;
     if (files.className !== 'files') listed = null;
     const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });
     place.replaceChildren(make('div', { className: 'actions' }, all), files);

@@ -4,7 +4,7 @@ import { ask, make } from './dom.js';
 
 // Milliseconds until a console that is gone is looked for again, at first and at most, and for its answer.
 const SOON = 250, MOST = 4000, PATIENCE = 5000, PORT = '8770';
-// Milliseconds without a beat of the console, which comes every 2 s, after which its stream is one that hangs.
+// The console sends something every 2 s or so; a stream that is silent for so many milliseconds hangs.
 const QUIET = 15_000;
 
 const other = () => [(console_.version ? 'The console was restarted. ' : '') + 'Open the address that launcher console printed in this browser, and this page continues.'];
@@ -15,9 +15,9 @@ function ended() {
 }
 
 // `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, refused()
-// says why that took no code, and back() is waited for before a stream goes on. The other functions get what comes
+// says why that took no code, lost() is called while it is gone, and back() is waited for before a stream goes on. The other functions get what comes
 // by their names.
-export function connection(place, { query, told, refused, back, ...on }) {
+export function connection(place, { query, told, refused, lost, back, ...on }) {
   let stream = null, timer = null, pause = SOON, turn = 0;
 
   function close() {
@@ -40,6 +40,7 @@ export function connection(place, { query, told, refused, back, ...on }) {
       words = facts.full ? [facts.full] : pause === MOST ? SILENT : [];
     } catch (error) {
       words = error.status === 401 ? (refused() ? [refused()] : other()) : error.status ? [error.message] : ended();
+      if (!error.status) lost();
     }
     if (turn !== mine) return;
     if (facts) told(facts);

@@ -61,6 +61,20 @@ def test_it_serves_its_owner_and_ends_while_a_page_is_open(
 
 
 @pytest.mark.thorough
+def test_it_leaves_the_token_of_the_next_console(
+    console: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """That one may have the port while this one still ends."""
+    assert console.stdout
+    port = console.stdout.readline().partition("/#")[0].rpartition(":")[2]
+    file = tmp_path / f"console-{port}.header"
+    file.write_text("Authorization: Bearer other\n")
+    console.terminate()
+    assert console.wait(60) == 0
+    assert file.exists()
+
+
+@pytest.mark.thorough
 def test_under_nohup_it_outlives_the_terminal(tmp_path: Path) -> None:
     process = subprocess.Popen(
         ["nohup", *COMMAND, "0"],

@@ -90,6 +90,7 @@ def test_runs_that_never_started_stand_apart() -> None:
         (Wanted(hosts=frozenset({"x"})), 0),
         (Wanted(project="vision"), 1),
         (Wanted(project="speech"), 0),
+        (Wanted(project=""), 4),
     ],
 )
 def test_filters(wanted: Wanted, names: int) -> None:
