@@ -42,8 +42,9 @@ def part(name: str, pid_in: str) -> tuple[str, ...]:
 
 
 def is_gone(pid_file: Path) -> bool:
+    pid = int(pid_file.read_text())
     try:
-        stat = Path(f"/proc/{pid_file.read_text().strip()}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return True
     return stat.rpartition(")")[2].split()[0] == "Z"
@@ -60,7 +61,7 @@ def test_the_command_runs_when_all_have_joined_and_parts_end_with_it(tmp_path: P
 
 def test_a_part_that_ends_before_all_have_joined_is_named_with_what_it_said(tmp_path: Path) -> None:
     never = ["sleep", "600"]
-    broken = ("sh", "-c", "echo no such module; exit 9")
+    broken = ("sh", "-c", "until [ -e up0 ]; do sleep 0.05; done; echo no such module; exit 9")
     running = start(tmp_path, "touch ran", part("up0", "pid0"), broken, joined=never)
     _, err = running.communicate(timeout=60)
     assert running.returncode == cluster.FAILED
