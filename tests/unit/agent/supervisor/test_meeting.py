@@ -137,7 +137,8 @@ def test_a_connection_that_is_closed_counts(library: Path) -> None:
 def test_ranks_that_meet_as_they_end(library: Path) -> None:
     """They do not show while they live. That torchrun closes its own connections is no meeting."""
     for meets in (True, False):
-        with socket.create_server(("127.0.0.1", 0)) as store, ExitStack() as torchrun:
+        place = "127.0.0.1", free_port()
+        with socket.create_server(place) as store, ExitStack() as torchrun:
             where = store.getsockname()
             for _ in range(2):
                 torchrun.enter_context(socket.create_connection(where))
