@@ -498,8 +498,7 @@ class Run:
         own = await in_thread(to_store.own, self.folder.path, found, former)
         current = [session.name for session in self.hosts.active]
         over = await in_thread(to_store.handed_over, self.folder.path, own, current, there.files)
-        await there.add(over)
-        await there.store_all([(name, agents[name], its) for name, its in own.items()])
+        await there.store_all([(name, agents[name], its) for name, its in own.items()], over)
 
     async def _with_stored(self, final: Receipt) -> Receipt:
         """Write the manifest of what was stored, with the run's ending; return the receipt with it."""

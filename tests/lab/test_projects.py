@@ -221,7 +221,9 @@ def test_the_store_has_the_newest_after_a_preemption_and_a_lost_host(
         manifest = json.loads(bucket.get(f"{prefix}/.launcher.json"))
         found = [(one["path"], one["host"]) for one in manifest["files"]]
         assert found == [("attempt.txt", "gpu2")], manifest
-        assert bucket.get(f"{prefix}/attempt.txt") == b"2"
+        assert manifest["missing"].keys() == {"gpu1"}, "its host does not answer"
+        u2.launcher.call("pull", folder.name, str(tmp_path / "to"), "--from", "store")
+        assert (tmp_path / "to" / "attempt.txt").read_bytes() == b"2"
 
 
 @pytest.mark.timeout(300)

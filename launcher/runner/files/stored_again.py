@@ -127,11 +127,10 @@ async def _store_rest(
             there.miss(host, answer.message)
         else:
             found[host] = answer
-    own = await in_thread(to_store.own, path, found, (), done)
+    own = await in_thread(to_store.own, path, found, (), done, there.files)
     current = [node.host.name for node in layout.nodes]
     over = await in_thread(to_store.handed_over, path, own, current, there.files)
-    await there.add(over)
-    plan = await there.plan(own)  # all names, before anything is written
+    plan = await there.plan(own, over)  # all names, before anything is written
     nodes = [node for node in nodes if node.host.name in plan]
     for host, error in (await visit(request, layout, write, nodes) if nodes else {}).items():
         if isinstance(error, HostError):
@@ -254,10 +253,10 @@ def _restore_archives(
         if not archive.parts:
             failed.append(f"{host}: it began to store its outputs, and did not finish")
             continue
-        mine = {str(one.get("path")) for one in names if one.get("host") == host}
+        mine = {(one.get("path"), one.get("sha256")) for one in names if one.get("host") == host}
         paths = {}
         for one in archive.files:
-            if one.path not in mine:
+            if (one.path, one.sha256) not in mine:
                 paths[one.path] = (
                     outputs.marked(one.path, host, used) if one.path in used else one.path
                 )

@@ -122,15 +122,13 @@ class Storing:
         await in_thread(self._note)
         self.has_begun = True
 
-    async def add(self, files: Sequence[StoredFile]) -> None:
-        """Note what is there, or whose it is now. Raises RecordError."""
-        self._files.add(files)
-        await in_thread(self._files.save)
-
-    async def plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
+    async def plan(
+        self, found: Mapping[str, Listed], over: Sequence[StoredFile] = ()
+    ) -> dict[str, list[Part]]:
         """Return what each host has to write, and under which names: in the order of the hosts, so that
-        it does not matter which of them is faster."""
-        plan = await in_thread(self._plan, found)
+        it does not matter which of them is faster. ``over`` are names that hosts take over from others
+        (see :func:`.to_store.handed_over`); they are theirs once they have written them."""
+        plan = await in_thread(self._plan, found, over)
         for host, parts in plan.items():
             _, size = await in_thread(self._left, parts)
             self.on_stored(host, 0, size)
@@ -141,10 +139,13 @@ class Storing:
         left = [one for one in parts if not self._has(one)]
         return left, sum(one.size for one in left)
 
-    async def store_all(self, hosts: Sequence[tuple[str, Agent, Listed]]) -> None:
-        """Have hosts write their files, many at once; what cannot be written is noted."""
+    async def store_all(
+        self, hosts: Sequence[tuple[str, Agent, Listed]], over: Sequence[StoredFile] = ()
+    ) -> None:
+        """Have hosts write their files, many at once; what cannot be written is noted. ``over`` is that
+        of ``plan``."""
         self._archives = None  # a host may have stored alone since this was last done
-        plan = await self.plan({host: listed for host, _, listed in hosts})
+        plan = await self.plan({host: listed for host, _, listed in hosts}, over)
         steps = (self.store(host, agent, plan[host]) for host, agent, _ in hosts)
         await together(steps, limit=AT_ONCE)
 
@@ -229,7 +230,7 @@ class Storing:
             except StoreError:
                 return  # the host writes it
             done = StoredFile(part.name, host, part.path, part.size, part.time, file.sha256)
-            await self.add([done])
+            await self._add([done])
             moving.add(part.size)
 
     async def _copy_one(
@@ -275,10 +276,12 @@ class Storing:
             if one.size > PART:
                 await self._put_large(host, agent, target, one, moving)
 
-    def _plan(self, found: Mapping[str, Listed]) -> dict[str, list[Part]]:
+    def _plan(
+        self, found: Mapping[str, Listed], over: Sequence[StoredFile]
+    ) -> dict[str, list[Part]]:
         """Return the files of hosts with their names in the store: those that another host has under
         the same path get the host's name into theirs."""
-        known = {(one.host, one.path): one.name for one in self._files}
+        known = {(one.host, one.path): one.name for one in (*self._files, *over)}
         used = {*known.values(), MANIFEST}
         plan: dict[str, list[Part]] = {}
         for host, listed in found.items():
@@ -308,7 +311,7 @@ class Storing:
             for one, result in zip(batch, answer.results, strict=True)
             if not result[2]
         ]
-        await self.add(done)
+        await self._add(done)
         _require_all(batch, answer)
 
     async def _put_large(
@@ -327,7 +330,7 @@ class Storing:
                 tags += [result[0] for result in answer.results]
                 moving.add(sum(lengths))
             found = await self._sum(agent, one)
-        await self.add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
+        await self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 
     @asynccontextmanager
     async def _in_parts(self, target: Target, key: str) -> AsyncIterator[tuple[str, list[str]]]:
@@ -397,6 +400,10 @@ class Storing:
                 for one in sorted(self._files, key=lambda one: one.name)
             ]
         target.bucket.put(target.key(MANIFEST), json.dumps(whole, indent=1).encode())
+
+    async def _add(self, files: Sequence[StoredFile]) -> None:
+        self._files.add(files)
+        await in_thread(self._files.save)
 
     def _note(self, **changes: Any) -> None:
         with self._noting:

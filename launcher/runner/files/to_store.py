@@ -44,11 +44,15 @@ async def listed(
 
 
 def own(
-    run: Path, found: Mapping[str, Listed], former: Collection[str], done: Collection[str] = ()
+    run: Path,
+    found: Mapping[str, Listed],
+    former: Collection[str],
+    done: Collection[str] = (),
+    stored: Iterable[StoredFile] = (),
 ) -> dict[str, Listed]:
     """Return what each host stores of what it has. Of ``former`` hosts, nothing that others went on
-    with and have written again; ``done`` are hosts that have stored everything. Blocks."""
-    given = read_as(dict[str, dict[str, State]], run / seeding.NOTE) or {}
+    with and have written again; ``done`` are hosts that have ``stored`` everything. Blocks."""
+    given = _given(run)
     if not given:
         return dict(found)
     mirrors = [
@@ -57,11 +61,16 @@ def own(
         if place.parent.name not in found and place.parent.name not in done
     ]
     current = {
-        host: {path for path, *_ in seeding.own(found[host], given.get(host, {})).files}
+        host: _paths(seeding.own(found[host], given.get(host, {})))
         for host in found
         if host in given and host not in former
     }
     taken = spares.superseded({path for its in given.values() for path in its}, current, given)
+    taken |= {
+        one.path
+        for one in stored
+        if one.host in done and given.get(one.host, {}).get(one.path) not in (None, _state(one))
+    }
     mine = {}
     for host, what in found.items():
         others = {
@@ -80,25 +89,46 @@ def own(
 def handed_over(
     run: Path, own: Mapping[str, Listed], current: Collection[str], stored: Iterable[StoredFile]
 ) -> list[StoredFile]:
-    """Return stored files of hosts that are not ``current`` any more, each as one of the host that was
-    given it and stores it now, as of :func:`own`: it takes the place of the old one. Blocks."""
-    given = read_as(dict[str, dict[str, State]], run / seeding.NOTE) or {}
+    """Return stored files whose names hosts take over, each as one of the host that was given it and
+    stores it now, as of :func:`own`: those of hosts that are not ``current`` any more, and those that a
+    host stored just as it was given them. Blocks."""
+    given = _given(run)
     now = {
-        host: given[host].keys() & {path for path, *_ in what.files}
+        host: paths
         for host, what in own.items()
-        if host in current and host in given
+        if host in current and (paths := given.get(host, {}).keys() & _paths(what))
     }
     if not now:
         return []
-    has = {(one.host, one.path) for one in stored if one.path in now.get(one.host, ())}
-    left = [one for one in stored if one.host not in current]
+    wanted = set().union(*now.values())
+    known = [one for one in stored if one.path in wanted]
+    has = {(one.host, one.path) for one in known}
     found = []
-    for one in sorted(left, key=lambda one: one.name):  # its plain name first
-        fit = (host for host in now if one.path in now[host] and (host, one.path) not in has)
-        if (host := next(fit, None)) is not None:
-            has.add((host, one.path))
-            found.append(replace(one, host=host))
+    for one in sorted(known, key=lambda one: one.name):  # its plain name first
+        before = given.get(one.host, {}).get(one.path)
+        is_as_given = before == _state(one)
+        if one.host in current and not is_as_given:
+            continue
+        for host, paths in now.items():
+            # Given the same, the two went on beside each other: neither has what the other wrote.
+            is_beside = not is_as_given and before == given[host].get(one.path)
+            if one.path in paths and (host, one.path) not in has and not is_beside:
+                has.add((host, one.path))
+                found.append(replace(one, host=host))
+                break
     return found
+
+
+def _given(run: Path) -> Mapping[str, Mapping[str, State]]:
+    return read_as(dict[str, dict[str, State]], run / seeding.NOTE) or {}
+
+
+def _state(one: StoredFile) -> State:
+    return one.size, one.time
+
+
+def _paths(what: Listed) -> set[str]:
+    return {path for path, *_ in what.files}
 
 
 def _has(mirror: Path, path: str, state: State) -> bool:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -529,6 +529,15 @@ def test_archives_are_brought(
     assert (got.files, got.failed) == (1, (f"a/large: {bad}", f"one: {bad}"))
     assert [path.name for path in (tmp_path / "new").rglob("*") if path.is_file()] == ["none"]
 
+    older = {"path": "one", "size": 3, "sha256": sum_of(b"old"), "host": "gpu1"}
+    part = {"whole": False, "hosts": ["gpu1"], "missing": {"gpu1": "gone"}, "files": [older]}
+    objects.objects["runs/calm-owl/.launcher.json"] = json.dumps(part).encode()
+    objects.objects["runs/calm-owl/one"] = b"old"
+    stored_alone(objects, hosts=["gpu1"])
+    asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "both"))
+    both = [(tmp_path / "both" / name).read_bytes() for name in ("one", "one@gpu1")]
+    assert both == [b"old", b"one"], "nobody says which is newer"
+
     done = {"whole": False, "hosts": ["gpu1"], "missing": {}, "files": []}
     objects.objects["runs/calm-owl/.launcher.json"] = json.dumps(done).encode()
     assert asyncio.run(restore(JOB, tmp_path / "calm-owl", tmp_path / "no")).files == 0
@@ -721,7 +730,7 @@ def test_who_went_on_with_a_file_gets_its_name_in_the_store(
     assert (found.whole, third.written, fourth.written) == (True, ["ckpt", "log"], ["late", "log"])
     assert {one.name: (one.host, one.size) for one in found.files} == {
         "ckpt": ("gpu3", 3),
-        "kept": ("gpu3", 1),
+        "kept": ("gpu1", 1),
         "late": ("gpu4", 4),
         "log": ("gpu3", 3),
         "log@gpu2": ("gpu4", 4),
@@ -750,16 +759,54 @@ def test_of_several_names_of_a_file_the_plain_one_is_handed_over(
     }
 
 
-def store_as_run(folder: Path, *hosts: tuple[str, Agent, Mapping[str, int]]) -> Stored:
-    """Store the outputs of the hosts that take part, as a run does that has lost all others."""
+def test_a_name_goes_over_once_the_file_is_written(tmp_path: Path, objects: Objects) -> None:
+    """From a host that is gone, or from one that stored the file as it was given to it."""
+    store(tmp_path, ("gpu1", Agent(), {"ckpt": 1}))
+    note(tmp_path, {"gpu3": {"ckpt": (1, 1)}, "gpu4": {"ckpt": (1, 1)}})
+    mirror = tmp_path / ".hosts/gpu1/outputs/ckpt"
+    mirror.parent.mkdir(parents=True)
+    mirror.write_text("x")
+    os.utime(mirror, ns=(1, 1))
+    both, gone_on = ["gpu3", "gpu4"], {"ckpt": 3}
+    kept = store_as_run(tmp_path, ("gpu4", Agent(), {"ckpt": 1}), current=both)
+    bad = store_as_run(tmp_path, ("gpu3", Agent(bad="ckpt"), gone_on), current=both, done=["gpu4"])
+    for found in (kept, bad):
+        assert [(one.name, one.host, one.size) for one in found.files] == [("ckpt", "gpu1", 1)]
+    found = store_as_run(tmp_path, ("gpu3", Agent(), gone_on), current=both, done=["gpu4"])
+    assert [(one.name, one.host, one.size) for one in found.files] == [("ckpt", "gpu3", 3)]
+    old = store_as_run(tmp_path, ("gpu4", Agent(), {"ckpt": 1}), current=both, done=["gpu3"])
+    assert old.files == found.files, "what the other has left alone is not newer"
+
+
+def test_what_a_host_wrote_beside_a_lost_one_has_its_own_name(
+    tmp_path: Path, objects: Objects
+) -> None:
+    """Both were given the file of an earlier run: neither has what the other wrote."""
+    note(tmp_path, {"gpu1": {"log": (1, 1)}, "gpu2": {"log": (1, 1)}})
+    store_as_run(tmp_path, ("gpu1", Agent(), {"log": 2}), current=["gpu1", "gpu2"])
+    found = store_as_run(tmp_path, ("gpu2", Agent(), {"log": 3}))
+    assert {one.name: (one.host, one.size) for one in found.files} == {
+        "log": ("gpu1", 2),
+        "log@gpu2": ("gpu2", 3),
+    }
+
+
+def store_as_run(
+    folder: Path,
+    *hosts: tuple[str, Agent, Mapping[str, int]],
+    current: Sequence[str] = (),
+    done: Sequence[str] = (),
+) -> Stored:
+    """Store the outputs of hosts that take part in a run, which has lost all but those and the
+    ``current`` ones; ``done`` have stored what they have."""
     agents = {host: agent for host, agent, _ in hosts}
     found = {host: listed(files) for host, _, files in hosts}
 
     async def all_of_it() -> Stored:
         there = Storing(Notes(folder), JOB, folder / "calm-owl")
-        own = to_store.own(folder, found, [])
-        await there.add(to_store.handed_over(folder, own, list(agents), there.files))
-        await there.store_all([(host, agents[host], its) for host, its in own.items()])  # type: ignore[misc]
+        own = to_store.own(folder, found, [], done, there.files)
+        over = to_store.handed_over(folder, own, current or list(agents), there.files)
+        await there.store_all([(host, agents[host], its) for host, its in own.items()], over)  # type: ignore[misc]
         await there.conclude({})
         return there.stored
 
