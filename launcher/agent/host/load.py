@@ -45,7 +45,7 @@ def described(before: Message, now: Message, seconds: float, gpus: Message) -> M
     if "cpu" in before and "cpu" in now:
         busy, ticks = _grown(before["cpu"], now["cpu"])
         if ticks > 0:
-            line["cpu"] = round(100 * max(0, busy) / ticks, 1)
+            line["cpu"] = round(100 * min(max(0, busy), ticks) / ticks, 1)  # iowait may shrink
     for name in ("network", "disk"):
         if name in before and name in now and seconds > 0:
             parts = [

@@ -43,6 +43,12 @@ def with_runtime(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) 
     return Images(str(root))
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer says that a runtime is still at work, but where a test wants that."""
+    monkeypatch.setattr(images_module, "PIECE", 60.0)
+
+
 def look(images: Images, **more: object) -> dict[str, Any]:
     request = {"do": "look", "image": "x:1", "runtime": "podman", "mounts": []}
     return images.answer({**request, **more})

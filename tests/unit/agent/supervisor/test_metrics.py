@@ -32,7 +32,7 @@ def test_a_run_that_is_short_or_has_not_begun_measures_nothing(tmp_path: Path) -
     metrics = Metrics()
     metrics.look(time.monotonic())
     metrics.begin([], "")
-    metrics.look(time.monotonic() + 0.5)
+    metrics.look(metrics.next_look - 0.5)
     assert not (tmp_path / "metrics.jsonl").exists()
     assert metrics.pids == set()
     metrics.close()

@@ -105,6 +105,7 @@ def test_a_gpu_in_use_is_no_stall(
     smi.write_text(f"#!/bin/sh\necho '{use}, 40, 1200'\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("launcher.agent.supervisor.stall.GPU_SECONDS", 60.0)
     watch, told = _watch(process.pid, tmp_path, monkeypatch)
     watch.gpus = [0, 1]
     now = watch.next_look

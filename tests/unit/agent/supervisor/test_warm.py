@@ -185,6 +185,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A run's folder; this process is what the supervisor is: the one that gets all orphans."""
     monkeypatch.chdir(tmp_path)
     prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+    monkeypatch.setattr("launcher.agent.supervisor.warm.ANSWERS", 120.0)
     made = Bench(tmp_path)
     yield made
     made.warm.close()
@@ -509,13 +510,14 @@ def test_what_the_next_attempt_cannot_take(
     why: str,
     detail: str,
 ) -> None:
-    if harm is _stop:
-        monkeypatch.setattr("launcher.agent.supervisor.warm.ANSWERS", 1.0)
     _package(bench, COUNTS)
     (before,) = bench.warm.pids
     if harm:
         harm(bench)
-    said = bench.next(**env)
+    with monkeypatch.context() as patched:
+        if harm is _stop:  # nobody but the old helper has to answer so soon
+            patched.setattr("launcher.agent.supervisor.warm.ANSWERS", 1.0)
+        said = bench.next(**env)
     assert [event for event, _ in said] == ["ImportedAnew", "Preloaded"]
     assert said[0][1]["why"] == why and said[0][1]["detail"].endswith(detail)
     assert "kept" not in said[1][1] and said[1][1]["problem"] is None
