@@ -43,6 +43,7 @@ def session(chromium: Any, home: Path) -> Iterator[tuple[str, Any]]:
     ):
         base = address.partition("#")[0]
         page = context.new_page()
+        page.set_default_timeout(browser.PATIENCE)
         page.goto(address)
         page.get_by_role("table", name="Runs").wait_for(timeout=browser.PATIENCE)
         yield base, context.storage_state()

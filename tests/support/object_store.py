@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -136,8 +137,11 @@ def running(folder: Path, address: str, for_everybody: bool = False) -> Iterator
 def free_ports(count: int) -> list[int]:
     """Return ports that are free on all addresses, below those that the kernel gives to connections:
     these could be gone before the server has them."""
+    # Workers start stores at the same time: each has ports of its own.
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    first = 10000 + 1250 * worker
     found: list[int] = []
-    for port in random.sample(range(10000, 20000), 1000):
+    for port in random.sample(range(first, first + 1250), 1000):
         with suppress(OSError), socket.socket() as one:
             one.bind(("", port))
             found.append(port)

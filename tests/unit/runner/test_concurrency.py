@@ -16,7 +16,7 @@ def test_a_thread_is_waited_for_when_its_step_is_given_up() -> None:
 
     def work() -> None:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(60)
         ended.set()
 
     async def given_up() -> bool:
