@@ -25,7 +25,9 @@ SLACK = 10.0
 
 def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job:
     """Return a job that does nothing for so long with so many GPUs. Raises InputError."""
-    if not 0 < seconds <= LONGEST:
+    if not seconds > 0:  # also nan
+        raise InputError("a reservation lasts longer than 0 seconds", "such as 30m, 4h or 2d")
+    if seconds > LONGEST:
         raise InputError(
             f"a reservation lasts {LONGEST / 86400:.0f} days at most",
             "a longer one would block GPUs if it were forgotten; reserve again when it ends",
@@ -35,7 +37,7 @@ def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job
     except ValueError as error:
         raise InputError(f"gpus: {error}") from None
     if not count:
-        raise InputError("a reservation holds one GPU at least", "such as 4, or A100:4")
+        raise InputError("a reservation holds at least one GPU", "such as 4, or A100:4")
     nothing = home() / NAME  # a run copies a folder of code: this one is empty
     nothing.mkdir(parents=True, exist_ok=True)
     values = {

@@ -36,6 +36,10 @@ from .sparks import Sparks
 #: Most bytes of a body with a code, and streams at once.
 CODE, STREAMS = 1024, 32
 _FULL = f"{STREAMS} pages are open already: close one"
+_USED = (
+    "this address was used before, or is of an earlier console: start launcher console again, "
+    "and open the new one"
+)
 #: Most bytes of a log in one answer.
 PIECE = 1 << 20
 _CHUNK = 1 << 18
@@ -124,9 +128,7 @@ class Console:
         code = bodies.typed(await bodies.values(request, CODE), "code", str, "")
         cookie = self._session.exchange(code)
         if cookie is None:
-            raise HTTPException(
-                401, "this address was used before: open the one of a new launcher console"
-            )
+            raise HTTPException(401, _USED)
         answer = Response(status_code=204)
         answer.set_cookie(self._session.cookie_name, cookie, httponly=True, samesite="strict")
         return answer

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import webbrowser
-from pathlib import Path
+from contextlib import suppress
 
 from ..api.client import home, write_at_home
 
@@ -20,10 +20,17 @@ def has_screen() -> bool:
     )
 
 
-def show(address: str, file: str) -> Path:
+def show(address: str, file: str) -> None:
     """Open a browser on a private file of launcher's folder that leads to the address: arguments are
-    seen by all users. Return the file, which the caller removes. Raises OSError."""
+    seen by all users. The caller removes the file. Raises OSError."""
     write_at_home(file, f'<!doctype html><meta http-equiv="refresh" content="0;url={address}">\n')
-    page = home() / file
-    threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
-    return page
+    page = (home() / file).as_uri()
+    threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+
+
+def remove(file: str, own: str) -> None:
+    """Remove a file of launcher's folder, unless another process has written it anew, without
+    ``own``."""
+    with suppress(OSError, ValueError):
+        if own in (home() / file).read_text("utf-8"):
+            (home() / file).unlink()

@@ -127,10 +127,9 @@ def refusal(session: Session, method: str, path: str, headers: Headers) -> tuple
     public = path in _PUBLIC or path.startswith(_STATIC)
     if public or session.knows(headers.get("cookie", "")):
         return None
-    token = headers.get("authorization")
+    token, file = headers.get("authorization"), f"~/.launcher/{token_file(session.port)}"
     if token is None:
-        file = token_file(session.port)
         return 401, f"open the address that launcher console printed, or send the token in {file}"
     if not session.trusts(token):
-        return 401, f"the token is of another console: read {token_file(session.port)} again"
+        return 401, f"the token is of another console: read {file} again"
     return None

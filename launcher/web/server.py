@@ -5,15 +5,15 @@ from __future__ import annotations
 import pwd
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import uvicorn
 
-from ..api.client import AsyncClient, home, write_at_home
+from ..api.client import AsyncClient, write_at_home
 from ..spec.errors import InputError
 from .app import Console
-from .browser import has_screen, show
+from .browser import has_screen, remove, show
 from .doorkeeper import doorkeeper
 from .guard import Session, token_file
 from .peers import GONE
@@ -31,9 +31,11 @@ def serve(
     read_only: bool = False,
     client: AsyncClient | None = None,
     tell_refused: Callable[[str], None] = lambda user: None,
+    hangups: Collection[signal.Signals] = (signal.SIGTERM,),
 ) -> None:
-    """Serve until a signal comes; ``tell`` gets the address. Port 0 takes a free one, and the hosts are
-    those of the client. ``tell_refused`` gets the name of each other user who tries to connect, once.
+    """Serve until Ctrl-C or a signal of ``hangups`` comes; ``tell`` gets the address. Port 0 takes a
+    free one, and the hosts are those of the client. ``tell_refused`` gets the name of each other user
+    who tries to connect, once.
 
     Raises InputError if the port cannot be had.
     """
@@ -57,7 +59,7 @@ def serve(
             )
         )
         console.is_ending = lambda: server.should_exit
-        _end_in_order()
+        _end_in_order(hangups)
         token, page = token_file(session.port), f"console-{session.port}.html"
         try:
             with suppress(OSError):  # without a disk to write to, pages are served all the same
@@ -70,22 +72,15 @@ def serve(
         except KeyboardInterrupt:
             pass  # uvicorn raises the signal again after it has ended
         finally:
-            _remove(token, session.header)
-            _remove(page, address)
+            remove(token, session.header)
+            remove(page, address)
 
 
-def _remove(file: str, own: str) -> None:
-    """Remove a file of launcher's folder, unless the next console at this port has written it anew."""
-    with suppress(OSError, ValueError):
-        if own in (home() / file).read_text("utf-8"):
-            (home() / file).unlink()
-
-
-def _end_in_order() -> None:
-    """Let SIGTERM and a closed terminal end this process as Ctrl-C does, so that its files go."""
+def _end_in_order(hangups: Collection[signal.Signals]) -> None:
+    """Let these signals end this process as Ctrl-C does, so that its files go."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    for number in {*hangups} - {signal.SIGTERM}:
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 class _Refusals:

@@ -161,6 +161,7 @@ def test_of_many_logs_one_chooses(page: browser.Watched, home: Path) -> None:
         page.page.goto(page.base + f"#/runs/{run.name}/logs")
         page.page.get_by_text("64 of 100 logs shown: choose others").wait_for()
         shown = page.page.get_by_role("log").locator("> div")
+        shown.nth(63).wait_for()
         assert shown.count() == 64
         page.page.get_by_role("searchbox", name="Find").fill("from 99")
         page.page.keyboard.press("Enter")
@@ -249,6 +250,7 @@ def test_files_can_be_looked_into(page: browser.Watched, home: Path) -> None:
     for text in ('"accuracy": 0.93', "<script>document.title = 'gone'</script>", '{"loss": '):
         page.page.locator("pre.preview", has_text=text).wait_for()
     table = page.page.get_by_role("table", name="Preview")
+    table.wait_for()
     assert table.locator("th").all_inner_texts() == ["epoch", "loss, mean"]
     assert table.locator("td").all_inner_texts() == ["1", '0.9 "rough"', "2", "0.4"]
     picture = page.page.get_by_role("img", name="curve.png")

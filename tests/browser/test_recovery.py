@@ -89,7 +89,7 @@ def test_an_address_opens_a_page_that_is_there_once(chromium: Any, home: Path) -
         first.get_by_role("link", name="New").click()
         first.get_by_role("button", name="Start").wait_for()
         second.goto(address)
-        second.get_by_text("used before: open the one of a new launcher console").wait_for()
+        second.get_by_text("used before, or is of an earlier console").wait_for()
         with first.expect_request(lambda request: "/api/events" in request.url):
             first.goto(address)  # it has the cookie
         assert not first.get_by_text("used before").count()
@@ -197,6 +197,37 @@ def test_files_that_could_not_be_asked_for_are_asked_for_again(
     page.page.get_by_text("metrics.json").first.wait_for()
     assert len(broken) == 3
     assert not page.page.get_by_text("No files came back yet").count()
+
+
+#: Keeps back the first answer about a run, from now on, until `answer()`; fulfils `asked` when it is there.
+KEEP_BACK = """run => {
+  const json = Response.prototype.json;
+  let first = true;
+  window.asked = new Promise(there => {
+    Response.prototype.json = async function () {
+      const value = await json.call(this);
+      if (first && this.url.endsWith('/api/runs/' + run)) {
+        first = false;
+        there();
+        await new Promise(done => { window.answer = done; });
+      }
+      return value;
+    };
+  });
+}"""
+
+
+def test_an_older_look_at_a_run_is_not_shown(page: browser.Watched, home: Path) -> None:
+    with console_runs.one_more(home, "late") as run:
+        page.page.add_init_script(f"({KEEP_BACK})('{run.name}')")
+        page.page.goto(page.base + f"#/runs/{run.name}")
+        page.page.evaluate("() => window.asked")
+        console_runs.succeed(run)
+        page.page.locator(".stands").get_by_text("succeeded").wait_for()
+        page.page.evaluate("() => { answer(); return new Promise(done => setTimeout(done)); }")
+        assert "succeeded" in page.page.locator(".stands").inner_text()
+        page.page.get_by_role("button", name="Delete").wait_for()
+        assert page.wrong() == []
 
 
 #: Follows a run until it is killed.

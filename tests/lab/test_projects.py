@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.spec.frozen import frozen
+from launcher.transport.object_store import Bucket
 from support import lab as labs
 from support import object_store
 from support.command import Launcher
@@ -155,6 +160,43 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
     assert {name: one["used"] for name, one in shares(root).items()} == {"team-a": 0, "team-b": 0}
 
 
+@frozen
+class Preempted:
+    """A run of u2 that gave its GPUs back to root's `owner`, and waits again; its outputs go to a store."""
+
+    process: subprocess.Popen[bytes]
+    name: str
+    bucket: Bucket
+
+    @property
+    def manifest(self) -> Any:
+        """What the store says of the run's outputs."""
+        return json.loads(self.stored(".launcher.json"))
+
+    def stored(self, path: str) -> bytes:
+        """Return a file of the run as the store has it."""
+        return self.bucket.get(f"runs/{self.name}/{path}")
+
+
+@contextmanager
+def preempted(
+    users: tuple[Queue, Queue], folder: Path, script: str, *options: str
+) -> Iterator[Preempted]:
+    root, u2 = users
+    u2.launcher.script(script, "script.py")
+    with object_store.running(folder / "weed", root.lab.address) as store:
+        store.put("kept", {})
+        u2.launcher.env |= store.environment
+        of_b = ("--gpus", "4", "--project", "team-b", "--preemptible")
+        words = (*of_b, "--output-to", "s3://kept/runs", *options, "python3", "script.py")
+        process = u2.start("borrower", *words, command="borrower")
+        until_it_counts(u2, "borrower")
+        root.start("owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a")
+        assert u2.until("borrower", "RunRestarted")["reason"] == "preempted"
+        (run,) = u2.launcher.home.glob("runs/borrower-*")
+        yield Preempted(process, run.name, store.bucket("kept"))
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("own", [HOSTS], indirect=True)
 @pytest.mark.slow
@@ -163,27 +205,16 @@ def test_what_a_run_wrote_is_in_its_store_before_it_waits_again(
 ) -> None:
     """It may wait for long, and go on elsewhere. Only at its end the store says that it has all."""
     root, u2 = users
-    u2.launcher.script(COUNTS, "counts.py")
-    with object_store.running(tmp_path / "weed", root.lab.address) as store:
-        store.put("kept", {})
-        u2.launcher.env |= store.environment
-        of_b = ("--hosts", "gpu1", "--gpus", "4", "--project", "team-b", "--preemptible")
-        there = ("--output-to", "s3://kept/runs", "--keep-on-host", "*")
-        borrower = u2.start("borrower", *of_b, *there, "python3", "counts.py", command="borrower")
-        until_it_counts(u2, "borrower")
-        root.start("owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a")
-        assert u2.until("borrower", "RunRestarted")["reason"] == "preempted"
-        (folder,) = u2.launcher.home.glob("runs/borrower-*")
-        bucket, prefix = store.bucket("kept"), f"runs/{folder.name}"
-        assert bucket.get(f"{prefix}/step.txt") == b"7"
-        assert json.loads(bucket.get(f"{prefix}/.launcher.json"))["whole"] is False
+    there = ("--hosts", "gpu1", "--keep-on-host", "*")
+    with preempted(users, tmp_path, COUNTS, *there) as run:
+        assert run.stored("step.txt") == b"7"
+        assert run.manifest["whole"] is False
         root.let_go("owner")
         u2.let_go("borrower")
-        _, err = borrower.communicate(timeout=90)
-        assert borrower.returncode == 0, err
-        manifest = json.loads(bucket.get(f"{prefix}/.launcher.json"))
-        assert manifest["whole"] is True
-        assert [one["path"] for one in manifest["files"]] == ["step.txt"]
+        _, err = run.process.communicate(timeout=90)
+        assert run.process.returncode == 0, err
+        assert run.manifest["whole"] is True
+        assert [one["path"] for one in run.manifest["files"]] == ["step.txt"]
 
 
 @pytest.mark.timeout(300)
@@ -194,19 +225,9 @@ def test_the_store_has_the_newest_after_a_preemption_and_a_lost_host(
 ) -> None:
     """Under the name that the lost one's file had: `pull --from store` would bring the old one else."""
     root, u2 = users
-    u2.launcher.script(WRITES, "writes.py")
-    with object_store.running(tmp_path / "weed", root.lab.address) as store:
-        store.put("kept", {})
-        u2.launcher.env |= store.environment
-        of_b = ("--nodes", "1", "--gpus", "4", "--project", "team-b", "--preemptible")
-        again = ("--max-restarts", "1", "--lost-after", "3s", "--output-to", "s3://kept/runs")
-        borrower = u2.start("borrower", *of_b, *again, "python3", "writes.py", command="borrower")
-        until_it_counts(u2, "borrower")
-        root.start("owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a")
-        assert u2.until("borrower", "RunRestarted")["reason"] == "preempted"
-        (folder,) = u2.launcher.home.glob("runs/borrower-*")
-        bucket, prefix = store.bucket("kept"), f"runs/{folder.name}"
-        assert bucket.get(f"{prefix}/attempt.txt") == b"0"
+    again = ("--nodes", "1", "--max-restarts", "1", "--lost-after", "3s")
+    with preempted(users, tmp_path, WRITES, *again) as run:
+        assert run.stored("attempt.txt") == b"0"
         root.let_go("owner")
         for attempt, then in ((1, root.lab.hosts["gpu1"].power_cut), (2, lambda: None)):
             labs.wait_until(
@@ -216,13 +237,13 @@ def test_the_store_has_the_newest_after_a_preemption_and_a_lost_host(
             )
             then()
         root.lab.hosts["gpu2"].write("/tmp/borrower", b"")
-        _, err = borrower.communicate(timeout=90)
+        _, err = run.process.communicate(timeout=90)
         assert b"gpu2 replaces gpu1" in err
-        manifest = json.loads(bucket.get(f"{prefix}/.launcher.json"))
+        manifest = run.manifest
         found = [(one["path"], one["host"]) for one in manifest["files"]]
         assert found == [("attempt.txt", "gpu2")], manifest
         assert manifest["missing"].keys() == {"gpu1"}, "its host does not answer"
-        u2.launcher.call("pull", folder.name, str(tmp_path / "to"), "--from", "store")
+        u2.launcher.call("pull", run.name, str(tmp_path / "to"), "--from", "store")
         assert (tmp_path / "to" / "attempt.txt").read_bytes() == b"2"
 
 

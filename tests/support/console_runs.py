@@ -199,7 +199,8 @@ def one_more(home: Path, name: str) -> Iterator[RunFolder]:
     try:
         yield folder
     finally:
-        folder.close()
+        if not (folder.path / "receipt.json").exists():  # it was closed with it
+            folder.close()
         shutil.rmtree(folder.path)
 
 

@@ -8,6 +8,7 @@ import click
 
 from ...spec.errors import InputError
 from .. import options
+from ..follow import hangups
 from ..inventory_lookup import find_inventory, loaded
 from ..run_argument import new_client
 
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 @options.inventory
 @options.port(8770)
 @options.no_browser
-@click.option("--read-only", is_flag=True, help="Pages can look, and neither stop nor start runs.")
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Pages only show: they start, stop, delete and reserve nothing.",
+)
 def command(inventory: str | None, port: int, no_browser: bool, read_only: bool) -> None:
     """Show the runs of this machine and the hosts in a browser: status, live logs, scalars, outputs,
-    GPUs, who waits. Runs can be stopped, run again and compared.
+    GPUs, who waits. Pages start, stop, repeat and compare runs, and reserve GPUs.
     """
     try:
         from ...web.server import serve
@@ -30,7 +35,13 @@ def command(inventory: str | None, port: int, no_browser: bool, read_only: bool)
         raise InputError(f"the console needs {error.name}", "pip install '.[console]'") from None
     client = new_client(_hosts(inventory))
     serve(
-        port, not no_browser, _tell, read_only=read_only, client=client, tell_refused=_tell_refused
+        port,
+        not no_browser,
+        _tell,
+        read_only=read_only,
+        client=client,
+        tell_refused=_tell_refused,
+        hangups=hangups(),
     )
 
 

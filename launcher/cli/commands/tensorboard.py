@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -36,7 +37,7 @@ def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
         raise InputError(
             f"launcher tensorboard needs {error.name}", "pip install tensorboard"
         ) from None
-    from ...web.browser import has_screen, show
+    from ...web.browser import has_screen, remove, show
 
     signals = {signal.SIGINT, *hangups()}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # for the threads, too
@@ -47,12 +48,13 @@ def command(words: tuple[str, ...], port: int, no_browser: bool) -> None:
         address = tensorboard.start(Path(place), port)
         click.echo(address)
         click.echo(f"TensorBoard over {counted(len(runs), 'run')}. Ctrl-C ends it.", err=True)
-        page = show(address, "tensorboard.html") if not no_browser and has_screen() else None
+        page = f"tensorboard-{os.getpid()}.html"
         try:
+            if not no_browser and has_screen():
+                show(address, page)
             signal.sigwait(signals)
         finally:
-            if page is not None:
-                page.unlink(missing_ok=True)
+            remove(page, address)
 
 
 def _folders(words: tuple[str, ...]) -> Mapping[str, Path]:

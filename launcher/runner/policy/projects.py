@@ -253,11 +253,11 @@ def rule_of(inventory: Inventory, name: str) -> Project:
         return inventory.project(name)
     if not names:
         raise InputError(
-            f"--project {name}: {inventory.source} has no projects",
+            f"project {name}: {inventory.source} has no projects",
             f"add them there: projects: {{{name}: {{quota: 4, users: [ann, bob]}}}}",
         )
     raise InputError(
-        f"--project {name}: there is no such project in {inventory.source}",
+        f"project {name}: there is no such project in {inventory.source}",
         suggestion(name, names) or f"projects: {', '.join(names)}",
     )
 

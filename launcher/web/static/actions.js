@@ -73,18 +73,22 @@ async function removeOne(name, how) {
   }
 }
 
-export async function reserve() {
+// `busy(whether)` is told while the console is asked.
+export async function reserve(busy) {
   const field = (name, label, placeholder) => [name, label, make('input', { type: 'text', ariaLabel: label, placeholder, spellcheck: false, autocomplete: 'off' })];
   const fields = [field('gpus', 'GPUs', '4, or A100:4'), field('for', 'For', '4h'), field('hosts', 'Hosts', 'any'), field('at', 'At', 'now, or 14:00'), field('note', 'Note', '')];
   const wrong = make('p', { className: 'warn', role: 'alert' });
-  const content = [make('p', { textContent: 'A reservation waits its turn like any run, and everyone can see how long it holds the GPUs. To end it early, stop it.' }), ...fields.map(([, label, input]) => make('label', { className: 'field' }, label, input)), wrong];
+  const content = [make('p', { textContent: 'A reservation waits its turn like any run, and everyone sees until when it holds the GPUs. Stop it to end it early.' }), ...fields.map(([, label, input]) => make('label', { className: 'field' }, label, input)), wrong];
   while (await agreed('Reserve GPUs', content, 'Reserve')) {
+    busy(true);
     try {
       const { run } = await post('/api/reservations', Object.fromEntries(fields.map(([name, , input]) => [name, input.value.trim()])));
       location.hash = '#/runs/' + encodeURIComponent(run);
       return;
     } catch (error) {
       wrong.textContent = [error.message, error.told?.hint].filter(Boolean).join(': ');
+    } finally {
+      busy(false);
     }
   }
 }

@@ -57,7 +57,7 @@ export function clusterPage(main) {
   const polled = repeated(look), dividing = repeated(divided), checking = repeated(checked);
   let mine = new Set();
   const reserving = make('button', { textContent: 'Reserve GPUs' });
-  reserving.addEventListener('click', reserve);
+  reserving.addEventListener('click', () => reserve(busy => { reserving.disabled = busy; }));
   document.title = 'cluster · launcher';
 
   async function look() {
@@ -89,7 +89,7 @@ export function clusterPage(main) {
   async function checked() {
     const { check } = await get('/api/check');
     if (checking.closed) return 0;
-    const found = check?.findings || [], told = check ? check.hosts + ', checked ' + when(check.time) + (found.length ? '' : ': no problems found') : 'These hosts have not been checked from this machine. In a terminal, run ';
+    const found = check?.findings || [], told = check ? check.hosts + ', checked ' + when(check.time) + (found.length ? '' : ': no problems found') : 'No check of these hosts is kept on this machine. In a terminal, run ';
     update(checks, make('h2', { textContent: 'Last check' }), make('p', { className: 'dim' }, told, ...(check ? [] : [make('code', { textContent: 'launcher check' })])),
       ...(found.length ? [make('ul', { className: 'findings', ariaLabel: 'Last check' }, ...found.map(finding))] : []));
     return CHECKS;

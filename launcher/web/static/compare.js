@@ -26,7 +26,7 @@ export const lessIsBetter = tag => /loss|err|ppl|perplexity|nll|mae|mse|wer/i.te
 export function comparePage(main, names) {
   const all = figures(MOST), chosen = choices(() => draw());
   const differences = make('div', { className: 'stack' }), values = make('div', { className: 'stack' }), head = make('ul', { className: 'runs' });
-  let curves = new Map();
+  let curves = new Map(), turn = 0, seen = 0; // an older answer may come after a newer one
   const polled = repeated(look);
   document.title = 'compare · launcher';
 
@@ -71,7 +71,10 @@ export function comparePage(main, names) {
     return found.every(one => one.whole) ? 5000 : 100;
   }
   async function load() {
+    const mine = ++turn;
     const told = await get('/api/compare?' + new URLSearchParams(names.map(name => ['run', name])));
+    if (mine < seen) return;
+    seen = mine;
     const given = told.runs.map(run => parameters(run.arguments));
     const options = [...new Set(given.flatMap(one => [...one.keys()]))].filter(name => new Set(given.map(one => one.get(name))).size > 1);
     update(head, ...told.runs.map((run, index) => make('li', {}, swatched(run.run, index), status(run.status), make('code', { textContent: run.command }))));

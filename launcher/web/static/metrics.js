@@ -33,13 +33,14 @@ export function metricsView(name) {
     all.show(curves, HOW);
   }
   async function look() {
+    const last = ended; // what a run writes at its end may come after this look
     const names = new Set((await get(at(name) + '/metrics?points=0')).scalars.map(one => one.tag));
     const asked = new URLSearchParams([...names].slice(0, UNKNOWN).map(tag => ['tag', tag]));
     const found = await get(at(name) + '/metrics?points=400&' + asked);
     if (polled.closed) return 0;
     known = found.scalars.filter(one => one.values);
     draw();
-    return !found.whole ? 100 : ended ? 0 : EVERY;
+    return !found.whole ? 100 : last ? 0 : EVERY;
   }
   return { element, async changed(run) { ended = run.ended; await polled.now(); }, close() { polled.close(); all.close(); } };
 }

@@ -109,7 +109,7 @@ export function runPage(main, name, tab, listen) {
   const title = make('h1', {}, name), stands = make('p', { className: 'stands', role: 'status' });
   const actions = make('div', { className: 'actions' });
   const left = make('p', { className: 'unfollowed', role: 'status', hidden: true }, 'Updates to this run appear here once a launcher follows it again: ', command('launcher attach ' + name));
-  let stopped = false, acted = '';
+  let stopped = false, acted = '', turn = 0, seen = 0; // an older answer may come after a newer one
   const tabs = make('nav', { className: 'tabs', ariaLabel: 'Of this run' }, ...TABS.map(([word, label]) => {
     const link = make('a', { href: runLink(name, word), textContent: label });
     if (word === tab) link.ariaCurrent = 'page';
@@ -128,7 +128,10 @@ export function runPage(main, name, tab, listen) {
     acted = kind;
   }
   async function load() {
+    const mine = ++turn;
     const run = await get(at(name)), why = reasonOf(run);
+    if (mine < seen) return;
+    seen = mine;
     act(run);
     left.hidden = run.ended || run.followed;
     update(stands, status(run.status), why && make('span', { className: 'dim', textContent: why }), run.command && make('code', { textContent: run.command }));

@@ -33,6 +33,7 @@ export function scalarsView(name) {
     if (tags.size > MOST) note.textContent = MOST + ' of ' + tags.size + ' shown: filter them';
   }
   async function look() {
+    const last = ended; // what a run writes at its end may come after this look
     const names = (await curvesOf(name, [])).scalars;
     const tags = [...grouped(names, chosen.fits).keys()].slice(0, MOST);
     const found = await curvesOf(name, tags);
@@ -40,7 +41,7 @@ export function scalarsView(name) {
     known = found.scalars;
     note.textContent = found.whole ? '' : 'reading logs …';
     draw();
-    return !found.whole ? 100 : ended ? 0 : EVERY;
+    return !found.whole ? 100 : last ? 0 : EVERY;
   }
   return { element, async changed(run) { ended = run.ended; await polled.now(); }, close() { polled.close(); all.close(); } };
 }

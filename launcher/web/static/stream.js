@@ -15,8 +15,8 @@ function ended() {
 }
 
 // `place` has the words; query() is what the stream is asked for, told(facts) gets those of the console, refused()
-// says why that took no code, lost() is called while it is gone, and back() is waited for before a stream goes on. The other functions get what comes
-// by their names.
+// says why the console took no code, lost() is called while it is gone, and a stream waits for back() before it
+// goes on. The other functions get what comes by their names.
 export function connection(place, { query, told, refused, lost, back, ...on }) {
   let stream = null, timer = null, pause = SOON, turn = 0;
 

@@ -103,7 +103,7 @@ def test_programs_ask_with_the_token(
     for wrong in (right[:-1], right.upper(), right.replace("Bearer", "Basic"), "", "é"):
         answer = stranger.get("/api/runs", headers={name: wrong.encode()})
         assert answer.status_code == 401, wrong
-        assert "read console-8770.header again" in answer.json()["error"]
+        assert "read ~/.launcher/console-8770.header again" in answer.json()["error"]
     answer = stranger.get("/api/runs", headers={name: right})
     assert [one["run"] for one in answer.json()["runs"]] == [run.name]
     at, own = f"/api/runs/{run.name}/delete", {name: right}

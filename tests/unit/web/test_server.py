@@ -204,7 +204,12 @@ def test_a_browser_is_opened_on_a_file_of_this_user_alone(
 
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(browser.webbrowser, "open", opens)
-    page = browser.show("http://127.0.0.1:1/#the-code", "console-1.html")
+    page = tmp_path / "home" / "console-1.html"
+    browser.show("http://127.0.0.1:1/#the-code", page.name)
     assert came.wait(60)
     assert page.stat().st_mode & 0o077 == 0 and page.parent.stat().st_mode & 0o077 == 0
     assert "the-code" in page.read_text() and "the-code" not in opened[0]
+    browser.remove(page.name, "the-code-of-the-next-console")
+    assert page.exists()
+    browser.remove(page.name, "the-code")
+    assert not page.exists()
