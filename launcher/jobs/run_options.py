@@ -31,7 +31,7 @@ def _priority(value: str) -> str:
 def _notify(node: YamlNode) -> tuple[str, ...]:
     to = texts(node)
     if not all(one.strip() for one in to):
-        raise node.error("notify is empty", "a URL, desktop, or a command")
+        raise node.error("notify is empty", "a URL, desktop, bell, apprise:URL, or a command")
     return to
 
 
@@ -76,7 +76,9 @@ OPTIONS: Mapping[str, Key] = {
         "RUN or RUN:PATH: hosts get its outputs at the same paths before the start",
     ),
     "notify": Key(
-        _notify, TEXTS, "Tell of the end, a stall or a lost host: a URL, desktop, or a command"
+        _notify,
+        TEXTS,
+        "Tell of the end, a stall or a lost host: a URL, desktop, bell, apprise:URL, or a command",
     ),
     "tags": Key(texts, TEXTS, "Tags of the run: `launcher ls --tag` finds it"),
     "note": Key(text, TEXT, "A note about the run"),

@@ -121,7 +121,7 @@ def in_a_job(content: str, source: str) -> dict[str, Setting]:
 def is_delicate(name: str, value: Any, names: tuple[str, ...] = DELICATE) -> bool:
     """Return whether a setting needs its user's word if the file may be somebody else's."""
     if name == "notify":
-        return name in names and any(one != "desktop" for one in value)
+        return name in names and any(one not in ("desktop", "bell") for one in value)
     if name == "outputs":  # where they go elsewhere, or bring what is not the run's
         far = isinstance(value, Mapping) or any(map(is_elsewhere, value))
         return name in names and far

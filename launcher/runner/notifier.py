@@ -1,6 +1,7 @@
-"""Sends news by a plug-in, in a process of its own: ``python -m launcher.runner.notifier NAME:WHERE``.
+"""Sends news by apprise or a plug-in, in a process of its own: ``python -m launcher.runner.notifier``.
 
-The news is in the environment, as for a command. A line on stderr says what went wrong.
+The news is in the environment, as for a command, and so is where it goes. A line on stderr says what
+went wrong.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import sys
 from dataclasses import fields
 
 from ..spec.errors import InputError
-from .notify import News, by_plugin
+from .notify import WHERE, News, send_apart
 
 
-def main(to: str) -> int:
+def main() -> int:
     """Send the news; return the exit code."""
     names = [field.name for field in fields(News)]
     news = News(**{name: os.environ.get(f"LAUNCHER_{name.upper()}", "") for name in names})
     try:
-        by_plugin(to, news)
+        send_apart(os.environ[WHERE], news)
     except InputError as error:
         return _failed(error.message)
     except Exception as error:
@@ -32,4 +33,4 @@ def _failed(why: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main())

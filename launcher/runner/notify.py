@@ -2,7 +2,8 @@
 
 Where to is noted beside the run on this machine alone (``notify.json``): a webhook's address is a
 secret, and no record that hosts hold may name a command to run here. ``NAME:WHERE`` is for a plug-in, an
-entry point of the group ``launcher.notifiers``; it has a process of its own, which can be killed.
+entry point of the group ``launcher.notifiers``, and ``apprise:URL`` for apprise: both have a process of
+their own, which can be killed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,11 +25,17 @@ from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..spec.plugins import Plugins, function_of
 from ..transport.child_process import ChildProcess
+from . import apprise
 
 NOTE = "notify.json"
-DESKTOP = "desktop"
+DESKTOP, BELL = "desktop", "bell"
+#: What ``--notify`` takes, for people.
+PLACES = "a URL, desktop, bell, apprise:URL, or a command"
 #: Seconds for a notification to be sent.
 PATIENCE = 10.0
+#: The process in which apprise and plug-ins send, and the variable that tells it where to.
+_APART = [sys.executable, "-P", "-m", "launcher.runner.notifier"]
+WHERE = "LAUNCHER_NOTIFY"
 #: Characters of what a failed command complained of.
 COMPLAINT = 300
 
@@ -56,6 +64,8 @@ Send = Callable[[News, str], object]
 
 
 PLUGINS: Plugins[Send] = Plugins("launcher.notifiers", "notifier", function_of("News and a text"))
+_HTTP = ("http://", "https://")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
 _FOR_PLUGIN = re.compile(r"([a-z][a-z0-9_-]*):(?!//)(\S.*)?")
 
 
@@ -63,12 +73,19 @@ def check(to: Sequence[str]) -> None:
     """Raise InputError for what is no place to send to."""
     for one in to:
         if not one.strip():
-            raise InputError("--notify: it is empty", "a URL, desktop, or a command")
-        if (named := _FOR_PLUGIN.fullmatch(one)) and PLUGINS.get(named[1]) is None:
+            raise InputError("--notify: it is empty", PLACES)
+        if one.startswith(apprise.PREFIX):
+            apprise.check(one.removeprefix(apprise.PREFIX))
+        elif (scheme := _URL.match(one)) and not one.startswith(_HTTP):
+            raise InputError(
+                f"--notify {scheme[0]}...: news go to http:// and https:// addresses",
+                f"{apprise.PREFIX}{scheme[0]}..., if it is of a service that apprise knows",
+            )
+        elif (named := _FOR_PLUGIN.fullmatch(one)) and PLUGINS.get(named[1]) is None:
             known = ", ".join(PLUGINS.names())
             raise InputError(
                 f'--notify {named[1]}:...: no notifier "{named[1]}" is installed',
-                f"{f'installed: {known}; ' if known else ''}without one: a URL, desktop, or a command",
+                f"{f'installed: {known}; ' if known else ''}without one: {PLACES}",
             )
 
 
@@ -145,10 +162,12 @@ async def _failure(to: str, news: News) -> str | None:
 
 def kind_of(to: str) -> str:
     """Return how news are sent there, without what may be secret in it."""
-    if to == DESKTOP:
-        return DESKTOP
-    if to.startswith(("http://", "https://")):
+    if to in (DESKTOP, BELL):
+        return to
+    if to.startswith(_HTTP):
         return f"webhook at {urlsplit(to).hostname}"
+    if to.startswith(apprise.PREFIX):
+        return "apprise"
     if named := _FOR_PLUGIN.fullmatch(to):
         return f"notifier {named[1]}"
     return "command"
@@ -156,11 +175,16 @@ def kind_of(to: str) -> str:
 
 async def _send(to: str, news: News) -> None:
     """Send news. Raises OSError or ValueError with the reason."""
-    if to.startswith(("http://", "https://")):
+    if to == BELL:
+        _ring()
+        return
+    if to.startswith(_HTTP):
         await asyncio.to_thread(_post, to, news)
         return
     argv, called = _argv(to, news)
     values = {f"LAUNCHER_{name.upper()}": str(value) for name, value in vars(news).items()}
+    if argv == _APART:
+        values[WHERE] = to  # other users see arguments
     process = await ChildProcess.start(argv, env={**os.environ, **values})
     try:
         assert process.stderr
@@ -178,13 +202,21 @@ def _argv(to: str, news: News) -> tuple[list[str], str]:
     if to == DESKTOP:
         argv = _desktop(news)
         return argv, argv[0]
-    if _FOR_PLUGIN.fullmatch(to):
-        return [sys.executable, "-P", "-m", "launcher.runner.notifier", to], kind_of(to)
+    if to.startswith(apprise.PREFIX) or _FOR_PLUGIN.fullmatch(to):
+        return _APART, kind_of(to)
     return ["sh", "-c", to], "sh"
 
 
-def by_plugin(to: str, news: News) -> None:
-    """Send news by the plug-in that ``to`` names. Raises InputError, and what the plug-in raises."""
+def send_apart(to: str, news: News) -> None:
+    """Send news by apprise, or by the plug-in that ``to`` names: what a process of its own is for.
+
+    Raises InputError, and what the plug-in raises.
+    """
+    if to.startswith(apprise.PREFIX):
+        kinds = {"succeeded": "success", "failed": "failure"}
+        kind = kinds.get(news.status, "info" if news.event == "began" else "warning")
+        apprise.send(to.removeprefix(apprise.PREFIX), news.text, kind)
+        return
     name, _, where = to.partition(":")
     if (send := PLUGINS.get(name)) is None:
         raise InputError(f'no notifier "{name}" is installed any more')
@@ -198,8 +230,28 @@ def _desktop(news: News) -> list[str]:
     return ["notify-send", "--app-name=launcher", "launcher", news.text]
 
 
+def _ring() -> None:
+    """Ring the bell of the terminal in which this process runs; in the background there is none."""
+    with suppress(OSError), open("/dev/tty", "wb", buffering=0) as terminal:
+        terminal.write(b"\a")
+
+
+def _body(url: str, news: News) -> Mapping[str, str]:
+    """Return what a webhook gets: some services take nothing but their own keys.
+
+    Sources: https://api.slack.com/messaging/webhooks,
+    https://discord.com/developers/docs/resources/webhook#execute-webhook
+    """
+    host = urlsplit(url).hostname or ""
+    if host in ("hooks.slack.com", "hooks.slack-gov.com"):
+        return {"text": news.text}
+    if host in ("discord.com", "discordapp.com"):
+        return {"content": news.text}
+    return vars(news)
+
+
 def _post(url: str, news: News) -> None:
-    data = json.dumps(vars(news)).encode()
+    data = json.dumps(_body(url, news)).encode()
     headers = {"Content-Type": "application/json"}
     import urllib.error  # with http and email: most runs notify nobody
     import urllib.request

@@ -105,6 +105,59 @@ failed = asyncio.run(in_a_notebook())
 assert "failed (exit-3)" in str(failed.error_in_exec), failed
 """
 
+#: A job whose news go to a service, which looks for the words of the address in the arguments of all programs.
+APPRISE = r"""
+import http.server, json, pathlib, subprocess, sys, threading
+
+got = []
+seen = []
+
+class Service(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = file.read_bytes()
+            except OSError:
+                continue
+            if b"launcher.runner.notifier" in words:
+                seen.append(words)
+        got.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
+
+def run(code):
+    job = {"name": "news", "framework": "env", "num_nodes": 1, "run": f"sh -c 'exit {code}'", "notify": url}
+    pathlib.Path("job.yaml").write_text(json.dumps(job))
+    command = [sys.executable, "-m", "launcher"]
+    subprocess.run([*command, "config", "allow", "job.yaml"], check=True)
+    argv = [*command, "run", "-i", "inventory.yaml", "job.yaml"]
+    return subprocess.run(argv, capture_output=True, text=True)
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+url = f"apprise:json://ann:hunter22@127.0.0.1:{server.server_address[1]}/secret-path"
+ran = run(3)
+assert ran.returncode == 3, ran.stderr
+(path, news), = got
+assert path == "/secret-path", path
+assert news["type"] == "failure" and news["message"].endswith(" failed (exit-3)"), news
+assert seen and not any(b"hunter22" in words or b"secret-path" in words for words in seen), seen
+server.shutdown()
+server.server_close()
+ran = run(0)
+assert ran.returncode == 0, ran.stderr
+assert "could not notify (apprise): " in ran.stderr, ran.stderr
+assert "hunter22" not in ran.stderr and "secret-path" not in ran.stderr, ran.stderr
+url = "apprise:tgram://hunter22"
+ran = run(0)
+assert ran.returncode == 2, ran.stderr
+assert "--notify apprise:tgram://...: apprise makes nothing of this URL" in ran.stderr, ran.stderr
+assert "hunter22" not in ran.stderr, ran.stderr
+"""
+
 
 @pytest.fixture
 def program(request: pytest.FixtureRequest, tmp_path: Path) -> Program:
@@ -132,7 +185,7 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> Program:
     return run
 
 
-@pytest.mark.parametrize("text", [SUBMITIT, TORCHX], ids=["submitit", "torchx"])
+@pytest.mark.parametrize("text", [SUBMITIT, TORCHX, APPRISE], ids=["submitit", "torchx", "apprise"])
 def test_a_program_of_its_users(program: Program, text: str) -> None:
     ran = program(text)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -35,6 +35,7 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
                 "submitit==1.5.4",
                 "hydra-core==1.3.8",
                 "torchx==0.7.0",
+                "apprise==2.3.0",
                 "ipython==9.10.1",
             ),
         ),

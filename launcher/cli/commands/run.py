@@ -278,8 +278,8 @@ EXAMPLES = (
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Report a start after a wait, the end, a stall or a lost host to a URL, desktop, or a command "
-    "(repeatable).",
+    help="Report a start after a wait, the end, a stall or a lost host to a URL, desktop, bell, "
+    "apprise:URL, or a command (repeatable).",
 )
 @options.waiting
 @options.tags

@@ -101,7 +101,7 @@ def command() -> None:
     "--notify",
     multiple=True,
     metavar="WHERE",
-    help="Report the end of the sweep to a URL, desktop, or a command (repeatable).",
+    help="Report the end of the sweep to a URL, desktop, bell, apprise:URL, or a command (repeatable).",
 )
 @click.option("--dry-run", is_flag=True, help="List the trials; start nothing.")
 @options.as_json

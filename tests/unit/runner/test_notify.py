@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from launcher.records import events as ev
 from launcher.runner import notify
 from launcher.runner.notify import Notifier
 from launcher.spec.errors import InputError
+from support.terminal import Terminal
 
 ENDED = ev.RunEnded(5.0, "failed", "exit-3", "gpu1")
 
@@ -86,6 +91,65 @@ def test_commands_get_the_news_in_their_environment(tmp_path: Path) -> None:
 def test_a_command_that_fails_is_an_event(tmp_path: Path) -> None:
     (failed,) = told(tmp_path, ["echo no such thing >&2; exit 3"], ENDED)
     assert failed == ev.NotificationFailed(7.0, "command", "sh exited with 3: no such thing")
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("http://hooks.slack.com/services/T/B/x", "text"),
+        ("http://discord.com/api/webhooks/1/x", "content"),
+    ],
+)
+def test_services_that_take_their_own_keys_alone(
+    tmp_path: Path,
+    webhook: tuple[str, list[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    key: str,
+) -> None:
+    proxy, got = webhook
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(
+        urllib.request, "_opener", None
+    )  # it keeps the proxies of its first request
+    assert told(tmp_path, [address], ENDED) == []
+    assert [json.loads(body) for body in got] == [{key: f"{tmp_path.name} failed (exit-3)"}]
+
+
+#: Rings for the end of a run.
+RING = """
+import asyncio
+from launcher.runner import notify
+print(asyncio.run(notify.tell(["bell"], notify.News("run-1", "ended", ""))), flush=True)
+"""
+
+
+def test_the_bell_rings_where_there_is_a_terminal(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", RING]
+    with Terminal(argv, tmp_path, {**os.environ}) as shown:
+        shown.expect("\a[]")
+        assert shown.end() == 0
+    done = subprocess.run(argv, capture_output=True, text=True, start_new_session=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ("tgram://hunter22/1", "--notify tgram://...: news go to"),
+        ("slack:x", 'no notifier "slack" is installed'),
+        ("apprise:tgram://hunter22/1", "--notify apprise:...: this needs apprise"),
+    ],
+)
+def test_what_cannot_be_sent_to_is_said_before_the_start(
+    to: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)  # as where the extra is missing
+    with pytest.raises(InputError) as caught:
+        notify.check([to])
+    assert says in caught.value.message
+    assert "hunter22" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_nobody_asked(tmp_path: Path) -> None:

@@ -255,4 +255,4 @@ def test_a_broken_notifier_is_an_error_for_who_asks_for_it(installed: Path) -> N
         notify.check(["bad:x"])
     with pytest.raises(InputError, match='no notifier "slack" is installed') as caught:
         notify.check(["slack:#runs"])
-    assert caught.value.hint == "installed: append, bad; without one: a URL, desktop, or a command"
+    assert caught.value.hint == f"installed: append, bad; without one: {notify.PLACES}"
