@@ -90,6 +90,12 @@ class _Catalog:
             self._inventory = loaded
         return self._inventory
 
+    def reload(self) -> None:
+        """Read the inventory's file again, as after a change. Raises what ``inventory`` raises."""
+        loaded = load_inventory(self.inventory.source)
+        require_allowed(loaded)
+        self._inventory = loaded
+
     def names(self) -> list[str]:
         """Return the names of all runs of this machine, the oldest first."""
         return catalog.names()
@@ -642,6 +648,11 @@ class Client(_Catalog):
         self._inventory = inventory
         self._client = AsyncClient(inventory, command_line=command_line)
         self._loop = LoopThread()
+
+    def reload(self) -> None:
+        """Read the inventory's file again, as after a change. Raises what ``inventory`` raises."""
+        super().reload()
+        self._client.reload()
 
     def __enter__(self) -> Self:
         return self

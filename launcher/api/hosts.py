@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..fleet.inventory_file import load_inventory
+from ..fleet.inventory_file import ShareChange, load_inventory, share_changed
 from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
 from ..jobs.gpus import FOREIGN, FREE, HELD, LEFT, GpuState
 from ..jobs.gpus import states as gpu_states
@@ -23,6 +23,7 @@ __all__ = [
     "LEFT",
     "GpuState",
     "ProgramLine",
+    "ShareChange",
     "allow",
     "are_allowed",
     "gpu_states",
@@ -34,6 +35,7 @@ __all__ = [
     "schema",
     "select_hosts",
     "settings_of",
+    "share_changed",
 ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from ..spec import inventory as inventories
 from ..spec.errors import DocumentError, InputError
 from ..spec.files import read_text
+from ..spec.frozen import frozen
 from ..spec.model import Inventory
 
 
@@ -73,6 +76,42 @@ def inventory_with(path: str | os.PathLike[str], entries: Mapping[str, str]) -> 
     return _resolved(inventories.load(_grown(path, entries), str(path)), Path(path).parent)
 
 
+@frozen
+class ShareChange:
+    """Another share of a project in the file ``path``: its text ``before``, and ``after``."""
+
+    path: str
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """What changes, as ``diff -u`` shows it."""
+        texts = (self.before.splitlines(keepends=True), self.after.splitlines(keepends=True))
+        lines = difflib.unified_diff(*texts, self.path, self.path)
+        return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
+
+    def write(self) -> None:
+        """Write the text, unless the file has changed since. Raises InputError."""
+        if read_text(self.path, "inventory") != self.before:
+            raise InputError(f"{self.path} was changed meanwhile", "look at the change again")
+        _rewrite(self.path, self.after)
+
+
+def share_changed(
+    path: str | os.PathLike[str], project: str, quota: int, limit: int | None
+) -> ShareChange:
+    """Return the change of an inventory's file that gives a project another quota and limit, in GPUs;
+    None is no limit. Nothing is written.
+
+    Raises InputError if that cannot be done safely.
+    """
+    from ..spec.inventory_editor import with_share
+
+    before = read_text(path, "inventory")
+    return ShareChange(str(path), before, with_share(before, str(path), project, quota, limit))
+
+
 def _grown(path: str | os.PathLike[str], entries: Mapping[str, str]) -> str:
     from ..spec.inventory_editor import with_hosts
 
@@ -80,10 +119,13 @@ def _grown(path: str | os.PathLike[str], entries: Mapping[str, str]) -> str:
 
 
 def _rewrite(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text with the ends of lines, the byte order mark and the mode that the file has."""
     target = Path(path).resolve()
     scratch = target.with_name(target.name + ".new")
     try:
-        scratch.write_text(text, "utf-8")
+        old = target.read_bytes()
+        code = "utf-8-sig" if old.startswith(codecs.BOM_UTF8) else "utf-8"
+        scratch.write_text(text, code, newline="\r\n" if b"\r\n" in old else "\n")
         scratch.chmod(target.stat().st_mode)
         scratch.replace(target)
     except OSError as error:

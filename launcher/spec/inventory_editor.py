@@ -1,4 +1,5 @@
-"""Add hosts, or ``interface:`` of hosts, to the text of an inventory, and keep every other character.
+"""Change the text of an inventory: add hosts or their ``interface:``, set the share of a project. Every
+other character stays.
 
 An edit that cannot be made safely is refused, with what to add by hand.
 """
@@ -11,8 +12,9 @@ from dataclasses import replace
 import yaml
 
 from . import nodeset
-from .errors import DocumentError, InputError
+from .errors import DocumentError, InputError, suggestion
 from .inventory import load
+from .model import Inventory
 
 
 def with_interface(content: str, source: str, interfaces: dict[str, str]) -> str:
@@ -63,6 +65,90 @@ def with_hosts(content: str, source: str, entries: Mapping[str, str]) -> str:
     )
 
 
+def with_share(content: str, source: str, project: str, quota: int, limit: int | None) -> str:
+    """Return the text with another quota and limit of a project, in GPUs; without a limit it may borrow
+    all that are free.
+
+    Raises InputError where there is no such project, or the text cannot be edited safely.
+    """
+    if limit is not None and limit < quota:
+        raise InputError(
+            f"a limit of {limit} is less than a quota of {quota}",
+            "the limit is the most it may have, borrowed GPUs included",
+        )
+    old = load(content, source)
+    if all(one.name != project for one in old.projects):
+        names = [one.name for one in old.projects]
+        raise InputError(
+            f"project {project}: there is no such project in {source}",
+            suggestion(project, names) or f"projects: {', '.join(names) or 'none'}",
+        )
+    text = content
+    for key, value in _members(content, "projects"):
+        if key.value == project and isinstance(value, yaml.MappingNode):
+            text = _with_keys(content, value, {"quota": quota, "limit": limit})
+    if not _is_shared(old, text, source, project, quota, limit):
+        what = f"quota: {quota}" + ("" if limit is None else f", limit: {limit}")
+        raise InputError(
+            f"{source} cannot be edited safely: project {project} has no entry of its own",
+            f"change it by hand: {project}: {{{what}, ...}}",
+        )
+    return text
+
+
+def _with_keys(content: str, node: yaml.MappingNode, values: Mapping[str, int | None]) -> str:
+    """Return the text with these values in a mapping that has the first key; None takes a key out."""
+    first = next(iter(values))
+    known = {key.value: (key, value) for key, value in node.value}
+    anchor = known[first][1] if first in known else node
+    edits = []
+    for name, value in values.items():
+        if name in known:
+            key, old = known[name]
+            if value is None:
+                edits.append((*_span(content, node, key, old), ""))
+            else:
+                edits.append((old.start_mark.index, old.end_mark.index, str(value)))
+        elif value is not None:
+            end, before = anchor.end_mark.index, ", "
+            if not node.flow_style:
+                end = (content + "\n").index("\n", end)
+                before = "\n" + " " * node.start_mark.column
+            edits.append((end, end, f"{before}{name}: {value}"))
+    for start, end, new in sorted(edits, reverse=True):
+        content = content[:start] + new + content[end:]
+    return content
+
+
+def _span(
+    content: str, node: yaml.MappingNode, key: yaml.Node, value: yaml.Node
+) -> tuple[int, int]:
+    """Return where a key with its value begins and ends: a line of its own, or with a comma."""
+    if not node.flow_style:
+        start = content.rfind("\n", 0, key.start_mark.index) + 1
+        return start, (content + "\n").index("\n", value.end_mark.index) + 1
+    keys = [one for one, _ in node.value]
+    place = keys.index(key)
+    if place + 1 < len(keys):
+        return key.start_mark.index, keys[place + 1].start_mark.index
+    return node.value[place - 1][1].end_mark.index, value.end_mark.index
+
+
+def _is_shared(
+    old: Inventory, after: str, source: str, project: str, quota: int, limit: int | None
+) -> bool:
+    """Return whether a text has this share of a project, and all else of an inventory."""
+    try:
+        new = load(after, source)
+    except DocumentError:
+        return False
+    meant = [
+        replace(one, quota=quota, limit=limit) if one.name == project else one
+        for one in old.projects
+    ]
+    return new == replace(old, projects=tuple(meant))
+
+
 def _last_line(node: yaml.Node) -> int:
     """Return the last line of a node, from 0; what follows it are blank lines and comments."""
     if not isinstance(node, yaml.CollectionNode) or node.flow_style:
@@ -88,12 +174,17 @@ def _has_grown(before: str, after: str, source: str, names: tuple[str, ...]) -> 
 
 def _entries(content: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
     """Return the hosts and their settings, in the order of the text; none for a list of hosts."""
+    return _members(content, "hosts")
+
+
+def _members(content: str, name: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
+    """Return what the mapping of this name has, in the order of the text."""
     try:
         root = yaml.compose(content, Loader=yaml.SafeLoader)
     except yaml.YAMLError:
         return []  # another tool's file
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
-        if key.value == "hosts" and isinstance(value, yaml.MappingNode):
+        if key.value == name and isinstance(value, yaml.MappingNode):
             return list(value.value)
     return []
 

@@ -1,14 +1,15 @@
-"""What pages may have done: stop, delete or repeat runs, and reserve GPUs. The same calls as the
-commands make."""
+"""What pages may have done: stop, delete or repeat runs, reserve GPUs, change quotas. The same calls as
+the commands make."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..api import jobs, reservations, settings
+from ..api import hosts, jobs, reservations, settings
 from ..api.arguments import RerunOptions
 from ..api.client import AsyncClient
 from ..spec.errors import InputError, LauncherError
@@ -95,6 +96,23 @@ class Actions:
             **given,
         )
         return run.name
+
+    async def share(self, project: str, quota: int, limit: int | None, seen: str) -> dict[str, Any]:
+        """Give a project another quota and limit in the inventory, once a page has ``seen`` the diff.
+
+        Return the diff, the sum of the file that it is for, which ``seen`` has to be, and whether it is
+        written. Raises InputError.
+        """
+        change = await asyncio.to_thread(
+            hosts.share_changed, self._client.inventory.source, project, quota, limit
+        )
+        version = hashlib.sha256(change.before.encode()).hexdigest()
+        if seen and seen != version:
+            raise InputError(f"{change.path} was changed meanwhile", "look at the change again")
+        if seen:
+            await asyncio.to_thread(change.write)
+            self._client.reload()
+        return {"diff": change.diff, "seen": version, "written": bool(seen)}
 
 
 def _read(field: str, read: Callable[[str], float], text: str) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from io import FileIO
+from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -101,6 +102,7 @@ class Console:
             Route("/api/compare", self._compare),
             Route("/api/cluster", self._hosts),
             Route("/api/projects", self._projects),
+            Route("/api/projects/{project}", self._share, methods=["POST"]),
             Route("/api/check", self._checked),
             Route("/api/reservations", self._reserve, methods=["POST"]),
             Route("/api/sweeps", self._sweeps),
@@ -293,6 +295,17 @@ class Console:
         run = await self._actions.reserve(*(bodies.typed(given, one, str, "") for one in words))
         return JSONResponse({"run": run}, 201)
 
+    async def _share(self, request: Request) -> Response:
+        given = await bodies.values(request)
+        quota, limit = (_whole_number(given, name) for name in ("quota", "limit"))
+        if quota is None:
+            raise HTTPException(400, "quota must be a whole number of GPUs")
+        seen = bodies.typed(given, "seen", str, "")
+        told = await self._actions.share(request.path_params["project"], quota, limit, seen)
+        if told["written"]:
+            self._cluster.forget_projects()
+        return JSONResponse(told)
+
     def _known(self, request: Request) -> str:
         """Return the name of a run that is here: the api also takes beginnings. Raises OSError."""
         run: str = request.path_params["run"]
@@ -338,6 +351,14 @@ async def _whole(file: FileIO, size: int) -> AsyncIterator[bytes]:
                 raise OSError("the file became shorter while it was sent")
             sent += len(data)
             yield data
+
+
+def _whole_number(given: Mapping[str, Any], name: str) -> int | None:
+    """Return a number of GPUs; None where it is missing. Raises HTTPException."""
+    number = bodies.number(given, name, 1 << 16)
+    if number is not None and number != int(number):
+        raise HTTPException(400, f"{name} must be a whole number of GPUs")
+    return None if number is None else int(number)
 
 
 def _logs(request: Request) -> list[str]:

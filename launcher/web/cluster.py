@@ -60,6 +60,10 @@ class ClusterPages:
                 self._projects = time.monotonic(), told
             return self._projects[1]
 
+    def forget_projects(self) -> None:
+        """Ask for the projects anew next time, as after a change of the inventory."""
+        self._projects = None
+
     def checked(self) -> dict[str, Any]:
         """Return when the hosts were checked last, which, and what was found; ``check`` is None if they
         never were. Raises InputError."""

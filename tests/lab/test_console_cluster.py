@@ -70,6 +70,7 @@ def test_the_page_of_all_hosts(own: labs.Lab, launcher: Launcher) -> None:
             checks.get_by_text("Fix: run python3 -m pip install torch").wait_for()
             looked_at(page, watched)
             reserved(page, watched, launcher)
+            shared(page, watched, launcher)
             host.get_by_role("link", name="holds-").first.click()
             page.get_by_role("heading", name="holds-").wait_for()
     finally:
@@ -90,6 +91,32 @@ def looked_at(page: Any, watched: browser.Watched) -> None:
         assert watched.wrong() == []
     page.set_viewport_size({"width": 360, "height": 800})
     assert watched.wrong() == []
+
+
+def shared(page: Any, watched: browser.Watched, launcher: Launcher) -> None:
+    """Change a quota on the page, which shows first what changes in the file."""
+    before = launcher.inventory.read_text()
+    page.get_by_role("button", name="Change the quota of vision").click()
+    dialog = page.get_by_role("dialog", name="Quota of vision")
+    dialog.get_by_label("Quota", exact=True).fill("5")
+    dialog.get_by_role("button", name="Show change").click()
+    dialog.get_by_role("alert").get_by_text("a limit of 4 is less than a quota of 5").wait_for()
+    dialog.get_by_label("Limit", exact=True).fill("")
+    dialog.get_by_role("button", name="Show change").click()
+    asked = page.get_by_role("dialog", name="Change the inventory?")
+    lines = asked.get_by_role("region", name="What changes").locator(".added, .removed")
+    lines.nth(1).wait_for()
+    assert lines.all_inner_texts() == [
+        "-  vision: {quota: 2, limit: 4, users: [root]}",
+        "+  vision: {quota: 5, users: [root]}",
+    ]
+    if shots := os.environ.get("LAUNCHER_SCREENSHOTS"):
+        page.screenshot(path=Path(shots) / "console-quota-desk-dark.png")
+    assert launcher.inventory.read_text() == before
+    asked.get_by_role("button", name="Write").click()
+    page.get_by_role("row", name="vision 2 5 - 0 0 root").wait_for()
+    assert launcher.inventory.read_text() == before.replace("quota: 2, limit: 4", "quota: 5")
+    assert not [one for one in watched.wrong() if "status of 400" not in one]
 
 
 def reserved(page: Any, watched: browser.Watched, launcher: Launcher) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from dataclasses import asdict
 
 import click
 
 from ...api import settings
+from ...api.hosts import share_changed
 from ...api.jobs import NO_PROJECT, rule_of
 from ...spec.errors import InputError
 from .. import options
@@ -20,7 +22,7 @@ from ..settings import found_settings
 
 @click.group("project")
 def command() -> None:
-    """Show the projects of the inventory, and choose the one of your runs."""
+    """Show and change the projects of the inventory, and choose the one of your runs."""
 
 
 @command.command("ls")
@@ -51,6 +53,51 @@ def ls_command(ctx: click.Context, inventory: str | None, as_json: bool) -> None
         ending = "" if decided else "; a quota is decided on more than half of all hosts: runs wait"
         click.echo(f"could not ask {', '.join(silent)}{ending}", err=True)
     ctx.exit(0 if decided else 1)
+
+
+@command.command("quota")
+@click.argument("name")
+@click.argument("gpus", type=click.IntRange(0, 1 << 16))
+@click.option(
+    "--limit",
+    type=click.IntRange(0, 1 << 16),
+    metavar="N",
+    help="The most GPUs it may have, borrowed ones included (default: as it is).",
+)
+@click.option("--no-limit", is_flag=True, help="It may borrow all GPUs that are free.")
+@options.inventory
+@click.option("-y", "--yes", is_flag=True, help="Write it without asking.")
+@click.pass_context
+def quota_command(
+    ctx: click.Context,
+    name: str,
+    gpus: int,
+    limit: int | None,
+    no_limit: bool,
+    inventory: str | None,
+    yes: bool,
+) -> None:
+    """Give a project a quota of so many GPUs in the inventory, after showing what changes there.
+
+    Runs that have been started keep their project's quota. The exit code is 1 if you do not agree.
+    """
+    if no_limit and limit is not None:
+        raise InputError("--limit and --no-limit exclude each other", "leave out one of them")
+    there = loaded(inventory, connects=False)
+    if limit is None and not no_limit:
+        limit = rule_of(there, name).limit
+    change = share_changed(there.source, name, gpus, limit)
+    if not change.diff:
+        click.echo(f"project {name} has this quota already", err=True)
+        return
+    click.echo(change.diff, nl=False)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError(f"{there.source} is not changed", "--yes writes it")
+        if not click.confirm(f"Write {there.source}?", err=True):
+            ctx.exit(1)
+    change.write()
+    click.echo(f"{there.source} is changed; all who share these hosts need the same file", err=True)
 
 
 @command.command("set")

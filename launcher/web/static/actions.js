@@ -1,5 +1,5 @@
 // What pages can have done to runs, with the questions and errors that belong to it.
-import { ask, at, bytes, make } from './dom.js';
+import { ask, at, bytes, diffOf, make } from './dom.js';
 
 const told = document.getElementById('told');
 export const console_ = { read_only: true, version: '' };
@@ -91,6 +91,29 @@ export async function reserve(busy) {
       busy(false);
     }
   }
+}
+
+// Another quota of a project: true once it is in the inventory.
+export async function share(project) {
+  const number = (label, value) => make('input', { type: 'number', min: 0, value: value ?? '', ariaLabel: label, placeholder: label === 'Limit' ? 'none' : '' });
+  const quota = number('Quota', project.quota), limit = number('Limit', project.limit);
+  const wrong = make('p', { className: 'warn', role: 'alert' });
+  const content = [make('p', { textContent: 'GPUs that are its own, and the most that it may have with borrowed ones. Runs that were started before keep their quota.' }),
+    make('label', { className: 'field' }, 'Quota', quota), make('label', { className: 'field' }, 'Limit', limit), wrong];
+  while (await agreed('Quota of ' + project.name, content, 'Show change')) {
+    const given = { quota: quota.valueAsNumber, limit: limit.value === '' ? null : limit.valueAsNumber };
+    try {
+      const { diff, seen } = await post('/api/projects/' + encodeURIComponent(project.name), given);
+      if (!diff) return false;
+      const shown = [diffOf('What changes', diff), make('p', { textContent: 'All who share these hosts need the same file.' })];
+      if (!await agreed('Change the inventory?', shown, 'Write')) return false;
+      await post('/api/projects/' + encodeURIComponent(project.name), { ...given, seen });
+      return true;
+    } catch (error) {
+      wrong.textContent = [error.message, error.told?.hint].filter(Boolean).join(': ');
+    }
+  }
+  return false;
 }
 
 // Words as a shell reads them.

@@ -1,5 +1,5 @@
 // All hosts and their GPUs as they are now, and who waits for them.
-import { console_, reserve } from './actions.js';
+import { console_, reserve, share } from './actions.js';
 import { empty, get, lasted, make, repeated, runLink, table, when } from './dom.js';
 import { keyed, update } from './update.js';
 
@@ -58,6 +58,11 @@ export function clusterPage(main) {
   let mine = new Set();
   const reserving = make('button', { textContent: 'Reserve GPUs' });
   reserving.addEventListener('click', () => reserve(busy => { reserving.disabled = busy; }));
+  let known = []; // the projects
+  projects.addEventListener('click', async event => { // rows come and go
+    const one = known.find(each => each.name === event.target.closest('button')?.value);
+    if (one && await share(one)) dividing.now().catch(() => {});
+  });
   document.title = 'cluster · launcher';
 
   async function look() {
@@ -81,9 +86,11 @@ export function clusterPage(main) {
       return { projects: [], silent: [], wrong: error.message };
     });
     const rows = told.projects.map(one => [one.name, one.used, one.quota, one.limit ?? '-', one.borrowed, one.waiting, one.users.join(' ')].map(String));
+    if (!console_.read_only) for (const row of rows) row.push(make('button', { textContent: 'Change', value: row[0], ariaLabel: 'Change the quota of ' + row[0] }));
     const note = told.wrong || (told.silent.length ? 'not asked: ' + told.silent.join(' ') : '');
     if (dividing.closed) return 0;
-    update(projects, ...(rows.length || note ? [make('h2', { textContent: 'Projects' })] : []), ...(rows.length ? [table('Projects', ['project', 'GPUs in use', 'quota', 'limit', 'borrowed', 'waiting', 'users'], rows, rows.map(([name]) => name))] : []), note && make('p', { className: 'dim', textContent: note }));
+    known = told.projects;
+    update(projects, ...(rows.length || note ? [make('h2', { textContent: 'Projects' })] : []), ...(rows.length ? [table('Projects', ['project', 'GPUs in use', 'quota', 'limit', 'borrowed', 'waiting', 'users', ...(console_.read_only ? [] : [''])], rows, rows.map(([name]) => name))] : []), note && make('p', { className: 'dim', textContent: note }));
     return rows.length || note ? PROJECTS : 0;
   }
   async function checked() {

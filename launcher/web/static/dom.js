@@ -103,3 +103,11 @@ export function table(label, names, rows, keys = []) {
   const whole = make('table', { ariaLabel: label }, make('thead', {}, line('th', names)), make('tbody', {}, ...body));
   return make('div', { className: 'scroll', tabIndex: 0, role: 'region', ariaLabel: label }, whole);
 }
+
+export function diffOf(ariaLabel, text) {
+  const lines = text.trimEnd().split('\n').map(line => {
+    const kind = line.startsWith('+++') || line.startsWith('---') || line.startsWith('diff ') ? 'file' : line.startsWith('@@') ? 'hunk' : line[0] === '+' ? 'added' : line[0] === '-' ? 'removed' : '';
+    return make('div', { className: kind, textContent: line || ' ' });
+  });
+  return make('div', { className: 'diff', tabIndex: 0, role: 'region', ariaLabel }, ...lines);
+}

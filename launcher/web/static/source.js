@@ -1,5 +1,5 @@
 // What a run was started with: its code, its job, and the command that starts it again.
-import { at, command, empty, get, make } from './dom.js';
+import { at, command, diffOf, empty, get, make } from './dom.js';
 
 const field = (name, value) => make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value }));
 
@@ -9,14 +9,6 @@ function laidOut(values) {
   return '{\n' + lines.join(',\n') + '\n}';
 }
 
-function diffOf(text) {
-  const lines = text.split('\n').map(line => {
-    const kind = line.startsWith('+++') || line.startsWith('---') || line.startsWith('diff ') ? 'file' : line.startsWith('@@') ? 'hunk' : line[0] === '+' ? 'added' : line[0] === '-' ? 'removed' : '';
-    return make('div', { className: kind, textContent: line || ' ' });
-  });
-  return make('div', { className: 'diff', tabIndex: 0, role: 'region', ariaLabel: 'Uncommitted changes' }, ...lines);
-}
-
 export function codeView(name) {
   const place = make('div', { className: 'stack' });
   async function changed() {
@@ -24,7 +16,7 @@ export function codeView(name) {
     const told = await get(at(name) + '/source');
     const known = [['commit', told.commit], ['branch', told.branch], ['folder', told.folder], ['not in git', told.untracked.join(' ')]].filter(([, value]) => value);
     place.replaceChildren(make('dl', {}, ...known.map(([one, value]) => field(one, value))));
-    if (told.diff) place.append(make('h2', { textContent: 'Uncommitted changes' }), diffOf(told.diff));
+    if (told.diff) place.append(make('h2', { textContent: 'Uncommitted changes' }), diffOf('Uncommitted changes', told.diff));
     else place.append(empty(told.commit ? 'Everything was committed.' : 'The code was in no git repository: its snapshot is in the folder of the run on each host.'));
     if (!told.diff_is_whole) place.append(make('p', { className: 'dim', textContent: 'The diff is longer: see code.diff in the folder of the run.' }));
   }

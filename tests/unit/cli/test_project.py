@@ -81,3 +81,24 @@ def test_what_each_project_has() -> None:
         "",
         "12 GPUs in use by projects, 4 borrowed",
     ]
+
+
+@pytest.mark.thorough
+def test_a_quota_changes_in_the_inventory_once_it_is_agreed(tmp_path: Path) -> None:
+    file = tmp_path / "inventory.yaml"
+    words = ("project", "quota", "team-a", "3", "-i", "inventory.yaml")
+    asked = launcher(tmp_path, *words)
+    assert asked.returncode == 2 and "--yes writes it" in asked.stderr
+    assert asked.stdout.splitlines()[-2:] == [
+        "-  team-a: {quota: 2, limit: 4, users: [u1]}",
+        "+  team-a: {quota: 3, limit: 4, users: [u1]}",
+    ]
+    assert file.read_text() == INVENTORY
+    done = launcher(tmp_path, *words, "--yes", "--limit", "8")
+    assert done.returncode == 0, done.stderr
+    assert "team-a: {quota: 3, limit: 8, users: [u1]}" in file.read_text()
+    done = launcher(tmp_path, *words[:3], "2", "--no-limit", "--yes", "-i", "inventory.yaml")
+    assert "team-a: {quota: 2, users: [u1]}" in file.read_text(), done.stderr
+    for wrong in (("--limit", "1", "--yes"), ("--limit", "8", "--no-limit"), ("-1",)):
+        refused = launcher(tmp_path, *words, *wrong)
+        assert (refused.returncode, file.read_text()) == (2, INVENTORY), refused.stderr

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.spec.errors import InputError
 from launcher.spec.inventory import load
-from launcher.spec.inventory_editor import with_hosts, with_interface
+from launcher.spec.inventory_editor import with_hosts, with_interface, with_share
 
 EDITS = [
     ("hosts:\n  a:\n  b: {}\n", "hosts:\n  a: { interface: x }\n  b: {}\n"),
@@ -86,3 +86,56 @@ def test_what_cannot_be_added_safely_is_told(text: str) -> None:
     with pytest.raises(InputError, match="cannot be edited safely") as raised:
         with_hosts(text, "i.yaml", NEW)
     assert "d: # 4 cores user: alice" in raised.value.hint
+
+
+USERS = "users: [ann]"
+#: A project p in the text of an inventory, its new quota and limit, and the text afterwards.
+SHARES = [
+    (f"p: {{quota: 2, limit: 4, {USERS}}} # c", 3, 6, f"p: {{quota: 3, limit: 6, {USERS}}} # c"),
+    (f"p: {{quota: 2, {USERS}}}", 3, 6, f"p: {{quota: 3, limit: 6, {USERS}}}"),
+    (f"p: {{{USERS}, quota: 2, limit: 4}}", 2, None, f"p: {{{USERS}, quota: 2}}"),
+    (f"p: {{limit: 4, quota: 2, {USERS}}}", 0, None, f"p: {{quota: 0, {USERS}}}"),
+    (
+        f"p:\n    # one\n    quota: 2 # two\n    {USERS}\n",
+        12,
+        24,
+        f"p:\n    # one\n    quota: 12 # two\n    limit: 24\n    {USERS}\n",
+    ),
+    (
+        f"p:\n    limit: 4 # of old\n    {USERS}\n    quota: 2",
+        1,
+        None,
+        f"p:\n    {USERS}\n    quota: 1",
+    ),
+    (f"p:\n    {USERS}\n    quota: 2", 2, 2, f"p:\n    {USERS}\n    quota: 2\n    limit: 2"),
+    (f'"p": {{"quota": 2, {USERS}}}', 2, None, f'"p": {{"quota": 2, {USERS}}}'),
+]
+
+
+@pytest.mark.parametrize(("before", "quota", "limit", "after"), SHARES)
+def test_a_share_changes_and_nothing_else(
+    before: str, quota: int, limit: int | None, after: str
+) -> None:
+    around = "# top\nprojects:\n  q: {{quota: 1, users: [eve]}}\n  {}\nhosts: [a, b] # end\n"
+    text = around.format(before)
+    edited = with_share(text, "i.yaml", "p", quota, limit)
+    assert edited == around.format(after)
+    (_, share) = load(edited, "").projects
+    assert (share.quota, share.limit, share.users) == (quota, limit, ("ann",))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "says"),
+    [
+        ("projects: {p: {quota: 1, users: [a]}}\n", "q", "there is no such project in i.yaml"),
+        ("", "p", "there is no such project in i.yaml"),
+        ("projects:\n  p: &p {quota: 1, users: [a]}\n  q: *p\n", "q", "edited safely"),
+        ("projects:\n  p: &p {quota: 1, users: [a]}\n  q: *p\n", "p", "edited safely"),
+        ("projects: {p: {quota: &n 1, users: [a]}, q: {quota: *n, users: [a]}}\n", "p", "safely"),
+        ("projects: {p: {quota: 1, users: [a]}}\n", "p", "a limit of 2 is less than a quota of 3"),
+    ],
+)
+def test_a_share_that_cannot_be_changed_is_refused(text: str, name: str, says: str) -> None:
+    limit = 2 if "limit" in says else 9
+    with pytest.raises(InputError, match=says):
+        with_share(text + "hosts: [a]\n", "i.yaml", name, 3, limit)

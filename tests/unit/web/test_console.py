@@ -687,3 +687,53 @@ def test_few_streams_at_once(
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def shares(tmp_path: Path, session: Session) -> tuple[Path, TestClient]:
+    """An inventory with a project, as an editor of Windows writes it, and its console."""
+    file = tmp_path / "lab.yaml"
+    lines = ("hosts: [gpu1, gpu2]", "projects:", "  vision: {quota: 2, users: [ann]}", "")
+    file.write_bytes("\ufeff".encode() + "\r\n".join(lines).encode())
+    file.chmod(0o640)
+    console = TestClient(app.Console(session, AsyncClient(file)).app(), base_url=ORIGIN)
+    assert console.post("/session", json={"code": session.code}).status_code == 204
+    return file, console
+
+
+def test_a_quota_is_written_once_its_change_was_seen(shares: tuple[Path, TestClient]) -> None:
+    file, console = shares
+    before = file.read_bytes()
+    asked = {"quota": 3, "limit": 4}
+    told = console.post("/api/projects/vision", json=asked).json()
+    assert "+  vision: {quota: 3, limit: 4, users: [ann]}" in told["diff"].splitlines()
+    assert (told["written"], file.read_bytes()) == (False, before)
+    done = console.post("/api/projects/vision", json={**asked, "seen": told["seen"]})
+    assert done.json()["written"], done.text
+    assert file.read_bytes() == before.replace(b"quota: 2", b"quota: 3, limit: 4")
+    assert file.stat().st_mode & 0o777 == 0o640
+    again = console.post("/api/projects/vision", json={"quota": 9, "seen": told["seen"]})
+    assert again.status_code == 400 and "was changed meanwhile" in again.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("project", "given", "says"),
+    [
+        ("vision", {}, "quota must be a whole number"),
+        ("vision", {"quota": None}, "quota must be a whole number"),
+        ("vision", {"quota": 1.5}, "quota must be a whole number"),
+        ("vision", {"quota": -1}, "quota must be a number from 0"),
+        ("vision", {"quota": 1 << 20}, "quota must be a number from 0"),
+        ("vision", {"quota": True}, "quota must be a number from 0"),
+        ("vision", {"quota": 3, "limit": 2}, "a limit of 2 is less than a quota of 3"),
+        ("visoin", {"quota": 3}, "project visoin: there is no such project"),
+    ],
+)
+def test_a_quota_that_cannot_be_is_refused(
+    shares: tuple[Path, TestClient], project: str, given: dict[str, Any], says: str
+) -> None:
+    file, console = shares
+    before = file.read_bytes()
+    answer = console.post(f"/api/projects/{project}", json=given)
+    assert answer.status_code == 400 and says in answer.json()["error"], answer.text
+    assert file.read_bytes() == before
