@@ -63,7 +63,7 @@ makes and plans jobs, ``runs`` has ``run_job``, ``functions`` calls functions ov
 trials. ``plugins`` has what plug-ins are made of. ``hosts``, ``discovery``, ``check``,
 ``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``data``
 and ``images`` about data sets and images on them, ``credentials`` about those of object stores,
-``formats`` about files of other tools.
+``formats`` about files of other tools, ``tracking`` about servers of MLflow.
 ``inventory_lookup``, ``settings``, ``following`` and ``user_service`` serve the command line,
 which parses, calls these, and prints.
 """

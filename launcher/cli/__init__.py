@@ -72,6 +72,7 @@ _ABOUT = {
     "console": "show the runs of this machine in a browser",
     "tensorboard": "start TensorBoard over the outputs of runs, for you alone",
     "wandb": "hand what runs recorded offline to Weights & Biases, from here",
+    "mlflow": "hand what runs recorded to an MLflow server, from here",
     "attach": "follow a running run again, from where you left off",
     "follow": "keep all runs of this machine followed, also across logouts",
     "show": "show a run: status, host by host, what was run, and its timeline",

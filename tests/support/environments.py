@@ -48,6 +48,13 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
             "torchx-nightly==2026.10.26",
         ),
     ),
+    # A server, and what launcher itself needs.
+    "mlflow": (
+        (
+            *("asyncssh[bcrypt]", "click", "ClusterShell", "cryptography", "pathspec", "PyYAML"),
+            "mlflow==3.17.2",
+        ),
+    ),
     # With what Dask's dashboard needs.
     "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "bokeh==3.9.2", "ray==2.60.0"),),
     "ray": (
