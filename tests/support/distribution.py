@@ -41,6 +41,14 @@ NEEDED = (
     r".*\.data/data/share/zsh/site-functions/_launcher",
     r".*\.data/data/share/fish/vendor_completions\.d/launcher\.fish",
 )
+#: Exits with what is wrong with a bill.
+VALIDATE = """
+import pathlib, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(pathlib.Path(sys.argv[1]).read_text())
+sys.exit(wrong and str(wrong))
+"""
 UNWANTED = (r"tests/.*", r".*\.pyc", r".*\.yaml", r"(launcher-ssh.*/)?examples/.*")
 
 
@@ -72,6 +80,7 @@ def main() -> None:
             used.append(version)
         site = _run(user, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
         bill = _run(sys.executable, ROOT / "docs" / "sbom.py", site)
+        _validate(bill, scratch)
     (DIST / f"{sdist.name.removesuffix('.tar.gz')}.cdx.json").write_text(bill, "utf-8")
     notes = [sys.executable, ROOT / "docs" / "release_notes.py"]
     (DIST / "notes.md").write_text(_run(*notes), "utf-8")
@@ -115,6 +124,14 @@ def _use(python: Path, wheel: Path, scratch: Path) -> None:
     assert page.exists(), f"no {page}"
     ask = f"from importlib.metadata import version; print(version({DISTRIBUTION!r}))"
     assert _run(python, "-c", ask, cwd=work, env=env).strip() == __version__
+
+
+def _validate(bill: str, scratch: Path) -> None:
+    """Hold a bill against the schema of CycloneDX."""
+    python, file = _environment(scratch / "checker"), scratch / "bill.json"
+    file.write_text(bill, "utf-8")
+    _pip(python, "install", "cyclonedx-python-lib[json-validation]==11.12.0")
+    _run(python, "-c", VALIDATE, file)
 
 
 def _environment(folder: Path, python: str = sys.executable) -> Path:
