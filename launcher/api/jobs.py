@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from .. import frameworks
 from ..jobs import foreign_terms, job_file, planner, wrapped_commands
+from ..jobs.command import arguments_of
 from ..jobs.data import of_flags as data_of_flags
 from ..jobs.data import with_credentials as data_with_credentials
 from ..jobs.durations import seconds, wait_time
@@ -52,6 +53,7 @@ __all__ = [
     "LargeCode",
     "LocalPath",
     "agree_to_copy",
+    "arguments_of",
     "behind",
     "can_wait",
     "command_of",

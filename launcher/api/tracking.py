@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..records.catalog import Summary
 from ..records.run_folder import home
-from ..records.scalars import Scalars
+from ..records.scalars import Key, Scalars
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
 
@@ -29,8 +31,8 @@ TAG = "launcher.run"
 _POINTS, _PARAMS, _LONGEST = 1000, 100, 6000
 #: Characters of what MLflow complains of.
 _COMPLAINT = 400
-#: What names of metrics and parameters may not have.
-_ODD = re.compile(r"[^\w\-./ :]", re.ASCII)
+#: What names of metrics and parameters may not have, and how long they are.
+_ODD, _NAME = re.compile(r"[^\w\-. :]"), 250
 _ENDINGS = {"succeeded": "FINISHED", "stopped": "KILLED"}
 #: MLflow tries a server that is gone for minutes, and prints addresses; what a user has set counts more.
 _SETTINGS = {
@@ -65,9 +67,10 @@ class Tracking:
             raise InputError(
                 f"launcher mlflow needs {error.name} here", "pip install mlflow-skinny"
             ) from None
-        self._server, self._errors = without_password(server), (mlflow.MlflowException, OSError)
-        self._client: MlflowClient = mlflow.MlflowClient(tracking_uri=server)
+        self._server = without_password(server)
+        self._errors = (mlflow.MlflowException, OSError, ValueError, ImportError)
         try:
+            self._client: MlflowClient = mlflow.MlflowClient(tracking_uri=server)
             known = self._client.get_experiment_by_name(experiment)
             if known is not None and known.lifecycle_stage != "active":
                 raise InputError(
@@ -94,9 +97,9 @@ class Tracking:
                     tags=dict(_tags(run)),
                     run_name=run.run,
                 )
-                self._log_parameters(there.info.run_id, parameters(arguments))
             assert there
             key = there.info.run_id
+            self._log_parameters(there, parameters(arguments))
             points = 0
             for batch in _batches(self._missing(there, run), _POINTS):
                 self._client.log_batch(key, metrics=batch)
@@ -116,14 +119,17 @@ class Tracking:
         found = self._client.search_runs([self._experiment], wanted, max_results=1)
         return found[0] if found else None
 
-    def _log_parameters(self, key: str, found: Mapping[str, str]) -> None:
+    def _log_parameters(self, there: Run, found: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
+        names = allowed_names(found)
         params = [
-            Param(_ODD.sub("_", name), value[:_LONGEST] or "''") for name, value in found.items()
+            Param(names[name], value[:_LONGEST] or "''")
+            for name, value in found.items()
+            if names[name] not in there.data.params
         ]
         for batch in _batches(params, _PARAMS):
-            self._client.log_batch(key, params=batch)
+            self._client.log_batch(there.info.run_id, params=batch)
 
     def _missing(self, there: Run, run: Summary) -> Iterator[Metric]:
         """Yield the points of a run that its server lacks."""
@@ -132,11 +138,10 @@ class Tracking:
         curves = Scalars(home() / "runs" / run.run)
         while not curves.look():
             pass
-        sources = _sources(curves)
+        named = _named(curves)
+        names = allowed_names(named.values())
         for one, series in curves.series.items():
-            name = one.tag if len(sources[one.tag]) == 1 else f"{one.tag}/{one.source or 'outputs'}"
-            name = _ODD.sub("_", name)
-            known = set()
+            name, known = names[named[one]], set()
             if name in there.data.metrics:
                 history = self._client.get_metric_history(there.info.run_id, name)
                 known = {(point.step, point.timestamp) for point in history}
@@ -149,19 +154,37 @@ class Tracking:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         return LauncherError(
             f"{self._server}: {without_password(first)[:_COMPLAINT]}",
-            "does it answer? see its address, and MLFLOW_TRACKING_TOKEN",
+            "check the address, and MLFLOW_TRACKING_TOKEN if the server wants one",
         )
 
 
-def without_password(server: str) -> str:
-    """Return the address of a server, or a text with some, without who asks it."""
-    return re.sub(r"//[^/@\s]*@", "//", server)
+def without_password(text: str) -> str:
+    """Return a text with addresses in it without who asks them."""
+    return re.sub(r"//\S*@", "//", text)
+
+
+def allowed_names(found: Iterable[str]) -> dict[str, str]:
+    """Return names as MLflow takes them, by what they were: of letters, digits and a few signs, with a
+    slash between words only. One that would be the same as another gets a sum at its end."""
+    names: dict[str, str] = {}
+    used: set[str] = set()
+    for one in sorted(found, key=lambda one: (_allowed(one) != one, one)):
+        name = _allowed(one)
+        if name in used or len(name) > _NAME:
+            name = f"{name[: _NAME - 9]}_{zlib.crc32(one.encode()):08x}"
+        used.add(name)
+        names[one] = name
+    return names
+
+
+def _allowed(name: str) -> str:
+    parts = [_ODD.sub("_", part).strip() for part in name.split("/")]
+    return "/".join(part for part in parts if part.strip(".")) or "_"
 
 
 def parameters(words: Sequence[str]) -> dict[str, str]:
     """Return what a command line sets: ``--lr 0.1``, ``--lr=0.1`` and ``lr=0.1`` as ``lr``, an option
-    without a value as ``yes``, other words by their place. The pages of the console read it alike
-    (``parameters`` in compare.js)."""
+    without a value as ``yes``, other words by their place."""
     found: dict[str, str] = {}
     place, index = 1, 0
     while index < len(words):
@@ -169,15 +192,19 @@ def parameters(words: Sequence[str]) -> dict[str, str]:
         index += 1
         name, equals, value = word.partition("=")
         if equals:
-            found[name.lstrip("-")] = value
-        elif word.startswith("-") and not _is_number(word):
-            takes = index < len(words) and not words[index].startswith("--")
-            found[name.lstrip("-")] = words[index] if takes else "yes"
+            found[name.lstrip("-") or name] = value
+        elif _is_option(word):
+            takes = index < len(words) and not _is_option(words[index])
+            found[word.lstrip("-") or word] = words[index] if takes else "yes"
             index += takes
         else:
             found[f"argument {place}"] = word
             place += 1
     return found
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and not _is_number(word)
 
 
 def _is_number(word: str) -> bool:
@@ -204,11 +231,13 @@ def _tags(run: Summary) -> Iterator[tuple[str, str]]:
             yield name, str(value)[:_LONGEST]
 
 
-def _sources(curves: Scalars) -> Mapping[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for key in curves.series:
-        found.setdefault(key.tag, set()).add(key.source)
-    return found
+def _named(curves: Scalars) -> Mapping[Key, str]:
+    """Return what each curve is called: its tag, and its source, too, where several have the tag."""
+    count = Counter(key.tag for key in curves.series)
+    return {
+        key: key.tag if count[key.tag] == 1 else f"{key.tag}/{key.source or 'outputs'}"
+        for key in curves.series
+    }
 
 
 def _batches(all_of_them: Iterable[T], most: int) -> Iterator[list[T]]:

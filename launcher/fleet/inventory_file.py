@@ -125,7 +125,13 @@ def _rewrite(path: str | os.PathLike[str], text: str) -> None:
     try:
         old = target.read_bytes()
         code = "utf-8-sig" if old.startswith(codecs.BOM_UTF8) else "utf-8"
-        scratch.write_text(text, code, newline="\r\n" if b"\r\n" in old else "\n")
+        ends = old.count(b"\r\n")
+        if old.count(b"\r") != ends or ends not in (0, old.count(b"\n")):
+            raise InputError(
+                f"{path} cannot be edited safely: its lines end in several ways",
+                "save it with one kind of line ends, and try again",
+            )
+        scratch.write_text(text, code, newline="\r\n" if ends else "\n")
         scratch.chmod(target.stat().st_mode)
         scratch.replace(target)
     except OSError as error:

@@ -10,6 +10,7 @@ import yaml
 
 from ..frameworks import Framework
 from ..spec.errors import InputError
+from ..spec.model import Job
 from ..spec.yaml_document import YamlNode, text, texts
 from . import placeholders, start_commands, wrapped_commands
 from .start_commands import PYTHON
@@ -116,6 +117,11 @@ def with_arguments(run: tuple[str, ...], shell: bool, arguments: Sequence[str]) 
         )
     placeholders.check(tuple(arguments))
     return (*run[: _length_of_program(run)], *arguments)
+
+
+def arguments_of(job: Job) -> tuple[str, ...]:
+    """Return the words of a job's command behind its program; none of a shell script."""
+    return () if job.shell or not job.run else job.run[_length_of_program(job.run) :]
 
 
 def _length_of_program(run: Sequence[str]) -> int:

@@ -38,14 +38,31 @@ class Alone:
 
 
 @frozen
+class Begun:
+    """What an object is written from, in parts of ``length`` bytes: a file of a host, as it was then."""
+
+    host: str
+    path: str
+    size: int
+    time: int
+    length: int
+
+    def size_of(self, number: int) -> int:
+        """Return how many bytes a part has, by its number from 1; 0 beyond the last one."""
+        return max(0, min(self.length, self.size - (number - 1) * self.length))
+
+
+@frozen
 class Stored:
     """How far outputs have come to a store at ``to``. ``begun`` are objects that are written in parts,
-    with the names of their uploads; ``missing`` says, by host, what is not there and why. ``whole``: all
-    of it is there, and so is the manifest that says so. ``alone``: what hosts stored by themselves."""
+    with the names of their uploads, and ``begun_from`` what they are written from; ``missing`` says, by
+    host, what is not there and why. ``whole``: all of it is there, and so is the manifest that says so.
+    ``alone``: what hosts stored by themselves."""
 
     to: str
     files: tuple[StoredFile, ...] = ()
     begun: Mapping[str, str] = field(default_factory=dict)
+    begun_from: Mapping[str, Begun] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     whole: bool = False
     alone: Mapping[str, Alone] = field(default_factory=dict)

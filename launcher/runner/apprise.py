@@ -50,7 +50,7 @@ def _service(url: str) -> apprise.NotifyBase:
     service = apprise.Apprise.instantiate(url)
     if service is None:
         raise InputError(
-            f"--notify {PREFIX}{_scheme(url)}...: apprise makes nothing of this URL",
+            f"--notify {PREFIX}{_scheme(url)}...: apprise cannot read this URL",
             "its services and their URLs: https://appriseit.com/services/",
         )
     return service

@@ -24,6 +24,7 @@ from ..records.run_folder import read_as, write_record
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..spec.plugins import Plugins, function_of
+from ..spec.version import __version__
 from ..transport.child_process import ChildProcess
 from . import apprise
 
@@ -64,21 +65,22 @@ Send = Callable[[News, str], object]
 
 
 PLUGINS: Plugins[Send] = Plugins("launcher.notifiers", "notifier", function_of("News and a text"))
-_HTTP = ("http://", "https://")
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _FOR_PLUGIN = re.compile(r"([a-z][a-z0-9_-]*):(?!//)(\S.*)?")
 
 
 def check(to: Sequence[str]) -> None:
     """Raise InputError for what is no place to send to."""
-    for one in to:
-        if not one.strip():
+    for one in map(str.strip, to):
+        if not one:
             raise InputError("--notify: it is empty", PLACES)
-        if one.startswith(apprise.PREFIX):
-            apprise.check(one.removeprefix(apprise.PREFIX))
-        elif (scheme := _URL.match(one)) and not one.startswith(_HTTP):
+        if (url := _for_apprise(one)) is not None:
+            apprise.check(url)
+        elif _is_webhook(one):
+            _require_address(one)
+        elif scheme := _URL.match(one):
             raise InputError(
-                f"--notify {scheme[0]}...: news go to http:// and https:// addresses",
+                f"--notify {scheme[0]}...: news goes to http:// and https:// addresses",
                 f"{apprise.PREFIX}{scheme[0]}..., if it is of a service that apprise knows",
             )
         elif (named := _FOR_PLUGIN.fullmatch(one)) and PLUGINS.get(named[1]) is None:
@@ -89,9 +91,34 @@ def check(to: Sequence[str]) -> None:
             )
 
 
+def _for_apprise(to: str) -> str | None:
+    """Return the URL that is for apprise, if one is."""
+    is_for_it = to.lower().startswith(apprise.PREFIX)
+    return to[len(apprise.PREFIX) :] if is_for_it else None
+
+
+def _is_webhook(to: str) -> bool:
+    scheme = _URL.match(to)
+    return scheme is not None and scheme[0].lower() in ("http://", "https://")
+
+
+def _require_address(url: str) -> None:
+    """Raise InputError for what is no address, without showing it: it may be a secret."""
+    try:
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+    except ValueError:
+        host, port = None, None
+    if not host or port == 0 or not url.isascii() or not url.isprintable() or " " in url:
+        scheme = url.partition(":")[0]
+        raise InputError(
+            f"--notify {scheme}://...: this is no address",
+            "a host, perhaps a port, and a path of ASCII without spaces",
+        )
+
+
 def ask(path: Path, to: Sequence[str]) -> None:
     """Note where news of a run goes. Raises RecordError."""
-    write_record(path / NOTE, {"to": list(to)})
+    write_record(path / NOTE, {"to": [one.strip() for one in to]})
 
 
 def news_of(event: ev.Event, run: str) -> News | None:
@@ -164,9 +191,9 @@ def kind_of(to: str) -> str:
     """Return how news are sent there, without what may be secret in it."""
     if to in (DESKTOP, BELL):
         return to
-    if to.startswith(_HTTP):
+    if _is_webhook(to):
         return f"webhook at {urlsplit(to).hostname}"
-    if to.startswith(apprise.PREFIX):
+    if _for_apprise(to) is not None:
         return "apprise"
     if named := _FOR_PLUGIN.fullmatch(to):
         return f"notifier {named[1]}"
@@ -178,7 +205,7 @@ async def _send(to: str, news: News) -> None:
     if to == BELL:
         _ring()
         return
-    if to.startswith(_HTTP):
+    if _is_webhook(to):
         await asyncio.to_thread(_post, to, news)
         return
     argv, called = _argv(to, news)
@@ -202,7 +229,7 @@ def _argv(to: str, news: News) -> tuple[list[str], str]:
     if to == DESKTOP:
         argv = _desktop(news)
         return argv, argv[0]
-    if to.startswith(apprise.PREFIX) or _FOR_PLUGIN.fullmatch(to):
+    if _for_apprise(to) is not None or _FOR_PLUGIN.fullmatch(to):
         return _APART, kind_of(to)
     return ["sh", "-c", to], "sh"
 
@@ -212,10 +239,10 @@ def send_apart(to: str, news: News) -> None:
 
     Raises InputError, and what the plug-in raises.
     """
-    if to.startswith(apprise.PREFIX):
+    if (url := _for_apprise(to)) is not None:
         kinds = {"succeeded": "success", "failed": "failure"}
         kind = kinds.get(news.status, "info" if news.event == "began" else "warning")
-        apprise.send(to.removeprefix(apprise.PREFIX), news.text, kind)
+        apprise.send(url, news.text, kind)
         return
     name, _, where = to.partition(":")
     if (send := PLUGINS.get(name)) is None:
@@ -245,14 +272,15 @@ def _body(url: str, news: News) -> Mapping[str, str]:
     host = urlsplit(url).hostname or ""
     if host in ("hooks.slack.com", "hooks.slack-gov.com"):
         return {"text": news.text}
-    if host in ("discord.com", "discordapp.com"):
+    if host.removeprefix("ptb.").removeprefix("canary.") in ("discord.com", "discordapp.com"):
         return {"content": news.text}
     return vars(news)
 
 
 def _post(url: str, news: News) -> None:
     data = json.dumps(_body(url, news)).encode()
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "User-Agent": f"launcher/{__version__}"}
+    import http.client
     import urllib.error  # with http and email: most runs notify nobody
     import urllib.request
 
@@ -263,3 +291,5 @@ def _post(url: str, news: News) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         raise OSError(f"it answered {error.code} {error.reason}") from None
+    except http.client.HTTPException as error:  # its text may have the address
+        raise OSError(f"it gave no answer of HTTP ({type(error).__name__})") from None

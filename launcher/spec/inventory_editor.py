@@ -6,6 +6,7 @@ An edit that cannot be made safely is refused, with what to add by hand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -90,8 +91,8 @@ def with_share(content: str, source: str, project: str, quota: int, limit: int |
     if not _is_shared(old, text, source, project, quota, limit):
         what = f"quota: {quota}" + ("" if limit is None else f", limit: {limit}")
         raise InputError(
-            f"{source} cannot be edited safely: project {project} has no entry of its own",
-            f"change it by hand: {project}: {{{what}, ...}}",
+            f"{source} cannot be edited safely",
+            f"change project {project} there by hand: {what}",
         )
     return text
 
@@ -113,7 +114,7 @@ def _with_keys(content: str, node: yaml.MappingNode, values: Mapping[str, int | 
             end, before = anchor.end_mark.index, ", "
             if not node.flow_style:
                 end = (content + "\n").index("\n", end)
-                before = "\n" + " " * node.start_mark.column
+                before = "\n" + " " * node.value[0][0].start_mark.column
             edits.append((end, end, f"{before}{name}: {value}"))
     for start, end, new in sorted(edits, reverse=True):
         content = content[:start] + new + content[end:]
@@ -124,14 +125,13 @@ def _span(
     content: str, node: yaml.MappingNode, key: yaml.Node, value: yaml.Node
 ) -> tuple[int, int]:
     """Return where a key with its value begins and ends: a line of its own, or with a comma."""
+    start, end = key.start_mark.index, value.end_mark.index
     if not node.flow_style:
-        start = content.rfind("\n", 0, key.start_mark.index) + 1
-        return start, (content + "\n").index("\n", value.end_mark.index) + 1
-    keys = [one for one, _ in node.value]
-    place = keys.index(key)
-    if place + 1 < len(keys):
-        return key.start_mark.index, keys[place + 1].start_mark.index
-    return node.value[place - 1][1].end_mark.index, value.end_mark.index
+        return content.rfind("\n", 0, start) + 1, (content + "\n").index("\n", end) + 1
+    if behind := re.compile(r"[ \t]*,[ \t]*").match(content, end):
+        return start, behind.end()
+    comma = re.search(r",[ \t]*\Z", content[:start])
+    return (comma.start() if comma else start), end
 
 
 def _is_shared(

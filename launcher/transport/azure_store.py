@@ -24,6 +24,7 @@ from .object_store import (
     NO_HEADERS,
     Bucket,
     Credentials,
+    Missing,
     Object,
     all_of,
     ask,
@@ -125,6 +126,22 @@ class Container(Bucket):
         query = {"comp": "block", "blockid": _block(upload, number)}
         return self.sign("PUT", key, query, seconds)
 
+    def parts(self, key: str, upload: str) -> dict[int, tuple[str, int]]:
+        """Return the name and the size of each block of this try that is there, by number. Raises
+        StoreError."""
+        try:
+            answer = ask(self, "GET", key, {"comp": "blocklist", "blocklisttype": "uncommitted"})
+        except Missing:
+            return {}
+        found: dict[int, tuple[str, int]] = {}
+        for blocks in all_of(tree_of(self, answer), "UncommittedBlocks"):
+            for one in all_of(blocks, "Block"):
+                name, size = text_of(one, "Name"), text_of(one, "Size")
+                number = _number(upload, name)
+                if number and size.isdecimal():
+                    found[number] = name, int(size)
+        return found
+
     def end_upload(self, key: str, upload: str, tags: Sequence[str]) -> None:
         """Make a blob of its blocks, which are as many as there are tags. Raises StoreError."""
         names = (_block(upload, number) for number in range(1, len(tags) + 1))
@@ -170,6 +187,16 @@ class Container(Bucket):
 
 def _block(upload: str, number: int) -> str:
     return base64.b64encode(f"{upload}-{number:06}".encode()).decode()
+
+
+def _number(upload: str, name: str) -> int:
+    """Return the number of a block of an upload by its name; 0 for one of another."""
+    try:
+        whole = base64.b64decode(name, validate=True).decode("ascii")
+    except ValueError:
+        return 0
+    mine, _, number = whole.rpartition("-")
+    return int(number) if mine == upload and number.isdecimal() else 0
 
 
 def _is_folder(blob: Element) -> bool:

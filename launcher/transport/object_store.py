@@ -234,6 +234,25 @@ class Bucket:
         """Return a URL that writes a part of an object for so long: a secret."""
         return self.sign("PUT", key, {"partNumber": str(number), "uploadId": upload}, seconds)
 
+    def parts(self, key: str, upload: str) -> dict[int, tuple[str, int]]:
+        """Return the tag and the size of each part of an object that is there, by number; none of an
+        upload that the store does not know. Raises StoreError."""
+        found: dict[int, tuple[str, int]] = {}
+        query = {"uploadId": upload}
+        while True:
+            try:
+                page = tree_of(self, ask(self, "GET", key, query))
+            except Missing:
+                return {}
+            for one in all_of(page, "Part"):
+                number, size = text_of(one, "PartNumber"), text_of(one, "Size")
+                if number.isdecimal() and size.isdecimal():
+                    found[int(number)] = text_of(one, "ETag").strip('"'), int(size)
+            after = text_of(page, "NextPartNumberMarker")
+            if text_of(page, "IsTruncated") != "true" or after == query.get("part-number-marker"):
+                return found
+            query |= {"part-number-marker": after}
+
     def copy_part(
         self, key: str, upload: str, number: int, source: str, first: int, last: int
     ) -> str:

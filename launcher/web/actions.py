@@ -100,15 +100,15 @@ class Actions:
     async def share(self, project: str, quota: int, limit: int | None, seen: str) -> dict[str, Any]:
         """Give a project another quota and limit in the inventory, once a page has ``seen`` the diff.
 
-        Return the diff, the sum of the file that it is for, which ``seen`` has to be, and whether it is
+        Return the diff, a sum of the file before and after, which ``seen`` has to be, and whether it is
         written. Raises InputError.
         """
         change = await asyncio.to_thread(
             hosts.share_changed, self._client.inventory.source, project, quota, limit
         )
-        version = hashlib.sha256(change.before.encode()).hexdigest()
+        version = hashlib.sha256(f"{change.before}\0{change.after}".encode()).hexdigest()
         if seen and seen != version:
-            raise InputError(f"{change.path} was changed meanwhile", "look at the change again")
+            raise InputError(f"this is not the change of {change.path} that was seen", "look again")
         if seen:
             await asyncio.to_thread(change.write)
             self._client.reload()

@@ -31,6 +31,7 @@ class ClusterPages:
         self._asked = 0.0
         self._watching: asyncio.Task[None] | None = None
         self._projects: tuple[float, dict[str, Any]] | None = None
+        self._shares = 0  # how often they were changed
         self._asking = asyncio.Lock()
 
     async def now(self) -> dict[str, Any]:
@@ -55,14 +56,18 @@ class ClusterPages:
             return {"projects": [], "silent": []}
         async with self._asking:  # pages that ask at the same time share one answer
             if self._projects is None or time.monotonic() - self._projects[0] > KEPT:
+                before = self._shares
                 shares, silent = await self._client.projects()
                 told = {"projects": [asdict(one) for one in shares], "silent": list(silent)}
+                if before != self._shares:
+                    return told
                 self._projects = time.monotonic(), told
             return self._projects[1]
 
     def forget_projects(self) -> None:
         """Ask for the projects anew next time, as after a change of the inventory."""
         self._projects = None
+        self._shares += 1
 
     def checked(self) -> dict[str, Any]:
         """Return when the hosts were checked last, which, and what was found; ``check`` is None if they

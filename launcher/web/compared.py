@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..api.client import Client
+from ..api.jobs import arguments_of
 from ..records.comparison import Difference
 from ..records.run_reader import RunReader
 from ..spec.errors import LauncherError
@@ -46,6 +47,6 @@ def _shown(one: Difference) -> dict[str, str]:
 
 def _arguments(path: Path) -> list[str]:
     try:
-        return list(RunReader(path).request.job.run[1:])
+        return list(arguments_of(RunReader(path).request.job))
     except LauncherError:  # it ended before anything was decided
         return []

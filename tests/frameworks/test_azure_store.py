@@ -172,6 +172,23 @@ def test_what_a_signature_allows(azure: AzureStore) -> None:
     assert status_of(put_right.url("b")) == 200
 
 
+def test_blocks_of_a_try_are_known(azure: AzureStore) -> None:
+    """A blob in parts is continued where it was; what another try wrote is not mixed in."""
+    azure.put("tries", {"old": b"O"})
+    known = Credentials(AZURE_ACCOUNT, AZURE_KEY)
+    there = azure_store.container("tries", known, azure.endpoint)
+    for key in ("new", "old"):
+        mine, other = there.begin_upload(key), there.begin_upload(key)
+        assert there.parts(key, mine) == {}
+        for upload, number, data in ((mine, 1, b"abc"), (other, 1, b"?"), (mine, 3, b"e")):
+            assert status_of(there.part_url(key, upload, number, 60), "PUT", data) == 201
+        found = there.parts(key, mine)
+        assert {number: size for number, (_, size) in found.items()} == {1: 3, 3: 1}
+        assert status_of(there.part_url(key, mine, 2, 60), "PUT", b"d") == 201
+        there.end_upload(key, mine, ["a", "b", "c"])
+        assert there.get(key) == b"abcde"
+
+
 def test_many_blobs_come_in_pages(azure: AzureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(azure_store, "MOST", 3)
     names = [f"set/{n:05} é" for n in range(10)]
@@ -181,10 +198,10 @@ def test_many_blobs_come_in_pages(azure: AzureStore, monkeypatch: pytest.MonkeyP
     assert [one.key for one in there.objects("set/")] == names
 
 
-def status_of(url: str, method: str = "GET") -> int:
+def status_of(url: str, method: str = "GET", data: bytes | None = None) -> int:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(urllib.request.Request(url, method=method), timeout=30) as answer:
+        with opener.open(urllib.request.Request(url, data, method=method), timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:

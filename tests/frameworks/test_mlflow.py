@@ -121,6 +121,34 @@ def test_runs_are_sent_once_as_far_as_they_have_come(server: Server, tmp_path: P
     assert "0 points sent" in server.log(running.name).stdout
 
 
+def test_parameters_that_could_not_be_sent_are_sent_later(server: Server, tmp_path: Path) -> None:
+    """And a run that cannot be sent holds up no other one."""
+    console_runs.several().close()
+    other = console_runs.begin("odd", console_runs.STARTED, "--a@b", "1", "--a#b", "2", "--", "/x/")
+    console_runs.succeed(other)
+    (
+        tmp_path / "home/runs" / console_runs.named(tmp_path / "home", "night") / "run.json"
+    ).write_text("{")
+    done = server.log("night", "odd")
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("night-") and "  not sent: " in done.stderr, done.stderr
+    found = server.run(other.name)["data"]["params"]
+    assert sorted(one["value"] for one in found) == ["/x/", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["127.0.0.1:9", "ftp://host", "http://[::1", "postgresql://u:p@h/d"]
+)
+def test_an_address_that_is_none_is_said(wrong: str, tmp_path: Path, monkeypatch: Any) -> None:
+    if why := environments.missing("mlflow"):
+        pytest.skip(why)
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    console_runs.several().close()
+    done = Server(wrong, tmp_path / "home").log("baseline")
+    assert done.returncode not in (0, 70) and "internal error" not in done.stderr, done.stderr
+    assert done.stderr.startswith("error: ") and "u:p@" not in done.stderr, done.stderr
+
+
 def test_a_server_that_cannot_be_used_is_named(server: Server) -> None:
     console_runs.several().close()
     server.address = "http://ann:hunter22@127.0.0.1:9"

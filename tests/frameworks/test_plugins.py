@@ -154,7 +154,7 @@ assert "hunter22" not in ran.stderr and "secret-path" not in ran.stderr, ran.std
 url = "apprise:tgram://hunter22"
 ran = run(0)
 assert ran.returncode == 2, ran.stderr
-assert "--notify apprise:tgram://...: apprise makes nothing of this URL" in ran.stderr, ran.stderr
+assert "--notify apprise:tgram://...: apprise cannot read this URL" in ran.stderr, ran.stderr
 assert "hunter22" not in ran.stderr, ran.stderr
 """
 

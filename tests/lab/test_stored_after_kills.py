@@ -47,6 +47,10 @@ class Victim:
 #: Requests at which the launcher is killed, and how far they are by then.
 MOMENTS = {
     "an upload was begun, and nobody has noted it": ((b"POST ", b"uploads="), Moment.ANSWERED),
+    "the parts are there, and the object is not": (
+        (b"POST ", b"uploadId="),
+        Moment.ASKED,
+    ),
     "the parts are one object, and nobody has noted it": (
         (b"POST ", b"uploadId="),
         Moment.ANSWERED,
@@ -64,8 +68,11 @@ def test_a_launcher_is_killed_again_and_again(
     (launcher.work / "job.yaml").write_text(JOB)
     with line_to(store, clean.address) as line:
         launcher.env |= {**store.environment, "AWS_ENDPOINT_URL": line.endpoint}
+        parts: list[int] = []  # requests that wrote one, before each moment
         for named, (words, moment) in MOMENTS.items():
             victim = Victim()
+            asked = [request for _, request in line.seen]
+            parts.append(sum(one.startswith("PUT ") and "/large.pt" in one for one in asked))
             line.when(victim, *words, moment=moment)  # before it can get as far as that
             names = [path.name for path in (launcher.home / "runs").glob("*")]
             running = victim.is_(
@@ -76,6 +83,7 @@ def test_a_launcher_is_killed_again_and_again(
             finally:
                 running.kill()
                 running.communicate()
+        assert parts == [0, 0, 2, 2], "the next launcher had parts written again that were there"
         (folder,) = (launcher.home / "runs").iterdir()
         assert b"<UploadId>" in object_store.uploads(store.bucket("kills")), "one was forgotten"
         attached = launcher.call("attach", folder.name, timeout=90)

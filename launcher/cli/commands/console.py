@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 def command(inventory: str | None, port: int, no_browser: bool, read_only: bool) -> None:
     """Show the runs of this machine and the hosts in a browser: status, live logs, scalars, outputs,
-    GPUs, who waits. Pages start, stop, repeat and compare runs, and reserve GPUs.
+    GPUs, who waits. Pages start, stop, repeat and compare runs, reserve GPUs, and change quotas.
     """
     try:
         from ...web.server import serve

@@ -7,7 +7,8 @@ import os
 import click
 
 from ...api.client import Client
-from ...spec.errors import InputError
+from ...api.jobs import arguments_of
+from ...spec.errors import InputError, LauncherError
 from .. import completion
 from ..render.tables import counted
 
@@ -28,11 +29,15 @@ def command() -> None:
     metavar="NAME",
     help=f"Which experiment gets them (default: MLFLOW_EXPERIMENT_NAME, else {EXPERIMENT}).",
 )
-def log_command(words: tuple[str, ...], server: str | None, experiment: str | None) -> None:
-    """Send parameters, curves and how it ended of runs to an MLflow server.
+@click.pass_context
+def log_command(
+    ctx: click.Context, words: tuple[str, ...], server: str | None, experiment: str | None
+) -> None:
+    """Send the parameters, curves and endings of runs to an MLflow server.
 
     RUN may be a pattern such as 'sweep-*'. Of a run that goes on, call it again later: what the server
-    has is not sent twice. The curves are those of launcher console, whole up to 4000 points each.
+    has is not sent twice. The curves are those of launcher console, whole up to 4000 points each. The
+    exit code is 1 if a run could not be sent.
     """
     server = server or os.environ.get("MLFLOW_TRACKING_URI")
     if not server:
@@ -48,12 +53,16 @@ def log_command(words: tuple[str, ...], server: str | None, experiment: str | No
 
     named = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
     there = Tracking(server, named)
-    width = max(len(one.run) for one in runs)
+    width, failed = max(len(one.run) for one in runs), 0
     for one in runs:
-        job = client.attach(one.run).job
-        arguments = job.run[1:] if job and not job.shell else ()
-        sent = there.log(one, arguments)
+        try:
+            sent = there.log(one, arguments_of(client.attach(one.run).job))
+        except LauncherError as error:
+            failed += 1
+            click.echo(f"{one.run:<{width}}  not sent: {error}", err=True)
+            continue
         what = f"{'new' if sent.new else 'known'}, {counted(sent.points, 'point')} sent"
         click.echo(f"{one.run:<{width}}  {what}  {sent.where}")
     ending = f"in experiment {named} of {without_password(server)}"
-    click.echo(f"{counted(len(runs), 'run')} {ending}", err=True)
+    click.echo(f"{counted(len(runs) - failed, 'run')} {ending}", err=True)
+    ctx.exit(1 if failed else 0)

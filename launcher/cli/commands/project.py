@@ -86,6 +86,11 @@ def quota_command(
     there = loaded(inventory, connects=False)
     if limit is None and not no_limit:
         limit = rule_of(there, name).limit
+        if limit is not None and limit < gpus:
+            raise InputError(
+                f"a quota of {gpus} is above the limit of project {name}, which is {limit}",
+                "--limit N raises it, --no-limit lifts it",
+            )
     change = share_changed(there.source, name, gpus, limit)
     if not change.diff:
         click.echo(f"project {name} has this quota already", err=True)

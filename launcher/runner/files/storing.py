@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ...records.receipt import Receipt, StoredOutputs
-from ...records.stored import FILE, UNSTORED, Alone, Stored, StoredFile
+from ...records.stored import FILE, UNSTORED, Alone, Begun, Stored, StoredFile
 from ...records.stored_files import FILES, StoredFiles
 from ...spec import data
 from ...spec.errors import BadAnswer, HostError, LauncherError, StoreError
@@ -240,7 +240,7 @@ class Storing:
         async with self._in_parts(target, key) as (upload, tags):
             for number, (name, first, last) in enumerate(ranges, 1):
                 words = key, upload, number, target.key(name), first, last
-                tags.append(await in_thread(target.bucket.copy_part, *words))
+                tags[number] = await in_thread(target.bucket.copy_part, *words)
 
     async def _delete_archives(self) -> None:
         """Delete what hosts have stored by themselves: everything is where it belongs."""
@@ -318,41 +318,74 @@ class Storing:
         self, host: str, agent: Agent, target: Target, one: Part, moving: Uploading
     ) -> None:
         key, length = target.key(one.name), max(PART, -(-one.size // MOST_PARTS))
-        async with self._in_parts(target, key) as (upload, tags):
-            offsets = range(0, one.size, length)
-            parts = [replace(one, offset=at, number=n) for n, at in enumerate(offsets, start=1)]
+        source = Begun(host, one.path, one.size, one.time, length)
+        async with self._in_parts(target, key, source) as (upload, tags):
+            offsets = enumerate(range(0, one.size, length), start=1)
+            parts = [replace(one, offset=at, number=n) for n, at in offsets if n not in tags]
+            moving.add(sum(source.size_of(number) for number in tags))
             for batch in _groups(parts, max(1, MOST_BYTES // length)):
                 to = target.bucket
                 urls = [to.part_url(key, upload, part.number, GOOD_FOR) for part in batch]
-                lengths = [min(length, one.size - part.offset) for part in batch]
+                lengths = [source.size_of(part.number) for part in batch]
                 answer = await _put(agent, self._run, batch, urls, lengths)
                 _require_all(batch, answer)
-                tags += [result[0] for result in answer.results]
+                for part, result in zip(batch, answer.results, strict=True):
+                    tags[part.number] = result[0]
                 moving.add(sum(lengths))
             found = await self._sum(agent, one)
         await self._add([StoredFile(one.name, host, one.path, one.size, one.time, found)])
 
     @asynccontextmanager
-    async def _in_parts(self, target: Target, key: str) -> AsyncIterator[tuple[str, list[str]]]:
-        """Write an object in parts, whose tags the block adds in order. What an earlier try has begun is
-        deleted, and so is this one if it fails: nothing is left for ever."""
-        await self._abort(target, key)
-        tags: list[str] = []
+    async def _in_parts(
+        self, target: Target, key: str, source: Begun | None = None
+    ) -> AsyncIterator[tuple[str, dict[int, str]]]:
+        """Write an object in parts, whose tags the block adds by their numbers.
+
+        What an earlier try began from the same ``source`` is continued, and the tags of its parts are
+        there; all else that was begun is deleted. So is what fails here, but for a host that is gone:
+        the next try continues, and `conclude` leaves nothing for ever.
+        """
+        upload, tags = await self._continued(target, key, source)
         try:
-            upload = await in_thread(self._begin, target, key)
+            if not tags:
+                await self._abort(target, key)
+                upload = await in_thread(self._begin, target, key, source)
             yield upload, tags
-            await in_thread(target.bucket.end_upload, key, upload, tags)
-        except BaseException:
-            with suppress(LauncherError):
-                await asyncio.shield(self._abort(target, key))
+            ordered = [tags[number] for number in sorted(tags)]
+            await in_thread(target.bucket.end_upload, key, upload, ordered)
+        except BaseException as error:
+            if source is None or not isinstance(error, HostError):
+                with suppress(LauncherError):
+                    await asyncio.shield(self._abort(target, key))
             raise
         self._forget_upload(key)
 
-    def _begin(self, target: Target, key: str) -> str:
+    async def _continued(
+        self, target: Target, key: str, source: Begun | None
+    ) -> tuple[str, dict[int, str]]:
+        """Return the upload that an earlier try began from this very source, and the tags of its parts
+        that are there, by number: none if nothing is."""
+        upload = self._stored.begun.get(key)
+        if source is None or upload is None or self._stored.begun_from.get(key) != source:
+            return "", {}
+        try:
+            found = await in_thread(target.bucket.parts, key, upload)
+        except StoreError:  # some credentials may not list parts, and some stores cannot
+            return "", {}
+        known = {
+            number: tag
+            for number, (tag, size) in found.items()
+            if size == source.size_of(number) and tag
+        }
+        return upload, known
+
+    def _begin(self, target: Target, key: str, source: Begun | None) -> str:
         """Begin to write an object in parts, and note it, whether anybody still waits for it or not."""
         upload = target.bucket.begin_upload(key)
         with self._noting:
-            self._write(begun={**self._stored.begun, key: upload})
+            known = self._stored
+            came_from = {**known.begun_from, key: source} if source else known.begun_from
+            self._write(begun={**known.begun, key: upload}, begun_from=came_from)
         return upload
 
     async def _abort(self, target: Target, key: str) -> None:
@@ -373,8 +406,10 @@ class Storing:
 
     def _forget_upload(self, key: str) -> None:
         with self._noting:
-            begun = self._stored.begun
-            self._write(begun={name: it for name, it in begun.items() if name != key})
+            begun, came_from = dict(self._stored.begun), dict(self._stored.begun_from)
+            begun.pop(key, None)
+            came_from.pop(key, None)
+            self._write(begun=begun, begun_from=came_from)
 
     # -- the store, and the notes
 

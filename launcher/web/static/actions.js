@@ -93,24 +93,34 @@ export async function reserve(busy) {
   }
 }
 
-// Another quota of a project: true once it is in the inventory.
-export async function share(project) {
+// Another quota of a project: true once it is in the inventory. `busy(whether)` is told while the console is asked.
+export async function share(project, busy) {
   const number = (label, value) => make('input', { type: 'number', min: 0, value: value ?? '', ariaLabel: label, placeholder: label === 'Limit' ? 'none' : '' });
   const quota = number('Quota', project.quota), limit = number('Limit', project.limit);
   const wrong = make('p', { className: 'warn', role: 'alert' });
   const content = [make('p', { textContent: 'GPUs that are its own, and the most that it may have with borrowed ones. Runs that were started before keep their quota.' }),
     make('label', { className: 'field' }, 'Quota', quota), make('label', { className: 'field' }, 'Limit', limit), wrong];
   while (await agreed('Quota of ' + project.name, content, 'Show change')) {
+    if (quota.validity.badInput || limit.validity.badInput) {
+      wrong.textContent = 'Whole numbers of GPUs; no limit for all that are free';
+      continue;
+    }
     const given = { quota: quota.valueAsNumber, limit: limit.value === '' ? null : limit.valueAsNumber };
+    busy(true);
     try {
       const { diff, seen } = await post('/api/projects/' + encodeURIComponent(project.name), given);
-      if (!diff) return false;
+      if (!diff) {
+        wrong.textContent = 'It has this quota already';
+        continue;
+      }
       const shown = [diffOf('What changes', diff), make('p', { textContent: 'All who share these hosts need the same file.' })];
       if (!await agreed('Change the inventory?', shown, 'Write')) return false;
       await post('/api/projects/' + encodeURIComponent(project.name), { ...given, seen });
       return true;
     } catch (error) {
       wrong.textContent = [error.message, error.told?.hint].filter(Boolean).join(': ');
+    } finally {
+      busy(false);
     }
   }
   return false;

@@ -58,10 +58,10 @@ export function clusterPage(main) {
   let mine = new Set();
   const reserving = make('button', { textContent: 'Reserve GPUs' });
   reserving.addEventListener('click', () => reserve(busy => { reserving.disabled = busy; }));
-  let known = []; // the projects
+  let known = [], changing = false, turn = 0; // the projects, and whether one is changed
   projects.addEventListener('click', async event => { // rows come and go
-    const one = known.find(each => each.name === event.target.closest('button')?.value);
-    if (one && await share(one)) dividing.now().catch(() => {});
+    const one = !changing && known.find(each => each.name === event.target.closest('button')?.value);
+    if (one && await share(one, busy => { changing = busy; })) dividing.now().catch(() => {});
   });
   document.title = 'cluster · launcher';
 
@@ -81,6 +81,7 @@ export function clusterPage(main) {
     return EVERY;
   }
   async function divided() {
+    const asked = ++turn;
     const told = await get('/api/projects').catch(error => {
       if (!error.status || error.status === 401) throw error; // a page keeps what it shows while the console is gone
       return { projects: [], silent: [], wrong: error.message };
@@ -89,6 +90,7 @@ export function clusterPage(main) {
     if (!console_.read_only) for (const row of rows) row.push(make('button', { textContent: 'Change', value: row[0], ariaLabel: 'Change the quota of ' + row[0] }));
     const note = told.wrong || (told.silent.length ? 'not asked: ' + told.silent.join(' ') : '');
     if (dividing.closed) return 0;
+    if (asked !== turn) return PROJECTS;
     known = told.projects;
     update(projects, ...(rows.length || note ? [make('h2', { textContent: 'Projects' })] : []), ...(rows.length ? [table('Projects', ['project', 'GPUs in use', 'quota', 'limit', 'borrowed', 'waiting', 'users', ...(console_.read_only ? [] : [''])], rows, rows.map(([name]) => name))] : []), note && make('p', { className: 'dim', textContent: note }));
     return rows.length || note ? PROJECTS : 0;

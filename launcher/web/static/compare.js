@@ -7,13 +7,14 @@ import { update } from './update.js';
 const MOST = 40;
 
 // --lr 0.1 -> ['--lr', '0.1']; a word that no option takes has its place as name.
+const isOption = word => word.startsWith('-') && Number.isNaN(Number(word));
 export function parameters(words) {
   const found = new Map();
   let place = 1;
   for (let index = 0; index < words.length; index++) {
     const word = words[index], [name, ...rest] = word.split('=');
     if (word.startsWith('-') && rest.length) found.set(name, rest.join('='));
-    else if (word.startsWith('-') && Number.isNaN(Number(word))) found.set(word, words[index + 1] !== undefined && !words[index + 1].startsWith('--') ? words[++index] : 'yes');
+    else if (isOption(word)) found.set(word, words[index + 1] !== undefined && !isOption(words[index + 1]) ? words[++index] : 'yes');
     else if (rest.length) found.set(name, rest.join('='));
     else found.set('argument ' + place++, word);
   }

@@ -94,6 +94,8 @@ def test_a_quota_changes_in_the_inventory_once_it_is_agreed(tmp_path: Path) -> N
         "+  team-a: {quota: 3, limit: 4, users: [u1]}",
     ]
     assert file.read_text() == INVENTORY
+    above = launcher(tmp_path, *words[:3], "5", *words[4:], "--yes")
+    assert above.returncode == 2 and "--limit N raises it" in above.stderr
     done = launcher(tmp_path, *words, "--yes", "--limit", "8")
     assert done.returncode == 0, done.stderr
     assert "team-a: {quota: 3, limit: 8, users: [u1]}" in file.read_text()

@@ -98,6 +98,7 @@ def test_a_command_that_fails_is_an_event(tmp_path: Path) -> None:
     [
         ("http://hooks.slack.com/services/T/B/x", "text"),
         ("http://discord.com/api/webhooks/1/x", "content"),
+        (" HTTP://canary.discord.com/api/webhooks/1/x", "content"),
     ],
 )
 def test_services_that_take_their_own_keys_alone(
@@ -109,7 +110,8 @@ def test_services_that_take_their_own_keys_alone(
 ) -> None:
     proxy, got = webhook
     monkeypatch.setenv("http_proxy", proxy)
-    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(
         urllib.request, "_opener", None
     )  # it keeps the proxies of its first request
@@ -137,9 +139,15 @@ def test_the_bell_rings_where_there_is_a_terminal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("to", "says"),
     [
-        ("tgram://hunter22/1", "--notify tgram://...: news go to"),
+        ("tgram://hunter22/1", "--notify tgram://...: news goes to"),
         ("slack:x", 'no notifier "slack" is installed'),
         ("apprise:tgram://hunter22/1", "--notify apprise:...: this needs apprise"),
+        (" Apprise:tgram://hunter22/1", "--notify apprise:...: this needs apprise"),
+        ("TGRAM://hunter22/1", "--notify TGRAM://...: news goes to"),
+        ("https://ann:hunter22@host:x/", "--notify https://...: this is no address"),
+        ("HTTPS://[::1/hunter22", "--notify HTTPS://...: this is no address"),
+        ("http:///hunter22", "--notify http://...: this is no address"),
+        ("http://host/hunter22 x", "--notify http://...: this is no address"),
     ],
 )
 def test_what_cannot_be_sent_to_is_said_before_the_start(

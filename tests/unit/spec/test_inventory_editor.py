@@ -108,6 +108,19 @@ SHARES = [
         f"p:\n    {USERS}\n    quota: 1",
     ),
     (f"p:\n    {USERS}\n    quota: 2", 2, 2, f"p:\n    {USERS}\n    quota: 2\n    limit: 2"),
+    (
+        f"p: {{quota: 2, # own\n      {USERS}, # who\n      # all of it:\n      limit: 4}}",
+        2,
+        None,
+        f"p: {{quota: 2, # own\n      {USERS}, # who\n      # all of it:\n      }}",
+    ),
+    (
+        f"p: {{quota: 2, limit: 4, # most\n      # who\n      {USERS}}}",
+        1,
+        None,
+        f"p: {{quota: 1, # most\n      # who\n      {USERS}}}",
+    ),
+    (f"p: &p\n    quota: 2\n    {USERS}", 2, 3, f"p: &p\n    quota: 2\n    limit: 3\n    {USERS}"),
     (f'"p": {{"quota": 2, {USERS}}}', 2, None, f'"p": {{"quota": 2, {USERS}}}'),
 ]
 

@@ -194,6 +194,21 @@ def test_a_long_list_comes_in_pages(store: Any, monkeypatch: pytest.MonkeyPatch)
     assert queries[2]["continuation-token"] == "next"
 
 
+PARTS = b"""<ListPartsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<IsTruncated>%s</IsTruncated><NextPartNumberMarker>%d</NextPartNumberMarker>
+<Part><PartNumber>%d</PartNumber><ETag>"t%d"</ETag><Size>5</Size></Part></ListPartsResult>"""
+
+
+def test_the_parts_of_an_upload_come_in_pages(store: Any) -> None:
+    endpoint, queries, answers = store
+    answers += [(200, PARTS % (b"true", 1, 1, 1), ""), (200, PARTS % (b"false", 2, 2, 2), "")]
+    bucket = Bucket("b", endpoint, "r", KEYS)
+    assert bucket.parts("k", "u") == {1: ("t1", 5), 2: ("t2", 5)}
+    assert [one.get("part-number-marker") for one in queries] == [None, "1"]
+    answers += [(404, b"<Error><Code>NoSuchUpload</Code></Error>", "")]
+    assert bucket.parts("k", "gone") == {}
+
+
 @pytest.mark.parametrize(
     ("status", "code", "hint"),
     [

@@ -708,12 +708,15 @@ def test_a_quota_is_written_once_its_change_was_seen(shares: tuple[Path, TestCli
     told = console.post("/api/projects/vision", json=asked).json()
     assert "+  vision: {quota: 3, limit: 4, users: [ann]}" in told["diff"].splitlines()
     assert (told["written"], file.read_bytes()) == (False, before)
+    another = console.post("/api/projects/vision", json={"quota": 60, "seen": told["seen"]})
+    assert (another.status_code, file.read_bytes()) == (400, before)
     done = console.post("/api/projects/vision", json={**asked, "seen": told["seen"]})
     assert done.json()["written"], done.text
     assert file.read_bytes() == before.replace(b"quota: 2", b"quota: 3, limit: 4")
     assert file.stat().st_mode & 0o777 == 0o640
-    again = console.post("/api/projects/vision", json={"quota": 9, "seen": told["seen"]})
-    assert again.status_code == 400 and "was changed meanwhile" in again.json()["error"]
+    for other in (asked, {"quota": 9}):
+        again = console.post("/api/projects/vision", json={**other, "seen": told["seen"]})
+        assert again.status_code == 400 and "that was seen" in again.json()["error"]
 
 
 @pytest.mark.parametrize(

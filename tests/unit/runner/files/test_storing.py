@@ -40,6 +40,8 @@ class Objects:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, str] = {}
+        self.parts: dict[int, tuple[str, int]] | None = {}
+        self.ended: list[str] = []
         self.began = 0
         monkeypatch.setattr(
             aws_store, "find_bucket", lambda name, **_: Bucket(name, "http://s", "r")
@@ -51,8 +53,9 @@ class Objects:
         monkeypatch.setattr(Bucket, "get", lambda bucket, key: self.objects[key])
         monkeypatch.setattr(Bucket, "begin_upload", lambda bucket, key: self._begin(key))
         monkeypatch.setattr(
-            Bucket, "end_upload", lambda bucket, key, upload, tags: self.uploads.pop(upload)
+            Bucket, "end_upload", lambda bucket, key, upload, tags: self._end(upload, tags)
         )
+        monkeypatch.setattr(Bucket, "parts", lambda bucket, key, upload: self._parts())
         monkeypatch.setattr(Bucket, "abort_upload", lambda bucket, key, upload: self._abort(upload))
         monkeypatch.setattr(
             Bucket, "uploads", lambda bucket, prefix: [(k, u) for u, k in self.uploads.items()]
@@ -70,6 +73,15 @@ class Objects:
         if self.is_away:
             raise StoreError("http://s does not answer")
         self.uploads.pop(upload)
+
+    def _end(self, upload: str, tags: list[str]) -> None:
+        self.uploads.pop(upload)
+        self.ended = tags
+
+    def _parts(self) -> dict[int, tuple[str, int]]:
+        if self.parts is None:
+            raise StoreError("these credentials may not list parts")
+        return self.parts
 
     def _begin(self, key: str) -> str:
         self.began += 1
@@ -198,6 +210,42 @@ def test_no_upload_is_left(
     assert found.begun == {}
     assert found.whole is (name == "large")
     assert agent.written[:3] == [name] * 3 if name == "large" else True
+
+
+@pytest.mark.parametrize(
+    ("parts", "time", "ended"),
+    [
+        ({1: ("t1", 10), 2: ("t2", 10)}, 1, ["t1", "t2", "tag"]),
+        ({2: ("t2", 10), 3: ("t3", 5), 4: ("t4", 10)}, 1, ["tag", "t2", "t3"]),
+        ({1: ("t1", 10), 2: ("t2", 9)}, 1, ["t1", "tag", "tag"]),
+        ({1: ("t1", 10), 2: ("t2", 10), 3: ("t3", 5)}, 1, ["t1", "t2", "t3"]),
+        ({1: ("t1", 10)}, 2, ["tag"] * 3),
+        ({}, 1, ["tag"] * 3),
+        (None, 1, ["tag"] * 3),
+    ],
+)
+def test_parts_that_are_there_are_not_written_again(
+    tmp_path: Path,
+    objects: Objects,
+    monkeypatch: pytest.MonkeyPatch,
+    parts: dict[int, tuple[str, int]] | None,
+    time: int,
+    ended: list[str],
+) -> None:
+    """If they are of the very same file, and whole."""
+    monkeypatch.setattr(storing, "PART", 10)
+    key, upload = "runs/calm-owl/large", "of a launcher that was killed"
+    objects.uploads[upload], objects.parts = key, parts
+    source = {"host": "gpu1", "path": "large", "size": 25, "time": time, "length": 10}
+    noted = {"to": "s3://lab/runs/calm-owl", "begun": {key: upload}, "begun_from": {key: source}}
+    Notes(tmp_path).write("stored.json", noted)
+    agent = Agent()
+    found = store(tmp_path, ("gpu1", agent, {"large": 25}))
+    assert found.whole
+    assert objects.ended == ended
+    assert agent.written == ["large"] * ended.count("tag")
+    assert (objects.uploads, found.begun, found.begun_from) == ({}, {}, {})
+    assert objects.began == (1 if ended == ["tag"] * 3 else 0)
 
 
 @pytest.mark.parametrize("later", [{"large": 25}, {}])
