@@ -79,7 +79,8 @@ def quota_command(
 ) -> None:
     """Give a project a quota of so many GPUs in the inventory, after showing what changes there.
 
-    Runs that have been started keep their project's quota. The exit code is 1 if you do not agree.
+    Runs that were started before, also those that wait, keep the old one. The exit code is 1 if you do
+    not agree.
     """
     if no_limit and limit is not None:
         raise InputError("--limit and --no-limit exclude each other", "leave out one of them")
@@ -95,7 +96,8 @@ def quota_command(
     if not change.diff:
         click.echo(f"project {name} has this quota already", err=True)
         return
-    click.echo(change.diff, nl=False)
+    for line in change.diff.splitlines():
+        click.secho(line, fg={"+": "green", "-": "red"}.get(line[:1]))
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(f"{there.source} is not changed", "--yes writes it")
