@@ -383,9 +383,10 @@ class Storing:
         """Begin to write an object in parts, and note it, whether anybody still waits for it or not."""
         upload = target.bucket.begin_upload(key)
         with self._noting:
-            known = self._stored
-            came_from = {**known.begun_from, key: source} if source else known.begun_from
-            self._write(begun={**known.begun, key: upload}, begun_from=came_from)
+            begun = {**self._stored.begun, key: upload}
+            came_from = {**self._stored.begun_from, key: source}
+            known = {name: it for name, it in came_from.items() if it is not None}
+            self._write(begun=begun, begun_from=known)
         return upload
 
     async def _abort(self, target: Target, key: str) -> None:

@@ -554,6 +554,30 @@ def test_what_has_changed_is_written_again(
         stored_alone(objects)
 
 
+def test_copied_parts_are_not_taken_for_written_ones(
+    tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive is cut in other places: what was copied of it, and could not be deleted, is no part of the
+    file that was begun before."""
+    stored_alone(objects)
+    monkeypatch.setattr(storing, "PART", 4 << 20)
+    key = "runs/calm-owl/a/large"
+    source = {"host": "gpu1", "path": "a/large", "size": len(LARGE), "time": 1, "length": 4 << 20}
+    noted = {"to": "s3://lab/runs/calm-owl", "begun": {key: "u"}, "begun_from": {key: source}}
+    Notes(tmp_path).write("stored.json", noted)
+    objects.uploads["u"], objects.is_away = key, True
+
+    def refuse(*_: Any) -> None:
+        objects.parts = {1: ("copied", 4 << 20)}
+        raise StoreError("no")
+
+    monkeypatch.setattr(Bucket, "copy_part", refuse)
+    agent = Agent()
+    monkeypatch.setattr(agent, "answer", answering(agent, sum_of(LARGE)))
+    store(tmp_path, ("gpu1", agent, {"a/large": len(LARGE)}))
+    assert objects.ended == ["tag", "tag"]
+
+
 def test_archives_are_brought(
     tmp_path: Path, objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
