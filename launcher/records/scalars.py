@@ -82,6 +82,7 @@ class Scalars:
         self.series: dict[Key, Series] = {}
         self._run = run
         self._at: dict[str, int] = {}
+        self._read = 0
         self._steps: dict[str, tuple[int, int, int]] = {}
         self._arrivals = _Arrivals(run / "times.jsonl")
 
@@ -91,16 +92,19 @@ class Scalars:
         self._arrivals.look()
         for path, source in logs_of(self._run):
             if left <= 0:
-                return False
+                break
             left = self._log(path, source, left)
-        return left > 0
+        return not self._has_read() or left > 0
 
     def look_at_events(self) -> None:
         """Read what TensorBoard's files have got since the last look, and no logs."""
-        while True:
-            before = sum(self._at.values())
-            if self._events(BUDGET) > 0 or sum(self._at.values()) == before:
-                return
+        while self._events(BUDGET) <= 0 and self._has_read():
+            pass
+
+    def _has_read(self) -> bool:
+        """Return whether more was read since this was last asked: some records of hosts have no end."""
+        before, self._read = self._read, sum(self._at.values())
+        return before != self._read
 
     def _add(self, key: Key, step: int, time: float, value: float) -> None:
         series = self.series.get(key)

@@ -169,6 +169,7 @@ class Notifier:
 
 async def tell(to: Sequence[str], news: News) -> list[str]:
     """Send news to each of these places; return a line for each that did not get it."""
+    to = [one.strip() for one in to]
     failures = await asyncio.gather(*(_failure(one, news) for one in to))
     return [
         f"{kind_of(one)}: {why}" for one, why in zip(to, failures, strict=True) if why is not None
@@ -188,7 +189,7 @@ async def _failure(to: str, news: News) -> str | None:
 
 
 def kind_of(to: str) -> str:
-    """Return how news are sent there, without what may be secret in it."""
+    """Return how news is sent there, without what may be secret in it."""
     if to in (DESKTOP, BELL):
         return to
     if _is_webhook(to):

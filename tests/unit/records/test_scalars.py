@@ -142,3 +142,23 @@ def test_the_numbers_in_every_kind_of_log(
     found = Scalars(tmp_path)
     assert found.look()
     assert [key.source for key in found.series] == sources
+
+
+@pytest.mark.timeout(60)
+def test_records_without_an_end_hold_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look reads the rests of such files again: it is the last one, also if it may read no more."""
+    writer = Writer(str(tmp_path / "whole"))
+    writer.add_scalar("loss", 1.0, 1)
+    writer.close()
+    (whole,) = (tmp_path / "whole").iterdir()
+    for number in range(5):
+        cut = tmp_path / f"outputs/{number}/{whole.name}"
+        cut.parent.mkdir(parents=True)
+        cut.write_bytes(whole.read_bytes()[:20])
+    monkeypatch.setattr(scalars, "BUDGET", 60)
+    found = Scalars(tmp_path)
+    while not found.look():
+        pass
+    assert found.series == {}

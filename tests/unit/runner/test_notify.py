@@ -123,7 +123,7 @@ def test_services_that_take_their_own_keys_alone(
 RING = """
 import asyncio
 from launcher.runner import notify
-print(asyncio.run(notify.tell(["bell"], notify.News("run-1", "ended", ""))), flush=True)
+print(asyncio.run(notify.tell([" bell "], notify.News("run-1", "ended", ""))), flush=True)
 """
 
 
