@@ -16,7 +16,6 @@ import click
 
 from ..records.reasons import WaitReason
 from ..records.state import ENDED
-from ..spec import nodeset
 from ..spec.frozen import frozen
 from . import keys
 
@@ -180,11 +179,14 @@ def tell_detached(run: AsyncRunHandle) -> None:
         click.echo(f"detached; {name} is stopping: launcher attach {name}", err=True)
         return
     if waits := run.state().waits:
+        from .render.event_lines import left_to  # few runs wait
+
         waits_for = "its time" if waits.why is WaitReason.NOT_YET else "its turn"
-        hosts = run.state().left_to
-        start = "starts it" if len(hosts) == 1 else "start it together"
+        hosts, wanted = run.state().left_to, run.state().wanted
+        start = "choose and start it" if wanted else "start it together"
+        start = "starts it" if len(hosts) == 1 else start
         where = (
-            f" on {nodeset.fold(hosts)}, which {start}"
+            f" on {left_to(hosts, wanted)}, which {start}"
             if hosts and run.state().is_on_its_own
             else ", and needs this machine until then"
         )

@@ -224,6 +224,7 @@ class _Described:
 
     started: float | None = None
     nodes: tuple[_Node, ...] = ()
+    wanted: int = 0
     hosts: tuple[str, ...] = ()
     project: str | None = None
     job: _Job = _Job()
@@ -247,6 +248,9 @@ def summary(path: Path) -> Summary:
     except UnreadableRecord as error:
         reason = str(error)
     notes = notes_of(path)
+    nodes = described.nodes[
+        : described.wanted or None
+    ]  # of more that it may choose among, all alike
     started = _started(path) if described.started is None else described.started
     return Summary(
         run=path.name,
@@ -254,8 +258,8 @@ def summary(path: Path) -> Summary:
         reason=reason,
         started=started,
         hosts=tuple(node.host for node in described.nodes) or described.hosts,
-        gpus=sum(len(node.gpus) for node in described.nodes),
-        ranks=sum(node.local_world_size for node in described.nodes),
+        gpus=sum(len(node.gpus) for node in nodes),
+        ranks=sum(node.local_world_size for node in nodes),
         followed=followed and status not in ENDED,
         folder=str(path),
         damaged=damaged,

@@ -99,6 +99,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         },
         "hosts": [host.name for host in request.hosts],
         "nodes": [{**_described(node), "host": node.host.name} for node in layout.nodes],
+        **({"wanted": layout.wanted} if layout.wanted else {}),
     }
 
 
@@ -117,6 +118,7 @@ class _Run:
     started: float
     hosts: tuple[str, ...] = ()
     nodes: tuple[Mapping[str, Any], ...] = ()
+    wanted: int = 0
 
 
 @frozen
@@ -162,7 +164,7 @@ def _read_run(record: Mapping[str, Any]) -> tuple[Request, Layout]:
             nodes.append(from_json(Node, {**node, "host": host}))
         except Mismatch as error:
             raise error.inside(f"nodes[{index}]") from None
-    return request, Layout(run.run, tuple(nodes))
+    return request, Layout(run.run, tuple(nodes), run.wanted)
 
 
 def _host(hosts: Mapping[str, Host], name: object, field: str) -> Host:

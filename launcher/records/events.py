@@ -297,13 +297,21 @@ class WaitsOnHost(Event):
 @frozen
 class BegunThere(Event):
     """A host starts the run by itself, after a wait of so many ``seconds``, on these ``gpus`` and with
-    these ``ports``, the first of which is the master's."""
+    these ``ports``, the first of which is the master's.
+
+    Of several ``hosts`` that start it together, each says which these are, and what their meeting point
+    is. The one that has chosen them says so, too, without GPUs if it is none of them.
+    """
 
     host: str
     attempt: int
     seconds: float
     gpus: tuple[int, ...]
     ports: tuple[int, ...]
+    hosts: tuple[str, ...] = ()
+    master_addr: str = ""
+    interfaces: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -320,22 +328,34 @@ class TakenBack(Event):
 
 @frozen
 class LeftToHosts(Event):
-    """The run is left to several hosts, of which the first one leads: from now on they may start it."""
+    """The run is left to several hosts, of which the first one leads: from now on they may start it, on
+    as many of them as are ``wanted`` (0: on all)."""
 
     hosts: tuple[str, ...]
+    wanted: int = 0
 
 
 @frozen
 class WaitsOnHosts(Event):
-    """The leading ``host`` is in touch with all ``hosts`` of the run, which start it together when its
-    turn has come: it needs no launcher. ``master_addr``, ``interfaces`` and ``addresses`` are those of
-    its meeting point."""
+    """The leading ``host`` is in touch with enough of the ``hosts`` of the run, as many of which as are
+    ``wanted`` (0: all) start it together when its turn has come: it needs no launcher. Hosts of an
+    earlier version say here what their meeting point is."""
 
     host: str
     hosts: tuple[str, ...]
-    master_addr: str
+    master_addr: str = ""
     interfaces: Mapping[str, str] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
+    wanted: int = 0
+
+
+@frozen
+class HostsLetGo(Event):
+    """The run has begun without these ``hosts``, which waited for it, too: nothing of it is left there,
+    but on those that are ``silent``."""
+
+    hosts: tuple[str, ...]
+    silent: tuple[str, ...] = ()
 
 
 @frozen
@@ -900,6 +920,7 @@ JOURNALED = (
     WaitsOnHost,
     WaitsOnHosts,
     BegunThere,
+    HostsLetGo,
     TakenBack,
     ProcessStarted,
     ProcessExited,

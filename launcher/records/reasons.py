@@ -30,6 +30,7 @@ class StopReason(StrEnum):
     PREEMPTED = "preempted"  # it gave GPUs back that its project had borrowed
     WAIT_OVER = "wait-over"  # it waited for GPUs for as long as its user allowed
     HOSTS_PARTED = "hosts-parted"  # its hosts began without a launcher, and one was out of reach
+    NOT_NEEDED = "not-needed"  # the run began on others of its hosts
     LOGIN_SESSION_ENDED = "login-session-ended"
     SUPERVISOR_TERMINATED = "supervisor-terminated"
     LAUNCHER_FAILED = "launcher-failed"  # the error is in the receipt
@@ -37,6 +38,12 @@ class StopReason(StrEnum):
     SPARE_UNFIT = "spare-unfit"
     SPARE_LEFT_OVER = "spare-left-over"  # its launcher died before the spare took part
     OTHER = "other"  # the detail is the code that another version wrote
+
+
+#: Why a host may end its part of a run that waits on others, too.
+OF_ONE_HOST = frozenset(
+    {StopReason.NOT_NEEDED, StopReason.LOGIN_SESSION_ENDED, StopReason.SUPERVISOR_TERMINATED}
+)
 
 
 class PassedOver(StrEnum):

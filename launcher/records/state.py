@@ -13,7 +13,7 @@ from typing import Any
 from ..spec.frozen import frozen
 from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
-from .reasons import StopReason
+from .reasons import OF_ONE_HOST, StopReason
 
 #: Which status may follow which. A run that has ended stays so.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -97,6 +97,7 @@ class RunState:
         ""  # the host that starts it by itself, or leads, until a launcher has seen that
     )
     waits_with: tuple[str, ...] = ()  # all hosts that start it together, if there are several
+    wanted: int = 0  # how many of them it begins on; 0: on all
     met: ev.WaitsOnHosts | None = None  # once these are in touch
     begun_there: ev.BegunThere | None = None  # once the host that starts it, or leads, has
     begun_on: Mapping[str, ev.BegunThere] = field(default_factory=dict)  # and every one that has
@@ -144,6 +145,11 @@ class RunState:
     def left_to(self) -> tuple[str, ...]:
         """The hosts that start the run by themselves."""
         return self.waits_with or ((self.waits_on,) if self.waits_on else ())
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The hosts on which the run has begun, of those that were to start it together."""
+        return next((event.hosts for event in self.begun_on.values() if event.hosts), ())
 
     @property
     def has_begun(self) -> bool:
@@ -265,14 +271,17 @@ def _waits_on_host(event: ev.WaitsOnHost, state: RunState) -> RunState:
 
 @_apply.register
 def _left_to_hosts(event: ev.LeftToHosts, state: RunState) -> RunState:
-    return replace(state, waits_on=event.hosts[0], waits_with=event.hosts, met=None)
+    first, *_ = event.hosts
+    return replace(state, waits_on=first, waits_with=event.hosts, wanted=event.wanted, met=None)
 
 
 @_apply.register
 def _waits_on_hosts(event: ev.WaitsOnHosts, state: RunState) -> RunState:
     if state.all_started:
         return state
-    return replace(state, waits_on=event.host, waits_with=event.hosts, met=event)
+    return replace(
+        state, waits_on=event.host, waits_with=event.hosts, wanted=event.wanted, met=event
+    )
 
 
 @_apply.register
@@ -280,9 +289,9 @@ def _begun_there(event: ev.BegunThere, state: RunState) -> RunState:
     if state.all_started:
         return state
     state = replace(state, begun_on={**state.begun_on, event.host: event})
-    if event.host != state.waits_on:
+    if event.host != state.waits_on and not event.hosts:
         return state
-    return replace(_to(state, "preparing"), waits=None, begun_there=event)
+    return replace(_to(state, "preparing"), waits=None, begun_there=state.begun_there or event)
 
 
 @_apply.register
@@ -326,6 +335,8 @@ def _process_exited(event: ev.ProcessExited, state: RunState) -> RunState:
 
 @_apply.register
 def _stop_requested(event: ev.StopRequested, state: RunState) -> RunState:
+    if _goes_on_without(event, state):
+        return state
     host = event.origin or (None if event.asked else event.host)
     stop = Stop(event.time, event.why, host, event.detail)
     if state.stop is None or _order_of_stops(stop) < _order_of_stops(state.stop):
@@ -413,6 +424,12 @@ def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
 
 
 # -- parts of those changes
+
+
+def _goes_on_without(event: ev.StopRequested, state: RunState) -> bool:
+    """Return whether a run waits on, or runs, without a host that it may not need."""
+    may_do = state.wanted > 0 and event.host not in (None, state.waits_on, *state.chosen)
+    return event.why is StopReason.NOT_NEEDED or (may_do and event.why in OF_ONE_HOST)
 
 
 def _order_of_stops(stop: Stop) -> tuple[bool, float]:

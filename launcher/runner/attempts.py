@@ -160,6 +160,8 @@ class Attempts:
         self._place.starts_by_itself = False
         began = max(event.time for event in self._context.state.begun_on.values())
         self._hosts.settle(plan.layout)
+        self._place.know(self._hosts.active, plan.layout)
+        await self._let_others_go()
         self._context.event_log.note("run.json", self._context.describe(plan.layout))
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
@@ -168,6 +170,13 @@ class Attempts:
         address, port = meeting.master_addr, int(meeting.master_port)
         self._context.add(ev.HostsMet(began, address, port, meeting.interfaces))
         self._context.add(ev.AllStarted(began, self._number))
+
+    async def _let_others_go(self) -> None:
+        """Let go of the hosts that waited, too, and were not chosen."""
+        waited = set(self._context.state.left_to)
+        others = [one for one in self._hosts.aside if one.name in waited]
+        await self._gathering.let_go(others)
+        await asyncio.gather(*map(self._hosts.dismiss, others))
 
     async def _until_begun_on(self, session: HostSession) -> Plan:
         """Wait until the only host has begun the run by itself; return its plan."""

@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from ..records import events as ev
@@ -18,19 +19,22 @@ from ..records.reasons import EndReason, StopReason
 from ..records.run_reader import RunReader
 from ..records.state import RunState
 from ..spec import errors
-from ..spec.model import Plan
+from ..spec.model import Meeting, Plan
 from . import left_to_hosts
 from .concurrency import beside, together
 from .context import RunContext
 from .host_session import HostSession, Phase
 from .launch import Launch
+from .left_to_hosts import Way
 from .place import Place
 from .policy.restart import PORT_TRIES
-from .rendezvous import meet
+from .rendezvous import alone, meet
 from .stop import Stopped
 
 #: Seconds for all hosts to find each other, before anybody is told that the run waits.
 MEET = 10.0
+#: Seconds for a host that is not needed to end its part.
+LEAVES = 5.0
 #: Seconds until hosts are asked again to wait that could not be, or did not find each other.
 PAUSE = 2.0
 
@@ -40,7 +44,8 @@ class Gathering:
 
     def __init__(self, context: RunContext, place: Place) -> None:
         self._context, self._place = context, place
-        self._is_told = False  # all hosts wait, as far as this launcher knows
+        self._is_told = False  # hosts wait, as far as this launcher knows
+        self._left_out: set[str] = set()  # of which some did not answer when the others were told
 
     async def leave(self, launch: Launch) -> None:
         """Leave the run to its hosts. Raises HostError; MeetingError if these cannot meet."""
@@ -48,18 +53,18 @@ class Gathering:
         names = tuple(session.name for session in launch.sessions)
         for session in launch.sessions:
             session.starts_by_itself = True
-        self._context.add(ev.LeftToHosts(time.time(), names))
+        self._context.add(ev.LeftToHosts(time.time(), names, launch.layout.wanted))
         while not self._is_told:
             try:
                 await self._tell(launch, ())
             except errors.ConnectionLost:
-                await self._reached(launch.sessions)
+                await self._reached(launch)
         await self._context.event_log.until(
-            lambda: self._context.state.met is not None or self._is_decided(launch.sessions), MEET
+            lambda: self._context.state.met is not None or self._is_decided(launch), MEET
         )
 
     async def until_begun(self, launch: Launch) -> Plan:
-        """Wait until all hosts have begun the run by themselves; return its plan.
+        """Wait until all hosts of the run have begun it by themselves; return its plan.
 
         Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
         stopped otherwise.
@@ -69,33 +74,71 @@ class Gathering:
             session.starts_by_itself = session.name not in self._context.state.begun_on
         self._is_told = self._is_told or self._context.state.met is not None
         async with beside(self._place.watch(sessions, launch.layout)):
-            while not self._has_begun(sessions):
-                if self._has_failed(sessions):
+            while not self._has_begun(launch):
+                if self._has_failed(launch):
                     raise not_begun(self._context.state)
-                dead = [one for one in sessions if one.has_died]
-                if dead or not self._is_told:
+                dead = [one for one in self._needed(launch) if one.has_died]
+                if dead or not self._is_told or self._are_back(launch):
                     await self._again(launch, dead)
-                await log.until(lambda: self._is_decided(sessions) or not self._is_told)
-        await asyncio.gather(*(one.until_reached() for one in sessions))
-        met = self._context.state.met
-        if met is None:
-            raise errors.BadAnswer(sessions[0].name, "it has begun a run that was not left to it")
-        return left_to_hosts.begun(launch, met, self._context.state.begun_on)
+                await log.until(lambda: self._is_decided(launch) or not self._is_told)
+        await asyncio.gather(*(one.until_reached() for one in self._needed(launch)))
+        state = self._context.state
+        return left_to_hosts.begun(launch, state.met, state.begun_on)
+
+    async def let_go(self, sessions: Sequence[HostSession]) -> None:
+        """Let go of hosts that the run did not choose: nothing of it is left where they answer."""
+        if not sessions:
+            return
+        for session in sessions:
+            session.starts_by_itself = False
+        waiting = [one for one in sessions if not one.is_over and not one.has_died]
+        await asyncio.gather(*map(self._end, waiting))
+        await self._context.event_log.until(lambda: all(one.is_over for one in waiting), LEAVES)
+        silent = [one for one in waiting if not one.is_over]
+        await self._place.forget([one for one in sessions if one not in silent])
+        names, left = (tuple(one.name for one in some) for some in (sessions, silent))
+        self._context.add(ev.HostsLetGo(time.time(), names, left))
+
+    async def _end(self, session: HostSession) -> None:
+        with suppress(TimeoutError, errors.HostError):
+            async with asyncio.timeout(LEAVES):
+                run, why = self._context.name, StopReason.NOT_NEEDED
+                await session.agent.ask("stop", run=run, grace=0.0, why=why)
 
     # -- what the hosts have said
 
-    def _has_begun(self, sessions: Sequence[HostSession]) -> bool:
-        return all(one.name in self._context.state.begun_on for one in sessions)
+    def _needed(self, launch: Launch) -> list[HostSession]:
+        """Return the hosts of the run, as far as it is known which these are."""
+        chosen = self._context.state.chosen
+        return [one for one in launch.sessions if not chosen or one.name in chosen]
 
-    def _has_failed(self, sessions: Sequence[HostSession]) -> bool:
-        """Return whether the run is over on a host where it has not begun."""
+    def _has_begun(self, launch: Launch) -> bool:
         begun = self._context.state.begun_on
-        return any(one.is_over and one.name not in begun for one in sessions)
+        return bool(begun) and all(one.name in begun for one in self._needed(launch))
 
-    def _is_decided(self, sessions: Sequence[HostSession]) -> bool:
+    def _has_failed(self, launch: Launch) -> bool:
+        """Return whether the run is over on a host where it has not begun, and which it needs."""
+        state = self._context.state
+        over = [
+            one for one in self._needed(launch) if one.is_over and one.name not in state.begun_on
+        ]
+        if not launch.layout.wanted or state.chosen:
+            return bool(over)
+        left = len(launch.sessions) - len(over)
+        others = [one for one in over if one is not launch.sessions[0]]
+        return len(others) < len(over) or left < launch.layout.wanted or state.stop is not None
+
+    def _is_decided(self, launch: Launch) -> bool:
         """Return whether there is something to do."""
-        has_died = any(one.has_died for one in sessions)
-        return self._has_begun(sessions) or self._has_failed(sessions) or has_died
+        has_died = any(one.has_died for one in self._needed(launch))
+        done = self._has_begun(launch) or self._has_failed(launch)
+        return done or has_died or self._are_back(launch)
+
+    def _are_back(self, launch: Launch) -> bool:
+        """Return whether hosts answer again that were out of reach when all others were told."""
+        if self._context.state.begun_on:
+            return False
+        return any(one.name in self._left_out and one.is_in_reach for one in launch.sessions)
 
     # -- what the hosts are told
 
@@ -111,19 +154,24 @@ class Gathering:
             await self._tell(launch, dead)
         except (errors.ConnectionLost, errors.MeetingError):
             await asyncio.sleep(PAUSE)
-            await self._reached(launch.sessions)
+            await self._reached(launch)
 
     async def _tell(self, launch: Launch, dead: Sequence[HostSession]) -> None:
         """Ask all hosts to wait, the first one first: from then on, what they were told before is void.
+        Of a run that may choose among hosts, those out of reach are told when they are back.
 
         Start the supervisors of those that are ``dead``.
         """
-        job, (first, *others) = self._context.job, launch.sessions
+        whole, launch = launch, await self._in_reach(launch)
+        first, *others = launch.sessions
+        there = {session.name for session in launch.sessions}
+        self._left_out = {one.name for one in whole.sessions if one.name not in there}
         self._place.know(launch.sessions, launch.layout)
         for _ in range(PORT_TRIES):
-            meeting = await meet(job, launch.sessions)
-            told = left_to_hosts.requests(launch, meeting, self._place, secrets.token_hex(16))
-            await _supervise(launch, [one for one in dead if one is first and one.has_died])
+            meeting, ways = await find_ways(launch)
+            key = secrets.token_hex(16)
+            told = left_to_hosts.requests(launch, ways, meeting, self._place, key)
+            await _supervise(whole, [one for one in dead if one is first and one.has_died])
             try:
                 answer = await first.insist(**told[first.name])
                 break
@@ -136,16 +184,78 @@ class Gathering:
         if answer.get("begun"):  # its journal says so, and is on its way
             _give_up([one for one in dead if one is not first])
         else:
-            await _supervise(launch, [one for one in dead if one is not first and one.has_died])
+            again = [one for one in others if one in dead and one.has_died]
+            await _supervise(whole, again)
             await together(one.insist(**told[one.name]) for one in others)
         self._is_told = True
 
-    async def _reached(self, sessions: Sequence[HostSession]) -> None:
-        """Wait until all hosts answer, or are given up."""
-        for session in sessions:
+    async def _in_reach(self, launch: Launch) -> Launch:
+        """Return the part of a launch whose hosts answer, if the run may choose among these. The first
+        one alone knows whether it has begun, and is waited for, as are enough others."""
+        if not launch.layout.wanted:
+            return launch
+        first, *others = launch.sessions
+        while True:
+            await first.until_reached()
+            there = [first.name, *(one.name for one in others if one.is_in_reach)]
+            if len(there) >= launch.layout.wanted:
+                layout = launch.layout.of(there, launch.layout.wanted)
+                return left_to_hosts.on(launch, layout)
+            await asyncio.sleep(PAUSE)
+
+    async def _reached(self, launch: Launch) -> None:
+        """Wait until all hosts answer, or are given up; of a run that may choose, the first one."""
+        for session in launch.sessions:
             if session.phase is Phase.SUPERVISED:  # the connection was lost while it was started
                 session.reconnect()
-        await asyncio.gather(*(one.until_reached() for one in sessions))
+        needed = launch.sessions[:1] if launch.layout.wanted else launch.sessions
+        await asyncio.gather(*(one.until_reached() for one in needed))
+
+
+async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
+    """Return where the hosts of a launch meet while they wait, and the ways to run it: those where all
+    hosts reach the first of them. Raises HostError; MeetingError if the hosts do not reach the first
+    one, or there is no way."""
+    job = launch.context.job
+    meeting = await meet(job, launch.sessions)
+    if not launch.layout.wanted:
+        return meeting, [Way(launch, meeting)]
+    names = [session.name for session in launch.sessions]
+    found: list[Way] = []
+    heads: dict[str, Meeting | None] = {names[0]: meeting}
+    failed: errors.MeetingError | None = None
+    for layout in left_to_hosts.layouts(launch.layout):
+        one = left_to_hosts.on(launch, layout)
+        head = one.sessions[0].name
+        try:
+            if len(one.sessions) == 1:
+                found.append(Way(one, alone(job, one.sessions[0], 0)))
+                continue
+            if head not in heads:
+                heads[head] = await _meet_if_all_do(launch, names.index(head))
+            found.append(Way(one, heads[head] or await meet(job, one.sessions)))
+        except errors.MeetingError as error:
+            failed = error
+    if not found:
+        raise failed or errors.MeetingError("no host can run it alone", "start it again")
+    return meeting, found
+
+
+async def can_meet(launch: Launch) -> bool:
+    """Return whether hosts that may be chosen can wait together. Raises HostError."""
+    try:
+        await find_ways(launch)
+    except errors.MeetingError:
+        return False
+    return True
+
+
+async def _meet_if_all_do(launch: Launch, first: int) -> Meeting | None:
+    """Return where a host and all after it meet; None where some do not reach it."""
+    try:
+        return await meet(launch.context.job, launch.sessions[first:])
+    except errors.MeetingError:
+        return None
 
 
 def require_secrets(context: RunContext, dead: Sequence[str]) -> None:

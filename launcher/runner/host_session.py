@@ -136,6 +136,11 @@ class HostSession:
         return self.phase in (Phase.FINISHED, Phase.LOST)
 
     @property
+    def is_in_reach(self) -> bool:
+        """Whether the host answers, as far as is known, and the run is not over there."""
+        return self._settled.is_set() and not self.agent.closed.done() and not self.is_over
+
+    @property
     def unsaved(self) -> str:
         """Why logs that the host has are not here; empty when they are here."""
         return self._logs.unsaved

@@ -108,7 +108,12 @@ class HostSet:
     def _spares_in_preparation(self) -> list[str]:
         """Return hosts that have the code but no place in the layout: a supervisor may run there."""
         inside = {node.host.name for node in self._layout.nodes} | {*self._context.state.departed}
-        synced = (e.host for e in self._context.events if isinstance(e, ev.CodeSynced))
+        synced: list[str] = []
+        for event in self._context.events:
+            if isinstance(event, ev.HostsLetGo):
+                synced = [name for name in synced if name not in event.hosts]
+            elif isinstance(event, ev.CodeSynced):
+                synced.append(event.host)
         return [name for name in dict.fromkeys(synced) if name not in inside]
 
     async def close(self) -> None:

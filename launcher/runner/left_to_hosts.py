@@ -1,13 +1,16 @@
 """What several hosts need to start a run together when its turn has come, and what they say of that.
 
 Which GPUs and ports the run gets is decided there: its plan is made with a token for each, as in
-left_to_host.py. See docs/decisions/0070-hosts-meet.md.
+left_to_host.py. Where the run may choose among hosts, there is a plan for each choice. See
+docs/decisions/0070-hosts-meet.md and docs/decisions/0082-hosts-choose.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
+from math import comb
 from typing import Any
 
 from ..agent.supervisor.template import filled_together
@@ -15,6 +18,7 @@ from ..jobs import planner
 from ..jobs.gpus import usable
 from ..records import events as ev
 from ..spec.errors import BadAnswer
+from ..spec.frozen import frozen
 from ..spec.model import Layout, Meeting, Plan
 from .host_session import HostSession
 from .launch import Launch, Peers
@@ -24,18 +28,47 @@ from .policy import turn
 
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
 LEAST_PORTS = 16
+#: Most ways to run that hosts are told of: a start request for each is in the memory of each host.
+MOST_WAYS = 64
 
 #: By host: GPUs, their names, and ports; or their tokens.
 Choices = Mapping[str, Choice]
 
 
+@frozen
+class Way:
+    """One way to run: what would be started on some of the hosts, and where these meet."""
+
+    launch: Launch
+    meeting: Meeting
+
+
+def layouts(layout: Layout) -> Iterator[Layout]:
+    """Yield those that the hosts of a layout may choose among; the layout itself if they may not."""
+    if not layout.wanted:
+        yield layout
+        return
+    names = [node.host.name for node in layout.nodes]
+    for hosts in combinations(names, layout.wanted):
+        yield layout.of(hosts)
+
+
+def on(launch: Launch, layout: Layout) -> Launch:
+    """Return what would be started on the hosts of another layout."""
+    known = {session.name: session for session in launch.sessions}
+    sessions = [known[node.host.name] for node in layout.nodes]
+    return replace(launch, sessions=sessions, layout=layout)
+
+
 def is_possible(launch: Launch) -> bool:
     """Return whether the hosts can start the run by themselves: whether they would start what this
-    launcher would have sent. A framework may pack GPUs or ports into something that has to be made
-    anew."""
+    launcher would have sent, and have few enough ways to. A framework may pack GPUs or ports into
+    something that has to be made anew."""
     first, last = launch.context.job.master_port
-    if last - first + 1 < LEAST_PORTS:
+    many = comb(len(launch.layout.nodes), launch.layout.num_nodes) > MOST_WAYS
+    if many or last - first + 1 < LEAST_PORTS:
         return False
+    launch = on(launch, next(layouts(launch.layout)))
     known = {node.host.name: f"192.0.2.{n % 250 + 1}" for n, node in enumerate(launch.layout.nodes)}
     meeting = Meeting(known[launch.sessions[0].name], 0, dict.fromkeys(known, "eth0"), known)
     tokens, real, certified = _tokens(launch), _real(launch), launch.certified()
@@ -54,18 +87,17 @@ def is_possible(launch: Launch) -> bool:
     return True
 
 
-def requests(launch: Launch, meeting: Meeting, place: Place, key: str) -> dict[str, dict[str, Any]]:
+def requests(
+    launch: Launch, ways: Sequence[Way], meeting: Meeting, place: Place, key: str
+) -> dict[str, dict[str, Any]]:
     """Return the request for each host to wait with the others, and to start there. They contain
     secrets. ``meeting`` says how the hosts reach the first one: they meet at its port until then."""
-    tokens, model = _tokens(launch), launch.context.job.resources.gpu_model
-    plan = _plan(launch, tokens, meeting)
-    peers = launch.peers(plan, launch.certified(), key)
-    names = [session.name for session in launch.sessions]
+    model = launch.context.job.resources.gpu_model
     of_all: dict[str, Any] = {
         "op": "gather",
         "run": launch.layout.run_id,
         "gang": {
-            "hosts": names,
+            "hosts": [session.name for session in launch.sessions],
             "address": meeting.address_of(launch.sessions[0].host),
             "port": int(meeting.master_port),
             "key": key,
@@ -73,32 +105,65 @@ def requests(launch: Launch, meeting: Meeting, place: Place, key: str) -> dict[s
         "gpus": {
             one.name: list(turn.gpus_of(one.host, one.facts, model)) for one in launch.sessions
         },
-        "counts": {host: len(one.gpus) for host, one in tokens.items()},
-        "tokens": {host: one.as_tokens() for host, one in tokens.items()},
         "packed": list(framework_of(launch).packed),
         "ports": list(launch.context.job.master_port),
-        "interfaces": dict(meeting.interfaces),
-        "addresses": dict(meeting.addresses),
         "ignore_foreign": int(launch.context.request.ignore_foreign),
         "seconds": place.wait_left(),
     }
+    told, starts = [], {session.name: dict[str, Any]() for session in launch.sessions}
+    for number, way in enumerate(ways):
+        tokens = _tokens(way.launch)
+        plan = _plan(way.launch, tokens, way.meeting)
+        peers = way.launch.peers(plan, way.launch.certified(), key)
+        told.append(_described(way, tokens))
+        for session in way.launch.sessions:
+            start = way.launch.start_request(session, plan, peers)
+            starts[session.name][str(number)] = start
+    if launch.layout.wanted:
+        of_all["ways"] = told
+    else:  # as earlier versions know it
+        of_all.update((name, one) for name, one in told[0].items() if name != "address")
     found = {}
     for session in launch.sessions:
         known = usable(session.host, session.facts).names
-        there = of_all["gpus"][session.name]
-        ticket = {"ticket": place.ticket_for(session.name)} if tokens[session.name].gpus else {}
+        there, mine = of_all["gpus"][session.name], starts[session.name]
+        has_gpus = any(node.gpus for node in launch.layout.nodes if node.host.name == session.name)
         found[session.name] = {
             **of_all,
-            **ticket,
+            **({"ticket": place.ticket_for(session.name)} if has_gpus else {}),
+            **({"starts": mine} if launch.layout.wanted else {"start": mine["0"]}),
             "names": {str(gpu): known.get(gpu, str(gpu)) for gpu in there},
-            "start": launch.start_request(session, plan, peers),
         }
     return found
 
 
-def begun(launch: Launch, met: ev.WaitsOnHosts, events: Mapping[str, ev.BegunThere]) -> Plan:
+def _described(way: Way, tokens: Choices) -> dict[str, Any]:
+    """Return what hosts are told of a way."""
+    return {
+        "counts": {host: len(one.gpus) for host, one in tokens.items()},
+        "tokens": {host: one.as_tokens() for host, one in tokens.items()},
+        "address": way.meeting.master_addr,
+        "interfaces": _of(way.meeting.interfaces, tokens),
+        "addresses": _of(way.meeting.addresses, tokens),
+    }
+
+
+def _of(known: Mapping[str, str], hosts: Choices) -> dict[str, str]:
+    return {host: one for host, one in known.items() if host in hosts}
+
+
+def begun(launch: Launch, met: ev.WaitsOnHosts | None, events: Mapping[str, ev.BegunThere]) -> Plan:
     """Return the plan that the hosts have begun by themselves. Raises BadAnswer where it cannot be
     that."""
+    said = next((event for event in events.values() if event.hosts), None)
+    if said is not None:
+        _require_way(launch, said)
+        launch = on(launch, launch.layout.of(said.hosts))
+        meeting = Meeting(said.master_addr, 0, said.interfaces, said.addresses)
+    elif met is not None:  # as earlier versions say it
+        meeting = Meeting(met.master_addr, 0, met.interfaces, met.addresses)
+    else:
+        raise BadAnswer(launch.sessions[0].name, "it has begun a run that was not left to it")
     wanted, choices = _tokens(launch), {}
     for session in launch.sessions:
         event, tokens = events[session.name], wanted[session.name]
@@ -109,8 +174,16 @@ def begun(launch: Launch, met: ev.WaitsOnHosts, events: Mapping[str, ev.BegunThe
         names = usable(session.host, session.facts).names
         called = tuple(names.get(gpu, str(gpu)) for gpu in event.gpus)
         choices[session.name] = Choice(event.gpus, called, event.ports)
-    meeting = Meeting(met.master_addr, 0, met.interfaces, met.addresses)
     return _plan(launch, choices, meeting)
+
+
+def _require_way(launch: Launch, event: ev.BegunThere) -> None:
+    """Raise BadAnswer for hosts that the run could not have chosen."""
+    known = {session.name for session in launch.sessions}
+    if len(set(event.hosts) & known) != len(event.hosts) or len(event.hosts) != (
+        launch.layout.num_nodes
+    ):
+        raise BadAnswer(event.host, "it has begun the run on other hosts than asked for")
 
 
 def _is_of(event: ev.BegunThere, session: HostSession, tokens: Choice) -> bool:
@@ -150,7 +223,7 @@ def _ports(launch: Launch) -> dict[str, int]:
 
 
 def _broadcasts(launch: Launch) -> bool:
-    return not framework_of(launch).joins_hosts
+    return launch.layout.num_nodes > 1 and not framework_of(launch).joins_hosts
 
 
 def _plan(launch: Launch, choices: Choices, meeting: Meeting) -> Plan:

@@ -122,18 +122,30 @@ class Place:
         return turn.provisional(job, stand, self._shares, self._context.name)
 
     def layout_of_hosts(self) -> Layout | None:
-        """Return the layout of a run that needs all of the several hosts that it waits on, each with the
-        same number of GPUs whatever is free; None for any other."""
+        """Return the layout of a run that its hosts may start: on those that it needs, each with the
+        same number of GPUs whatever is free; or on all that it may choose among. None for any other."""
         if self.fixed is not None:
             return self.fixed if self.fixed.num_nodes > 1 else None
-        sizes = sorted(len(one.gpus) for one in self._in_sight())
-        if len(self.sessions) < 2 or not len(sizes) == len(self.sessions) == len(self._shares):
+        stands, shares = self._in_sight(), sorted(self._shares, reverse=True)
+        if len(self.sessions) < 2 or len(stands) < len(self.sessions):
             return None
+        if shares[0] == shares[-1]:
+            stands = [one for one in stands if len(one.gpus) >= shares[0]]
+        if len(stands) == len(shares):
+            return self._layout_of_all(stands)
+        job = self._context.job
+        if shares[0] != shares[-1] or job.elastic is not None:
+            return None
+        return turn.layout_of_any(job, stands, shares, self._context.name)
+
+    def _layout_of_all(self, stands: Sequence[turn.Stand]) -> Layout | None:
+        """Return the layout of a run that needs all of these hosts, if each can have one share alone."""
+        sizes = sorted(len(one.gpus) for one in stands)
         sizes, shares = sizes[::-1], sorted(self._shares, reverse=True)
         for mine, following, there in zip(shares, shares[1:], sizes[1:], strict=False):
             if following < mine <= there:
                 return None  # either host could have either share
-        hosts, facts = [one.host for one in self.sessions], {o.name: o.facts for o in self.sessions}
+        hosts, facts = [one.host for one in stands], {one.host.name: one.facts for one in stands}
         layout = turn.idle_layout(self._context.job, hosts, facts, self._context.name)
         return layout if turn.shares_of(layout) == tuple(shares) else None
 

@@ -48,6 +48,7 @@ from .files.choice import Choice
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import SKIPPED, Collector
+from .gathering import can_meet
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
@@ -154,6 +155,8 @@ class Run:
         try:
             await self._rejoin(layout)
             await asyncio.gather(*(session.catch_up() for session in self.hosts.active))
+            if chosen := layout.wanted and self.context.state.chosen:
+                self.hosts.settle(layout.of(chosen))
             with rates.limited(self.context.request.max_rate):
                 await self._collector.pull()
                 await self._collector.conclude()
@@ -376,26 +379,27 @@ class Run:
         A run that may use one host alone, or needs all of its hosts, waits there, once its setup has
         run: see Attempts.
         """
-        if (left := self._layout_for_hosts()) is not None:
+        layout = await self._layout_for_hosts()
+        if layout is not None:
             self._place.starts_by_itself = True
-            await connect.settle(self.context, self.hosts, left)
-            self._describe()
-            return
-        self.context.enter("wait")
-        layout = await self._place.until_turn()
+        else:
+            self.context.enter("wait")
+            layout = await self._place.until_turn()
         chosen = {node.host.name for node in layout.nodes}
         others = [session for session in self.hosts.active if session.name not in chosen]
         with_gpus = {node.host.name for node in layout.nodes if node.gpus}
-        await self._place.enter(
-            [one for one in self.hosts.active if one.name in with_gpus], turn.shares_of(layout)
-        )
+        if others or not self._place.starts_by_itself:
+            await self._place.enter(
+                [one for one in self.hosts.active if one.name in with_gpus], turn.shares_of(layout)
+            )
         await self._place.forget(others)
         await connect.settle(self.context, self.hosts, layout)
         self._describe()
 
-    def _layout_for_hosts(self) -> Layout | None:
+    async def _layout_for_hosts(self) -> Layout | None:
         """Return the layout of a run that its hosts can start by themselves; None for any other. Those
-        of a project cannot: a majority of all hosts decides about it."""
+        of a project cannot: a majority of all hosts decides about it. Hosts that may be chosen have to
+        reach each other: if they do not, the run begins on those that it gets."""
         if self.context.request.project is not None:
             return None
         if (host := self._place.only_host) is not None:
@@ -403,7 +407,14 @@ class Run:
             is_possible = left_to_host.is_possible(Launch(self.context, [host], layout, 0))
             return layout if is_possible else None
         found = self._place.layout_of_hosts()
-        return found if found and left_to_hosts.is_possible(self._launch_on(found)) else None
+        if found is None:
+            return None
+        launch = self._launch_on(found)
+        if found.num_nodes == 1 and not found.wanted:
+            return found if left_to_host.is_possible(launch) else None
+        if not left_to_hosts.is_possible(launch):
+            return None
+        return found if not found.wanted or await can_meet(launch) else None
 
     def _launch_on(self, layout: Layout) -> Launch:
         known = {session.name: session for session in self.hosts.active}
@@ -567,8 +578,11 @@ class Run:
         if use:
             event_log.note(USE, to_json(use))
         event_log.note("receipt.json", final.to_record())
+        unsure = [host.host for host in final.hosts if host.left is None]
+        for event in context.events:
+            unsure += event.silent if isinstance(event, ev.HostsLetGo) else ()
         with suppress(OSError):  # a full disk
-            cleanup.remember(self.name, [host.host for host in final.hosts if host.left is None])
+            cleanup.remember(self.name, unsure)
         incomplete = event_log.record_error
         if incomplete and not error:
             return replace(final, error=str(incomplete), hint=incomplete.hint)

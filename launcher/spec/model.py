@@ -485,20 +485,34 @@ class Node:
 
 @frozen
 class Layout:
-    """Which hosts are which nodes, in order of node_rank; known before the rendezvous."""
+    """Which hosts are which nodes, in order of node_rank; known before the rendezvous.
+
+    While a run waits that may choose among hosts, ``nodes`` are all that may be ``wanted``, each with as
+    many ranks as it would have; 0: these are the run's.
+    """
 
     run_id: str
     nodes: tuple[Node, ...]
+    wanted: int = 0
 
     @property
     def world_size(self) -> int:
         """The number of ranks in the run."""
-        return sum(node.local_world_size for node in self.nodes)
+        return sum(node.local_world_size for node in self.nodes[: self.num_nodes])
 
     @property
     def num_nodes(self) -> int:
         """The number of hosts in the run."""
-        return len(self.nodes)
+        return self.wanted or len(self.nodes)
+
+    def of(self, hosts: Collection[str], wanted: int = 0) -> Layout:
+        """Return the layout on some of these hosts: their ranks count from 0 again."""
+        nodes: list[Node] = []
+        for node in self.nodes:
+            if node.host.name in hosts:
+                offset = sum(one.local_world_size for one in nodes)
+                nodes.append(replace(node, node_rank=len(nodes), rank_offset=offset))
+        return replace(self, nodes=tuple(nodes), wanted=wanted)
 
     @property
     def label_width(self) -> int:

@@ -138,7 +138,8 @@ def test_whoever_stops_waiting_leaves_nothing_and_keeps_nobody_waiting(queue: Qu
     given_up = queue.launcher.run("--wait", "1s", "--gpus", "1", *FRAMEWORK, "true")
     assert (given_up.code, "the time to wait is over" in given_up.err) == (75, True), given_up.err
     assert time.monotonic() - started > 1
-    killed = queue.start("killed", "--gpus", "4")  # on either host: it needs its launcher
+    few = ("--master-port", "29500-29505")
+    killed = queue.start("killed", "--gpus", "4", *few)  # without ports to meet at, by its launcher
     queue.until("killed", "RunWaits")
     stopped = queue.start("stopped", "--gpus", "8")
     queue.until("stopped", "RunWaits")

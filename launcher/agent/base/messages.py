@@ -199,24 +199,39 @@ class GangSpec(TypedDict):
     key: str
 
 
+class Way(TypedDict):
+    """One way to run. By host, ``counts`` are the numbers of GPUs that it needs, and ``tokens`` what
+    stands for these, their names and its ports. All meet at ``address``; ``interfaces`` and
+    ``addresses`` are those of that meeting."""
+
+    counts: Dict[str, int]
+    tokens: Dict[str, Dict[str, List[str]]]
+    address: str
+    interfaces: Dict[str, str]
+    addresses: Dict[str, str]
+
+
 class GatherRequest(TypedDict):
     """The request to wait for GPUs with other hosts, ``op`` is "gather": see :class:`WaitRequest`.
 
     Without a ``ticket`` the run needs no GPUs of this host. By host, ``gpus`` are those that the run
-    may use, ``counts`` how many it needs, and ``tokens`` what stands for them, their names and its
-    ports. ``start`` has tokens of all hosts. ``interfaces`` and ``addresses`` are those of the meeting.
+    may use. ``ways`` are those to run it, and ``starts`` what this host starts in each that it is part
+    of, by its number, with tokens of all hosts of that way. A run with only one has the fields of that
+    here instead, and ``start``; its hosts meet at the address of the gang.
     """
 
     ticket: NotRequired[Message | None]
     gang: GangSpec
     gpus: Dict[str, List[int]]
-    counts: Dict[str, int]
     names: Dict[str, str]
-    start: StartRequest
-    tokens: Dict[str, Dict[str, List[str]]]
+    ways: NotRequired[List[Way]]
+    starts: NotRequired[Dict[str, StartRequest]]
+    counts: NotRequired[Dict[str, int]]
+    start: NotRequired[StartRequest]
+    tokens: NotRequired[Dict[str, Dict[str, List[str]]]]
+    interfaces: NotRequired[Dict[str, str]]
+    addresses: NotRequired[Dict[str, str]]
     ports: List[int]
-    interfaces: Dict[str, str]
-    addresses: Dict[str, str]
     seconds: NotRequired[float | None]
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]

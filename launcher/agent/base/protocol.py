@@ -71,7 +71,7 @@ PROCESS_FAILED, PRIMARY_FINISHED = "process-failed", "primary-finished"
 ORPHAN_TIMEOUT, TIME_LIMIT, WAIT_OVER = "orphan-timeout", "time-limit", "wait-over"
 PREEMPTED, RESTARTING = "preempted", "restarting"
 LOGIN_SESSION_ENDED, SUPERVISOR_TERMINATED = "login-session-ended", "supervisor-terminated"
-HOSTS_PARTED = "hosts-parted"
+HOSTS_PARTED, NOT_NEEDED = "hosts-parted", "not-needed"
 #: Seconds that a primary process has to finish exiting when another one fails because it left.
 PRIMARY_PATIENCE = 1.0
 

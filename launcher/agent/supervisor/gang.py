@@ -1,8 +1,9 @@
 """Decides what the supervisors of a run that waits on several hosts tell each other, and do. Pure.
 
-The first host leads. It alone decides, asks all others to claim, and begins once all hold their GPUs and
-ports. It writes that down before it tells anybody: whoever asks the leader knows whether the run has
-begun. See docs/decisions/0070-hosts-meet.md.
+The first host leads. It alone decides, also on which hosts the run begins where it may choose. It asks
+these to claim, and begins once all hold their GPUs and ports. It writes that down before it tells
+anybody: whoever asks the leader knows whether the run has begun. See docs/decisions/0070-hosts-meet.md
+and docs/decisions/0082-hosts-choose.md.
 
 Methods report what has happened and return instructions. ``now`` is a moment of one monotonic clock of
 this host; no clock of another one counts.
@@ -15,13 +16,13 @@ from .turns import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, List, Optional
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from typing import Any, Optional
 
     from ..base.messages import Given, Message
 
-    #: The GPUs of each host that the run may claim now; None while it has to wait.
-    Decide = Callable[[Mapping[str, Any]], Optional[Mapping[str, List[int]]]]
+    #: What the run may claim now, from how things stand on hosts; None while it has to wait.
+    Decide = Callable[[Mapping[str, Any]], Optional["Turn"]]
 
 #: Seconds for all hosts to claim.
 PATIENCE = 30.0
@@ -32,10 +33,23 @@ ANSWER = 45.0
 HOLD = 90.0
 #: Seconds without the others until the run holds nobody back: it could not begin.
 FORSAKEN = 5.0
+#: Seconds for all hosts to be in touch, before a run that does not need them all begins without some.
+GATHER = 5.0
 #: Seconds until the leader tries again where somebody was quicker.
 PAUSE = 0.5
 
 WAITING, CLAIMING, BEGUN = "waiting", "claiming", "begun"
+#: Why a run may be over on one host, and go on without it where others would do.
+_OF_HOST = (protocol.LOGIN_SESSION_ENDED, protocol.SUPERVISOR_TERMINATED, protocol.NOT_NEEDED)
+
+
+class Turn(Value):
+    """The GPUs of each host that the run may claim: those of the ``way`` of this number to run it."""
+
+    __slots__ = ("gpus", "way")
+
+    def __init__(self, way: int, gpus: Mapping[str, Sequence[int]]) -> None:
+        self.way, self.gpus = way, {host: list(some) for host, some in gpus.items()}
 
 
 class Send(Value):
@@ -48,12 +62,12 @@ class Send(Value):
 
 
 class Claim(Value):
-    """Lock these GPUs and hold ports; answer with ``held`` or ``refused``."""
+    """Lock these GPUs and hold ports, for this way to run; answer with ``held`` or ``refused``."""
 
-    __slots__ = ("gpus", "number")
+    __slots__ = ("gpus", "number", "way")
 
-    def __init__(self, number: int, gpus: Sequence[int]) -> None:
-        self.number, self.gpus = number, list(gpus)
+    def __init__(self, number: int, gpus: Sequence[int], way: int = 0) -> None:
+        self.number, self.gpus, self.way = number, list(gpus), way
 
 
 class Release(Value):
@@ -61,13 +75,13 @@ class Release(Value):
 
 
 class Begin(Value):
-    """Begin on what was claimed here; ``given`` is what each host has. Answer with ``begun`` or
-    ``could_not``."""
+    """Begin on what was claimed here; ``given`` is what each host has of this way to run. Answer with
+    ``begun`` or ``could_not``. A host that is not among them only writes down that the run has begun."""
 
-    __slots__ = ("given", "number")
+    __slots__ = ("given", "number", "way")
 
-    def __init__(self, number: int, given: Mapping[str, Given]) -> None:
-        self.number, self.given = number, dict(given)
+    def __init__(self, number: int, given: Mapping[str, Given], way: int = 0) -> None:
+        self.number, self.given, self.way = number, dict(given), way
 
 
 class Stop(Value):
@@ -80,20 +94,29 @@ class Stop(Value):
 
 
 class Leader:
-    """The first host of a run: it decides for all."""
+    """The first host of a run: it decides for all. The run takes one of several ``ways``, each the hosts
+    that it would have then; without any, all of them."""
 
-    def __init__(self, here: str, others: Iterable[str], decide: Decide, now: float) -> None:
+    def __init__(
+        self,
+        here: str,
+        others: Iterable[str],
+        decide: Decide,
+        now: float,
+        ways: Iterable[Collection[str]] = (),
+    ) -> None:
         self.phase = WAITING
-        self.has_met = False  # all have been in touch at once
+        self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
+        self._ways = [frozenset(way) - {here} for way in ways] or [frozenset(self._others)]
         self._in_touch: set[str] = set()
         self._stands: dict[str, Any] = {}
         self._number = 0  # of the last round of claims
-        self._gpus: dict[str, list[int]] = {}
+        self._turn = Turn(0, {})  # what that round is for
         self._held: dict[str, Given] = {}
         self._begun: set[str] = set()
         self._until = self._not_before = now
-        self._is_news, self._alone_since = False, now
+        self._is_news, self._alone_since, self._gathers_until = False, now, now + GATHER
         self._over = ""
 
     # -- questions
@@ -105,20 +128,41 @@ class Leader:
 
     @property
     def is_done(self) -> bool:
-        """Whether all hosts have begun, so that there is nothing left to say."""
-        return self.phase == BEGUN and self._begun == set(self._others)
+        """Whether all hosts of the run have begun, so that there is nothing left to say."""
+        return self.phase == BEGUN and self._begun == set(self._chosen)
+
+    @property
+    def way(self) -> int:
+        """The number of the way that the last round was for."""
+        return self._turn.way
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether this host is one of those that the last round was for."""
+        return self._here in self._turn.gpus
 
     def is_forsaken(self, now: float) -> bool:
         """Whether the run could not begin even if its GPUs were free."""
-        return bool(self.missing) and now >= self._alone_since + FORSAKEN
+        return not self._suffice and now >= self._alone_since + FORSAKEN
 
     def next_tick(self, now: float) -> float:
         """Return the moment by which to call :meth:`tick`, if nothing happens before."""
         if self.phase == WAITING:
             moments = [self._not_before] if self._is_news else []
-            moments += [self._alone_since + FORSAKEN] if self.missing else []
+            moments += [] if self._suffice else [self._alone_since + FORSAKEN]
+            moments += [self._gathers_until] if self._suffice and not self.has_met else []
             return min([one for one in moments if one > now], default=float("inf"))
         return float("inf") if self.is_done or self._over else self._until
+
+    @property
+    def _suffice(self) -> bool:
+        """Whether those in touch suffice for the run."""
+        return any(way <= self._in_touch for way in self._ways)
+
+    @property
+    def _chosen(self) -> list[str]:
+        """The other hosts that the last round was for."""
+        return [host for host in self._others if host in self._turn.gpus]
 
     # -- other hosts
 
@@ -132,16 +176,16 @@ class Leader:
         void = Send(host, {"release": self._number})
         if self.has_met:
             return [void, Send(host, {"met": 1})]
-        self.has_met = not self.missing
-        return [void, *(self.tell({"met": 1}) if self.has_met else [])]
+        return [void, *self._meet(now)]
 
     def parted(self, host: str, now: float) -> list[Value]:
         """Note that a host is out of touch."""
-        if not self.missing:
-            self._alone_since = now
+        did = self._suffice
         self._in_touch.discard(host)
         self._stands.pop(host, None)
-        return self._give_up(now) if self.phase == CLAIMING else []
+        if did and not self._suffice:
+            self._alone_since = now
+        return self._give_up(now) if self.phase == CLAIMING and host in self._turn.gpus else []
 
     def saw(self, host: str, stand: Any) -> None:
         """Note how things stand on a host: on this one, too. It decides at the next tick."""
@@ -156,7 +200,7 @@ class Leader:
         if self.phase == CLAIMING and now >= self._until:
             late = self._give_up(now)
             return late if "held" in word else [*late, *self.heard(host, word, now)]
-        mine = self.phase == CLAIMING and host not in self._held
+        mine = self.phase == CLAIMING and host in self._turn.gpus and host not in self._held
         if mine and word.get("held") == self._number:
             return self._hold(host, word, now)
         if self.phase == CLAIMING and word.get("refused") == self._number:
@@ -166,18 +210,22 @@ class Leader:
             return [Send(host, {"known": self._number})]
         if self.phase == BEGUN and word.get("lapsed") == self._number and not self._over:
             return [Stop(protocol.HOSTS_PARTED)]
-        if "over" in word and not self._over:
+        if "over" in word and not self._over and self._needs(host, str(word["over"])):
             return [Stop(str(word["over"]))]
         return []
+
+    def _needs(self, host: str, why: str) -> bool:
+        """Return whether the run is over everywhere if it is over on this host."""
+        if self.phase == BEGUN:
+            return host in self._turn.gpus
+        return why not in _OF_HOST or all(host in way for way in self._ways)
 
     # -- what was done here
 
     def held(self, number: int, given: Given, now: float) -> list[Value]:
         """Note what this host has claimed: now the others do."""
         self._held = {self._here: given}
-        return [
-            Send(host, {"claim": number, "gpus": self._gpus.get(host, [])}) for host in self._others
-        ]
+        return self._ask_others() or [self._begin()]
 
     def refused(self, number: int, now: float) -> list[Value]:
         """Note that somebody was quicker on this host."""
@@ -193,9 +241,13 @@ class Leader:
         return self._give_up(now)
 
     def over(self, why: str) -> list[Value]:
-        """Tell those that have not begun, now or when they are in touch, that the run is over."""
+        """Tell those that have not begun, now or when they are in touch, that the run is over; and all
+        of them, if it runs without this host."""
+        if why == protocol.NOT_NEEDED:
+            return []
         self._over = self._over or why
-        left = [host for host in self._others if host in self._in_touch - self._begun]
+        known = self._begun if self.takes_part else ()
+        left = [host for host in self._others if host in self._in_touch and host not in known]
         return [Send(host, {"over": self._over}) for host in left]
 
     def tell(self, word: Message) -> list[Value]:
@@ -208,34 +260,49 @@ class Leader:
         """Do what is due."""
         if self._over:
             return []
+        met = [] if self.has_met or self.phase != WAITING else self._meet(now)
         if self.phase == WAITING and self._is_news and now >= self._not_before:
-            return self._look(now)
+            return [*met, *self._look(now)]
         if self.phase == CLAIMING and now >= self._until:
             return self._give_up(now)
         if self.phase == BEGUN and now >= self._until and not self.is_done:
             return [Stop(protocol.HOSTS_PARTED)]
-        return []
+        return met
+
+    def _meet(self, now: float) -> list[Value]:
+        """Note that all have met; or enough, once the others have had time to come."""
+        late = self._suffice and now >= self._gathers_until
+        self.has_met = not self.missing or late
+        self._is_news = self._is_news or self.has_met
+        return self.tell({"met": 1}) if self.has_met else []
 
     def _look(self, now: float) -> list[Value]:
         """Decide; claim if it is the run's turn."""
         self._is_news = False
-        gpus = self._decide(self._stands) if not self.missing else None
-        if gpus is None:
+        turn = self._decide(self._stands) if self.has_met and self._suffice else None
+        if turn is None or not set(turn.gpus) - {self._here} <= self._in_touch:
             return []
         self.phase, self._until = CLAIMING, now + PATIENCE
         self._number += 1
-        self._gpus, self._held = {host: list(some) for host, some in gpus.items()}, {}
-        return [Claim(self._number, self._gpus.get(self._here, []))]
+        self._turn, self._held = turn, {}
+        if self.takes_part:
+            return [Claim(self._number, turn.gpus[self._here], turn.way)]
+        return self._ask_others()
+
+    def _ask_others(self) -> list[Value]:
+        gpus, word = self._turn.gpus, {"claim": self._number, "way": self._turn.way}
+        return [Send(host, dict(word, gpus=gpus[host])) for host in self._chosen]
 
     def _hold(self, host: str, word: Message, now: float) -> list[Value]:
         self._held[host] = {
-            "gpus": self._gpus.get(host, []),
+            "gpus": self._turn.gpus.get(host, []),
             "names": word["names"],
             "ports": word["ports"],
         }
-        if len(self._held) <= len(self._others):
-            return []
-        return [Begin(self._number, self._held)]
+        return [] if len(self._held) < len(self._turn.gpus) else [self._begin()]
+
+    def _begin(self) -> Begin:
+        return Begin(self._number, self._held, self._turn.way)
 
     def _give_up(self, now: float) -> list[Value]:
         """Let everybody release what was claimed, and try again later."""
@@ -243,7 +310,10 @@ class Leader:
         return [Release(), *self.tell({"release": self._number})]
 
     def _tell_begin(self, host: str) -> Send:
-        return Send(host, {"begin": self._number, "given": self._held})
+        """Tell a host what it begins with, or that it is not needed."""
+        if host not in self._turn.gpus:
+            return Send(host, {"over": protocol.NOT_NEEDED})
+        return Send(host, {"begin": self._number, "given": self._held, "way": self._turn.way})
 
 
 class Member:
@@ -296,12 +366,12 @@ class Member:
         if "met" in word:
             self.has_met = True
         if "claim" in word:
-            return [*self._release(), Claim(word["claim"], word["gpus"])]
+            return [*self._release(), Claim(word["claim"], word["gpus"], word.get("way", 0))]
         if "release" in word:
             return self._release()
         if "begin" in word:
             if self.phase == CLAIMING and word["begin"] == self._number:
-                return [Begin(self._number, word["given"])]
+                return [Begin(self._number, word["given"], word.get("way", 0))]
             return [Send("", {"lapsed": word["begin"]})]
         return []
 

@@ -1,7 +1,7 @@
 """A run that waits on several hosts for GPUs, and begins there without a launcher: the part of one host.
 
 It holds the run's ticket here and all that the start needs, and does what gang.py says. See
-docs/decisions/0070-hosts-meet.md.
+docs/decisions/0070-hosts-meet.md and 0082-hosts-choose.md.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import time
 
+from ..base import protocol
 from ..host import free_ports, lookout, socket_names, tickets
 from . import gang, requests, stands, template, turns, waiting
 from .gang_lines import JOINED, PARTED, Lines
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from ..base.lean import Socket
-    from ..base.messages import GatherRequest, Given, Message, StartRequest, TicketFacts
+    from ..base.messages import GatherRequest, Given, Message, StartRequest, TicketFacts, Way
 
     class Hands(Protocol):
         """The supervisor."""
@@ -36,8 +37,11 @@ if TYPE_CHECKING:
         def met(self, request: GatherRequest) -> None:
             """Write down that the hosts start the run by themselves from now on."""
 
-        def commit(self, request: StartRequest, given: Given, seconds: float) -> bool:
-            """Prepare the start, and write down that the run has begun; return False if it cannot."""
+        def commit(
+            self, request: StartRequest | None, given: Given, way: Way, seconds: float
+        ) -> bool:
+            """Prepare the start, if there is one here, and write down that the run has begun this way;
+            return False if it cannot."""
 
         def begin(self, request: StartRequest) -> None:
             """Start the processes."""
@@ -86,6 +90,7 @@ _WORDS: dict[str, Any] = {
     "begin": int,
     "given": {str: _GIVEN},
     "known": int,
+    "way": int,
     "met": int,
     "aside": int,
     "ticket": ({"number": int, "hosts": int, "shares": [int]}, {"priority": int}),
@@ -109,9 +114,10 @@ class Gathered:
         self.request, self.key = request, request["gang"]["key"]
         self.has_begun = False
         self._run, self._here, self._hands = run, host, hands
-        hosts = request["gang"]["hosts"]
+        self._ways, self._starts = _ways(request)
         self._lines = Lines(request["gang"], host, now)
-        self._leader = gang.Leader(host, hosts[1:], self._decide, now) if hosts[0] == host else None
+        self._leader = self._leads(request["gang"]["hosts"], now)
+        self._is_met = False  # it is written down that the hosts have met
         self._member = gang.Member(now)
         self._asked = request.get("ticket")  # for the ticket that the run's user wants
         self._shown: Message | None = None  # as it is now
@@ -134,6 +140,12 @@ class Gathered:
         except OSError:
             self.close()
             raise
+
+    def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
+        if hosts[0] != self._here:
+            return None
+        ways = [way["tokens"] for way in self._ways]
+        return gang.Leader(self._here, hosts[1:], self._decide, now, ways)
 
     # -- for the supervisor's loop
 
@@ -170,7 +182,18 @@ class Gathered:
             self._next_look = now + lookout.LOOK
             self._see(now)
         self._obey(self._part.tick(now), now)
+        if self._leader:
+            self._note_progress(self._leader)
         self._show(now)
+
+    def _note_progress(self, leader: gang.Leader) -> None:
+        """Write down that the hosts have met. End here once all know of the start of a run that has no
+        part here."""
+        if leader.has_met and not self._is_met:
+            self._is_met = True
+            self._hands.met(self.request)
+        if leader.is_done and not leader.takes_part and not self._is_passing:
+            self._hands.end(protocol.NOT_NEEDED)
 
     def is_over(self, now: float) -> bool:
         """Return whether the run has waited for as long as its user wants.
@@ -252,13 +275,11 @@ class Gathered:
             self._obey(self._member.joined(now), now)
             self._next_look = now
             return
-        met = self._leader.has_met
         self._obey(self._leader.joined(host, now), now)
         if not self.has_begun:
             moved = {"ticket": self._moved} if self._moved else {}
             self._lines.say(host, dict(moved, aside=int(self._aside)), now)
-        if self._leader.has_met and not met:
-            self._hands.met(self.request)
+        self._note_progress(self._leader)
 
     def _parted(self, host: str, now: float) -> None:
         self._stood.pop(host, None)
@@ -272,7 +293,7 @@ class Gathered:
             self._stood[host] = now
             leader.saw(host, word["stand"])
         held = word.get("held")
-        if held is not None and not self._fits(host, word["names"], word["ports"]):
+        if held is not None and not self._fits(leader.way, host, word["names"], word["ports"]):
             word = {"refused": held}
         self._obey(leader.heard(host, word, now), now)
 
@@ -283,8 +304,14 @@ class Gathered:
             self._is_hopeless = bool(word["aside"])
         self._obey(self._member.heard(word, now), now)
 
-    def _fits(self, host: str, names: Sequence[str], ports: Sequence[int]) -> bool:
-        tokens = self.request["tokens"][host]
+    def _tokens(self, number: int) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """Return the tokens of a way; none of one that there is not."""
+        return self._ways[number]["tokens"] if 0 <= number < len(self._ways) else {}
+
+    def _fits(self, number: int, host: str, names: Sequence[str], ports: Sequence[int]) -> bool:
+        tokens = self._tokens(number).get(host)
+        if tokens is None:
+            return False
         known = all(0 < port < 1 << 16 for port in ports)
         return known and len(names) == len(tokens["names"]) and len(ports) == len(tokens["ports"])
 
@@ -317,9 +344,9 @@ class Gathered:
 
     def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
         self._release()
-        tokens = self.request["tokens"][self._here]
         self._has_room = self._hands.has_room()
-        if len(claim.gpus) != len(tokens["gpus"]) or not self._has_room:
+        tokens = self._tokens(claim.way).get(self._here)
+        if not tokens or len(claim.gpus) != len(tokens["gpus"]) or not self._has_room:
             return None
         if claim.gpus:
             self._ask_for_strangers(now)
@@ -346,31 +373,47 @@ class Gathered:
             one.close()
         self._held = []
 
+    def _knows(self, way: int) -> bool:
+        return 0 <= way < len(self._ways)
+
     def _begin(self, begin: gang.Begin, now: float) -> None:
         """Begin, once it is written down; the other hosts hear of it before anything is started."""
-        request = self._filled(begin.given)
         self._let_ports_go()
-        if not (request and self._given and self._commit(request, self._given, now)):
+        start = self._committed(begin.way, begin.given, now)
+        if start is None:
             self._obey(self._part.could_not(begin.number, now), now)
             return
         self.has_begun = True
         self._obey(self._part.begun(begin.number, now), now)
         self._leave()
-        self._hands.begin(request)
+        if start:
+            self._hands.begin(start[0])
 
-    def _commit(self, request: StartRequest, given: Given, now: float) -> bool:
-        return self._hands.commit(request, given, self.waited(now))
+    def _committed(
+        self, number: int, given: Mapping[str, Given], now: float
+    ) -> list[StartRequest] | None:
+        """Return what to start here, if anything, once it is written down; None if it cannot be."""
+        if not self._is_whole(number, given):
+            return None
+        way, waited = self._ways[number], self.waited(now)
+        if self._here not in given:  # it was chosen by this host, which is not part of it
+            nothing: Given = {"gpus": [], "names": [], "ports": []}
+            return [] if self._hands.commit(None, nothing, way, waited) else None
+        start, packed = self._starts.get(str(number)), self.request.get("packed") or ()
+        if start is None or self._given is None:
+            return None
+        filled = template.filled_together(start, way["tokens"], given, packed)
+        return [filled] if self._hands.commit(filled, self._given, way, waited) else None
 
-    def _filled(self, given: Mapping[str, Given]) -> StartRequest | None:
-        """Return what to start, if each host was given what it asked for."""
-        tokens = self.request["tokens"]
+    def _is_whole(self, number: int, given: Mapping[str, Given]) -> bool:
+        """Return whether each host of a way was given what it asked for."""
+        tokens = self._tokens(number)
         for host, own in tokens.items():
             there = given.get(host)
-            fits = there and self._fits(host, there["names"], there["ports"])
+            fits = there and self._fits(number, host, there["names"], there["ports"])
             if not there or not fits or len(there["gpus"]) != len(own["gpus"]):
-                return None
-        packed = self.request.get("packed") or ()
-        return template.filled_together(self.request["start"], tokens, given, packed)
+                return False
+        return bool(tokens)
 
     def _leave(self) -> None:
         """Leave the queue."""
@@ -417,10 +460,11 @@ class Gathered:
             self._lookout.look(self._run)
             self._outside = (now, waiting.strangers(self._lookout.leased))
 
-    def _decide(self, said: Mapping[str, Any]) -> dict[str, list[int]] | None:
-        """Return the GPUs of each host that the run may claim now."""
-        run, counts, now = socket_names.short(self._run), self.request["counts"], time.monotonic()
-        hosts = [host for host, count in counts.items() if count]
+    def _decide(self, said: Mapping[str, Any]) -> gang.Turn | None:
+        """Return what the run may claim now."""
+        run, now = socket_names.short(self._run), time.monotonic()
+        by_hosts = {_with_gpus(way): number for number, way in enumerate(self._ways)}
+        hosts = sorted(frozenset[str]().union(*by_hosts))
         known = []
         for host in hosts:
             if host in said:
@@ -429,10 +473,17 @@ class Gathered:
         self._is_hopeless = False
         for answer in stands.decide(known, run, hosts):
             if answer.name == run and isinstance(answer, turns.Begin):
-                return {host: list(answer.gpus[host])[: counts[host]] for host in hosts}
+                number = by_hosts.get(frozenset(answer.gpus))
+                return None if number is None else self._turn(number, answer.gpus)
             if answer.name == run:
                 self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
         return None
+
+    def _turn(self, number: int, gpus: Mapping[str, Sequence[int]]) -> gang.Turn:
+        """Return what a way claims of these GPUs."""
+        counts = self._ways[number]["counts"]
+        mine = {host: list(gpus.get(host, ()))[: counts.get(host, 0)] for host in counts}
+        return gang.Turn(number, mine)
 
     def _stand(self, host: str, said: Message, age: float) -> stands.Stand | None:
         shared = bool(self.request.get("ignore_foreign"))
@@ -495,6 +546,25 @@ def fault_of(word: Message) -> str:
     if word.get("ticket", {}).get("priority", 0) not in tickets.PRIORITIES.values():
         return "not a priority"
     return "more nodes than there are" if sum(count for count, _ in shares) > MOST_NODES else ""
+
+
+def _ways(request: GatherRequest) -> tuple[list[Way], dict[str, StartRequest]]:
+    """Return the ways to run, and what this host starts in each that it is part of, by its number."""
+    if request.get("ways"):
+        return request["ways"], request["starts"]
+    only: Way = {
+        "counts": request["counts"],
+        "tokens": request["tokens"],
+        "address": request["gang"]["address"],
+        "interfaces": request["interfaces"],
+        "addresses": request["addresses"],
+    }
+    return [only], {"0": request["start"]}
+
+
+def _with_gpus(way: Way) -> frozenset[str]:
+    """Return the hosts of which a way needs GPUs."""
+    return frozenset(host for host, count in way["counts"].items() if count)
 
 
 def _of_all(ticket: Message) -> Message:

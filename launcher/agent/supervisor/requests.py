@@ -77,6 +77,15 @@ _START = (
     },
 )
 
+#: One way to run: see launcher.agent.base.messages.Way.
+_WAY: Any = {
+    "counts": {str: int},
+    "tokens": {str: {str: [str]}},
+    "address": str,
+    "interfaces": TEXTS,
+    "addresses": TEXTS,
+}
+
 #: By request: the fields that it must have, and those that it may have.
 REQUESTS = {
     "start": _START,
@@ -105,15 +114,22 @@ REQUESTS = {
         {
             "gang": ({"hosts": [str], "address": str, "port": int, "key": str}, {}),
             "gpus": {str: [int]},
-            "counts": {str: int},
             "names": TEXTS,
+            "ports": [int],
+        },
+        {
+            "ticket": (_TICKET, {}),
+            "ways": [(_WAY, {})],
+            "starts": {str: _START},
+            "counts": {str: int},
             "start": _START,
             "tokens": {str: {str: [str]}},
-            "ports": [int],
             "interfaces": TEXTS,
             "addresses": TEXTS,
+            "seconds": NUMBER,
+            "ignore_foreign": int,
+            "packed": [str],
         },
-        {"ticket": (_TICKET, {}), "seconds": NUMBER, "ignore_foreign": int, "packed": [str]},
     ),
     "move": ({"ticket": (_TICKET, {})}, {}),
     "unattended": (

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         ProcessSpec,
         StartRequest,
         SupervisorSpec,
+        Way,
     )
     from ..processes.own_hosts import OwnHosts
     from .children import Helper
@@ -518,11 +519,11 @@ class Supervisor:
         known, now = self.gathered, time.monotonic()
         if known and known.has_begun:
             return {"ok": {"begun": 1}}
-        if known and ("start" not in request or request["gang"]["key"] == known.key):
+        starts = [*request.get("starts", {}).values(), *filter(None, [request.get("start")])]
+        if known and (not starts or request["gang"]["key"] == known.key):
             known.move(request.get("ticket"), now)
-        elif "start" in request and not self.machine.stopped:
-            stage, attempt = request["start"]["stage"], request["start"]["attempt"]
-            if self.machine.was_begun(stage, attempt):
+        elif starts and not self.machine.stopped:
+            if self.machine.was_begun(starts[0]["stage"], starts[0]["attempt"]):
                 return {"ok": {"begun": 1}}
             from .gathered import Gathered  # most runs do not wait
 
@@ -723,24 +724,28 @@ class Hands:
 
     def met(self, request: GatherRequest) -> None:
         """Write down that the hosts start the run by themselves from now on."""
-        address = request["gang"]["address"]
-        self._owner._record(
-            "WaitsOnHosts",
-            hosts=request["gang"]["hosts"],
-            master_addr=address,
-            interfaces=request["interfaces"],
-            addresses=request["addresses"],
-        )
+        hosts, ways = request["gang"]["hosts"], request.get("ways")
+        wanted = len(ways[0]["tokens"]) if ways else 0
+        self._owner._record("WaitsOnHosts", hosts=hosts, wanted=wanted)
 
-    def commit(self, request: StartRequest, given: Given, seconds: float) -> bool:
-        """Prepare the start, and write down that the run has begun; return False if it cannot."""
+    def commit(self, request: StartRequest | None, given: Given, way: Way, seconds: float) -> bool:
+        """Prepare the start, if there is one here, and write down that the run has begun this way;
+        return False if it cannot."""
         owner = self._owner
         try:
-            if owner._prepare(request):
+            if request and owner._prepare(request):
                 return False
         except OSError:
             return False
-        return owner._has_begun(seconds=seconds, gpus=given["gpus"], ports=given["ports"])
+        return owner._has_begun(
+            seconds=seconds,
+            gpus=given["gpus"],
+            ports=given["ports"],
+            hosts=list(way["tokens"]),
+            master_addr=way["address"],
+            interfaces=way["interfaces"],
+            addresses=way["addresses"],
+        )
 
     def begin(self, request: StartRequest) -> None:
         """Start the processes."""

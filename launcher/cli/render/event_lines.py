@@ -217,16 +217,33 @@ def _waits_on_host(event: ev.WaitsOnHost) -> Line:
     return Line(f"waits on {event.host}, which starts it when its turn has come", "yellow")
 
 
+def left_to(hosts: Sequence[str], wanted: int) -> str:
+    """Return which hosts start a run by themselves: all of them, or as many as are ``wanted``."""
+    count = {0: "", 1: "one of "}.get(wanted, f"{wanted} of ")
+    return f"{count}{nodeset.fold(hosts)}"
+
+
 @line_of.register
 def _waits_on_hosts(event: ev.WaitsOnHosts) -> Line:
-    hosts = nodeset.fold(event.hosts)
-    return Line(f"waits on {hosts}, which start it together when its turn has come", "yellow")
+    start = "choose and start it" if event.wanted else "start it together"
+    where = left_to(event.hosts, event.wanted)
+    return Line(f"waits on {where}, which {start} when its turn has come", "yellow")
 
 
 @line_of.register
-def _begun_there(event: ev.BegunThere) -> Line:
-    gpus = fold(event.gpus)
-    return Line(f"its turn after {duration(event.seconds)}: {event.host} GPU {gpus}", "green")
+def _begun_there(event: ev.BegunThere) -> Line | None:
+    if event.hosts and event.host not in event.hosts:  # it has chosen others, which say so, too
+        return None
+    where = f"{event.host} GPU {fold(event.gpus)}"
+    return Line(f"its turn after {duration(event.seconds)}: {where}", "green")
+
+
+@line_of.register
+def _hosts_let_go(event: ev.HostsLetGo) -> Line | None:
+    if not event.silent:
+        return None
+    silent = nodeset.fold(event.silent)
+    return Line(f"began without {silent}: what waits there ends at the next contact", "yellow")
 
 
 @line_of.register

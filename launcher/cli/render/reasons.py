@@ -23,6 +23,7 @@ _SENTENCES: Mapping[str, str] = {
     StopReason.TIME_LIMIT: "its time limit was over",
     StopReason.PREEMPTED: "it gave back GPUs that its project had borrowed",
     StopReason.HOSTS_PARTED: "its turn came, and not all of its hosts could be told",
+    StopReason.NOT_NEEDED: "it began on other hosts",
     StopReason.WAIT_OVER: "its GPUs were in use for as long as --wait allowed",
     StopReason.TOO_FEW_HOSTS: "too few hosts were left",
 }

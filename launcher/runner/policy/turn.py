@@ -117,7 +117,7 @@ def parts_of(layout: Layout) -> dict[str, int]:
 
 def shares_of(layout: Layout) -> tuple[int, ...]:
     """Return the GPUs of each node that has some, the largest number first."""
-    counts = (len(node.gpus) for node in layout.nodes)
+    counts = (len(node.gpus) for node in layout.nodes[: layout.num_nodes])
     return tuple(sorted(filter(None, counts), reverse=True))
 
 
@@ -194,6 +194,27 @@ def layout(job: Job, stands: Sequence[Stand], begin: Begin, run: str) -> Layout:
         }
         facts[one.host.name] = replace(one.facts, leased=others, gpu_users=())
     return make_layout(job, [one.host for one in chosen], facts, run)
+
+
+def layout_of_any(
+    job: Job, stands: Sequence[Stand], shares: Sequence[int], run: str
+) -> Layout | None:
+    """Return the layout of a run on all hosts that it may choose among, where each would do for any of
+    its equal ``shares``; None where it would be another run on others. Raises PlanError."""
+    count, found = len(shares), dict[str, Node]()
+    groups = []
+    for start in range(0, len(stands), count):
+        group = stands[min(start, len(stands) - count) :][:count]
+        some = {one.host.name: list(one.gpus[: shares[0]]) for one in group}
+        groups.append(layout(job, group, Begin(short(run), some), run))
+        found.update((node.host.name, node) for node in groups[-1].nodes)
+    if len(found) < len(stands):
+        return None
+    names = [one.host.name for one in stands]
+    made = Layout(run, tuple(found[name] for name in names)).of(names, count)
+    alike = all(made.of([node.host.name for node in one.nodes]) == one for one in groups)
+    sizes = {node.local_world_size for node in made.nodes}
+    return made if alike and len(sizes) == 1 else None
 
 
 def provisional(job: Job, stand: Stand, shares: Sequence[int], run: str) -> Layout:

@@ -86,12 +86,21 @@ class Belongings:
             return "" if self._is_alone() else "a start of its own, of a run that has other hosts"
         if isinstance(event, ev.BegunThere):
             layout = self._layouts.get(event.attempt)
-            return (
-                "" if layout and not self._is_spare(layout) else "a start of no attempt of its own"
-            )
-        known = [tuple(n.host.name for n in layout.nodes) for layout in self._layouts.values()]
-        leads = event.hosts in known and event.hosts[:1] == (self._host,) != event.hosts
+            if layout is None or self._is_spare(layout):
+                return "a start of no attempt of its own"
+            return "" if self._may_begin(event.hosts, layout) else "a start on hosts of others"
+        leads = event.hosts[:1] == (self._host,) != event.hosts and any(
+            _may_wait(event.hosts, layout) for layout in self._layouts.values()
+        )
         return "" if leads else "a start with hosts that it does not lead"
+
+    def _may_begin(self, hosts: tuple[str, ...], layout: Layout) -> bool:
+        """Return whether the host may say that the run has begun on these: it is one of them, or the
+        first of all, which has chosen them."""
+        known = [node.host.name for node in layout.nodes]
+        count = layout.num_nodes if hosts else 0
+        mine = not hosts or self._host in (*hosts, known[0])
+        return mine and len({*hosts} & {*known}) == len(hosts) == count
 
     def _wrong(self, attempt: int, key: str) -> str:
         if attempt > self._last:
@@ -101,12 +110,17 @@ class Belongings:
         except ValueError:
             return f"no process: {key[:80]!r}"
         layout = self._layouts.get(attempt)
-        if layout is None:
+        owner: str | None
+        if process.kind is ProcessKind.SETUP and f"attempt-{attempt}/{key}" in self._known:
+            owner = self._known[f"attempt-{attempt}/{key}"]  # its place may have been another
+        elif layout is None:
             owner = self._known.get(f"attempt-{attempt}/{key}") or self._unplaced_owner(
                 attempt, key
             )
-        elif process.kind is ProcessKind.RANK and self._is_elastic:
+        elif process.kind is ProcessKind.RANK and (self._is_elastic or layout.wanted):
             owner = self._host if process.index < layout.world_size else None
+        elif process.kind is ProcessKind.NODE and layout.wanted:  # any of them may be chosen
+            owner = self._host if process.index < layout.wanted else None
         else:
             own = self._sets_up(layout, process) or self._has_rank(layout, process)
             owner = self._host if own else layout.host_of(key)
@@ -156,6 +170,13 @@ class Belongings:
         else:
             return ""
         return "" if rank is None or rank in own else f"{event.key} as rank {rank}"
+
+
+def _may_wait(hosts: tuple[str, ...], layout: Layout) -> bool:
+    """Return whether a run of this layout may wait on these hosts: where it may choose, some may be out
+    of reach."""
+    known = tuple(node.host.name for node in layout.nodes)
+    return hosts == known or (layout.wanted > 0 and set(hosts) <= set(known))
 
 
 def _is_output(name: str) -> bool:

@@ -93,7 +93,7 @@ def runs(draw: Any) -> tuple[Request, Layout]:
         )
     )
     nodes = st.lists(of(Node, host=st.sampled_from(hosts)), max_size=2).map(tuple)
-    return request, Layout(draw(TEXT), draw(nodes))
+    return request, Layout(draw(TEXT), draw(nodes), draw(st.integers(0, 3)))
 
 
 @pytest.mark.thorough

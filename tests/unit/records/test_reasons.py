@@ -34,4 +34,4 @@ def test_a_reason_is_read_as_it_was_written(text: str) -> None:
 def test_hosts_use_codes_that_are_known_here() -> None:
     names = [name for name in dir(protocol) if name in StopReason.__members__]
     assert {getattr(protocol, name) for name in names} == {StopReason[name].value for name in names}
-    assert len(names) == 10
+    assert len(names) == 11

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -174,6 +175,24 @@ def test_a_run_that_its_host_starts_needs_no_launcher() -> None:
     begun = ev.BegunThere(9.0, "gpu1", 0, 2.0, (0, 1), (20_000,))
     assert fold([begun]) == RunState(begun_on={"gpu1": begun}), "nobody let it, as far as is known"
     assert fold([ev.RunRestarted(4.0, 1, "gpu-busy")], state).begun_there is None
+
+
+def test_a_run_that_may_choose_goes_on_without_the_others() -> None:
+    three = ("gpu1", "gpu2", "gpu3")
+    state = fold([ev.LeftToHosts(1.0, three, 1), ev.WaitsOnHosts(2.0, "gpu1", three, wanted=1)])
+    assert (state.left_to, state.wanted, state.is_on_its_own) == (three, 1, True)
+    gone = ev.StopRequested(3.0, StopReason.SUPERVISOR_TERMINATED, "gpu2")
+    assert fold([gone], state).stop is None, "others would do"
+    assert fold([replace(gone, host="gpu1")], state).stop is not None, "it leads"
+    assert fold([replace(gone, why=StopReason.BY_USER)], state).stop is not None
+    all_of_them = fold([ev.WaitsOnHosts(2.0, "gpu1", three)])
+    assert fold([gone], all_of_them).stop is not None
+    begun = ev.BegunThere(4.0, "gpu3", 0, 2.0, (0,), (20_000,), ("gpu3",))
+    state = fold([begun], state)
+    assert (state.chosen, state.status, state.begun_there) == (("gpu3",), "preparing", begun)
+    not_needed = ev.StopRequested(5.0, StopReason.NOT_NEEDED, "gpu1")
+    assert fold([not_needed, ev.HostEnded(6.0, "gpu1", 0, 0, 0)], state).stop is None
+    assert fold([replace(gone, host="gpu3")], state).stop is not None, "it runs there"
 
 
 def test_setup_is_known_by_its_key() -> None:

@@ -110,3 +110,38 @@ def test_only_the_one_host_of_a_run_starts_it_by_itself() -> None:
     for event in (ev.WaitsOnHost(1.0, "a"), ev.BegunThere(1.0, "a", 0, 1.0, (0,), (20_000,))):
         assert alone.wrong_event(event) == ""
         assert second().wrong_event(event)
+
+
+def waiting(host: str) -> Belongings:
+    """Those of a host of a run that begins on two of three."""
+    own = Belongings(host, JOB)
+    own.place(0, replace(layout("a", "b", "c"), wanted=2), {})
+    return own
+
+
+def test_hosts_that_may_be_chosen_may_have_any_of_the_ranks() -> None:
+    own = waiting("c")
+    for name in ("rank-0", "rank-3", "node-1", "setup-2"):
+        assert own.wrong_log(f"attempt-0/{name}.out") == ""
+    for name in ("rank-4", "node-2", "setup-0"):
+        assert own.wrong_log(f"attempt-0/{name}.out")
+
+
+def test_a_host_begins_for_itself_and_the_first_one_for_all() -> None:
+    def begun(host: str, *hosts: str) -> ev.BegunThere:
+        return ev.BegunThere(1.0, host, 0, 1.0, (0,), (20_000,), hosts)
+
+    assert waiting("c").wrong_event(begun("c", "b", "c")) == ""
+    assert waiting("a").wrong_event(begun("a", "b", "c")) == ""
+    for hosts in (("a", "b"), ("c",), ("a", "b", "c"), ("c", "d"), ("c", "c")):
+        assert waiting("c").wrong_event(begun("c", *hosts)), hosts
+    for hosts in (("a", "b", "c"), ("a", "c")):
+        assert waiting("a").wrong_event(ev.WaitsOnHosts(1.0, "a", hosts, wanted=2)) == ""
+    assert waiting("b").wrong_event(ev.WaitsOnHosts(1.0, "b", ("a", "b", "c"), wanted=2))
+
+
+def test_a_setup_stays_that_of_its_host_where_its_place_is_another_now() -> None:
+    own = Belongings("c", JOB)
+    own.place(0, layout("c"), {"attempt-0/setup-2": "c", "attempt-0/setup-0": "a"})
+    assert own.wrong_log("attempt-0/setup-2.out") == ""
+    assert own.wrong_log("attempt-0/setup-0.out")

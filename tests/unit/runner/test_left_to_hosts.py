@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,11 @@ from launcher.jobs.layout import make_layout
 from launcher.records import events as ev
 from launcher.runner import left_to_hosts
 from launcher.runner.launch import Launch
+from launcher.runner.left_to_hosts import Way
+from launcher.runner.policy import turn
 from launcher.spec.errors import BadAnswer
 from launcher.spec.model import Facts, Gpu, Host, Job, Meeting, Resources
+from launcher.transport.answers import Turns
 
 HOSTS = (Host("gpu1"), Host("gpu2"))
 GPUS = tuple(Gpu(index, uuid=f"GPU-{index}") for index in range(4))
@@ -62,7 +66,7 @@ def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals(frame
         ticket_for=lambda host: {"number": 1, "hosts": 2, "shares": [4, 4]},
     )
     meeting = Meeting("10.0.0.1", 25_000, {}, ADDRESSES)
-    told = left_to_hosts.requests(made, meeting, place, "key")
+    told = left_to_hosts.requests(made, [Way(made, meeting)], meeting, place, "key")
     assert [checked(one) for one in told.values()] == ["gather", "gather"]
     assert told["gpu2"]["gang"] == {
         "hosts": ["gpu1", "gpu2"], "address": "10.0.0.1", "port": 25_000, "key": "key",
@@ -88,3 +92,93 @@ def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals(frame
         left_to_hosts.begun(
             made, MET, {**begun, "gpu2": ev.BegunThere(2.0, "gpu2", 0, 1.0, (0, 1), ())}
         )
+
+
+MANY = tuple(Host(f"gpu{number}") for number in range(1, 5))
+
+
+def choice(framework: str, gpus: int, hosts: tuple[Host, ...] = MANY) -> Launch:
+    """Return a run that may choose among hosts with four GPUs each."""
+    one = launch(framework)
+    job = replace(one.context.job, resources=Resources(gpus=gpus))
+    facts = {host.name: replace(FACTS["gpu1"], hostname=host.name) for host in hosts}
+    context: Any = SimpleNamespace(**{**vars(one.context), "job": job})
+    context.request.job = job
+    sessions: Any = [
+        SimpleNamespace(name=host.name, host=host, facts=facts[host.name]) for host in hosts
+    ]
+    stands = [turn.Stand(host, facts[host.name], Turns((), {})) for host in hosts]
+    layout = turn.layout_of_any(job, stands, [4] * (gpus // 4), "mine")
+    assert layout is not None
+    return Launch(context, sessions, layout, 0)
+
+
+@pytest.mark.parametrize("gpus", [4, 8])
+@pytest.mark.parametrize("framework", ["torchrun", "env", "deepspeed", "horovod"])
+def test_each_host_knows_what_to_start_in_each_way(framework: str, gpus: int) -> None:
+    """What it fills in is what the launcher would have sent, had it known who is chosen."""
+    made, wanted = choice(framework, gpus), gpus // 4
+    assert left_to_hosts.is_possible(made)
+    assert (made.layout.num_nodes, made.layout.world_size) == (wanted, gpus)
+    addresses = {host.name: f"10.0.0.{n}" for n, host in enumerate(MANY, 1)}
+    ways = []
+    for layout in left_to_hosts.layouts(made.layout):
+        one = left_to_hosts.on(made, layout)
+        ways.append(Way(one, Meeting(addresses[one.sessions[0].name], 0, {}, addresses)))
+    assert len(ways) == {1: 4, 2: 6}[wanted]
+    place: Any = SimpleNamespace(
+        wait_left=lambda: None,
+        ticket_for=lambda host: {"number": 1, "hosts": 4, "shares": [4] * wanted},
+    )
+    meeting = Meeting("10.0.0.1", 25_000, {}, addresses)
+    told = left_to_hosts.requests(made, ways, meeting, place, "key")
+    assert [checked(one) for one in told.values()] == ["gather"] * 4
+    number, way = next(
+        (n, way) for n, way in enumerate(ways) if way.launch.sessions[-1].name == "gpu4"
+    )
+    spec = told["gpu4"]["ways"][number]
+    chosen = [session.name for session in way.launch.sessions]
+    assert set(spec["tokens"]) == set(spec["addresses"]) == set(chosen)
+    counts = {host: len(one["ports"]) for host, one in spec["tokens"].items()}
+    ports, first = {}, 20_000
+    for host, count in counts.items():
+        ports[host], first = list(range(first, first + count)), first + count
+    given: Any = {
+        host: {"gpus": [3, 1, 0, 2], "names": ["3", "1", "0", "2"], "ports": ports[host]}
+        for host in chosen
+    }
+    begun = {
+        host: ev.BegunThere(
+            2.0, host, 0, 1.0, (3, 1, 0, 2), tuple(ports[host]),
+            tuple(chosen), spec["address"], spec["interfaces"], spec["addresses"],
+        )
+        for host in chosen
+    }  # fmt: skip
+    by_leader = replace(begun["gpu4"], host="gpu1", gpus=(), ports=())
+    plan = left_to_hosts.begun(made, None, {"gpu1": by_leader, **begun})
+    assert [node.host.name for node in plan.layout.nodes] == chosen
+    assert plan.layout.wanted == 0
+    for session in way.launch.sessions:
+        of_host = told[session.name]
+        start: Any = filled_together(
+            of_host["starts"][str(number)], spec["tokens"], given, of_host["packed"]
+        )
+        peers = way.launch.peers(plan, {}, "key")
+        expected = left_to_hosts.on(made, plan.layout).start_request(session, plan, peers)
+        start.pop("peer", None)  # certificates differ by chance
+        assert start == expected
+
+
+def test_hosts_cannot_begin_on_what_was_not_asked_for() -> None:
+    made = choice("torchrun", 4)
+    event = ev.BegunThere(2.0, "gpu2", 0, 1.0, (0, 1, 2, 3), (20_000,), ("gpu2",), "10.0.0.2")
+    assert left_to_hosts.begun(made, None, {"gpu2": event})
+    for hosts in (("gpu2", "gpu3"), ("gpu9",)):
+        with pytest.raises(BadAnswer):
+            left_to_hosts.begun(made, None, {"gpu2": replace(event, hosts=hosts)})
+
+
+def test_more_ways_than_hosts_can_hold_need_a_launcher() -> None:
+    many = tuple(Host(f"gpu{number}") for number in range(13))
+    assert not left_to_hosts.is_possible(choice("torchrun", 8, many)), "78 pairs"
+    assert left_to_hosts.is_possible(choice("torchrun", 4, many))

@@ -74,12 +74,13 @@ check()
 TOGETHER = """
 after = "Next"
 given = {"gpus": [], "names": [], "ports": []}
+way = {"counts": {}, "tokens": {"a": {}, "b": {}}, "address": "b", "interfaces": {}, "addresses": {}}
 hands = Hands(owner)
 break_disk()
-assert not hands.commit(start(None), given, 1.0)
+assert not hands.commit(start(None), given, way, 1.0)
 assert "BegunThere" not in journal()
 mend_disk()
-assert hands.commit(start(None), given, 1.0)
+assert hands.commit(start(None), given, way, 1.0)
 owner.journal.append("Next")
 check()
 """

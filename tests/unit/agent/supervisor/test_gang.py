@@ -1,8 +1,10 @@
-"""Hosts that wait together: whatever is lost, delayed or killed, they begin once, and all on what they hold."""
+"""Hosts that wait together: whatever is lost, delayed or killed, they begin once, and all on what they
+hold. Where the run may choose, it begins on the hosts that are free, whether the leader is one or not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -11,9 +13,11 @@ from hypothesis import strategies as st
 
 from launcher.agent.base import protocol
 from launcher.agent.supervisor import gang
-from launcher.agent.supervisor.gang import Begin, Claim, Leader, Member, Release, Send, Stop
+from launcher.agent.supervisor.gang import Begin, Claim, Leader, Member, Release, Send, Stop, Turn
 
 HOSTS = ("a", "b", "c")
+#: The ways to run: on all hosts, on any two, or on any one.
+WAYS = {number: list(combinations(HOSTS, number)) for number in (3, 2, 1)}
 
 
 class Host:
@@ -22,17 +26,22 @@ class Host:
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.part: Any = (
-            Leader(name, HOSTS[1:], self.decide, world.now) if name == "a" else Member(world.now)
+            Leader(name, HOSTS[1:], self.decide, world.now, world.ways)
+            if name == "a"
+            else Member(world.now)
         )
         self.held: list[int] = []  # GPUs that are locked
         self.begun: list[Any] = []  # what it has begun on
+        self.written: list[Any] = []  # what it has written down that the run has begun on
         self.ended = ""
         self.alive = True
 
-    def decide(self, stands: Mapping[str, Any]) -> dict[str, list[int]] | None:
-        if set(stands) < set(HOSTS):
-            return None
-        return None if any(stands.values()) else {host: [0] for host in HOSTS}
+    def decide(self, stands: Mapping[str, Any]) -> Turn | None:
+        free = {host for host, taken in stands.items() if not taken}
+        for number, way in enumerate(self.world.ways):
+            if free >= set(way):
+                return Turn(number, {host: [0] for host in way})
+        return None
 
     def do(self, instructions: Any) -> None:
         for one in instructions:
@@ -50,14 +59,17 @@ class Host:
                 self.held = []
                 self.world.tell(self.name)
             elif isinstance(one, Begin):
-                assert self.held == one.given[self.name]["gpus"], "on what it holds"
+                takes_part = self.name in one.given
+                if takes_part:
+                    assert self.held == one.given[self.name]["gpus"], "on what it holds"
                 if self.world.fails == self.name:
                     self.do(self.part.could_not(one.number, self.world.now))
                     continue
-                assert not self.begun, "once"
-                self.world.check_claims(self.name)
-                assert self.name == "a" or self.world.hosts["a"].begun == [one.given]
-                self.begun.append(one.given)
+                assert not self.written, "once"
+                self.world.check_claims(self.name, one.given)
+                assert self.name == "a" or self.world.hosts["a"].written == [one.given]
+                self.written.append(one.given)
+                self.begun += [one.given] if takes_part else []
                 self.do(self.part.begun(one.number, self.world.now))
             elif isinstance(one, Stop) and not self.ended:
                 self.ended = one.why
@@ -69,13 +81,16 @@ class Host:
             self.part.saw("a", self.world.taken["a"])
         if not self.ended:
             self.do(self.part.tick(self.world.now))
+        if self.name == "a" and self.part.is_done and not self.part.takes_part:
+            self.do([Stop(protocol.NOT_NEEDED)])
 
 
 class World:
-    """Three hosts, with a network that delays, and cuts."""
+    """Three hosts, with a network that delays, and cuts. The run needs as many of them as are
+    ``wanted``."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    def __init__(self, wanted: int = 3) -> None:
+        self.now, self.ways = 0.0, WAYS[wanted]
         self.taken = dict.fromkeys(HOSTS, False)  # GPUs that others hold
         self.fails = ""  # the host that cannot begin
         #: By member, what is on its way to it, and from it.
@@ -155,14 +170,14 @@ class World:
             if self.hosts[name].alive:
                 self.hosts[name].tick()
 
-    def check_claims(self, name: str) -> None:
+    def check_claims(self, name: str, given: Mapping[str, Any]) -> None:
         """Check that nobody has let go of what the leader is about to begin on."""
-        members = [self.hosts[one] for one in HOSTS[1:]] if name == "a" else []
+        members = [self.hosts[one] for one in HOSTS[1:] if one in given] if name == "a" else []
         assert all(one.held for one in members if one.alive and not one.ended)
 
     def check(self) -> None:
-        begun = [host for host in self.hosts.values() if host.begun]
-        assert len({str(host.begun) for host in begun}) <= 1, "all on the same"
+        begun = [host for host in self.hosts.values() if host.written]
+        assert len({str(host.written) for host in begun}) <= 1, "all on the same"
         for host in self.hosts.values():
             assert not (host.held and self.taken[host.name]), "no GPU twice"
 
@@ -192,16 +207,17 @@ steps = st.integers(0, 9).flatmap(lambda dice: trouble if dice == 0 else talk)
 
 
 @pytest.mark.thorough
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(
     st.lists(steps, min_size=20, max_size=60),
     st.none() | st.tuples(st.integers(0, 60), st.sampled_from(HOSTS)),
     st.sampled_from(["", "", "b"]),
+    st.sampled_from([3, 2, 1]),
 )
 def test_they_begin_together_once_or_not_at_all(
-    story: list[Any], kill: tuple[int, str] | None, fails: str
+    story: list[Any], kill: tuple[int, str] | None, fails: str, wanted: int
 ) -> None:
-    world = World()
+    world = World(wanted)
     world.fails = fails
     for member in HOSTS[1:]:
         world.join(member)
@@ -225,15 +241,13 @@ def test_they_begin_together_once_or_not_at_all(
         assert bool(host.held) is bool(host.begun), "nobody keeps what he has not begun on"
     leader = world.hosts["a"]
     if leader.alive:
-        assert len(begun) == len(HOSTS) or ended or len(alive) < len(HOSTS), (
-            "it begins, or says why"
-        )
-        if len(begun) < len(HOSTS) and leader.begun:
+        assert len(begun) == wanted or ended or len(alive) < len(HOSTS), "it begins, or says why"
+        if len(begun) < wanted and leader.written:
             assert leader.ended == protocol.HOSTS_PARTED
         assert all(one.ended for one in alive if leader.ended and not one.begun), (
             "all hear of the end"
         )
-    elif not leader.ended:
+    elif not leader.ended and not leader.written:
         assert not ended, "who has no leader waits"
 
 
@@ -242,7 +256,7 @@ def words(instructions: Any) -> list[Any]:
 
 
 def test_what_begins_is_claimed_on_every_host_first() -> None:
-    leader = Leader("a", ["b"], lambda stands: {"a": [3], "b": [1, 2]}, 0.0)
+    leader = Leader("a", ["b"], lambda stands: Turn(0, {"a": [3], "b": [1, 2]}), 0.0)
     leader.saw("a", {})
     assert leader.tick(0.0) == [], "not before all are in touch"
     assert leader.missing == ["b"]
@@ -250,11 +264,12 @@ def test_what_begins_is_claimed_on_every_host_first() -> None:
     leader.saw("b", {})
     assert leader.tick(1.0) == [Claim(1, [3])]
     mine: Any = {"gpus": [3], "names": ["3"], "ports": [20_000, 20_001]}
-    assert leader.held(1, mine, 1.0) == [Send("b", {"claim": 1, "gpus": [1, 2]})]
+    assert leader.held(1, mine, 1.0) == [Send("b", {"claim": 1, "way": 0, "gpus": [1, 2]})]
     (begin,) = leader.heard("b", {"held": 1, "names": ["1", "2"], "ports": [30_000]}, 2.0)
     theirs = {"gpus": [1, 2], "names": ["1", "2"], "ports": [30_000]}
     assert begin == Begin(1, {"a": mine, "b": theirs})
-    assert words(leader.begun(1, 2.0)) == [("b", {"begin": 1, "given": {"a": mine, "b": theirs}})]
+    given = {"a": mine, "b": theirs}
+    assert words(leader.begun(1, 2.0)) == [("b", {"begin": 1, "given": given, "way": 0})]
     assert not leader.is_done
     assert leader.heard("b", {"begun": 1}, 2.1) == [Send("b", {"known": 1})]
     assert leader.is_done
@@ -262,7 +277,7 @@ def test_what_begins_is_claimed_on_every_host_first() -> None:
 
 
 def test_a_refusal_lets_all_go_and_is_tried_again() -> None:
-    leader = Leader("a", ["b"], lambda stands: {"a": [3], "b": [1]}, 0.0)
+    leader = Leader("a", ["b"], lambda stands: Turn(0, {"a": [3], "b": [1]}), 0.0)
     leader.joined("b", 0.0)
     leader.saw("a", {})
     leader.saw("b", {})
@@ -277,7 +292,7 @@ def test_a_refusal_lets_all_go_and_is_tried_again() -> None:
 
 def test_a_leader_that_stood_still_begins_on_no_old_claim() -> None:
     """Whoever has held it for that long may have let it go."""
-    leader = Leader("a", ["b"], lambda stands: {"a": [3], "b": [1]}, 0.0)
+    leader = Leader("a", ["b"], lambda stands: Turn(0, {"a": [3], "b": [1]}), 0.0)
     leader.joined("b", 0.0)
     leader.saw("a", {})
     leader.saw("b", {})
@@ -314,3 +329,56 @@ def test_who_is_alone_holds_nobody_back() -> None:
     leader.parted("b", 10.0)
     assert not leader.is_forsaken(10.0)
     assert leader.is_forsaken(10.0 + gang.FORSAKEN)
+
+
+def test_a_leader_that_is_not_needed_begins_on_another_host() -> None:
+    leader = Leader("a", ["b", "c"], lambda stands: Turn(1, {"b": [1]}), 0.0, [("a",), ("b",)])
+    leader.joined("b", 0.0)
+    leader.saw("b", {})
+    assert leader.tick(1.0) == [], "c may still come"
+    assert leader.next_tick(1.0) == gang.GATHER
+    assert leader.tick(gang.GATHER) == [
+        Send("b", {"met": 1}),
+        Send("b", {"claim": 1, "way": 1, "gpus": [1]}),
+    ]
+    leader.joined("c", 6.0)
+    theirs = {"gpus": [1], "names": ["1"], "ports": []}
+    held = {"held": 1, "names": ["1"], "ports": []}
+    assert leader.heard("b", held, 6.0) == [Begin(1, {"b": theirs}, 1)]
+    assert words(leader.begun(1, 6.0)) == [
+        ("b", {"begin": 1, "given": {"b": theirs}, "way": 1}),
+        ("c", {"over": protocol.NOT_NEEDED}),
+    ]
+    assert leader.heard("c", {"over": protocol.NOT_NEEDED}, 6.1) == [], "the run goes on"
+    assert not leader.is_done
+    leader.heard("b", {"begun": 1}, 6.1)
+    assert leader.is_done
+    assert leader.over(protocol.NOT_NEEDED) == [], "who runs it goes on"
+    assert words(leader.over("by-user")) == [
+        ("b", {"over": "by-user"}),
+        ("c", {"over": "by-user"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("why", "ends"), [(protocol.SUPERVISOR_TERMINATED, False), ("by-user", True)]
+)
+def test_a_host_that_leaves_ends_the_run_only_if_it_is_needed(why: str, ends: bool) -> None:
+    """As when it reboots; but a user who stops the run there stops it everywhere."""
+    ways = [("a",), ("b",), ("c",)]
+    leader = Leader("a", ["b", "c"], lambda stands: None, 0.0, ways)
+    leader.joined("b", 0.0)
+    assert leader.heard("b", {"over": why}, 1.0) == ([Stop(why)] if ends else [])
+    every = Leader("a", ["b", "c"], lambda stands: None, 0.0)
+    every.joined("b", 0.0)
+    assert every.heard("b", {"over": why}, 1.0) == [Stop(why)]
+
+
+def test_hosts_that_suffice_hold_others_back() -> None:
+    leader = Leader("a", ["b", "c"], lambda stands: None, 0.0, [("a", "b"), ("a", "c"), ("b", "c")])
+    assert leader.is_forsaken(gang.FORSAKEN)
+    leader.joined("c", 9.0)
+    assert not leader.is_forsaken(100.0)
+    leader.parted("c", 100.0)
+    assert not leader.is_forsaken(100.0)
+    assert leader.is_forsaken(100.0 + gang.FORSAKEN)

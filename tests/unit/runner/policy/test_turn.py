@@ -135,6 +135,27 @@ roles:
 """
 
 
+def test_a_run_that_may_choose_has_a_layout_on_each_choice() -> None:
+    stands = [stand(name) for name in "abc"]
+    found = turn.layout_of_any(EIGHT, stands, [4, 4], "mine")
+    assert found is not None
+    assert ([node.host.name for node in found.nodes], found.wanted) == (["a", "b", "c"], 2)
+    assert (found.num_nodes, found.world_size, turn.shares_of(found)) == (2, 8, (4, 4))
+    for names in ("ab", "ac", "bc"):
+        mine = {name: [0, 1, 2, 3] for name in names}
+        some = [one for one in stands if one.host.name in names]
+        assert found.of(names) == turn.layout(EIGHT, some, Begin("mine", mine), "mine")
+
+
+def test_a_run_that_would_be_another_elsewhere_has_no_such_layout() -> None:
+    """Ranks are as many as GPUs; without a number of these they would be one on a host."""
+    mixed = [stand("a"), stand("b", gpus=tuple(Gpu(index) for index in range(2)))]
+    job = replace(EIGHT, resources=Resources(gpus=2, nproc_per_node=2))
+    found = turn.layout_of_any(job, mixed, [2], "mine")
+    assert found is not None
+    assert [node.local_world_size for node in found.nodes] == [2, 2]
+
+
 def test_processes_of_roles_move_to_other_gpus_with_their_tasks() -> None:
     large = stand("a", gpus=tuple(Gpu(index) for index in range(8)))
     made = turn.idle_layout(job_of(ROLES), [large.host], {"a": large.facts}, "mine")

@@ -1,0 +1,271 @@
+"""A run that may choose among hosts is started by those that are free first, whatever becomes of its
+launcher."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import journals
+from support import lab as labs
+from support.command import Launcher
+from support.lab_faults import LabHost
+from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
+
+THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
+#: All ranks meet at the master, and say where they are and what they have.
+MEET = """
+import os, socket, sys, time
+rank, size = int(os.environ["LAUNCHER_NODE_RANK"]), int(sys.argv[1])
+address = sys.argv[2], int(sys.argv[3])
+print(rank, "of", size, "has", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+if rank == 0:
+    with socket.create_server(("", address[1])) as listener:
+        for _ in range(size - 1):
+            listener.accept()[0].sendall(b"met")
+else:
+    until = time.time() + 180
+    while True:
+        try:
+            with socket.create_connection(address) as line:
+                print(line.recv(3).decode())
+            break
+        except OSError:
+            assert time.time() < until
+            time.sleep(0.05)
+"""
+MEETING = "python3 meet.py {{num_nodes}} {{master_addr}} {{master_port}}"
+
+
+@pytest.fixture
+def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
+    """Three hosts, each with a run of its name that has all its GPUs."""
+    made = Queue(own, launcher)
+    launcher.script(MEET, "meet.py")
+    try:
+        for host in own.hosts:
+            made.start(f"on-{host}", "--gpus", "2", "--hosts", host)
+        for host in own.hosts:
+            made.until(f"on-{host}", "AllStarted")
+        yield made
+    finally:
+        made.close()
+
+
+def detached(queue: Queue, name: str, *words: str, command: str = MEETING, where: str) -> Path:
+    """Start a run that waits, and kill its follower; return its folder."""
+    done = queue.launcher.call(
+        "run", "-i", str(queue.launcher.inventory), "-d", "--name", name, "--wait", "forever",
+        *FRAMEWORK, *words, command,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"waits for its turn on {where}, which choose and start it" in done.stderr, done.stderr
+    (folder,) = queue.launcher.home.glob(f"runs/{name}-*")
+    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    return folder
+
+
+def journal(queue: Queue, host: str, run: str) -> list[dict[str, Any]]:
+    """Return what a host has recorded of a run; nothing where nothing is left of it."""
+    there = f"/root/.launcher/host/runs/{run}/journal.jsonl"
+    try:
+        return journals.lines(queue.lab.hosts[host].read(there))
+    except labs.LabError:
+        return []
+
+
+def events(queue: Queue, host: str, run: str) -> list[str]:
+    return [one["event"] for one in journal(queue, host, run)]
+
+
+def until(queue: Queue, host: str, run: str, event: str) -> dict[str, Any]:
+    """Wait until a host has recorded an event, and return the last one."""
+    found: list[dict[str, Any]] = []
+
+    def has() -> bool:
+        found[:] = [one for one in journal(queue, host, run) if one["event"] == event]
+        return bool(found)
+
+    labs.wait_until(has, f"{event} of {run} on {host}", 60)
+    return found[-1]
+
+
+def sockets(host: LabHost) -> str:
+    """Return the names of the sockets that are held on a host."""
+    return host.run("cat", "/proc/net/unix").stdout.decode()
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_one_host_of_three_starts_it_with_nobody_in_touch(queue: Queue) -> None:
+    """The leader has no part in it; the others let go of it, and attach finds everything."""
+    folder = detached(queue, "second", "--gpus", "2", where="one of gpu[1-3]")
+    (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+    assert (shown["run"], shown["by_itself"]) == (folder.name, True)
+    assert "its hosts" in queue.call().stdout
+    for host in queue.lab.hosts.values():
+        host.drop_packets()
+    queue.let_go("on-gpu3")
+    assert until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu3"]
+    for name in ("gpu1", "gpu2"):
+        until(queue, name, folder.name, "HostEnded")
+        assert "wait/second-" not in sockets(queue.lab.hosts[name])
+    for host in queue.lab.hosts.values():
+        host.unblock()
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    assert "0 of 1 has 0,1" in attached.stdout
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert receipt["status"] == "succeeded"
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
+    assert [one["host"] for one in json.loads((folder / "run.json").read_text())["nodes"]] == [
+        "gpu3"
+    ]
+    assert not events(queue, "gpu1", folder.name), "nothing is left where it was not needed"
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_two_hosts_of_three_start_it_together(queue: Queue) -> None:
+    folder = detached(queue, "second", "--gpus", "4", where="2 of gpu[1-3]")
+    queue.let_go("on-gpu1", "on-gpu3")
+    chosen = until(queue, "gpu1", folder.name, "BegunThere")["hosts"]
+    assert chosen == until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu1", "gpu3"]
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    lines = sorted(line.partition("│ ")[2] for line in attached.stdout.splitlines() if "│" in line)
+    assert lines == ["0 of 2 has 0,1", "1 of 2 has 0,1", "met"]
+    assert not events(queue, "gpu2", folder.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:
+    """With its supervisor killed and its cable pulled, gpu2 is missed by nobody; the setup has run on all
+    before. Who attaches meanwhile waits for none of it."""
+    queue.launcher.script(
+        f"framework: env\nsetup: hostname >/tmp/set-up\nrun: {MEETING}\n", "j.yaml"
+    )
+    done = queue.launcher.call(
+        "run", "-i", str(queue.launcher.inventory), "-d", "--name", "second", "--wait", "forever",
+        "--gpus", "2", "j.yaml",
+    )  # fmt: skip
+    assert "one of gpu[1-3], which choose and start it" in done.stderr, done.stderr
+    (folder,) = queue.launcher.home.glob("runs/second-*")
+    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    assert all(host.exists("/tmp/set-up") for host in queue.lab.hosts.values())
+    gone = queue.lab.hosts["gpu2"]
+    gone.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    gone.drop_packets()
+    for host in ("gpu1", "gpu3"):
+        gone.drop_packets(host)
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    labs.wait_until(lambda: (folder / "launcher.lock").read_text() != "", "it is followed", 60)
+    queue.let_go("on-gpu3")
+    assert until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu3"]
+    out, err = attached.communicate(timeout=120)
+    assert (attached.returncode, b"0 of 1 has 0,1" in out) == (0, True), (out, err)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
+    assert b"began without gpu2: what waits there ends at the next contact" in err
+    gone.unblock()
+    again = queue.launcher.run("--hosts", "gpu2", "--gpus", "0", *FRAMEWORK, "true")
+    assert f"cleaned up leftovers of {folder.name}" in again.err, again.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_new_leader_is_told_by_who_attaches(queue: Queue) -> None:
+    """Without its leader the run waits, and holds nobody back. It is neither lost nor started twice, and
+    a host that was out of reach meanwhile may be chosen once it is back."""
+    folder = detached(queue, "second", "--gpus", "4", where="2 of gpu[1-3]")
+    leader, away = queue.lab.hosts["gpu1"], queue.lab.hosts["gpu3"]
+    leader.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    third = queue.start("third", "--gpus", "2", "--hosts", "gpu2")
+    queue.until("third", "RunWaits")
+    labs.wait_until(lambda: queue.order()[0] == "third", "second holds nobody back", 60)
+    away.drop_packets()
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    labs.wait_until(lambda: "wait/second-" in sockets(leader), "it waits again", 60)
+    away.unblock()
+    queue.let_go("on-gpu1", "on-gpu3")
+    assert until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu1", "gpu3"]
+    out, err = attached.communicate(timeout=120)
+    assert (attached.returncode, out.count(b"met")) == (0, 1), (out, err)
+    for name in ("gpu1", "gpu3"):
+        assert events(queue, name, folder.name).count("BegunThere") == 1
+    queue.let_go("on-gpu2", "third")
+    assert third.wait(60) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_it_is_stopped_wherever_it_waits(queue: Queue) -> None:
+    """One host is out of reach of the launcher, and is told by the others."""
+    folder = detached(queue, "second", "--gpus", "2", where="one of gpu[1-3]")
+    away = queue.lab.hosts["gpu3"]
+    away.drop_packets()
+    stopping = queue.launcher.start_command("stop", "--grace", "0", "second")
+    queue.started.append(stopping)
+    until(queue, "gpu3", folder.name, "HostEnded")
+    away.unblock()
+    _, err = stopping.communicate(timeout=60)
+    assert stopping.returncode == 0, err
+    assert json.loads((folder / "receipt.json").read_text())["status"] == "stopped"
+    queue.let_go("on-gpu3")
+    assert "BegunThere" not in events(queue, "gpu3", folder.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_it_starts_again_where_it_was_begun(queue: Queue) -> None:
+    """A restart and a launcher that takes it up later know its hosts, though their places have changed."""
+    fails_once = (
+        "import os, pathlib, sys, time\n"
+        "mark = pathlib.Path('/tmp/failed')\n"
+        "print('try', mark.exists(), flush=True)\n"
+        "while not pathlib.Path('/tmp/go').exists():\n    time.sleep(0.02)\n"
+        "if not mark.exists():\n    mark.touch()\n    sys.exit(1)\n"
+    )
+    queue.launcher.script(fails_once, "fails.py")
+    job = "{framework: env, setup: echo set up, run: python3 fails.py}"
+    queue.launcher.script(job, "j.yaml")
+    run = queue.launcher.start(
+        "--wait", "forever", "--name", "second", "--gpus", "2", "--max-restarts", "1", "j.yaml"
+    )
+    queue.started.append(run)
+    queue.until("second", "RunWaits")
+    queue.let_go("on-gpu3")
+    queue.until("second", "AllStarted")
+    (folder,) = queue.launcher.home.glob("runs/second-*")
+    run.kill()
+    run.communicate()
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    queue.let_go("go")
+    out, err = attached.communicate(timeout=120)
+    assert (attached.returncode, b"try True" in out) == (0, True), (out, err)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_hosts_that_do_not_reach_each_other_leave_it_to_its_launcher(queue: Queue) -> None:
+    for one in queue.lab.hosts.values():
+        for other in queue.lab.hosts:
+            if other != one.name:
+                one.drop_packets(other)
+    second = queue.start("second", "--gpus", "2", command="true")
+    queue.until("second", "RunWaits")
+    (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+    assert shown["by_itself"] is False
+    queue.let_go("on-gpu2")
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 0, err
