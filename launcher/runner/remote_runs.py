@@ -134,7 +134,7 @@ def _make_folder(
     name: str, claims: Mapping[str, Claim], problems: Mapping[str, str], inventory: Inventory
 ) -> None:
     """Make the folder as the run's own launcher would have left it, with our inventory's hosts."""
-    claim = _confirmed(claims)
+    claim = _with_chosen(_confirmed(claims), claims)
     ours = {host.name: host for host in inventory.hosts}
     unknown = [node.host.name for node in claim.layout.nodes if node.host.name not in ours]
     if unknown:
@@ -162,6 +162,14 @@ def _make_folder(
             folder.record(ev.WaitsOnHost(time.time(), node.host.name))
     folder.close()
     write_json(path / "shown.json", {})
+
+
+def _with_chosen(claim: Claim, claims: Mapping[str, Claim]) -> Claim:
+    """Return a claim with the hosts on which the run has begun, if it could choose among more."""
+    begun = [host for host, one in claims.items() if one.started]
+    if not claim.layout.wanted or len(begun) != claim.layout.wanted:
+        return claim
+    return replace(claim, layout=claim.layout.of(begun))
 
 
 def _confirmed(claims: Mapping[str, Claim]) -> Claim:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,36 @@ def test_hosts_that_do_not_reach_each_other_leave_it_to_its_launcher(queue: Queu
     queue.let_go("on-gpu2")
     _, err = second.communicate(timeout=60)
     assert second.returncode == 0, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
+    """While it waits, and once it has begun, it is known there on which hosts."""
+    folder = detached(queue, "second", "--gpus", "2", where="one of gpu[1-3]", command="sleep 600")
+    words = ("attach", "-i", str(queue.launcher.inventory), folder.name)
+    for number, status in enumerate(("waits", "runs")):
+        elsewhere = replace(queue.launcher, home=tmp_path / f"elsewhere-{number}")
+        if status == "runs":
+            queue.let_go("on-gpu2")
+            until(queue, "gpu2", folder.name, "BegunThere")
+            for name in ("gpu1", "gpu3"):
+                until(queue, name, folder.name, "HostEnded")
+        attached = elsewhere.start_command(*words)
+        queue.started.append(attached)
+        there = elsewhere.home / "runs" / folder.name
+        until_known(there, "RunWaits" if status == "waits" else "ProcessStarted")
+        attached.kill()
+        attached.communicate()
+    stopped = elsewhere.call("stop", "--grace", "0", folder.name)
+    assert stopped.returncode == 0, stopped.stderr
+    receipt = json.loads((there / "receipt.json").read_text())
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu2"]
+
+
+def until_known(folder: Path, event: str) -> None:
+    """Wait until a run has had an event, as far as its folder knows."""
+    file = folder / "events.jsonl"
+    labs.wait_until(
+        lambda: file.exists() and f'"{event}"' in file.read_text(), f"{event} is known", 60
+    )
