@@ -355,6 +355,7 @@ def _run_restarted(event: ev.RunRestarted, state: RunState) -> RunState:
         all_started=False,
         waits_on="",
         waits_with=(),
+        wanted=0,
         met=None,
         begun_there=None,
         begun_on={},
@@ -411,6 +412,8 @@ def _stall_ended(event: ev.StallEnded, state: RunState) -> RunState:
 
 @_apply.register
 def _orphan_timeout_expired(event: ev.OrphanTimeoutExpired, state: RunState) -> RunState:
+    if _is_not_chosen(event.host, state):
+        return state
     expiry = Expiry(event.time, event.silent)
     return replace(state, expired={**state.expired, event.host: expiry})
 
@@ -428,8 +431,17 @@ def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
 
 def _goes_on_without(event: ev.StopRequested, state: RunState) -> bool:
     """Return whether a run waits on, or runs, without a host that it may not need."""
+    if event.why is StopReason.HOSTS_PARTED:
+        return False  # who has chosen the others says so, too
+    if event.why is StopReason.NOT_NEEDED or _is_not_chosen(event.host, state):
+        return True
     may_do = state.wanted > 0 and event.host not in (None, state.waits_on, *state.chosen)
-    return event.why is StopReason.NOT_NEEDED or (may_do and event.why in OF_ONE_HOST)
+    return may_do and event.why in OF_ONE_HOST
+
+
+def _is_not_chosen(host: str | None, state: RunState) -> bool:
+    """Return whether the run has begun on other hosts."""
+    return bool(state.wanted and state.chosen) and host not in (None, *state.chosen)
 
 
 def _order_of_stops(stop: Stop) -> tuple[bool, float]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from ..records import events as ev
 from ..records.reasons import EndReason, StopReason
@@ -46,6 +47,7 @@ class Gathering:
         self._context, self._place = context, place
         self._is_told = False  # hosts wait, as far as this launcher knows
         self._left_out: set[str] = set()  # of which some did not answer when the others were told
+        self._unfit: set[str] = set()  # and some cannot wait any more
 
     async def leave(self, launch: Launch) -> None:
         """Leave the run to its hosts. Raises HostError; MeetingError if these cannot meet."""
@@ -77,7 +79,7 @@ class Gathering:
             while not self._has_begun(launch):
                 if self._has_failed(launch):
                     raise not_begun(self._context.state)
-                dead = [one for one in self._needed(launch) if one.has_died]
+                dead = self._dead(launch)
                 if dead or not self._is_told or self._are_back(launch):
                     await self._again(launch, dead)
                 await log.until(lambda: self._is_decided(launch) or not self._is_told)
@@ -89,8 +91,6 @@ class Gathering:
         """Let go of hosts that the run did not choose: nothing of it is left where they answer."""
         if not sessions:
             return
-        for session in sessions:
-            session.starts_by_itself = False
         waiting = [one for one in sessions if not one.is_over and not one.has_died]
         await asyncio.gather(*map(self._end, waiting))
         await self._context.event_log.until(lambda: all(one.is_over for one in waiting), LEAVES)
@@ -122,17 +122,23 @@ class Gathering:
         over = [
             one for one in self._needed(launch) if one.is_over and one.name not in state.begun_on
         ]
-        if not launch.layout.wanted or state.chosen:
+        first, chosen = launch.sessions[0], state.chosen
+        if not launch.layout.wanted or first.name in chosen:
             return bool(over)
-        left = len(launch.sessions) - len(over)
-        others = [one for one in over if one is not launch.sessions[0]]
-        return len(others) < len(over) or left < launch.layout.wanted or state.stop is not None
+        if chosen:  # without the first one, nobody else can tell them
+            return bool(over) or (first.is_over and state.stop is not None)
+        left = {one.name for one in launch.sessions if one not in over} - self._unfit
+        return first in over or len(left) < launch.layout.wanted or state.stop is not None
+
+    def _dead(self, launch: Launch) -> list[HostSession]:
+        """Return the hosts whose supervisors have died, and which may wait again."""
+        needed = self._needed(launch)
+        return [one for one in needed if one.has_died and one.name not in self._unfit]
 
     def _is_decided(self, launch: Launch) -> bool:
         """Return whether there is something to do."""
-        has_died = any(one.has_died for one in self._needed(launch))
         done = self._has_begun(launch) or self._has_failed(launch)
-        return done or has_died or self._are_back(launch)
+        return done or bool(self._dead(launch)) or self._are_back(launch)
 
     def _are_back(self, launch: Launch) -> bool:
         """Return whether hosts answer again that were out of reach when all others were told."""
@@ -147,8 +153,15 @@ class Gathering:
         died after the run had begun are lost."""
         if self._context.state.begun_on:
             _give_up(dead)
+            self._is_told = True
             return
-        require_secrets(self._context, [one.name for one in dead])
+        try:
+            require_secrets(self._context, [one.name for one in dead])
+        except errors.LauncherError as error:
+            if not launch.layout.wanted or launch.sessions[0] in dead:
+                raise
+            self._go_on_without(dead, error)
+            return
         self._is_told = False
         try:
             await self._tell(launch, dead)
@@ -181,13 +194,38 @@ class Gathering:
             raise errors.MeetingError(
                 f"no port of {first.name} stays free for the hosts to meet", "start it again"
             )
-        if answer.get("begun"):  # its journal says so, and is on its way
-            _give_up([one for one in dead if one is not first])
-        else:
+        if not answer.get("begun"):
             again = [one for one in others if one in dead and one.has_died]
-            await _supervise(whole, again)
-            await together(one.insist(**told[one.name]) for one in others)
+            if launch.layout.wanted:
+                await asyncio.gather(*(self._tell_one(whole, o, told, o in again) for o in others))
+            else:
+                await _supervise(whole, again)
+                await together(one.insist(**told[one.name]) for one in others)
+        elif not launch.layout.wanted:  # its journal says so, and is on its way
+            _give_up([one for one in dead if one is not first])
         self._is_told = True
+
+    async def _tell_one(
+        self, launch: Launch, session: HostSession, told: Mapping[str, Any], again: bool
+    ) -> None:
+        """Ask a host to wait that the run may not need."""
+        try:
+            await _supervise(launch, [session] if again else [])
+            await session.agent.ask(**told[session.name])
+        except errors.ConnectionLost:
+            self._left_out.add(session.name)
+            if session.phase is Phase.SUPERVISED:
+                session.reconnect()
+        except errors.HostError as error:
+            self._go_on_without([session], error)
+
+    def _go_on_without(self, sessions: Sequence[HostSession], error: errors.LauncherError) -> None:
+        """Note that hosts cannot wait again which the run may not need."""
+        for session in sessions:
+            self._unfit.add(session.name)
+            self._context.add(
+                ev.HostFailed(time.time(), session.name, error.code, error.message, error.hint)
+            )
 
     async def _in_reach(self, launch: Launch) -> Launch:
         """Return the part of a launch whose hosts answer, if the run may choose among these. The first
@@ -242,12 +280,12 @@ async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
 
 
 async def can_meet(launch: Launch) -> bool:
-    """Return whether hosts that may be chosen can wait together. Raises HostError."""
+    """Return whether hosts that may be chosen can wait together: whether all reach each other."""
     try:
-        await find_ways(launch)
-    except errors.MeetingError:
+        _, ways = await find_ways(launch)
+    except (errors.MeetingError, errors.HostError):
         return False
-    return True
+    return len(ways) == len(list(left_to_hosts.layouts(launch.layout)))
 
 
 async def _meet_if_all_do(launch: Launch, first: int) -> Meeting | None:

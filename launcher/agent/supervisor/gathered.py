@@ -11,7 +11,7 @@ import time
 
 from ..base import protocol
 from ..host import free_ports, lookout, socket_names, tickets
-from . import gang, requests, stands, template, turns, waiting
+from . import gang, requests, template, turns, waiting, ways
 from .gang_lines import JOINED, PARTED, Lines
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..base.lean import Socket
     from ..base.messages import GatherRequest, Given, Message, StartRequest, TicketFacts, Way
+    from .stands import Stand
 
     class Hands(Protocol):
         """The supervisor."""
@@ -114,7 +115,7 @@ class Gathered:
         self.request, self.key = request, request["gang"]["key"]
         self.has_begun = False
         self._run, self._here, self._hands = run, host, hands
-        self._ways, self._starts = _ways(request)
+        self._ways, self._starts = ways.ways_of(request)
         self._lines = Lines(request["gang"], host, now)
         self._leader = self._leads(request["gang"]["hosts"], now)
         self._is_met = False  # it is written down that the hosts have met
@@ -144,8 +145,8 @@ class Gathered:
     def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
         if hosts[0] != self._here:
             return None
-        ways = [way["tokens"] for way in self._ways]
-        return gang.Leader(self._here, hosts[1:], self._decide, now, ways)
+        every = [way["tokens"] for way in self._ways]
+        return gang.Leader(self._here, hosts[1:], self._decide, now, every)
 
     # -- for the supervisor's loop
 
@@ -373,9 +374,6 @@ class Gathered:
             one.close()
         self._held = []
 
-    def _knows(self, way: int) -> bool:
-        return 0 <= way < len(self._ways)
-
     def _begin(self, begin: gang.Begin, now: float) -> None:
         """Begin, once it is written down; the other hosts hear of it before anything is started."""
         self._let_ports_go()
@@ -463,29 +461,16 @@ class Gathered:
     def _decide(self, said: Mapping[str, Any]) -> gang.Turn | None:
         """Return what the run may claim now."""
         run, now = socket_names.short(self._run), time.monotonic()
-        by_hosts = {_with_gpus(way): number for number, way in enumerate(self._ways)}
-        hosts = sorted(frozenset[str]().union(*by_hosts))
         known = []
-        for host in hosts:
+        for host in ways.hosts_with_gpus(self._ways):
             if host in said:
                 stand = self._stand(host, said[host], now - self._stood.get(host, now))
                 known += [stand] if stand else []
-        self._is_hopeless = False
-        for answer in stands.decide(known, run, hosts):
-            if answer.name == run and isinstance(answer, turns.Begin):
-                number = by_hosts.get(frozenset(answer.gpus))
-                return None if number is None else self._turn(number, answer.gpus)
-            if answer.name == run:
-                self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
-        return None
+        answer = ways.decide(known, run, self._ways)
+        self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
+        return answer if isinstance(answer, gang.Turn) else None
 
-    def _turn(self, number: int, gpus: Mapping[str, Sequence[int]]) -> gang.Turn:
-        """Return what a way claims of these GPUs."""
-        counts = self._ways[number]["counts"]
-        mine = {host: list(gpus.get(host, ()))[: counts.get(host, 0)] for host in counts}
-        return gang.Turn(number, mine)
-
-    def _stand(self, host: str, said: Message, age: float) -> stands.Stand | None:
+    def _stand(self, host: str, said: Message, age: float) -> Stand | None:
         shared = bool(self.request.get("ignore_foreign"))
         leased: dict[int, Any] = {}
         try:
@@ -546,25 +531,6 @@ def fault_of(word: Message) -> str:
     if word.get("ticket", {}).get("priority", 0) not in tickets.PRIORITIES.values():
         return "not a priority"
     return "more nodes than there are" if sum(count for count, _ in shares) > MOST_NODES else ""
-
-
-def _ways(request: GatherRequest) -> tuple[list[Way], dict[str, StartRequest]]:
-    """Return the ways to run, and what this host starts in each that it is part of, by its number."""
-    if request.get("ways"):
-        return request["ways"], request["starts"]
-    only: Way = {
-        "counts": request["counts"],
-        "tokens": request["tokens"],
-        "address": request["gang"]["address"],
-        "interfaces": request["interfaces"],
-        "addresses": request["addresses"],
-    }
-    return [only], {"0": request["start"]}
-
-
-def _with_gpus(way: Way) -> frozenset[str]:
-    """Return the hosts of which a way needs GPUs."""
-    return frozenset(host for host, count in way["counts"].items() if count)
 
 
 def _of_all(ticket: Message) -> Message:

@@ -98,6 +98,7 @@ class Supervisor:
         self.limit: list[gpu_locks.Lock] = []  # until when the run ends by itself
         self.waiting: Waiting | None = None  # for GPUs, to begin by itself
         self.gathered: Gathered | None = None  # the same, with other hosts
+        self.chosen: list[str] = []  # the hosts on which those that waited together have begun
         self.member: Member | None = None  # of a project
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
@@ -333,9 +334,11 @@ class Supervisor:
     def left_to_store(self) -> tuple[Message, float, float, bool] | None:
         """Return what outputs can be stored by once the run is over here: URLs, their age, for how long
         no launcher was heard, and whether none is connected; None without any."""
-        if self._urls is None or not self._urls[0]["urls"]:
+        if self._urls is None or not self._urls[0]["urls"] or self.machine.waits:
             return None
         message, since = self._urls
+        if self.chosen:  # those that the message names are all that it could have begun on
+            message = dict(message, hosts=self.chosen)
         now = time.monotonic()
         alone = self.clients.alone_since is not None
         return message, now - since, now - self.machine.heard_at, alone
@@ -737,15 +740,18 @@ class Hands:
                 return False
         except OSError:
             return False
-        return owner._has_begun(
+        hosts = list(way["tokens"])
+        begun = owner._has_begun(
             seconds=seconds,
             gpus=given["gpus"],
             ports=given["ports"],
-            hosts=list(way["tokens"]),
+            hosts=hosts,
             master_addr=way["address"],
             interfaces=way["interfaces"],
             addresses=way["addresses"],
         )
+        owner.chosen = hosts if begun else []
+        return begun
 
     def begin(self, request: StartRequest) -> None:
         """Start the processes."""

@@ -64,7 +64,8 @@ class Leaving:
         job = context.job
         self._wanted = bool(job.output_to) and job.output_unattended
         self._known: dict[str, set[int]] = {}  # by host: the supervisors that have had URLs
-        self._due: dict[str, tuple[int, float]] = {}  # by host: of which supervisor, and when it is
+        #: By host: of which supervisor of a run on which hosts, and when it is due.
+        self._due: dict[str, tuple[int, tuple[str, ...], float]] = {}
 
     async def every(self) -> None:
         """Leave URLs with hosts that have none, or old ones, until cancelled."""
@@ -77,23 +78,29 @@ class Leaving:
     def _is_due(self, session: HostSession) -> bool:
         if session.phase is not Phase.FOLLOWED or session.lost or session.agent.closed.done():
             return False
-        number, moment = self._due.get(session.name, (-1, 0.0))
-        return number != session.supervisions or time.monotonic() >= moment
+        number, hosts, moment = self._due.get(session.name, (-1, (), 0.0))
+        is_known = number == session.supervisions and hosts == self._of_run
+        return not is_known or time.monotonic() >= moment
+
+    @property
+    def _of_run(self) -> tuple[str, ...]:
+        """The hosts of the run: once it has begun, those that it has chosen."""
+        return tuple(one.name for one in self._hosts.active)
 
     async def _leave(self, sessions: Sequence[HostSession]) -> None:
         now = time.monotonic()
-        self._due |= {one.name: (one.supervisions, now + AGAIN) for one in sessions}
+        hosts = self._of_run
+        self._due |= {one.name: (one.supervisions, hosts, now + AGAIN) for one in sessions}
         target = await in_thread(self._target)
         known = target.bucket.credentials
         again = OF_SESSION if known and known.token else RENEWED
-        hosts = [one.name for one in self._hosts.active]
         for session in sessions:
             number = session.supervisions
             place = f"{FOLDER}/{session.name}/{secrets.token_hex(4)}"
             request = await in_thread(self._request, target, session.name, hosts, place)
             with suppress(HostError):  # of a supervisor of an older release, too
                 await session.agent.ask("unattended", **request)
-                self._due[session.name] = (number, time.monotonic() + again)
+                self._due[session.name] = (number, hosts, time.monotonic() + again)
                 if number not in self._known.setdefault(session.name, set()):
                     self._known[session.name].add(number)
                     await in_thread(_forget, target, session.name)

@@ -193,6 +193,17 @@ def test_a_run_that_may_choose_goes_on_without_the_others() -> None:
     not_needed = ev.StopRequested(5.0, StopReason.NOT_NEEDED, "gpu1")
     assert fold([not_needed, ev.HostEnded(6.0, "gpu1", 0, 0, 0)], state).stop is None
     assert fold([replace(gone, host="gpu3")], state).stop is not None, "it runs there"
+    late = [ev.OrphanTimeoutExpired(7.0, "gpu2", 60.0), replace(gone, why=StopReason.WAIT_OVER)]
+    left = fold(late, state)
+    assert (left.stop, left.expired) == (None, {}), "nobody has told gpu2"
+    parted = replace(gone, host="gpu1", why=StopReason.HOSTS_PARTED)
+    assert fold([parted], state).stop is not None, (
+        "the leader could not tell those that it has chosen"
+    )
+    again = fold([ev.AllStarted(8.0, 0), ev.RunRestarted(9.0, 1, "exit-1")], state)
+    assert fold([replace(gone, attempt=1)], again).stop is not None, (
+        "in another attempt all are needed"
+    )
 
 
 def test_setup_is_known_by_its_key() -> None:

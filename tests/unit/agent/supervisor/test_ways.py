@@ -1,0 +1,55 @@
+"""Which way to run a run may begin, from what its hosts say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+from launcher.agent.supervisor import stands, turns
+from launcher.agent.supervisor.gang import Turn
+from launcher.agent.supervisor.ways import decide, hosts_with_gpus
+
+RUN = "calm-hare"
+
+
+def way(*hosts: str) -> Any:
+    return {"counts": dict.fromkeys(hosts, 2)}
+
+
+def stand(host: str, taken: Sequence[int] = ()) -> stands.Stand:
+    ticket: Any = {
+        "run": RUN, "priority": 0, "number": 1, "hosts": 3, "shares": [[2, 2]],
+        "seconds": None, "aside": False,
+    }  # fmt: skip
+    uses = [turns.Use("other", taken)] if taken else []
+    return stands.Stand(host, turns.Host([0, 1], uses), [stands.Entered(ticket)], [])
+
+
+PAIRS = [way(*pair) for pair in combinations("abc", 2)]
+
+
+def test_it_begins_on_the_hosts_that_are_free() -> None:
+    assert hosts_with_gpus(PAIRS) == ["a", "b", "c"]
+    everything = [stand("a", [1]), stand("b"), stand("c")]
+    assert decide(everything, RUN, PAIRS) == Turn(2, {"b": [0, 1], "c": [0, 1]})
+    assert decide(everything[1:], RUN, PAIRS) == Turn(2, {"b": [0, 1], "c": [0, 1]})
+    found = decide([stand("a", [1]), stand("b", [0]), stand("c")], RUN, PAIRS)
+    assert isinstance(found, turns.Wait)
+    assert found.why == turns.BUSY
+
+
+def test_it_begins_on_hosts_that_reach_each_other() -> None:
+    """The first two would be taken, if they did."""
+    assert decide([stand(host) for host in "abc"], RUN, PAIRS[1:]) == Turn(
+        0, {"a": [0, 1], "c": [0, 1]}
+    )
+    assert decide([stand("a"), stand("b"), stand("c", [0])], RUN, PAIRS[1:]) is None
+
+
+def test_a_run_that_needs_all_hosts_has_one_way() -> None:
+    every = [way("a", "b")]
+    assert decide([stand("a"), stand("b")], RUN, every) == Turn(0, {"a": [0, 1], "b": [0, 1]})
+    found = decide([stand("a")], RUN, every)
+    assert isinstance(found, turns.Wait)
+    assert found.why == turns.HOSTS_MISSING
