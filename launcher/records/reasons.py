@@ -40,12 +40,6 @@ class StopReason(StrEnum):
     OTHER = "other"  # the detail is the code that another version wrote
 
 
-#: Why a host may end its part of a run that waits on others, too.
-OF_ONE_HOST = frozenset(
-    {StopReason.NOT_NEEDED, StopReason.LOGIN_SESSION_ENDED, StopReason.SUPERVISOR_TERMINATED}
-)
-
-
 class PassedOver(StrEnum):
     """Why a run did not take GPUs of its hosts, or took them last."""
 

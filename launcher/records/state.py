@@ -13,7 +13,7 @@ from typing import Any
 from ..spec.frozen import frozen
 from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
-from .reasons import OF_ONE_HOST, StopReason
+from .reasons import StopReason
 
 #: Which status may follow which. A run that has ended stays so.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -430,13 +430,10 @@ def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
 
 
 def _goes_on_without(event: ev.StopRequested, state: RunState) -> bool:
-    """Return whether a run waits on, or runs, without a host that it may not need."""
-    if event.why is StopReason.HOSTS_PARTED:
-        return False  # who has chosen the others says so, too
-    if event.why is StopReason.NOT_NEEDED or _is_not_chosen(event.host, state):
-        return True
-    may_do = state.wanted > 0 and event.host not in (None, state.waits_on, *state.chosen)
-    return may_do and event.why in OF_ONE_HOST
+    """Return whether a run goes on that is over on a host which it does not need. Who has chosen the
+    others ends it for all where it cannot tell them."""
+    other = _is_not_chosen(event.host, state) and event.why is not StopReason.HOSTS_PARTED
+    return other or event.why is StopReason.NOT_NEEDED
 
 
 def _is_not_chosen(host: str | None, state: RunState) -> bool:

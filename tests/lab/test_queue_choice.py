@@ -44,6 +44,10 @@ else:
 MEETING = "python3 meet.py {{num_nodes}} {{master_addr}} {{master_port}}"
 
 
+#: What a host sends to all its processes before it reboots.
+TERMINATE_HOLDER = KILL_HOLDER.replace(", 9)", ", 15)")
+
+
 @pytest.fixture
 def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
     """Three hosts, each with a run of its name that has all its GPUs."""
@@ -186,7 +190,7 @@ def test_a_new_leader_is_told_by_who_attaches(queue: Queue) -> None:
     a host that was out of reach meanwhile may be chosen once it is back."""
     folder = detached(queue, "second", "--gpus", "4", where="2 of gpu[1-3]")
     leader, away = queue.lab.hosts["gpu1"], queue.lab.hosts["gpu3"]
-    leader.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    leader.run("python3", "-c", TERMINATE_HOLDER, "wait/second-")
     third = queue.start("third", "--gpus", "2", "--hosts", "gpu2")
     queue.until("third", "RunWaits")
     labs.wait_until(lambda: queue.order()[0] == "third", "second holds nobody back", 60)

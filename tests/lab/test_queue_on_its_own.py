@@ -97,14 +97,19 @@ def test_it_begins_with_nobody_in_touch(queue: Queue, tmp_path: Path) -> None:
     assert json.loads((folder / "plan.json").read_text())["nodes"][0]["gpus"] == [0, 1]
 
 
+#: What a host sends to all its processes before it reboots.
+TERMINATE_HOLDER = KILL_HOLDER.replace(", 9)", ", 15)")
+
+
+@pytest.mark.parametrize("end", [KILL_HOLDER, TERMINATE_HOLDER], ids=["kill", "reboot"])
 @pytest.mark.parametrize("own", [ONE], indirect=True)
-def test_it_waits_again_when_its_supervisor_has_died(queue: Queue) -> None:
+def test_it_waits_again_when_its_supervisor_has_died(queue: Queue, end: str) -> None:
     """It is neither lost nor started twice, by a kill or a power cut, before and after its turn."""
     host = queue.lab.hosts["gpu1"]
     folder = detached(queue, "second", "--wait", "forever")
     third = queue.start("third", "--gpus", "3")
     queue.until("third", "RunWaits")
-    host.run("python3", "-c", KILL_HOLDER, "wait/second-")
+    host.run("python3", "-c", end, "wait/second-")
     labs.wait_until(lambda: queue.order() == ["third"], "second has no ticket", 60)
     attached = queue.launcher.start_command("attach", "second")
     queue.started.append(attached)

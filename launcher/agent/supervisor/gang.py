@@ -39,8 +39,6 @@ GATHER = 5.0
 PAUSE = 0.5
 
 WAITING, CLAIMING, BEGUN = "waiting", "claiming", "begun"
-#: Why a run may be over on one host, and go on without it where others would do.
-_OF_HOST = (protocol.LOGIN_SESSION_ENDED, protocol.SUPERVISOR_TERMINATED, protocol.NOT_NEEDED)
 
 
 class Turn(Value):
@@ -210,15 +208,10 @@ class Leader:
             return [Send(host, {"known": self._number})]
         if self.phase == BEGUN and word.get("lapsed") == self._number and not self._over:
             return [Stop(protocol.HOSTS_PARTED)]
-        if "over" in word and not self._over and self._needs(host, str(word["over"])):
+        needed = self.phase != BEGUN or host in self._turn.gpus
+        if needed and "over" in word and not self._over:
             return [Stop(str(word["over"]))]
         return []
-
-    def _needs(self, host: str, why: str) -> bool:
-        """Return whether the run is over everywhere if it is over on this host."""
-        if self.phase == BEGUN:
-            return host in self._turn.gpus
-        return why not in _OF_HOST or all(host in way for way in self._ways)
 
     # -- what was done here
 

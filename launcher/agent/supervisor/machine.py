@@ -215,6 +215,11 @@ class Machine:
         """Note that the run waits for GPUs, and begins when these are free."""
         self.waits = True
 
+    def leave(self) -> None:
+        """Wait no longer, as if the host had lost power: it may reboot. The run is not over; whoever
+        follows it lets it wait again."""
+        self.phase = OVER
+
     # -- processes
 
     def begin(

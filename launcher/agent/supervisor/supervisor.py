@@ -215,8 +215,11 @@ class Supervisor:
     def _keep_time(self) -> None:
         if self.terminated:
             self.terminated = False
-            why = login_session.why_terminated()
-            self._follow(self.machine.stop(self.grace, why, False, time.monotonic()))
+            if self.machine.waits and not self.machine.stopped:
+                self.machine.leave()
+            else:
+                why = login_session.why_terminated()
+                self._follow(self.machine.stop(self.grace, why, False, time.monotonic()))
         now = time.monotonic()
         self._follow(self.machine.tick(now, self.clients.alone_since))
         if self.machine.phase != machine.OVER:

@@ -181,12 +181,8 @@ def test_a_run_that_may_choose_goes_on_without_the_others() -> None:
     three = ("gpu1", "gpu2", "gpu3")
     state = fold([ev.LeftToHosts(1.0, three, 1), ev.WaitsOnHosts(2.0, "gpu1", three, wanted=1)])
     assert (state.left_to, state.wanted, state.is_on_its_own) == (three, 1, True)
-    gone = ev.StopRequested(3.0, StopReason.SUPERVISOR_TERMINATED, "gpu2")
-    assert fold([gone], state).stop is None, "others would do"
-    assert fold([replace(gone, host="gpu1")], state).stop is not None, "it leads"
-    assert fold([replace(gone, why=StopReason.BY_USER)], state).stop is not None
-    all_of_them = fold([ev.WaitsOnHosts(2.0, "gpu1", three)])
-    assert fold([gone], all_of_them).stop is not None
+    gone = ev.StopRequested(3.0, StopReason.BY_USER, "gpu2")
+    assert fold([gone], state).stop is not None, "its user has stopped it there"
     begun = ev.BegunThere(4.0, "gpu3", 0, 2.0, (0,), (20_000,), ("gpu3",))
     state = fold([begun], state)
     assert (state.chosen, state.status, state.begun_there) == (("gpu3",), "preparing", begun)

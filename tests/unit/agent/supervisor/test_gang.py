@@ -360,20 +360,6 @@ def test_a_leader_that_is_not_needed_begins_on_another_host() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("why", "ends"), [(protocol.SUPERVISOR_TERMINATED, False), ("by-user", True)]
-)
-def test_a_host_that_leaves_ends_the_run_only_if_it_is_needed(why: str, ends: bool) -> None:
-    """As when it reboots; but a user who stops the run there stops it everywhere."""
-    ways = [("a",), ("b",), ("c",)]
-    leader = Leader("a", ["b", "c"], lambda stands: None, 0.0, ways)
-    leader.joined("b", 0.0)
-    assert leader.heard("b", {"over": why}, 1.0) == ([Stop(why)] if ends else [])
-    every = Leader("a", ["b", "c"], lambda stands: None, 0.0)
-    every.joined("b", 0.0)
-    assert every.heard("b", {"over": why}, 1.0) == [Stop(why)]
-
-
 def test_hosts_that_suffice_hold_others_back() -> None:
     leader = Leader("a", ["b", "c"], lambda stands: None, 0.0, [("a", "b"), ("a", "c"), ("b", "c")])
     assert leader.is_forsaken(gang.FORSAKEN)
