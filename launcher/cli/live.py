@@ -164,7 +164,7 @@ class _Watched:
         return LiveView(
             name=self._run.name,
             status=state.status,
-            about=f"{since}  {counted(len(layout.nodes), 'host')}{ranks}{attempt}",
+            about=f"{since}  {counted(layout.num_nodes, 'host')}{ranks}{attempt}",
             hosts=tuple(self._hosts(state, now)),
             scalars=tuple(self._curves()),
             lines=tuple(self._lines),

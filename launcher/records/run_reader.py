@@ -95,8 +95,10 @@ class RunReader:
 
     @property
     def layout(self) -> Layout:
-        """Which host runs what. It has no nodes before that is decided. Raises InputError."""
-        if not self._described_run()[1].nodes:
+        """Which host runs what. It has no nodes, or more than are wanted, before that is decided.
+        Raises InputError."""
+        known = self._described_run()[1]
+        if not known.nodes or known.wanted:
             self.reread()
         return self._described_run()[1]
 

@@ -24,7 +24,7 @@ from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from ...spec.typed_json import to_json
 from .. import options
-from ..render.event_lines import left_to, waits_text
+from ..render.event_lines import waits_text
 from ..render.folding import FEW, groups
 from ..render.hints import terminal_width
 from ..render.log_lines import harmless
@@ -179,10 +179,11 @@ def _starts_it(state: RunState) -> str:
     """Say who starts a run that waits."""
     if not state.waits_with:
         return f"{state.waits_on} starts it when its turn has come, with or without a launcher"
-    hosts = left_to(state.waits_with, state.wanted)
-    start = "choose and start it" if state.wanted else "start it together"
+    hosts = nodeset.fold(state.waits_with)
+    some = "one" if state.wanted == 1 else str(state.wanted)
+    start = f"choose {some} of them and start it" if state.wanted else "start it together"
     if state.met is None:
-        missing = "enough of them have not met yet" if state.wanted else "have not all met yet"
+        missing = "not enough have met yet" if state.wanted else "have not all met yet"
         return f"{hosts} are to {start}, and {missing}"
     return f"{hosts} {start} when its turn has come, with or without a launcher"
 

@@ -13,10 +13,10 @@ from ...records.code import Code, one_line
 from ...records.comparison import options_of
 from ...records.data import UsedSet
 from ...records.metrics import HostUse
-from ...spec import nodeset
 from ...spec.data import SHARED, SHORT, scheme
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
+from .event_lines import left_to
 from .metrics import host_line
 from .tables import counted, cut, local, moment, size, took
 
@@ -70,8 +70,8 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         yield "from", f"the outputs of {request.resume_from}{some}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
-        where = f"{nodeset.fold(n.host.name for n in nodes)}, {counted(facts.layout.world_size, 'rank')}"
-        yield "hosts", f"{where}, {job.framework}"
+        where = left_to([node.host.name for node in nodes], facts.layout.wanted)
+        yield "hosts", f"{where}, {counted(facts.layout.world_size, 'rank')}, {job.framework}"
     if used := host_line(facts.use):
         yield "used", used
     yield from _variables(facts)

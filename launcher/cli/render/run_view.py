@@ -285,14 +285,15 @@ class Screen:
     def _say_layout(self) -> None:
         assert self._run is not None
         layout = self._run.layout
-        self._is_waiting = not layout.nodes
+        if layout.nodes:
+            self.fit(layout)
+        self._is_waiting = not layout.nodes or layout.wanted > 0
         if self._is_waiting:
             return  # which hosts it gets is not known before its turn
         parts = [
             f"{node.host.name} {_who(node)}" + (f" GPU {fold(node.gpus)}" if node.gpus else "")
             for node in layout.nodes
         ]
-        self.fit(layout)
         count = layout.num_nodes
         parts[8:] = [f"and {count - 8} more"] if count > 8 else []
         head = f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: "
