@@ -15,7 +15,7 @@ from .. import frameworks
 from ..fleet.fanout import Visited, visit, visit_hosts
 from ..frameworks import rsh
 from ..jobs import planner
-from ..jobs.environments import around, visited_role
+from ..jobs.environments import around, container_of, visited_role
 from ..jobs.preparation import again, visiting
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
@@ -152,14 +152,14 @@ async def open_shell(
 
     async def one(visited: Visited) -> int:
         role = visited_role(visited.node)
-        path = planner.search_path(visited.node, layout.run_id)
+        path = planner.search_path(request.job, visited.node, layout.run_id)
         own = around(request.job, visited.node, role).python
         if own != visited.node.python:  # that of the role comes before the host's
             path = (posixpath.dirname(own), *path)
         first = shlex.quote(":".join(path))
         lines = f"{again(request.job, visited.node, role)}PATH={first}:$PATH"
         shell = f'LAUNCHER_AGAIN={shlex.quote(lines)} {_AGAIN} "${{SHELL:-sh}}" -i'
-        if visited.node.container:  # the image's own shell, which has no startup files of the host
+        if container_of(request.job, visited.node, role):  # the image's own shell, which has no startup files of the host
             shell = 'sh -c "if command -v bash >/dev/null; then exec bash -i; else exec sh -i; fi"'
         process = await visited.connection.execute(
             _in_the_run(request.job, layout, visited, shell, is_terminal=True), terminal
@@ -195,17 +195,21 @@ def _in_the_run(
 ) -> str:
     """Return a command line that runs ``command`` in the run's folder and environment, without
     secrets."""
-    node = visited.node
-    env = planner.early_environment(job, layout, node, 0)
+    node, role = visited.node, visited_role(visited.node)
+    env = planner.early_environment(job, layout, node, 0, role=role)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
-    path, first = ":".join(planner.search_path(node, layout.run_id)), ""
+    if container_of(job, node, role):
+        folders = planner.search_path_inside(job, node, layout.run_id, role)
+    else:
+        folders = planner.search_path(job, node, layout.run_id)
+    path, first = ":".join(folders), ""
     framework = frameworks.get(job.framework)
     if node.node_rank == 0 and framework.joins_hosts:
         # the run's own `ssh` comes first, as for its command
         first = posixpath.join(visited.folder, "relay")
         path = f"{first}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
-    prepared = shlex.join(visiting(job, node, visited_role(node), first))
+    prepared = shlex.join(visiting(job, node, role, first))
     inside = visiting_command(
         job,
         node,
@@ -214,6 +218,7 @@ def _in_the_run(
         visited.code,
         path.split(":"),
         is_terminal,
+        role,
     )
     if inside:
         return login_shell.line(inside)
