@@ -343,6 +343,12 @@ def around(job: Job, node: Node, role: str = "") -> Around:
     return Around(environment, modules, python)
 
 
+def is_in_image(job: Job, host: Host, role: str = "") -> bool:
+    """Return whether the processes of a role run in an image on a host."""
+    environment = on_host(job, host, role)
+    return bool(environment and environment.image)
+
+
 def container_of(job: Job, node: Node, role: str = "") -> Container | None:
     """Return the image in which the processes of a role run on a node; None for none."""
     environment = on_host(job, node.host, role)
@@ -408,9 +414,7 @@ def replaced_in(job: Job, new: Callable[[Environment], Environment]) -> Job:
 
 def roles_with(job: Job, wanted: Environment) -> tuple[str, ...]:
     """Return the roles whose processes run in an environment that a job or some of its roles name."""
-    return tuple(
-        role.name for role in job.roles if (role.environment or job.environment) == wanted
-    )
+    return tuple(role.name for role in job.roles if (role.environment or job.environment) == wanted)
 
 
 def is_needed(job: Job, layout: Layout, host: str, wanted: Environment) -> bool:
@@ -435,7 +439,7 @@ def uses_gpus(job: Job, wanted: Environment) -> bool:
 
 
 def programs_folder(job: Job, wanted: Environment) -> str:
-    """Return where ``python`` of an image is, below what comes first in PATH; "" for that place itself."""
+    """Return where ``python`` of an image is, below what comes first in PATH; "" for that itself."""
     if not job.has_several_environments:
         return ""
     return f"image-{images_of(job).index(wanted)}"

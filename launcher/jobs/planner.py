@@ -200,7 +200,7 @@ def reader_of_stdin(part: NodePlan) -> int | None:
 
 
 def search_path(job: Job, node: Node, run_id: str) -> tuple[str, ...]:
-    """Return the folders to put before PATH outside of images, so that ``python`` is the host's Python."""
+    """Return the folders to put before PATH outside of images, so that ``python`` is the host's."""
     own = posixpath.join(run_dir(node.root, run_id), "bin")
     folder = posixpath.dirname(node.python)
     is_outside = job.has_several_environments or not node.containers

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 from dataclasses import replace
 
-from ..spec.environments import Environment
 from ..spec.model import Host, Job, Node, Process
 from .activation import activation
-from .environments import around, modules_on, on_host
+from .environments import around, is_in_image, modules_on, on_host
 
 #: What a login shell would have: environment modules are a function of the shell.
 _MODULES = """\
@@ -95,7 +94,11 @@ def behind(job: Job, host: Host, role: str = "") -> tuple[str, ...]:
     """Return what stands in front of the processes of a role on a host, for people."""
     environment, modules = on_host(job, host, role), modules_on(job, host, role)
     return (
-        *([f"prepare: of {host.name}"] if host.prepare and not _is_image(environment) else []),
+        *(
+            [f"prepare: of {host.name}"]
+            if host.prepare and not is_in_image(job, host, role)
+            else []
+        ),
         *([f"module load {' '.join(modules)}"] if modules else []),
         *([str(environment)] if environment else []),
         *(["prepare:"] if job.prepare else []),
@@ -112,10 +115,6 @@ def _words(script: str) -> tuple[str, ...]:
     return ("bash", "-c", script, _NAME)
 
 
-def _is_image(environment: Environment | None) -> bool:
-    return bool(environment and environment.image)
-
-
 def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
     """Return what bash runs first: the host's ``prepare:``, the ``modules:`` of a role, its environment.
 
@@ -123,7 +122,7 @@ def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
     prepares has no meaning in an image.
     """
     parts, host, its = [], node.host, around(job, node, role)
-    if host.prepare and not _is_image(its.environment):
+    if host.prepare and not is_in_image(job, host, role):
         where = f"prepare: of {host.name} in the inventory"
         parts.append(host.prepare + _CHECK % (where, on_failure))
     if its.modules:

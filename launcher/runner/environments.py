@@ -29,7 +29,7 @@ LOG = "environment.log"
 
 
 class Environments:
-    """Gives hosts the environments and images of a job; does nothing for a job that names none to give."""
+    """Gives hosts the environments and images of a job; nothing for a job that names none to give."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from ..agent.processes import container_list, containers
+from ..agent.processes import containers
 from ..jobs import planner
 from ..jobs.environments import container_of
 from ..spec.containers import ContainerSpec
@@ -21,7 +22,7 @@ def in_image(
 ) -> dict[str, Any]:
     """Return what a request says of the image in which the processes of a role run on a node; nothing
     for none."""
-    spec = _spec(job, node, role)
+    spec = container_spec(job, node, role)
     if spec is None:
         return {}
     if own_hosts:
@@ -31,7 +32,7 @@ def in_image(
     return {"container": to_json(spec), "path": list(path)}
 
 
-def _spec(job: Job, node: Node, role: str) -> ContainerSpec | None:
+def container_spec(job: Job, node: Node, role: str) -> ContainerSpec | None:
     """Return how processes of a role start there: without GPUs, where the job has none."""
     container = container_of(job, node, role)
     if container is None:
@@ -42,28 +43,23 @@ def _spec(job: Job, node: Node, role: str) -> ContainerSpec | None:
 
 
 def visiting_command(
-    job: Job,
-    node: Node,
+    spec: ContainerSpec,
+    root: str,
     argv: Sequence[str],
     env: Mapping[str, str],
     folder: str,
     before: Sequence[str],
     is_terminal: bool,
-    role: str = "",
-) -> str | None:
-    """Return the lines of sh for a visitor in the image of a run, or of a role; None where that is in
-    none.
+) -> str:
+    """Return the lines of sh for a visitor in an image of a run. ``root`` is launcher's folder there.
 
     It is a container of its own, with what those of the run see, and ends with those lines.
     """
-    spec = _spec(job, node, role)
-    if spec is None:
-        return None
     what = containers.Contained(
         argv, env, folder, before, terminal="tty" if is_terminal else "pipe"
     )
     theirs = cast("Any", to_json(spec))
     name = f"launcher-visitor-{secrets.token_hex(6)}"
-    note = container_list.text([(theirs, name)])
-    place = posixpath.join(node.root, containers.VISITORS)
-    return containers.visit(theirs, what, place, name, note)
+    about = {"spec": {"runtime": spec.runtime, "program": spec.program}, "names": [name]}
+    place = posixpath.join(root, containers.VISITORS)
+    return containers.visit(theirs, what, place, name, json.dumps([about]))

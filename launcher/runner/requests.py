@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from ..jobs import command
-from ..jobs.environments import with_python
+from ..jobs.environments import replaced_in, with_python
 from ..jobs.layout import RERUN, check_split
 from ..jobs.run_options import PRIORITIES
 from ..spec import data
 from ..spec import inventory as inventories
+from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources

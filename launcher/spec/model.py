@@ -406,7 +406,7 @@ class Facts:
     gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
     own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
-    #: By the key of an environment, the image of a run there. If all runs in it, its Python is ``python``.
+    #: By the key of an environment, an image of the run. If all runs in it, its Python is ``python``.
     containers: Mapping[str, Container] = field(default_factory=dict)
     #: By the key of an environment, its Python: of a job whose roles have different ones.
     pythons: Mapping[str, str] = field(default_factory=dict)

@@ -49,7 +49,11 @@ class Containers:
         self, process: ProcessSpec, env: dict[str, str], login: dict[str, str]
     ) -> tuple[list[str], dict[str, str]]:
         """Return argv and environment of the client that starts a process with ``env`` in its image."""
-        run_dir, key, spec = process["env"]["LAUNCHER_RUN_DIR"], process["key"], process["container"]
+        run_dir, key, spec = (
+            process["env"]["LAUNCHER_RUN_DIR"],
+            process["key"],
+            process["container"],
+        )
         name = "%s-%d-%s" % (self._stem, self._attempt, key)
         self._there[key] = spec, name
         self._names.add(os.fsencode(name))
