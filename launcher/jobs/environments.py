@@ -402,13 +402,40 @@ def images_of(job: Job) -> tuple[Environment, ...]:
     return tuple(one for one in all_of(job) if one.image)
 
 
+@frozen
+class UsedImage:
+    """An image in which a run, or only ``roles`` of it, are; ``ids`` by host, "" for one without."""
+
+    image: str
+    roles: tuple[str, ...]
+    ids: Mapping[str, str]
+
+
+def used_images(job: Job, layout: Layout) -> list[UsedImage]:
+    """Return the images in which a run is, as its hosts have them."""
+    found = []
+    for wanted in images_of(job):
+        there = {
+            node.host.name: node.containers[wanted.key].id
+            for node in layout.nodes
+            if wanted.key in node.containers
+        }
+        if there:
+            roles = roles_with(job, wanted) if job.has_several_environments else ()
+            found.append(UsedImage(wanted.image, roles, there))
+    return found
+
+
 def replaced_in(job: Job, new: Callable[[Environment], Environment]) -> Job:
-    """Return a job with another environment in the place of each that it and its roles name."""
-    roles = (
-        replace(role, environment=new(role.environment)) if role.environment else role
-        for role in job.roles
-    )
-    own = new(job.environment) if job.environment else None
+    """Return a job with another environment in the place of each that it and its roles name. An
+    InputError about that of a role names it."""
+    own, roles = new(job.environment) if job.environment else None, []
+    for role in job.roles:
+        try:
+            its = new(role.environment) if role.environment else None
+        except InputError as error:
+            raise InputError(f"roles: {role.name}: {error.message}", error.hint) from None
+        roles.append(replace(role, environment=its))
     return replace(job, environment=own, roles=tuple(roles))
 
 

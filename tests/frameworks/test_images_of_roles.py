@@ -141,6 +141,9 @@ def test_each_role_has_its_image_where_it_runs(launcher: Launcher, hosts: labs.L
     }
     assert {len(its) for its in ids.values()} == {1}
     assert ids["lab1"] != ids["lab2"]
+    shown = launcher.call("show", "-").stdout
+    assert f"a.tar, {ids['lab1'][0][:12]} on lab1" in shown
+    assert f"b.tar, {ids['lab2'][0][:12]} on lab2" in shown
     for node, where in ((0, "image a"), (1, "image b")):
         visited = launcher.call("exec", "-", "--node", str(node), "--", "cat", "/etc/inside")
         assert where in visited.stdout, visited.stderr
