@@ -206,8 +206,9 @@ class HostSession:
         """
         pythons = {node.host.name: node.python for node in layout.nodes}
         programs = _pythons(pythons.get(self.name, self.facts.python))
+        there = {node.host.name: node.containers for node in layout.nodes}.get(self.name, {})
         for one in images_of(self._context.job):
-            its, folder = self.containers.get(one.key), programs_folder(self._context.job, one)
+            its, folder = there.get(one.key), programs_folder(self._context.job, one)
             if its and folder:
                 programs |= _pythons(its.python or "python3", f"{folder}/")
         request = self._context.request

@@ -10,7 +10,7 @@ from ..jobs.image_requests import image_request
 from ..records import events as ev
 from ..spec.containers import Container
 from ..spec.environments import Environment
-from ..spec.errors import HostError
+from ..spec.errors import LauncherError
 from ..spec.model import Layout
 from .context import RunContext
 from .host_session import HostSession
@@ -81,7 +81,7 @@ class Images:
         )
         try:
             return await bringing.give(sessions)
-        except HostError as error:
+        except LauncherError as error:
             raise images.of_roles(error, roles) from None
 
     def _roles(self, wanted: Environment) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from ...fleet.findings import images as found_images
 from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.environments import Environment
-from ...spec.errors import HostError, InputError, NoEnvironment, suggestion
+from ...spec.errors import HostError, InputError, LauncherError, NoEnvironment, suggestion
 from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
 from .environments import nor_on
 
@@ -26,12 +26,15 @@ def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
     return NoEnvironment(host, f"image {image}: {one.what}{nor_on(others)}", one.hint)
 
 
-def of_roles(error: HostError, roles: Sequence[str]) -> HostError:
+def of_roles(error: LauncherError, roles: Sequence[str]) -> LauncherError:
     """Return the error about an image in which only these roles of a job run."""
     if not roles:
         return error
     named = f"role{'s' * (len(roles) > 1)} {', '.join(roles)}"
-    return type(error)(error.host, f"{named}: {error.message}", error.hint)
+    message = f"{named}: {error.message}"
+    if isinstance(error, HostError):
+        return type(error)(error.host, message, error.hint)
+    return type(error)(message, error.hint)
 
 
 def log(wanted: Environment, every: Sequence[Environment], roles: Sequence[str]) -> str:

@@ -294,6 +294,8 @@ def test_only_hosts_of_a_role_need_its_image() -> None:
     needed = [[is_needed(job, layout, name, one) for one in (a, b)] for name in tasks]
     assert needed == [[True, False], [False, True]]
     assert is_needed(job, Layout("r", ()), "gpu3", a), "nobody knows yet who runs it"
+    bound = replace(job, roles=tuple(replace(one, host="gpu1") for one in job.roles))
+    assert not is_needed(bound, Layout("r", ()), "gpu3", a), "unless the role names its host"
     of_job = replace(job, environment=a, setup="true")
     assert is_needed(of_job, layout, "gpu2", a), "for the job's setup"
 

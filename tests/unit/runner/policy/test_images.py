@@ -8,7 +8,7 @@ from launcher.fleet.findings.images import of_image
 from launcher.runner.policy import images
 from launcher.spec.containers import ContainerSpec
 from launcher.spec.environments import Environment
-from launcher.spec.errors import InputError, NoEnvironment
+from launcher.spec.errors import ImageNotBuilt, InputError, NoEnvironment
 from launcher.transport.answers import Image, ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 
 
@@ -30,6 +30,8 @@ def test_an_error_about_the_image_of_some_roles_names_them() -> None:
     named = images.of_roles(error, ("a", "b"))
     assert (named.message, named.hint) == ("roles a, b: there is no image x", "bring it")
     assert isinstance(named, NoEnvironment)
+    unbuilt = images.of_roles(ImageNotBuilt("x cannot be built", "correct it"), ("a",))
+    assert (str(unbuilt), unbuilt.hint) == ("role a: x cannot be built", "correct it")
 
 
 def test_each_build_of_a_run_has_a_log() -> None:
