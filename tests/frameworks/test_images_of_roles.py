@@ -268,3 +268,85 @@ def test_a_role_whose_image_is_missing_is_named(launcher: Launcher, hosts: labs.
         assert "role worker: " in checked.stdout + checked.stderr
     finally:
         hosts.hosts["lab2"].run("chmod", "a+x", "/usr/bin/podman")
+
+
+#: Fails once as the worker, and says of each process what it is and where.
+AGAIN = """\
+import os, pathlib, sys, time
+role, attempt = os.environ["LAUNCHER_ROLE"], os.environ["LAUNCHER_ATTEMPT"]
+place = pathlib.Path("/etc/inside")
+where = place.read_text().strip() if place.exists() else "none"
+print("attempt", attempt, role, where, os.popen("command -v python").read().strip(), flush=True)
+if attempt == "0" and role == "worker":
+    sys.exit(5)
+if attempt == "0":
+    time.sleep(60)
+"""
+
+
+def test_a_restart_is_in_the_same_images(launcher: Launcher, hosts: labs.Lab) -> None:
+    """Under torch, whose processes launcher starts by their Python."""
+    launcher.script(AGAIN, "again.py")
+    roles = {
+        "head": {"environment": A},
+        "worker": {"environment": B},
+        "plain": {},
+        "inside": {"environment": {**A, "runtime": "podman"}},
+    }
+    job = {"framework": "torch", "run": "again.py", "max_restarts": 1, "hosts": "lab1"}
+    ran = run(launcher, roles=roles, **job)
+    assert ran.code == 0, ran.err
+    for role, where in (("head", "image a"), ("worker", "image b"), ("inside", "image a")):
+        for attempt in (0, 1):
+            said = ran.log(f"{role}-0.out", attempt)
+            assert said.startswith(f"attempt {attempt} {role} {where} /root/.launcher/".encode())
+            assert b"/bin/image-" in said
+    assert ran.log("plain-0.out", 1).startswith(b"attempt 1 plain none ")
+    assert not left(hosts.hosts["lab1"])
+
+
+def test_what_ignores_to_be_asked_is_killed_in_each_image(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    host = hosts.hosts["lab1"]
+    deaf = "trap '' TERM; echo up in $(cat /etc/inside || echo none); while :; do sleep 0.1; done"
+    roles = {"a": {"environment": A}, "b": {"environment": B}, "plain": {}}
+    ran = run(launcher, "--detach", roles=roles, run=deaf, grace=2, hosts="lab1")
+    assert ran.code == 0, ran.err
+    logs = ran.folder / "logs/attempt-0"
+    for role in roles:
+        log = logs / f"{role}-0.out"
+        wait_until(lambda log=log: log.exists() and b"up in" in log.read_bytes(), f"{role} is up")
+    launcher.call("stop", "-")
+    wait_until(lambda: not of_runs(host), "no process is left")
+    launcher.call("wait", "-")
+    (there,) = ran.receipt["hosts"]
+    assert there["left"] == 0
+    assert set(there["exit_codes"].values()) <= {-9, 137}
+    assert not left(host)
+
+
+@pytest.mark.skipif(shutil.which("dockerd") is None, reason="needs docker.io")
+def test_runtimes_are_side_by_side(launcher: Launcher, hosts: labs.Lab) -> None:
+    host = hosts.hosts["lab1"]
+    dockerd = ("dockerd", "--bridge=none", "--iptables=false", "--storage-driver=vfs")
+    daemon = host.spawn(*dockerd, "--data-root=/var/lib/containers/docker", "--exec-root=/run/dock")
+    answers = ("docker", "version")
+    wait_until(lambda: host.run(*answers, check=False).returncode == 0, "docker answers")
+    try:
+        launcher.script(LOOP, "loop.py")
+        of_docker = {"environment": {**B, "runtime": "docker"}}
+        roles = {"a": {"environment": A}, "b": of_docker, "plain": {}}
+        ran = run(launcher, "--detach", roles=roles, run="python loop.py", hosts="lab1")
+        assert ran.code == 0, ran.err
+        logs = [ran.folder / f"logs/attempt-0/{role}-0.out" for role in roles]
+        for log in logs:
+            wait_until(lambda log=log: log.exists() and b"up in" in log.read_bytes(), f"{log}")
+        stopped = launcher.call("stop", "-")
+        assert "SIGKILL" not in stopped.stdout + stopped.stderr
+        for log in logs:
+            assert log.read_bytes().endswith(b"saved\n"), log
+        wait_until(lambda: not of_runs(host), "no process is left")
+        wait_until(lambda: not host.run("docker", "ps", "-aq").stdout, "no container is left")
+    finally:
+        host.run("kill", str(daemon))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,14 @@ LOOP = """\
 trap 'echo saved; exit 7' TERM
 setsid sh -c 'sleep 3000 & exec sleep 3000' &
 echo up in $(cat /etc/inside)
+while :; do sleep 0.05; done
+"""
+
+#: The same, which takes a process to save what it has.
+SAVES = """\
+trap "sh -c 'sleep 0.3; echo saved'; exit 7" TERM
+setsid sh -c 'sleep 3000 & exec sleep 3000' &
+echo up in $(cat /etc/inside 2>&1)
 while :; do sleep 0.05; done
 """
 
@@ -72,3 +81,34 @@ def test_a_program_in_a_folder_is_the_supervisors(launcher: Launcher, host: labs
             host.run("kill", "-9", stat.rpartition(")")[2].split()[1])
         wait_until(lambda: not of_runs(host), f"nothing is left after {victim}")
         assert not [p for p in host.processes() if "3000" in p.argv]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "own", [(labs.HostSpec("lab1", namespaces=True),)], indirect=True, ids=["one host"]
+)
+def test_a_role_in_a_folder_is_beside_one_that_is_in_none(
+    launcher: Launcher, host: labs.LabHost
+) -> None:
+    image = {"image": "/srv/root", "mounts": ["/usr:ro"]}
+    roles = {
+        "inside": {"environment": image, "setup": "echo setup in $(cat /etc/inside)"},
+        "plain": {"setup": "echo setup in none"},
+    }
+    job = {"framework": "env", "run": SAVES, "roles": roles, "hosts": "lab1"}
+    (launcher.work / "job.yaml").write_text(json.dumps(job))
+    ran = launcher.run("--detach", "job.yaml")
+    assert ran.code == 0, ran.err
+    logs = {role: ran.folder / f"logs/attempt-0/{role}-0.out" for role in roles}
+    for role, log in logs.items():
+        wait_until(lambda log=log: log.exists() and b"up in" in log.read_bytes(), f"{role} is up")
+    setups = (ran.folder / "logs/attempt-0/setup-0.out").read_bytes()
+    assert sorted(setups.splitlines()) == [b"setup in inside", b"setup in none"]
+    for role, code in (("inside", 0), ("plain", 1)):
+        visited = launcher.call("exec", "-", "--role", role, "--", "test", "-e", "/etc/inside")
+        assert visited.returncode == code, visited.stderr
+    launcher.call("stop", "-")
+    for log in logs.values():
+        assert log.read_bytes().endswith(b"saved\n")
+    wait_until(lambda: not of_runs(host), "nothing is left")
+    assert not [p for p in host.processes() if "3000" in p.argv]
