@@ -112,3 +112,69 @@ def test_a_role_in_a_folder_is_beside_one_that_is_in_none(
         assert log.read_bytes().endswith(b"saved\n")
     wait_until(lambda: not of_runs(host), "nothing is left")
     assert not [p for p in host.processes() if "3000" in p.argv]
+
+
+THREE = tuple(labs.HostSpec(f"lab{number}", namespaces=True) for number in (1, 2, 3))
+#: Goes on until its run has begun again.
+WAITS = """\
+echo "$LAUNCHER_HOST $LAUNCHER_ROLE in $(cat /etc/inside 2>/dev/null || echo none) by $(command -v python)"
+while [ "$LAUNCHER_ATTEMPT" = 0 ]; do sleep 0.05; done
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [THREE], indirect=True, ids=["three hosts"])
+def test_a_spare_gets_the_image_of_the_role_that_it_takes_over(
+    own: labs.Lab, launcher: Launcher
+) -> None:
+    """The host that stays has never had it."""
+    for name in ("lab1", "lab3"):
+        write_folder(own.hosts[name], "/srv/root")
+    image = {"image": "/srv/root", "mounts": ["/usr:ro"]}
+    roles = {"inside": {"environment": image, "spread": True}, "plain": {"spread": True}}
+    job = {"framework": "env", "run": WAITS, "roles": roles, "num_nodes": 2, "max_restarts": 1}
+    (launcher.work / "job.yaml").write_text(json.dumps(job))
+    process = launcher.start("--lost-after", "2s", "job.yaml")
+    logs = "runs/*/logs/attempt-0/*-0.out"
+    try:
+        wait_until(
+            lambda: sum(b" by " in one.read_bytes() for one in launcher.home.glob(logs)) == 2,
+            "both roles",
+        )
+        own.hosts["lab1"].stop_sshd()
+        own.hosts["lab1"].kill_sshd_sessions()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert b"lab3 replaces lab1" in err
+    (folder,) = launcher.home.glob("runs/*")
+    inside = (folder / "logs/attempt-1/inside-0.out").read_bytes()
+    assert inside.startswith(b"lab3 inside in inside by /root/.launcher/host/runs/")
+    assert inside.endswith(b"/bin/image-0/python\n")
+    plain = (folder / "logs/attempt-1/plain-0.out").read_bytes()
+    assert plain.startswith(b"lab2 plain in none by ")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "own", [(labs.HostSpec("lab1", namespaces=True),)], indirect=True, ids=["one host"]
+)
+def test_a_setup_that_fails_in_an_image_ends_the_run(
+    launcher: Launcher, host: labs.LabHost
+) -> None:
+    """Those before it have run, and those behind it have not."""
+    image = {"image": "/srv/root", "mounts": ["/usr:ro"]}
+    roles = {
+        "plain": {"setup": "echo first"},
+        "inside": {"environment": image, "setup": "cat /etc/inside; exit 3"},
+        "other": {"environment": {**image, "mounts": ["/usr"]}, "setup": "echo last"},
+    }
+    job = {"framework": "env", "run": "echo ran", "roles": roles, "hosts": "lab1"}
+    (launcher.work / "job.yaml").write_text(json.dumps(job))
+    ran = launcher.run("job.yaml")
+    assert ran.receipt["reason"] == "setup-exit-3"
+    assert ran.log("setup-0.out") == b"first\ninside\n"
+    assert "ran" not in ran.out
+    wait_until(lambda: not of_runs(host), "nothing is left")

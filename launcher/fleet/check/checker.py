@@ -265,10 +265,11 @@ class Visitor:
         self.progress("looking for the job's image")
         for wanted, file in known:
             names = list(self.surveys)
-            on = None if layout is None else frozenset(node.host.name for node in layout.nodes)
-            if layout and job.has_several_environments:
-                names = [name for name in names if is_needed(job, layout, name, wanted)]
-                on = frozenset(names)
+            on = frozenset(node.host.name for node in layout.nodes) if layout else None
+            if layout and on is not None and job.has_several_environments:
+                names = [
+                    name for name in names if name in on and is_needed(job, layout, name, wanted)
+                ]
             there = await self._images(job, wanted, file, names)
             roles = roles_with(job, wanted) if job.has_several_environments else ()
             self.findings += of_image(wanted.image, there, on, roles)
