@@ -445,14 +445,16 @@ def roles_with(job: Job, wanted: Environment) -> tuple[str, ...]:
 
 
 def is_needed(job: Job, layout: Layout, host: str, wanted: Environment) -> bool:
-    """Return whether a host needs an environment of a job. Of a layout without it, it is not known yet
-    which roles the host has, but for those that name theirs."""
+    """Return whether a host needs an environment of a job. Of a layout without nodes it is not known yet
+    which roles a host has, but for those that name their host."""
     if not job.has_several_environments:
         return True
     nodes = [node for node in layout.nodes if node.host.name == host]
     there = {task.role for node in nodes for task in node.tasks}
-    if not nodes:
+    if not layout.nodes:
         there = {role.name for role in job.roles if role.host in (None, host)}
+    elif not nodes:
+        return False
     return bool(there.intersection(roles_with(job, wanted))) or (
         wanted == job.environment and bool(job.setup)
     )

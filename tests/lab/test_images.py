@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, end_followers, of_runs
 from support.images import write_folder
 from support.lab import wait_until
 
@@ -177,4 +177,37 @@ def test_a_setup_that_fails_in_an_image_ends_the_run(
     assert ran.receipt["reason"] == "setup-exit-3"
     assert ran.log("setup-0.out") == b"first\ninside\n"
     assert "ran" not in ran.out
+    wait_until(lambda: not of_runs(host), "nothing is left")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "own", [(labs.HostSpec("lab1", gpus=2, namespaces=True),)], indirect=True, ids=["one host"]
+)
+def test_a_host_starts_roles_in_their_images_when_its_turn_has_come(
+    launcher: Launcher, host: labs.LabHost
+) -> None:
+    """Nobody is in touch then."""
+    first = launcher.run("--detach", "--gpus", "2", "--framework", "env", "sleep 600")
+    assert first.code == 0, first.err
+    share = {"resources": {"gpus": 1}}
+    image = {"image": "/srv/root", "mounts": ["/usr:ro"]}
+    roles = {"inside": {"environment": image, **share}, "plain": share}
+    show = "cat /etc/inside 2>/dev/null || echo none; echo $CUDA_VISIBLE_DEVICES"
+    (launcher.work / "job.yaml").write_text(
+        json.dumps({"framework": "env", "run": show, "roles": roles, "hosts": "lab1"})
+    )
+    (held,) = launcher.home.glob("runs/*")
+    second = launcher.run("--detach", "--wait", "forever", "job.yaml")
+    assert second.code == 0, second.err
+    (waits,) = {*launcher.home.glob("runs/*")} - {held}
+    end_followers(launcher.home.parent)
+    assert launcher.call("stop", held.name).returncode == 0
+    journal = f"/root/.launcher/host/runs/{waits.name}/journal.jsonl"
+    wait_until(lambda: b"HostEnded" in host.run("cat", journal, check=False).stdout, "it has run")
+    ended = launcher.call("attach", waits.name)
+    assert ended.returncode == 0, ended.stderr
+    said = {r: (waits / f"logs/attempt-0/{r}-0.out").read_text().split() for r in roles}
+    assert (said["inside"][0], said["plain"][0]) == ("inside", "none")
+    assert {said["inside"][1], said["plain"][1]} == {"0", "1"}
     wait_until(lambda: not of_runs(host), "nothing is left")
