@@ -16,8 +16,9 @@ from support import ROOT
 from support import lab as labs
 from support.command import Launcher, Ran, end_followers, of_runs
 from support.hosts import need_lab
-from support.images import containers_on, podman_hosts, write_image
+from support.images import containers_on, podman_hosts, with_user, write_image
 from support.lab import wait_until
+from support.terminal import Terminal
 
 pytestmark = [
     pytest.mark.timeout(400),
@@ -350,3 +351,67 @@ def test_runtimes_are_side_by_side(launcher: Launcher, hosts: labs.Lab) -> None:
         wait_until(lambda: not host.run("docker", "ps", "-aq").stdout, "no container is left")
     finally:
         host.run("kill", str(daemon))
+
+
+def test_a_stall_shows_where_each_role_is(launcher: Launcher, hosts: labs.Lab) -> None:
+    launcher.script(
+        "import time\ndef waits_here():\n    time.sleep(600)\nwaits_here()\n", "wait.py"
+    )
+    roles = {"a": {"environment": A}, "b": {"environment": B}, "plain": {}}
+    words = ("--stall-timeout", "2s", "--on-stall", "stop")
+    ran = run(launcher, *words, roles=roles, run="python wait.py", grace=1, hosts="lab1")
+    assert ran.receipt["reason"] == "stalled", ran.err
+    stacks = list((ran.folder / "outputs" / "stalls").glob("*-lab1-*.txt"))
+    assert {one.name.split("-lab1-")[1] for one in stacks} == {"a-0.txt", "b-0.txt", "plain-0.txt"}
+    for one in stacks:
+        assert "waits_here" in one.read_text(), one.read_text()
+    assert not left(hosts.hosts["lab1"])
+
+
+def test_a_shell_is_in_the_image_of_a_role(launcher: Launcher, hosts: labs.Lab) -> None:
+    host = hosts.hosts["lab1"]
+    run_name = begun(launcher, "a", "b", "plain").parents[1].name
+    for role, where in (("b", "image b"), ("plain", "none")):
+        terminal = Terminal(
+            [sys.executable, "-m", "launcher", "shell", run_name, "--role", role],
+            Path(launcher.work),
+            {**launcher.environment(), "TERM": "xterm"},
+        )
+        with terminal:
+            terminal.type(f"echo in $({WHERE}), so")
+            terminal.expect(f"in {where}, so")
+            terminal.type("exit 4")
+            assert terminal.end() == 4
+    launcher.call("stop", run_name)
+    assert not left(host)
+
+
+@pytest.mark.skipif(shutil.which("newuidmap") is None, reason="needs uidmap")
+def test_a_user_without_rights_has_roles_in_images_and_in_none(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    host = hosts.hosts["lab2"]
+    host.run("useradd", "--create-home", "--shell", "/bin/bash", "--password", "*", "bea")
+    with_user(host, "bea")
+    text = launcher.inventory.read_text().replace("user: root", "user: bea")
+    launcher.inventory.write_text(text)
+    saves = (
+        "trap \"sh -c 'sleep 0.3; echo saved'; exit 7\" TERM; echo $(id -un) in "
+        f"$({WHERE}); while :; do sleep 0.05; done"
+    )
+    image = {"image": "a.tar", "mounts": ["/usr:ro"]}
+    roles = {"a": {"environment": image}, "plain": {}}
+    ran = run(launcher, "--detach", roles=roles, run=saves, hosts="lab2")
+    assert ran.code == 0, ran.err
+    logs = {role: ran.folder / f"logs/attempt-0/{role}-0.out" for role in roles}
+    for role, where in (("a", "image a"), ("plain", "none")):
+        log, said = logs[role], f"bea in {where}\n".encode()
+        wait_until(lambda log=log, said=said: log.exists() and said in log.read_bytes(), role)
+    stopped = launcher.call("stop", "-")
+    assert "SIGKILL" not in stopped.stdout + stopped.stderr
+    for log in logs.values():
+        assert log.read_bytes().endswith(b"saved\n")
+    wait_until(lambda: not of_runs(host), "no process is left")
+    assert not containers_on(
+        host, "setpriv", "--reuid", "bea", "--init-groups", "env", "HOME=/home/bea"
+    )
