@@ -271,17 +271,19 @@ def test_a_role_whose_image_is_missing_is_named(launcher: Launcher, hosts: labs.
         hosts.hosts["lab2"].run("chmod", "a+x", "/usr/bin/podman")
 
 
-#: Fails once as the worker, and says of each process what it is and where.
+#: Fails once as the worker, when all have said what they are and where.
 AGAIN = """\
 import os, pathlib, sys, time
 role, attempt = os.environ["LAUNCHER_ROLE"], os.environ["LAUNCHER_ATTEMPT"]
 place = pathlib.Path("/etc/inside")
 where = place.read_text().strip() if place.exists() else "none"
 print("attempt", attempt, role, where, os.popen("command -v python").read().strip(), flush=True)
-if attempt == "0" and role == "worker":
-    sys.exit(5)
-if attempt == "0":
-    time.sleep(60)
+outputs = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"])
+(outputs / ("here-" + role)).touch()
+while attempt == "0":
+    if role == "worker" and len([*outputs.glob("here-*")]) == 4:
+        sys.exit(5)
+    time.sleep(0.05)
 """
 
 
