@@ -234,6 +234,19 @@ def test_exit_codes_of_roles_are_their_own(launcher: Launcher, hosts: labs.Lab) 
     assert not left(hosts.hosts["lab1"])
 
 
+def test_a_container_that_is_only_being_made_is_asked_to_stop(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    launcher.script(LOOP, "loop.py")
+    inside = {"environment": A, "run": "python loop.py"}
+    ran = run(launcher, roles={"a": inside, "plain": {"run": "exit 5"}}, hosts="lab1", grace=20)
+    assert ran.code == 5, ran.err
+    (there,) = ran.receipt["hosts"]
+    assert there["exit_codes"]["a-0"] != -9
+    assert there["left"] == 0
+    assert not left(hosts.hosts["lab1"])
+
+
 def test_a_role_may_leave_the_image_of_its_job(launcher: Launcher, hosts: labs.Lab) -> None:
     roles = {"in": {}, "out": {"environment": "none"}, "other": {"environment": B}}
     ran = run(launcher, roles=roles, hosts="lab1", environment=A)
