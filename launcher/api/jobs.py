@@ -18,7 +18,7 @@ from ..jobs.data import of_flags as data_of_flags
 from ..jobs.data import with_credentials as data_with_credentials
 from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import FIELDS as ENVIRONMENTS
-from ..jobs.environments import all_of, around, of_flags, replaced_in, with_python
+from ..jobs.environments import all_of, around, of_flags, replaced_in, used_images, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.preload import names as preload_names
@@ -85,6 +85,7 @@ __all__ = [
     "seconds",
     "shared_folders",
     "spare_names",
+    "used_images",
     "wait_time",
 ]
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...api.client import Client
-from ...api.jobs import describe_job
-from ...jobs.environments import used_images
+from ...api.jobs import describe_job, used_images
 from ...records import events as ev
 from ...records.comparison import options_of
 from ...records.state import RunState

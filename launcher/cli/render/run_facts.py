@@ -9,7 +9,7 @@ from dataclasses import field
 
 import click
 
-from ...jobs.environments import used_images
+from ...api.jobs import used_images
 from ...records.code import Code, one_line
 from ...records.comparison import options_of
 from ...records.data import UsedSet
