@@ -16,7 +16,8 @@ from ..fleet.findings.pair import rate_text
 from ..fleet.inventory_file import write_interfaces
 from ..fleet.last_check import LastCheck
 from ..fleet.sandbox import sandbox_of
-from ..jobs.environments import with_python
+from ..jobs.environments import images_of, with_python
+from ..spec.environments import Environment
 from ..spec.model import Host, Inventory, Job
 
 if TYPE_CHECKING:
@@ -62,21 +63,23 @@ async def check_hosts(
     """
     from ..fleet.check.checker import Visitor, check
 
-    image = await asyncio.to_thread(_image_of, job) if job else None
+    images = await asyncio.to_thread(_known_images, job) if job else ()
     hosts = with_python(hosts, job)
     async with Visitor(inventory, hosts, ask_passphrase, progress) as visitor:
-        return await check(visitor, job, fix, pairs, image)
+        return await check(visitor, job, fix, pairs, images)
 
 
-def _image_of(job: Job) -> ImageOfJob | None:
-    """Return what is known here of the image of a job; None for one without. Raises InputError."""
+def _known_images(job: Job) -> list[tuple[Environment, ImageOfJob]]:
+    """Return what is known here of the images of a job and its roles. Raises InputError."""
+    return [(wanted, _known_image(wanted)) for wanted in images_of(job)]
+
+
+def _known_image(wanted: Environment) -> ImageOfJob:
+    """Return what is known here of an image. Raises InputError."""
     from ..fleet.check.checker import ImageOfJob
     from ..runner.files import build_context
     from ..runner.image_file import of_path
 
-    wanted = job.environment
-    if wanted is None or not wanted.image:
-        return None
     if wanted.is_built:
         if wanted.pinned:
             return ImageOfJob(wanted.pinned)

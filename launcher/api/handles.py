@@ -494,19 +494,25 @@ class AsyncRunHandle(RecordedRun):
         self._following.pull_now()
 
     async def exec(
-        self, argv: Sequence[str], *, node: int | None = None, on_output: OnOutput | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        node: int | None = None,
+        role: str | None = None,
+        on_output: OnOutput | None = None,
     ) -> list[ExecResult]:
-        """Run a command on all hosts of the run at once, or on one ``node`` (0 to N-1).
+        """Run a command on all hosts of the run at once, on those of a ``role`` in its environment or
+        image, or on one ``node`` (0 to N-1).
 
         It gets the run's folder and environment, without secrets, and is not part of the run. Return
         a result for each host with its output, unless ``on_output(host, node, stream, data)`` gets
-        the output as it comes. Raises InputError for an unknown node.
+        the output as it comes. Raises InputError for an unknown node or role.
         """
         from ..runner.remote_commands import execute_on_hosts
 
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
-            return await execute_on_hosts(request, self.layout, list(argv), node, on_output)
+            return await execute_on_hosts(request, self.layout, list(argv), node, on_output, role)
 
     async def forward(
         self,
@@ -535,10 +541,12 @@ class AsyncRunHandle(RecordedRun):
         self,
         talk: Callable[[RemoteShell], Awaitable[None]],
         *,
-        node: int = 0,
+        node: int | None = None,
+        role: str | None = None,
         terminal: tuple[str, int, int] = ("xterm", 80, 24),
     ) -> int:
-        """Open a terminal in the run's folder on one node, and return the exit code of its shell.
+        """Open a terminal in the run's folder on one node, the first one by default or the first of a
+        ``role``, and return the exit code of its shell.
 
         ``talk`` writes to it and reads from it; ``terminal`` is its type, columns and lines. Raises
         InputError, HostError.
@@ -547,7 +555,7 @@ class AsyncRunHandle(RecordedRun):
 
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
-            return await open_shell(request, self.layout, node, terminal, talk)
+            return await open_shell(request, self.layout, node, terminal, talk, role)
 
     async def rm(self, force: bool = False) -> list[HostError]:
         """Delete a run that has ended: its folder here, outputs included, and on every host.
@@ -743,15 +751,21 @@ class RunHandle(RecordedRun):
         self._loop.soon(self._handle.request_pull)
 
     def exec(
-        self, argv: Sequence[str], *, node: int | None = None, on_output: OnOutput | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        node: int | None = None,
+        role: str | None = None,
+        on_output: OnOutput | None = None,
     ) -> list[ExecResult]:
-        """Run a command on all hosts of the run at once, or on one ``node`` (0 to N-1).
+        """Run a command on all hosts of the run at once, on those of a ``role`` in its environment or
+        image, or on one ``node`` (0 to N-1).
 
         It gets the run's folder and environment, without secrets, and is not part of the run. Return
         a result for each host with its output, unless ``on_output(host, node, stream, data)`` gets
-        the output as it comes, in another thread. Raises InputError for an unknown node.
+        the output as it comes, in another thread. Raises InputError for an unknown node or role.
         """
-        return self._loop.call(self._handle.exec(argv, node=node, on_output=on_output))
+        return self._loop.call(self._handle.exec(argv, node=node, role=role, on_output=on_output))
 
     def rm(self, force: bool = False) -> list[HostError]:
         """Delete a run that has ended: its folder here, outputs included, and on every host.

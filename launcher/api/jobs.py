@@ -18,7 +18,7 @@ from ..jobs.data import of_flags as data_of_flags
 from ..jobs.data import with_credentials as data_with_credentials
 from ..jobs.durations import seconds, wait_time
 from ..jobs.environments import FIELDS as ENVIRONMENTS
-from ..jobs.environments import all_of, around, of_flags, with_python
+from ..jobs.environments import all_of, around, of_flags, replaced_in, used_images, with_python
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.preload import names as preload_names
@@ -85,6 +85,7 @@ __all__ = [
     "seconds",
     "shared_folders",
     "spare_names",
+    "used_images",
     "wait_time",
 ]
 
@@ -189,8 +190,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     job = replace(job, workdir=workdir, data=_resolved(job.data))
     credentials.require(job)
     job = local_paths.with_relative_script(job)
-    if job.environment and containers.is_path(job.environment.image):
-        job = replace(job, environment=with_image_path(job.workdir, job.environment))
+    job = replaced_in(job, lambda one: _with_image_path(job.workdir, one))
     for one in all_of(job):
         if one.uv:
             _check_uv(Path(job.workdir), one)
@@ -243,6 +243,11 @@ def _text_of(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
+
+
+def _with_image_path(workdir: str, environment: Environment) -> Environment:
+    is_here = containers.is_path(environment.image)
+    return with_image_path(workdir, environment) if is_here else environment
 
 
 def with_image_path(workdir: str, environment: Environment) -> Environment:

@@ -6,16 +6,19 @@ holds: a flag, a role, the job, the host.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import yaml
+
 from ..spec import containers
+from ..spec.containers import Container
 from ..spec.environments import Environment, conda_environment, folder, inside, wheels_folder
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
-from ..spec.host_environment import read_modules
-from ..spec.model import Host, Job, Node, Role
+from ..spec.host_environment import NONE, read_modules
+from ..spec.model import Host, Job, Layout, Node, Role
 from ..spec.yaml_document import (
     TEXT,
     TEXT_MAP,
@@ -24,6 +27,7 @@ from ..spec.yaml_document import (
     YamlNode,
     checked,
     read,
+    text,
     text_map,
     texts,
 )
@@ -59,9 +63,9 @@ FIELDS = {**KINDS, **_MORE}
 
 def _read_mounts(node: YamlNode) -> tuple[str, ...]:
     found = []
-    for text in texts(node):
+    for one in texts(node):
         try:
-            found.append(containers.mount(text))
+            found.append(containers.mount(one))
         except ValueError as error:
             raise node.error(str(error)) from None
     return tuple(found)
@@ -148,23 +152,21 @@ def read_environment(node: YamlNode, keys: Mapping[str, Key] = _KEYS) -> dict[st
     return found
 
 
-#: What a role may not name: an image is of a whole job.
-_OF_IMAGES = ("image", "runtime", "mounts", "build_args", "context")
 _ROLE_KEYS: Mapping[str, Key] = {
-    **{name: key for name, key in _KEYS.items() if name not in _OF_IMAGES},
+    **_KEYS,
     "modules": Key(read_modules, TEXTS, "Environment modules, instead of the job's"),
 }
-ROLE_SCHEMA: Mapping[str, Any] = mapping_schema(_ROLE_KEYS)
+ROLE_SCHEMA: Mapping[str, Any] = {"oneOf": [mapping_schema(_ROLE_KEYS), {"const": NONE}]}
 
 
 def read_role_environment(node: YamlNode) -> dict[str, Any]:
     """Return the fields of a role that its ``environment:`` stands for. Raises DocumentError."""
-    for name, key_node, _ in node.items("a mapping, as {conda: train}"):
-        if name in _OF_IMAGES:
-            raise key_node.error(
-                f"{name} is for all roles of a job: they run in one image, or in none",
-                "environment: {image: ...} beside roles:",
+    if isinstance(node.yaml, yaml.ScalarNode):
+        if text(node) != NONE:
+            raise node.error(
+                f"environment is {text(node)!r}", f"{{image: NAME}}, {{conda: NAME}}, or {NONE}"
             )
+        return {"environment": Environment(), "modules": ()}
     found = read_environment(node, _ROLE_KEYS)
     modules = found.pop("modules", ())
     return {"environment": _made(found) if found else None, "modules": modules}
@@ -215,10 +217,6 @@ def _value(kind: str, given: Any) -> Any:
     return FIELDS[kind](str(given))
 
 
-#: As an image, that a job file names, it stands for what the hosts have.
-NO_IMAGE = "none"
-
-
 def of_flags(given: Mapping[str, Any], home: str) -> Environment | None:
     """Return the environment of ``--conda``, ``--venv``, ``--uv``, ``--pixi`` or ``--image``; None for
     an image called ``none``. Raises InputError.
@@ -238,7 +236,7 @@ def of_flags(given: Mapping[str, Any], home: str) -> Environment | None:
         if name in named and kind not in named:
             flag = _LISTS.get(name, name)
             raise InputError(f"--{flag} is for --{kind} alone", f"--{kind} ... --{flag} ...")
-    if named.get("image") == NO_IMAGE:
+    if named.get("image") == NONE:  # what the hosts have, for a job file that names an image
         return None
     for kind, place in named.items():
         try:
@@ -288,12 +286,12 @@ def of_stronger(
 
 
 def check_roles(environment: Environment | None, roles: Sequence[Role]) -> None:
-    """Raise InputError for roles with an environment of their own in a job that runs in an image."""
-    own = [role.name for role in roles if role.environment or role.modules]
+    """Raise InputError for roles that load modules in the image of their job."""
+    own = [role.name for role in roles if role.modules and not role.environment]
     if own and environment and environment.image:
         raise InputError(
-            f"roles: {own[0]}: environment: the job runs in {environment}, which brings its own",
-            "leave environment: of the roles out, or the image: --image none",
+            f"roles: {own[0]}: modules: {environment} of the job loads no modules of the host",
+            f"leave them out, or name what {own[0]} runs in besides: {{conda: NAME, modules: [...]}}",
         )
 
 
@@ -318,26 +316,43 @@ def on_host(job: Job, host: Host, role: str = "") -> Environment | None:
     """
     wanted = (job.role(role).environment if role else None) or job.environment
     there = host.environment
-    if wanted is None:
+    if wanted is None or wanted.is_none:
         return None if job.python else there
     return there if there and wanted.is_named and there.is_called(wanted.conda) else wanted
 
 
 def modules_on(job: Job, host: Host, role: str = "") -> tuple[str, ...]:
     """Return the modules that are loaded for a role on a host: its own, else the job's, else the
-    host's."""
-    if job.environment and job.environment.image:
-        return job.modules
-    return (job.role(role).modules if role else ()) or job.modules or host.modules
+    host's. In an image, only those that are beside it have a meaning."""
+    own = job.role(role) if role else None
+    wanted = (own.environment if own else None) or job.environment
+    if wanted and wanted.image:
+        return () if own and own.environment else job.modules
+    return (own.modules if own else ()) or job.modules or host.modules
 
 
 def around(job: Job, node: Node, role: str = "") -> Around:
     """Return what is around the processes of a role on a node."""
     environment, modules = on_host(job, node.host, role), modules_on(job, node.host, role)
     python = node.python
-    if job.has_several_environments and environment:
+    if environment and environment.image:
+        inside = node.containers.get(environment.key)
+        python = (inside.python if inside else "") or "python3"
+    elif job.has_several_environments and environment:
         python = node.pythons.get(environment.key) or environment.python or python
     return Around(environment, modules, python)
+
+
+def is_in_image(job: Job, host: Host, role: str = "") -> bool:
+    """Return whether the processes of a role run in an image on a host."""
+    environment = on_host(job, host, role)
+    return bool(environment and environment.image)
+
+
+def container_of(job: Job, node: Node, role: str = "") -> Container | None:
+    """Return the image in which the processes of a role run on a node; None for none."""
+    environment = on_host(job, node.host, role)
+    return node.containers.get(environment.key) if environment else None
 
 
 def visited_role(node: Node) -> str:
@@ -379,7 +394,86 @@ def unable(job: Job, host: Host, pythons: Mapping[str, str]) -> frozenset[str]:
 def all_of(job: Job) -> tuple[Environment, ...]:
     """Return the environments that a job and its roles name."""
     named = (job.environment, *(role.environment for role in job.roles))
-    return tuple(dict.fromkeys(one for one in named if one))
+    return tuple(dict.fromkeys(one for one in named if one and not one.is_none))
+
+
+def images_of(job: Job) -> tuple[Environment, ...]:
+    """Return those of a job and its roles that are images."""
+    return tuple(one for one in all_of(job) if one.image)
+
+
+@frozen
+class UsedImage:
+    """An image in which a run, or only ``roles`` of it, are; ``ids`` by host, "" for one without."""
+
+    image: str
+    roles: tuple[str, ...]
+    ids: Mapping[str, str]
+
+
+def used_images(job: Job, layout: Layout) -> list[UsedImage]:
+    """Return the images in which a run is, as its hosts have them."""
+    found = []
+    for wanted in images_of(job):
+        there = {
+            node.host.name: node.containers[wanted.key].id
+            for node in layout.nodes
+            if wanted.key in node.containers
+        }
+        if there:
+            roles = roles_with(job, wanted) if job.has_several_environments else ()
+            found.append(UsedImage(wanted.image, roles, there))
+    return found
+
+
+def replaced_in(job: Job, new: Callable[[Environment], Environment]) -> Job:
+    """Return a job with another environment in the place of each that it and its roles name. An
+    InputError about that of a role names it."""
+    own, roles = new(job.environment) if job.environment else None, []
+    for role in job.roles:
+        try:
+            its = new(role.environment) if role.environment else None
+        except InputError as error:
+            raise InputError(f"roles: {role.name}: {error.message}", error.hint) from None
+        roles.append(replace(role, environment=its))
+    return replace(job, environment=own, roles=tuple(roles))
+
+
+def roles_with(job: Job, wanted: Environment) -> tuple[str, ...]:
+    """Return the roles whose processes run in an environment that a job or some of its roles name."""
+    return tuple(role.name for role in job.roles if (role.environment or job.environment) == wanted)
+
+
+def is_needed(job: Job, layout: Layout, host: str, wanted: Environment) -> bool:
+    """Return whether a host needs an environment of a job. Of a layout without nodes it is not known yet
+    which roles a host has, but for those that name their host."""
+    if not job.has_several_environments:
+        return True
+    nodes = [node for node in layout.nodes if node.host.name == host]
+    there = {task.role for node in nodes for task in node.tasks}
+    if not layout.nodes:
+        there = {role.name for role in job.roles if role.host in (None, host)}
+    elif not nodes:
+        return False
+    return bool(there.intersection(roles_with(job, wanted))) or (
+        wanted == job.environment and bool(job.setup)
+    )
+
+
+def uses_gpus(job: Job, wanted: Environment) -> bool:
+    """Return whether processes in an environment of a job may use GPUs."""
+    if not job.roles:
+        return job.resources.gpus != 0
+    own = [job.role(name) for name in roles_with(job, wanted)]
+    parts = [part for role in own for part in (role, *(role.at(n) for n in role.overrides))]
+    return any(part.resources.gpus for part in parts)
+
+
+def programs_folder(job: Job, wanted: Environment) -> str:
+    """Return where ``python`` of an image is, below what comes first in PATH; "" for that itself."""
+    if not job.has_several_environments:
+        return ""
+    return f"image-{images_of(job).index(wanted)}"
 
 
 def with_python(hosts: Sequence[Host], job: Job | None) -> tuple[Host, ...]:

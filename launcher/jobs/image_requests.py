@@ -7,16 +7,16 @@ from typing import Any
 from ..spec.containers import AUTO
 from ..spec.environments import Environment
 from ..spec.model import Facts, Job
+from .environments import uses_gpus
 
 
-def image_request(job: Job, facts: Facts) -> dict[str, Any]:
-    """Return what the host with these facts is asked about the image of a job."""
-    wanted = job.environment or Environment()
+def image_request(job: Job, wanted: Environment, facts: Facts) -> dict[str, Any]:
+    """Return what the host with these facts is asked about an image of a job."""
     vendors = [gpu.vendor for gpu in facts.gpus]
     return {
         "image": wanted.image,
         "runtime": wanted.runtime or AUTO,
         "mounts": list(wanted.mounts),
         "places": [one.to for one in job.data if one.to.startswith("/")],
-        "gpus": vendors[0] if vendors and job.resources.gpus != 0 else "",
+        "gpus": vendors[0] if vendors and uses_gpus(job, wanted) else "",
     }

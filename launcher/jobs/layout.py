@@ -196,7 +196,7 @@ def _laid_out(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
                 **offer.of(offer.gpus[:processes] if with_gpus else ()),
                 root=known.root if known else offer.host.workdir,
                 python=known.python if known else offer.host.python,
-                container=known.container if known else None,
+                containers=known.containers if known else {},
                 pythons=known.pythons if known else {},
             )
         )
@@ -241,7 +241,7 @@ def _of_roles(job: Job, able: Sequence[Offer], facts: Mapping[str, Facts], run_i
                 **offer.of([gpu for task in placed.tasks for gpu in task.gpus]),
                 root=known.root if known else host.workdir,
                 python=known.python if known else host.python,
-                container=known.container if known else None,
+                containers=known.containers if known else {},
                 pythons=known.pythons if known else {},
                 tasks=placed.tasks,
             )

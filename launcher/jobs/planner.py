@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .. import frameworks
@@ -12,7 +12,14 @@ from ..spec.addresses import is_global, version
 from ..spec.errors import PlanError
 from ..spec.model import Facts, Host, Job, Layout, Meeting, Node, NodePlan, Plan, Process
 from . import placeholders
-from .environments import around
+from .environments import (
+    Around,
+    around,
+    container_of,
+    on_host,
+    programs_folder,
+    roles_apart,
+)
 from .interpolation import fill
 from .preparation import prepared
 
@@ -48,28 +55,51 @@ def plan(
             node=node,
             meeting=meeting,
             agent=posixpath.join(node.root, "agent", agent, "start.py"),
-            env={
-                **beside_labels(where, columns),
-                **environment(job, where, node, meeting, attempt),
-            },
+            env=_environment(job, where, node, meeting, attempt, columns, ""),
         )
         with frameworks.PLUGINS.blaming(framework.name):
-            found = _by_role(framework, place) if job.roles else framework.processes(place)
+            if job.roles:
+                known = {
+                    its: replace(
+                        place,
+                        node=replace(node, python=its.python),
+                        env=_environment(job, where, node, meeting, attempt, columns, role),
+                    )
+                    for its, role in roles_apart(job, node).items()
+                }
+                found = _by_role(framework, place, known)
+            else:
+                found = framework.processes(place)
             filled = tuple(prepared(fill(process, place), job, node) for process in found)
         nodes.append(NodePlan(node, filled))
     return Plan(where, meeting, job.framework, tuple(nodes))
 
 
-def _by_role(framework: frameworks.Framework, place: frameworks.Place) -> Sequence[Process]:
-    """Return the processes of a node, each with the Python of its role there."""
-    node, known = place.node, {}
-    for python in {around(place.job, node, task.role).python for task in node.tasks}:
-        known[python] = framework.processes(replace(place, node=replace(node, python=python)))
+def _by_role(
+    framework: frameworks.Framework,
+    place: frameworks.Place,
+    places: Mapping[Around, frameworks.Place],
+) -> Sequence[Process]:
+    """Return the processes of a node, each with the Python and the variables of its role there."""
+    known = {its: framework.processes(own) for its, own in places.items()}
     found = list(framework.processes(place))
     for number, process in enumerate(found):
         if process.task:
-            found[number] = known[around(place.job, node, process.task.role).python][number]
+            found[number] = known[around(place.job, place.node, process.task.role)][number]
     return found
+
+
+def _environment(
+    job: Job,
+    where: Layout,
+    node: Node,
+    meeting: Meeting,
+    attempt: int,
+    columns: int | None,
+    role: str,
+) -> dict[str, str]:
+    of_node = environment(job, where, node, meeting, attempt, role)
+    return {**beside_labels(where, columns), **of_node}
 
 
 def beside_labels(where: Layout, columns: int | None) -> dict[str, str]:
@@ -106,9 +136,10 @@ def with_share_port(job: Job, where: Layout, meeting: Meeting) -> Meeting:
 
 
 def environment(
-    job: Job, where: Layout, node: Node, meeting: Meeting, attempt: int
+    job: Job, where: Layout, node: Node, meeting: Meeting, attempt: int, role: str = ""
 ) -> dict[str, str]:
-    """Return the variables of a node's processes: the host's, the job's, then computed ones."""
+    """Return the variables of a node's processes, or those of a role: the host's, the job's, then
+    computed ones."""
     folder = run_dir(node.root, where.run_id)
     interface = node.host.interface or meeting.interfaces.get(node.host.name)
     chosen = {"PYTHONUNBUFFERED": "1"}
@@ -131,19 +162,25 @@ def environment(
     elif node.host.gpus is not None or job.resources.gpus == 0:
         computed |= node.visible(())
     of_host = dict(node.host.env)
-    if node.container:
+    if container_of(job, node, role):
         of_host.pop("PATH", None)  # the image has its own
     return {**chosen, **of_host, **job.envs, **computed}
 
 
 def early_environment(
-    job: Job, where: Layout, node: Node, attempt: int, meeting: Meeting = NOWHERE
+    job: Job,
+    where: Layout,
+    node: Node,
+    attempt: int,
+    meeting: Meeting = NOWHERE,
+    role: str = "",
 ) -> dict[str, str]:
-    """Return the variables of what runs on a node without being one of its processes, such as setup.
+    """Return the variables of what runs on a node without being one of its processes, such as setup; in
+    the environment of a role, if one is named.
 
     Placeholders have no value there, so variables that hold some are left out.
     """
-    env = environment(job, where, node, meeting, attempt)
+    env = environment(job, where, node, meeting, attempt, role)
     return {
         name: value
         for name, value in env.items()
@@ -162,11 +199,20 @@ def reader_of_stdin(part: NodePlan) -> int | None:
     return 0 if part.processes else None
 
 
-def search_path(node: Node, run_id: str) -> tuple[str, ...]:
-    """Return the folders to put before PATH, so that ``python`` is the host's Python."""
+def search_path(job: Job, node: Node, run_id: str) -> tuple[str, ...]:
+    """Return the folders to put before PATH outside of images, so that ``python`` is the host's."""
     own = posixpath.join(run_dir(node.root, run_id), "bin")
     folder = posixpath.dirname(node.python)
-    return (own, folder) if folder and not node.container else (own,)
+    is_outside = job.has_several_environments or not node.containers
+    return (own, folder) if folder and is_outside else (own,)
+
+
+def search_path_inside(job: Job, node: Node, run_id: str, role: str = "") -> tuple[str, ...]:
+    """Return the folders to put before the PATH of the image in which a role runs."""
+    wanted = on_host(job, node.host, role)
+    assert wanted
+    own = posixpath.join(run_dir(node.root, run_id), "bin", programs_folder(job, wanted))
+    return (own.rstrip("/"),)
 
 
 # -- the rendezvous

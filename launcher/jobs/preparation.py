@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..spec.model import Host, Job, Node, Process
 from .activation import activation
-from .environments import around, modules_on, on_host
+from .environments import around, is_in_image, modules_on, on_host
 
 #: What a login shell would have: environment modules are a function of the shell.
 _MODULES = """\
@@ -94,7 +94,11 @@ def behind(job: Job, host: Host, role: str = "") -> tuple[str, ...]:
     """Return what stands in front of the processes of a role on a host, for people."""
     environment, modules = on_host(job, host, role), modules_on(job, host, role)
     return (
-        *([f"prepare: of {host.name}"] if host.prepare and not _is_image(job) else []),
+        *(
+            [f"prepare: of {host.name}"]
+            if host.prepare and not is_in_image(job, host, role)
+            else []
+        ),
         *([f"module load {' '.join(modules)}"] if modules else []),
         *([str(environment)] if environment else []),
         *(["prepare:"] if job.prepare else []),
@@ -111,10 +115,6 @@ def _words(script: str) -> tuple[str, ...]:
     return ("bash", "-c", script, _NAME)
 
 
-def _is_image(job: Job) -> bool:
-    return bool(job.environment and job.environment.image)
-
-
 def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
     """Return what bash runs first: the host's ``prepare:``, the ``modules:`` of a role, its environment.
 
@@ -122,7 +122,7 @@ def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
     prepares has no meaning in an image.
     """
     parts, host, its = [], node.host, around(job, node, role)
-    if host.prepare and not _is_image(job):
+    if host.prepare and not is_in_image(job, host, role):
         where = f"prepare: of {host.name} in the inventory"
         parts.append(host.prepare + _CHECK % (where, on_failure))
     if its.modules:

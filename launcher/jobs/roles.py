@@ -109,8 +109,8 @@ _ROLE: Mapping[str, Key] = {
     "environment": Key(
         environments.read_role_environment,
         environments.ROLE_SCHEMA,
-        "Environment of its processes, instead of the job's: {conda: NAME}, {venv: DIR}, {uv: PATH} or "
-        "{pixi: PATH}",
+        "Environment of its processes, instead of the job's: {image: NAME}, {conda: NAME}, {venv: DIR}, "
+        "{uv: PATH} or {pixi: PATH}; or none, for what the host has",
     ),
     "spread": Key(
         truth,

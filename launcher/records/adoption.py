@@ -49,10 +49,11 @@ def uses(job: Job) -> tuple[str, ...]:
         for one in job.data
         if one.source
     ]
-    image = job.environment.image if job.environment else ""
-    if job.environment and job.environment.is_built:
-        place = job.environment.context or posixpath.dirname(image)
-        found.append(f"it builds an image of {image} with the files in {place}, here or on a host")
+    named = (job.environment, *(role.environment for role in job.roles))
+    for one in dict.fromkeys(one for one in named if one and one.is_built):
+        place = one.context or posixpath.dirname(one.image)
+        what = f"it builds an image of {one.image} with the files in {place}"
+        found.append(f"{what}, here or on a host")
     if job.output_to:
         by = _by(job.output_credential) or ", with your credentials"
         found.append(f"it stores outputs in {job.output_to}{by}")

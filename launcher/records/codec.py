@@ -38,7 +38,7 @@ _NEW: Mapping[type, Collection[str]] = {
     ),
     DataSet: ("credential",),
     Resources: ("gpu_ids", "gpu_model"),
-    Node: ("container", "gpu_names", "pythons", "vendor"),
+    Node: ("containers", "gpu_names", "pythons", "vendor"),
     Request: ("ignore_foreign", "max_rate", "not_before", "preemptible", "project", "resume_paths"),
     Role: ("environment", "host", "modules"),
 }

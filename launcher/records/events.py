@@ -489,9 +489,9 @@ class ImageNotBuilt(Event):
 
 @frozen
 class ImageGiven(Event):
-    """All hosts have the run's image; ``brought`` names those that lacked it. ``runtimes`` is what
-    starts it, by host; an image that is a folder has no ``id``. Hosts of several kinds have one each:
-    ``ids`` by kind."""
+    """All hosts have the run's image, or that of some ``roles``; ``brought`` names those that lacked it.
+    ``runtimes`` is what starts it, by host; an image that is a folder has no ``id``. Hosts of several
+    kinds have one each: ``ids`` by kind."""
 
     image: str
     id: str
@@ -499,6 +499,7 @@ class ImageGiven(Event):
     brought: tuple[str, ...]
     seconds: float
     ids: Mapping[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
 
 
 @frozen

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..fleet import builders
-from ..jobs.environments import all_of
+from ..jobs.environments import all_of, is_needed
 from ..records import events as ev
 from ..spec.environments import Environment
 from ..spec.model import Layout
@@ -29,7 +29,7 @@ LOG = "environment.log"
 
 
 class Environments:
-    """Gives hosts the environment or image of a job; does nothing for a job that names none to give."""
+    """Gives hosts the environments and images of a job; nothing for a job that names none to give."""
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -40,7 +40,7 @@ class Environments:
     async def give(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Make sure that all hosts have it, and that it stays while the run does. Of a layout without
         nodes it is not known yet which roles a host has. Raises HostError."""
-        await self._images.give(sessions)
+        await self._images.give(sessions, layout)
         if not self._wanted:
             return
         started = time.time()
@@ -55,19 +55,9 @@ class Environments:
         built = [
             await self._one(session, number, wanted)
             for number, wanted in self._wanted.items()
-            if self._is_needed(session.name, layout, wanted)
+            if is_needed(self._context.job, layout, session.name, wanted)
         ]
         return any(built)
-
-    def _is_needed(self, host: str, layout: Layout, wanted: Environment) -> bool:
-        job = self._context.job
-        if not job.has_several_environments:
-            return True
-        tasks = [task for node in layout.nodes if node.host.name == host for task in node.tasks]
-        roles = {task.role for task in tasks} or {role.name for role in job.roles}
-        return any((job.role(role).environment or job.environment) == wanted for role in roles) or (
-            wanted == job.environment and bool(job.setup)
-        )
 
     async def _one(self, session: HostSession, number: int, wanted: Environment) -> bool:
         """Return whether a host had to build it."""
@@ -127,10 +117,10 @@ class Environments:
 def with_built(layout: Layout, sessions: Sequence[HostSession]) -> Layout:
     """Return a layout whose nodes use what their hosts have built, or have as an image."""
     known = {
-        one.name: one.facts for one in sessions if one.built_python or one.container or one.pythons
+        one.name: one.facts for one in sessions if one.built_python or one.containers or one.pythons
     }
     nodes = (
-        replace(node, python=facts.python, container=facts.container, pythons=facts.pythons)
+        replace(node, python=facts.python, containers=facts.containers, pythons=facts.pythons)
         if (facts := known.get(node.host.name))
         else node
         for node in layout.nodes

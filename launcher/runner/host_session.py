@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from ..fleet import cleanup
-from ..jobs.environments import needed_on, on_host, with_python
+from ..jobs.environments import images_of, needed_on, on_host, programs_folder, with_python
 from ..jobs.gpus import with_foreign_held
 from ..records import events as ev
 from ..records.reasons import EndReason
@@ -73,7 +73,8 @@ class HostSession:
         self.pythons: dict[str, str] = {}  # of a job with several environments: those that it has
         self.python_versions: dict[str, str] = {}  # by the path of a Python
         self.no_python: dict[str, errors.HostError] = {}  # and why it has not the others
-        self.container: Container | None = None  # the image of the run, and how it starts there
+        #: The images of the run, and how they start there; by the key of their environment.
+        self.containers: dict[str, Container] = {}
         self.has_died = False  # its supervisor, while the run waited there
         self.supervisions = 0  # how often a supervisor was made sure of
         self.keeps_warm: int | None = None  # the attempt whose imports it keeps for the next one
@@ -101,13 +102,15 @@ class HostSession:
     def facts(self) -> Facts:
         """What probing the host measured, once it was reached. GPUs in use outside launcher count as
         held, unless the run ignores that."""
-        found = replace(self._line.facts, pythons=dict(self.pythons))
+        found = replace(
+            self._line.facts, pythons=dict(self.pythons), containers=dict(self.containers)
+        )
         if self.built_python:
             found = replace(found, python=self.built_python)
-        if self.container:
-            python, version = self.container.python, self.container.python_version
+        if self.containers and not self._context.job.has_several_environments:
+            (its,) = self.containers.values()
             found = replace(
-                found, container=self.container, python=python or "python3", python_version=version
+                found, python=its.python or "python3", python_version=its.python_version
             )
         return found if self._context.request.ignore_foreign else with_foreign_held(found)
 
@@ -207,8 +210,12 @@ class HostSession:
         set one, Python processes there are prepared to write their stacks.
         """
         pythons = {node.host.name: node.python for node in layout.nodes}
-        python = pythons.get(self.name, self.facts.python)
-        text = f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n'
+        programs = _pythons(pythons.get(self.name, self.facts.python))
+        there = {node.host.name: node.containers for node in layout.nodes}.get(self.name, {})
+        for one in images_of(self._context.job):
+            its, folder = there.get(one.key), programs_folder(self._context.job, one)
+            if its and folder:
+                programs |= _pythons(its.python or "python3", f"{folder}/")
         request = self._context.request
         self.phase = Phase.SUPERVISED
         self._belongings.place(attempt, layout, log_hosts(self._context.events))
@@ -227,7 +234,7 @@ class HostSession:
                 "own_hosts": self.facts.has_own_hosts,
             },
             record={**record, "attempt": attempt},
-            programs={"python": text, "python3": text},
+            programs=programs,
             **again,
         )
         self.supervisions += 1
@@ -463,3 +470,9 @@ def _of_logs(sizes: Mapping[str, int]) -> int:
     return sum(
         size for name, size in sizes.items() if name != METRICS and not name.startswith(LIVE)
     )
+
+
+def _pythons(python: str, folder: str = "") -> dict[str, str]:
+    """Return the programs by which ``python`` in a run is this one."""
+    text = f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n'
+    return {f"{folder}python": text, f"{folder}python3": text}

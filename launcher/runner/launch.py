@@ -13,12 +13,14 @@ from typing import Any
 
 from .. import frameworks
 from ..jobs import planner, shares
+from ..jobs.environments import container_of
 from ..jobs.host_entries import host_entries
 from ..jobs.preparation import for_setup
 from ..records import events as ev
 from ..records import packages
 from ..records.reasons import Cold
 from ..records.state import ProcessState, is_setup
+from ..spec.containers import Container
 from ..spec.errors import AgentError, PortTaken, SetupFailed
 from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Meeting, Node, NodePlan, Plan, Process, Task
@@ -65,16 +67,24 @@ class Launch:
 
     async def setup(self) -> None:
         """Run the job's setup once on every host. Raises SetupFailed."""
-        requests = [self._setup_request(session) for session in self.sessions]
-        asked = [
-            session.insist(**request)
-            for session, request in zip(self.sessions, requests, strict=True)
-            if request
-        ]
-        if not asked:
-            return
-        await together(asked)
-        await self.context.event_log.until(lambda: self._is_set_up(len(asked)))
+        requests = [self._setup_requests(session) for session in self.sessions]
+        asked = 0
+        for turn in range(max(map(len, requests), default=0)):
+            due = [
+                (session, its[turn])
+                for session, its in zip(self.sessions, requests, strict=True)
+                if turn < len(its)
+            ]
+            asked += len(due)
+            await self._set_up(due, asked)
+
+    async def _set_up(
+        self, due: Sequence[tuple[HostSession, Mapping[str, Any]]], asked: int
+    ) -> None:
+        """Make hosts run their next setup, and wait until all have exited that were ``asked`` for so
+        far. Raises SetupFailed."""
+        await together(session.insist(**request) for session, request in due)
+        await self.context.event_log.until(lambda: self._is_set_up(asked))
         failure = self._setup_failure()
         if failure:
             raise SetupFailed(
@@ -87,17 +97,26 @@ class Launch:
             if session.is_over:
                 raise AgentError(session.name, "its supervisor exited during setup")
 
-    def _setup_request(self, session: HostSession) -> dict[str, Any] | None:
-        node = self._node(session)
-        argv = _setup_argv(self.context.job, node)
-        if not argv:
-            return None
-        process = {
-            "key": str(ProcessKey.of_setup(node.node_rank)),
-            "argv": argv,
-            "env": planner.early_environment(self.context.job, self.layout, node, self.attempt),
-        }
-        return self._request("setup", session, [process])
+    def _setup_requests(self, session: HostSession) -> list[dict[str, Any]]:
+        """Return what a host is to run before its processes, one after the other: in images, and outside
+        of them. Mostly that is one script, or none."""
+        job, node = self.context.job, self._node(session)
+        found: list[dict[str, Any]] = []
+        for role, argv in _setups(job, node):
+            process = {
+                "key": str(ProcessKey.of_setup(node.node_rank)),
+                "argv": argv,
+                "env": planner.early_environment(job, self.layout, node, self.attempt, role=role),
+                **self._in_image(session, role),
+            }
+            stage = f"setup-{len(found) + 1}" if found else "setup"
+            found.append(self._request(stage, session, [process]))
+        return found
+
+    def _in_image(self, session: HostSession, role: str) -> dict[str, Any]:
+        """Return what a host is told of the image in which a role's processes start, if any."""
+        node, own_hosts = self._node(session), session.facts.has_own_hosts
+        return in_image(self.context.job, self.layout, node, role, own_hosts)
 
     def _setups(self) -> list[ProcessState]:
         names = [session.name for session in self.sessions]
@@ -106,10 +125,18 @@ class Launch:
 
     def _is_set_up(self, count: int) -> bool:
         """Return whether all setups have exited, one has failed, or a host is gone."""
-        done = [process for process in self._setups() if process.code is not None]
+        names = {session.name for session in self.sessions}
+        exits = [
+            event
+            for event in self.context.events
+            if isinstance(event, ev.ProcessExited)
+            and is_setup(event.key)
+            and event.host in names
+            and event.attempt == self.attempt
+        ]
         return (
-            any(_is_bad(process) for process in done)
-            or len(done) == count
+            any(map(_is_bad, self._setups()))
+            or len(exits) >= count
             or any(session.is_over for session in self.sessions)
         )
 
@@ -295,6 +322,7 @@ class Launch:
                 "argv": list(p.argv),
                 "env": dict(p.env),
                 **(_of_role(job, p.task) if p.task else {}),
+                **self._in_image(session, p.task.role if p.task else ""),
             }
             for p in part.processes
         ]
@@ -344,11 +372,10 @@ class Launch:
             "run": layout.run_id,
             "stage": stage,
             "attempt": self.attempt,
-            "path": list(planner.search_path(node, layout.run_id)),
+            "path": list(planner.search_path(job, node, layout.run_id)),
             "secrets": {name: secret.reveal() for name, secret in job.secrets.items()},
             "processes": [{**process, "cwd": code} for process in processes],
             **({"own_path": own_path} if own_path else {}),
-            **in_image(job, layout, node, session.facts.has_own_hosts),
         }
 
     def _node(self, session: HostSession) -> Node:
@@ -359,12 +386,20 @@ class Launch:
 _EACH = 'for script in "$0" "$@"; do bash -ec "$script"; done'
 
 
-def _setup_argv(job: Job, node: Node) -> list[str]:
-    """Return what runs the job's setup, then those of the roles with a process on the node, each in its
-    environment; empty for none."""
+def _setups(job: Job, node: Node) -> list[tuple[str, list[str]]]:
+    """Return what runs the job's setup, then those of the roles with a process on the node, with the
+    first role: for each image, and for all that is in none."""
     there = {task.role for task in node.tasks}
     own = {role.name: role.setup for role in job.roles if role.name in there}
-    scripts = {role: script for role, script in {"": job.setup, **own}.items() if script}
+    groups: dict[Container | None, dict[str, str]] = {}
+    for role, script in {"": job.setup, **own}.items():
+        if script:
+            groups.setdefault(container_of(job, node, role), {})[role] = script
+    return [(next(iter(its)), _setup_argv(job, node, its)) for its in groups.values()]
+
+
+def _setup_argv(job: Job, node: Node, scripts: Mapping[str, str]) -> list[str]:
+    """Return what runs scripts of the job ("") and of roles, each in its environment."""
     in_front = {role: for_setup(job, node, role) for role in scripts}
     if len({*in_front.values()}) == 1:
         several = list(scripts.values())
@@ -373,7 +408,7 @@ def _setup_argv(job: Job, node: Node) -> list[str]:
     each = (
         shlex.join([*in_front[role], "bash", "-ec", script]) for role, script in scripts.items()
     )
-    return ["bash", "-ec", _EACH, *each] if scripts else []
+    return ["bash", "-ec", _EACH, *each]
 
 
 def _is_bad(process: ProcessState) -> bool:

@@ -15,13 +15,13 @@ from .. import frameworks
 from ..fleet.fanout import Visited, visit, visit_hosts
 from ..frameworks import rsh
 from ..jobs import planner
-from ..jobs.environments import around, visited_role
+from ..jobs.environments import around, container_of, visited_role
 from ..jobs.preparation import again, visiting
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job, Layout, Node, Request
 from ..transport import login_shell
-from .in_image import visiting_command
+from .in_image import container_spec, visiting_command
 
 if TYPE_CHECKING:
     from ..transport.connection import Reader, RemoteProcess
@@ -78,13 +78,15 @@ async def execute_on_hosts(
     argv: list[str] | tuple[str, ...],
     number: int | None,
     on_output: OnOutput | None,
+    role: str | None = None,
 ) -> list[ExecResult]:
-    """Run a command on all hosts of a run, or on one node. Raises InputError for an unknown node."""
+    """Run a command on all hosts of a run, on those of a role, or on one node. Raises InputError for an
+    unknown node or role."""
     typed = shlex.join(argv)
-    nodes = chosen_nodes(layout, number)
+    nodes = chosen_nodes(layout, number, role)
 
     async def one(visited: Visited) -> ExecResult:
-        command = _in_the_run(request.job, layout, visited, typed)
+        command = _in_the_run(request.job, layout, visited, typed, role)
         return await _execute(visited, command, on_output)
 
     return _results(nodes, await visit(request, layout, one, nodes))
@@ -140,47 +142,54 @@ def _results(
 async def open_shell(
     request: Request,
     layout: Layout,
-    number: int,
+    number: int | None,
     terminal: tuple[str, int, int],
     talk: Callable[[RemoteShell], Awaitable[None]],
+    role_name: str | None = None,
 ) -> int:
-    """Open the user's login shell on a node, in a terminal (its type, columns and lines); return its
-    exit code once ``talk`` is over.
+    """Open the user's login shell on a node, the first one by default or the first of a role, in a
+    terminal (its type, columns and lines); return its exit code once ``talk`` is over.
 
-    Raises InputError for an unknown node, HostError.
+    Raises InputError for an unknown node or role, HostError.
     """
+    nodes = chosen_nodes(layout, number, role_name)[:1]
 
     async def one(visited: Visited) -> int:
-        role = visited_role(visited.node)
-        path = planner.search_path(visited.node, layout.run_id)
+        role = visited_role(visited.node) if role_name is None else role_name
+        path = planner.search_path(request.job, visited.node, layout.run_id)
         own = around(request.job, visited.node, role).python
         if own != visited.node.python:  # that of the role comes before the host's
             path = (posixpath.dirname(own), *path)
         first = shlex.quote(":".join(path))
         lines = f"{again(request.job, visited.node, role)}PATH={first}:$PATH"
         shell = f'LAUNCHER_AGAIN={shlex.quote(lines)} {_AGAIN} "${{SHELL:-sh}}" -i'
-        if visited.node.container:  # the image's own shell, which has no startup files of the host
+        if container_of(
+            request.job, visited.node, role
+        ):  # the image's own shell, which has no startup files of the host
             shell = 'sh -c "if command -v bash >/dev/null; then exec bash -i; else exec sh -i; fi"'
         process = await visited.connection.execute(
-            _in_the_run(request.job, layout, visited, shell, is_terminal=True), terminal
+            _in_the_run(request.job, layout, visited, shell, role, is_terminal=True), terminal
         )
         await talk(RemoteShell(process))
         await process.wait_closed()
         return process.exit_status if process.exit_status is not None else _NO_STATUS
 
-    (result,) = (await visit(request, layout, one, chosen_nodes(layout, number))).values()
+    (result,) = (await visit(request, layout, one, nodes)).values()
     if isinstance(result, HostError):
         raise result
     return result
 
 
-def chosen_nodes(layout: Layout, number: int | None) -> tuple[Node, ...]:
-    """Return the nodes of a run, or the one of this number. Raises InputError."""
+def chosen_nodes(layout: Layout, number: int | None, role: str | None = None) -> tuple[Node, ...]:
+    """Return the nodes of a run, those with processes of a role, or the one of this number. Raises
+    InputError."""
     if not layout.nodes:
         raise InputError(
             f"{layout.run_id} has no hosts: it ended before it had any",
             "launcher show says why; launcher exec --hosts HOSTS -- COMMAND needs no run",
         )
+    if role is not None:
+        return _nodes_of_role(layout, number, role)
     if number is None:
         return layout.nodes
     nodes = layout.nodes[number : number + 1] if number >= 0 else ()
@@ -190,32 +199,56 @@ def chosen_nodes(layout: Layout, number: int | None) -> tuple[Node, ...]:
     return nodes
 
 
+def _nodes_of_role(layout: Layout, number: int | None, role: str) -> tuple[Node, ...]:
+    every = dict.fromkeys(task.role for node in layout.nodes for task in node.tasks)
+    if role not in every:
+        known = f"its roles: {', '.join(every)}" if any(every) else "its processes have no roles"
+        raise InputError(f"--role {role}: {layout.run_id} has no role {role}", known)
+    having = [node for node in layout.nodes if role in {task.role for task in node.tasks}]
+    nodes = tuple(node for node in having if number in (None, node.node_rank))
+    if not nodes:
+        others = ", ".join(str(node.node_rank) for node in having)
+        raise InputError(f"--node {number}: no process of {role} is there", f"nodes: {others}")
+    return nodes
+
+
 def _in_the_run(
-    job: Job, layout: Layout, visited: Visited, command: str, is_terminal: bool = False
+    job: Job,
+    layout: Layout,
+    visited: Visited,
+    command: str,
+    role: str | None,
+    is_terminal: bool = False,
 ) -> str:
-    """Return a command line that runs ``command`` in the run's folder and environment, without
-    secrets."""
+    """Return a command line that runs ``command`` in the run's folder and in the environment of a role,
+    that of the node's first process by default; without secrets."""
     node = visited.node
-    env = planner.early_environment(job, layout, node, 0)
+    role = visited_role(node) if role is None else role
+    env = planner.early_environment(job, layout, node, 0, role=role)
     settings = [f"{k}={v}" for k, v in env.items() if k not in _OF_THE_RUN and k != "PATH"]
-    path, first = ":".join(planner.search_path(node, layout.run_id)), ""
+    container = container_spec(job, node, role)
+    if container:
+        folders = planner.search_path_inside(job, node, layout.run_id, role)
+    else:
+        folders = planner.search_path(job, node, layout.run_id)
+    path, first = ":".join(folders), ""
     framework = frameworks.get(job.framework)
     if node.node_rank == 0 and framework.joins_hosts:
         # the run's own `ssh` comes first, as for its command
         first = posixpath.join(visited.folder, "relay")
         path = f"{first}:{path}"
         settings += [f"{k}={v}" for k, v in rsh.names(layout).items()]
-    prepared = shlex.join(visiting(job, node, visited_role(node), first))
-    inside = visiting_command(
-        job,
-        node,
-        ["sh", "-c", f"exec {prepared} env {command}"],
-        dict(one.split("=", 1) for one in settings),
-        visited.code,
-        path.split(":"),
-        is_terminal,
-    )
-    if inside:
+    prepared = shlex.join(visiting(job, node, role, first))
+    if container:
+        inside = visiting_command(
+            container,
+            node.root,
+            ["sh", "-c", f"exec {prepared} env {command}"],
+            dict(one.split("=", 1) for one in settings),
+            visited.code,
+            path.split(":"),
+            is_terminal,
+        )
         return login_shell.line(inside)
     return login_shell.line(
         f"cd {shlex.quote(visited.code)} && PATH={shlex.quote(path)}:$PATH "

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from ..jobs import command
-from ..jobs.environments import with_python
+from ..jobs.environments import replaced_in, with_python
 from ..jobs.layout import RERUN, check_split
 from ..jobs.run_options import PRIORITIES
 from ..spec import data
 from ..spec import inventory as inventories
+from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
@@ -143,12 +144,14 @@ def changed(
 
 
 def _with_same_image(job: Job, layout: Layout) -> Job:
-    """Return a job that wants the very image that the run had, whatever its name means by now."""
-    ids = [node.container.id for node in layout.nodes if node.container and node.container.id]
-    every = " ".join(dict.fromkeys(ids))  # one for each kind of machine
-    if not ids or not job.environment or not job.environment.image:
-        return job
-    return replace(job, environment=replace(job.environment, pinned=every))
+    """Return a job that wants the very images that the run had, whatever their names mean by now."""
+
+    def pinned(one: Environment) -> Environment:
+        known = [node.containers[one.key] for node in layout.nodes if one.key in node.containers]
+        every = dict.fromkeys(its.id for its in known if its.id)  # one for each kind of machine
+        return replace(one, pinned=" ".join(every)) if every else one
+
+    return replaced_in(job, pinned)
 
 
 def _of_size(job: Job, layout: Layout, elsewhere: bool) -> Job:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from .. import frameworks
 from ..frameworks import requirements
 from ..jobs import planner
-from ..jobs.environments import Around, roles_apart
+from ..jobs.environments import Around, container_of, roles_apart
 from ..jobs.preparation import on_trial
 from ..records import packages
+from ..spec.containers import Container
 from ..spec.errors import FrameworkMissing
 from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Node
@@ -42,10 +43,13 @@ class _Place:
     session: HostSession
     its: Around
     role: str
+    container: Container | None
 
     @property
     def version(self) -> str:
         """The version of the Python."""
+        if self.container:
+            return self.container.python_version
         known = self.session.python_versions
         return known.get(self.its.python) or self.session.facts.python_version
 
@@ -57,12 +61,12 @@ class Requirements:
         self._sessions, self._layout, self._job = sessions, layout, job
         self._modules = (*modules_of(job), *requirements.needs_of(job.framework))
         self._places = [
-            _Place(session, its, role)
+            _Place(session, its, role, container_of(job, self._node(session), role))
             for session in sessions
             for its, role in roles_apart(job, self._node(session)).items()
+            if self._modules or its.is_activated  # an image is known by its ID
         ]
-        activated = any(place.its.is_activated for place in self._places)
-        self._asks = bool(self._modules or activated)  # an image is known by its ID
+        self._asks = bool(self._places)
         self._found: list[tuple[_Place, Missing]] = []  # once it was checked
 
     def _of(self, session: HostSession) -> list[_Place]:
@@ -71,7 +75,7 @@ class Requirements:
     async def start(self) -> None:
         """Make all hosts start the search, each in its first environment. Raises HostError."""
         if self._asks:
-            await together(self._search(self._of(session)[0]) for session in self._sessions)
+            await together(self._search(its[0]) for one in self._sessions if (its := self._of(one)))
 
     async def _search(self, place: _Place) -> None:
         session, node = place.session, self._node(place.session)
@@ -82,11 +86,13 @@ class Requirements:
             folder=self._folder(session),
             python=place.its.python,
             behind=on_trial(self._job, node, place.role),
-            **in_image(self._job, self._layout, node),
+            **in_image(self._job, self._layout, node, place.role),
         )
 
     async def _answers(self, session: HostSession) -> list[Missing]:
         """Wait for the search of a host; then it searches its other environments, one by one."""
+        if not self._of(session):
+            return []
         found = [await session.agent.answer(Missing, "found")]
         for place in self._of(session)[1:]:
             await self._search(place)

@@ -360,10 +360,13 @@ class Run:
 
     async def _give_environment(self) -> None:
         """Have every host build the run's environment, before it waits for GPUs."""
-        await self._environments.give(self.hosts.active, self.layout)
+        fixed = self._place.fixed  # of a run that waits, where each role has its host already
+        await self._environments.give(self.hosts.active, fixed or self.layout)
         if self.layout.nodes:
             self.hosts.settle(with_built(self.layout, self.hosts.active))
             self._describe()
+        elif fixed:
+            self._place.fixed = with_built(fixed, self.hosts.active)
 
     def _note_code_of(self, other: str) -> None:
         """Note which code this is, as the other run did; it may have been deleted."""

@@ -27,7 +27,8 @@ class Environment:
     image, or a path, in which everything starts by the container ``runtime``, with ``mounts`` of the
     host; ``pinned`` is the ID that a run which is repeated has had. An image whose path is that of a
     Dockerfile is built first, with ``build_args`` and the files of the folder ``context``. ``name`` is
-    what jobs call an environment that the inventory gives a host.
+    what jobs call an environment that the inventory gives a host. Without any of them it stands for what
+    the host has, in a role of a job that names one for the others.
     """
 
     conda: str = ""
@@ -46,6 +47,11 @@ class Environment:
     @property
     def key(self) -> str:
         """What tells it from other environments of a host."""
+        if self.image:
+            build = {"runtime": self.runtime, "mounts": self.mounts, "context": self.context}
+            told = {**build, "build_args": self.build_args}
+            more = "".join(f" {name}={value}" for name, value in told.items() if value)
+            return f"image:{self.image}{more}"
         return self.python or f"{self.builder}:{self.recipe} {self.wheels}"
 
     @property
@@ -66,9 +72,14 @@ class Environment:
     @property
     def python(self) -> str | None:
         """Its Python: a path, or ``conda:NAME``; None for one that the host builds or an image has."""
-        if self.recipe or self.image:
+        if self.recipe or self.image or self.is_none:
             return None
         return python_path(f"{CONDA}{self.conda}" if self.conda else f"{VENV}{self.venv}")
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it stands for what the host has."""
+        return not (self.conda or self.venv or self.uv or self.pixi or self.image)
 
     @property
     def is_given(self) -> bool:
@@ -83,7 +94,7 @@ class Environment:
     @property
     def is_activated(self) -> bool:
         """Whether bash activates it in front of each process."""
-        return not self.image
+        return not (self.image or self.is_none)
 
     @property
     def is_named(self) -> bool:
@@ -92,6 +103,8 @@ class Environment:
 
     def __str__(self) -> str:
         """Return it as people know it: ``conda environment train``."""
+        if self.is_none:
+            return "what the host has"
         if self.image:
             return f"image {self.image}"
         if self.recipe:

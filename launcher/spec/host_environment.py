@@ -32,9 +32,9 @@ _OF_JOBS = {
     "uv": "uv: is a path in the code of a job",
     "pixi": "pixi: is a path in the code of a job",
     "wheels": "wheels: is for uv, which is a path in the code of a job",
-    "image": "an image is of a whole job: all of its hosts have the same",
-    "runtime": "runtime: is for images, and an image is of a whole job",
-    "mounts": "mounts: is for images, and an image is of a whole job",
+    "image": "an image is of a job or a role: all of its hosts have the same",
+    "runtime": "runtime: is for images, and an image is of a job or a role",
+    "mounts": "mounts: is for images, and an image is of a job or a role",
 }
 _KEYS: Mapping[str, Key] = {
     "conda": Key(

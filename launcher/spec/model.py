@@ -303,9 +303,9 @@ class Job:
     def apart(self) -> tuple[str, ...]:
         """Patterns of what is in the workdir and never part of the code: outputs and data sets."""
         inside = [posixpath.relpath(one.source, self.workdir) for one in self.data if one.is_here]
-        has_file = self.environment and not self.environment.is_built  # a Dockerfile is code
-        if self.environment and has_file and self.environment.image.startswith("/"):
-            inside.append(posixpath.relpath(self.environment.image, self.workdir))
+        for one in (self.environment, *(role.environment for role in self.roles)):
+            if one and one.image.startswith("/") and not one.is_built:  # a Dockerfile is code
+                inside.append(posixpath.relpath(one.image, self.workdir))
         sets = [f"/{_escaped(path)}/" for path in inside if not path.startswith("..")]
         return (*self.output_paths, *sets)
 
@@ -406,7 +406,8 @@ class Facts:
     gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
     own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
-    container: Container | None = None  # of a run in an image, whose Python is ``python`` then
+    #: By the key of an environment, an image of the run. If all runs in it, its Python is ``python``.
+    containers: Mapping[str, Container] = field(default_factory=dict)
     #: By the key of an environment, its Python: of a job whose roles have different ones.
     pythons: Mapping[str, str] = field(default_factory=dict)
 
@@ -460,7 +461,8 @@ class Node:
     tasks: tuple[Task, ...] = ()  # of a job with roles
     vendor: str = gpu_names.NVIDIA  # of the GPUs
     gpu_names: tuple[str, ...] = ()  # what the vendor's variable calls each of ``gpus``
-    container: Container | None = None  # in which its processes run
+    #: As in Facts: the images in which its processes run, or some of them.
+    containers: Mapping[str, Container] = field(default_factory=dict)
     pythons: Mapping[str, str] = field(default_factory=dict)  # as in Facts
 
     def visible(self, gpus: Iterable[int]) -> dict[str, str]:

@@ -236,3 +236,35 @@ def test_a_build_that_is_broken_off_leaves_nothing(
         assert began.returncode == 130
     if how == "podman killed":
         assert b"was killed" in err
+
+
+def test_roles_have_builds_of_their_own(launcher: Launcher, hosts: labs.Lab) -> None:
+    """Of one Dockerfile, with arguments of each role; a host gets those of its roles."""
+
+    def environment(word: str, image: str = "img") -> dict[str, object]:
+        return {"image": f"./{image}", "build_args": {"WORD": word}}
+
+    roles = {
+        "head": {"environment": environment("one"), "host": "lab1"},
+        "beside": {"environment": environment("two"), "host": "lab1"},
+        "worker": {"environment": environment("two"), "host": "lab2"},
+    }
+    job = {"framework": "env", "run": ["cat", "/word"], "roles": roles, "hosts": "lab[1-2]"}
+    (launcher.work / "job.yaml").write_text(json.dumps(job))
+    ran = launcher.run("job.yaml", timeout=200)
+    assert ran.code == 0, ran.err
+    said = {role: ran.log(f"{role}-0.out").decode().strip() for role in roles}
+    assert said == {"head": "one", "beside": "two", "worker": "two"}
+    assert "of beside, worker by podman, brought to 2 hosts" in ran.err
+    logs = {one.name for one in ran.folder.glob("image*")}
+    assert logs == {"image-head.log", "image-beside.log"}
+    folder = launcher.work / "bad"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY nothing /\n")
+    roles["worker"]["environment"] = environment("two", "bad")
+    (launcher.work / "job.yaml").write_text(json.dumps(job))
+    ran = launcher.run("job.yaml", timeout=200)
+    assert ran.receipts[-1]["reason"] == "image-not-built"
+    assert "role worker: " in ran.err
+    for host in hosts.hosts.values():
+        assert not containers_on(host)

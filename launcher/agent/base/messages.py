@@ -36,6 +36,9 @@ class ProcessSpec(TypedDict):
     limits: NotRequired[Limits]
     #: Truthy for the process that reads the user's stdin.
     stdin: NotRequired[int]
+    #: The image that it starts in, and the folders before that image's PATH.
+    container: NotRequired[ContainerSpec]
+    path: NotRequired[List[str]]
 
 
 class BroadcastSpec(TypedDict):
@@ -80,7 +83,7 @@ class HostEntry(TypedDict):
 
 
 class ContainerSpec(TypedDict):
-    """The image that the processes of a run start in on this host, and how; see containers.py.
+    """The image that processes of a run start in on this host, and how; see containers.py.
 
     ``image`` is what the runtime calls it: its ID, or a path. ``mounts`` are SOURCE:PLACE or
     SOURCE:PLACE:ro. ``gpus`` is how GPUs get in; "" for none. ``hosts`` is its /etc/hosts.
@@ -139,7 +142,6 @@ class StartRequest(TypedDict):
     seconds: NotRequired[float | None]  # the longest that it runs
     #: Rank 0 has a stdin here, which ends when nobody speaks of it for so many seconds.
     stdin: NotRequired[float | None]
-    container: NotRequired[ContainerSpec]
     #: Part of the path of a library that all ranks have loaded which are to meet: it is worth a word if
     #: they never do.
     meets_by: NotRequired[str]

@@ -20,22 +20,30 @@ LIST = "containers"
 PATIENCE = 20.0
 
 
-def write(spec: ContainerSpec, names: Iterable[str]) -> None:
-    """Write it in the working directory, before what is in it is started."""
-    note(LIST, spec, names)
+def write(known: Iterable[tuple[ContainerSpec, str]]) -> None:
+    """Write it in the working directory, before what is in it is started. Each container has a runtime
+    and a name: roles of a run may have different ones."""
+    note(LIST, known)
 
 
-def note(path: str, spec: ContainerSpec, names: Iterable[str]) -> None:
+def note(path: str, known: Iterable[tuple[ContainerSpec, str]]) -> None:
     """Write a list to a file."""
     with open(path + ".new", "w") as file:
-        file.write(text(spec, names))
+        file.write(text(known))
     os.replace(path + ".new", path)
 
 
-def text(spec: ContainerSpec, names: Iterable[str]) -> str:
-    """Return what such a file holds."""
-    about = {"runtime": spec["runtime"], "program": spec["program"]}
-    return lean.dumps({"spec": about, "names": list(names)})
+def text(known: Iterable[tuple[ContainerSpec, str]]) -> str:
+    """Return what such a file holds: the containers of each runtime."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for spec, name in known:
+        names.setdefault((spec["runtime"], spec["program"]), []).append(name)
+    return lean.dumps(
+        [
+            {"spec": {"runtime": runtime, "program": program}, "names": its}
+            for (runtime, program), its in names.items()
+        ]
+    )
 
 
 def remove(run_dir: str) -> bool:
@@ -47,16 +55,17 @@ def remove_noted(path: str) -> bool:
     """Remove the containers that are listed in a file; return whether none is left."""
     try:
         with open(path) as file:
-            known: dict[str, Any] = lean.loads(file.read())
-        argv = containers.removal(known["spec"], [str(name) for name in known["names"]])
+            known: list[dict[str, Any]] = lean.loads(file.read())
+        found = [
+            containers.removal(one["spec"], [str(name) for name in one["names"]]) for one in known
+        ]
     except FileNotFoundError:
         return True
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    if not argv:
-        return True
     env = {n: v for n, v in os.environ.items() if not n.startswith("LAUNCHER_")}
-    return processes.output_of(argv, PATIENCE, env) is not None
+    done = [processes.output_of(argv, PATIENCE, env) is not None for argv in found if argv]
+    return all(done)
 
 
 def end(run_dir: str) -> None:

@@ -43,7 +43,7 @@ class Visitor(Heard):
         name = "launcher-visitor-%d-%s" % (os.getpid(), os.urandom(4).hex())
         self._place = os.path.join(folder, name)
         self._fifo = _held(self._place)
-        container_list.note(self._place, spec, [name])
+        container_list.note(self._place, [(spec, name)])
         fifo = self._place + ".fifo" if self._fifo is not None else ""
         what = containers.Contained(argv, env, "/", files=("", "", fifo, ""))
         words, passed = containers.command(spec, what, name, containers.VISITOR)

@@ -285,7 +285,9 @@ class Relay(SelfTests):
             os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
         own = programs.folder(run_dir, "bin")
         for name, text in request.get("programs", {}).items():
-            _write(os.path.join(own, name), text, 0o700)
+            path = os.path.join(own, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # that of an image has a folder
+            _write(path, text, 0o700)
         _write(os.path.join(run_dir, "run.json"), lean.dumps(request["record"]), 0o600)
         spec: SupervisorSpec = dict(request["spec"], run_id=request["run"])  # type: ignore[assignment]
         if request.get("next"):

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ..base.messages import (
-        ContainerSpec,
         Message,
         PreloadRequest,
         ProcessSpec,
@@ -69,35 +68,33 @@ class Children:
         self._attempt = 0
         self._known: dict[int, Child] = {}
         self._asked: set[int] = set()  # to stop, in this stage
-        self._before: list[str] = []  # PATH
         self._secrets: dict[str, str] = {}
-        self.containers: Containers | None = None  # of a stage that runs in an image
+        self.containers: Containers | None = None  # of a stage with processes in images
         self.next_look = float("inf")
-        self._asks_late = False  # what is in containers that are only being made
+        self._late: set[str] = set()  # keys: to ask once their containers are there
         self._ending_by = 0.0  # when their runtime has had its time to end
 
     def prepare(self, request: StartRequest) -> None:
         """Make ready for the processes of a stage."""
         self._attempt, self._asked = request["attempt"], set()
-        self._asks_late, self._ending_by = False, 0.0
+        self._late, self._ending_by = set(), 0.0
         self._env, self._secrets = environment(request), dict(request.get("secrets") or {})
-        self._before = [*request["path"], *([request["own_path"]] if "own_path" in request else [])]
-        self.contain(request.get("container"))
+        self.contain(any(process.get("container") for process in request["processes"]))
         self.path = self._env["PATH"]
         os.makedirs(os.path.join("logs", "attempt-%d" % self._attempt), exist_ok=True)
         self._cores = Cores(self._run_id)
         self.owned.prepare([process.get("limits") or {} for process in request["processes"]])
 
-    def contain(self, spec: ContainerSpec | None) -> None:
-        """Have what is started from now on run in an image; remove containers that are left."""
+    def contain(self, has_images: bool) -> None:
+        """Be ready to start processes in images, or not; remove containers that are left."""
         if self.containers:
             self.containers.remove()
         self.containers, self.next_look = None, float("inf")
-        if spec:
+        if has_images:
             self.next_look = 0.0
             from .contained import Containers  # most runs are in none
 
-            self.containers = Containers(spec, self._run_id, self.owned.host, self._attempt)
+            self.containers = Containers(self._run_id, self.owned.host, self._attempt)
 
     def start(
         self, process: ProcessSpec, env: dict[str, str], warm: Warm | None = None
@@ -112,8 +109,8 @@ class Children:
         held = limit(wanted, self._cores, self.owned.leaf(self._leaf(key), wanted))
         error_file = errorfile.prepare(process["env"])
         argv = process["argv"]
-        if self.containers:
-            argv, env = self.containers.launch(process, env, self._env, self._before)
+        if self.containers and process.get("container"):
+            argv, env = self.containers.launch(process, env, self._env)
         else:
             env = {**self._env, **env, "PATH": self.path}
         launch = processes.Launch(argv, env, process["cwd"], held)
@@ -133,7 +130,7 @@ class Children:
 
     def environment(self, process: ProcessSpec) -> dict[str, str]:
         """Return the environment of a process: this host's and its own. An image brings its own."""
-        if self.containers:
+        if process.get("container"):
             return {**self._secrets, **process["env"]}
         return {**self._env, **process["env"]}
 
@@ -155,6 +152,7 @@ class Children:
                 continue
             if pid in self._known:
                 child, code = self._known.pop(pid), processes.exit_code(status)
+                self._late.discard(child.key)
                 yield child, self.containers.exit_code(child.key, code) if self.containers else code
 
     def evidence(self, child: Child, code: int) -> Message:
@@ -175,8 +173,12 @@ class Children:
         """Send SIGTERM to each of these that has not got it yet. What is in containers gets it, and
         their runtime does not: it ends behind them."""
         if self.containers:
-            pids = self._inside(pids)
-            self._asks_late = not pids
+            keys = {child.key for child in self._known.values() if self.containers.has(child.key)}
+            self._late = {key for key in keys if self.containers.first(key) is None}
+            pids = self._programs(pids)
+        self._ask(pids)
+
+    def _ask(self, pids: list[int]) -> None:
         self.owned.ask([pid for pid in pids if pid not in self._asked])
         processes.send(pids, signal.SIGCONT)  # a stopped process gets SIGTERM when it continues
         self._asked.update(pids)
@@ -184,34 +186,41 @@ class Children:
     def look(self, now: float) -> None:
         """Ask what has appeared in containers that were only being made when it was time, and end a
         runtime that does not notice the end of what it has started."""
-        if self._asks_late:
-            self.ask(self.left())
+        for key in [*self._late] if self.containers else ():
+            first = self.containers and self.containers.first(key)
+            if first:
+                self._late.discard(key)
+                self._ask([first, *processes.descendants(first)])
         if self.containers and now >= self.next_look:
             self.next_look = now + LOOK
             ended = self.containers.ended(ENDING)
             stuck = [pid for pid, child in self._known.items() if child.key in ended]
             processes.send(stuck, signal.SIGKILL)
 
-    def _inside(self, pids: list[int]) -> list[int]:
-        from .contained import nested
-
-        return nested(pids)
+    def _programs(self, pids: list[int]) -> list[int]:
+        """Return those of these that are no runtime's of containers."""
+        if not self.containers:
+            return pids
+        clients = [pid for pid, child in self._known.items() if self.containers.has(child.key)]
+        return self.containers.programs(pids, clients)
 
     def kill(self, pids: list[int]) -> None:
-        """Kill these and the rest of the run's control group. Where there are containers, what is in
-        them comes first, so that their runtime can tidy up."""
-        if self.containers and (inside := self._inside(pids)):
-            processes.send(inside, signal.SIGKILL)
+        """Kill these and the rest of the run's control group. Where there are containers, their runtime
+        comes last, so that it can tidy up."""
+        programs = self._programs(pids)
+        if 0 < len(programs) < len(pids):
+            processes.send(programs, signal.SIGKILL)
         else:
             self.owned.kill(pids)
         self._asked.update(pids)
 
     def only_ending(self, pids: list[int], now: float) -> bool:
         """Return whether all of these only tidy up behind the others, and still have time for it."""
-        if self.containers and not self._inside(pids):
+        programs = self._programs(pids)
+        if not programs:
             self._ending_by = self._ending_by or now + ENDING
             return now < self._ending_by
-        return self.owned.only_cleaning(pids)
+        return self.owned.only_cleaning(programs)
 
     def _leaf(self, key: str) -> str:
         return "%d-%s" % (self._attempt, key)

@@ -25,29 +25,43 @@ if TYPE_CHECKING:
 
     from ..base.messages import ContainerSpec, ProcessSpec
 
+#: A variable of a runtime's client, and of what that starts outside; containers do not get it.
+_MARK = "LAUNCHER_CONTAINER"
 #: In the folder of a run.
 FIFO, CODES = "containers.fifo", "containers.codes"
 
 
 class Containers:
-    """Those of one stage of a run. Its folder is the working directory."""
+    """Those of one stage of a run, each with an image and a runtime of its own. Other processes may run
+    beside them. The run's folder is the working directory."""
 
-    def __init__(self, spec: ContainerSpec, run_id: str, host: str, attempt: int) -> None:
-        self._spec, self._run_id, self._attempt = spec, run_id, attempt
+    def __init__(self, run_id: str, host: str, attempt: int) -> None:
+        self._run_id, self._attempt = run_id, attempt
         self._stem = "launcher-%s-%s" % (run_id, re.sub(r"[^A-Za-z0-9_.-]", "_", host))
-        self._names: dict[str, str] = {}  # of containers that may be there, by key
+        #: Of containers that may be there, by key: how they were started, and their names.
+        self._there: dict[str, tuple[ContainerSpec, str]] = {}
+        self._names: set[bytes] = set()  # of all that there were
         self._inner: dict[str, int] = {}
         os.makedirs(CODES, exist_ok=True)
         self._held = _hold(FIFO)
 
     def launch(
-        self, process: ProcessSpec, env: dict[str, str], login: dict[str, str], before: list[str]
+        self, process: ProcessSpec, env: dict[str, str], login: dict[str, str]
     ) -> tuple[list[str], dict[str, str]]:
-        """Return argv and environment of the client that starts a process with ``env`` in the image."""
-        run_dir, key = process["env"]["LAUNCHER_RUN_DIR"], process["key"]
+        """Return argv and environment of the client that starts a process with ``env`` in its image."""
+        run_dir, key, spec = (
+            process["env"]["LAUNCHER_RUN_DIR"],
+            process["key"],
+            process["container"],
+        )
         name = "%s-%d-%s" % (self._stem, self._attempt, key)
-        self._names[key] = name
-        container_list.write(self._spec, self._names.values())
+        self._there[key] = spec, name
+        self._names.add(os.fsencode(name))
+        container_list.write(self._there.values())
+        try:
+            os.unlink(self._code_file(key))  # of a setup before, in another image
+        except OSError:
+            pass
         stem = os.path.join(run_dir, "logs", "attempt-%d" % self._attempt, key)
         of_login: dict[str, str] = {
             one: login[one] for one in ("USER", "LOGNAME", "TMPDIR") if one in login
@@ -56,25 +70,36 @@ class Containers:
             process["argv"],
             dict(of_login, **env),
             process["cwd"],
-            before,
+            process.get("path") or [],
             (
                 stem + ".out",
                 stem + ".err",
                 os.path.join(run_dir, FIFO) if self._held is not None else "",
-                os.path.join(run_dir, CODES, "%d-%s" % (self._attempt, key)),
+                os.path.join(run_dir, self._code_file(key)),
             ),
             "pipe" if process.get("stdin") else "",
         )
         label = "%s=%s" % (containers.LABEL, self._run_id)
         limits = {n: most for n, most in (process.get("limits") or {}).items() if most}
-        argv, passed = containers.command(self._spec, what, name, label, limits)  # type: ignore[arg-type]
-        return argv, containers.client_environment(self._spec, passed, login)
+        argv, passed = containers.command(spec, what, name, label, limits)  # type: ignore[arg-type]
+        own = containers.client_environment(spec, passed, login)
+        if spec["runtime"] != containers.BWRAP:  # which passes on what it has
+            own[_MARK] = name
+        return argv, own
+
+    def _code_file(self, key: str) -> str:
+        return os.path.join(CODES, "%d-%s" % (self._attempt, key))
+
+    def has(self, key: str) -> bool:
+        """Return whether a process is in a container."""
+        return key in self._there
 
     def inner(self, key: str, pid: int) -> int:
         """Return the first process in the container that a client, ``pid``, has started; else that."""
-        return (self._first(key) or pid) if key in self._names else pid
+        return (self.first(key) or pid) if key in self._there else pid
 
-    def _first(self, key: str) -> int | None:
+    def first(self, key: str) -> int | None:
+        """Return the first process in the container of a process; None before there is one."""
         mark = os.fsencode("/logs/attempt-%d/%s.out\0" % (self._attempt, key))
         known = self._inner.get(key)
         for pid in [known] if known else nested(processes.table()):
@@ -100,30 +125,60 @@ class Containers:
         """Return the exit code of a process whose client exited with ``code``: the client of a runtime
         that was killed has its own. One that exits as the process did has removed the container."""
         try:
-            with open(os.path.join(CODES, "%d-%s" % (self._attempt, key))) as file:
+            with open(self._code_file(key)) as file:
                 inner = int(file.read())
         except (OSError, ValueError):
             return code
         if inner == code:
-            self._names.pop(key, None)
+            self._there.pop(key, None)
         return inner
 
     def ended(self, seconds: float) -> set[str]:
         """Return the keys of processes that have exited so many seconds ago."""
         found, before = set(), time.time() - seconds
-        for key in self._names:
+        for key in self._there:
             try:
-                if os.stat(os.path.join(CODES, "%d-%s" % (self._attempt, key))).st_mtime < before:
+                if os.stat(self._code_file(key)).st_mtime < before:
                     found.add(key)
             except OSError:
                 continue
         return found
 
+    def programs(self, pids: Iterable[int], clients: Iterable[int]) -> list[int]:
+        """Return those of the processes that are the run's: in a container, or beside all of them. The
+        others are the ``clients`` of runtimes, and what these have started outside."""
+        inside = set(nested(pids))
+        parents = {pid: above for pid, (above, _, _) in processes.table().items()}
+        known = dict.fromkeys(clients, True)
+        own = os.getpid()
+
+        def is_of_runtime(pid: int) -> bool:
+            if pid not in known:
+                known[pid] = self._is_marked(pid)
+                above = parents.get(pid, own)
+                if not known[pid] and above not in (0, 1, own):
+                    known[pid] = is_of_runtime(above)
+            return known[pid]
+
+        return [pid for pid in pids if pid in inside or not is_of_runtime(pid)]
+
+    def _is_marked(self, pid: int) -> bool:
+        """Return whether a process has the name of a container: conmon among its arguments, and what a
+        client has started and left alone in its environment."""
+        try:
+            with open("/proc/%d/cmdline" % pid, "rb") as file:
+                if self._names.intersection(file.read(1 << 16).split(b"\0")):
+                    return True
+            with open("/proc/%d/environ" % pid, "rb") as file:
+                return b"\0%s=" % os.fsencode(_MARK) in b"\0" + file.read(1 << 20)
+        except OSError:
+            return False
+
     def remove(self) -> None:
         """Remove what a runtime that was killed has left."""
         if self._held is not None:
             os.close(self._held)
-        if not self._names or container_list.remove("."):
+        if not self._there or container_list.remove("."):
             for name in (container_list.LIST, FIFO):
                 try:
                     os.unlink(name)

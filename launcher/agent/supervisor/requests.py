@@ -17,19 +17,6 @@ if TYPE_CHECKING:
 NUMBER = (int, float)
 TEXTS = {str: str}
 
-#: A process to start. Fields in _OPTIONAL may be missing, or null.
-_PROCESS = {"key": str, "argv": [str], "env": TEXTS, "cwd": str}
-_PROCESS_MORE = {
-    "rank": int,
-    "limits": dict,
-    "on_exit": {str: [[int]]},
-    "primary": int,
-    "primaries": int,
-    "stdin": int,
-}
-_HOST = {"host": str, "address": str, "names": [str]}
-_SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
-_TICKET = {"number": int, "hosts": int, "shares": [int]}
 _CONTAINER = {
     "runtime": str,
     "program": str,
@@ -45,6 +32,21 @@ _CONTAINER = {
     "home": str,
     "hosts": str,
 }
+#: A process to start. Fields in _OPTIONAL may be missing, or null.
+_PROCESS = {"key": str, "argv": [str], "env": TEXTS, "cwd": str}
+_PROCESS_MORE = {
+    "rank": int,
+    "limits": dict,
+    "on_exit": {str: [[int]]},
+    "primary": int,
+    "primaries": int,
+    "stdin": int,
+    "container": (_CONTAINER, {}),
+    "path": [str],
+}
+_HOST = {"host": str, "address": str, "names": [str]}
+_SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
+_TICKET = {"number": int, "hosts": int, "shares": [int]}
 _NOTHING: Message = {}
 _RULES = {str: ({"quota": int, "users": [str]}, _NOTHING)}
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
@@ -71,7 +73,6 @@ _START = (
         "own_path": str,
         "seconds": NUMBER,
         "stdin": NUMBER,
-        "container": (_CONTAINER, {}),
         "meets_by": str,
         "stay": int,
     },

@@ -692,7 +692,7 @@ class Supervisor:
         if self.meeting.nobody_came:
             self._record("NobodyMet")
         forget("peer.json")  # if the peer never started to read it
-        self.children.contain(None)
+        self.children.contain(False)
         left = self.children.left()
         # Without a launcher in touch there is nobody who could start another attempt.
         in_touch = self.clients.alone_since is None and not self.gathered

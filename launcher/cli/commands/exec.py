@@ -34,13 +34,21 @@ HOLD = (1.0, 5.0)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 @click.option("--node", type=click.IntRange(0), help="Run it only on this node of the run.")
 @click.option(
+    "--role", help="Run it on the hosts of this role of the run, in its environment or image."
+)
+@click.option(
     "--hosts",
     shell_complete=completion.hosts,
     help="Run it on these hosts, without a run: launcher exec --hosts gpu[1-4] -- nvidia-smi",
 )
 @click.pass_context
 def exec_command(
-    ctx: click.Context, word: str, words: tuple[str, ...], node: int | None, hosts: str | None
+    ctx: click.Context,
+    word: str,
+    words: tuple[str, ...],
+    node: int | None,
+    role: str | None,
+    hosts: str | None,
 ) -> None:
     """Run a command on all hosts of a run at once, in its folder and environment.
 
@@ -48,8 +56,11 @@ def exec_command(
     are shown once. The exit code is the highest one.
     """
     if hosts is not None:
-        if node is not None:
-            raise InputError("--node is a node of a run; --hosts names hosts", "leave one out")
+        for flag, given, what in (("--node", node, "node"), ("--role", role, "role")):
+            if given is not None:
+                raise InputError(
+                    f"{flag} is a {what} of a run; --hosts names hosts", "leave one out"
+                )
         ctx.exit(asyncio.run(_exec_on(hosts, (word, *words))))
     if not words:
         raise InputError(
@@ -57,18 +68,18 @@ def exec_command(
             f"launcher exec {word} -- COMMAND, or --hosts HOSTS -- COMMAND",
         )
     try:
-        ctx.exit(asyncio.run(_exec(word, words, node)))
+        ctx.exit(asyncio.run(_exec(word, words, node, role)))
     except UnknownRun as error:
         hint = f"{error.hint}; on hosts, without a run: launcher exec --hosts HOSTS -- COMMAND"
         raise UnknownRun(str(error), hint) from None
 
 
-async def _exec(word: str, words: tuple[str, ...], node: int | None) -> int:
+async def _exec(word: str, words: tuple[str, ...], node: int | None, role: str | None) -> int:
     screen = Screen(hold=HOLD)
     async with attached(word) as run:
         screen.widen(node.host.name for node in run.layout.nodes)
         async with screen:
-            results = await run.exec(words, node=node, on_output=_shown_on(screen))
+            results = await run.exec(words, node=node, role=role, on_output=_shown_on(screen))
     return _highest(results)
 
 
@@ -95,14 +106,15 @@ def _highest(results: Sequence[ExecResult]) -> int:
 
 @click.command("shell")
 @run_argument
-@click.option("--node", type=click.IntRange(0), default=0, help="Node of the run (default: 0).")
+@click.option("--node", type=click.IntRange(0), help="Node of the run (default: 0).")
+@click.option("--role", help="On the first host of this role, in its environment or image.")
 @click.pass_context
-def shell_command(ctx: click.Context, word: str, node: int) -> None:
+def shell_command(ctx: click.Context, word: str, node: int | None, role: str | None) -> None:
     """Open a terminal in a run's folder and environment on one of its hosts."""
-    ctx.exit(asyncio.run(_shell(word, node)))
+    ctx.exit(asyncio.run(_shell(word, node, role)))
 
 
-async def _shell(word: str, node: int) -> int:
+async def _shell(word: str, node: int | None, role: str | None) -> int:
     async with attached(word) as run:
         if not sys.stdin.isatty():
             raise InputError(
@@ -111,7 +123,7 @@ async def _shell(word: str, node: int) -> int:
         size = os.get_terminal_size()
         terminal = (os.environ.get("TERM", "xterm"), size.columns, size.lines)
         try:
-            return await run.shell(_connect, node=node, terminal=terminal)
+            return await run.shell(_connect, node=node, role=role, terminal=terminal)
         except HostError as error:
             complain(error)
             return error.exit_code

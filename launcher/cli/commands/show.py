@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...api.client import Client
-from ...api.jobs import describe_job
+from ...api.jobs import describe_job, used_images
 from ...records import events as ev
 from ...records.comparison import options_of
 from ...records.state import RunState
@@ -76,6 +76,7 @@ def command(word: str, whole: bool, is_profile: bool, svg: str | None, as_json: 
             "options": options_of(facts.request),
             "code": to_json(facts.code) | {"code_of": facts.request.code_of},
             "data": to_json(facts.data),
+            "images": to_json(used_images(facts.request.job, facts.layout)),
             "resume_from": facts.request.resume_from,
             "hosts": [node.host.name for node in facts.layout.nodes],
             "tags": facts.tags,

@@ -157,6 +157,7 @@ def _image_given(event: ev.ImageGiven) -> Line:
     )
     ids = ", ".join(f"{its[:SHORT]} for {kind}" for kind, its in event.ids.items())
     name = f"image {event.image}" + (f" ({ids or event.id[:SHORT]})" if event.id else "")
+    name += f" of {', '.join(event.roles)}" if event.roles else ""
     brought = f", brought to {counted(len(event.brought), 'host')} in {event.seconds:.0f} s"
     return Line(f"{name} by {runtimes}{brought if event.brought else ''}", dim=True)
 

@@ -9,10 +9,13 @@ from dataclasses import field
 
 import click
 
+from ...api.jobs import used_images
 from ...records.code import Code, one_line
 from ...records.comparison import options_of
 from ...records.data import UsedSet
 from ...records.metrics import HostUse
+from ...spec import nodeset
+from ...spec.containers import SHORT as DIGITS
 from ...spec.data import SHARED, SHORT, scheme
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
@@ -65,6 +68,7 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
             "data",
             f"{one.name} {one.version[:SHORT]}: {files}, from {one.source}{_with(one.credential)}",
         )
+    yield from _images(job, facts.layout)
     if request.resume_from:
         some = f", of these {', '.join(request.resume_paths)}" if request.resume_paths else ""
         yield "from", f"the outputs of {request.resume_from}{some}"
@@ -77,6 +81,16 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
     yield from _variables(facts)
     if changed := options_of(request):
         yield "options", ", ".join(f"{name} {_said(value)}" for name, value in changed.items())
+
+
+def _images(job: Job, layout: Layout) -> Iterator[tuple[str, str]]:
+    for one in used_images(job, layout):
+        by_id: dict[str, list[str]] = {}
+        for host, its in one.ids.items():
+            by_id.setdefault(its[:DIGITS], []).append(host)
+        where = ", ".join(f"{its} on {nodeset.fold(on)}".strip() for its, on in by_id.items())
+        whose = f"{', '.join(one.roles)}: " if one.roles else ""
+        yield "image", f"{whose}{one.image}, {where}"
 
 
 def _variables(facts: Facts) -> Iterator[tuple[str, str]]:

@@ -11,9 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ...jobs.environments import all_of, modules_on, needed_on
+from ...jobs.environments import (
+    all_of,
+    is_in_image,
+    is_needed,
+    modules_on,
+    needed_on,
+    roles_with,
+)
 from ...jobs.image_requests import image_request
 from ...jobs.preparation import on_trial
+from ...spec.environments import Environment
 from ...spec.errors import BadAnswer, HostError, LauncherError, NoPython, PythonTooOld
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout, Node
@@ -49,7 +57,7 @@ _NO_IMAGE = "0" * 64
 
 @frozen
 class ImageOfJob:
-    """What is known of the image of a job before hosts are asked: of a file, its ID and machine; of a
+    """What is known of an image of a job before hosts are asked: of a file, its ID and machine; of a
     run that is repeated, the ID. One that ``is_unbuilt`` is on no host."""
 
     id: str = ""
@@ -183,12 +191,11 @@ class Visitor:
             roles=tuple(replace(role, environment=None) for role in job.roles),
         )
         on = None if chosen is None else frozenset(chosen)
-        if job.environment and job.environment.image:
-            return
 
         async def one(name: str) -> None:
             host = replace(self.hosts[name], environment=None)
-            roles = [role.name for role in job.roles] or [""]
+            names = [role.name for role in job.roles] or [""]
+            roles = [role for role in names if not is_in_image(job, host, role)]
             wanted = {modules_on(without, host, role): role for role in roles}
             for modules, role in wanted.items():
                 if modules and (said := await self._cannot_load(without, host, role)):
@@ -250,14 +257,31 @@ class Visitor:
         self.findings += findings
         return layout
 
-    async def images(self, job: Job, file: ImageOfJob, chosen: Iterable[str] | None) -> None:
-        """Have all surveyed hosts look for the image of a job as its run would."""
+    async def images(
+        self, job: Job, known: Sequence[tuple[Environment, ImageOfJob]], layout: Layout | None
+    ) -> None:
+        """Have surveyed hosts look for the images of a job as its run would: those that would run a role
+        look for its image; where nobody knows which these are, all look for all."""
         self.progress("looking for the job's image")
+        for wanted, file in known:
+            names = list(self.surveys)
+            on = frozenset(node.host.name for node in layout.nodes) if layout else None
+            if layout and on is not None and job.has_several_environments:
+                names = [
+                    name for name in names if name in on and is_needed(job, layout, name, wanted)
+                ]
+            there = await self._images(job, wanted, file, names)
+            roles = roles_with(job, wanted) if job.has_several_environments else ()
+            self.findings += of_image(wanted.image, there, on, roles)
+
+    async def _images(
+        self, job: Job, wanted: Environment, file: ImageOfJob, names: Sequence[str]
+    ) -> dict[str, answers.Image]:
         there: dict[str, answers.Image] = {}
 
-        async def one(name: str, survey: Survey) -> None:
+        async def one(name: str) -> None:
             request = {
-                **image_request(job, survey.facts),
+                **image_request(job, wanted, self.surveys[name].facts),
                 "pinned": _NO_IMAGE if file.is_unbuilt else file.id,
                 "machine": file.machine,
             }
@@ -272,11 +296,8 @@ class Visitor:
             except HostError as error:
                 self.findings.append(of_error(error))
 
-        await asyncio.gather(*(one(name, survey) for name, survey in self.surveys.items()))
-        assert job.environment
-        there = {name: there[name] for name in self.surveys if name in there}
-        on = None if chosen is None else frozenset(chosen)
-        self.findings += of_image(job.environment.image, there, on)
+        await asyncio.gather(*map(one, names))
+        return {name: there[name] for name in names if name in there}
 
     def runtimes(self) -> None:
         """Add what is wrong with the container runtimes of hosts."""
@@ -348,7 +369,7 @@ async def check(
     job: Job | None = None,
     fix: bool = False,
     pairs: bool = True,
-    image: ImageOfJob | None = None,
+    images: Sequence[tuple[Environment, ImageOfJob]] = (),
 ) -> tuple[Report, list[str]]:
     """Run the whole check; return its report and what was fixed. Connections stay open."""
     started = time.monotonic()
@@ -365,8 +386,8 @@ async def check(
     if job:
         await visitor.modules(job, chosen)
         await visitor.builders(job, chosen)
-    if job and image:
-        await visitor.images(job, image, chosen)
+    if job and images:
+        await visitor.images(job, images, layout)
     else:
         visitor.runtimes()
     ports = job.master_port if job else Job.master_port

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...spec import nodeset
@@ -107,33 +107,38 @@ def different(there: Mapping[str, Image], image: str) -> tuple[list[str], Troubl
 
 
 def of_image(
-    image: str, there: Mapping[str, Image], chosen: frozenset[str] | None
+    image: str,
+    there: Mapping[str, Image],
+    chosen: frozenset[str] | None,
+    roles: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """Yield what is in the way of a job's image; on hosts that it would not get, that is a warning.
-    ``chosen`` is None where nobody knows which it gets."""
+    """Yield what is in the way of a job's image, or that of some roles; on hosts that it would not get,
+    that is a warning. ``chosen`` is None where nobody knows which it gets."""
+    whose = f"role{'s' * (len(roles) > 1)} {', '.join(roles)}: " if roles else ""
     machines = {answer.machine for answer in there.values()}
     for host, answer in there.items():
         kind = f", {answer.machine}" if len(machines) > 1 else ""
         level = ERROR if chosen is None or host in chosen else WARNING
         if answer.state == "trouble":
             one = trouble(host, answer.code, answer.said, image, answer.runtime)
-            yield found(one.code, host, one.what, one.hint, level=level)
+            yield found(one.code, host, whose + one.what, one.hint, level=level)
         elif answer.state == "there":
             its = f" ({answer.id[:SHORT]}{kind})" if answer.id else ""
-            yield found("JOB-IMAGE", host, f"{answer.runtime} has {image}{its}", level=OK)
+            has = f"{whose}{answer.runtime} has {image}{its}"
+            yield found("JOB-IMAGE", host, has, level=OK)
         else:
             would, how = ("build it, and bring", "build") if is_recipe(image) else ("bring", "load")
             yield found(
                 "JOB-IMAGE",
                 host,
-                f"{image} is not there; a run would {would} it to {answer.runtime}",
+                f"{whose}{image} is not there; a run would {would} it to {answer.runtime}",
                 f"launcher image {how} {image} brings it ahead of the run",
                 level=OK,
             )
     good = {host: answer for host, answer in there.items() if answer.state == "there"}
     if differ := different(good, image):
         few, one = differ
-        yield found(one.code, few, one.what, one.hint)
+        yield found(one.code, few, whose + one.what, one.hint)
 
 
 def of_runtimes(survey: Survey) -> Iterator[Finding]:

@@ -63,9 +63,9 @@ def _planned(job: Job, hosts: Sequence[Host], name: str) -> Plan:
             f"{built[0].builder}: {built[0].recipe}: an exported script builds no environment",
             "build it first, and name its folder: --venv DIR",
         )
-    if job.environment and job.environment.image:
+    if in_images := environments.images_of(job):
         raise InputError(
-            f"an exported script starts no containers, and the job runs in {job.environment}",
+            f"an exported script starts no containers, and the job runs in {in_images[0]}",
             "launcher run starts it; or export it without image:",
         )
     for host in hosts:

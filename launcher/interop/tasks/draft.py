@@ -14,6 +14,7 @@ from ...frameworks import get
 from ...jobs.job_file import job_name
 from ...spec.containers import image
 from ...spec.gpu_models import count_text, is_model
+from ...spec.host_environment import NONE
 from ...spec.inventory import VARIABLE
 from ...spec.inventory_writer import comment, scalar
 from ..draft import Draft, quoted
@@ -103,18 +104,28 @@ class JobDraft(Draft):
                 line, f"gpus counts the GPUs of all nodes together: {each} on each of {nodes} nodes"
             )
 
-    def image(self, text: str, line: int) -> None:
-        """Set the container image of the job, which has one."""
+    def image(self, text: str, line: int, role: dict[str, Any] | None = None) -> None:
+        """Set the container image of the job, or of a role."""
         try:
             name = image(text)
             if "{{" in name or "$" in name:
                 raise ValueError("its name holds variables")
         except ValueError as error:
             self.note(line, f"the image is not carried over: {error}"[:150])
+            if role is not None:
+                role["environment"] = NONE
             return
-        known = self.values.setdefault("environment", {"image": name})["image"]
-        if known != name:
-            self.note(line, f"the image {quoted(name)} is not carried over: a job has one, {known}")
+        (self.values if role is None else role)["environment"] = {"image": name}
+
+    def roles(self, found: Mapping[str, dict[str, Any]]) -> None:
+        """Set the roles. The only image that they name is that of the job."""
+        named = [role["environment"] for role in found.values() if "environment" in role]
+        if named and all(one == named[0] for one in named):
+            if named[0] != NONE:
+                self.values["environment"] = named[0]
+            for role in found.values():
+                role.pop("environment", None)
+        self.values["roles"] = found
 
     def command(self, script: str, variables: Mapping[str, str]) -> None:
         """Set the script, preceded by exports of the foreign ``variables`` that it mentions."""

@@ -67,9 +67,9 @@ def read(content: Text, draft: JobDraft) -> None:
         draft, values, names, {_name(one): shares[_kind(one)] for one in tasks}
     )
     commands.find_clashes([(_name(one), _files(one)) for one in tasks])
-    draft.values["roles"] = {
-        names[_name(one)]: _role(draft, one, commands, shares[_kind(one)]) for one in tasks
-    }
+    draft.roles(
+        {names[_name(one)]: _role(draft, one, commands, shares[_kind(one)]) for one in tasks}
+    )
     values.note_unused(draft)
 
 
@@ -191,7 +191,7 @@ def _role(
         role["resources"] = share_of
     if "image" in inside:
         line, image = inside["image"]
-        draft.image(osmo_commands.plain(text(image), commands.values, draft, line), line)
+        draft.image(osmo_commands.plain(text(image), commands.values, draft, line), line, role)
     if "environment" in inside:
         pairs = entries(inside["environment"][1]).items()
         role["envs"] = draft.own_variables(

@@ -67,9 +67,9 @@ def read(root: YamlNode, draft: JobDraft) -> None:
     roles = [name for name in _ROLES if name in inside]
     unread(draft, run, ("kind", *roles, *(() if roles else ("container",))), "the run")
     if roles:
-        draft.values["roles"] = {
-            names.get(name, name): _role(draft, inside[name][1], values) for name in roles
-        }
+        draft.roles(
+            {names.get(name, name): _role(draft, inside[name][1], values) for name in roles}
+        )
     elif "container" in inside:
         draft.values |= _container(draft, inside["container"][1], values, {})
     values.note_unused(draft)
@@ -113,7 +113,7 @@ def _container(
     unread(draft, node, known, "the container")
     inside = entries(node, "a container")
     if "image" in inside:
-        draft.image(text(inside["image"][1]), inside["image"][0])
+        draft.image(text(inside["image"][1]), inside["image"][0], found)
     if "resources" in inside:
         found["resources"] = share(draft, inside["resources"][1])
         if draft.framework == "env":  # a job without roles

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from ...fleet.findings import images as found_images
 from ...spec import nodeset
 from ...spec.containers import SHORT
-from ...spec.errors import HostError, InputError, NoEnvironment, suggestion
+from ...spec.environments import Environment
+from ...spec.errors import HostError, InputError, LauncherError, NoEnvironment, suggestion
 from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
 from .environments import nor_on
 
@@ -23,6 +24,24 @@ def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
     answer = bad[host]
     one = found_images.trouble(host, answer.code, answer.said, image, answer.runtime)
     return NoEnvironment(host, f"image {image}: {one.what}{nor_on(others)}", one.hint)
+
+
+def of_roles(error: LauncherError, roles: Sequence[str]) -> LauncherError:
+    """Return the error about an image in which only these roles of a job run."""
+    if not roles:
+        return error
+    named = f"role{'s' * (len(roles) > 1)} {', '.join(roles)}"
+    message = f"{named}: {error.message}"
+    if isinstance(error, HostError):
+        return type(error)(error.host, message, error.hint)
+    return type(error)(message, error.hint)
+
+
+def log(wanted: Environment, every: Sequence[Environment], roles: Sequence[str]) -> str:
+    """Return the name of the file in the folder of a run with what the build of an image has printed: of
+    several that are built, each has one."""
+    built = [one for one in every if one.is_built]
+    return "image.log" if len(built) < 2 or not roles else f"image-{roles[0]}.log"
 
 
 def missing(hosts: Mapping[str, str], image: str) -> HostError:

@@ -63,7 +63,7 @@ def in_place_of(node: Node, host: Host, facts: Facts, job: Job, only_idle: bool 
         **offer.of(sorted(taken, key=offer.gpus.index)),
         root=facts.root,
         python=facts.python,
-        container=facts.container,
+        containers=facts.containers,
         pythons=facts.pythons,
     )
 

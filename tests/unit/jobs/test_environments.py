@@ -9,16 +9,41 @@ from typing import Any
 import pytest
 
 from launcher.jobs import job_file
-from launcher.jobs.environments import modules_on, of_flags, on_host, unable, with_python
+from launcher.jobs.environments import (
+    images_of,
+    is_needed,
+    modules_on,
+    of_flags,
+    on_host,
+    roles_with,
+    unable,
+    uses_gpus,
+    with_python,
+)
 from launcher.jobs.layout import make_layout
-from launcher.jobs.planner import plan
-from launcher.jobs.preparation import command_of
+from launcher.jobs.planner import plan, search_path, search_path_inside
+from launcher.jobs.preparation import behind, command_of
 from launcher.records import codec
+from launcher.runner.in_image import in_image
+from launcher.runner.launch import _setups
 from launcher.runner.policy.environments import of_roles
 from launcher.runner.requests import changed, make_request
+from launcher.spec.containers import Container, ContainerSpec
 from launcher.spec.environments import Environment
 from launcher.spec.errors import InputError, NoEnvironment, PlanError
-from launcher.spec.model import Facts, Host, Inventory, Job, Layout, Meeting, Node, Request, Role
+from launcher.spec.model import (
+    Facts,
+    Gpu,
+    Host,
+    Inventory,
+    Job,
+    Layout,
+    Meeting,
+    Node,
+    Request,
+    Role,
+    Task,
+)
 from launcher.spec.typed_json import from_json
 
 TRAIN = Environment(conda="train")
@@ -213,8 +238,146 @@ def test_a_stronger_layer_replaces_those_of_roles() -> None:
     assert under(environment=Environment(image="i")) == [(None, ()), (None, ())]
     with pytest.raises(InputError, match="role b has its own"):
         under(preload=("torch",))
-    with pytest.raises(InputError, match="roles: b: environment: the job runs in image i"):
-        roles(settings={"environment": Environment(image="i")})
+    assert roles(settings={"environment": Environment(image="i")}) == own, "they stay out of it"
+
+
+IN_IMAGES = """
+roles:
+  head: {environment: {image: a, mounts: [/sets]}, resources: {gpus: 1}}
+  worker: {replicas: 2, environment: {image: b}}
+  same: {environment: {image: b}}
+  plain: {environment: none}
+  other: {}
+environment: {conda: train}
+modules: [cuda]
+"""
+
+
+def _in_images(more: str = "") -> Job:
+    return job_file.make({"file": job_file.load(f"run: t.py{IN_IMAGES}{more}", "j")}, {})
+
+
+def test_each_role_says_which_image_it_is_in() -> None:
+    job, host = _in_images(), Host("gpu1", modules=("of-host",), prepare="module use x")
+    own = {role.name: on_host(job, host, role.name) for role in job.roles}
+    assert own["head"] == Environment(image="a", mounts=("/sets",))
+    assert own["worker"] == own["same"] == Environment(image="b")
+    assert own["plain"] is None
+    assert own["other"] == TRAIN
+    loaded = {name: modules_on(job, host, name) for name in own}
+    assert loaded == {
+        **dict.fromkeys(own, ("cuda",)),
+        **dict.fromkeys(("head", "worker", "same"), ()),
+    }
+    assert behind(job, host, "worker") == ("image b",)
+    assert behind(job, host, "plain") == ("prepare: of gpu1", "module load cuda")
+    assert images_of(job) == (own["head"], own["worker"])
+    assert [uses_gpus(job, one) for one in images_of(job)] == [True, False]
+    assert roles_with(job, Environment(image="b")) == ("worker", "same")
+    assert from_json(Job, {**codec.describe_job(job), "secrets": {}}).roles == job.roles
+    assert not any(
+        role.environment
+        for role in job_file.make(
+            {"file": job_file.load(f"run: t.py{IN_IMAGES}", "j"), "flag": {"environment": None}}, {}
+        ).roles
+    ), "--image none"
+
+
+def test_only_hosts_of_a_role_need_its_image() -> None:
+    job = _in_images()
+    a, b = images_of(job)
+    tasks = {"gpu1": (Task("head", 0, 0),), "gpu2": (Task("same", 0, 1),)}
+    nodes = tuple(
+        Node(Host(name), n, 1, n, tasks=its) for n, (name, its) in enumerate(tasks.items())
+    )
+    layout = Layout("r", nodes)
+    needed = [[is_needed(job, layout, name, one) for one in (a, b)] for name in tasks]
+    assert needed == [[True, False], [False, True]]
+    assert is_needed(job, Layout("r", ()), "gpu3", a), "nobody knows yet who runs it"
+    bound = replace(job, roles=tuple(replace(one, host="gpu1") for one in job.roles))
+    assert not is_needed(bound, Layout("r", ()), "gpu3", a), "unless the role names its host"
+    of_job = replace(job, environment=a, setup="true")
+    assert is_needed(of_job, layout, "gpu2", a), "for the job's setup"
+
+
+def test_images_with_the_same_name_are_told_apart_by_what_else_they_say() -> None:
+    one = Environment(image="Dockerfile", build_args=("A=1",))
+    keys = {
+        one.key,
+        replace(one, build_args=("A=2",)).key,
+        replace(one, mounts=("/a",)).key,
+        replace(one, context="/a").key,
+        Environment(image="Dockerfile").key,
+    }
+    assert len(keys) == 5
+    assert replace(one, pinned="0" * 64).key == one.key
+
+
+def _contained(image: str, python: str) -> Container:
+    return Container(f"id-of-{image}", ContainerSpec("podman", "podman", image, "0:0"), python)
+
+
+def test_processes_of_a_role_are_planned_for_its_image() -> None:
+    job = _in_images("framework: torch\n")
+    (host,) = with_python(
+        (Host("gpu1", python="/h/bin/python", env={"PATH": "/own", "X": "1"}),), job
+    )
+    a, b = images_of(job)
+    facts = Facts(
+        *("gpu1", "gpu1", "/r", "/h/bin/python", "3.11", 8),
+        gpus=(Gpu(0),),
+        pythons={"conda:train": "/opt/train/bin/python"},
+        containers={a.key: _contained("a", "/in/a/python"), b.key: _contained("b", "")},
+    )
+    layout = make_layout(job, [host], {"gpu1": facts}, "r")
+    (entry,) = plan(job, layout, Meeting("gpu1", 1), "agent").nodes
+    found = {process.key: process for process in entry.processes}
+    programs = {key: command_of(process)[0] for key, process in found.items()}
+    assert programs["head-0"] == "/in/a/python"
+    assert programs["worker-1"] == programs["same-0"] == "python3"
+    assert programs["plain-0"] == "/h/bin/python"
+    assert programs["other-0"] == "/opt/train/bin/python"
+    paths = {key: process.env.get("PATH") for key, process in found.items()}
+    assert (paths["head-0"], paths["plain-0"]) == (None, "/own"), "an image has its own"
+    node = entry.node
+    assert search_path(job, node, "r") == ("/r/runs/r/bin", "/h/bin")
+    assert search_path_inside(job, node, "r", "head") == ("/r/runs/r/bin/image-0",)
+    assert search_path_inside(job, node, "r", "same") == ("/r/runs/r/bin/image-1",)
+    its = {role.name: in_image(job, layout, node, role.name) for role in job.roles}
+    assert its["head"]["container"]["image"] == "a"
+    assert its["worker"]["container"]["image"] == its["same"]["container"]["image"] == "b"
+    assert its["plain"] == its["other"] == {}
+
+
+def test_a_run_that_is_repeated_wants_the_images_that_its_roles_had() -> None:
+    job = _in_images()
+    a, b = images_of(job)
+    one, other = {a.key: _contained("a", "")}, {b.key: _contained("b", "")}
+    tasks = ({"containers": one}, {"containers": other}, {"containers": {**one, **other}})
+    nodes = tuple(Node(Host(f"gpu{n}"), n, 1, n, **its) for n, its in enumerate(tasks))
+    request = make_request(job, Inventory(tuple(node.host for node in nodes)))
+    again = changed(request, Layout("r", nodes)).job
+    assert [role.environment and role.environment.pinned for role in again.roles] == [
+        *("id-of-a", "id-of-b", "id-of-b", ""),
+        None,
+    ]
+    assert again.environment == TRAIN
+
+
+def test_setups_run_apart_for_each_image() -> None:
+    job = _in_images("setup: all\n")
+    job = replace(job, roles=tuple(replace(role, setup=role.name) for role in job.roles))
+    a, b = images_of(job)
+    node = Node(
+        *(Host("gpu1"), 0, 4, 0),
+        tasks=tuple(Task(role.name, 0, n) for n, role in enumerate(job.roles)),
+        containers={a.key: _contained("a", ""), b.key: _contained("b", "")},
+    )
+    found = dict(_setups(job, node))
+    assert list(found) == ["", "head", "worker"]
+    assert found["head"] == ["bash", "-ec", "head", "head"]
+    assert found["worker"][3:] == ["worker", "same"]
+    assert len(found[""]) == 6, "of the job, of plain and of other, each in its environment"
 
 
 def test_processes_have_the_python_of_their_role() -> None:

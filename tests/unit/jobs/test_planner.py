@@ -328,7 +328,7 @@ def test_python_of_the_host_is_first_on_path() -> None:
     host = Host("gpu1", python="/opt/conda/bin/python")
     job = Job(("train.py",))
     node = make_layout(job, [host], {}).nodes[0]
-    assert planner.search_path(node, "r") == ("~/.launcher/host/runs/r/bin", "/opt/conda/bin")
+    assert planner.search_path(job, node, "r") == ("~/.launcher/host/runs/r/bin", "/opt/conda/bin")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import yaml
 from launcher.api import formats
 from launcher.interop import tasks
 from launcher.interop.inventories import export
+from launcher.spec.environments import Environment
 from launcher.spec.errors import DocumentError, InputError
 from launcher.spec.model import Resources
 from support.task_files import SKYPILOT, TASKS, job_of, loaded, planned
@@ -182,6 +183,42 @@ def test_completion_knows_all_formats() -> None:
     """They stand there once more, so that Tab imports no reader."""
     assert set(formats.TASKS) == set(tasks.FORMATS)
     assert set(formats.EXPORTS) == set(export.FORMATS)
+
+
+OF_SEVERAL = """
+workflow:
+  groups:
+  - ignoreNonleadStatus: false
+    tasks:
+    - {name: head, image: "x/head:1", command: [a], lead: true}
+    - {name: worker, image: "%s", command: [b]}
+"""
+REPLICAS = """
+version: 1.1
+kind: component
+run:
+  kind: pytorchjob
+  master: {container: {image: "x/head:1", command: [a]}}
+  worker: {replicas: 2, container: {image: "%s", command: [b]}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "head"), [("osmo", OF_SEVERAL, "head"), ("polyaxon", REPLICAS, "master")]
+)
+def test_each_task_keeps_its_image(form: str, text: str, head: str) -> None:
+    job, notes = job_of(text % "x/worker:1", form)
+    assert job.environment is None
+    named = {role.name: role.environment for role in job.roles}
+    assert named == {head: Environment(image="x/head:1"), "worker": Environment(image="x/worker:1")}
+    assert "carried over" not in notes
+    job, _ = job_of(text % "x/head:1", form)
+    assert job.environment == Environment(image="x/head:1"), "the only one is that of the job"
+    assert not any(role.environment for role in job.roles)
+    job, notes = job_of(text % "x/$TAG", form)
+    assert "the image is not carried over: its name holds variables" in notes
+    named = {role.name: role.environment for role in job.roles}
+    assert named == {head: Environment(image="x/head:1"), "worker": Environment()}
 
 
 def test_images_are_carried_over() -> None:

@@ -7,7 +7,8 @@ import pytest
 from launcher.fleet.findings.images import of_image
 from launcher.runner.policy import images
 from launcher.spec.containers import ContainerSpec
-from launcher.spec.errors import InputError
+from launcher.spec.environments import Environment
+from launcher.spec.errors import ImageNotBuilt, InputError, NoEnvironment
 from launcher.transport.answers import Image, ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 
 
@@ -20,6 +21,32 @@ def test_trouble_is_told_of_all_hosts_with_what_to_do() -> None:
     assert error.message.endswith("; nor on gpu3")
     assert "usermod --add-subuids" in error.hint
     assert images.trouble({"gpu1": Image("missing")}, "torch:1") is None
+
+
+def test_an_error_about_the_image_of_some_roles_names_them() -> None:
+    error = NoEnvironment("gpu1", "there is no image x", "bring it")
+    assert images.of_roles(error, ()) is error
+    assert str(images.of_roles(error, ("a",))) == "gpu1: role a: there is no image x"
+    named = images.of_roles(error, ("a", "b"))
+    assert (named.message, named.hint) == ("roles a, b: there is no image x", "bring it")
+    assert isinstance(named, NoEnvironment)
+    unbuilt = images.of_roles(ImageNotBuilt("x cannot be built", "correct it"), ("a",))
+    assert (str(unbuilt), unbuilt.hint) == ("role a: x cannot be built", "correct it")
+
+
+def test_each_build_of_a_run_has_a_log() -> None:
+    one, other = Environment(image="Dockerfile"), Environment(image="b/Dockerfile")
+    assert images.log(one, (one, Environment(image="x")), ("a",)) == "image.log"
+    assert images.log(one, (one, other), ("a", "c")) == "image-a.log"
+    assert images.log(other, (one, other), ("b",)) == "image-b.log"
+    assert images.log(one, (one,), ()) == "image.log"
+
+
+def test_a_check_says_whose_image_it_is() -> None:
+    there = {"gpu1": having("1"), "gpu2": Image("missing", machine="x86_64")}
+    said = [one.evidence for one in of_image("x", there, None, ("head",))]
+    assert said[0] == "role head: podman has x (111111111111)"
+    assert said[1].startswith("role head: x is not there; a run would bring it")
 
 
 def test_words_of_a_runtime_that_nobody_knows_are_shown() -> None:

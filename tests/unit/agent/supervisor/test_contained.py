@@ -1,0 +1,115 @@
+"""Which processes of a run are in containers, beside them, or their runtime's; and what is removed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.agent.processes import container_list
+from launcher.agent.supervisor.children import Children
+from launcher.agent.supervisor.contained import Containers
+
+pytestmark = pytest.mark.thorough
+SLEEP = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(60)"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run, in which its supervisor is."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+    every: list[subprocess.Popen[bytes]] = []
+    yield every
+    for one in every:
+        one.kill()
+        one.communicate()
+
+
+def spec(program: Path | str, runtime: str = "podman") -> Any:
+    nothing: Any = {"groups": [], "ulimits": [], "mounts": [], "devices": []}
+    about = {"runtime": runtime, "program": str(program), "image": "x", "user": "0:0"}
+    more = {"rootless": False, "ipc": True, "gpus": "", "home": "/h", "hosts": "/etc/hosts"}
+    return {**nothing, **about, **more}
+
+
+def process(key: str, folder: Path, **more: Any) -> Any:
+    env = {"LAUNCHER_RUN_DIR": str(folder)}
+    return {"key": key, "argv": ["true"], "env": env, "cwd": "/", **more}
+
+
+def test_a_runtime_is_told_from_programs_beside_it(
+    folder: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    containers = Containers("run", "gpu1", 0)
+    argv, env = containers.launch(process("a-0", folder, container=spec("podman")), {"X": "1"}, {})
+    (name,) = [argv[n + 1] for n, word in enumerate(argv) if word == "--name"]
+    assert name in env.values(), "what a client starts outside and leaves alone bears its name"
+    assert not [word for word in argv if "LAUNCHER_CONTAINER" in word], "and the container does not"
+    cases = {
+        "client": (SLEEP, {}),
+        "left by the client": (SLEEP, env),
+        "conmon": ([*SLEEP, "-n", name], {}),
+        "program": (SLEEP, {}),
+    }
+    pids = {}
+    for case, (words, more) in cases.items():
+        one = subprocess.Popen(words, env={**os.environ, **more}, stdout=subprocess.PIPE)
+        started.append(one)
+        assert one.stdout
+        one.stdout.readline()
+        pids[case] = one.pid
+    found = containers.programs(list(pids.values()), [pids["client"]])
+    assert found == [pids["program"]]
+    containers.remove()
+
+
+def test_containers_of_several_runtimes_are_removed_by_each(folder: Path) -> None:
+    programs = [folder / "podman", folder / "docker"]
+    for program in programs:
+        program.write_text('#!/bin/sh\necho "$@" >>"$0.said"\n')
+        program.chmod(0o755)
+    containers = Containers("run", "gpu1", 0)
+    for key, program in (("a-0", programs[0]), ("b-0", programs[1]), ("c-0", programs[0])):
+        wanted = spec(program, program.name)
+        containers.launch(process(key, folder, container=wanted), {}, {})
+    containers.launch(process("d-0", folder, container=spec("bwrap", "bwrap")), {}, {})
+    assert container_list.remove(".")
+    said = [(folder / f"{program.name}.said").read_text().split() for program in programs]
+    assert [word[-5:] for word in said[0][-2:]] == ["0-a-0", "0-c-0"]
+    assert [word[-5:] for word in said[1] if word.startswith("launcher-")] == ["0-b-0"]
+    programs[1].write_text("#!/bin/sh\nexit 1\n")
+    assert not container_list.remove("."), "one of them keeps what it has"
+
+
+def test_a_setup_in_another_image_has_an_exit_code_of_its_own(folder: Path) -> None:
+    containers = Containers("run", "gpu1", 0)
+    (folder / "containers.codes" / "0-setup-0").write_text("0\n")
+    containers.launch(process("setup-0", folder, container=spec("podman")), {}, {})
+    assert containers.exit_code("setup-0", 125) == 125
+    assert containers.exit_code("plain-0", 3) == 3
+
+
+def test_a_stage_without_images_has_no_containers(folder: Path) -> None:
+    children = Children("run", "gpu1", [])
+    request: Any = {"op": "start", "run": "run", "stage": "run", "attempt": 0, "path": ["/own"]}
+    plain = process("b-0", folder)
+    children.prepare({**request, "processes": [plain]})
+    assert children.containers is None
+    assert "HOME" in children.environment(plain)
+    inside = process("a-0", folder, container=spec("podman"), path=["/in"])
+    children.prepare({**request, "processes": [plain, inside], "secrets": {"S": "1"}})
+    assert children.containers is not None
+    assert children.environment(inside) == {"S": "1", **inside["env"]}, "an image has its own"
+    argv, _ = children.containers.launch(inside, {}, {})
+    assert "/in" in argv
+    children.contain(False)
