@@ -251,31 +251,23 @@ class Gathering:
 
 
 async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
-    """Return where the hosts of a launch meet while they wait, and the ways to run it: those where all
-    hosts reach the first of them. Raises HostError; MeetingError if the hosts do not reach the first
-    one, or there is no way."""
+    """Return where the hosts of a launch meet while they wait, and the ways to run it: without those
+    whose first host some of the others do not reach. Raises HostError; MeetingError if that is the first
+    one of all."""
     job = launch.context.job
     meeting = await meet(job, launch.sessions)
     if not launch.layout.wanted:
         return meeting, [Way(launch, meeting)]
     names = [session.name for session in launch.sessions]
-    found: list[Way] = []
     heads: dict[str, Meeting | None] = {names[0]: meeting}
-    failed: errors.MeetingError | None = None
+    found: list[Way] = []
     for layout in left_to_hosts.layouts(launch.layout):
         one = left_to_hosts.on(launch, layout)
-        head = one.sessions[0].name
-        try:
-            if len(one.sessions) == 1:
-                found.append(Way(one, alone(job, one.sessions[0], 0)))
-                continue
-            if head not in heads:
-                heads[head] = await _meet_if_all_do(launch, names.index(head))
-            found.append(Way(one, heads[head] or await meet(job, one.sessions)))
-        except errors.MeetingError as error:
-            failed = error
-    if not found:
-        raise failed or errors.MeetingError("no host can run it alone", "start it again")
+        first, *others = one.sessions
+        if others and first.name not in heads:
+            heads[first.name] = await _meet_if_all_do(launch, names.index(first.name))
+        there = heads[first.name] if others else alone(job, first, 0)
+        found += [Way(one, there)] if there else []
     return meeting, found
 
 
@@ -285,7 +277,7 @@ async def can_meet(launch: Launch) -> bool:
         _, ways = await find_ways(launch)
     except (errors.MeetingError, errors.HostError):
         return False
-    return len(ways) == len(list(left_to_hosts.layouts(launch.layout)))
+    return len(ways) == left_to_hosts.number_of_ways(launch.layout)
 
 
 async def _meet_if_all_do(launch: Launch, first: int) -> Meeting | None:

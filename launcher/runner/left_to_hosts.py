@@ -28,8 +28,8 @@ from .policy import turn
 
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
 LEAST_PORTS = 16
-#: Most ways to run that hosts are told of: a start request for each is in the memory of each host.
-MOST_WAYS = 64
+#: Most ways to run that hosts are told of: they have a start request for each that they are part of.
+MOST_WAYS = 256
 
 #: By host: GPUs, their names, and ports; or their tokens.
 Choices = Mapping[str, Choice]
@@ -53,6 +53,11 @@ def layouts(layout: Layout) -> Iterator[Layout]:
         yield layout.of(hosts)
 
 
+def number_of_ways(layout: Layout) -> int:
+    """Return among how many layouts the hosts of a layout may choose."""
+    return comb(len(layout.nodes), layout.num_nodes)
+
+
 def on(launch: Launch, layout: Layout) -> Launch:
     """Return what would be started on the hosts of another layout."""
     known = {session.name: session for session in launch.sessions}
@@ -65,8 +70,7 @@ def is_possible(launch: Launch) -> bool:
     launcher would have sent, and have few enough ways to. A framework may pack GPUs or ports into
     something that has to be made anew."""
     first, last = launch.context.job.master_port
-    many = comb(len(launch.layout.nodes), launch.layout.num_nodes) > MOST_WAYS
-    if many or last - first + 1 < LEAST_PORTS:
+    if number_of_ways(launch.layout) > MOST_WAYS or last - first + 1 < LEAST_PORTS:
         return False
     launch = on(launch, next(layouts(launch.layout)))
     known = {node.host.name: f"192.0.2.{n % 250 + 1}" for n, node in enumerate(launch.layout.nodes)}

@@ -179,6 +179,7 @@ def test_hosts_cannot_begin_on_what_was_not_asked_for() -> None:
 
 
 def test_more_ways_than_hosts_can_hold_need_a_launcher() -> None:
-    many = tuple(Host(f"gpu{number}") for number in range(13))
-    assert not left_to_hosts.is_possible(choice("torchrun", 8, many)), "78 pairs"
+    many = tuple(Host(f"gpu{number}") for number in range(24))
+    assert not left_to_hosts.is_possible(choice("torchrun", 8, many)), "276 pairs"
+    assert left_to_hosts.is_possible(choice("torchrun", 8, many[:16])), "120 pairs"
     assert left_to_hosts.is_possible(choice("torchrun", 4, many))
