@@ -1,0 +1,90 @@
+"""A reader who types what a page shows: a home, a folder with files, and hosts that ssh knows by name."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support import ROOT
+from support.lab_spec import PATIENCE
+from support.own_home import at_home
+from support.terminal import Terminal
+
+#: Ends each command: what it exported holds for those after it.
+_STATE = '. "$STATE" 2>/dev/null; {command}\ncode=$?; export -p >"$STATE"; exit $code'
+
+
+@dataclass
+class Reader:
+    """Type commands in a folder; ``said`` is all that was shown so far."""
+
+    home: Path
+    work: Path
+    said: list[tuple[str, str]] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment of few variables, as a login has."""
+        own = Path(sys.prefix) / "bin"
+        return {
+            "PATH": f"{self.home}/bin:{own}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": str(self.home),
+            "STATE": str(self.home / "state"),
+            "PYTHONPATH": str(ROOT),
+            "LANG": "C.UTF-8",
+            "SHELL": "/bin/bash",
+            "USER": "root",
+            # Installs what is here into the reader's home, and asks no index.
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_DEPS": "1",
+            "PIP_NO_BUILD_ISOLATION": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_TARGET": str(self.home / "site"),
+        }
+
+    def argv(self, command: str) -> list[str]:
+        """Return what runs a command line in a shell, with the home of this reader."""
+        return at_home(self.home, ["/bin/bash", "-c", _STATE.format(command=command)])
+
+    def type(self, command: str, seconds: float = 60) -> int:
+        """Run a command line to its end, without a terminal; return its exit code."""
+        # A file, because a process that stays in the background would hold a pipe open.
+        with open(self.home / "screen", "w+b") as screen:
+            code = subprocess.run(
+                self.argv(command),
+                cwd=self.work,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=subprocess.STDOUT,
+                timeout=PATIENCE * seconds,
+                check=False,
+            ).returncode
+            screen.seek(0)
+            self.said.append((command, screen.read().decode("utf-8", "replace")))
+        return code
+
+    def talk(self, command: str, dialogue: Sequence[tuple[str, str]]) -> int:
+        """Run a command at a terminal: wait for each text, then press keys. Return its exit code."""
+        env = {**self.environment(), "TERM": "xterm"}
+        with Terminal(self.argv(command), self.work, env, columns=140) as terminal:
+            for text, keys in dialogue:
+                terminal.expect(text)
+                terminal.press(keys)
+            code = terminal.end()
+        self.said.append((command, terminal.seen.decode("utf-8", "replace").replace("\r", "")))
+        return code
+
+    def run(self, name: str) -> str:
+        """Return the newest run of a name."""
+        found = [one for one in self.runs() if re.fullmatch(rf"{name}-[0-9a-f]{{4}}", one.name)]
+        return max(found, key=lambda one: one.stat().st_ctime).name
+
+    def runs(self) -> list[Path]:
+        """Return the folders of all runs."""
+        folder = self.home / ".launcher" / "runs"
+        return [Path(one.path) for one in os.scandir(folder)] if folder.exists() else []
