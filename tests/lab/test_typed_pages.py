@@ -42,6 +42,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
             big.let_in(user, standing.identity_file.with_suffix(".pub").read_bytes())
         for host in standing.hosts.values():
             fake = gpu_tools.nvidia_smi(host.spec.gpu_uuids)
+            # Without arguments, as people call it by hand.
+            fake = fake.replace("-L)", "-L|'')")
             a100 = fake.replace("NVIDIA Fake GPU", "NVIDIA A100-SXM4-80GB")
             host.write("/usr/local/bin/nvidia-smi", a100.encode(), 0o755)
         yield standing
@@ -58,6 +60,8 @@ def reader(hosts: labs.Lab, tmp_path: Path) -> Iterator[Reader]:
     end_followers(tmp_path)
     left = []
     for host in hosts.hosts.values():
+        foreign = "cut -d, -f1 /run/fake-gpu-apps | xargs -r kill; rm -f /run/fake-gpu-*"
+        host.run("sh", "-c", foreign, check=False)
         for process in of_runs(host):
             left.append(f"{host.name}: {' '.join(process.argv)}")
             host.run("kill", "-9", str(process.pid), check=False)
@@ -75,6 +79,8 @@ def lay_out(reader: Reader, page: str, case: snippets.Page) -> None:
         file = reader.home / name[2:] if name.startswith("~/") else reader.work / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content.replace("{python}", sys.executable))
+        if name.startswith("~/bin/"):
+            file.chmod(0o755)
     for name in ("inventory.yaml", "lab.yaml", "inventory/lab.yaml"):
         if name not in case.files:
             (reader.work / name).write_text(snippets.cases()[numbered])
@@ -87,12 +93,9 @@ def typed(reader: Reader, command: str) -> str:
     for word, name in RUNS.items():
         if re.search(rf"(?<![\w$-]){word}\b", command):
             command = re.sub(rf"(?<![\w$-]){word}\b", reader.run(name), command)
+    for shown, name in re.findall(r"\b(([a-z]+)-[0-9a-f]{4})\b", command):
+        command = command.replace(shown, reader.run(name))
     return re.sub(r"(?<=\s)\.\.\.$", "train.py", command)
-
-
-def failed(reader: Reader, why: str) -> str:
-    said = [f"$ {command}\n{shown}" for command, shown in reader.said]
-    return f"{why}\n" + "\n".join(said)[-6000:]
 
 
 @pytest.mark.parametrize("page", snippets.typed_pages())
@@ -100,19 +103,21 @@ def test_a_page_is_typed(page: str, reader: Reader) -> None:
     case = snippets.page_of(page)
     lay_out(reader, page, case)
     before = dict(case.before)
+    wrong: list[str] = []
 
     def prepare(key: str) -> None:
         if script := before.pop(key, ""):
-            assert reader.type(f"set -e\n{script}") == 0, failed(reader, f"before {key!r}")
+            if reader.type(f"set -e\n{script}"):
+                pytest.fail("\n".join([f"before {key!r}: {reader.said[-1]}", *wrong]), pytrace=False)
 
     words = " ".join(step.command for b in snippets.blocks_of(page) for step in b.steps)
+    scenes = " ".join(case.before.values())
     for word, name in RUNS.items():
-        if re.search(rf"\b{word}\b", words):
+        if re.search(rf"\b{word}\b", words) and f"--name {name} " not in scenes:
             assert reader.type(f"launcher run --nodes 2 --name {name} train.py") == 0
     prepare("")
-    wrong: list[str] = []
     for block in snippets.blocks_of(page):
-        if block.name and block.language != "python":
+        if block.name and block.language != "python" and block.name not in case.keep:
             file = Path(block.name.replace("~", str(reader.home)))
             (reader.work / file).parent.mkdir(parents=True, exist_ok=True)
             (reader.work / file).write_text(block.text)
@@ -122,15 +127,17 @@ def test_a_page_is_typed(page: str, reader: Reader) -> None:
             prepare(step.command)
             command = typed(reader, step.command)
             dialogue = snippets.cases()["talks"].get(step.command)
-            if dialogue:
+            if dialogue is not None:
                 code = reader.talk(command, [tuple(one) for one in dialogue])
             else:
                 code = reader.type(command)
             shown = reader.said[-1][1]
-            if code != case.exits.get(step.command, 0) or "Traceback (most" in shown:
+            by_ctrl_c = dialogue and dialogue[-1][1] == "\x03" and code == 130
+            if (code != case.exits.get(step.command, 0) and not by_ctrl_c) or "Traceback (most" in shown:
                 wrong.append(f"{block}: {step.command}: exit {code}\n{shown[-900:]}")
             for line in snippets.missing(step.screen, shown):
-                wrong.append(f"{block}: not printed: {line}")
+                if not snippets.excuse(page, line.strip()):
+                    wrong.append(f"{block}: not printed: {line}")
     prepare("end")
     assert not before, f"no such commands on the page: {list(before)}"
     for block in snippets.blocks_of(page):
@@ -138,7 +145,8 @@ def test_a_page_is_typed(page: str, reader: Reader) -> None:
             if step.command or snippets.excuse(page, step.screen[0]):
                 continue
             lost = [snippets.missing(step.screen, shown) for _, shown in reader.said] or [["all"]]
-            if best := min(lost, key=len):
+            best = [one for one in min(lost, key=len) if not snippets.excuse(page, one.strip())]
+            if best:
                 wrong.append(f"{block}: no command prints: {best}")
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)

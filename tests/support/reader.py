@@ -16,7 +16,8 @@ from support.own_home import at_home
 from support.terminal import Terminal
 
 #: Ends each command: what it exported holds for those after it.
-_STATE = '. "$STATE" 2>/dev/null; {command}\ncode=$?; export -p >"$STATE"; exit $code'
+_STATE = """. "$STATE" 2>/dev/null; {command}
+code=$?; { export -p; echo "cd '$PWD'"; } >"$STATE"; exit $code"""
 
 
 @dataclass
@@ -34,21 +35,21 @@ class Reader:
             "PATH": f"{self.home}/bin:{own}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "HOME": str(self.home),
             "STATE": str(self.home / "state"),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}:{self.home}/site",
             "LANG": "C.UTF-8",
             "SHELL": "/bin/bash",
             "USER": "root",
             # Installs what is here into the reader's home, and asks no index.
             "PIP_NO_INDEX": "1",
             "PIP_NO_DEPS": "1",
-            "PIP_NO_BUILD_ISOLATION": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_TARGET": str(self.home / "site"),
         }
 
     def argv(self, command: str) -> list[str]:
         """Return what runs a command line in a shell, with the home of this reader."""
-        return at_home(self.home, ["/bin/bash", "-c", _STATE.format(command=command)])
+        return at_home(self.home, ["/bin/bash", "-c", _STATE.replace("{command}", command)])
 
     def type(self, command: str, seconds: float = 60) -> int:
         """Run a command line to its end, without a terminal; return its exit code."""

@@ -73,6 +73,7 @@ class Page:
     before: Mapping[str, str] = field(default_factory=dict)
     exits: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    keep: Sequence[str] = ()
 
 
 def bare(line: str) -> str:
@@ -121,6 +122,7 @@ _GENERAL = (
     (r"[\u2580-\u259f\u250a]+", " "),  # bars
     (r"\b(?:[a-z]+-)+(?:[0-9a-f]{8}-)?[0-9a-f]{4}\b", "RUN"),
     (r"\b[0-9a-f]{8,64}\b", "HEX"),
+    (r"\b(?:RTX )?A\d{2,4}(?:-SXM4)?(?:[ -]\d+ ?GB)?", "MODEL"),
     (r"(?:~|/\S*?/ann)/", "~/"),
     (rf"\b{_HOST}(?:,{_HOST})*\b", "HOST"),
     (r"\b(?:ann|bob|eve|alice|root|me|you)\b(?:,(?:ann|bob|eve)\b)*", "USER"),
@@ -165,10 +167,11 @@ def missing(screen: Sequence[str], output: str) -> list[str]:
 
 
 def excuse(page: str, line: str) -> str:
-    """Return why no page can execute or print a line; empty where it can."""
-    for why, lines in cases()["excused"].items():
-        if any(line.startswith(start) for name, start in lines if name == page):
-            return str(why)
+    """Return why no reader types a line, or is shown it: what executes it, or why nothing does."""
+    for kind in ("elsewhere", "excused"):
+        for why, lines in cases()[kind].items():
+            if any(name == page and line.startswith(start) for name, start, *_ in lines):
+                return str(why)
     return ""
 
 
