@@ -148,5 +148,7 @@ def test_a_page_is_typed(page: str, reader: Reader) -> None:
             best = [one for one in min(lost, key=len) if not snippets.excuse(page, one.strip())]
             if best:
                 wrong.append(f"{block}: no command prints: {best}")
+    Path("/tmp/said").mkdir(exist_ok=True)  # XXX
+    Path("/tmp/said", page.replace("/", "_")).write_text("\n".join(f"$ {c}\n{t}" for c, t in reader.said))  # XXX
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
