@@ -126,7 +126,7 @@ def test_a_page_is_typed(page: str, reader: Reader) -> None:
                 continue
             prepare(step.command)
             command = typed(reader, step.command)
-            dialogue = snippets.cases()["talks"].get(step.command)
+            dialogue = {**snippets.cases()["talks"], **case.talks}.get(step.command)
             if dialogue is not None:
                 code = reader.talk(command, [tuple(one) for one in dialogue])
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -51,32 +52,42 @@ class Reader:
         """Return what runs a command line in a shell, with the home of this reader."""
         return at_home(self.home, ["/bin/bash", "-c", _STATE.replace("{command}", command)])
 
-    def type(self, command: str, seconds: float = 60) -> int:
-        """Run a command line to its end, without a terminal; return its exit code."""
+    def type(self, command: str, seconds: float = 40) -> int:
+        """Run a command line to its end, without a terminal; return its exit code, or -1 when it did not end."""
         # A file, because a process that stays in the background would hold a pipe open.
         with open(self.home / "screen", "w+b") as screen:
-            code = subprocess.run(
+            typing = subprocess.Popen(
                 self.argv(command),
                 cwd=self.work,
                 env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=screen,
                 stderr=subprocess.STDOUT,
-                timeout=PATIENCE * seconds,
-                check=False,
-            ).returncode
+            )
+            try:
+                code = typing.wait(PATIENCE * seconds)
+            except subprocess.TimeoutExpired:
+                typing.kill()
+                typing.wait()
+                code = -1
             screen.seek(0)
             self.said.append((command, screen.read().decode("utf-8", "replace")))
         return code
 
     def talk(self, command: str, dialogue: Sequence[tuple[str, str]]) -> int:
-        """Run a command at a terminal: wait for each text, then press keys. Return its exit code."""
+        """Run a command at a terminal: wait for each text, then press keys. Return its exit code, or -1
+        when it never showed a text."""
         env = {**self.environment(), "TERM": "xterm"}
         with Terminal(self.argv(command), self.work, env, columns=140) as terminal:
-            for text, keys in dialogue:
-                terminal.expect(text)
-                terminal.press(keys)
-            code = terminal.end()
+            try:
+                for text, keys in dialogue:
+                    terminal.expect(text)
+                    terminal.press(keys)
+                code = terminal.end()
+            except AssertionError:
+                os.kill(terminal.pid, signal.SIGKILL)
+                os.waitpid(terminal.pid, 0)
+                code = -1
         self.said.append((command, terminal.seen.decode("utf-8", "replace").replace("\r", "")))
         return code
 

@@ -73,6 +73,7 @@ class Page:
     before: Mapping[str, str] = field(default_factory=dict)
     exits: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    talks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     keep: Sequence[str] = ()
 
 
