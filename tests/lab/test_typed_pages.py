@@ -121,6 +121,10 @@ def test_a_page_is_typed(page: str, reader: Reader) -> None:
             file = Path(block.name.replace("~", str(reader.home)))
             (reader.work / file).parent.mkdir(parents=True, exist_ok=True)
             (reader.work / file).write_text(block.text)
+        if block.language == "python" and snippets.how(block) == "typed":
+            (reader.work / "shown.py").write_text(f"{case.prelude}\n{block.text}")
+            if reader.type("python shown.py"):
+                wrong.append(f"{block}: {reader.said[-1][1]}")
         for step in block.steps:
             if not step.command or snippets.excuse(page, step.command):
                 continue

@@ -75,6 +75,7 @@ class Page:
     files: Mapping[str, str] = field(default_factory=dict)
     talks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     keep: Sequence[str] = ()
+    prelude: str = ""
 
 
 def bare(line: str) -> str:
@@ -178,10 +179,22 @@ def excuse(page: str, line: str) -> str:
     return ""
 
 
+def how(block: Block) -> str:
+    """Return what holds a block to the truth: ``typed``, a folder of tests, a unit test, or ``excused``."""
+    if block.language in ("yaml", "json", "toml"):
+        return "planned or read"
+    if block.language == "rooms":
+        return "compared with the imports"
+    if block.page.startswith("docs/reference/") and not block.language:
+        return "generated"
+    lines = [step.command or step.screen[0] for step in block.steps]
+    lines = lines or [block.text.lstrip().partition("\n")[0]]
+    why = [excuse(block.page, line.strip()) for line in lines]
+    if block.name == ".launcherignore" or not all(why):
+        return "typed"
+    return "excused" if any(one in cases()["excused"] for one in why) else "executed elsewhere"
+
+
 def typed_pages() -> list[str]:
-    """Return the pages on which a reader types or reads something."""
-    return [
-        page
-        for page in pages()
-        if any(not excuse(page, s.command or s.screen[0]) for b in blocks_of(page) for s in b.steps)
-    ]
+    """Return the pages on which a reader types or is shown something."""
+    return [page for page in pages() if any(how(block) == "typed" for block in blocks_of(page))]
