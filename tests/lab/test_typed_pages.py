@@ -58,14 +58,14 @@ def reader(hosts: labs.Lab, tmp_path: Path) -> Iterator[Reader]:
     (reader.home / ".ssh" / "config").write_text(config)
     yield reader
     end_followers(tmp_path)
-    left = []
+    left = reader.end_all()
     for host in hosts.hosts.values():
         foreign = "cut -d, -f1 /run/fake-gpu-apps | xargs -r kill; rm -f /run/fake-gpu-*"
         host.run("sh", "-c", foreign, check=False)
         for process in of_runs(host):
             left.append(f"{host.name}: {' '.join(process.argv)}")
             host.run("kill", "-9", str(process.pid), check=False)
-    assert not left, "processes are left on hosts"
+    assert not left, "processes are left"
 
 
 def lay_out(reader: Reader, page: str, case: snippets.Page) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +82,7 @@ class Reader:
         with Terminal(self.argv(command), self.work, env, columns=140) as terminal:
             try:
                 for text, keys in dialogue:
-                    terminal.expect(text)
+                    terminal.expect(text, PATIENCE * 20)
                     terminal.press(keys)
                 code = terminal.end()
             except AssertionError:
@@ -100,3 +101,15 @@ class Reader:
         """Return the folders of all runs."""
         folder = self.home / ".launcher" / "runs"
         return [Path(one.path) for one in os.scandir(folder)] if folder.exists() else []
+
+    def end_all(self) -> list[str]:
+        """End what this reader has left in the background; return it."""
+        mark, left = f"HOME={self.home}".encode(), []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                    if words:
+                        os.kill(int(process.name), signal.SIGKILL)
+                        left.append(words.decode("utf-8", "replace").strip())
+        return left
