@@ -54,7 +54,9 @@ def reader(hosts: labs.Lab, tmp_path: Path) -> Iterator[Reader]:
     """A reader with an empty record. Fail a page that leaves a process of a run on a host."""
     reader = Reader(tmp_path / "ann", tmp_path / "project")
     (reader.home / ".ssh").mkdir(parents=True, mode=0o700)
-    config = re.sub(r"^Host gpu(\d)$", r"Host gpu\1 gpu0\1", hosts.ssh_config.read_text(), flags=re.M)
+    config = re.sub(
+        r"^Host gpu(\d)$", r"Host gpu\1 gpu0\1", hosts.ssh_config.read_text(), flags=re.M
+    )
     (reader.home / ".ssh" / "config").write_text(config)
     yield reader
     end_followers(tmp_path)
@@ -86,73 +88,101 @@ def lay_out(reader: Reader, page: str, case: snippets.Page) -> None:
             (reader.work / name).write_text(snippets.cases()[numbered])
 
 
-def typed(reader: Reader, command: str) -> str:
-    """Return a command with the names of this reader's runs and folders."""
-    for word, instead in WORDS.items():
-        command = re.sub(rf"(?<![\w$-]){word}\b", instead, command)
-    for word, name in RUNS.items():
-        if re.search(rf"(?<![\w$-]){word}\b", command):
-            command = re.sub(rf"(?<![\w$-]){word}\b", reader.run(name), command)
-    for shown, name in re.findall(r"\b(([a-z]+)-[0-9a-f]{4})\b", command):
-        command = command.replace(shown, reader.run(name))
-    return re.sub(r"(?<=\s)\.\.\.$", "train.py", command)
+class Reading:
+    """A page that is read from its top to its end; ``wrong`` is what did not hold."""
+
+    def __init__(self, page: str, reader: Reader) -> None:
+        self.page, self.reader, self.case = page, reader, snippets.page_of(page)
+        self.before = dict(self.case.before)
+        self.talks = {**snippets.cases()["talks"], **self.case.talks}
+        self.wrong: list[str] = []
+
+    def read(self) -> None:
+        """Type all of it."""
+        self._start_runs()
+        self._prepare("")
+        for block in snippets.blocks_of(self.page):
+            self._block(block)
+        self._prepare("end")
+        for block in snippets.blocks_of(self.page):
+            for step in block.steps:
+                if not step.command:
+                    self._find(block, step)
+
+    def _start_runs(self) -> None:
+        """Start what RUN and OTHER stand for, unless the case does."""
+        typed = [step.command for b in snippets.blocks_of(self.page) for step in b.steps]
+        for word, name in RUNS.items():
+            is_named = any(re.search(rf"\b{word}\b", line) for line in typed)
+            if is_named and f"--name {name} " not in " ".join(self.before.values()):
+                assert self.reader.type(f"launcher run --nodes 2 --name {name} train.py") == 0
+
+    def _prepare(self, key: str) -> None:
+        script = self.before.pop(key, "")
+        if script and self.reader.type(f"set -e\n{script}"):
+            why = f"before {key!r}: {self.reader.said[-1][1][-3000:]}"
+            pytest.fail("\n".join([why, *self.wrong]), pytrace=False)
+
+    def _block(self, block: snippets.Block) -> None:
+        if block.language == "python":
+            if snippets.how(block) == "typed":
+                (self.reader.work / "shown.py").write_text(f"{self.case.prelude}\n{block.text}")
+                if self.reader.type("python shown.py"):
+                    self.wrong.append(f"{block}: {self.reader.said[-1][1]}")
+            return
+        if block.name and block.name not in self.case.keep:
+            file = self.reader.work / block.name.replace("~", str(self.reader.home))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text)
+        for step in block.steps:
+            if step.command and not snippets.excuse(self.page, step.command):
+                self._prepare(step.command)
+                self._step(block, step)
+
+    def _step(self, block: snippets.Block, step: snippets.Step) -> None:
+        command, dialogue = self._with_names(step.command), self.talks.get(step.command)
+        talk = dialogue is not None
+        code = self.reader.talk(command, dialogue) if talk else self.reader.type(command)
+        shown = self.reader.said[-1][1]
+        by_ctrl_c = bool(dialogue) and dialogue[-1][1] == "\x03" and code == 130
+        ends = code == self.case.exits.get(step.command, 0) or by_ctrl_c
+        if not ends or "Traceback (most" in shown:
+            self.wrong.append(f"{block}: {step.command}: exit {code}\n{shown[-900:]}")
+        for line in self._lost(step, shown):
+            self.wrong.append(f"{block}: {step.command} does not print: {line}\n{shown[-3000:]}")
+
+    def _find(self, block: snippets.Block, step: snippets.Step) -> None:
+        """Find a screen that stands alone in what one command has printed."""
+        if snippets.excuse(self.page, step.screen[0].strip()):
+            return
+        lost = [self._lost(step, shown) for _, shown in self.reader.said]
+        if best := min(lost, key=len):
+            self.wrong.append(f"{block}: no command prints: {best}")
+
+    def _lost(self, step: snippets.Step, shown: str) -> list[str]:
+        lost = snippets.missing(step.screen, shown, self.case.unordered)
+        return [line for line in lost if not snippets.excuse(self.page, line.strip())]
+
+    def _with_names(self, command: str) -> str:
+        """Return a command with the names of this reader's runs and folders."""
+        for word, instead in WORDS.items():
+            command = re.sub(rf"(?<![\w$-]){word}\b", instead, command)
+        for word, name in RUNS.items():
+            if re.search(rf"(?<![\w$-]){word}\b", command):
+                command = re.sub(rf"(?<![\w$-]){word}\b", self.reader.run(name), command)
+        for shown, name in re.findall(r"\b(([a-z]+)-[0-9a-f]{4})\b", command):
+            command = command.replace(shown, self.reader.run(name))
+        return re.sub(r"(?<=\s)\.\.\.$", "train.py", command)
 
 
 @pytest.mark.parametrize("page", snippets.typed_pages())
 def test_a_page_is_typed(page: str, reader: Reader) -> None:
-    case = snippets.page_of(page)
-    lay_out(reader, page, case)
-    before = dict(case.before)
-    wrong: list[str] = []
-
-    def prepare(key: str) -> None:
-        if script := before.pop(key, ""):
-            if reader.type(f"set -e\n{script}"):
-                pytest.fail("\n".join([f"before {key!r}: {reader.said[-1]}", *wrong]), pytrace=False)
-
-    words = " ".join(step.command for b in snippets.blocks_of(page) for step in b.steps)
-    scenes = " ".join(case.before.values())
-    for word, name in RUNS.items():
-        if re.search(rf"\b{word}\b", words) and f"--name {name} " not in scenes:
-            assert reader.type(f"launcher run --nodes 2 --name {name} train.py") == 0
-    prepare("")
-    for block in snippets.blocks_of(page):
-        if block.name and block.language != "python" and block.name not in case.keep:
-            file = Path(block.name.replace("~", str(reader.home)))
-            (reader.work / file).parent.mkdir(parents=True, exist_ok=True)
-            (reader.work / file).write_text(block.text)
-        if block.language == "python" and snippets.how(block) == "typed":
-            (reader.work / "shown.py").write_text(f"{case.prelude}\n{block.text}")
-            if reader.type("python shown.py"):
-                wrong.append(f"{block}: {reader.said[-1][1]}")
-        for step in block.steps:
-            if not step.command or snippets.excuse(page, step.command):
-                continue
-            prepare(step.command)
-            command = typed(reader, step.command)
-            dialogue = {**snippets.cases()["talks"], **case.talks}.get(step.command)
-            if dialogue is not None:
-                code = reader.talk(command, [tuple(one) for one in dialogue])
-            else:
-                code = reader.type(command)
-            shown = reader.said[-1][1]
-            by_ctrl_c = dialogue and dialogue[-1][1] == "\x03" and code == 130
-            if (code != case.exits.get(step.command, 0) and not by_ctrl_c) or "Traceback (most" in shown:
-                wrong.append(f"{block}: {step.command}: exit {code}\n{shown[-900:]}")
-            for line in snippets.missing(step.screen, shown):
-                if not snippets.excuse(page, line.strip()):
-                    wrong.append(f"{block}: not printed: {line}")
-    prepare("end")
-    assert not before, f"no such commands on the page: {list(before)}"
-    for block in snippets.blocks_of(page):
-        for step in block.steps:
-            if step.command or snippets.excuse(page, step.screen[0]):
-                continue
-            lost = [snippets.missing(step.screen, shown) for _, shown in reader.said] or [["all"]]
-            best = [one for one in min(lost, key=len) if not snippets.excuse(page, one.strip())]
-            if best:
-                wrong.append(f"{block}: no command prints: {best}")
+    reading = Reading(page, reader)
+    lay_out(reader, page, reading.case)
+    reading.read()
     Path("/tmp/said").mkdir(exist_ok=True)  # XXX
-    Path("/tmp/said", page.replace("/", "_")).write_text("\n".join(f"$ {c}\n{t}" for c, t in reader.said))  # XXX
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+    Path("/tmp/said", page.replace("/", "_")).write_text(
+        "\n".join(f"$ {c}\n{t}" for c, t in reader.said)
+    )  # XXX
+    if reading.wrong:
+        pytest.fail("\n".join(reading.wrong), pytrace=False)

@@ -89,7 +89,9 @@ class Reader:
                 os.kill(terminal.pid, signal.SIGKILL)
                 os.waitpid(terminal.pid, 0)
                 code = -1
-        self.said.append((command, terminal.seen.decode("utf-8", "replace").replace("\r", "")))
+        # What was written over a line is a line, too.
+        seen = re.sub(r"\r|\x1b\[[2J]?K", "\n", terminal.seen.decode("utf-8", "replace"))
+        self.said.append((command, seen))
         return code
 
     def run(self, name: str) -> str:

@@ -74,6 +74,7 @@ class Page:
     exits: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     talks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    unordered: bool = False
     keep: Sequence[str] = ()
     prelude: str = ""
 
@@ -85,8 +86,7 @@ def bare(line: str) -> str:
 
 def pages() -> list[str]:
     """Return README and all pages of docs, but for decisions, which record what was."""
-    found = [page for page in sorted((ROOT / "docs").rglob("*.md"))]
-    names = [str(page.relative_to(ROOT)) for page in found]
+    names = [str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md"))]
     return ["README.md", *(name for name in names if "/decisions/" not in name)]
 
 
@@ -121,7 +121,7 @@ def page_of(name: str) -> Page:
 _HOST = r"(?:gpu|local|lab|bare|big)\d*(?:\[[\d,-]+\])?"
 _GENERAL = (
     (r"\x1b\[[0-9;?]*[a-zA-Z]", ""),
-    (r"[\u2580-\u259f\u250a]+", " "),  # bars
+    (r"[\u2580-\u259f\u250a]+|#{2,}|\|", " "),  # bars
     (r"\b(?:[a-z]+-)+(?:[0-9a-f]{8}-)?[0-9a-f]{4}\b", "RUN"),
     (r"\b[0-9a-f]{8,64}\b", "HEX"),
     (r"\b(?:RTX )?A\d{2,4}(?:-SXM4)?(?:[ -]\d+ ?GB)?", "MODEL"),
@@ -131,7 +131,8 @@ _GENERAL = (
     (r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b", "DAY"),
     (r"\b(\d+) (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\b", r"\1 MONTH"),
     (r"\d+(?:[.,:]\d+)*", "0"),
-    (r"0 MONTH 0", "0"),
+    (r"(?:DAY|0 MONTH) 0", "0"),
+    (r"HEX\+", "HEX"),
     (r"0(?:[-,x]0)+", "0"),
     (r"0 (?:[kMG]?B|[KMG]iB)\b", "0 B"),
     (r"0 [kMG]bit/s", "0 bit/s"),
@@ -149,8 +150,8 @@ def general(line: str) -> str:
     return line.strip()
 
 
-def missing(screen: Sequence[str], output: str) -> list[str]:
-    """Return the lines of a screen that an output does not have, in this order.
+def missing(screen: Sequence[str], output: str, unordered: bool = False) -> list[str]:
+    """Return the lines of a screen that an output does not have, in this order or in any.
 
     ``...`` stands for lines that were left out, or for the rest of one.
     """
@@ -166,15 +167,16 @@ def missing(screen: Sequence[str], output: str) -> list[str]:
         if at is None:
             lost.append(line)
         else:
-            said = said[at + 1 :]
+            said = [*said[:at], *said[at + 1 :]] if unordered else said[at + 1 :]
     return lost
 
 
 def excuse(page: str, line: str) -> str:
     """Return why no reader types a line, or is shown it: what executes it, or why nothing does."""
+    whole = f"{line}$"
     for kind in ("elsewhere", "excused"):
         for why, lines in cases()[kind].items():
-            if any(name == page and line.startswith(start) for name, start, *_ in lines):
+            if any(name == page and whole.startswith(start) for name, start, *_ in lines):
                 return str(why)
     return ""
 

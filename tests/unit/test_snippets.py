@@ -89,7 +89,7 @@ def _entries(kind: str) -> list[tuple[str, str, str, str]]:
 @pytest.mark.parametrize(("why", "page", "start", "word"), _entries("excused"))
 def test_what_is_excused_is_on_its_page(why: str, page: str, start: str, word: str) -> None:
     assert any(
-        line.strip().removeprefix("$ ").startswith(start)
+        f"{line.strip().removeprefix('$ ')}$".startswith(start)
         for block in snippets.blocks_of(page)
         for line in block.text.splitlines()
     )
