@@ -146,7 +146,7 @@ class Reading:
         shown = self.reader.said[-1][1]
         by_ctrl_c = bool(dialogue) and dialogue[-1][1] == "\x03" and code == 130
         ends = code == self.case.exits.get(step.command, 0) or by_ctrl_c
-        if not ends or "Traceback (most" in shown:
+        if not ends or f"{ROOT}/launcher/" in shown:
             self.wrong.append(f"{block}: {step.command}: exit {code}\n{shown[-900:]}")
         for line in self._lost(step, shown):
             self.wrong.append(f"{block}: {step.command} does not print: {line}\n{shown[-3000:]}")
