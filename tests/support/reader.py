@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support import ROOT
-from support.lab_spec import PATIENCE
+from support.lab_spec import PATIENCE, LabError, wait_until
 from support.own_home import at_home
 from support.terminal import Terminal
 
@@ -105,13 +105,23 @@ class Reader:
         return [Path(one.path) for one in os.scandir(folder)] if folder.exists() else []
 
     def end_all(self) -> list[str]:
-        """End what this reader has left in the background; return it."""
-        mark, left = f"HOME={self.home}".encode(), []
+        """End what this reader has left in the background; return it.
+
+        Embedded hosts end a moment after the run that started them.
+        """
+        with suppress(LabError):
+            wait_until(lambda: not self._left(), "nothing in the background", 5)
+        left = self._left()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return list(left.values())
+
+    def _left(self) -> dict[int, str]:
+        """Return the processes with this home: their command lines by pid."""
+        mark, left = f"HOME={self.home}".encode(), {}
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 if mark in (process / "environ").read_bytes().split(b"\0"):
                     words = (process / "cmdline").read_bytes().replace(b"\0", b" ")
-                    if words:
-                        os.kill(int(process.name), signal.SIGKILL)
-                        left.append(words.decode("utf-8", "replace").strip())
-        return left
+                    left[int(process.name)] = words.decode("utf-8", "replace").strip()
+        return {pid: words for pid, words in left.items() if words}
