@@ -29,6 +29,8 @@ class Reader:
     home: Path
     work: Path
     said: list[tuple[str, str]] = field(default_factory=list)
+    #: Names of runs, in the order in which they began.
+    runs: list[str] = field(default_factory=list)
 
     def environment(self) -> dict[str, str]:
         """Return an environment of few variables, as a login has."""
@@ -37,15 +39,12 @@ class Reader:
             "PATH": f"{self.home}/bin:{own}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "HOME": str(self.home),
             "STATE": str(self.home / "state"),
-            "PYTHONPATH": f"{ROOT}:{self.home}/site",
+            "PYTHONPATH": str(ROOT),
             "LANG": "C.UTF-8",
             "SHELL": "/bin/bash",
             "USER": "root",
-            # Installs what is here into the reader's home, and asks no index.
+            # Whatever a page installs: nothing from an index, and not for the tests.
             "PIP_NO_INDEX": "1",
-            "PIP_NO_DEPS": "1",
-            "PIP_NO_BUILD_ISOLATION": "0",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_TARGET": str(self.home / "site"),
         }
 
@@ -54,7 +53,7 @@ class Reader:
         return at_home(self.home, ["/bin/bash", "-c", _STATE.replace("{command}", command)])
 
     def type(self, command: str, seconds: float = 40) -> int:
-        """Run a command line to its end, without a terminal; return its exit code, or -1 when it did not end."""
+        """Run a command line to its end, without a terminal; return its exit code, or -1 without end."""
         # A file, because a process that stays in the background would hold a pipe open.
         with open(self.home / "screen", "w+b") as screen:
             typing = subprocess.Popen(
@@ -72,7 +71,7 @@ class Reader:
                 typing.wait()
                 code = -1
             screen.seek(0)
-            self.said.append((command, screen.read().decode("utf-8", "replace")))
+            self._keep(command, screen.read().decode("utf-8", "replace"))
         return code
 
     def talk(self, command: str, dialogue: Sequence[tuple[str, str]]) -> int:
@@ -91,18 +90,21 @@ class Reader:
                 code = -1
         # What was written over a line is a line, too.
         seen = re.sub(r"\r|\x1b\[[2J]?K", "\n", terminal.seen.decode("utf-8", "replace"))
-        self.said.append((command, seen))
+        self._keep(command, seen)
         return code
 
     def run(self, name: str) -> str:
         """Return the newest run of a name."""
-        found = [one for one in self.runs() if re.fullmatch(rf"{name}-[0-9a-f]{{4}}", one.name)]
-        return max(found, key=lambda one: one.stat().st_ctime).name
+        return next(
+            one for one in reversed(self.runs) if re.fullmatch(rf"{name}-[0-9a-f]{{4}}", one)
+        )
 
-    def runs(self) -> list[Path]:
-        """Return the folders of all runs."""
+    def _keep(self, command: str, shown: str) -> None:
+        """Note what was shown, and which runs are new."""
+        self.said.append((command, shown))
         folder = self.home / ".launcher" / "runs"
-        return [Path(one.path) for one in os.scandir(folder)] if folder.exists() else []
+        names = os.listdir(folder) if folder.exists() else []
+        self.runs += sorted(set(names) - set(self.runs))
 
     def end_all(self) -> list[str]:
         """End what this reader has left in the background; return it.
