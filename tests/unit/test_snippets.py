@@ -1,7 +1,7 @@
-"""What README and docs show is true: commands are parsed and planned, files are read, programs compile.
+"""What README and docs show is true: commands are parsed, files are planned, programs compile.
 
-Programs of the guides about Python run for real in tests/lab/test_functions.py; examples in tests/frameworks
-and tests/lab.
+Commands and programs are executed, and screens compared, by tests/lab/test_typed_pages.py; what other
+tests execute, and what nothing does, is in tests/cases/snippets.yaml, which this module keeps honest.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import textwrap
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
@@ -29,7 +31,7 @@ from launcher.cli import cli
 from launcher.jobs import job_file, settings, sweep_file
 from launcher.spec import inventory
 from launcher.spec.errors import LauncherError
-from support import ROOT
+from support import ROOT, snippets
 
 PAGES = [
     ROOT / "README.md",
@@ -65,6 +67,50 @@ RUNS = [
     for page, line in COMMANDS
     if line.startswith("launcher run ") and not any(words in line for words in _BEFORE)
 ]
+
+
+def test_every_block_is_held_to_the_truth() -> None:
+    """Most by their reader (tests/lab/test_typed_pages.py); what nothing executes stays little."""
+    counts = Counter(snippets.how(block) for block in snippets.blocks())
+    assert counts["typed"] > 110, counts
+    assert counts["excused"] < 20, counts
+
+
+def _entries(kind: str) -> list[tuple[str, str, str, str]]:
+    """Return reason or test, page, start of the line, and word."""
+    table = snippets.cases()[kind]
+    return [
+        (str(why), page, start, str(word[0]) if word else "")
+        for why, lines in table.items()
+        for page, start, *word in lines
+    ]
+
+
+@pytest.mark.parametrize(("why", "page", "start", "word"), _entries("excused"))
+def test_what_is_excused_is_on_its_page(why: str, page: str, start: str, word: str) -> None:
+    assert any(
+        f"{line.strip().removeprefix('$ ')}$".startswith(start)
+        for block in snippets.blocks_of(page)
+        for line in block.text.splitlines()
+    )
+
+
+@pytest.mark.parametrize(("test", "page", "start", "word"), _entries("elsewhere"))
+def test_what_another_test_executes_is_there(test: str, page: str, start: str, word: str) -> None:
+    test_what_is_excused_is_on_its_page(test, page, start, word)
+    assert word in (ROOT / test).read_text()
+
+
+def test_cases_name_pages_and_their_commands() -> None:
+    """A page that has lost a command loses its case."""
+    for name, case in snippets.cases()["pages"].items():
+        page = snippets.page_of(name)
+        typed = {step.command for block in snippets.blocks_of(name) for step in block.steps}
+        assert set(page.before) <= {*typed, "", "end"}, name
+        assert {*page.exits, *page.talks} <= typed, name
+        assert set(page.keep) <= {block.name for block in snippets.blocks_of(name)}, case
+    commands = {step.command for block in snippets.blocks() for step in block.steps}
+    assert set(snippets.cases()["talks"]) <= commands
 
 
 def words_of(line: str) -> list[str]:
@@ -141,7 +187,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "requirements-gpu.txt",
         "train.tar",
         "Dockerfile",
+        "docker/Dockerfile",
+        "serving/uv.lock",
+        "serving/pyproject.toml",
     ):
+        (folder / lock).parent.mkdir(exist_ok=True)
         (folder / lock).touch()
     (folder / "wheels").mkdir()
     own = ("trainer", "fit", "cli", "main", "primes", "hvd", "client", "jinit")
@@ -216,6 +266,50 @@ def test_yaml_is_a_file_of_ours(page: str, text: str) -> None:
     assert ours
     for line in ours:
         leaf(words_of(line))
+
+
+#: What plans a file of ours, or shows what it says.
+PLANS = {
+    "job": "run --dry-run shown.yaml",
+    "keys of a job": "run --dry-run shown.yaml",
+    "sweep": "sweep --dry-run shown.yaml",
+    "inventory": "inventory ls -i shown.yaml",
+    "hosts": "inventory ls -i shown.yaml",
+    "defaults": "inventory ls -i shown.yaml",
+    "settings": "config",
+}
+#: What makes a file of an excerpt.
+WHOLE = {
+    "keys of a job": "{}\nrun: train.py\n",
+    "hosts": "hosts:\n  {}",
+    "defaults": "{}\nhosts: [a]\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "text"), [(page, text) for page, text in blocks("yaml") if "runs-on:" not in text]
+)
+def test_yaml_has_a_plan(
+    page: str, text: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job file and a sweep are planned, an inventory is listed, and settings are shown."""
+    kind = read_as(text)
+    text = WHOLE.get(kind, "{}").replace("{}", text)
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    shutil.copytree(folder, tmp_path / "project")
+    shutil.copy(folder / "lab.yaml", tmp_path)
+    for name in re.findall(r"credential: ([\w-]+)", text):
+        CliRunner().invoke(cli, ["credential", "set", name, "--from-env"], standalone_mode=False)
+    place = tmp_path / "config" / "launcher" if kind == "settings" else tmp_path / "project"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / ("config.yaml" if kind == "settings" else "shown.yaml")).write_text(text)
+    with contextlib.chdir(tmp_path / "project"):
+        done = CliRunner().invoke(cli, PLANS[kind].split(), standalone_mode=False)
+    assert done.exception is None, (kind, done.exception, getattr(done.exception, "hint", ""))
 
 
 @pytest.mark.parametrize(("page", "text"), list(blocks("json")))

@@ -293,12 +293,12 @@ def _in_turn(place: str) -> str:
 def _requirements(look: Look, goal: Goal) -> _Found:
     if goal.requirements is None:
         return
+    lines = [line.split("#")[0].strip() for line in goal.requirements.splitlines()]
     digest = hashlib.sha256(goal.requirements.encode()).hexdigest()
-    if look.requirements == digest:
+    if look.requirements == digest or not any(lines):
         return
     place = _at_home(look, venv_of(goal))
     file = f"{place}/requirements-{digest[:12]}-{look.hostname}.txt"
-    lines = [line.split("#")[0].strip() for line in goal.requirements.splitlines()]
     count = sum(1 for line in lines if line and not line.startswith("-"))
     with_what = " with uv" if look.uv else ""
     yield Change(

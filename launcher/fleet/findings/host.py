@@ -200,7 +200,7 @@ def _software(survey: Survey, host: Host) -> Iterator[Finding]:
             f"run {host.python} -m pip install torch there, or set python: in the inventory to "
             "an interpreter with torch",
         )
-    elif survey.facts.gpus and survey.facts.gpus[0].vendor != "intel":
+    elif survey.facts.gpus and survey.facts.gpus[0].vendor != "intel" and host.gpus != 0:
         is_amd = survey.facts.gpus[0].vendor == "amd"
         wanted, built = (
             ("ROCm", software.hip) if is_amd else ("CUDA", software.cuda or software.hip)

@@ -26,8 +26,9 @@ def passed_over(job: Job, node: Node, facts: Facts, now: float) -> list[GpusPass
         taken, total = len(node.gpus), len(there.indices)
         found += _held(there.indices, node, facts, now)
     uses = {index: use for index, use in foreign(facts).items() if index in there.indices}
+    awaited = {index for index, holder in facts.leased.items() if OUTSIDE in holder}
     for gpus, why in (
-        (set(uses) & set(node.gpus), PassedOver.SHARED),
+        (set(uses) & set(node.gpus) - awaited, PassedOver.SHARED),
         (set(uses) - set(node.gpus), PassedOver.FOREIGN),
     ):
         if gpus:

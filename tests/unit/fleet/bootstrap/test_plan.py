@@ -93,6 +93,12 @@ def test_pythons_and_systems(case: str) -> None:
     assert problems(look, goal) == wrong
 
 
+@pytest.mark.parametrize("text", ["", "# nothing yet\n\n"])
+def test_requirements_that_name_nothing_are_met(text: str) -> None:
+    goal = Goal(USUAL, "python3", requirements=text)
+    assert "requirements" not in changes(replace(DONE, venv=True), goal)
+
+
 def test_requirements_are_installed_once() -> None:
     text = "--no-index\ntorch==2.13.0 # cpu\n\nnumpy\n"
     goal = Goal(USUAL, "python3", None, text)

@@ -62,6 +62,12 @@ def test_every_error_of_a_host_is_a_finding() -> None:
             assert (finding.level, finding.hosts, finding.fix) == ("error", ("gpu1",), "do"), name
 
 
+def test_a_torch_without_cuda_is_enough_where_no_gpu_is_used() -> None:
+    there = survey("a1", facts={"gpus": (Gpu(0),)}, software=Software(torch="2.13.0+cpu"))
+    assert codes(of_host(there, Host("a1"))) == ["TORCH-NO-CUDA"]
+    assert of_host(there, Host("a1", gpus=0)) == []
+
+
 def test_infiniband_wants_locked_memory() -> None:
     small = survey("a1", infiniband=("mlx5_0",), memlock=8 << 20)
     (finding,) = of_host(small, Host("a1"))

@@ -66,6 +66,13 @@ def test_gpus_used_outside_launcher_are_told_where_they_are_not_free(
     assert _told(Job(("train.py",), resources=wanted), FOREIGN, ignored=False) == [told]
 
 
+def test_what_a_run_waits_for_is_not_called_taken() -> None:
+    """The host on which it waits has a layout with all GPUs, as if they were free."""
+    job, facts = Job(("train.py",), resources=Resources(gpus=4)), with_foreign_held(FOREIGN)
+    (node,) = make_layout(job, [Host("gpu1")], {"gpu1": FOUR}).nodes
+    assert passed_over(job, node, facts, 0.0) == []
+
+
 def test_many_hosts_share_lines() -> None:
     def event(host: str, gpus: tuple[int, ...] = (0,)) -> GpusPassedOver:
         return GpusPassedOver(1.0, host, gpus, PassedOver.HELD, "ada (x-1)", 3, 4)
