@@ -409,6 +409,7 @@ class Facts:
     container: Container | None = None  # of a run in an image, whose Python is ``python`` then
     #: By the key of an environment, its Python: of a job whose roles have different ones.
     pythons: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""  # the account there
 
     @property
     def has_own_hosts(self) -> bool:

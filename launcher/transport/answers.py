@@ -1175,6 +1175,7 @@ def _require_facts(found: Facts) -> None:
     _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
     _require(len(found.own_hosts) <= 64, "own_hosts", "is too long")
     _require(len(found.hostname) <= 255, "hostname", "is too long")
+    _require(len(found.user) <= 256, "user", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")
     for name, value in found.visible.items():

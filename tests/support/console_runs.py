@@ -48,7 +48,11 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 
 def begin(
-    name: str, started: float = STARTED, *arguments: str, project: str | None = None
+    name: str,
+    started: float = STARTED,
+    *arguments: str,
+    project: str | None = None,
+    user: str = "ann",
 ) -> RunFolder:
     """Record a run of four ranks on two hosts that has begun; this process follows it until it is
     closed."""
@@ -68,6 +72,8 @@ def begin(
     folder.write("run.json", codec.describe_run(request, Layout(folder.name, nodes), started))
     for stage, after in (("connect", 0.0), ("sync", 0.4), ("start", 1.1), ("run", 2.0)):
         folder.record(ev.StageStarted(started + after, stage))
+    for one in HOSTS:
+        folder.record(ev.HostConnected(started + 0.3, one.name, 0.3, "3.11.7", 0.0, user=user))
     for rank in range(4):
         host = HOSTS[rank // 2].name
         folder.record(ev.ProcessStarted(started + 2, host, 0, f"rank-{rank}", rank, 40 + rank))
@@ -206,7 +212,7 @@ def one_more(home: Path, name: str) -> Iterator[RunFolder]:
 
 def several() -> RunFolder:
     """Record a failed run, one that succeeded, and a running one, which is returned."""
-    failed = begin("night", STARTED, "--batch", "512", project="vision")
+    failed = begin("night", STARTED, "--batch", "512", project="vision", user="bob")
     for rank in range(4):
         printed(failed, rank, steps(0, 40))
     printed(failed, 2, "\n".join(TRACEBACK).encode() + b"\n")

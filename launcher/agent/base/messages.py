@@ -363,6 +363,7 @@ class HostFacts(TypedDict):
     """The answer to "probe"."""
 
     hostname: str
+    user: str
     root: str
     machine: NotRequired[str]
     python: str

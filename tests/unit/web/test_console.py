@@ -19,11 +19,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from launcher.api import settings
 from launcher.api.client import AsyncClient
+from launcher.cli.commands.ls import command as ls
 from launcher.records import catalog, codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
@@ -293,6 +295,29 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
     assert job["secrets"] == ["KEY"] and job["env"] == ["WANDB_API_KEY"]
 
 
+def test_the_list_is_narrowed(run: RunFolder, owner: TestClient) -> None:
+    other = console_runs.begin("other", project="vision", user="bob")
+    for asked, names in {
+        "": [run.name, other.name],
+        "user=bob": [other.name],
+        "user=bo": [],
+        "project=vision": [other.name],
+        "project=": [run.name],
+        "status=failed": [run.name],
+        "status=failed&project=vision": [],
+        "text=TRAIN+other": [other.name],
+    }.items():
+        found = owner.get(f"/api/runs?{asked}").json()["runs"]
+        assert sorted(one["run"] for one in found) == sorted(names), asked
+    (told,) = owner.get("/api/runs?user=bob").json()["runs"]
+    assert told["users"] == ["bob"]
+    listed = CliRunner().invoke(ls, ["--json", "--no-refresh", "--user", "bob"])
+    assert [(one["run"], one["users"]) for one in json.loads(listed.stdout)] == [
+        (other.name, ["bob"])
+    ]
+    other.close()
+
+
 def test_a_run_and_its_log(run: RunFolder, owner: TestClient) -> None:
     assert [one["run"] for one in owner.get("/api/runs").json()["runs"]] == [run.name]
     value = owner.get(f"/api/runs/{run.name}").json()
@@ -385,14 +410,22 @@ def test_the_list_gets_losses_in_little(
     monkeypatch.setattr("launcher.web.sparks.PATIENCE", 600.0)
     found = asked(run.name, goes_on.name, "nothing", "..")
     assert found.keys() == {run.name, goes_on.name}
-    assert found[goes_on.name] == {"tag": "", "values": [], "whole": True}
+    assert found[goes_on.name] == {
+        "tag": "",
+        "values": [],
+        "whole": True,
+        "line": "lr=1 step 1",
+        "progress": None,
+    }
     assert (found[run.name]["tag"], found[run.name]["whole"]) == ("loss", True)
     assert 16 < len(found[run.name]["values"]) <= 33
     assert found[run.name]["values"][-1] < found[run.name]["values"][0]
-    console_runs.printed(goes_on, 0, b"loss=3 step 2\n")
+    console_runs.printed(goes_on, 0, b"\x1b]0;title\x07loss=3 step 2/8\n")
     console_runs.printed(run, 0, b"loss=999 step 501\n")
     again = asked(run.name, goes_on.name)
     assert again[goes_on.name]["values"] == [3.0]
+    assert again[goes_on.name]["line"] == "loss=3 step 2/8"
+    assert again[goes_on.name]["progress"] == 0.25
     assert again[run.name] == found[run.name], "it has ended"
     goes_on.close()
     monkeypatch.setattr("launcher.web.sparks.PATIENCE", -1.0)
