@@ -274,6 +274,38 @@ def test_the_list_shows_the_loss_of_each_run_as_it_moves(page: browser.Watched, 
     assert page.wrong() == []
 
 
+def test_the_list_shows_how_far_a_run_is_and_its_last_line(
+    page: browser.Watched, home: Path
+) -> None:
+    with console_runs.one_more(home, "far") as run:
+        page.page.goto(page.base + "#/")
+        row = page.page.get_by_role("row", name=run.name)
+        row.wait_for()
+        for said, percent in (
+            (b"\x1b[31mEpoch 2/4\x1b[0m, step 50/100 <b>", 37),
+            (b"step 3/4", 75),
+        ):
+            console_runs.printed(run, 1, said + b"\n")
+            row.get_by_role("img", name=f"{percent} % done").wait_for()
+        row.get_by_text("step 3/4").wait_for()
+    failed = page.page.get_by_role("row", name=console_runs.named(home, "night"))
+    failed.get_by_text("OutOfMemoryError").wait_for()
+    assert page.wrong() == []
+
+
+def test_the_list_is_narrowed_by_user_where_there_are_several(
+    page: browser.Watched, home: Path
+) -> None:
+    page.page.goto(page.base + "#/")
+    page.page.get_by_text("3 runs", exact=True).wait_for()
+    user = page.page.get_by_role("combobox", name="User")
+    assert user.locator("option").all_text_contents() == ["any user", "ann", "bob"]
+    user.select_option("bob")
+    page.page.get_by_text("1 of 3 runs").wait_for()
+    page.page.get_by_role("link", name=console_runs.named(home, "night")).wait_for()
+    assert page.wrong() == []
+
+
 def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None:
     page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'wider')}/scalars")
     plot = page.page.get_by_role("img", name="val/accuracy: board")
