@@ -31,7 +31,7 @@ _PART = re.compile(
 
 
 @frozen
-class LastLine:
+class Latest:
     """The ``line`` that came last from any process, and the share of its work that a run says is done,
     from 0 to 1; None where it says nothing of it."""
 
@@ -39,7 +39,7 @@ class LastLine:
     progress: float | None = None
 
 
-def last_line(run: Path) -> LastLine:
+def last_line(run: Path) -> Latest:
     """Return what the processes of the latest attempt printed last. Raises nothing."""
     stamped = []
     for order, (path, _) in enumerate(logs_of(run)[:LOGS]):
@@ -50,7 +50,7 @@ def last_line(run: Path) -> LastLine:
         if facts.st_size and stat.S_ISREG(facts.st_mode):
             stamped.append((path.parent.name, facts.st_mtime_ns, -order, path))
     if not stamped:
-        return LastLine()
+        return Latest()
     latest = max((_number(attempt) for attempt, *_ in stamped), default=0)
     found = [one for one in stamped if _number(one[0]) == latest]
     lines = _lines(max(found, key=lambda one: one[1:3])[3])
@@ -59,7 +59,7 @@ def last_line(run: Path) -> LastLine:
     if said is None:
         first = next(path for _, _, order, path in found if -order == lowest)
         said = progress(_lines(first))
-    return LastLine(lines[-1] if lines else "", said)
+    return Latest(lines[-1] if lines else "", said)
 
 
 def progress(lines: list[str]) -> float | None:

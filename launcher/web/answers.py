@@ -13,6 +13,7 @@ from typing import Any
 
 from ..api.client import home
 from ..records import catalog
+from ..records.receipt import stages
 from ..records.run_folder import holder
 from ..records.run_reader import RunReader
 from ..records.state import ENDED
@@ -87,6 +88,9 @@ class Runs:
             "receipt": receipt and receipt.to_json(),
             "processes": [asdict(process) for process in state.processes.values()],
             "silent": sorted(state.silent),
+            "lost": sorted(state.lost),
+            "attempt": state.attempt,
+            "stages": stages(reader.events()),
             "job": described,
             "logs": logs,
             "more_logs": more,

@@ -22,6 +22,7 @@ WIDTHS = {"phone": 360, "desk": 1280}
 PAGES = {
     "runs": ("#/", "3 runs"),
     "failed": ("#/runs/{night}", "OutOfMemoryError"),
+    "overview": ("#/runs/{wider}", "2 of 2 running"),
     "output": ("#/runs/{wider}/logs", "step 119"),
     "files": ("#/runs/{baseline}/files", "metrics.json"),
     "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
@@ -256,7 +257,7 @@ def test_files_can_be_looked_into(page: browser.Watched, home: Path) -> None:
     picture = page.page.get_by_role("img", name="curve.png")
     assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") == 1
     page.page.locator("summary", has_text="checkpoints/").click()
-    page.page.get_by_text("2.4 MB, checkpoint").wait_for()
+    page.page.get_by_text("2.4 MB, gpu1 gpu2, checkpoint").wait_for()
     assert "gone" not in page.page.title()
     assert page.wrong() == []
 
@@ -272,6 +273,29 @@ def test_the_list_shows_the_loss_of_each_run_as_it_moves(page: browser.Watched, 
     going_on = page.page.get_by_role("row").filter(has_text=console_runs.named(home, "wider"))
     going_on.get_by_role("img", name="loss 0.04321").wait_for(timeout=browser.PATIENCE)
     assert page.wrong() == []
+
+
+def test_the_page_of_a_run_has_its_hosts_their_ranks_and_use(
+    page: browser.Watched, home: Path
+) -> None:
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'wider')}")
+    host = page.page.get_by_role("region", name="gpu2")
+    host.get_by_text("2 of 2 running").wait_for()
+    host.get_by_text("processors ").wait_for()
+    ranks = host.get_by_role("list", name="Processes on gpu2").get_by_role("listitem")
+    ranks.filter(has_text="2running").get_by_role("img", name="GPU 0 ").wait_for()
+    ranks.filter(has_text="3running").get_by_role("img", name="GPU 1 ").wait_for()
+    stages = page.page.get_by_role("img", name="Stages: connect 0.4 s, sync 0.7 s, start 0.9 s")
+    stages.wait_for()
+    assert page.wrong() == []
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'night')}")
+    page.page.get_by_text("[0-1,3] step 39").wait_for()
+    host.get_by_text("1 process left").wait_for()
+    host.get_by_role("listitem").filter(has_text="2exit 1").wait_for()
+    host.get_by_role("listitem").filter(has_text="3signal 15").wait_for()
+    assert page.wrong() == []
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'baseline')}/files")
+    page.page.get_by_text("18 B, gpu1", exact=True).wait_for()
 
 
 def test_the_list_shows_how_far_a_run_is_and_its_last_line(

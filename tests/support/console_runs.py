@@ -17,7 +17,8 @@ from tensorboard.summary import Writer
 
 from launcher.records import codec
 from launcher.records import events as ev
-from launcher.records.receipt import FirstFailure
+from launcher.records.postmortem import LastLine
+from launcher.records.receipt import FirstFailure, HostReceipt
 from launcher.records.run_folder import RunFolder
 from launcher.records.sweep_folder import SweepFolder, TrialRecord, new_record
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
@@ -159,9 +160,34 @@ def succeed(folder: RunFolder, started: float = STARTED, seconds: float = 312.0)
         seconds=seconds,
         stages={"connect": 0.4, "sync": 0.7, "start": 0.9, "run": seconds - 2},
         world_size=4,
+        hosts=ended_hosts(0),
+        outputs=[
+            {"path": "metrics.json", "size": 18, "hosts": ["gpu1"]},
+            {"path": "checkpoints/model.pt", "size": 2_400_000, "hosts": ["gpu1", "gpu2"]},
+        ],
     )
     folder.write("receipt.json", receipt.to_record())
     folder.close()
+
+
+def ended_hosts(left: int) -> tuple[HostReceipt, ...]:
+    """Return what receipts say of both hosts, with processes left on the second."""
+    return tuple(
+        HostReceipt(
+            host=host.name,
+            node_rank=node,
+            ranks=(2 * node, 2 * node + 1),
+            gpus=(0, 1),
+            gpus_used=(0, 1),
+            exit_codes={},
+            logs_here=1,
+            logs_there=1,
+            logs_complete=True,
+            left=left * node,
+            verified="scan",
+        )
+        for node, host in enumerate(HOSTS)
+    )
 
 
 def fail(folder: RunFolder, started: float = STARTED, seconds: float = 41.0) -> None:
@@ -186,6 +212,8 @@ def fail(folder: RunFolder, started: float = STARTED, seconds: float = 41.0) -> 
         stages={"connect": 0.4, "sync": 0.7, "start": 0.9, "run": seconds - 2},
         world_size=4,
         failure=failure,
+        hosts=ended_hosts(1),
+        others_said=(LastLine((0, 1, 3), (), "step 39 loss=0.62"),),
     )
     folder.write("receipt.json", receipt.to_record())
     folder.close()

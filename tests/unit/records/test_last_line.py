@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.records.last_line import LastLine, last_line, progress
+from launcher.records.last_line import Latest, last_line, progress
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def test_the_latest_line_to_say_it_counts() -> None:
 
 
 def test_the_last_line_is_that_of_the_log_that_was_written_last(tmp_path: Path) -> None:
-    assert last_line(tmp_path) == LastLine()
+    assert last_line(tmp_path) == Latest()
     log(tmp_path, "attempt-0/rank-0.out", b"step 9/10\n", 900)
     log(tmp_path, "attempt-1/rank-0.out", b"step 1/10\n", 100)
     log(tmp_path, "attempt-1/rank-1.err", b"10%\r\x1b[31mwarning\x1b[0m:\t\x07old\r\n\n \n", 200)
-    assert last_line(tmp_path) == LastLine("warning:    old", 0.1)
+    assert last_line(tmp_path) == Latest("warning:    old", 0.1)
     log(tmp_path, "attempt-1/rank-0.out", b"x" * 20_000 + b"\nno newline yet", 300)
     assert last_line(tmp_path).line == "no newline yet"
     log(tmp_path, "attempt-1/rank-2.out", b"y" * 20_000, 400)

@@ -324,6 +324,8 @@ def test_a_run_and_its_log(run: RunFolder, owner: TestClient) -> None:
     assert (value["status"], value["ended"], value["hosts"]) == ("failed", True, ["gpu1"])
     assert value["logs"] == [{"name": LOG, "size": len(PRINTED)}]
     assert value["processes"][0]["key"] == "rank-0"
+    assert value["stages"] == [["run", 1000.0, 1002.0]]
+    assert (value["lost"], value["silent"], value["attempt"]) == ([], [], 0)
     for offset, start in ((0, 0), (5, 5), (-3, len(PRINTED) - 3), (-999, 0), (999, len(PRINTED))):
         answer = owner.get(f"/api/runs/{run.name}/logs/{LOG}", params={"offset": offset})
         assert answer.content == PRINTED[start:]
