@@ -34,6 +34,9 @@ PAUSE = 1.0
 LINES, BUDGET, TAIL = 500, 4 << 20, 40
 #: Points of a curve.
 POINTS = 240
+#: By how many lines a key moves the output: those of less(1), and the last letters of what arrows and
+#: page keys send (ECMA-48: ESC [ A).
+STEPS = {"k": 1, "A": 1, "j": -1, "b": 10, "5": 10, "f": -10, "6": -10, "B": -1}
 
 
 async def watched(run: AsyncRunHandle, ranks: frozenset[int] | None) -> End:
@@ -48,15 +51,19 @@ async def watched(run: AsyncRunHandle, ranks: frozenset[int] | None) -> End:
         signalled = True
         leaving.set()
 
+    view = _Watched(run, ranks)
+
     def on_key(key: str) -> None:
         if key in "qQ":
             leaving.set()
+        elif view.scroll(key):
+            redraw.set()
 
     loop.add_signal_handler(signal.SIGINT, leaving.set)
     loop.add_signal_handler(signal.SIGWINCH, redraw.set)
     on_hangup(hang_up)
     with screen(), keys.pressed(on_key) if keys.can_ask() else nullcontext():
-        receipt = await _until_over(run, _Watched(run, ranks), leaving, redraw)
+        receipt = await _until_over(run, view, leaving, redraw)
         if receipt is None:
             receipt = await run.detach(in_background=not signalled)
     if receipt is None:
@@ -112,6 +119,25 @@ class _Watched:
         self._labels: list[tuple[str, str, str]] = []  # host, process, and the mark of the stream
         self._lines: deque[str] = deque(maxlen=LINES)
         self._heard = time.time()
+        self._held: tuple[str, ...] = ()  # what somebody reads, while more comes
+        self._below, self._came = 0, 0
+
+    def scroll(self, key: str) -> bool:
+        """Move the output by a key, back from its end or towards it; return whether it is such a key."""
+        if key in " G" and self._held:
+            self._held, self._below = (), 0
+            return True
+        step = STEPS.get(key)
+        if step is None:
+            return False
+        if not self._held:
+            if step < 0 or not self._lines:
+                return False
+            self._held, self._came = tuple(self._lines), 0
+        self._below = min(len(self._held) - 1, self._below + step)
+        if self._below <= 0:
+            self._held, self._below = (), 0
+        return True
 
     def look(self) -> None:
         """Read on. Raises UnreadableRecord."""
@@ -130,6 +156,7 @@ class _Watched:
         for line in log_lines.fold(queues):
             who = self._who(line.sources)
             self._lines.append(f"{who} {line.text.decode('utf-8', 'replace')}".expandtabs())
+            self._came += 1
 
     def _take(self, host: str, name: str, data: bytes, queues: dict[int, deque[bytes]]) -> None:
         if name not in self._logs:
@@ -167,7 +194,8 @@ class _Watched:
             about=f"{since}  {counted(len(layout.nodes), 'host')}{ranks}{attempt}",
             hosts=tuple(self._hosts(state, now)),
             scalars=tuple(self._curves()),
-            lines=tuple(self._lines),
+            lines=self._held[: len(self._held) - self._below] or tuple(self._lines),
+            held=self._below + self._came if self._held else None,
             note=_note(state) or (f"no output for {duration(quiet)}" if quiet > 60 else ""),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -27,14 +27,25 @@ OLD = 10.0
 
 
 @frozen
+class RunNow:
+    """A run on a host; ``since`` is when it began there."""
+
+    run: str
+    user: str
+    since: float | None = None
+
+
+@frozen
 class HostNow:
-    """The GPUs of a host as they are now; without them, ``problem`` is why: it does not answer, or is
-    not asked since it is ``off``."""
+    """The GPUs of a host as they are now, and the ``runs`` there that hold none of them. Without GPUs,
+    ``problem`` is why, if it is not that it has none: it does not answer, or is not asked since it is
+    ``off``."""
 
     host: str
     gpus: tuple[GpuState, ...] = ()
     problem: str = ""
     off: bool = False
+    runs: tuple[RunNow, ...] = ()
 
 
 @frozen
@@ -110,7 +121,9 @@ class ClusterWatch:
                 hosts.append(HostNow(host.name, problem=f"no answer for {silent:.0f} s"))
                 continue
             stands.append(stand)
-            hosts.append(HostNow(host.name, _gpus(stand.facts, answer.gpus)))
+            gpus = _gpus(stand.facts, answer.gpus)
+            runs = tuple(_without_gpus(answer, stand.facts.clock_offset))
+            hosts.append(HostNow(host.name, gpus, runs=runs))
         return Cluster(now, tuple(hosts), queue_of(stands, now))
 
     async def _watch(self, host: Host) -> None:
@@ -158,6 +171,15 @@ def _as_now(facts: Facts, said: answers.Now) -> Facts:
 def _named(holder: answers.Holder) -> Mapping[str, Any]:
     known = {"user": holder.user, "run": holder.run, "since": holder.since}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _without_gpus(said: answers.Now, offset: float) -> Iterator[RunNow]:
+    """Yield the runs that hold no GPU, with times by this machine's clock."""
+    holding = {(str(holder.user), holder.run) for holder in said.leased.values()}
+    for one in said.runs:
+        user = "?" if one.user is None else str(one.user)
+        if (str(one.user), one.run) not in holding:
+            yield RunNow(one.run, user, None if one.since is None else one.since - offset)
 
 
 def _gpus(facts: Facts, loads: Mapping[int, answers.Load]) -> tuple[GpuState, ...]:

@@ -232,7 +232,7 @@ class Load:
 
 @frozen
 class Now:
-    """What the GPUs of a host do, by index, who uses and holds them, and who waits."""
+    """What the GPUs of a host do, by index, who uses and holds them, the runs there, and who waits."""
 
     gpus: Mapping[int, Load]
     gpu_users: tuple[GpuUser, ...]
@@ -240,9 +240,11 @@ class Now:
     leased: Mapping[int, Holder]
     time: float
     members: tuple[MemberThere, ...] = ()
+    runs: tuple[Registered, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.gpus) <= MOST, "gpus", "more than a host has")
+        _require(len(self.runs) <= MOST_ENTRIES, "runs", "more than a host has")
         _require_users(self.gpu_users)
         _require_moment(self.time, "time")
 

@@ -393,6 +393,7 @@ class HostNow(TypedDict):
     tickets: List[TicketFacts]
     leased: Dict[str, Holder]
     members: List[MemberFacts]
+    runs: List[Holder]
     time: float
 
 
