@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from base64 import b64encode
 from itertools import product
 from pathlib import Path
@@ -390,6 +392,35 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_role("link", name="Runs").click()
     page.page.get_by_role("link", name="New").click()
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there
+
+
+def test_hosts_and_data_sets_are_chosen_by_a_click(page: browser.Watched, home: Path) -> None:
+    source = home / "digits"
+    source.mkdir()
+    (source / "a.bin").write_bytes(bytes(2000))
+    known = (sys.executable, "-m", "launcher", "data")
+    env = {**os.environ, "LAUNCHER_HOME": str(home)}
+    subprocess.run([*known, "add", "digits", str(source)], env=env, check=True)
+    try:
+        page.page.goto(page.base + "#/new")
+        hosts = page.page.get_by_role("group", name="Hosts to choose")
+        page.page.get_by_label("Script and arguments").fill("train.py")
+        sets = page.page.get_by_role("group", name="Sets that were added")
+        sets.get_by_role("button", name="digits 2.0 kB").click()
+        file = page.page.get_by_role("region", name="Job file")
+        file.get_by_text("data:\n- digits").wait_for()
+        hosts.get_by_role("button", name="gpu2").click()
+        hosts.get_by_role("button", name="gpu1").click()
+        file.get_by_text("- gpu2\n- gpu1").wait_for()
+        hosts.get_by_role("button", name="gpu2", pressed=True).click()
+        plan = page.page.get_by_role("table", name="Plan")
+        plan.get_by_role("row", name="gpu2").wait_for(state="hidden")
+        plan.get_by_role("row", name="gpu1").wait_for()
+        page.page.get_by_label("Data", exact=True).fill("digits: {to: data/digits}")
+        sets.get_by_role("button", name="digits", disabled=True).wait_for()
+        assert page.wrong() == []
+    finally:
+        subprocess.run([*known, "rm", "digits"], env=env, check=True)
 
 
 def test_mappings_are_typed_as_fields_or_as_yaml(page: browser.Watched, home: Path) -> None:
