@@ -350,6 +350,19 @@ def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None
     assert page.wrong() == []
 
 
+def test_marks_of_an_axis_of_time_are_told_apart(page: browser.Watched) -> None:
+    page.page.goto(page.base + "#/")
+    page.page.get_by_text("3 runs", exact=True).wait_for()
+    axes = page.page.evaluate(
+        """async () => {
+          const { APART, ticks } = await import('/static/plot.js');
+          return APART.map(apart => [...Array(12).keys()].map(index => ticks(index * apart)));
+        }"""
+    )
+    assert all(len(set(marks)) == len(marks) for marks in axes), axes
+    assert axes[9][:4] == ["0 s", "60 s", "2 min", "3 min"]
+
+
 def test_chosen_runs_are_compared(page: browser.Watched, home: Path) -> None:
     page.page.goto(page.base)
     for name in ("wider", "baseline"):
