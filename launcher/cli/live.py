@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import time
 from collections import Counter, deque
@@ -16,7 +15,7 @@ from ..records.metric_curves import MetricCurves
 from ..records.scalars import Key, Scalars, Series
 from ..spec import nodeset
 from . import keys
-from .drawing import draw, screen
+from .drawing import draw, screen, size
 from .follow import LET_GO, End, on_hangup, tell_detached
 from .render import log_lines
 from .render.live import HostView, LiveView, ScalarView, live_text, state_of
@@ -98,9 +97,8 @@ async def _draw_all(view: _Watched, redraw: asyncio.Event) -> None:
         await asyncio.to_thread(view.look)
         began = time.monotonic()
         while (left := began + PAUSE - time.monotonic()) > 0:
-            size = shutil.get_terminal_size()
-            height = max(1, size.lines - 1)
-            draw(live_text(view.picture(time.time()), size.columns, height))
+            now = size()
+            draw(live_text(view.picture(time.time()), now.columns, max(1, now.lines - 1)))
             redraw.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):

@@ -17,7 +17,7 @@ from ..transport import answers
 from ..transport.agent_client import Agent
 from ..transport.ssh import AskPassphrase, Dialler
 from .concurrency import cancel
-from .policy.turn import Stand
+from .policy.turn import Stand, short
 from .queue import Queue, queue_of
 
 #: Seconds until a host that did not answer is tried again.
@@ -37,7 +37,8 @@ class RunNow:
 
 @frozen
 class HostNow:
-    """The GPUs of a host as they are now, and the ``runs`` there that hold none of them. Without GPUs,
+    """The GPUs of a host as they are now, and the ``runs`` there that neither hold
+    one nor wait. Without GPUs,
     ``problem`` is why, if it is not that it has none: it does not answer, or is not asked since it is
     ``off``."""
 
@@ -174,12 +175,16 @@ def _named(holder: answers.Holder) -> Mapping[str, Any]:
 
 
 def _without_gpus(said: answers.Now, offset: float) -> Iterator[RunNow]:
-    """Yield the runs that hold no GPU, with times by this machine's clock."""
-    holding = {(str(holder.user), holder.run) for holder in said.leased.values()}
+    """Yield the runs that hold no GPU and wait for none, with times by this machine's clock."""
+    known = {(_user(one), short(one.run)) for one in said.leased.values() if one.run}
+    known |= {(ticket.user, short(ticket.run)) for ticket in said.tickets}
     for one in said.runs:
-        user = "?" if one.user is None else str(one.user)
-        if (str(one.user), one.run) not in holding:
-            yield RunNow(one.run, user, None if one.since is None else one.since - offset)
+        if (_user(one), short(one.run)) not in known:
+            yield RunNow(one.run, _user(one), None if one.since is None else one.since - offset)
+
+
+def _user(one: answers.Holder | answers.Registered) -> str:
+    return "?" if one.user is None else str(one.user)
 
 
 def _gpus(facts: Facts, loads: Mapping[int, answers.Load]) -> tuple[GpuState, ...]:
