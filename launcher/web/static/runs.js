@@ -129,7 +129,7 @@ export function runsPage(main) {
   }
   function show() {
     if (known.size && !main.contains(rows)) main.replaceChildren(make('div', { className: 'tools' }, search, standing, project, user, count, actions), rows);
-    if (!known.size) main.replaceChildren(empty('No runs yet. Start one in a terminal: ', make('code', { textContent: 'launcher run train.py' })));
+    if (!known.size) main.replaceChildren(empty('No runs yet. Start one in a terminal, by ', make('code', { textContent: 'launcher run train.py' }), ...console_.read_only ? ['.'] : [', or here: ', make('a', { href: '#/new', textContent: 'New run' })]));
     offer(standing, 'any status', run => run.status);
     offer(project, 'any project', run => run.project);
     offer(user, 'any user', run => run.users, 2); // where all runs are one user's there is nothing to choose
