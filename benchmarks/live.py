@@ -1,6 +1,8 @@
 """A loud run in the console: 8 ranks on three hosts print 2,000 lines a second, and one writes a scalar.
 
-How far behind is the page, and what does it cost the launcher that somebody looks?
+How far behind is the page, does its memory stay bounded, and what does it cost the launcher that somebody looks?
+What that costs is the ratio of two times beside each other, twice in each round: other work on the machine, and more
+or fewer lines, are in both.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from .measure import spread, table
 from .place import Place, place
 
 HOSTS, RANKS, LINES = 3, 8, 2000
-#: Seconds for which each is measured, and between two looks at the page.
-SECONDS, PAUSE = 20.0, 0.25
+#: Seconds for which each is measured, between two looks at the page, and how often each is measured.
+SECONDS, PAUSE, TURNS = 20.0, 0.25, 2
 #: A line, and a scalar, say when they were written: hosts of the lab share this machine's clock.
 SCRIPT = f"""
 import os, sys, time
@@ -66,16 +68,27 @@ def _round(here: Place, chromium: Any, browser: Any, taken: dict[str, list[float
         while not (new := set(here.home.glob("runs/*")) - before) or not _printed(new):
             time.sleep(0.2)
         (run,) = new
-        alone = _cost(launcher.pid)
         os.environ.update(here.env)
         with browser.console(here.home) as address, browser.context(chromium) as context:
             base, page = address.partition("#")[0], context.new_page()
             page.goto(address)
             page.get_by_role("table", name="Runs").wait_for(timeout=browser.PATIENCE)
-            page.goto(f"{base}#/runs/{run.name}/logs")
-            page.get_by_text("at=").first.wait_for(timeout=browser.PATIENCE)
+            told = context.new_cdp_session(page)
+            told.send("Performance.enable")
             lags: list[float] = []
-            watched = _cost(launcher.pid, lambda: lags.append(_behind(page, begin)))
+            alone, watched, heaps, lines = [], [], [], []
+            for _ in range(TURNS):
+                page.goto("about:blank")
+                alone.append(_cost(launcher.pid))
+                page.goto(f"{base}#/runs/{run.name}/logs")
+                page.get_by_text("at=").first.wait_for(timeout=browser.PATIENCE)
+                printed, since = _lines(run), time.monotonic()
+                watched.append(_cost(launcher.pid, lambda: lags.append(_behind(page, begin))))
+                lines.append((_lines(run) - printed) / (time.monotonic() - since))
+                heaps.append(_heap(told))
+            while len(heaps) < 2 * TURNS:  # the page stays open, and thousands of lines more come
+                _cost(launcher.pid, lambda: lags.append(_behind(page, begin)))
+                heaps.append(_heap(told))
             page.goto(f"{base}#/runs/{run.name}/scalars")
             clock = page.get_by_role("img", name=re.compile(r"^clock: \d"))
             clock = clock.or_(page.get_by_role("img", name=re.compile(r"^clock: outputs")))
@@ -97,9 +110,15 @@ def _round(here: Place, chromium: Any, browser: Any, taken: dict[str, list[float
         "lines: at most": [max(lags)],
         "a scalar: seconds from a rank's file to the plot, on average": [sum(late) / len(late)],
         "a scalar: at most": [max(late)],
-        "the launcher's CPU, % of a core, nobody looks": [alone[0]],
-        "the same, while the page is open": [watched[0]],
-        "the launcher waits for a processor, % of the time": [alone[1], watched[1]],
+        "lines that came, a second": lines,
+        "the page's heap after a collection, MB, at first": heaps[:1],
+        "the same, after three times as long": heaps[-1:],
+        "the launcher's CPU, % of a core, nobody looks": [one for one, _ in alone],
+        "the same, while the page is open": [one for one, _ in watched],
+        "the second by the first, of the same round": [
+            sum(one for one, _ in watched) / sum(one for one, _ in alone)
+        ],
+        "the launcher waits for a processor, % of the time": [one for _, one in alone + watched],
     }
     for name, values in found.items():
         taken.setdefault(name, []).extend(values)
@@ -107,6 +126,21 @@ def _round(here: Place, chromium: Any, browser: Any, taken: dict[str, list[float
 
 def _printed(runs: set[Path]) -> bool:
     return any(len(list(run.glob("logs/attempt-0/rank-*.out"))) >= RANKS for run in runs)
+
+
+def _lines(run: Path) -> int:
+    """Return how many lines have come here."""
+    return sum(log.read_bytes().count(b"\n") for log in run.glob("logs/attempt-0/rank-*.out"))
+
+
+def _heap(session: Any) -> float:
+    """Return the MB that scripts of the page use, once what nobody needs is collected."""
+    session.send("HeapProfiler.collectGarbage")
+    metrics = {
+        one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]
+    }
+    used: float = metrics["JSHeapUsedSize"]
+    return used / 1e6
 
 
 def _behind(page: Any, begin: float) -> float:

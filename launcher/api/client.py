@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..runner.cluster import Cluster as Cluster
     from ..runner.cluster import ClusterWatch
     from ..runner.cluster import HostNow as HostNow
+    from ..runner.cluster import RunNow as RunNow
     from ..runner.follow_all import News
     from ..runner.listeners import OnEvent as OnEvent
     from ..runner.listeners import OnLog as OnLog

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,15 @@ def can_draw() -> bool:
     """Return whether there is a terminal to draw on."""
     streams = (sys.stdout, sys.stderr)
     return all(one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
+
+
+def size() -> os.terminal_size:
+    """Return the size of the screen as it is now: an exported COLUMNS is that of another moment."""
+    try:
+        found = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return shutil.get_terminal_size()
+    return found if found.columns and found.lines else shutil.get_terminal_size()
 
 
 @contextmanager

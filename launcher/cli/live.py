@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import time
 from collections import Counter, deque
@@ -16,7 +15,7 @@ from ..records.metric_curves import MetricCurves
 from ..records.scalars import Key, Scalars, Series
 from ..spec import nodeset
 from . import keys
-from .drawing import draw, screen
+from .drawing import draw, screen, size
 from .follow import LET_GO, End, on_hangup, tell_detached
 from .render import log_lines
 from .render.live import HostView, LiveView, ScalarView, live_text, state_of
@@ -34,6 +33,9 @@ PAUSE = 1.0
 LINES, BUDGET, TAIL = 500, 4 << 20, 40
 #: Points of a curve.
 POINTS = 240
+#: By how many lines a key moves the output: those of less(1), and the last letters of what arrows and
+#: page keys send (ECMA-48: ESC [ A).
+STEPS = {"k": 1, "A": 1, "j": -1, "b": 10, "5": 10, "f": -10, "6": -10, "B": -1}
 
 
 async def watched(run: AsyncRunHandle, ranks: frozenset[int] | None) -> End:
@@ -48,15 +50,19 @@ async def watched(run: AsyncRunHandle, ranks: frozenset[int] | None) -> End:
         signalled = True
         leaving.set()
 
+    view = _Watched(run, ranks)
+
     def on_key(key: str) -> None:
         if key in "qQ":
             leaving.set()
+        elif view.scroll(key):
+            redraw.set()
 
     loop.add_signal_handler(signal.SIGINT, leaving.set)
     loop.add_signal_handler(signal.SIGWINCH, redraw.set)
     on_hangup(hang_up)
     with screen(), keys.pressed(on_key) if keys.can_ask() else nullcontext():
-        receipt = await _until_over(run, _Watched(run, ranks), leaving, redraw)
+        receipt = await _until_over(run, view, leaving, redraw)
         if receipt is None:
             receipt = await run.detach(in_background=not signalled)
     if receipt is None:
@@ -91,9 +97,8 @@ async def _draw_all(view: _Watched, redraw: asyncio.Event) -> None:
         await asyncio.to_thread(view.look)
         began = time.monotonic()
         while (left := began + PAUSE - time.monotonic()) > 0:
-            size = shutil.get_terminal_size()
-            height = max(1, size.lines - 1)
-            draw(live_text(view.picture(time.time()), size.columns, height))
+            now = size()
+            draw(live_text(view.picture(time.time()), now.columns, max(1, now.lines - 1)))
             redraw.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -112,6 +117,25 @@ class _Watched:
         self._labels: list[tuple[str, str, str]] = []  # host, process, and the mark of the stream
         self._lines: deque[str] = deque(maxlen=LINES)
         self._heard = time.time()
+        self._held: tuple[str, ...] = ()  # what somebody reads, while more comes
+        self._below, self._came = 0, 0
+
+    def scroll(self, key: str) -> bool:
+        """Move the output by a key, back from its end or towards it; return whether it is such a key."""
+        if key in " G" and self._held:
+            self._held, self._below = (), 0
+            return True
+        step = STEPS.get(key)
+        if step is None:
+            return False
+        if not self._held:
+            if step < 0 or not self._lines:
+                return False
+            self._held, self._came = tuple(self._lines), 0
+        self._below = min(len(self._held) - 1, self._below + step)
+        if self._below <= 0:
+            self._held, self._below = (), 0
+        return True
 
     def look(self) -> None:
         """Read on. Raises UnreadableRecord."""
@@ -130,6 +154,7 @@ class _Watched:
         for line in log_lines.fold(queues):
             who = self._who(line.sources)
             self._lines.append(f"{who} {line.text.decode('utf-8', 'replace')}".expandtabs())
+            self._came += 1
 
     def _take(self, host: str, name: str, data: bytes, queues: dict[int, deque[bytes]]) -> None:
         if name not in self._logs:
@@ -167,7 +192,8 @@ class _Watched:
             about=f"{since}  {counted(layout.num_nodes, 'host')}{ranks}{attempt}",
             hosts=tuple(self._hosts(state, now)),
             scalars=tuple(self._curves()),
-            lines=tuple(self._lines),
+            lines=self._held[: len(self._held) - self._below] or tuple(self._lines),
+            held=self._below + self._came if self._held else None,
             note=_note(state) or (f"no output for {duration(quiet)}" if quiet > 60 else ""),
         )
 

@@ -41,7 +41,7 @@ class Summary:
 
     ``command`` is what it runs, in a line, ``commit`` the code's, with a ``+`` if not all was committed;
     ``seconds`` how long a run that has ended took. ``began`` says whether any process was started,
-    ``project`` whose quota it counts for.
+    ``project`` whose quota it counts for, ``users`` as whom it runs: the accounts on its hosts.
     """
 
     run: str
@@ -61,6 +61,7 @@ class Summary:
     tags: tuple[str, ...] = ()
     note: str = ""
     project: str = ""
+    users: tuple[str, ...] = ()
 
 
 @frozen
@@ -68,8 +69,8 @@ class Wanted:
     """Which runs to list: those that fit everything given.
 
     Each of ``words`` occurs in the name, the command, the commit or the note; ``since`` is in seconds
-    since the epoch; ``hosts`` are those of which a run has one at least; it has all ``tags``, and is in
-    the ``project``.
+    since the epoch; ``hosts`` are those of which a run has one at least; it has all ``tags``, is in
+    the ``project``, and runs as the ``user`` on one host at least.
     """
 
     words: tuple[str, ...] = ()
@@ -79,6 +80,7 @@ class Wanted:
     hosts: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
     project: str | None = None
+    user: str | None = None
 
     def fits(self, run: Summary) -> bool:
         """Return whether a run is wanted."""
@@ -90,6 +92,7 @@ class Wanted:
             and (not self.running or run.status not in (*ENDED, UNREADABLE))
             and self.tags.issubset(run.tags)
             and self.project in (None, run.project)
+            and (self.user is None or self.user in run.users)
             and (not self.hosts or not self.hosts.isdisjoint(run.hosts))
         )
 
@@ -235,6 +238,7 @@ def summary(path: Path) -> Summary:
     described, status, reason = _Described(), UNREADABLE, ""
     damaged, followed, began = "", False, True
     ended: float | None = None
+    users: tuple[str, ...] = ()
     try:
         followed = holder(path) is not None
         file = path / "run.json"
@@ -244,6 +248,8 @@ def summary(path: Path) -> Summary:
         status, reason, damaged = state.status, state.reason, ev.damage(events)
         ended = next((e.time for e in reversed(events) if isinstance(e, ev.RunEnded)), None)
         ended = None if ended is None else ended_at(events, ended)
+        connected = (e.user for e in events if isinstance(e, ev.HostConnected) and e.user)
+        users = tuple(dict.fromkeys(connected))
         began = ended is None or any(isinstance(e, ev.ProcessStarted) for e in events)
     except UnreadableRecord as error:
         reason = str(error)
@@ -270,6 +276,7 @@ def summary(path: Path) -> Summary:
         tags=notes.tags,
         note=notes.note,
         project=described.project or "",
+        users=users,
     )
 
 

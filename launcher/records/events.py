@@ -37,13 +37,14 @@ class StageStarted(Event):
 
 @frozen
 class HostConnected(Event):
-    """A host answered and was measured."""
+    """A host answered and was measured; ``user`` is the account there."""
 
     host: str
     seconds: float
     python_version: str
     clock_offset: float
     strays: int = 0
+    user: str = ""
 
 
 @frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,7 @@ from ..transport import answers
 from ..transport.agent_client import Agent
 from ..transport.ssh import AskPassphrase, Dialler
 from .concurrency import cancel
-from .policy.turn import Stand
+from .policy.turn import Stand, short
 from .queue import Queue, queue_of
 
 #: Seconds until a host that did not answer is tried again.
@@ -27,14 +27,26 @@ OLD = 10.0
 
 
 @frozen
+class RunNow:
+    """A run on a host; ``since`` is when it began there."""
+
+    run: str
+    user: str
+    since: float | None = None
+
+
+@frozen
 class HostNow:
-    """The GPUs of a host as they are now; without them, ``problem`` is why: it does not answer, or is
-    not asked since it is ``off``."""
+    """The GPUs of a host as they are now, and the ``runs`` there that neither hold
+    one nor wait. Without GPUs,
+    ``problem`` is why, if it is not that it has none: it does not answer, or is not asked since it is
+    ``off``."""
 
     host: str
     gpus: tuple[GpuState, ...] = ()
     problem: str = ""
     off: bool = False
+    runs: tuple[RunNow, ...] = ()
 
 
 @frozen
@@ -110,7 +122,9 @@ class ClusterWatch:
                 hosts.append(HostNow(host.name, problem=f"no answer for {silent:.0f} s"))
                 continue
             stands.append(stand)
-            hosts.append(HostNow(host.name, _gpus(stand.facts, answer.gpus)))
+            gpus = _gpus(stand.facts, answer.gpus)
+            runs = tuple(_without_gpus(answer, stand.facts.clock_offset))
+            hosts.append(HostNow(host.name, gpus, runs=runs))
         return Cluster(now, tuple(hosts), queue_of(stands, now))
 
     async def _watch(self, host: Host) -> None:
@@ -158,6 +172,19 @@ def _as_now(facts: Facts, said: answers.Now) -> Facts:
 def _named(holder: answers.Holder) -> Mapping[str, Any]:
     known = {"user": holder.user, "run": holder.run, "since": holder.since}
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _without_gpus(said: answers.Now, offset: float) -> Iterator[RunNow]:
+    """Yield the runs that hold no GPU and wait for none, with times by this machine's clock."""
+    known = {(_user(one), short(one.run)) for one in said.leased.values() if one.run}
+    known |= {(ticket.user, short(ticket.run)) for ticket in said.tickets}
+    for one in said.runs:
+        if (_user(one), short(one.run)) not in known:
+            yield RunNow(one.run, _user(one), None if one.since is None else one.since - offset)
+
+
+def _user(one: answers.Holder | answers.Registered) -> str:
+    return "?" if one.user is None else str(one.user)
 
 
 def _gpus(facts: Facts, loads: Mapping[int, answers.Load]) -> tuple[GpuState, ...]:

@@ -171,6 +171,7 @@ class HostSession:
                 python_version=facts.python_version,
                 clock_offset=facts.clock_offset,
                 strays=facts.strays,
+                user=facts.user,
             )
         )
 

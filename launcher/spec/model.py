@@ -410,6 +410,7 @@ class Facts:
     containers: Mapping[str, Container] = field(default_factory=dict)
     #: By the key of an environment, its Python: of a job whose roles have different ones.
     pythons: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""  # the account there
 
     @property
     def has_own_hosts(self) -> bool:

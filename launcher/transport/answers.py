@@ -232,7 +232,7 @@ class Load:
 
 @frozen
 class Now:
-    """What the GPUs of a host do, by index, who uses and holds them, and who waits."""
+    """What the GPUs of a host do, by index, who uses and holds them, the runs there, and who waits."""
 
     gpus: Mapping[int, Load]
     gpu_users: tuple[GpuUser, ...]
@@ -240,9 +240,11 @@ class Now:
     leased: Mapping[int, Holder]
     time: float
     members: tuple[MemberThere, ...] = ()
+    runs: tuple[Registered, ...] = ()
 
     def __post_init__(self) -> None:
         _require(len(self.gpus) <= MOST, "gpus", "more than a host has")
+        _require(len(self.runs) <= MOST_ENTRIES, "runs", "more than a host has")
         _require_users(self.gpu_users)
         _require_moment(self.time, "time")
 
@@ -1175,6 +1177,7 @@ def _require_facts(found: Facts) -> None:
     _require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
     _require(len(found.own_hosts) <= 64, "own_hosts", "is too long")
     _require(len(found.hostname) <= 255, "hostname", "is too long")
+    _require(len(found.user) <= 256, "user", "is too long")
     _require(len(found.python) <= LONGEST_PATH, "python", "is too long")
     _require(0 <= found.cpus <= 1 << 16, "cpus", f"not a number of CPUs: {found.cpus}")
     for name, value in found.visible.items():

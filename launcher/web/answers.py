@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
@@ -12,6 +13,7 @@ from typing import Any
 
 from ..api.client import home
 from ..records import catalog
+from ..records.receipt import stages
 from ..records.run_folder import holder
 from ..records.run_reader import RunReader
 from ..records.state import ENDED
@@ -86,6 +88,9 @@ class Runs:
             "receipt": receipt and receipt.to_json(),
             "processes": [asdict(process) for process in state.processes.values()],
             "silent": sorted(state.silent),
+            "lost": sorted(state.lost),
+            "attempt": state.attempt,
+            "stages": stages(reader.events()),
             "job": described,
             "logs": logs,
             "more_logs": more,
@@ -140,6 +145,22 @@ class Runs:
         return summary
 
 
+def fitting(lines: Sequence[dict[str, Any]], wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the runs that have the ``status``, ``project`` and ``user`` that are named, and in whose
+    name, command, commit or note each word of ``text`` occurs."""
+    words = wanted.get("text", "").lower().split()
+
+    def fits(line: dict[str, Any]) -> bool:
+        text = " ".join(line[one] for one in ("run", "command", "commit", "note")).lower()
+        return (
+            all(wanted.get(one) in (None, line[one]) for one in ("status", "project"))
+            and (wanted.get("user") is None or wanted["user"] in line["users"])
+            and all(word in text for word in words)
+        )
+
+    return [line for line in lines if fits(line)]
+
+
 def _line(summary: catalog.Summary) -> dict[str, Any]:
     return {
         "run": summary.run,
@@ -158,6 +179,7 @@ def _line(summary: catalog.Summary) -> dict[str, Any]:
         "tags": list(summary.tags),
         "note": summary.note,
         "project": summary.project,
+        "users": list(summary.users),
     }
 
 

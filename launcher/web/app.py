@@ -26,7 +26,7 @@ from ..spec.errors import InputError, LauncherError, RunKept
 from ..spec.version import __version__
 from . import archive, bodies, confined, drafts, logs, stream, sweeps
 from .actions import Actions
-from .answers import Runs
+from .answers import Runs, fitting
 from .cluster import ClusterPages
 from .compared import MOST, compared
 from .curves import Curves, of_metrics, of_scalars
@@ -141,7 +141,8 @@ class Console:
         return JSONResponse(told)
 
     async def _list(self, request: Request) -> Response:
-        return JSONResponse({"runs": await asyncio.to_thread(self._runs.lines)})
+        lines = await asyncio.to_thread(self._runs.lines)
+        return JSONResponse({"runs": fitting(lines, request.query_params)})
 
     async def _losses(self, request: Request) -> Response:
         names = list(dict.fromkeys(request.query_params.getlist("run")))

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..api import jobs, settings
+from ..api import data, jobs, settings
 from ..api.arguments import RunOptions
 from ..api.client import AsyncClient
 from ..spec import yaml_document
@@ -67,12 +67,14 @@ class Draft:
 
 
 def fields() -> dict[str, Any]:
-    """Return the JSON Schema of a job's keys that a page asks for, and the names of frameworks."""
+    """Return the JSON Schema of a job's keys that a page asks for, the names of frameworks, and the data
+    sets that were added here."""
     known = jobs.schema()["properties"]
     return {
         "properties": {name: one for name, one in known.items() if name not in _ELSEWHERE},
         "frameworks": jobs.framework_names(),
         "workdir": os.getcwd(),
+        "data": [{"name": one.name, "bytes": one.version.bytes} for one in data.known()],
     }
 
 

@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 #: What anybody may load: the page itself, which holds nothing of a run.
 _PUBLIC = ("/", "/session")
 _STATIC = "/static/"
+#: Most bytes of a request's head.
+HEAD = 16384
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -67,6 +69,12 @@ class Session:
         return morsel is not None and _equal(morsel.value, self._cookie)
 
 
+def _length(scope: Scope) -> int:
+    """Return about how many bytes the head of a request has: what comes in one piece is read whole."""
+    fields = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return fields + len(scope.get("raw_path") or b"") + len(scope["query_string"])
+
+
 def _equal(given: str, right: str) -> bool:
     return secrets.compare_digest(given.encode(errors="replace"), right.encode())
 
@@ -97,7 +105,12 @@ class Guard:
                 message["headers"] = headers.raw
             await send(message)
 
-        refused = refusal(self._session, scope["method"], scope["path"], Headers(scope=scope))
+        refused = None
+        if _length(scope) > HEAD:
+            refused = 431, f"the head of the request is larger than {HEAD} bytes"
+        refused = refused or refusal(
+            self._session, scope["method"], scope["path"], Headers(scope=scope)
+        )
         if refused is None:
             await self._app(scope, receive, guarded)
         else:
@@ -116,8 +129,7 @@ def refusal(session: Session, method: str, path: str, headers: Headers) -> tuple
         return 405, "the console knows GET and POST only"
     if writes and path != "/session" and session.read_only:
         return 403, "this console is read-only: it was started with --read-only"
-    origin = headers.get("origin")
-    if origin is not None and origin != f"http://{host}":
+    if any(origin != f"http://{host}" for origin in headers.getlist("origin")):
         return 403, "the request comes from another page"
     # The address may be opened from anywhere: a browser says "cross-site" of a link as well.
     if path != "/" and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):

@@ -15,12 +15,11 @@ from ..spec.errors import InputError
 from .app import Console
 from .browser import has_screen, remove, show
 from .doorkeeper import doorkeeper
-from .guard import Session, token_file
+from .guard import HEAD, Session, token_file
 from .peers import GONE
 
-#: Bytes of a request's head, and connections at once; seconds that answers get at the end, at which
-#: streams end by themselves.
-_HEAD, _CONNECTIONS, _GOODBYE = 16384, 200, 3
+#: Connections at once, and seconds that answers get at the end, at which streams end by themselves.
+_CONNECTIONS, _GOODBYE = 200, 3
 
 
 def serve(
@@ -53,7 +52,7 @@ def serve(
                 lifespan="off",
                 http=doorkeeper(_Refusals(tell_refused)),
                 ws="none",
-                h11_max_incomplete_event_size=_HEAD,
+                h11_max_incomplete_event_size=HEAD,
                 limit_concurrency=_CONNECTIONS,
                 timeout_graceful_shutdown=_GOODBYE,
             )

@@ -1,4 +1,4 @@
-"""The losses of the runs that a list shows, as curves in little."""
+"""What a list shows of what its runs printed: a loss in little, how far they are, the last line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
+from ..records.last_line import last_line
 from ..records.losses import Losses
 from ..spec.errors import LauncherError
 from . import confined
@@ -53,10 +54,17 @@ class Sparks:
                 reader = self._readers.pop(name, None) or Losses(self._runs.root / name)
             whole = reader.look()
             ended = bool(self._runs.line(name)["ended"])
+            last = last_line(self._runs.root / name)
         except (OSError, LauncherError):
-            return {"tag": "", "values": [], "whole": True}
+            return {"tag": "", "values": [], "whole": True, "line": "", "progress": None}
         tag, values = reader.curve(POINTS)
-        answer = {"tag": tag, "values": values, "whole": whole}
+        answer = {
+            "tag": tag,
+            "values": values,
+            "whole": whole,
+            "line": last.line,
+            "progress": last.progress,
+        }
         if whole and ended:
             self._known[name] = answer, stamp
         else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from base64 import b64encode
 from itertools import product
 from pathlib import Path
@@ -22,6 +24,7 @@ WIDTHS = {"phone": 360, "desk": 1280}
 PAGES = {
     "runs": ("#/", "3 runs"),
     "failed": ("#/runs/{night}", "OutOfMemoryError"),
+    "overview": ("#/runs/{wider}", "2 of 2 running"),
     "output": ("#/runs/{wider}/logs", "step 119"),
     "files": ("#/runs/{baseline}/files", "metrics.json"),
     "code": ("#/runs/{baseline}/code", "Uncommitted changes"),
@@ -256,7 +259,7 @@ def test_files_can_be_looked_into(page: browser.Watched, home: Path) -> None:
     picture = page.page.get_by_role("img", name="curve.png")
     assert picture.evaluate("one => one.decode().then(() => one.naturalWidth)") == 1
     page.page.locator("summary", has_text="checkpoints/").click()
-    page.page.get_by_text("2.4 MB, checkpoint").wait_for()
+    page.page.get_by_text("2.4 MB, gpu1 gpu2, checkpoint").wait_for()
     assert "gone" not in page.page.title()
     assert page.wrong() == []
 
@@ -271,6 +274,61 @@ def test_the_list_shows_the_loss_of_each_run_as_it_moves(page: browser.Watched, 
         log.write(b"step 129 loss=0.04321\n")
     going_on = page.page.get_by_role("row").filter(has_text=console_runs.named(home, "wider"))
     going_on.get_by_role("img", name="loss 0.04321").wait_for(timeout=browser.PATIENCE)
+    assert page.wrong() == []
+
+
+def test_the_page_of_a_run_has_its_hosts_their_ranks_and_use(
+    page: browser.Watched, home: Path
+) -> None:
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'wider')}")
+    host = page.page.get_by_role("region", name="gpu2")
+    host.get_by_text("2 of 2 running").wait_for()
+    host.get_by_text("processors ").wait_for()
+    ranks = host.get_by_role("list", name="Processes on gpu2").get_by_role("listitem")
+    ranks.filter(has_text="2running").get_by_role("img", name="GPU 0 ").wait_for()
+    ranks.filter(has_text="3running").get_by_role("img", name="GPU 1 ").wait_for()
+    stages = page.page.get_by_role("img", name="Stages: connect 0.4 s, sync 0.7 s, start 0.9 s")
+    stages.wait_for()
+    assert page.wrong() == []
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'night')}")
+    page.page.get_by_text("[0-1,3] step 39").wait_for()
+    host.get_by_text("1 process left").wait_for()
+    host.get_by_role("listitem").filter(has_text="2exit 1").wait_for()
+    host.get_by_role("listitem").filter(has_text="3signal 15").wait_for()
+    assert page.wrong() == []
+    page.page.goto(page.base + f"#/runs/{console_runs.named(home, 'baseline')}/files")
+    page.page.get_by_text("18 B, gpu1", exact=True).wait_for()
+
+
+def test_the_list_shows_how_far_a_run_is_and_its_last_line(
+    page: browser.Watched, home: Path
+) -> None:
+    with console_runs.one_more(home, "far") as run:
+        page.page.goto(page.base + "#/")
+        row = page.page.get_by_role("row", name=run.name)
+        row.wait_for()
+        for said, percent in (
+            (b"\x1b[31mEpoch 2/4\x1b[0m, step 50/100 <b>", 37),
+            (b"step 3/4", 75),
+        ):
+            console_runs.printed(run, 1, said + b"\n")
+            row.get_by_role("img", name=f"{percent} % done").wait_for()
+        row.get_by_text("step 3/4").wait_for()
+    failed = page.page.get_by_role("row", name=console_runs.named(home, "night"))
+    failed.get_by_text("OutOfMemoryError").wait_for()
+    assert page.wrong() == []
+
+
+def test_the_list_is_narrowed_by_user_where_there_are_several(
+    page: browser.Watched, home: Path
+) -> None:
+    page.page.goto(page.base + "#/")
+    page.page.get_by_text("3 runs", exact=True).wait_for()
+    user = page.page.get_by_role("combobox", name="User")
+    assert user.locator("option").all_text_contents() == ["any user", "ann", "bob"]
+    user.select_option("bob")
+    page.page.get_by_text("1 of 3 runs").wait_for()
+    page.page.get_by_role("link", name=console_runs.named(home, "night")).wait_for()
     assert page.wrong() == []
 
 
@@ -290,6 +348,19 @@ def test_scalars_move_while_one_looks(page: browser.Watched, home: Path) -> None
     page.page.get_by_role("img", name="loss:").wait_for(state="detached")
     assert plot.is_visible()
     assert page.wrong() == []
+
+
+def test_marks_of_an_axis_of_time_are_told_apart(page: browser.Watched) -> None:
+    page.page.goto(page.base + "#/")
+    page.page.get_by_text("3 runs", exact=True).wait_for()
+    axes = page.page.evaluate(
+        """async () => {
+          const { APART, ticks } = await import('/static/plot.js');
+          return APART.map(apart => [...Array(12).keys()].map(index => ticks(index * apart)));
+        }"""
+    )
+    assert all(len(set(marks)) == len(marks) for marks in axes), axes
+    assert axes[9][:4] == ["0 s", "60 s", "2 min", "3 min"]
 
 
 def test_chosen_runs_are_compared(page: browser.Watched, home: Path) -> None:
@@ -334,6 +405,35 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_role("link", name="Runs").click()
     page.page.get_by_role("link", name="New").click()
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there
+
+
+def test_hosts_and_data_sets_are_chosen_by_a_click(page: browser.Watched, home: Path) -> None:
+    source = home / "digits"
+    source.mkdir()
+    (source / "a.bin").write_bytes(bytes(2000))
+    known = (sys.executable, "-m", "launcher", "data")
+    env = {**os.environ, "LAUNCHER_HOME": str(home)}
+    subprocess.run([*known, "add", "digits", str(source)], env=env, check=True)
+    try:
+        page.page.goto(page.base + "#/new")
+        hosts = page.page.get_by_role("group", name="Hosts to choose")
+        page.page.get_by_label("Script and arguments").fill("train.py")
+        sets = page.page.get_by_role("group", name="Sets that were added")
+        sets.get_by_role("button", name="digits 2.0 kB").click()
+        file = page.page.get_by_role("region", name="Job file")
+        file.get_by_text("data:\n- digits").wait_for()
+        hosts.get_by_role("button", name="gpu2").click()
+        hosts.get_by_role("button", name="gpu1").click()
+        file.get_by_text("- gpu2\n- gpu1").wait_for()
+        hosts.get_by_role("button", name="gpu2", pressed=True).click()
+        plan = page.page.get_by_role("table", name="Plan")
+        plan.get_by_role("row", name="gpu2").wait_for(state="hidden")
+        plan.get_by_role("row", name="gpu1").wait_for()
+        page.page.get_by_label("Data", exact=True).fill("digits: {to: data/digits}")
+        sets.get_by_role("button", name="digits", disabled=True).wait_for()
+        assert page.wrong() == []
+    finally:
+        subprocess.run([*known, "rm", "digits"], env=env, check=True)
 
 
 def test_mappings_are_typed_as_fields_or_as_yaml(page: browser.Watched, home: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_page_of_all_hosts(page: browser.Watched, home: Path) -> None:
 
     def answer(route: Any) -> None:
         hosts = [
-            {"host": name, "problem": "", "off": False, "gpus": [gpu(0, busy[0], run)]}
+            {"host": name, "problem": "", "off": False, "gpus": [gpu(0, busy[0], run)], "runs": []}
             for name in ("gpu1", "gpu2")
         ]
         queue = [

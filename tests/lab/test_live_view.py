@@ -31,7 +31,7 @@ def test_it_shows_leaves_and_ends_as_the_run_does(launcher: Launcher, clean: lab
     assert left.code == 0, left.err
     run = left.folder.name
     argv = [sys.executable, "-m", "launcher", "attach", "--live", run]
-    env = {**launcher.environment(), "TERM": "xterm"}
+    env = {**launcher.environment(), "TERM": "xterm", "COLUMNS": "70"}
     with Terminal(argv, launcher.work, env, columns=80) as screen:
         screen.expect(run)
         screen.expect("running")
@@ -46,6 +46,9 @@ def test_it_shows_leaves_and_ends_as_the_run_does(launcher: Launcher, clean: lab
         termios.tcsetwinsize(screen.fd, (12, 200))
         os.kill(screen.pid, signal.SIGWINCH)
         screen.expect("q leaves, the run goes on")
+        screen.press("\x1b[A")
+        screen.expect("below: space goes on")
+        screen.press(" ")
         screen.press("\x03")
         screen.expect("\x1b[?1049l")
         screen.expect("keeps running")
@@ -55,7 +58,11 @@ def test_it_shows_leaves_and_ends_as_the_run_does(launcher: Launcher, clean: lab
     (listed,) = json.loads(launcher.call("ls", "--json", "--no-refresh").stdout)
     assert listed["status"] == "running"
     with Terminal(argv, launcher.work, {**env, "NO_COLOR": "1"}, columns=80) as screen:
-        screen.expect("step")
+        screen.expect("running")
+        termios.tcsetwinsize(screen.fd, (40, 120))
+        os.kill(screen.pid, signal.SIGWINCH)
+        screen.expect("  step ")
+        screen.expect(" ┤")
         for name in ("lab1", "lab2"):
             clean.hosts[name].write(f"/root/.launcher/host/runs/{run}/end", b"")
         screen.expect("failed (exit-3)")

@@ -55,7 +55,7 @@ def test_top_shows_who_does_what(own: labs.Lab, launcher: Launcher) -> None:
         assert (gpus[0]["user"], gpus[0]["run"].startswith("holds-")) == ("root", True)
         assert (gpus[3]["user"], gpus[3]["pid"], gpus[3]["used"]) == ("bob", pid, 40960)
         assert looked["time"] - gpus[3]["since"] < 3600
-        assert hosts["gpu3"]["problem"]
+        assert hosts["gpu3"]["problem"] and not any(one["runs"] for one in looked["hosts"])
         shown = launcher.call("top", "-i", str(launcher.inventory), "--once")
         print(shown.stdout)
         assert shown.returncode == 0
@@ -76,6 +76,22 @@ def test_top_shows_who_does_what(own: labs.Lab, launcher: Launcher) -> None:
             if process:
                 process.kill()
                 process.communicate()
+
+
+@pytest.mark.parametrize("own", [[labs.HostSpec("cpu1"), labs.HostSpec("cpu2")]], indirect=True)
+def test_runs_without_gpus_are_shown(own: labs.Lab, launcher: Launcher) -> None:
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    hold = f"python3 {launcher.script(HOLD)}"
+    left = launcher.run("--name", "plain", "--nodes", "2", "--framework", "env", "--detach", hold)
+    assert left.code == 0, left.err
+    shown = launcher.call("top", "-i", str(launcher.inventory), "--once")
+    for host in own.hosts.values():
+        host.write("/tmp/go", b"")
+    (line,) = [line for line in shown.stdout.splitlines() if left.folder.name in line]
+    assert line.split()[:3] == ["cpu[1-2]", "root", left.folder.name]
+    assert launcher.call("attach", "-").returncode == 0
+    shown = launcher.call("top", "-i", str(launcher.inventory), "--once")
+    assert left.folder.name not in shown.stdout
 
 
 def labs_terminal(launcher: Launcher) -> Terminal:

@@ -17,7 +17,8 @@ from tensorboard.summary import Writer
 
 from launcher.records import codec
 from launcher.records import events as ev
-from launcher.records.receipt import FirstFailure
+from launcher.records.postmortem import LastLine
+from launcher.records.receipt import FirstFailure, HostReceipt
 from launcher.records.run_folder import RunFolder
 from launcher.records.sweep_folder import SweepFolder, TrialRecord, new_record
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret
@@ -48,7 +49,11 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 
 def begin(
-    name: str, started: float = STARTED, *arguments: str, project: str | None = None
+    name: str,
+    started: float = STARTED,
+    *arguments: str,
+    project: str | None = None,
+    user: str = "ann",
 ) -> RunFolder:
     """Record a run of four ranks on two hosts that has begun; this process follows it until it is
     closed."""
@@ -68,6 +73,8 @@ def begin(
     folder.write("run.json", codec.describe_run(request, Layout(folder.name, nodes), started))
     for stage, after in (("connect", 0.0), ("sync", 0.4), ("start", 1.1), ("run", 2.0)):
         folder.record(ev.StageStarted(started + after, stage))
+    for one in HOSTS:
+        folder.record(ev.HostConnected(started + 0.3, one.name, 0.3, "3.11.7", 0.0, user=user))
     for rank in range(4):
         host = HOSTS[rank // 2].name
         folder.record(ev.ProcessStarted(started + 2, host, 0, f"rank-{rank}", rank, 40 + rank))
@@ -153,9 +160,34 @@ def succeed(folder: RunFolder, started: float = STARTED, seconds: float = 312.0)
         seconds=seconds,
         stages={"connect": 0.4, "sync": 0.7, "start": 0.9, "run": seconds - 2},
         world_size=4,
+        hosts=ended_hosts(0),
+        outputs=[
+            {"path": "metrics.json", "size": 18, "hosts": ["gpu1"]},
+            {"path": "checkpoints/model.pt", "size": 2_400_000, "hosts": ["gpu1", "gpu2"]},
+        ],
     )
     folder.write("receipt.json", receipt.to_record())
     folder.close()
+
+
+def ended_hosts(left: int) -> tuple[HostReceipt, ...]:
+    """Return what receipts say of both hosts, with processes left on the second."""
+    return tuple(
+        HostReceipt(
+            host=host.name,
+            node_rank=node,
+            ranks=(2 * node, 2 * node + 1),
+            gpus=(0, 1),
+            gpus_used=(0, 1),
+            exit_codes={},
+            logs_here=1,
+            logs_there=1,
+            logs_complete=True,
+            left=left * node,
+            verified="scan",
+        )
+        for node, host in enumerate(HOSTS)
+    )
 
 
 def fail(folder: RunFolder, started: float = STARTED, seconds: float = 41.0) -> None:
@@ -180,6 +212,8 @@ def fail(folder: RunFolder, started: float = STARTED, seconds: float = 41.0) -> 
         stages={"connect": 0.4, "sync": 0.7, "start": 0.9, "run": seconds - 2},
         world_size=4,
         failure=failure,
+        hosts=ended_hosts(1),
+        others_said=(LastLine((0, 1, 3), (), "step 39 loss=0.62"),),
     )
     folder.write("receipt.json", receipt.to_record())
     folder.close()
@@ -206,7 +240,7 @@ def one_more(home: Path, name: str) -> Iterator[RunFolder]:
 
 def several() -> RunFolder:
     """Record a failed run, one that succeeded, and a running one, which is returned."""
-    failed = begin("night", STARTED, "--batch", "512", project="vision")
+    failed = begin("night", STARTED, "--batch", "512", project="vision", user="bob")
     for rank in range(4):
         printed(failed, rank, steps(0, 40))
     printed(failed, 2, "\n".join(TRACEBACK).encode() + b"\n")

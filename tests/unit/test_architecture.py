@@ -42,6 +42,7 @@ EFFECTS = {
     "records.metric",
     "records.metric_curves",
     "records.metric_files",
+    "records.last_line",
     "records.live_files",
     "records.losses",
     "records.run_reader",

@@ -380,6 +380,7 @@ class HostFacts(TypedDict):
     """The answer to "probe"."""
 
     hostname: str
+    user: str
     root: str
     machine: NotRequired[str]
     python: str
@@ -409,6 +410,7 @@ class HostNow(TypedDict):
     tickets: List[TicketFacts]
     leased: Dict[str, Holder]
     members: List[MemberFacts]
+    runs: List[Holder]
     time: float
 
 

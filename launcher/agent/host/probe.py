@@ -33,6 +33,7 @@ def facts(root: str, with_gpus: bool) -> HostFacts:
     disk = os.statvfs(root)
     return {
         "hostname": socket.gethostname(),
+        "user": processes.user_name(os.getuid()),
         "root": root,
         "machine": machine.fingerprint(),
         "python": sys.executable,

@@ -33,6 +33,7 @@ class Now:
             "tickets": tickets.read(names),
             "leased": {str(index): holder for index, holder in gpu_locks.held().items()},
             "members": _members(),
+            "runs": gpu_locks.registered(),
             "time": time.time(),
         }
 

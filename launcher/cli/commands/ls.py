@@ -54,6 +54,7 @@ EXAMPLES = (
 @click.option("--host", metavar="NAMES", help="Only runs on one of these hosts: gpu[1-4].")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag.")
 @click.option("--project", metavar="NAME", help="Only runs of this project; none: of no project.")
+@click.option("--user", metavar="NAME", help="Only runs as this user of their hosts.")
 @click.option("--no-refresh", is_flag=True, help="Do not ask hosts of runs that nobody follows.")
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
@@ -71,6 +72,7 @@ def command(
     host: str | None,
     tags: tuple[str, ...],
     project: str | None,
+    user: str | None,
     no_refresh: bool,
     all_users: bool,
     inventory: str | None,
@@ -83,11 +85,11 @@ def command(
     2 seconds, and runs whose hosts all answer are followed again in the background.
     """
     if all_users:
-        ctx.exit(_on_the_hosts(inventory, as_json))
+        ctx.exit(_on_the_hosts(inventory, user, as_json))
     now = time.time()
     begun = since_time(since, now)
     project = "" if project == NO_PROJECT else project
-    wanted = Wanted(words, begun, failed, running, _hosts(host), frozenset(tags), project)
+    wanted = Wanted(words, begun, failed, running, _hosts(host), frozenset(tags), project, user)
     client = Client()
     refreshed = Refreshed() if no_refresh else client.refresh()
     known = client.list()
@@ -151,14 +153,15 @@ def _hosts(text: str | None) -> frozenset[str]:
         raise InputError(f"--host {text}: {error}") from None
 
 
-def _on_the_hosts(place: str | None, as_json: bool) -> int:
-    """Print the running runs of all users; return 1 if no host could be asked."""
+def _on_the_hosts(place: str | None, user: str | None, as_json: bool) -> int:
+    """Print the running runs of all users, or of one; return 1 if no host could be asked."""
     answers = asyncio.run(AsyncClient(loaded(place)).host_runs())
     running = [
         {"host": host, **run}
         for host, answer in answers.items()
         if not isinstance(answer, HostError)
         for run in answer.running
+        if user in (None, run["user"])
     ]
     failed = [answer for answer in answers.values() if isinstance(answer, HostError)]
     answered = len(answers) - len(failed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
 from contextlib import aclosing, nullcontext
 from dataclasses import asdict
@@ -14,7 +13,7 @@ import click
 
 from ...api.hosts import narrowed
 from .. import keys, options
-from ..drawing import can_draw, draw, screen
+from ..drawing import can_draw, draw, screen, size
 from ..inventory_lookup import loaded
 from ..render.top import top_text
 from ..run_argument import new_client
@@ -79,6 +78,6 @@ async def _draw_all(inventory: Inventory) -> None:
 
 
 def _draw(cluster: Cluster) -> None:
-    size = shutil.get_terminal_size()
-    lines = top_text(cluster, size.columns, size.lines - 1).split("\n")
-    draw(lines[: size.lines - 1])
+    now = size()
+    lines = top_text(cluster, now.columns, now.lines - 1).split("\n")
+    draw(lines[: now.lines - 1])

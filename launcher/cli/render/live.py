@@ -9,11 +9,17 @@ import click
 
 from ...spec import nodeset
 from ...spec.frozen import frozen
+from .dots import plot
 from .metrics import curve
-from .tables import cut, table
+from .tables import counted, cut, table
 
 #: Characters of the curve of a scalar at least and at most.
 LEAST, MOST = 10, 60
+#: Lines of a plot without its title, characters that it has at least, and the lines below the hosts that
+#: it takes to have plots.
+PLOT, PLOT_WIDTH, TALL = 5, 38, 16
+#: What keys do, in as many words as there is room for.
+_KEYS = ("q leaves, the run goes on; ↑ ↓ scroll", "q leaves; ↑ ↓ scroll", "q leaves")
 _EIGHTHS = "▁▂▃▄▅▆▇█"
 _COLOUR = {"running": "green", "failed": "red", "lost": "red", "stopping": "yellow"}
 
@@ -54,26 +60,36 @@ class LiveView:
     scalars: tuple[ScalarView, ...]
     lines: tuple[str, ...]  # the last ones that it printed
     note: str = ""
+    held: int | None = None  # lines that came after those, while somebody reads
 
 
 def live_text(view: LiveView, width: int, height: int) -> list[str]:
     """Return the lines of a picture that fits this size: output gets what the others leave."""
-    keys = "q leaves, the run goes on"
     head = cut(f"{view.name}  {view.status}  {view.about}", width)
-    if len(head) + len(keys) + 2 <= width:
+    fitting = (keys for keys in _KEYS if len(head) + len(keys) + 2 <= width)
+    if keys := next(fitting, ""):
         head = head.ljust(width - len(keys)) + click.style(keys, dim=True)
     head = head.replace(view.status, click.style(view.status, fg=_COLOUR.get(view.status)), 1)
     room = max(0, height - 2)
     hosts = _hosts(view.hosts, min(max(4, room // 3), room), width)
     left = room - len(hosts) - 1 if hosts else room
-    scalars = _scalars(view.scalars, max(0, min(left // 2, max(3, room // 4))), width)
-    lines = [head, *_apart(hosts), *_apart(scalars)]
-    if view.note:
-        lines.append(click.style(cut(view.note, width), fg="yellow"))
+    drawn = min(len(view.scalars), 4, width // PLOT_WIDTH) if left >= TALL else 0
+    plots = _plots(view.scalars[:drawn], width)
+    left -= len(plots)
+    rest = view.scalars[drawn:]
+    scalars = _scalars(rest, max(0, min(left // 2, max(3, room // 4))), width)
+    lines = [head, *_apart(hosts), *plots, *_apart(scalars)]
+    for note in (view.note, _held(view.held)):
+        if note:
+            lines.append(click.style(cut(note, width), fg="yellow"))
     left = height - len(lines) - 1
     if left > 0 and (output := view.lines[-left:]):
         lines += ["", *(cut(line, width) for line in output)]
     return lines[:height]
+
+
+def _held(below: int | None) -> str:
+    return "" if below is None else f"{counted(below, 'line')} below: space goes on"
 
 
 def _apart(lines: Sequence[str]) -> list[str]:
@@ -161,6 +177,20 @@ def _scalars(scalars: Sequence[ScalarView], room: int, width: int) -> list[str]:
     title = f"and {more} more" if more else ""
     lines = table([column[0] for column in columns] + [title], rows).split("\n")
     return [cut(line, width) for line in lines]
+
+
+def _plots(scalars: Sequence[ScalarView], width: int) -> list[str]:
+    """Return plots side by side, with a title each, below an empty line."""
+    if not scalars:
+        return []
+    room = (width + 2) // len(scalars) - 2
+    blocks = []
+    for one in scalars:
+        last = f"{one.values[-1]:.4g}"
+        title = cut(f"{one.tag}  {last}  step {one.step}  {_source(one)}", room)
+        curve_ = plot(one.values, room, PLOT) or [" " * room] * PLOT
+        blocks.append([click.style(title.ljust(room), bold=True), *curve_])
+    return ["", *("  ".join(row) for row in zip(*blocks, strict=True))]
 
 
 def _source(one: ScalarView) -> str:

@@ -37,7 +37,9 @@ class _Row:
 def top_text(cluster: Cluster, width: int, height: int) -> str:
     """Return the picture of a moment, on a screen of this size."""
     head, waiting = _summary(cluster), _waiting(cluster, max(5, height // 3))
-    tail = [*_silent(cluster.hosts), *waiting]
+    others = _others(cluster, max(4, height // 4))
+    silent = _silent(cluster.hosts)
+    tail = [*others, *([""] if others and silent else []), *silent, *waiting]
     room = max(3, height - 3 - len(tail))  # the summary, the line below it, the head of the table
     lines = _table(cluster)
     if len(lines) > room + 1:
@@ -144,6 +146,25 @@ def _holding(cluster: Cluster, user: str, run: str) -> Holding | None:
 
 
 # -- what is below
+
+
+def _others(cluster: Cluster, most: int) -> list[str]:
+    """Return the runs that hold no GPU; hosts that have the same ones share a line."""
+    alike: dict[tuple[str, str], list[tuple[str, float | None]]] = {}
+    for host in cluster.hosts:
+        for one in host.runs:
+            alike.setdefault((one.user, one.run), []).append((host.host, one.since))
+    if not alike:
+        return []
+    rows = []
+    for (user, run), found in alike.items():
+        since = min((began for _, began in found if began), default=None)
+        lasted = "" if since is None else age(max(0.0, cluster.time - since))
+        rows.append((nodeset.fold(host for host, _ in found), user, run, lasted))
+    lines = table(("hosts", "user", "runs without GPUs", "age"), rows).split("\n")
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"and {len(lines) - most + 1} more: launcher ls --all-users"]
+    return ["", *lines]
 
 
 def _silent(hosts: Iterable[HostNow]) -> list[str]:

@@ -37,11 +37,18 @@ function gpuTile(gpu, mine) {
     make('div', { className: 'dim', textContent: told }));
 }
 
+// A run that holds no GPU.
+function without(one, mine) {
+  const name = mine.has(one.run) ? make('a', { href: runLink(one.run), textContent: one.run }) : make('span', { textContent: one.run });
+  return make('li', {}, name, make('span', { className: 'dim', textContent: [one.user, one.since && lasted(Math.max(0, Date.now() / 1000 - one.since)), 'no GPU'].filter(Boolean).join(' · ') }));
+}
+
 function hostRow(host, mine) {
   const names = [...new Set(host.gpus.map(gpu => gpu.name))].join(', ');
   const problem = host.problem ? (host.off ? 'off: ' : '') + host.problem : host.gpus.length ? '' : 'no GPUs';
   return keyed(host.host, make('section', { className: 'host', ariaLabel: host.host }, make('h2', {}, host.host, make('span', { className: host.problem && !host.off ? 'warn' : 'dim', textContent: problem || names })),
-    ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : [])));
+    ...(host.gpus.length ? [make('ul', { className: 'gpus' }, ...host.gpus.map(gpu => gpuTile(gpu, mine)))] : []),
+    ...(host.runs.length ? [make('ul', { className: 'others', ariaLabel: 'Runs without GPUs on ' + host.host }, ...host.runs.map(one => without(one, mine)))] : [])));
 }
 
 function finding(one) {

@@ -1,11 +1,14 @@
 // The fields of a job, made from its schema, and what was typed into them as values of a job file.
 import { make } from './dom.js';
+import { keyed, update } from './update.js';
 
 const FIRST = ['run', 'workdir', 'framework', 'num_nodes', 'resources.gpus', 'hosts', 'name', 'envs', 'secrets', 'data', 'outputs', 'max_restarts', 'time', 'tags'];
 const LINES = ['setup', 'prepare', 'notify'];
 const LABELS = { run: 'Script and arguments', workdir: 'Folder', num_nodes: 'Hosts (how many)', 'resources.gpus': 'GPUs (total)', hosts: 'Hosts (which)', envs: 'Environment variables', nproc_per_node: 'Processes on each host', gpu_ids: 'GPU ids', time: 'Time limit' };
 // Values of secrets come from the environment of the console: no page asks for them.
 const NAMES = ['secrets'];
+// Fields with names to choose from beside them: a click adds one to what was typed, or takes it out.
+const PICKED = { hosts: 'Hosts to choose', data: 'Sets that were added' };
 const HELP = { yaml: 'Several: a, b; or YAML, a NAME: VALUE a line.', pairs: 'A NAME=VALUE a line.' };
 
 const isGroup = schema => schema.type === 'object' && schema.properties;
@@ -51,9 +54,28 @@ export function jobForm({ properties, frameworks }, changed) {
     const help = make('span', { className: 'help', textContent: [schema.description, HELP[kind]].filter(Boolean).join('. ') });
     for (const [word, one] of Object.entries({ field: input, wrong, help })) one.id = word + '-' + path.replaceAll('.', '-');
     input.setAttribute('aria-describedby', wrong.id + ' ' + help.id);
-    input.addEventListener('input', changed);
-    fields.set(path, { schema, kind, input, wrong });
-    return make('div', { className: 'field' }, make('label', { htmlFor: input.id, textContent: label(path) }), input, wrong, help);
+    input.addEventListener('input', () => { if (PICKED[path]) drawPicks(fields.get(path)); changed(); });
+    const picks = PICKED[path] ? make('div', { className: 'picks', role: 'group', ariaLabel: PICKED[path], hidden: true }) : null;
+    picks?.addEventListener('click', event => { const name = event.target.closest('button')?.value; if (name) pick(path, name); });
+    fields.set(path, { schema, kind, input, wrong, picks, known: [] });
+    return make('div', { className: 'field' }, make('label', { htmlFor: input.id, textContent: label(path) }), input, picks, wrong, help);
+  }
+  const named = one => one.input.value.split(/[,\n]/).map(name => name.trim()).filter(Boolean);
+  function pick(path, name) {
+    const one = fields.get(path), before = named(one);
+    one.input.value = (before.includes(name) ? before.filter(other => other !== name) : [...before, name]).join(one.kind === 'text' || path === 'hosts' ? ',' : ', ');
+    drawPicks(one);
+    changed();
+  }
+  // What was typed as YAML is no list of names that a click could change.
+  function drawPicks(one) {
+    const chosen = named(one), yaml = isText(one);
+    one.picks.hidden = !one.known.length;
+    update(one.picks, ...one.known.map(([name, words]) => {
+      const button = make('button', { type: 'button', value: name, disabled: yaml }, name, ...words ? [' ', make('span', { className: 'dim', textContent: words })] : []);
+      button.ariaPressed = String(!yaml && chosen.includes(name));
+      return keyed(name, button);
+    }));
   }
   function group(path, schema) {
     const wrong = make('span', { className: 'wrong', role: 'alert' });
@@ -93,7 +115,10 @@ export function jobForm({ properties, frameworks }, changed) {
     for (const { wrong: place, input } of fields.values()) { place.textContent = ''; input?.removeAttribute('aria-invalid'); }
   }
   return {
-    element, wrong, right, input: path => fields.get(path).input,
+    element, wrong, right,
+    // Offers names with words about them at a field that has any.
+    offer(path, known) { const one = fields.get(path); if (one?.picks) { one.known = known; drawPicks(one); } },
+    input: path => fields.get(path).input,
     typed: () => ({ values: values(), texts: Object.fromEntries(inputs().filter(([, one]) => isText(one)).map(([path, { input }]) => [path, input.value])) }),
     kept: () => inputs().map(([path, { input }]) => [path, input.value]),
     keep(all) { for (const [path, value] of all) if (fields.get(path)?.input) fields.get(path).input.value = value; },

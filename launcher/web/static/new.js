@@ -1,9 +1,9 @@
 // A form for a new run, made from the schema of job files, with the plan beside it as one types.
 import { post, tell, tried } from './actions.js';
-import { empty, get, make, runLink, table } from './dom.js';
+import { bytes, empty, get, make, repeated, runLink, table } from './dom.js';
 import { jobForm } from './form.js';
 
-const KEPT = 'launcher-draft';
+const KEPT = 'launcher-draft', EVERY = 5000;
 
 export function newPage(main) {
   const told = make('p', { className: 'told', role: 'alert' });
@@ -60,13 +60,22 @@ export function newPage(main) {
     const found = await tried(() => get('/api/scripts?' + new URLSearchParams({ workdir: folder })));
     if (found) scripts.replaceChildren(...found.scripts.map(value => make('option', { value })));
   }
+  const inUse = host => host.problem ? (host.off ? 'off' : 'no answer') : host.gpus.length ? host.gpus.filter(gpu => gpu.state === 'free').length + ' of ' + host.gpus.length + ' GPUs free' : 'no GPUs';
+  // Hosts are asked while this page is open.
   async function count() {
-    const now = await get('/api/cluster').catch(() => null);
+    const now = await get('/api/cluster').catch(error => { if (error.status === 400 || error.gone) return null; throw error; });
+    if (counting.closed) return 0;
     const gpus = now?.hosts.flatMap(host => host.gpus) || [];
     if (gpus.length) free.textContent = gpus.filter(gpu => gpu.state === 'free').length + ' of ' + gpus.length + ' GPUs are free now';
+    if (now) form.offer('hosts', now.hosts.map(host => [host.host, inUse(host)]));
+    return now ? EVERY : 0;
   }
+  const counting = repeated(count);
   async function load() {
-    if (main.contains(plan)) return look(); // the console was gone meanwhile, or the page hidden
+    if (main.contains(plan)) { // the console was gone meanwhile, or the page hidden
+      counting.now().catch(() => {});
+      return look();
+    }
     const facts = await get('/api/fields');
     form = jobForm(facts, later);
     form.input('workdir').placeholder = facts.workdir;
@@ -76,8 +85,9 @@ export function newPage(main) {
     main.replaceChildren(make('div', { className: 'top' }, make('h1', { textContent: 'New run' }), make('div', { className: 'actions' }, begin)), told,
       make('div', { className: 'halves' }, form.element, make('div', { className: 'stack beside' }, free, plan)), scripts);
     await propose();
-    count();
+    form.offer('data', facts.data.map(one => [one.name, bytes(one.bytes)]));
+    counting.now().catch(() => {});
     await look();
   }
-  return { load, changed() {}, close() { closed = true; clearTimeout(timer); if (address) URL.revokeObjectURL(address); }, query: () => ({}) };
+  return { load, changed() {}, close() { closed = true; counting.close(); clearTimeout(timer); if (address) URL.revokeObjectURL(address); }, query: () => ({}) };
 }

@@ -43,8 +43,11 @@ export function aligned(series, { time, smooth }) {
   return [xs, ...curves.map(curve => xs.map(x => curve.get(x) ?? null))];
 }
 
-function ticks(seconds) {
-  return seconds < 120 ? seconds + ' s' : seconds < 7200 ? Math.round(seconds / 60) + ' min' : (seconds / 3600).toFixed(1) + ' h';
+// Seconds between the marks of an axis of time, so that whole minutes and hours are among them.
+export const APART = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400, 172_800, 432_000, 864_000];
+const short = value => String(Number(value.toFixed(2)));
+export function ticks(seconds) {
+  return seconds < 120 ? short(seconds) + ' s' : seconds < 7200 ? short(seconds / 60) + ' min' : seconds < 172_800 ? short(seconds / 3600) + ' h' : short(seconds / 86_400) + ' d';
 }
 
 // A figure with the curves of one tag. show(series, how) draws: series have name, colour, steps, times,
@@ -80,7 +83,7 @@ export function figure(title) {
       width: place.clientWidth || 300, height: 200, legend: { show: false },
       cursor: { sync: { key: how.time ? 'time' : 'step' }, points: { size: 6 } },
       scales: { x: { time: false }, y: { distr: how.log ? 3 : 1 } },
-      axes: [{ ...axis, values: (self, all) => all.map(x => how.time ? ticks(x) : number(x)) }, { ...axis, size: 56, values: (self, all) => all.map(number) }],
+      axes: [{ ...axis, ...how.time ? { incrs: APART } : {}, values: (self, all) => all.map(x => how.time ? ticks(x) : number(x)) }, { ...axis, size: 56, values: (self, all) => all.map(number) }],
       series: [{}, ...series.map(one => ({ label: one.name, stroke: one.colour, width: 1.5, spanGaps: true, points: { show: one.values.length < 2 } }))],
       hooks: { setCursor: [self => told(self, series)] },
     }, data, place);

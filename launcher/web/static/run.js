@@ -1,62 +1,18 @@
 // One run: how it stands, its output, its files.
 import { console_, kill, remove, rerun, stop } from './actions.js';
-import { at, bytes, command, empty, get, lasted, make, pathOf, reasonOf, runLink, status, table, when } from './dom.js';
+import { at, bytes, command, empty, get, make, pathOf, reasonOf, runLink, status } from './dom.js';
 import { logView } from './log.js';
 import { metricsView } from './metrics.js';
+import { overview } from './overview.js';
 import { canPreview, isCheckpoint, preview } from './preview.js';
 import { scalarsView } from './scalars.js';
 import { codeView, jobView } from './source.js';
 import { update } from './update.js';
 
-const PROCESSES = 2000;
 const TABS = [['', 'Overview', overview], ['logs', 'Output', logView], ['scalars', 'Scalars', scalarsView], ['metrics', 'Metrics', metricsView], ['files', 'Files', filesView], ['code', 'Code', codeView], ['job', 'Job', jobView]];
 
-function facts(run) {
-  const job = run.job || { run: [], nodes: [], framework: '' };
-  const known = [
-    ['started', when(run.started)],
-    ['took', run.ended ? lasted(run.seconds) : lasted(Date.now() / 1000 - run.started) + ' so far'],
-    ['hosts', run.hosts.join(' ')],
-    ['ranks', run.ranks && run.ranks + (run.gpus ? ', ' + run.gpus + ' GPUs' : '')],
-    ['framework', job.framework],
-    ['commit', run.commit],
-    ['tags', run.tags.join(' ')],
-    ['note', run.note],
-  ].filter(([, value]) => value);
-  return make('dl', {}, ...known.map(([name, value]) => make('div', {}, make('dt', { textContent: name }), make('dd', { textContent: value }))));
-}
-
-function postmortem(run) {
-  const { error, hint, failure } = run.receipt || {};
-  const told = [];
-  for (const text of [error, hint, run.damaged]) if (text) told.push(make('p', { textContent: text }));
-  if (failure) {
-    told.push(make('h2', { textContent: `${failure.key} on ${failure.host} failed first: ${failure.meaning || 'exit ' + failure.exit_code}` }));
-    for (const text of [failure.cause && 'Likely: ' + failure.cause, failure.hint && 'Hint: ' + failure.hint, failure.error]) if (text) told.push(make('p', { textContent: text }));
-    if (failure.last_lines.length) told.push(make('pre', { className: 'last', tabIndex: 0, ariaLabel: 'Its last lines', textContent: failure.last_lines.join('\n') }));
-  }
-  return told.length ? make('section', { className: 'card ' + run.status, ariaLabel: 'What went wrong' }, ...told) : null;
-}
-
-function stages(run) {
-  const spent = Object.entries(run.receipt?.stages || {});
-  if (!spent.length) return null;
-  return make('p', { className: 'dim', textContent: spent.map(([name, seconds]) => name + ' ' + lasted(seconds)).join('  →  ') });
-}
-
-function overview(name) {
-  const place = make('div', { className: 'stack' });
-  function changed(run) {
-    const more = run.processes.length - PROCESSES;
-    const lines = run.processes.slice(0, PROCESSES).map(one => [String(one.key), one.host, one.code === null ? 'running' : one.code < 0 ? 'signal ' + -one.code : 'exit ' + one.code]);
-    const processes = lines.length ? [make('h2', { textContent: 'Processes' }), table('Processes', ['process', 'host', 'state'], lines)] : [];
-    update(place, postmortem(run), facts(run), stages(run), ...processes, more > 0 ? make('p', { className: 'dim', textContent: `and ${more} more: launcher show ${name}` }) : null);
-  }
-  return { element: place, changed };
-}
-
-function fileOf(href, entry) {
-  const facts = bytes(entry.size) + (isCheckpoint(entry.name) ? ', checkpoint' : '');
+function fileOf(href, entry, hosts) {
+  const facts = [bytes(entry.size), hosts, isCheckpoint(entry.name) && 'checkpoint'].filter(Boolean).join(', ');
   const file = (textContent, ariaLabel) => make('a', { href, download: entry.name, textContent, ariaLabel });
   const dim = make('span', { className: 'dim', textContent: facts });
   if (!canPreview(entry)) return make('li', {}, file(entry.name, entry.name), dim);
@@ -69,7 +25,8 @@ function fileOf(href, entry) {
 
 const none = () => empty('No files came back yet. What the script writes to $LAUNCHER_OUTPUT_DIR appears here.');
 
-async function folderOf(name, folder) {
+// `owners` are the hosts of a file by its path, as far as the receipt has them.
+async function folderOf(name, folder, owners) {
   const { entries, more } = await get(at(name) + '/outputs?path=' + encodeURIComponent(folder));
   const list = make('ul', { className: 'files' });
   for (const entry of entries) {
@@ -77,10 +34,10 @@ async function folderOf(name, folder) {
     if (entry.kind === 'folder') {
       const inside = make('details', {}, make('summary', { textContent: entry.name + '/' }));
       inside.addEventListener('toggle', async () => {
-        if (inside.open && inside.childElementCount === 1) inside.append(await folderOf(name, whole).catch(error => make('p', { textContent: error.message })));
+        if (inside.open && inside.childElementCount === 1) inside.append(await folderOf(name, whole, owners).catch(error => make('p', { textContent: error.message })));
       });
       list.append(make('li', {}, inside));
-    } else if (entry.kind === 'file') list.append(fileOf(at(name) + '/outputs/' + pathOf(whole), entry));
+    } else if (entry.kind === 'file') list.append(fileOf(at(name) + '/outputs/' + pathOf(whole), entry, owners.get(whole)));
     else list.append(make('li', { className: 'dim', textContent: entry.name + ' (' + entry.kind + ', not opened)' }));
   }
   if (more) list.append(make('li', { className: 'dim', textContent: 'and more: see the folder of the run' }));
@@ -94,7 +51,8 @@ function filesView(name) {
     if (listed === run.ended) return;
     const mine = ++turn;
     listed = run.ended;
-    const files = await folderOf(name, '').catch(error => { if (error.status === 404) return none(); if (mine === turn) listed = null; throw error; });
+    const owners = new Map((run.receipt?.outputs || []).map(one => [one.path, (one.hosts || []).join(' ')]));
+    const files = await folderOf(name, '', owners).catch(error => { if (error.status === 404) return none(); if (mine === turn) listed = null; throw error; });
     if (mine !== turn) return;
     if (files.className !== 'files') listed = null;
     const all = make('a', { className: 'button', href: at(name) + '/outputs.tar', textContent: 'Save all (.tar)' });

@@ -19,11 +19,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from launcher.api import settings
 from launcher.api.client import AsyncClient
+from launcher.cli.commands.ls import command as ls
 from launcher.records import catalog, codec
 from launcher.records import events as ev
 from launcher.records.run_folder import RunFolder
@@ -158,6 +160,44 @@ def test_what_writes_is_asked_for_by_this_page_alone(run: RunFolder, owner: Test
     assert not (run.path / "stop.json").exists()
 
 
+def _writes(run: str) -> list[str]:
+    """Return an address of each route that changes something."""
+    routes = app.Console(Session(PORT)).routes()
+    paths = [one.path for one in routes if "POST" in (one.methods or ()) and one.path != "/session"]
+    return [path.replace("{run}", run).replace("{", "").replace("}", "") for path in paths]
+
+
+def test_every_address_that_writes_refuses_other_pages_and_strangers(
+    run: RunFolder, owner: TestClient
+) -> None:
+    addresses = _writes(run.name)
+    assert len(addresses) >= 7
+    for at in addresses:
+        for headers in (
+            {"origin": "http://127.0.0.1:1"},
+            {"origin": "null"},
+            {"sec-fetch-site": "cross-site"},
+            {"host": "evil.example"},
+        ):
+            assert owner.post(at, json={}, headers=headers).status_code in (403, 421), at
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        assert owner.post(at, content=b"a=b", headers=form).status_code == 415, at
+        assert owner.get(at).status_code in (404, 405), at
+        assert owner.post(at, content=b"x" * 70_000, headers=JSON).status_code == 413, at
+    owner.cookies.clear()
+    for at in addresses:
+        assert owner.post(at, json={}).status_code == 401, at
+    assert run.path.exists()
+
+
+def test_a_request_says_once_where_it_is_from_and_little(owner: TestClient) -> None:
+    twice = [("origin", ORIGIN), ("origin", "http://evil.example")]
+    assert owner.get("/api/runs", headers=twice).status_code == 403
+    assert owner.get("/api/runs", headers={"x-much": "a" * 20_000}).status_code == 431
+    assert owner.get("/api/runs?text=" + "a" * 20_000).status_code == 431
+    assert owner.get("/api/runs?text=" + "a" * 2_000).status_code == 200
+
+
 def test_reservations_are_those_of_the_command(
     run: RunFolder, owner: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,10 +232,9 @@ def test_read_only(run: RunFolder) -> None:
     reader = TestClient(app.Console(session).app(), base_url=ORIGIN)
     assert reader.post("/session", json={"code": session.code}).status_code == 204
     assert reader.get("/api/console").json()["read_only"] is True
-    for what in ("stop", "delete", "rerun"):
-        answer = reader.post(f"/api/runs/{run.name}/{what}", json={})
-        assert answer.status_code == 403 and "--read-only" in answer.json()["error"]
-    assert reader.post("/api/reservations", json={"gpus": "1", "for": "1h"}).status_code == 403
+    for at in _writes(run.name):
+        answer = reader.post(at, json={})
+        assert answer.status_code == 403 and "--read-only" in answer.json()["error"], at
     assert run.path.exists()
 
 
@@ -293,12 +332,53 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
     assert job["secrets"] == ["KEY"] and job["env"] == ["WANDB_API_KEY"]
 
 
+@pytest.mark.anyio
+async def test_no_event_and_no_refusal_has_the_value_of_a_secret(
+    run: RunFolder, owner: TestClient
+) -> None:
+    news = stream.events(Runs(), run.name, [LOG], [0])
+    told = b""
+    async for event in news:
+        told += event
+        if b"event: runs" in event:
+            break
+    await news.aclose()
+    assert run.name.encode() in told and VALUE.encode() not in told
+    for path in _writes(run.name):
+        assert VALUE not in owner.post(path, json={}).text, path
+
+
+def test_the_list_is_narrowed(run: RunFolder, owner: TestClient) -> None:
+    other = console_runs.begin("other", project="vision", user="bob")
+    for asked, names in {
+        "": [run.name, other.name],
+        "user=bob": [other.name],
+        "user=bo": [],
+        "project=vision": [other.name],
+        "project=": [run.name],
+        "status=failed": [run.name],
+        "status=failed&project=vision": [],
+        "text=TRAIN+other": [other.name],
+    }.items():
+        found = owner.get(f"/api/runs?{asked}").json()["runs"]
+        assert sorted(one["run"] for one in found) == sorted(names), asked
+    (told,) = owner.get("/api/runs?user=bob").json()["runs"]
+    assert told["users"] == ["bob"]
+    listed = CliRunner().invoke(ls, ["--json", "--no-refresh", "--user", "bob"])
+    assert [(one["run"], one["users"]) for one in json.loads(listed.stdout)] == [
+        (other.name, ["bob"])
+    ]
+    other.close()
+
+
 def test_a_run_and_its_log(run: RunFolder, owner: TestClient) -> None:
     assert [one["run"] for one in owner.get("/api/runs").json()["runs"]] == [run.name]
     value = owner.get(f"/api/runs/{run.name}").json()
     assert (value["status"], value["ended"], value["hosts"]) == ("failed", True, ["gpu1"])
     assert value["logs"] == [{"name": LOG, "size": len(PRINTED)}]
     assert value["processes"][0]["key"] == "rank-0"
+    assert value["stages"] == [["run", 1000.0, 1002.0]]
+    assert (value["lost"], value["silent"], value["attempt"]) == ([], [], 0)
     for offset, start in ((0, 0), (5, 5), (-3, len(PRINTED) - 3), (-999, 0), (999, len(PRINTED))):
         answer = owner.get(f"/api/runs/{run.name}/logs/{LOG}", params={"offset": offset})
         assert answer.content == PRINTED[start:]
@@ -327,10 +407,14 @@ def test_what_hosts_wrote_is_saved_and_never_shown(run: RunFolder, owner: TestCl
         "{run}/outputs/..%2frun.json", "{run}/outputs/%2e%2e/run.json", "{run}/outputs//etc/passwd",
         "{run}/outputs/deep", "{run}/outputs/a%00b", "{run}/outputs?path=folder",
         "{run}/outputs?path=..", "{run}/logs/..%2f..%2frun.json", "%2e%2e", "..%2f..", "nothing",
-        "nothing/outputs", "{run}/logs/attempt-0",
+        "nothing/outputs", "{run}/logs/attempt-0", "{run}/logs/attempt-0/link.out",
+        "{run}/logs/linked/passwd", "{run}/outputs.tar?path=folder", "{run}/outputs.tar?path=..",
+        "{run}/search?text=root&log=attempt-0/link.out", "{run}/logs?log=linked/passwd",
     ],
 )  # fmt: skip
 def test_no_path_leaves_the_run(run: RunFolder, owner: TestClient, path: str) -> None:
+    (run.path / "logs" / "attempt-0" / "link.out").symlink_to("/etc/passwd")
+    (run.path / "logs" / "linked").symlink_to("/etc")
     answer = owner.get("/api/runs/" + path.format(run=run.name))
     assert answer.status_code == 404, answer.text
     assert "root:" not in answer.text
@@ -385,14 +469,22 @@ def test_the_list_gets_losses_in_little(
     monkeypatch.setattr("launcher.web.sparks.PATIENCE", 600.0)
     found = asked(run.name, goes_on.name, "nothing", "..")
     assert found.keys() == {run.name, goes_on.name}
-    assert found[goes_on.name] == {"tag": "", "values": [], "whole": True}
+    assert found[goes_on.name] == {
+        "tag": "",
+        "values": [],
+        "whole": True,
+        "line": "lr=1 step 1",
+        "progress": None,
+    }
     assert (found[run.name]["tag"], found[run.name]["whole"]) == ("loss", True)
     assert 16 < len(found[run.name]["values"]) <= 33
     assert found[run.name]["values"][-1] < found[run.name]["values"][0]
-    console_runs.printed(goes_on, 0, b"loss=3 step 2\n")
+    console_runs.printed(goes_on, 0, b"\x1b]0;title\x07loss=3 step 2/8\n")
     console_runs.printed(run, 0, b"loss=999 step 501\n")
     again = asked(run.name, goes_on.name)
     assert again[goes_on.name]["values"] == [3.0]
+    assert again[goes_on.name]["line"] == "loss=3 step 2/8"
+    assert again[goes_on.name]["progress"] == 0.25
     assert again[run.name] == found[run.name], "it has ended"
     goes_on.close()
     monkeypatch.setattr("launcher.web.sparks.PATIENCE", -1.0)

@@ -43,6 +43,10 @@ def test_it_serves_its_owner_and_ends_while_a_page_is_open(
     base, code = console.stdout.readline().strip().split("/#")
     assert base.startswith("http://127.0.0.1:")
     assert code not in Path(f"/proc/{console.pid}/cmdline").read_text()
+    port = int(base.rpartition(":")[2])
+    for elsewhere in ("127.0.0.2", "::1"):  # loopback, and of that one address alone
+        with pytest.raises(OSError, match=r"refused|Cannot assign|not supported"):
+            socket.create_connection((elsewhere, port), 60)
     with httpx.Client(base_url=base, timeout=60) as client:
         assert client.get("/api/runs").status_code == 401
         file = tmp_path / f"console-{base.rpartition(':')[2]}.header"

@@ -53,7 +53,13 @@ def test_hosts_have_lines_of_their_own_or_share_them() -> None:
     print(text)
     assert "gpu1   0-7    8 running   40 % ▁" in text
     assert "94 % ██" in text
-    assert "train/loss0  1     400   rank 0 +7  █▅▁" in text
+    assert "train/loss0  1  step 400  rank 0 +7" in text, "a title of a plot"
+    assert "3 ┤" in text and "1 ┤" in text
+    assert "train/loss2  1  step 400" in text, "three beside each other"
+    low = "\n".join(map(click.unstyle, live_text(view(2), 200, 15)))
+    assert "train/loss0  1     400   rank 0 +7  █▅▁" in low, "no room for plots"
+    held = live_text(replace(view(2), held=7), 80, 24)
+    assert any("7 lines below: space goes on" in line for line in held)
     many = view(64)
     many = replace(many, hosts=(*many.hosts[:-1], host(64, "lost")))
     text = "\n".join(map(click.unstyle, live_text(many, 80, 24)))

@@ -35,7 +35,7 @@ def _run(name: str, **values: Any) -> Summary:
 
 
 RUNS = [
-    _run("exp1-eca0", project="vision"),
+    _run("exp1-eca0", project="vision", users=("ann", "root")),
     _run("sweep-a-e7f1", status="failed", reason="exit-3", seconds=4.25),
     _run("calm-owl-12ab", status="running", reason="", followed=True, seconds=None),
     _run("early-eel-1111", status="running", reason="", seconds=None),
@@ -91,6 +91,8 @@ def test_runs_that_never_started_stand_apart() -> None:
         (Wanted(project="vision"), 1),
         (Wanted(project="speech"), 0),
         (Wanted(project=""), 4),
+        (Wanted(user="root"), 1),
+        (Wanted(user="ro"), 0),
     ],
 )
 def test_filters(wanted: Wanted, names: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from launcher.cli.render.top import top_text
 from launcher.jobs.gpus import GpuState
-from launcher.runner.cluster import Cluster, HostNow
+from launcher.runner.cluster import Cluster, HostNow, RunNow
 from launcher.runner.queue import Holding, Queue, Waiting
 
 NOW = time.mktime((2026, 11, 27, 14, 0, 0, 0, 0, -1))
@@ -56,6 +56,24 @@ def test_hosts_that_are_all_away_are_one_line() -> None:
         "big: cannot reach big port 23",
         "cpu: no GPUs",
     ]
+
+
+def test_runs_without_gpus_are_there() -> None:
+    other = RunNow("prepare-1a2b", "bob", NOW - 60)
+    hosts = (
+        HostNow("gpu1", (gpu(0),), runs=(other,)),
+        HostNow("gpu2", (gpu(0),), runs=(other, RunNow("long-3c4d", "eve"))),
+    )
+    shown = top_text(Cluster(NOW, hosts, Queue((), (), 2, 2)), 100, 24)
+    assert shown.splitlines()[4:] == [
+        "",
+        "hosts     user  runs without GPUs  age",
+        "gpu[1-2]  bob   prepare-1a2b       1 min",
+        "gpu2      eve   long-3c4d",
+    ]
+    many = tuple(HostNow("a", runs=tuple(RunNow(f"r-{n}", "bob") for n in range(99))) for _ in "1")
+    low = top_text(Cluster(NOW, many, Queue((), (), 0, 0)), 100, 12).splitlines()
+    assert len(low) <= 12 and "and 97 more: launcher ls --all-users" in low
 
 
 def test_what_does_not_fit_is_folded_by_user_and_then_counted() -> None:

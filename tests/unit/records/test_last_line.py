@@ -1,0 +1,59 @@
+"""What lists of runs show of a run's output."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher.records.last_line import Latest, last_line, progress
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        ("step 40/1000 loss=0.3", 0.04),
+        ("Epoch [3/10], Step [50/100], Loss: 0.3", 0.25),
+        ("Epoch 3/10:  50%|#####     | 50/100 [00:01<00:01]", 0.25),
+        (" 45%|████▌     | 450/1000 [00:01<00:01, 400it/s]", 0.45),
+        ("iteration: 1,500 of 3,000", 0.5),
+        ("step 40/0", None),
+        ("step 1200/1000", 1.0),
+        ("Training ━━━━╸  42% 0:00:12", 0.42),
+        ("acc 93.5 % of 2/3 answers", None),
+        ("1/2 of the files", None),
+        ("loss=0.3 step 40", None),
+        ("10.45% |", 0.1045),
+    ],
+)
+def test_how_far_a_line_says_that_it_is(line: str, share: float | None) -> None:
+    found = progress(["nothing", line])
+    assert found == (None if share is None else pytest.approx(share))
+
+
+def test_the_latest_line_to_say_it_counts() -> None:
+    assert progress(["step 1/4", "step 2/4", "saved"]) == 0.5
+    assert progress([]) is None
+
+
+def test_the_last_line_is_that_of_the_log_that_was_written_last(tmp_path: Path) -> None:
+    assert last_line(tmp_path) == Latest()
+    log(tmp_path, "attempt-0/rank-0.out", b"step 9/10\n", 900)
+    log(tmp_path, "attempt-1/rank-0.out", b"step 1/10\n", 100)
+    log(tmp_path, "attempt-1/rank-1.err", b"10%\r\x1b[31mwarning\x1b[0m:\t\x07old\r\n\n \n", 200)
+    assert last_line(tmp_path) == Latest("warning:    old", 0.1)
+    log(tmp_path, "attempt-1/rank-0.out", b"x" * 20_000 + b"\nno newline yet", 300)
+    assert last_line(tmp_path).line == "no newline yet"
+    log(tmp_path, "attempt-1/rank-2.out", b"y" * 20_000, 400)
+    assert last_line(tmp_path).line == "y" * 300
+    os.symlink("/etc/passwd", tmp_path / "logs/attempt-1/rank-3.out")
+    os.mkfifo(tmp_path / "logs/attempt-1/rank-4.out")
+    assert last_line(tmp_path).line == "y" * 300
+
+
+def log(run: Path, name: str, data: bytes, when: int) -> None:
+    path = run / "logs" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, (when, when))
