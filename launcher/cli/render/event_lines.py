@@ -233,9 +233,11 @@ def _waits_on_hosts(event: ev.WaitsOnHosts) -> Line:
 
 @line_of.register
 def _begun_there(event: ev.BegunThere) -> Line | None:
-    if event.hosts and event.host not in event.hosts:  # it has chosen others, which say so, too
-        return None
+    if event.hosts and event.host != event.hosts[0]:
+        return None  # the first of them speaks for all
     where = f"{event.host} GPU {fold(event.gpus)}"
+    if len(event.hosts) > 1:
+        where = nodeset.fold(event.hosts)
     return Line(f"its turn after {duration(event.seconds)}: {where}", "green")
 
 
