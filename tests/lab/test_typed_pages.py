@@ -185,6 +185,8 @@ class Reading:
 )
 def test_a_page_is_typed(page: str, reader: Reader) -> None:
     reading = Reading(page, reader)
+    if lacking := [program for program in reading.case.needs if shutil.which(program) is None]:
+        pytest.skip(f"not here: {', '.join(lacking)}")
     lay_out(reader, page, reading.case)
     reading.read()
     if reading.wrong:

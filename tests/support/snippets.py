@@ -75,6 +75,7 @@ class Page:
     files: Mapping[str, str] = field(default_factory=dict)
     talks: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
     unordered: bool = False
+    needs: Sequence[str] = ()
     keep: Sequence[str] = ()
     prelude: str = ""
 
