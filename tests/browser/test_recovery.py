@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher.records import events as ev
 from support import browser, console_runs
 from support.object_store import free_ports
 
@@ -268,6 +269,31 @@ def test_a_run_whose_launcher_was_killed_says_how_to_go_on(
         process.communicate()
         shutil.rmtree(home / "runs" / run)
     page.page.get_by_text("3 runs").wait_for()
+
+
+def test_a_place_that_was_chosen_is_shown_whatever_the_run_does_meanwhile(
+    page: browser.Watched, home: Path
+) -> None:
+    held: list[Any] = []
+    page.page.route(lambda url: "rank-0.out?offset=" in url, lambda route: held.append(route))
+    with console_runs.one_more(home, "jump") as run:
+        for rank in range(2):
+            console_runs.printed(run, rank, b"".join(b"line %d\n" % n for n in range(99)))
+        page.page.goto(page.base + f"#/runs/{run.name}/logs")
+        page.page.get_by_text("line 98").first.wait_for()
+        page.page.get_by_role("searchbox", name="Find").fill("line 7")
+        page.page.keyboard.press("Enter")
+        found = page.page.get_by_role("list", name="Found lines").get_by_role("button")
+        with page.page.expect_request(lambda asked: "rank-0.out?offset=" in asked.url):
+            found.first.click()
+        about = page.base + f"api/runs/{run.name}"
+        with page.page.expect_response(lambda answer: answer.url == about):
+            run.record(ev.StageStarted(console_runs.STARTED + 9, "run"))
+        page.page.evaluate("() => new Promise(done => setTimeout(done))")  # it has dealt with it
+        held[0].continue_()
+        page.page.get_by_text(" B to ").wait_for()
+        assert page.page.get_by_role("log").inner_text().startswith("line 7")
+    assert page.wrong() == []
 
 
 def hide(page: Any, hidden: bool) -> None:

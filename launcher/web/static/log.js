@@ -163,9 +163,15 @@ export function logView(name, listen) {
   // A part of one log that does not move.
   async function range(offset) {
     const mine = ++turn, start = Math.max(0, offset);
-    const answer = await ask(at(name) + '/logs/' + pathOf(choice.value) + '?offset=' + start);
-    const size = Number(answer.headers.get('launcher-size'));
-    const raw = new Uint8Array(await answer.arrayBuffer()).slice(0, RANGE);
+    aim = chosen().join(); // what the run does meanwhile does not lead back to the end
+    let size = 0, raw = null;
+    try {
+      const answer = await ask(at(name) + '/logs/' + pathOf(choice.value) + '?offset=' + start);
+      size = Number(answer.headers.get('launcher-size'));
+      raw = new Uint8Array(await answer.arrayBuffer()).slice(0, RANGE);
+    } finally {
+      if (mine === turn) aim = null;
+    }
     if (mine !== turn) return;
     names = [];
     listen();
