@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from ..agent.processes import containers
 from ..jobs import planner
-from ..jobs.environments import container_of
+from ..jobs.environments import container_of, is_in_image, on_host
 from ..spec.containers import ContainerSpec
+from ..spec.errors import NoEnvironment
 from ..spec.model import Job, Layout, Node
 from ..spec.typed_json import to_json
 
@@ -21,7 +22,7 @@ def in_image(
     job: Job, layout: Layout, node: Node, role: str = "", own_hosts: bool = False
 ) -> dict[str, Any]:
     """Return what a request says of the image in which the processes of a role run on a node; nothing
-    for none."""
+    for none. Raises NoEnvironment."""
     spec = container_spec(job, node, role)
     if spec is None:
         return {}
@@ -33,9 +34,15 @@ def in_image(
 
 
 def container_spec(job: Job, node: Node, role: str) -> ContainerSpec | None:
-    """Return how processes of a role start there: without GPUs, where the job has none."""
+    """Return how processes of a role start there: without GPUs, where the job has none.
+
+    Raises NoEnvironment for an image that the node was not given: nothing starts outside of it instead.
+    """
     container = container_of(job, node, role)
     if container is None:
+        if is_in_image(job, node.host, role):
+            what = f"the {on_host(job, node.host, role)} was not brought there"
+            raise NoEnvironment(node.host.name, what, "nothing is started outside of it")
         return None
     spec = container.spec
     has_gpus = bool(node.gpus) or (job.resources.gpus != 0 and node.host.gpus is None)
