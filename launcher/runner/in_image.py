@@ -12,7 +12,7 @@ from typing import Any, cast
 from ..agent.processes import containers
 from ..jobs import planner
 from ..jobs.environments import container_of, is_in_image, on_host
-from ..spec.containers import ContainerSpec
+from ..spec.containers import Container, ContainerSpec
 from ..spec.errors import NoEnvironment
 from ..spec.model import Job, Layout, Node
 from ..spec.typed_json import to_json
@@ -34,19 +34,26 @@ def in_image(
 
 
 def container_spec(job: Job, node: Node, role: str) -> ContainerSpec | None:
-    """Return how processes of a role start there: without GPUs, where the job has none.
-
-    Raises NoEnvironment for an image that the node was not given: nothing starts outside of it instead.
-    """
-    container = container_of(job, node, role)
+    """Return how processes of a role start there: without GPUs, where the job has none. Raises
+    NoEnvironment."""
+    container = container_there(job, node, role)
     if container is None:
-        if is_in_image(job, node.host, role):
-            what = f"the {on_host(job, node.host, role)} was not brought there"
-            raise NoEnvironment(node.host.name, what, "nothing is started outside of it")
         return None
     spec = container.spec
     has_gpus = bool(node.gpus) or (job.resources.gpus != 0 and node.host.gpus is None)
     return spec if has_gpus else replace(spec, gpus="")
+
+
+def container_there(job: Job, node: Node, role: str) -> Container | None:
+    """Return the image in which processes of a role start there; None for none.
+
+    Raises NoEnvironment for one that the node was not given: nothing starts outside of it instead.
+    """
+    container = container_of(job, node, role)
+    if container is None and is_in_image(job, node.host, role):
+        what = f"the {on_host(job, node.host, role)} was not brought there"
+        raise NoEnvironment(node.host.name, what, "nothing is started outside of it")
+    return container
 
 
 def visiting_command(

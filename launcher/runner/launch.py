@@ -14,7 +14,6 @@ from typing import Any
 
 from .. import frameworks
 from ..jobs import planner, shares
-from ..jobs.environments import container_of
 from ..jobs.host_entries import host_entries
 from ..jobs.preparation import for_setup
 from ..records import events as ev
@@ -31,7 +30,7 @@ from ..transport.agent_bundle import agent_name
 from .concurrency import together
 from .context import RunContext
 from .host_session import HostSession
-from .in_image import in_image
+from .in_image import container_there, in_image
 from .policy.restart import PORT_TRIES, may_follow, preloaded
 from .rendezvous import meet
 from .requirements import Requirements
@@ -390,15 +389,16 @@ class Launch:
 _EACH = 'for script in "$0" "$@"; do bash -ec "$script"; done'
 
 
-def _setups(job: Job, node: Node, done: Collection[str]) -> list[tuple[str, list[str]]]:
+def _setups(job: Job, node: Node, done: Collection[str] = ()) -> list[tuple[str, list[str]]]:
     """Return what runs the job's setup, then those of the roles with a process on the node, with the
-    first role: for each image, and for all that is in none. Those that are ``done`` are left out."""
+    first role: for each image, and for all that is in none. Those that are ``done`` are left out. Raises
+    NoEnvironment."""
     there = {task.role for task in node.tasks}
     own = {role.name: role.setup for role in job.roles if role.name in there}
     groups: dict[Container | None, dict[str, str]] = {}
     for role, script in {"": job.setup, **own}.items():
         if script and role not in done:
-            groups.setdefault(container_of(job, node, role), {})[role] = script
+            groups.setdefault(container_there(job, node, role), {})[role] = script
     return [(next(iter(its)), _setup_argv(job, node, its)) for its in groups.values()]
 
 
