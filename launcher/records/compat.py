@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..spec.environments import Environment
+from ..spec.typed_json import Mismatch, from_json
 from .reasons import EndReason, Reason, StopReason
 
 _SENTENCES: Mapping[str, StopReason | EndReason] = {
@@ -72,7 +74,22 @@ def run(value: Mapping[str, Any]) -> dict[str, Any]:
     job = new.get("job")
     if isinstance(job, Mapping) and isinstance(job.get("roles"), list):
         new["job"] = {**job, "roles": [_renamed(role) for role in job["roles"]]}
+    if isinstance(job, Mapping) and isinstance(nodes := new.get("nodes"), list):
+        new["nodes"] = [_with_containers(node, job.get("environment")) for node in nodes]
     return new
+
+
+def _with_containers(node: Any, environment: Any) -> Any:
+    """Return a node of ``run.json`` with its images by their environments: it had one, that of the
+    job."""
+    if not isinstance(node, Mapping) or not isinstance(node.get("container"), Mapping):
+        return node
+    try:
+        key = from_json(Environment, environment).key
+    except Mismatch:
+        return node  # what is wrong with the job is said where that is read
+    rest = {name: value for name, value in node.items() if name != "container"}
+    return {"containers": {key: node["container"]}, **rest}
 
 
 def _renamed(value: Any) -> Any:

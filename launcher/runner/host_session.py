@@ -22,7 +22,7 @@ from ..records.reasons import EndReason
 from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.containers import Container
-from ..spec.model import Facts, Host, Layout
+from ..spec.model import Facts, Host, Job, Layout
 from ..transport import answers
 from ..transport.agent_client import LIVE, METRICS, Agent
 from ..transport.answers import Turns
@@ -211,12 +211,9 @@ class HostSession:
         set one, Python processes there are prepared to write their stacks.
         """
         pythons = {node.host.name: node.python for node in layout.nodes}
-        programs = _pythons(pythons.get(self.name, self.facts.python))
         there = {node.host.name: node.containers for node in layout.nodes}.get(self.name, {})
-        for one in images_of(self._context.job):
-            its, folder = there.get(one.key), programs_folder(self._context.job, one)
-            if its and folder:
-                programs |= _pythons(its.python or "python3", f"{folder}/")
+        python = pythons.get(self.name, self.facts.python)
+        programs = _programs(self._context.job, python, there)
         request = self._context.request
         self.phase = Phase.SUPERVISED
         self._belongings.place(attempt, layout, log_hosts(self._context.events))
@@ -471,6 +468,20 @@ def _of_logs(sizes: Mapping[str, int]) -> int:
     return sum(
         size for name, size in sizes.items() if name != METRICS and not name.startswith(LIVE)
     )
+
+
+def _programs(job: Job, python: str, there: Mapping[str, Container]) -> dict[str, str]:
+    """Return what is first in PATH, so that ``python`` is this one, and in images that of each. One
+    without Python gets none: what is called so there would start itself."""
+    programs = _pythons(python)
+    for one in images_of(job):
+        if its := there.get(one.key):
+            folder = programs_folder(job, one)
+            if not folder:
+                programs = {}
+            if its.python:
+                programs |= _pythons(its.python, f"{folder}/" if folder else "")
+    return programs
 
 
 def _pythons(python: str, folder: str = "") -> dict[str, str]:

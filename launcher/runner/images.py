@@ -24,12 +24,14 @@ class Images:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._wanted = images_of(context.job)
-        self._had: dict[str, list[HostSession]] = {}  # by image, hosts that got it before
+        self._had: dict[str, list[HostSession]] = {}  # by image, hosts that have got it
 
     async def give(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Make sure that all hosts can start the same image of a role, one image after the other. Of a
         layout without nodes it is not known yet which roles a host has. Raises HostError, InputError."""
         for wanted in self._wanted:
+            had = self._had.setdefault(wanted.key, [])
+            had += [one for one in sessions if wanted.key in one.containers and one not in had]
             lacking = [
                 one
                 for one in sessions
@@ -48,7 +50,6 @@ class Images:
             session.containers[wanted.key] = Container(
                 answer.id, answer.spec, answer.python, answer.python_version
             )
-        self._had.setdefault(wanted.key, []).extend(sessions)
         ids = {given.found[one.name].machine: given.found[one.name].id for one in sessions}
         context.add(
             ev.ImageGiven(

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 from ..agent.processes import containers
 from ..jobs import planner
-from ..jobs.environments import container_of
-from ..spec.containers import ContainerSpec
+from ..jobs.environments import container_of, is_in_image, on_host
+from ..spec.containers import Container, ContainerSpec
+from ..spec.errors import NoEnvironment
 from ..spec.model import Job, Layout, Node
 from ..spec.typed_json import to_json
 
@@ -21,7 +22,7 @@ def in_image(
     job: Job, layout: Layout, node: Node, role: str = "", own_hosts: bool = False
 ) -> dict[str, Any]:
     """Return what a request says of the image in which the processes of a role run on a node; nothing
-    for none."""
+    for none. Raises NoEnvironment."""
     spec = container_spec(job, node, role)
     if spec is None:
         return {}
@@ -33,13 +34,26 @@ def in_image(
 
 
 def container_spec(job: Job, node: Node, role: str) -> ContainerSpec | None:
-    """Return how processes of a role start there: without GPUs, where the job has none."""
-    container = container_of(job, node, role)
+    """Return how processes of a role start there: without GPUs, where the job has none. Raises
+    NoEnvironment."""
+    container = container_there(job, node, role)
     if container is None:
         return None
     spec = container.spec
     has_gpus = bool(node.gpus) or (job.resources.gpus != 0 and node.host.gpus is None)
     return spec if has_gpus else replace(spec, gpus="")
+
+
+def container_there(job: Job, node: Node, role: str) -> Container | None:
+    """Return the image in which processes of a role start there; None for none.
+
+    Raises NoEnvironment for one that the node was not given: nothing starts outside of it instead.
+    """
+    container = container_of(job, node, role)
+    if container is None and is_in_image(job, node.host, role):
+        what = f"the {on_host(job, node.host, role)} was not brought there"
+        raise NoEnvironment(node.host.name, what, "nothing is started outside of it")
+    return container
 
 
 def visiting_command(

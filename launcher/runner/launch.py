@@ -7,13 +7,13 @@ import posixpath
 import secrets
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from .. import frameworks
 from ..jobs import planner, shares
-from ..jobs.environments import container_of
 from ..jobs.host_entries import host_entries
 from ..jobs.preparation import for_setup
 from ..records import events as ev
@@ -30,7 +30,7 @@ from ..transport.agent_bundle import agent_name
 from .concurrency import together
 from .context import RunContext
 from .host_session import HostSession
-from .in_image import in_image
+from .in_image import container_there, in_image
 from .policy.restart import PORT_TRIES, may_follow, preloaded
 from .rendezvous import meet
 from .requirements import Requirements
@@ -65,9 +65,12 @@ class Launch:
 
     # -- the job's setup
 
-    async def setup(self) -> None:
-        """Run the job's setup once on every host. Raises SetupFailed."""
-        requests = [self._setup_requests(session) for session in self.sessions]
+    async def setup(self, done: Mapping[str, Collection[str]] = MappingProxyType({})) -> None:
+        """Run the job's setup once on every host, and those of its roles; without those that are
+        ``done`` by host, "" being the job's. Raises SetupFailed."""
+        requests = [
+            self._setup_requests(session, done.get(session.name, ())) for session in self.sessions
+        ]
         asked = 0
         for turn in range(max(map(len, requests), default=0)):
             due = [
@@ -97,12 +100,12 @@ class Launch:
             if session.is_over:
                 raise AgentError(session.name, "its supervisor exited during setup")
 
-    def _setup_requests(self, session: HostSession) -> list[dict[str, Any]]:
+    def _setup_requests(self, session: HostSession, done: Collection[str]) -> list[dict[str, Any]]:
         """Return what a host is to run before its processes, one after the other: in images, and outside
         of them. Mostly that is one script, or none."""
         job, node = self.context.job, self._node(session)
         found: list[dict[str, Any]] = []
-        for role, argv in _setups(job, node):
+        for role, argv in _setups(job, node, done):
             process = {
                 "key": str(ProcessKey.of_setup(node.node_rank)),
                 "argv": argv,
@@ -386,15 +389,16 @@ class Launch:
 _EACH = 'for script in "$0" "$@"; do bash -ec "$script"; done'
 
 
-def _setups(job: Job, node: Node) -> list[tuple[str, list[str]]]:
+def _setups(job: Job, node: Node, done: Collection[str] = ()) -> list[tuple[str, list[str]]]:
     """Return what runs the job's setup, then those of the roles with a process on the node, with the
-    first role: for each image, and for all that is in none."""
+    first role: for each image, and for all that is in none. Those that are ``done`` are left out. Raises
+    NoEnvironment."""
     there = {task.role for task in node.tasks}
     own = {role.name: role.setup for role in job.roles if role.name in there}
     groups: dict[Container | None, dict[str, str]] = {}
     for role, script in {"": job.setup, **own}.items():
-        if script:
-            groups.setdefault(container_of(job, node, role), {})[role] = script
+        if script and role not in done:
+            groups.setdefault(container_there(job, node, role), {})[role] = script
     return [(next(iter(its)), _setup_argv(job, node, its)) for its in groups.values()]
 
 

@@ -433,9 +433,10 @@ class Run:
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
-        launch = self._first_launch()
         await self._data.give(self.hosts.active)  # a host that was away has let go of it
         await self._environments.give(self.hosts.active, self.layout)
+        self.hosts.settle(with_built(self.layout, self.hosts.active))
+        launch = self._first_launch()
         await launch.supervise()
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):

@@ -9,6 +9,7 @@ from ..spec.errors import PlanError
 from ..spec.model import Host, Layout
 from . import connect
 from .context import RunContext
+from .environments import Environments, with_built
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
@@ -22,6 +23,8 @@ class SecondLook:
     def __init__(self, context: RunContext, hosts: HostSet, collector: Collector) -> None:
         self._context, self._hosts, self._collector = context, hosts, collector
         self._setup = SpareSetup(context, hosts, collector.handover)
+        #: By host, the roles whose setups have run there; "" is the job's own.
+        self._set_up: dict[str, set[str]] = {}
 
     async def take(self, attempt: int) -> None:
         """Settle on hosts and GPUs that are free now, for this attempt.
@@ -45,17 +48,31 @@ class SecondLook:
 
     async def _settle(self, layout: Layout, attempt: int) -> None:
         context, hosts = self._context, self._hosts
+        for node in hosts.layout.nodes:
+            roles = {task.role for task in node.tasks}
+            self._set_up.setdefault(node.host.name, {""}).update(roles)
         hosts.settle(layout)
         new = [one for one in hosts.active if not one.is_supervised]
         await asyncio.gather(*(hosts.dismiss(one) for one in hosts.aside if not one.is_supervised))
-        context.event_log.note("run.json", context.describe(layout))
         connect.report_passed_over(context, hosts)
+        await asyncio.gather(*(self._setup.give_code(one, layout) for one in new))
+        # Roles may have changed places, and nothing may start without what its role runs in.
+        await Environments(context).give(hosts.active, layout)
+        layout = with_built(layout, hosts.active)
+        hosts.settle(layout)
+        context.event_log.note("run.json", context.describe(layout))
         await self._prepare(new, layout, attempt)
 
     async def _prepare(self, new: list[HostSession], layout: Layout, attempt: int) -> None:
-        """Give hosts that are new to the run what the others have."""
-        launch = Launch(self._context, new, layout, attempt)
-        await asyncio.gather(*(self._setup.give_code(one, layout) for one in new))
+        """Give hosts that are new to the run what the others have, and run the setups of roles that are
+        new to their hosts."""
+        roles = {node.host.name: {task.role for task in node.tasks} for node in layout.nodes}
+        moved = [
+            one
+            for one in self._hosts.active
+            if one not in new and roles[one.name] - self._set_up.get(one.name, set())
+        ]
+        launch = Launch(self._context, [*new, *moved], layout, attempt)
         await launch.supervise()
         if any(isinstance(event, ev.AllStarted) for event in self._context.events):
             await self._collector.pull(final=False)
@@ -63,4 +80,4 @@ class SecondLook:
             await asyncio.gather(
                 *(self._setup.give_outputs(one, nodes[one.name]) for one in self._hosts.active)
             )
-        await launch.setup()
+        await launch.setup(self._set_up)

@@ -49,12 +49,12 @@ class SpareSetup:
         preflight.require_machines([other.host for other in together], facts)
         if self._context.request.check:
             preflight.require([session.host], facts)
-        launch = Launch(self._context, [session], layout, attempt)
         await self.give_code(session, layout)
         others = [other for other in together if other is not session]
         await run_data.give_spare(self._context, session, others)
         await Environments(self._context).give([session], layout)
         layout = with_built(layout, [session])
+        launch = Launch(self._context, [session], layout, attempt)
         await launch.supervise()
         await self.give_outputs(session, fitting)
         await launch.setup()

@@ -131,7 +131,11 @@ def test_a_spare_gets_the_image_of_the_role_that_it_takes_over(
     for name in ("lab1", "lab3"):
         write_folder(own.hosts[name], "/srv/root")
     image = {"image": "/srv/root", "mounts": ["/usr:ro"]}
-    roles = {"inside": {"environment": image, "spread": True}, "plain": {"spread": True}}
+    setup = "echo setup in $(cat /etc/inside 2>/dev/null || echo none)"
+    roles = {
+        "inside": {"environment": image, "spread": True, "setup": setup},
+        "plain": {"spread": True},
+    }
     job = {"framework": "env", "run": WAITS, "roles": roles, "num_nodes": 2, "max_restarts": 1}
     (launcher.work / "job.yaml").write_text(json.dumps(job))
     process = launcher.start("--lost-after", "2s", "job.yaml")
@@ -155,6 +159,8 @@ def test_a_spare_gets_the_image_of_the_role_that_it_takes_over(
     assert inside.endswith(b"/bin/image-0/python\n")
     plain = (folder / "logs/attempt-1/plain-0.out").read_bytes()
     assert plain.startswith(b"lab2 plain in none by ")
+    setups = [log.read_bytes() for log in folder.glob("logs/attempt-*/setup-*.out")]
+    assert setups == [b"setup in inside\n"] * 2
 
 
 @pytest.mark.timeout(300)
@@ -211,3 +217,95 @@ def test_a_host_starts_roles_in_their_images_when_its_turn_has_come(
     assert (said["inside"][0], said["plain"][0]) == ("inside", "none")
     assert {said["inside"][1], said["plain"][1]} == {"0", "1"}
     wait_until(lambda: not of_runs(host), "nothing is left")
+
+
+PAIR = tuple(labs.HostSpec(name, gpus=2, namespaces=True) for name in ("lab1", "lab2"))
+#: Takes a GPU without waiting for its turn.
+TAKE = rb"""
+import socket, time
+held = socket.socket(socket.AF_UNIX)
+held.bind("\0launcher/gpu/0")
+held.listen()
+open("/tmp/taken", "w").close()
+time.sleep(1000)
+"""
+#: A setup that lasts until somebody has taken a GPU.
+SLOW = "touch /tmp/in-setup; while [ ! -e /tmp/setup-go ]; do sleep 0.05; done"
+
+
+def while_a_gpu_is_taken(own: labs.Lab, launcher: Launcher) -> str:
+    """Run the job, and take GPU 0 of lab1 during its setup; return what it printed."""
+    text = labs.inventory(own, "/usr/bin/python3")
+    launcher.inventory.write_text(text.replace("gpus: 2", ""))
+    process = launcher.start("job.yaml")
+    host = own.hosts["lab1"]
+    try:
+        wait_until(lambda: host.exists("/tmp/in-setup"), "its setup", 60)
+        host.write("/tmp/take.py", TAKE)
+        host.spawn("python3", "/tmp/take.py")
+        wait_until(lambda: host.exists("/tmp/taken"), "the lock", 60)
+        for one in own.hosts.values():
+            one.write("/tmp/setup-go", b"")
+        out, err = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert b"looking for other GPUs" in err
+    return out.decode() + err.decode()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [PAIR], indirect=True, ids=["two hosts"])
+def test_roles_that_change_places_are_in_their_images(own: labs.Lab, launcher: Launcher) -> None:
+    """Each host had only that of the role which it was to run."""
+    for host in own.hosts.values():
+        for place in ("trainer", "sim"):
+            write_folder(host, f"/srv/{place}")
+            host.write(f"/srv/{place}/etc/inside", f"{place}\n".encode())
+    roles = {
+        name: {
+            "environment": {"image": f"/srv/{name}", "mounts": ["/usr:ro"]},
+            "resources": {"gpus": gpus},
+            "spread": True,
+            "setup": f"echo setup of {name} in $(cat /etc/inside 2>&1)",
+        }
+        for name, gpus in (("trainer", 2), ("sim", 1))
+    }
+    show = "echo $LAUNCHER_HOST in $(cat /etc/inside 2>&1) by $(command -v python)"
+    setup = f"{SLOW}; echo setup of all"
+    job = {"framework": "env", "run": show, "roles": roles, "setup": setup, "num_nodes": 2}
+    (launcher.work / "job.yaml").write_text(json.dumps(job))
+    shown = while_a_gpu_is_taken(own, launcher)
+    (folder,) = launcher.home.glob("runs/*")
+    for role, host, number in (("trainer", "lab2", 0), ("sim", "lab1", 1)):
+        said = (folder / f"logs/attempt-1/{role}-0.out").read_text()
+        assert said.startswith(f"{host} in {role} by /root/.launcher/host/runs/"), shown
+        assert said.endswith(f"/bin/image-{number}/python\n")
+    setups = sorted(
+        line
+        for log in folder.glob("logs/attempt-1/setup-*.out")
+        for line in log.read_text().splitlines()
+    )
+    assert setups == ["setup of sim in sim", "setup of trainer in trainer"], shown
+    record = json.loads((folder / "run.json").read_text())
+    assert all(len(node["containers"]) == 2 for node in record["nodes"])
+    visited = launcher.call("exec", "-", "--role", "trainer", "--", "cat", "/etc/inside")
+    assert "trainer" in visited.stdout, visited.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [PAIR], indirect=True, ids=["two hosts"])
+def test_a_host_that_is_taken_instead_gets_the_image(own: labs.Lab, launcher: Launcher) -> None:
+    for host in own.hosts.values():
+        write_folder(host, "/srv/root")
+    image = {"image": "/srv/root", "mounts": ["/usr:ro"]}
+    show = "echo $LAUNCHER_HOST in $(cat /etc/inside 2>&1)"
+    setup = f"{SLOW}; echo setup in $(cat /etc/inside 2>&1)"
+    job = {"framework": "env", "run": show, "setup": setup, "environment": image}
+    (launcher.work / "job.yaml").write_text(json.dumps({**job, "resources": {"gpus": 2}}))
+    shown = while_a_gpu_is_taken(own, launcher)
+    assert "lab2 in inside" in shown
+    (folder,) = launcher.home.glob("runs/*")
+    (log,) = folder.glob("logs/attempt-1/setup-*.out")
+    assert log.read_text() == "setup in inside\n"

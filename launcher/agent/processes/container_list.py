@@ -55,9 +55,10 @@ def remove_noted(path: str) -> bool:
     """Remove the containers that are listed in a file; return whether none is left."""
     try:
         with open(path) as file:
-            known: list[dict[str, Any]] = lean.loads(file.read())
+            known: Any = lean.loads(file.read())
+        every = [known] if isinstance(known, dict) else known  # an earlier version writes one alone
         found = [
-            containers.removal(one["spec"], [str(name) for name in one["names"]]) for one in known
+            containers.removal(one["spec"], [str(name) for name in one["names"]]) for one in every
         ]
     except FileNotFoundError:
         return True

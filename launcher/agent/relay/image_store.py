@@ -8,8 +8,8 @@
     images/saved-<pid>.tar  a file for another host, of a relay with that number
     images/context-<key>    files for builds, as image_builds.py has them
 
-The images themselves are the runtimes'. A run that is alive has a link ``image`` in its folder, and
-keeps what it leads to.
+The images themselves are the runtimes'. A run that is alive has a link ``image-<key>`` in its folder for
+each that it uses, and keeps what these lead to.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ KEY = re.compile(r"[0-9a-f]{20}\Z")
 _SENT, _SAVED = re.compile(r"([0-9a-f]{64})\.tar\Z"), re.compile(r"saved-([0-9]+)\.tar\Z")
 #: The files of a build: their folder, and what has its lock.
 CONTEXT = re.compile(r"context-[0-9a-f]{16}\Z")
-#: In the folder of a run: a link to the image that it uses.
-LINK = "image"
+#: In the folder of a run: links to the images that it uses, and the only one that earlier versions make.
+LINKS, OLD_LINK = "image-", "image"
 #: Seconds for which a run waits until an image is removed, and for a runtime to remove one.
 REMOVAL = 150.0
 #: Most images, and most names of one, that are listed.
@@ -110,10 +110,10 @@ class ImageStore:
         os.replace(new, path)
         run_dir = os.path.join(self.root, "runs", run)
         if run_lock.is_run_name(run) and os.path.isdir(run_dir):
-            link = os.path.join(run_dir, LINK)
-            if os.path.islink(link):
-                os.unlink(link)
-            os.symlink(path, link)
+            try:
+                os.symlink(path, os.path.join(run_dir, LINKS + key))
+            except FileExistsError:  # it was given to the run before
+                pass
 
     def _read(self, key: str) -> dict[str, Any] | None:
         try:
@@ -166,13 +166,14 @@ class ImageStore:
                 yield key, known
 
     def _runs(self) -> dict[str, list[str]]:
-        """Return the runs that are alive, by the key of the image that each uses."""
+        """Return the runs that are alive, by the keys of the images that each uses."""
         base = os.path.join(self.root, "runs")
         found: dict[str, list[str]] = {}
         for name in sorted(os.listdir(base)) if os.path.isdir(base) else ():
-            link = os.path.join(base, name, LINK)
-            if os.path.islink(link) and run_lock.is_alive(os.path.join(base, name)):
-                found.setdefault(os.path.basename(os.readlink(link)), []).append(name)
+            keys = _linked(os.path.join(base, name))
+            if keys and run_lock.is_alive(os.path.join(base, name)):
+                for key in keys:
+                    found.setdefault(key, []).append(name)
         return found
 
     def _of_path(self, key: str, known: dict[str, Any], runs: dict[str, list[str]]) -> Message:
@@ -330,6 +331,16 @@ class ImageStore:
                 tree.remove(os.path.join(self.folder, path))
         self.locks.drop(name)
         return is_free
+
+
+def _linked(run_dir: str) -> set[str]:
+    """Return the keys of the images to which the folder of a run has links."""
+    found = set()
+    for name in os.listdir(run_dir) if os.path.isdir(run_dir) else ():
+        link = os.path.join(run_dir, name)
+        if (name == OLD_LINK or name.startswith(LINKS)) and os.path.islink(link):
+            found.add(os.path.basename(os.readlink(link)))
+    return found
 
 
 def _key(runtime: str, about: str) -> str:

@@ -70,7 +70,8 @@ class Images:
         self._looks_for: Message = {}
         self._asked = 0.0
         self._builds: Builds | None = None
-        self._has_brought = False  # for the next look, which knows its ID
+        #: What was brought here, by the program of a runtime: names that were pulled, and IDs.
+        self._brought: set[tuple[str, str]] = set()
 
     def answer(self, request: Message) -> Message:
         """Do what is asked, or say how far it is. Raises Refused."""
@@ -88,7 +89,8 @@ class Images:
 
             self._builds = Builds(self.root, self._store.locks)
         answer: Message = getattr(self._builds, request["do"])(request)
-        self._has_brought |= request["do"] == "build" and answer["state"] == "done"
+        if request["do"] == "build" and answer["state"] == "done" and answer.get("id"):
+            self._brought.add((request["program"], answer["id"]))
         return answer
 
     # -- looking
@@ -137,8 +139,9 @@ class Images:
         if self._store.hold(runtime, found["id"] or image):
             found = yield from self._in(runtime, program, request)  # it may be gone
         if found["state"] == "there":
-            run, brought = request.get("run", ""), self._has_brought
-            self._store.note(runtime, program, image, found["id"], run, brought)
+            called = {(program, found["id"]), (program, request["image"])}
+            brought = bool(called & self._brought)
+            self._store.note(runtime, program, image, found["id"], request.get("run", ""), brought)
         return found
 
     def _runtimes(self, request: Message) -> Iterator[tuple[str, str]]:
@@ -288,7 +291,8 @@ class Images:
     def _pull(self, request: Message) -> Message:
         """Pull an image by its name; repeated until it is done."""
         answer = self._go_on(lambda: ([request["program"], "pull", request["image"]], ""))
-        self._has_brought |= answer["state"] == "done"
+        if answer["state"] == "done":
+            self._brought.add((request["program"], request["image"]))
         return answer
 
     def _take(self, request: Message) -> Message:
@@ -303,7 +307,8 @@ class Images:
         image_id = _checked(request["image_id"])
         file = self._file(image_id)
         answer = self._go_on(lambda: ([request["program"], "load", "--input", file], file))
-        self._has_brought |= answer["state"] == "done"
+        if answer["state"] == "done":
+            self._brought.add((request["program"], image_id))
         if answer["state"] != "working":
             self._store.locks.drop(image_id)
         return answer

@@ -41,6 +41,7 @@ class Containers:
         #: Of containers that may be there, by key: how they were started, and their names.
         self._there: dict[str, tuple[ContainerSpec, str]] = {}
         self._names: set[bytes] = set()  # of all that there were
+        self._marks: dict[str, bytes] = {}  # by key: what tells the first process of its container
         self._inner: dict[str, int] = {}
         os.makedirs(CODES, exist_ok=True)
         self._held = _hold(FIFO)
@@ -66,6 +67,7 @@ class Containers:
         of_login: dict[str, str] = {
             one: login[one] for one in ("USER", "LOGNAME", "TMPDIR") if one in login
         }
+        self._marks[key] = os.fsencode("\0%s.out\0" % stem)
         what = Contained(
             process["argv"],
             dict(of_login, **env),
@@ -100,7 +102,9 @@ class Containers:
 
     def first(self, key: str) -> int | None:
         """Return the first process in the container of a process; None before there is one."""
-        mark = os.fsencode("/logs/attempt-%d/%s.out\0" % (self._attempt, key))
+        mark = self._marks.get(key)  # with the run's folder: other runs have such processes, too
+        if mark is None:
+            return None
         known = self._inner.get(key)
         for pid in [known] if known else nested(processes.table()):
             try:

@@ -73,6 +73,7 @@ _START = (
         "own_path": str,
         "seconds": NUMBER,
         "stdin": NUMBER,
+        "container": (_CONTAINER, {}),  # of all processes: of a launcher that knows one image
         "meets_by": str,
         "stay": int,
     },
@@ -179,7 +180,31 @@ def checked(message: Message) -> str:
     other = protocol.other_version(message.get("version"), "who asks")
     if other:
         raise Refused(protocol.OTHER_VERSION, other)
+    for start in _starts(operation, message):
+        if start.get("container"):
+            _contain(start)
     return operation
+
+
+def _starts(operation: str, message: Message) -> list[Message]:
+    """Return the start requests that a checked message is or holds."""
+    if operation == "start":
+        return [message]
+    if operation not in ("wait", "gather"):
+        return []
+    found = [message.get("start")]
+    if operation == "gather":
+        found += (message.get("starts") or {}).values()
+    return [one for one in found if one]
+
+
+def _contain(start: Message) -> None:
+    """Give each process of a start request the image that an earlier launcher names for all of them."""
+    container, own = start.pop("container"), start.get("own_path")
+    before = [*start["path"], *([own] if own else [])]
+    for process in start["processes"]:
+        if not process.get("container"):
+            process.update(container=container, path=before)
 
 
 def fault(value: Any, shape: Any, place: str) -> str:

@@ -71,7 +71,7 @@ def read(root: YamlNode, draft: JobDraft) -> None:
             {names.get(name, name): _role(draft, inside[name][1], values) for name in roles}
         )
     elif "container" in inside:
-        draft.values |= _container(draft, inside["container"][1], values, {})
+        draft.values |= _container(draft, inside["container"][1], values)
     values.note_unused(draft)
 
 
@@ -107,13 +107,15 @@ def _role(draft: JobDraft, node: YamlNode, values: dict[str, str]) -> dict[str, 
 
 
 def _container(
-    draft: JobDraft, node: YamlNode, values: dict[str, str], found: dict[str, Any]
+    draft: JobDraft, node: YamlNode, values: dict[str, str], role: dict[str, Any] | None = None
 ) -> dict[str, Any]:
+    """Return what a container says of a job, or of a role: that is added to it."""
+    found = {} if role is None else role
     known = ("image", "command", "args", "env", "resources", "name")
     unread(draft, node, known, "the container")
     inside = entries(node, "a container")
     if "image" in inside:
-        draft.image(text(inside["image"][1]), inside["image"][0], found)
+        draft.image(text(inside["image"][1]), inside["image"][0], role)
     if "resources" in inside:
         found["resources"] = share(draft, inside["resources"][1])
         if draft.framework == "env":  # a job without roles

@@ -378,6 +378,9 @@ def test_setups_run_apart_for_each_image() -> None:
     assert found["head"] == ["bash", "-ec", "head", "head"]
     assert found["worker"][3:] == ["worker", "same"]
     assert len(found[""]) == 6, "of the job, of plain and of other, each in its environment"
+    assert list(dict(_setups(job, node, {"", "plain", "other", "worker"}))) == ["head", "same"]
+    with pytest.raises(NoEnvironment, match="the image b was not brought there"):
+        _setups(job, replace(node, containers={a.key: _contained("a", "")}))
 
 
 def test_processes_have_the_python_of_their_role() -> None:

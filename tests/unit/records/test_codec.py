@@ -22,6 +22,9 @@ from launcher.records import receipt as receipts
 from launcher.records.reasons import StopReason
 from launcher.records.receipt import Receipt
 from launcher.records.run_folder import RunFolder
+from launcher.runner.requests import changed
+from launcher.spec.containers import Container, ContainerSpec
+from launcher.spec.environments import Environment
 from launcher.spec.errors import NewerRecord, UnreadableRecord
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Secret, Share, Task
 from launcher.spec.typed_json import Mismatch, from_json, to_json
@@ -314,3 +317,21 @@ def test_a_record_that_makes_no_sense_is_passed_over_and_said() -> None:
     assert isinstance(ev.from_journal("a", {**record, "time": None}, 0.0), ev.RecordPassedOver)
     assert ev.from_journal("a", {**record, "event": "FromLater"}, 0.0) is None
     assert replace(event, seq=-1).seq == -1
+
+
+def test_the_image_of_a_run_of_the_release_before_is_that_of_its_job() -> None:
+    wanted = Environment(image="x:1", mounts=("/data",))
+    image = Container("1" * 64, ContainerSpec("podman", "/usr/bin/podman", "1" * 64, "0:0"))
+    host, job = Host("gpu1"), Job(("x",), framework="env", environment=wanted)
+    node = Node(host, 0, 1, 0, containers={wanted.key: image})
+    inventory = Inventory((host,))
+    layout = Layout("calm-otter-3f9a", (node,))
+    record = written(codec.describe_run(Request(job, inventory, (host,)), layout, 1.0))
+    (its,) = record["nodes"]
+    its["container"] = its.pop("containers")[wanted.key]
+    request, read = codec.read_run(record)
+    assert read == layout
+    assert changed(request, read).job.environment == replace(wanted, pinned="1" * 64)
+    record["job"]["environment"] = 5
+    with pytest.raises(UnreadableRecord, match=r"job\.environment"):
+        codec.read_run(record)

@@ -18,8 +18,10 @@ from launcher.runner.event_log import EventLog
 from launcher.runner.host_session import HostSession, Phase
 from launcher.runner.stop import StopSwitch
 from launcher.spec import errors
+from launcher.spec.containers import Container, ContainerSpec
+from launcher.spec.environments import Environment
 from launcher.spec.inventory import Inventory
-from launcher.spec.model import Facts, Host, Job, Layout, Request
+from launcher.spec.model import Facts, Host, Job, Layout, Node, Request, Role
 from launcher.transport.agent_client import Agent
 
 
@@ -70,14 +72,18 @@ class Far:
     """A host, and the session with it. ``dial`` is what a try to reach it does, by its number."""
 
     def __init__(
-        self, folder: Path, dial: Callable[[int], Awaitable[FakeAgent]], **options: Any
+        self,
+        folder: Path,
+        dial: Callable[[int], Awaitable[FakeAgent]],
+        job: Job | None = None,
+        **options: Any,
     ) -> None:
         self.told: list[type[ev.Event]] = []
         self.tries = 0
         self._dial, self._heard = dial, asyncio.Event()
         record = RunFolder(folder)
         log = EventLog(record, self._hear)
-        request = Request(Job(run=("x",)), Inventory(()), (), **options)
+        request = Request(job or Job(run=("x",)), Inventory(()), (), **options)
         context = RunContext(request, record, log, StopSwitch(log.wake), 0.0)
         dialler: Any = self
         self.session = HostSession(Host("far"), dialler, context, lambda host, name, data: None)
@@ -246,3 +252,35 @@ def test_stalls_are_told_unasked(asked: float | None, seconds: float, tmp_path: 
     asyncio.run(supervise())
     spec = agents[0].asked["supervise"]["spec"]
     assert (spec["stall"], spec["inside"]) == (seconds, asked is not None)
+
+
+@pytest.mark.parametrize("python", ["/opt/python3", ""])
+def test_an_image_without_python_gets_no_program_that_starts_itself(
+    tmp_path: Path, python: str
+) -> None:
+    image = Environment(image="x:1")
+    there = {image.key: Container("", ContainerSpec("podman", "podman", "x:1", "0:0"), python)}
+
+    async def programs(job: Job, own: str) -> dict[str, str]:
+        agent = FakeAgent()
+
+        async def reached(number: int) -> FakeAgent:
+            return agent
+
+        far = Far(tmp_path, reached, job)
+        await far.session.open()
+        layout = Layout("r", (Node(Host("far"), 0, 1, 0, python=own, containers=there),))
+        await far.session.supervise(layout, 0, {})
+        await far.session.close()
+        found: dict[str, str] = agent.asked["supervise"]["programs"]
+        return found
+
+    roles = (Role("inside", environment=image), Role("plain"))
+    found = asyncio.run(programs(Job((), framework="env", roles=roles), "/usr/bin/python3"))
+    inside = {name for name in found if name.startswith("image-0/")}
+    assert inside == ({"image-0/python", "image-0/python3"} if python else set())
+    assert all("/opt/python3" in found[name] for name in inside)
+    assert "/usr/bin/python3" in found["python"]
+    whole = Job((), framework="env", environment=image)
+    found = asyncio.run(programs(whole, python or "python3"))
+    assert set(found) == ({"python", "python3"} if python else set())

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from launcher.runner.in_image import in_image
 from launcher.runner.remote_commands import _in_the_run, chosen_nodes
 from launcher.spec.containers import Container, ContainerSpec
 from launcher.spec.environments import Environment
-from launcher.spec.errors import InputError
+from launcher.spec.errors import InputError, NoEnvironment
 from launcher.spec.model import Host, Job, Layout, Node, Role, Task
 
 A, B = Environment(image="a"), Environment(image="b")
@@ -68,3 +69,14 @@ def test_a_command_is_in_the_image_of_its_role(node: int, role: str | None, imag
     line = _in_the_run(JOB, LAYOUT, visited, "nvidia-smi", role)
     assert ("--entrypoint" in line) == bool(image)
     assert not image or f"bin/image-{'ab'.index(image)}" in line
+
+
+def test_nothing_starts_outside_of_an_image_that_is_not_there() -> None:
+    """A host may have a role whose image it was not given yet."""
+    node = NODES[0]
+    visited: Any = SimpleNamespace(node=node, code="/code", folder="/run")
+    with pytest.raises(NoEnvironment, match="the image b was not brought there"):
+        _in_the_run(JOB, LAYOUT, visited, "nvidia-smi", "worker")
+    with pytest.raises(NoEnvironment, match="the image a was not brought there"):
+        in_image(JOB, LAYOUT, node, "head")
+    assert in_image(JOB, LAYOUT, node, "plain") == {}

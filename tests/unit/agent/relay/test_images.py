@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from launcher.agent.base import run_lock
 from launcher.agent.processes import visitors
 from launcher.agent.relay import images as images_module
 from launcher.agent.relay.images import Images
@@ -231,3 +232,43 @@ def test_a_tag_that_is_lost_while_an_image_stays_comes_back(
     done = Images(images.root).answer({"do": "remove", "key": one["key"]})
     assert (done["state"], done["said"]) == ("failed", "image is in use by a container")
     assert (tmp_path / "bin/podman.tags").read_text() == "x:1\ny:1\n"
+
+
+def test_only_what_was_brought_is_noted_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user has pulled ``y:1`` by hand, and keeps it when brought images are removed."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    other = "b" * 64
+    podman = (
+        f'case "$*" in *Architecture*y:1) echo {other} {machine};; *Architecture*) echo {ID} {machine};; '
+        f"""*Size*) echo '{ID} 9 ["x:1"]'; echo '{other} 9 ["y:1"]';; run*) echo none;; ps*) ;; esac"""
+    )
+    images = with_runtime(tmp_path, monkeypatch, podman=podman)
+    pulls: dict[str, Any] = {"do": "pull", "image": "x:1", "program": f"{tmp_path}/bin/podman"}
+    while images.answer(pulls)["state"] == "working":
+        pass
+    look(images, uses=True)
+    look(images, uses=True, image="y:1")
+    listed = Images(images.root).answer({"do": "list"})["images"]
+    assert {one["names"][0]: one["brought"] for one in listed} == {"x:1": True, "y:1": False}
+
+
+def test_a_run_keeps_all_images_that_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = with_runtime(tmp_path, monkeypatch, podman="exit 1")
+    store, run = images._store, "calm-otter-3f9a"
+    folder = Path(images.root, "runs", run)
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(run_lock, "is_alive", lambda run_dir: True)
+    for image_id in (ID, "b" * 64, ID):
+        store.note("podman", "podman", "x:1", image_id, run, False)
+    keys = os.listdir(os.path.join(images.root, "images", "used"))
+    assert len(keys) == 2
+    for key in keys:
+        done = images.answer({"do": "remove", "key": key})
+        assert (done["state"], done.get("by")) == ("used", [f"run {run}"])
+    for link in folder.iterdir():
+        link.unlink()
+    (folder / "image").symlink_to(Path(images.root, "images", "used", keys[0]))
+    done = images.answer({"do": "remove", "key": keys[0]})
+    assert done["state"] == "used", "the link that an earlier version has made counts"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from launcher.agent.processes import container_list
+from launcher.agent.supervisor import contained, requests
 from launcher.agent.supervisor.children import Children
 from launcher.agent.supervisor.contained import Containers
 
@@ -91,6 +93,40 @@ def test_containers_of_several_runtimes_are_removed_by_each(folder: Path) -> Non
     assert not container_list.remove("."), "one of them keeps what it has"
 
 
+def test_a_list_of_an_earlier_version_is_read(folder: Path) -> None:
+    program = folder / "podman"
+    program.write_text('#!/bin/sh\necho "$@" >>"$0.said"\n')
+    program.chmod(0o755)
+    about = {"spec": {"runtime": "podman", "program": str(program)}, "names": ["launcher-a"]}
+    (folder / "containers").write_text(json.dumps(about))
+    container_list.end(str(folder))
+    assert (folder / "podman.said").read_text().endswith(" launcher-a\n")
+    assert not (folder / "containers").exists()
+
+
+def test_a_container_of_another_run_is_not_ours(
+    folder: Path, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs have processes of the same names, and /proc shows those of all."""
+    containers = Containers("run", "gpu1", 0)
+    containers.launch(process("a-0", folder, container=spec("podman")), {}, {})
+    pids = []
+    for run in (folder / "other", folder):
+        words = [*SLEEP, "launcher", "/bin", f"{run}/logs/attempt-0/a-0.out", "x"]
+        one = subprocess.Popen(words, stdout=subprocess.PIPE)
+        started.append(one)
+        assert one.stdout
+        one.stdout.readline()
+        pids.append(one.pid)
+    monkeypatch.setattr(contained, "nested", lambda known: [one for one in pids if one in known])
+    assert containers.first("a-0") == pids[1]
+    assert containers.first("b-0") is None
+    started[1].kill()
+    started[1].wait()
+    assert containers.first("a-0") is None
+    containers.remove()
+
+
 def test_a_setup_in_another_image_has_an_exit_code_of_its_own(folder: Path) -> None:
     containers = Containers("run", "gpu1", 0)
     (folder / "containers.codes" / "0-setup-0").write_text("0\n")
@@ -113,3 +149,38 @@ def test_a_stage_without_images_has_no_containers(folder: Path) -> None:
     argv, _ = children.containers.launch(inside, {}, {})
     assert "/in" in argv
     children.contain(False)
+
+
+def test_an_image_that_a_request_names_for_all_is_that_of_each_process(folder: Path) -> None:
+    """So do launchers whose runs are in one image."""
+    plain: Any = {"path": ["/own"], "own_path": "/job", "container": spec("podman")}
+    start = {"stage": "run", "attempt": 0, "processes": [process("a-0", folder)], **plain}
+    whole: Any = {"op": "start", **json.loads(json.dumps(start))}
+    assert requests.checked(whole) == "start"
+    (its,) = whole["processes"]
+    assert (its["container"], its["path"]) == (spec("podman"), ["/own", "/job"])
+    children = Children("run", "gpu1", [])
+    children.prepare(whole)
+    assert children.containers is not None
+    children.contain(False)
+    ticket = {"number": 1, "hosts": 1, "shares": [1]}
+    waits: Any = {
+        "op": "wait",
+        "ticket": ticket,
+        "gpus": [],
+        "names": {},
+        "tokens": {},
+        "ports": [],
+    }
+    waits["start"] = json.loads(json.dumps(start))
+    assert requests.checked(waits) == "wait"
+    assert waits["start"]["processes"][0]["container"] == spec("podman")
+    gang = {"hosts": ["gpu1"], "address": "", "port": 1, "key": ""}
+    gathers: Any = {"op": "gather", "gang": gang, "gpus": {}, "names": {}, "ports": []}
+    gathers["starts"] = {"gpu1": json.loads(json.dumps(start))}
+    assert requests.checked(gathers) == "gather"
+    assert gathers["starts"]["gpu1"]["processes"][0]["container"] == spec("podman")
+    whole["container"] = {"runtime": "podman"}
+    assert requests.checked({"op": "claim", "gpus": [], "start": 5, "starts": "x"}) == "claim"
+    with pytest.raises(requests.Refused, match=r"container\.program is missing"):
+        requests.checked(whole)

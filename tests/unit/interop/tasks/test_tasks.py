@@ -221,6 +221,17 @@ def test_each_task_keeps_its_image(form: str, text: str, head: str) -> None:
     assert named == {head: Environment(image="x/head:1"), "worker": Environment()}
 
 
+def test_a_job_whose_image_has_variables_is_in_none() -> None:
+    text = (
+        'version: 1.1\nkind: component\nrun: {kind: job, container: {image: "%s", command: [a]}}\n'
+    )
+    job, notes = job_of(text % "{{ image }}", "polyaxon")
+    assert "the image is not carried over" in notes
+    assert job.environment is None
+    job, _ = job_of(text % "x/y:1", "polyaxon")
+    assert job.environment == Environment(image="x/y:1")
+
+
 def test_images_are_carried_over() -> None:
     task = "resources: {{image_id: {}}}\nrun: python train.py\n"
     job, _ = loaded(task.format("docker:nvcr.io/x/y:1"), "skypilot")
