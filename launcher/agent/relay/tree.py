@@ -278,7 +278,8 @@ def listing(
         return found
     for path, entry in walk(os.fsencode(root), going_on, unreadable):
         name = os.fsdecode(path)
-        if patterns is not None and not any(matches(name, pattern) for pattern in patterns):
+        wanted = patterns is None or any(matches(name, pattern) for pattern in patterns)
+        if not wanted or _is_trackers(name, entry):
             continue
         try:
             status = entry.stat(follow_symlinks=False)
@@ -339,6 +340,11 @@ def in_parts(kinds: dict[str, list[Any]]) -> tuple[list[dict[str, list[Any]]], i
             room -= LONGEST_ESCAPE * length + 64  # and two numbers
             parts[-1][kind].append(one)
     return parts or [{name: [] for name in kinds}], unlisted
+
+
+def _is_trackers(name: str, entry: os.DirEntry[bytes]) -> bool:
+    """Return whether it is a link of W&B's to a log of its own, in the user's cache."""
+    return name[-20:] == "/logs/debug-core.log" and "wandb/" in name and entry.is_symlink()
 
 
 def target(root: str, name: str) -> tuple[str, str]:

@@ -177,6 +177,17 @@ def test_links_among_outputs(tmp_path: Path) -> None:
     }
 
 
+def test_the_own_log_of_wandb_is_no_output(tmp_path: Path) -> None:
+    """Each run of its has a link to one in the user's cache: nobody misses that."""
+    logs = tmp_path / "outputs" / "wandb" / "offline-run-1" / "logs"
+    logs.mkdir(parents=True)
+    (tmp_path / "core.log").touch()
+    (logs / "debug-core.log").symlink_to(tmp_path / "core.log")
+    left_out: dict[str, str] = {}
+    assert tree.listing(str(tmp_path / "outputs"), None, left_out=left_out) == []
+    assert left_out == {}
+
+
 @pytest.mark.parametrize("kind", ["link", "file", "pipe"])
 def test_what_the_run_made_of_its_output_folder_is_not_listed(tmp_path: Path, kind: str) -> None:
     """A link to / would bring the whole disk."""
