@@ -204,7 +204,8 @@ class _Watched:
             host, _, gpu = key.source.partition(" GPU ")
             if gpu:
                 of_gpus.setdefault((host, key.tag), []).append(series)
-        for node in self._run.layout.nodes:
+        layout = self._run.layout
+        for node in () if layout.wanted else layout.nodes:  # it may begin on any of them
             name = node.host.name
             use = of_gpus.get((name, "GPU use, %"), [])
             full = of_gpus.get((name, "GPU memory, MiB"), [])

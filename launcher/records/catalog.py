@@ -41,7 +41,8 @@ class Summary:
 
     ``command`` is what it runs, in a line, ``commit`` the code's, with a ``+`` if not all was committed;
     ``seconds`` how long a run that has ended took. ``began`` says whether any process was started,
-    ``project`` whose quota it counts for, ``users`` as whom it runs: the accounts on its hosts.
+    ``project`` whose quota it counts for, ``users`` as whom it runs: the accounts on its hosts. While it
+    may choose among ``hosts``, ``wanted`` is how many of them it begins on; 0: on all.
     """
 
     run: str
@@ -62,6 +63,7 @@ class Summary:
     note: str = ""
     project: str = ""
     users: tuple[str, ...] = ()
+    wanted: int = 0
 
 
 @frozen
@@ -264,6 +266,7 @@ def summary(path: Path) -> Summary:
         reason=reason,
         started=started,
         hosts=tuple(node.host for node in described.nodes) or described.hosts,
+        wanted=described.wanted,
         gpus=sum(len(node.gpus) for node in nodes),
         ranks=sum(node.local_world_size for node in nodes),
         followed=followed and status not in ENDED,

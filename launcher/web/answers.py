@@ -168,6 +168,7 @@ def _line(summary: catalog.Summary) -> dict[str, Any]:
         "reason": summary.reason,
         "started": summary.started,
         "hosts": list(summary.hosts),
+        "wanted": summary.wanted,
         "gpus": summary.gpus,
         "ranks": summary.ranks,
         "followed": summary.followed,

@@ -35,6 +35,11 @@ def run_list(runs: Sequence[Summary], now: float, width: int | None) -> list[str
     return lines
 
 
+def _hosts(run: Summary) -> str:
+    some = f"{run.wanted} of " if run.wanted else ""
+    return some + nodeset.fold(run.hosts) if run.hosts else "-"
+
+
 def _table(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
     columns = {
         "run": [run.run for run in runs],
@@ -42,7 +47,7 @@ def _table(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
         "started": [moment(run.started, now) for run in runs],
         "took": [_took(run, now) for run in runs],
         "commit": [run.commit or "-" for run in runs],
-        "hosts": [nodeset.fold(run.hosts) if run.hosts else "-" for run in runs],
+        "hosts": [_hosts(run) for run in runs],
         "ranks": [str(run.ranks or "-") for run in runs],
         "gpus": [str(run.gpus or "-") for run in runs],
     }

@@ -121,3 +121,8 @@ def test_since() -> None:
     assert since_time("2026-11-27", NOW) == NOW - 15 * 3600
     with pytest.raises(InputError, match="--since soon"):
         since_time("soon", NOW)
+
+
+def test_a_run_that_may_choose_has_no_hosts_of_its_own_yet() -> None:
+    run = _run("calm-owl-12ab", status="waiting", seconds=None, wanted=2, gpus=16, ranks=16)
+    assert "2 of gpu[01-64]" in click.unstyle(run_list([run], NOW, None)[1])
