@@ -19,9 +19,14 @@ LOGS = 256
 
 #: Sequences that move or colour (ECMA-48), and titles.
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b.")
-#: "45%|####", as tqdm writes, and "━━━━ 45%", as rich does. Other percents are as often accuracies.
+#: Percents beside a bar that is drawn, as other ones are as often accuracies: "45%|##  |" as tqdm,
+#: whose bar is empty at first, "45% [==>  ]" as wget, "[==>  ] 45%" as click, and "━━━━ 45%" as rich.
+_PERCENT = r"(\d{1,3}(?:\.\d+)?)\s?%"
+_CELLS, _BRACKETED = "█▏▎▍▌▋▊▉░▒▓━╸╺", r"\[[█=#>*. -]{4,}\]"
 _BAR = re.compile(
-    r"(?<![\d.])(\d{1,3}(?:\.\d+)?)\s?%\s?[|\[]|[━╸╺█#=>\]]\s*(\d{1,3}(?:\.\d+)?)\s?%"
+    rf"(?<![\d.]){_PERCENT}(?:\s?\|(?:[{_CELLS}]+|(?=[^|]{{2}})[#=>]+\d?) *\|"
+    rf"|\|\d? +\| *[\d.]+\w?/|\s?{_BRACKETED})"
+    rf"|(?:{_BRACKETED}|[{_CELLS}]{{2}}|\#{{2}}|={{3}}>?)\s*{_PERCENT}"
 )
 #: "step 40/1000", "Epoch [3/10]", "iteration: 40 of 1000".
 _PART = re.compile(
