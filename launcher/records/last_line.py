@@ -14,7 +14,7 @@ from .scalars import logs_of
 #: Bytes of a log's end that are read, lines of it in which progress is looked for, and characters of a
 #: line that are kept.
 TAIL, LINES, LONGEST = 1 << 13, 20, 300
-#: Logs of which one may have the last line.
+#: Logs of which one may have the last line, those of the latest attempt first.
 LOGS = 256
 
 #: Sequences that move or colour (ECMA-48), and titles.
@@ -47,7 +47,9 @@ class Latest:
 def last_line(run: Path) -> Latest:
     """Return what the processes of the latest attempt printed last. Raises nothing."""
     stamped = []
-    for order, (path, _) in enumerate(logs_of(run)[:LOGS]):
+    logs = [path for path, _ in logs_of(run, most=None)]
+    logs.sort(key=lambda path: -_number(path.parent.name))
+    for order, path in enumerate(logs[:LOGS]):
         try:
             facts = os.stat(path, follow_symlinks=False)
         except OSError:
@@ -103,11 +105,16 @@ def _lines(path: Path) -> list[str]:
             text = file.read(TAIL).decode("utf-8", "replace")
     except OSError:
         return []
-    whole = text.split("\n")
-    if size > TAIL and len(whole) > 1:
-        del whole[0]  # its beginning is missing
-    shown = (_SEQUENCE.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in whole)
-    plain = ("".join(c for c in line.expandtabs(4) if c.isprintable()).strip() for line in shown)
+    if size <= TAIL:
+        return _shown(text)
+    half, newline, rest = text.partition("\n")
+    redrawn = half.partition("\r")[2]  # what comes before has no beginning
+    return _shown(redrawn + newline + rest) or _shown(half)
+
+
+def _shown(text: str) -> list[str]:
+    lines = (_SEQUENCE.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
+    plain = ("".join(c for c in line.expandtabs(4) if c.isprintable()).strip() for line in lines)
     return [line[:LONGEST] for line in plain if line]
 
 

@@ -79,6 +79,37 @@ def test_the_last_line_is_that_of_the_log_that_was_written_last(tmp_path: Path) 
     assert last_line(tmp_path).line == "y" * 300
 
 
+@pytest.mark.parametrize(
+    ("data", "latest"),
+    [
+        (b"".join(b"\r %d%%|##   | of 90" % (n // 20) for n in range(1000)) + b"\n", 0.49),
+        (b"".join(b"\r %d%%|##   | of 90" % (n // 20) for n in range(1000)) + b"\r\n\n", 0.49),
+        (b"".join(b"\r %d%%|##   | of 90" % (n // 20) for n in range(1000)), 0.49),
+        (b"y" * 9000 + b"\n", "y" * 300),
+        (b"y" * 9000 + b"\r\n", "y" * 300),
+        (b"y" * 9000 + b"\r\n \n", "y" * 300),
+        (b"y" * 9000 + b"\nend\n", "end"),
+    ],
+)
+def test_a_long_line_is_not_lost(tmp_path: Path, data: bytes, latest: object) -> None:
+    log(tmp_path, "attempt-0/rank-0.out", data, 100)
+    found = last_line(tmp_path)
+    assert latest in (found.line, found.progress)
+
+
+def test_of_many_logs_those_of_the_latest_attempt_count(tmp_path: Path) -> None:
+    for attempt in range(20):
+        for stream in ("out", "err"):
+            name = f"attempt-{attempt}/rank-0.{stream}"
+            log(tmp_path, name, b"step %d/100\n" % attempt, 100)
+    assert last_line(tmp_path) == Latest("step 19/100", 0.19)
+    for rank in range(64):
+        log(tmp_path, f"attempt-20/rank-{rank}.out", b"step %d/100\n" % rank, 200 + rank)
+    assert last_line(tmp_path) == Latest("step 63/100", 0.63)
+    log(tmp_path, "attempt-21/rank-0.out", b"", 900)
+    assert last_line(tmp_path).line == "step 63/100"
+
+
 def log(run: Path, name: str, data: bytes, when: int) -> None:
     path = run / "logs" / name
     path.parent.mkdir(parents=True, exist_ok=True)
