@@ -170,7 +170,8 @@ def _on_the_hosts(place: str | None, user: str | None, as_json: bool) -> int:
     elif running:
         click.echo(running_text(running, time.time()))
     elif answered:
-        click.echo(f"no runs on {counted(answered, 'host')}", err=True)
+        whose = f" of {user}" if user else ""
+        click.echo(f"no runs{whose} on {counted(answered, 'host')}", err=True)
     complain_of_hosts(failed)
     if failed:
         click.echo(f"could not ask {len(failed)} of {counted(len(answers), 'host')}", err=True)
