@@ -18,7 +18,7 @@ from . import keys
 from .drawing import draw, screen, size
 from .follow import LET_GO, End, on_hangup, tell_detached
 from .render import log_lines
-from .render.live import HostView, LiveView, ScalarView, live_text, state_of
+from .render.live import HostView, LiveView, ScalarView, live_text, output_room, state_of
 from .render.tables import counted, duration
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def _draw_all(view: _Watched, redraw: asyncio.Event) -> None:
         began = time.monotonic()
         while (left := began + PAUSE - time.monotonic()) > 0:
             now = size()
-            draw(live_text(view.picture(time.time()), now.columns, max(1, now.lines - 1)))
+            draw(view.text(time.time(), now.columns, max(1, now.lines - 1)))
             redraw.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
@@ -119,11 +119,12 @@ class _Watched:
         self._heard = time.time()
         self._held: tuple[str, ...] = ()  # what somebody reads, while more comes
         self._below, self._came = 0, 0
+        self._room = 1  # lines of output on the screen
 
     def scroll(self, key: str) -> bool:
         """Move the output by a key, back from its end or towards it; return whether it is such a key."""
         if key in " G" and self._held:
-            self._held, self._below = (), 0
+            self._go(0)
             return True
         step = STEPS.get(key)
         if step is None:
@@ -132,10 +133,14 @@ class _Watched:
             if step < 0 or not self._lines:
                 return False
             self._held, self._came = tuple(self._lines), 0
-        self._below = min(len(self._held) - 1, self._below + step)
-        if self._below <= 0:
-            self._held, self._below = (), 0
+        self._go(self._below + step)
         return True
+
+    def _go(self, below: int) -> None:
+        """Show the lines that have so many below them, yet no fewer than there is room for."""
+        self._below = max(0, min(len(self._held) - self._room, below))
+        if not self._below:
+            self._held = ()
 
     def look(self) -> None:
         """Read on. Raises UnreadableRecord."""
@@ -179,7 +184,16 @@ class _Watched:
         place = f"{hosts.pop()} " if len(hosts) == 1 else ""
         return f"{place}{text} {found[0][2]}"
 
-    def picture(self, now: float) -> LiveView:
+    def text(self, now: float, width: int, height: int) -> list[str]:
+        """Return the lines of a picture of this size."""
+        view = self._picture(now)
+        self._room = max(1, output_room(view, width, height))
+        if self._below > len(self._held) - self._room:
+            self._go(self._below)
+            view = self._picture(now)
+        return live_text(view, width, height)
+
+    def _picture(self, now: float) -> LiveView:
         """Return the run as it stands."""
         state, layout = self._run.state(), self._run.layout
         ranks = f", {counted(layout.world_size, 'rank')}" if layout.world_size else ""

@@ -14,14 +14,19 @@ from .scalars import logs_of
 #: Bytes of a log's end that are read, lines of it in which progress is looked for, and characters of a
 #: line that are kept.
 TAIL, LINES, LONGEST = 1 << 13, 20, 300
-#: Logs of which one may have the last line.
+#: Logs of which one may have the last line, those of the latest attempt first.
 LOGS = 256
 
 #: Sequences that move or colour (ECMA-48), and titles.
 _SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b.")
-#: "45%|####", as tqdm writes, and "━━━━ 45%", as rich does. Other percents are as often accuracies.
+#: Percents beside a bar that is drawn, as other ones are as often accuracies: "45%|##  |" as tqdm,
+#: whose bar is empty at first, "45% [==>  ]" as wget, "[==>  ] 45%" as click, and "━━━━ 45%" as rich.
+_PERCENT = r"(\d{1,3}(?:\.\d+)?)\s?%"
+_CELLS, _BRACKETED = "█▏▎▍▌▋▊▉░▒▓━╸╺", r"\[[█=#>*. -]{4,}\]"
 _BAR = re.compile(
-    r"(?<![\d.])(\d{1,3}(?:\.\d+)?)\s?%\s?[|\[]|[━╸╺█#=>\]]\s*(\d{1,3}(?:\.\d+)?)\s?%"
+    rf"(?<![\d.]){_PERCENT}(?:\s?\|(?:[{_CELLS}]+|(?=[^|]{{2}})[#=>]+\d?) *\|"
+    rf"|\|\d? +\| *[\d.]+\w?/|\s?{_BRACKETED})"
+    rf"|(?:{_BRACKETED}|[{_CELLS}]{{2}}|\#{{2}}|={{3}}>?)\s*{_PERCENT}"
 )
 #: "step 40/1000", "Epoch [3/10]", "iteration: 40 of 1000".
 _PART = re.compile(
@@ -42,7 +47,9 @@ class Latest:
 def last_line(run: Path) -> Latest:
     """Return what the processes of the latest attempt printed last. Raises nothing."""
     stamped = []
-    for order, (path, _) in enumerate(logs_of(run)[:LOGS]):
+    logs = [path for path, _ in logs_of(run, most=None)]
+    logs.sort(key=lambda path: -_number(path.parent.name))
+    for order, path in enumerate(logs[:LOGS]):
         try:
             facts = os.stat(path, follow_symlinks=False)
         except OSError:
@@ -98,11 +105,16 @@ def _lines(path: Path) -> list[str]:
             text = file.read(TAIL).decode("utf-8", "replace")
     except OSError:
         return []
-    whole = text.split("\n")
-    if size > TAIL and len(whole) > 1:
-        del whole[0]  # its beginning is missing
-    shown = (_SEQUENCE.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in whole)
-    plain = ("".join(c for c in line.expandtabs(4) if c.isprintable()).strip() for line in shown)
+    if size <= TAIL:
+        return _shown(text)
+    half, newline, rest = text.partition("\n")
+    redrawn = half.partition("\r")[2]  # what comes before has no beginning
+    return _shown(redrawn + newline + rest) or _shown(half)
+
+
+def _shown(text: str) -> list[str]:
+    lines = (_SEQUENCE.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n"))
+    plain = ("".join(c for c in line.expandtabs(4) if c.isprintable()).strip() for line in lines)
     return [line[:LONGEST] for line in plain if line]
 
 

@@ -335,6 +335,36 @@ def test_a_page_that_was_hidden_goes_on_where_it_was(page: browser.Watched, home
     assert page.wrong() == []
 
 
+def test_the_use_of_hosts_goes_on_after_a_page_was_hidden(
+    page: browser.Watched, home: Path
+) -> None:
+    percent, asked = 40, 0
+
+    def answer(route: Any) -> None:
+        nonlocal asked
+        asked += 1
+        use = {"tag": "Processors, %", "source": "gpu1", "last": [1, 1, percent]}
+        route.fulfill(json={"scalars": [use], "whole": False})  # so that it asks again soon
+
+    run = console_runs.named(home, "wider")
+    page.page.route("**/metrics?points=0", answer)
+    page.page.goto(page.base + f"#/runs/{run}")
+    host = page.page.get_by_role("region", name="gpu1")
+    host.get_by_text("processors 40 %").wait_for()
+    hide(page.page, True)
+    before = -1
+    while before != asked:
+        before = asked
+        page.page.wait_for_timeout(400)
+    percent = 90
+    hide(page.page, False)
+    host.get_by_text("processors 90 %").wait_for()
+    before = asked
+    page.page.wait_for_timeout(400)
+    assert asked > before, "it goes on"
+    assert page.wrong() == []
+
+
 def test_what_nobody_saw_for_long_is_skipped(page: browser.Watched, home: Path) -> None:
     """All of it would come through the page, which keeps only its last lines."""
     with console_runs.one_more(home, "talks") as run:

@@ -54,7 +54,11 @@ EXAMPLES = (
 @click.option("--host", metavar="NAMES", help="Only runs on one of these hosts: gpu[1-4].")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag.")
 @click.option("--project", metavar="NAME", help="Only runs of this project; none: of no project.")
-@click.option("--user", metavar="NAME", help="Only runs as this user of their hosts.")
+@click.option(
+    "--user",
+    metavar="NAME",
+    help="Only runs as this user of their hosts; runs recorded before users were match none.",
+)
 @click.option("--no-refresh", is_flag=True, help="Do not ask hosts of runs that nobody follows.")
 @click.option("--all-users", is_flag=True, help="Ask the hosts for running runs of all users.")
 @click.option("-i", "--inventory", help="Inventory of the hosts to ask.")
@@ -170,7 +174,8 @@ def _on_the_hosts(place: str | None, user: str | None, as_json: bool) -> int:
     elif running:
         click.echo(running_text(running, time.time()))
     elif answered:
-        click.echo(f"no runs on {counted(answered, 'host')}", err=True)
+        whose = f" of {user}" if user else ""
+        click.echo(f"no runs{whose} on {counted(answered, 'host')}", err=True)
     complain_of_hosts(failed)
     if failed:
         click.echo(f"could not ask {len(failed)} of {counted(len(answers), 'host')}", err=True)

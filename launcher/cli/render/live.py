@@ -65,6 +65,19 @@ class LiveView:
 
 def live_text(view: LiveView, width: int, height: int) -> list[str]:
     """Return the lines of a picture that fits this size: output gets what the others leave."""
+    lines = _above(view, width, height)
+    left = height - len(lines) - 1
+    if left > 0 and (output := view.lines[-left:]):
+        lines += ["", *(cut(line, width) for line in output)]
+    return lines[:height]
+
+
+def output_room(view: LiveView, width: int, height: int) -> int:
+    """Return how many lines of output there is room for."""
+    return max(0, height - len(_above(view, width, height)) - 1)
+
+
+def _above(view: LiveView, width: int, height: int) -> list[str]:
     head = cut(f"{view.name}  {view.status}  {view.about}", width)
     fitting = (keys for keys in _KEYS if len(head) + len(keys) + 2 <= width)
     if keys := next(fitting, ""):
@@ -82,10 +95,7 @@ def live_text(view: LiveView, width: int, height: int) -> list[str]:
     for note in (view.note, _held(view.held)):
         if note:
             lines.append(click.style(cut(note, width), fg="yellow"))
-    left = height - len(lines) - 1
-    if left > 0 and (output := view.lines[-left:]):
-        lines += ["", *(cut(line, width) for line in output)]
-    return lines[:height]
+    return lines
 
 
 def _held(below: int | None) -> str:

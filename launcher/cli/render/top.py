@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _HEAD = ("hosts", "gpus", "use", "memory GB", "°C", "who")
 NO_GPUS = "no GPUs"
+#: Characters of a user beside a run without GPUs.
+USER = 20
 #: In which order GPUs are shown.
 _ORDER = (HELD, FOREIGN, LEFT, FREE)
 
@@ -160,7 +162,7 @@ def _others(cluster: Cluster, most: int) -> list[str]:
     for (user, run), found in alike.items():
         since = min((began for _, began in found if began), default=None)
         lasted = "" if since is None else age(max(0.0, cluster.time - since))
-        rows.append((nodeset.fold(host for host, _ in found), user, run, lasted))
+        rows.append((nodeset.fold(host for host, _ in found), cut(user, USER), run, lasted))
     lines = table(("hosts", "user", "runs without GPUs", "age"), rows).split("\n")
     if len(lines) > most:
         lines = [*lines[: most - 1], f"and {len(lines) - most + 1} more: launcher ls --all-users"]

@@ -134,23 +134,25 @@ function grid(name, run, series) {
 
 export function overview(name) {
   const place = make('div', { className: 'stack' });
-  let shown = null, series = [];
+  let shown = null, series = [], due = 0; // when it looks again, unless the page is hidden then
   const polled = repeated(look);
   const draw = () => { if (shown) update(place, postmortem(shown), facts(shown), stages(shown), ...grid(name, shown, series)); };
 
   async function look() {
     if (!shown || shown.ended) return 0;
+    due = performance.now() + EVERY;
     const found = await get(at(name) + '/metrics?points=0');
     if (polled.closed) return 0;
     series = found.scalars;
     draw();
-    return found.whole ? EVERY : 100;
+    const pause = found.whole ? EVERY : 100;
+    due = performance.now() + pause;
+    return pause;
   }
   async function changed(run) {
-    const first = !shown;
     shown = run;
     draw();
-    if (first) await polled.now().catch(error => { if (error.gone) throw error; });
+    if (!run.ended && performance.now() >= due) await polled.now().catch(error => { if (error.gone) throw error; });
   }
   return { element: place, changed, close() { polled.close(); } };
 }

@@ -76,6 +76,12 @@ def test_runs_without_gpus_are_there() -> None:
     assert len(low) <= 12 and "and 97 more: launcher ls --all-users" in low
 
 
+def test_a_long_user_leaves_room_for_runs_without_gpus() -> None:
+    hosts = (HostNow("gpu1", runs=(RunNow("long-3c4d", "someone@" + "x" * 300),)),)
+    shown = top_text(Cluster(NOW, hosts, Queue((), (), 0, 0)), 100, 24)
+    assert "gpu1   someone@xxxxxxxxxxx…  long-3c4d" in shown.splitlines()
+
+
 def test_what_does_not_fit_is_folded_by_user_and_then_counted() -> None:
     """64 hosts with 8 runs each are 512 lines."""
     users = ("ann", "bob", "eve")
