@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 def _ask(url: str) -> dict[str, object]:
     body = json.dumps({"model": "tiny", "prompt": "we go up", "max_tokens": 5}).encode()
     kind = {"Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(url, body, kind), timeout=60) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, body, kind), timeout=180) as answer:
         found: dict[str, object] = json.load(answer)
         return found
 
