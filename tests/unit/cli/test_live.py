@@ -26,7 +26,7 @@ class Reader:
 
 def watched(folder: Path, lines: int) -> _Watched:
     reader = Reader("".join(f"line {number}\n" for number in range(1, lines + 1)))
-    layout = SimpleNamespace(nodes=(), num_nodes=1, world_size=1)
+    layout = SimpleNamespace(nodes=(), num_nodes=1, world_size=1, wanted=0)
     run: Any = SimpleNamespace(
         reader=lambda: reader,
         folder=folder,
