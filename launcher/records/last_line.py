@@ -47,9 +47,7 @@ class Latest:
 def last_line(run: Path) -> Latest:
     """Return what the processes of the latest attempt printed last. Raises nothing."""
     stamped = []
-    logs = [path for path, _ in logs_of(run, most=None)]
-    logs.sort(key=lambda path: -_number(path.parent.name))
-    for order, path in enumerate(logs[:LOGS]):
+    for order, (path, _) in enumerate(logs_of(run, LOGS)):
         try:
             facts = os.stat(path, follow_symlinks=False)
         except OSError:

@@ -264,9 +264,9 @@ def _opened(name: str | Path, folder: int | None = None) -> BinaryIO:
 _LOG = re.compile(r"attempt-(\d{1,9})/([\w-]+-\d{1,9})\.(out|err)\Z", re.A)
 
 
-def logs_of(run: Path, most: int | None = LOGS) -> list[tuple[Path, str]]:
+def logs_of(run: Path, most: int = LOGS) -> list[tuple[Path, str]]:
     """Return the logs to read, each with the name of its series: ``rank 0``, ``node 0``, ``worker 2``;
-    at ``most`` so many, by rank and then by attempt.
+    by rank and then by attempt; at ``most`` so many, those of the latest attempt first.
 
     Where ranks have logs, those and what nodes write to stderr; else those of nodes and roles. The
     console's pages choose by the same rule (``together`` in log.js).
@@ -290,7 +290,8 @@ def logs_of(run: Path, most: int | None = LOGS) -> list[tuple[Path, str]]:
         return key.kind is not ProcessKind.RANK, key.index, key.group, attempt, stream
 
     found.sort(key=order)
-    return [(path, f"{key.group} {key.index}") for key, _, _, path in found[:most]]
+    chosen = sorted(found, key=lambda one: (order(one)[0], -one[1]))[:most]
+    return [(path, f"{key.group} {key.index}") for key, _, _, path in sorted(chosen, key=order)]
 
 
 class _Arrivals:

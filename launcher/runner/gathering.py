@@ -20,17 +20,16 @@ from ..records.reasons import EndReason, StopReason
 from ..records.run_reader import RunReader
 from ..records.state import RunState
 from ..spec import errors
-from ..spec.model import Meeting, Plan
+from ..spec.model import Plan
 from . import left_to_hosts
 from .concurrency import beside, together
 from .context import RunContext
 from .host_session import HostSession, Phase
 from .launch import Launch
-from .left_to_hosts import Way
 from .place import Place
 from .policy.restart import PORT_TRIES
-from .rendezvous import alone, meet
 from .stop import Stopped
+from .ways import find_ways, on
 
 #: Seconds for all hosts to find each other, before anybody is told that the run waits.
 MEET = 10.0
@@ -238,7 +237,7 @@ class Gathering:
             there = [first.name, *(one.name for one in others if one.is_in_reach)]
             if len(there) >= launch.layout.wanted:
                 layout = launch.layout.of(there, launch.layout.wanted)
-                return left_to_hosts.on(launch, layout)
+                return on(launch, layout)
             await asyncio.sleep(PAUSE)
 
     async def _reached(self, launch: Launch) -> None:
@@ -248,44 +247,6 @@ class Gathering:
                 session.reconnect()
         needed = launch.sessions[:1] if launch.layout.wanted else launch.sessions
         await asyncio.gather(*(one.until_reached() for one in needed))
-
-
-async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
-    """Return where the hosts of a launch meet while they wait, and the ways to run it: without those
-    whose first host some of the others do not reach. Raises HostError; MeetingError if that is the first
-    one of all."""
-    job = launch.context.job
-    meeting = await meet(job, launch.sessions)
-    if not launch.layout.wanted:
-        return meeting, [Way(launch, meeting)]
-    names = [session.name for session in launch.sessions]
-    heads: dict[str, Meeting | None] = {names[0]: meeting}
-    found: list[Way] = []
-    for layout in left_to_hosts.layouts(launch.layout):
-        one = left_to_hosts.on(launch, layout)
-        first, *others = one.sessions
-        if others and first.name not in heads:
-            heads[first.name] = await _meet_if_all_do(launch, names.index(first.name))
-        there = heads[first.name] if others else alone(job, first, 0)
-        found += [Way(one, there)] if there else []
-    return meeting, found
-
-
-async def can_meet(launch: Launch) -> bool:
-    """Return whether hosts that may be chosen can wait together: whether all reach each other."""
-    try:
-        _, ways = await find_ways(launch)
-    except (errors.MeetingError, errors.HostError):
-        return False
-    return len(ways) == left_to_hosts.number_of_ways(launch.layout)
-
-
-async def _meet_if_all_do(launch: Launch, first: int) -> Meeting | None:
-    """Return where a host and all after it meet; None where some do not reach it."""
-    try:
-        return await meet(launch.context.job, launch.sessions[first:])
-    except errors.MeetingError:
-        return None
 
 
 def require_secrets(context: RunContext, dead: Sequence[str]) -> None:

@@ -7,10 +7,8 @@ docs/decisions/0070-hosts-meet.md and docs/decisions/0082-hosts-choose.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
-from math import comb
 from typing import Any
 
 from ..agent.supervisor.template import filled_together
@@ -18,51 +16,21 @@ from ..jobs import planner
 from ..jobs.gpus import usable
 from ..records import events as ev
 from ..spec.errors import BadAnswer
-from ..spec.frozen import frozen
 from ..spec.model import Layout, Meeting, Plan
 from .host_session import HostSession
 from .launch import Launch, Peers
 from .left_to_host import Choice, framework_of
 from .place import Place
 from .policy import turn
+from .ways import Way, layouts, number_of_ways, on
 
-#: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
-LEAST_PORTS = 16
 #: Most ways to run that hosts are told of: they have a start request for each that they are part of.
 MOST_WAYS = 256
+#: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
+LEAST_PORTS = 16
 
 #: By host: GPUs, their names, and ports; or their tokens.
 Choices = Mapping[str, Choice]
-
-
-@frozen
-class Way:
-    """One way to run: what would be started on some of the hosts, and where these meet."""
-
-    launch: Launch
-    meeting: Meeting
-
-
-def layouts(layout: Layout) -> Iterator[Layout]:
-    """Yield those that the hosts of a layout may choose among; the layout itself if they may not."""
-    if not layout.wanted:
-        yield layout
-        return
-    names = [node.host.name for node in layout.nodes]
-    for hosts in combinations(names, layout.wanted):
-        yield layout.of(hosts)
-
-
-def number_of_ways(layout: Layout) -> int:
-    """Return among how many layouts the hosts of a layout may choose."""
-    return comb(len(layout.nodes), layout.num_nodes)
-
-
-def on(launch: Launch, layout: Layout) -> Launch:
-    """Return what would be started on the hosts of another layout."""
-    known = {session.name: session for session in launch.sessions}
-    sessions = [known[node.host.name] for node in layout.nodes]
-    return replace(launch, sessions=sessions, layout=layout)
 
 
 def is_possible(launch: Launch) -> bool:

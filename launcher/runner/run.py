@@ -48,7 +48,6 @@ from .files.choice import Choice
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import SKIPPED, Collector
-from .gathering import can_meet
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
@@ -59,6 +58,7 @@ from .policy import outcome, turn
 from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
+from .ways import can_meet
 
 #: Seconds between two looks at the clock of a run that begins later.
 CLOCK = 30.0

@@ -214,8 +214,15 @@ def _host_rows(nodes: Sequence[Node], state: RunState) -> list[tuple[str, ...]]:
     return rows
 
 
+def _is_end_of(event: ev.Event, hosts: set[str]) -> bool:
+    return isinstance(event, ev.StopRequested | ev.HostEnded) and event.host in hosts
+
+
 def _timeline(events: list[ev.Event], most: int) -> str:
     listed = [event for event in events if not isinstance(event, _DULL)]
+    if len(listed) > most:  # hosts that it let go of say no more than that
+        let_go = {host for one in events if isinstance(one, ev.HostsLetGo) for host in one.hosts}
+        listed = [event for event in listed if not _is_end_of(event, let_go)]
     start = events[0].time if events else 0.0
     width = terminal_width() if sys.stdout.isatty() else 160
     rows = [

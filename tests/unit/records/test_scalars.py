@@ -9,7 +9,7 @@ import pytest
 from tensorboard.summary import Writer
 
 from launcher.records import scalars
-from launcher.records.scalars import Key, Scalars, Series, step_of
+from launcher.records.scalars import Key, Scalars, Series, logs_of, step_of
 
 
 def logged(run: Path, name: str, text: str) -> None:
@@ -105,6 +105,16 @@ def test_one_look_reads_no_more_than_it_may(
         looks += 1
     assert looks > 4
     assert [one.count for one in found.series.values()] == [200, 200, 200]
+
+
+def test_the_latest_attempts_are_read_of_a_run_that_was_started_often(tmp_path: Path) -> None:
+    for attempt in range(scalars.LOGS):
+        for rank in range(2):
+            logged(tmp_path, f"attempt-{attempt}/rank-{rank}.out", f"step {attempt} loss 1.0\n")
+    logs = [path.parent.name + "/" + name for path, name in logs_of(tmp_path)]
+    assert len(logs) == scalars.LOGS
+    assert logs[:2] == ["attempt-16/rank 0", "attempt-17/rank 0"]
+    assert logs[-1] == f"attempt-{scalars.LOGS - 1}/rank 1"
 
 
 def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path: Path) -> None:

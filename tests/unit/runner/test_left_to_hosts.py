@@ -14,8 +14,8 @@ from launcher.jobs.layout import make_layout
 from launcher.records import events as ev
 from launcher.runner import left_to_hosts
 from launcher.runner.launch import Launch
-from launcher.runner.left_to_hosts import Way
 from launcher.runner.policy import turn
+from launcher.runner.ways import Way, layouts, on
 from launcher.spec.errors import BadAnswer
 from launcher.spec.model import Facts, Gpu, Host, Job, Meeting, Resources
 from launcher.transport.answers import Turns
@@ -122,8 +122,8 @@ def test_each_host_knows_what_to_start_in_each_way(framework: str, gpus: int) ->
     assert (made.layout.num_nodes, made.layout.world_size) == (wanted, gpus)
     addresses = {host.name: f"10.0.0.{n}" for n, host in enumerate(MANY, 1)}
     ways = []
-    for layout in left_to_hosts.layouts(made.layout):
-        one = left_to_hosts.on(made, layout)
+    for layout in layouts(made.layout):
+        one = on(made, layout)
         ways.append(Way(one, Meeting(addresses[one.sessions[0].name], 0, {}, addresses)))
     assert len(ways) == {1: 4, 2: 6}[wanted]
     place: Any = SimpleNamespace(
@@ -164,7 +164,7 @@ def test_each_host_knows_what_to_start_in_each_way(framework: str, gpus: int) ->
             of_host["starts"][str(number)], spec["tokens"], given, of_host["packed"]
         )
         peers = way.launch.peers(plan, {}, "key")
-        expected = left_to_hosts.on(made, plan.layout).start_request(session, plan, peers)
+        expected = on(made, plan.layout).start_request(session, plan, peers)
         start.pop("peer", None)  # certificates differ by chance
         assert start == expected
 

@@ -1,0 +1,85 @@
+"""The ways to run of a run that may choose among its hosts: one for each choice of them.
+
+A run that needs all of its hosts has one way. See docs/decisions/0082-hosts-choose.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from math import comb
+
+from ..spec import errors
+from ..spec.frozen import frozen
+from ..spec.model import Layout, Meeting
+from .launch import Launch
+from .rendezvous import alone, meet
+
+
+@frozen
+class Way:
+    """One way to run: what would be started on some of the hosts, and where these meet."""
+
+    launch: Launch
+    meeting: Meeting
+
+
+def layouts(layout: Layout) -> Iterator[Layout]:
+    """Yield those that the hosts of a layout may choose among; the layout itself if they may not."""
+    if not layout.wanted:
+        yield layout
+        return
+    names = [node.host.name for node in layout.nodes]
+    for hosts in combinations(names, layout.wanted):
+        yield layout.of(hosts)
+
+
+def number_of_ways(layout: Layout) -> int:
+    """Return among how many layouts the hosts of a layout may choose."""
+    return comb(len(layout.nodes), layout.num_nodes)
+
+
+def on(launch: Launch, layout: Layout) -> Launch:
+    """Return what would be started on the hosts of another layout."""
+    known = {session.name: session for session in launch.sessions}
+    sessions = [known[node.host.name] for node in layout.nodes]
+    return replace(launch, sessions=sessions, layout=layout)
+
+
+async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
+    """Return where the hosts of a launch meet while they wait, and the ways to run it: without those
+    whose first host some of the others do not reach. Raises HostError; MeetingError if that is the first
+    one of all."""
+    job = launch.context.job
+    meeting = await meet(job, launch.sessions)
+    if not launch.layout.wanted:
+        return meeting, [Way(launch, meeting)]
+    names = [session.name for session in launch.sessions]
+    heads: dict[str, Meeting | None] = {names[0]: meeting}
+    found: list[Way] = []
+    for layout in layouts(launch.layout):
+        one = on(launch, layout)
+        first, *others = one.sessions
+        if others and first.name not in heads:
+            heads[first.name] = await _meet_if_all_do(launch, names.index(first.name))
+        there = heads[first.name] if others else alone(job, first, 0)
+        found += [Way(one, there)] if there else []
+    return meeting, found
+
+
+async def can_meet(launch: Launch) -> bool:
+    """Return whether hosts that may be chosen can wait together: whether all reach each other."""
+    try:
+        _, ways = await find_ways(launch)
+    except (errors.MeetingError, errors.HostError):
+        return False
+    return len(ways) == number_of_ways(launch.layout)
+
+
+async def _meet_if_all_do(launch: Launch, first: int) -> Meeting | None:
+    """Return where a host and all after it meet; None where some do not reach it."""
+    try:
+        return await meet(launch.context.job, launch.sessions[first:])
+    except errors.MeetingError:
+        return None
