@@ -11,11 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT
 from support import lab as labs
-from support.command import Launcher, end_followers, of_runs
+from support.command import Launcher, of_runs
 from support.hosts import need_lab
-from support.images import containers_on, podman_hosts, with_user, write_image
+from support.images import (
+    bound,
+    command_for,
+    containers_on,
+    podman_hosts,
+    shared,
+    with_user,
+    write_image,
+)
 from support.lab import wait_until
 from support.terminal import Terminal
 
@@ -27,12 +34,7 @@ pytestmark = [
     ),
 ]
 
-_PYENV = Path("/root/.pyenv")
-MOUNTS = [
-    word
-    for path in ("/usr", *([str(_PYENV)] if _PYENV.exists() else []), sys.prefix)
-    for word in ("--mount", f"{path}:ro")
-]
+MOUNTS = [word for path in bound() for word in ("--mount", path)]
 #: Says where it is, and waits; asked to stop, it saves what it has. Its child has left everything.
 LOOP = """
 import os, signal, subprocess, sys, time
@@ -51,20 +53,16 @@ while True:
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     need_lab()
-    share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
-    with podman_hosts(tmp_path_factory.mktemp("lab"), share) as standing:
+    with podman_hosts(tmp_path_factory.mktemp("lab"), shared()) as standing:
         yield standing
 
 
 @pytest.fixture
 def launcher(hosts: labs.Lab, tmp_path: Path) -> Iterator[Launcher]:
     """The command, and an image beside the script: ``tiny.tar``."""
-    (tmp_path / "inventory.yaml").write_text(labs.inventory(hosts, "/usr/bin/python3"))
-    work = tmp_path / "work"
-    work.mkdir()
-    write_image(work / "tiny.tar", "tiny:1")
-    yield Launcher(tmp_path / "inventory.yaml", work, tmp_path / "home")
-    end_followers(tmp_path)
+    with command_for(hosts, tmp_path) as made:
+        write_image(made.work / "tiny.tar", "tiny:1")
+        yield made
 
 
 def words(*more: str, image: str = "tiny.tar", hosts: str = "lab1") -> tuple[str, ...]:

@@ -12,11 +12,18 @@ from typing import Any
 
 import pytest
 
-from support import ROOT
 from support import lab as labs
-from support.command import Launcher, Ran, end_followers, of_runs
+from support.command import Launcher, Ran, of_runs
 from support.hosts import need_lab
-from support.images import containers_on, podman_hosts, with_user, write_image
+from support.images import (
+    bound,
+    command_for,
+    containers_on,
+    podman_hosts,
+    shared,
+    with_user,
+    write_image,
+)
 from support.lab import wait_until
 from support.terminal import Terminal
 
@@ -28,10 +35,7 @@ pytestmark = [
     ),
 ]
 
-_PYENV = Path("/root/.pyenv")
-#: What the images have of their host.
-MOUNTS = [f"{path}:ro" for path in ("/usr", *([_PYENV] if _PYENV.exists() else []), sys.prefix)]
-A, B = ({"image": f"{name}.tar", "mounts": MOUNTS} for name in ("a", "b"))
+A, B = ({"image": f"{name}.tar", "mounts": bound()} for name in ("a", "b"))
 #: Says where it is; asked to stop, it saves what it has, which takes a process. Its child has left it.
 LOOP = """\
 import os, pathlib, signal, subprocess, sys, time
@@ -53,21 +57,17 @@ WHERE = "cat /etc/inside 2>/dev/null || echo none"
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     need_lab()
-    share = [Path(sys.prefix), *([] if Path(sys.prefix).is_relative_to(ROOT) else [ROOT])]
-    with podman_hosts(tmp_path_factory.mktemp("lab"), share) as standing:
+    with podman_hosts(tmp_path_factory.mktemp("lab"), shared()) as standing:
         yield standing
 
 
 @pytest.fixture
 def launcher(hosts: labs.Lab, tmp_path: Path) -> Iterator[Launcher]:
     """The command, and two images beside the script: ``a.tar`` and ``b.tar``."""
-    (tmp_path / "inventory.yaml").write_text(labs.inventory(hosts, "/usr/bin/python3"))
-    work = tmp_path / "work"
-    work.mkdir()
-    for name in ("a", "b"):
-        write_image(work / f"{name}.tar", f"roles-{name}:1", word=f"image {name}")
-    yield Launcher(tmp_path / "inventory.yaml", work, tmp_path / "home")
-    end_followers(tmp_path)
+    with command_for(hosts, tmp_path) as made:
+        for name in ("a", "b"):
+            write_image(made.work / f"{name}.tar", f"roles-{name}:1", word=f"image {name}")
+        yield made
 
 
 def run(launcher: Launcher, *flags: str, roles: Mapping[str, Any], **job: Any) -> Ran:

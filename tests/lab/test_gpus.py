@@ -12,6 +12,7 @@ import yaml
 from support import gpu_tools
 from support import lab as labs
 from support.command import Launcher
+from support.waiting import LONG_SETUP, TAKE
 
 FOUR = (labs.HostSpec("gpu1", gpus=4),)
 
@@ -212,15 +213,6 @@ def test_use_outside_launcher_is_seen_before_gpus_are_chosen(
 
 
 RACE = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))
-TAKE = rb"""
-import socket, time
-held = socket.socket(socket.AF_UNIX)
-held.bind("\0launcher/gpu/0")
-held.listen()
-open("/tmp/taken", "w").close()
-time.sleep(1000)
-"""
-WAITING = "touch /tmp/in-setup; while [ ! -e /tmp/setup-go ]; do sleep 0.05; done"
 
 
 @pytest.mark.parametrize("own", [RACE], indirect=True)
@@ -233,7 +225,7 @@ def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launc
     def late(host: str, *more: str) -> subprocess.Popen[bytes]:
         """Plan for the first free GPU of a host, and be in the setup when it is taken: by a program that
         does not wait for its turn, as one of an earlier version."""
-        slow = launcher.start("--setup", WAITING, *more, *hold)
+        slow = launcher.start("--setup", LONG_SETUP, *more, *hold)
         running.append(slow)
         there = own.hosts[host]
         labs.wait_until(lambda: there.exists("/tmp/in-setup"), "its setup", 60)

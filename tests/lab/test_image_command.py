@@ -13,9 +13,16 @@ from typing import Any
 import pytest
 
 from support import lab as labs
-from support.command import Launcher, end_followers, of_runs
+from support.command import Launcher, of_runs
 from support.hosts import need_lab
-from support.images import containers_on, own_storage, podman_hosts, write_folder, write_image
+from support.images import (
+    command_for,
+    containers_on,
+    own_storage,
+    podman_hosts,
+    write_folder,
+    write_image,
+)
 
 pytestmark = [
     pytest.mark.skipif(
@@ -38,11 +45,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
 
 @pytest.fixture
 def launcher(hosts: labs.Lab, tmp_path: Path) -> Iterator[Launcher]:
-    (tmp_path / "inventory.yaml").write_text(labs.inventory(hosts, "/usr/bin/python3"))
-    work = tmp_path / "work"
-    work.mkdir()
-    yield Launcher(tmp_path / "inventory.yaml", work, tmp_path / "home")
-    end_followers(tmp_path)
+    with command_for(hosts, tmp_path) as made:
+        yield made
     for host in hosts.hosts.values():
         host.run("podman", "rm", "--force", "--time", "0", "--all")
         host.run("podman", "rmi", "--all", "--force")

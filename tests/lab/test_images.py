@@ -12,6 +12,7 @@ from support import lab as labs
 from support.command import Launcher, end_followers, of_runs
 from support.images import write_folder
 from support.lab import wait_until
+from support.waiting import LONG_SETUP, TAKE
 
 pytestmark = pytest.mark.skipif(
     shutil.which("bwrap") is None,
@@ -220,17 +221,6 @@ def test_a_host_starts_roles_in_their_images_when_its_turn_has_come(
 
 
 PAIR = tuple(labs.HostSpec(name, gpus=2, namespaces=True) for name in ("lab1", "lab2"))
-#: Takes a GPU without waiting for its turn.
-TAKE = rb"""
-import socket, time
-held = socket.socket(socket.AF_UNIX)
-held.bind("\0launcher/gpu/0")
-held.listen()
-open("/tmp/taken", "w").close()
-time.sleep(1000)
-"""
-#: A setup that lasts until somebody has taken a GPU.
-SLOW = "touch /tmp/in-setup; while [ ! -e /tmp/setup-go ]; do sleep 0.05; done"
 
 
 def while_a_gpu_is_taken(own: labs.Lab, launcher: Launcher) -> str:
@@ -273,7 +263,7 @@ def test_roles_that_change_places_are_in_their_images(own: labs.Lab, launcher: L
         for name, gpus in (("trainer", 2), ("sim", 1))
     }
     show = "echo $LAUNCHER_HOST in $(cat /etc/inside 2>&1) by $(command -v python)"
-    setup = f"{SLOW}; echo setup of all"
+    setup = f"{LONG_SETUP}; echo setup of all"
     job = {"framework": "env", "run": show, "roles": roles, "setup": setup, "num_nodes": 2}
     (launcher.work / "job.yaml").write_text(json.dumps(job))
     shown = while_a_gpu_is_taken(own, launcher)
@@ -301,7 +291,7 @@ def test_a_host_that_is_taken_instead_gets_the_image(own: labs.Lab, launcher: La
         write_folder(host, "/srv/root")
     image = {"image": "/srv/root", "mounts": ["/usr:ro"]}
     show = "echo $LAUNCHER_HOST in $(cat /etc/inside 2>&1)"
-    setup = f"{SLOW}; echo setup in $(cat /etc/inside 2>&1)"
+    setup = f"{LONG_SETUP}; echo setup in $(cat /etc/inside 2>&1)"
     job = {"framework": "env", "run": show, "setup": setup, "environment": image}
     (launcher.work / "job.yaml").write_text(json.dumps({**job, "resources": {"gpus": 2}}))
     shown = while_a_gpu_is_taken(own, launcher)

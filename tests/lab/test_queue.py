@@ -13,7 +13,7 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
-from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
+from support.waiting import FRAMEWORK, KILL_HOLDER, LONG_SETUP, TAKE, Queue
 
 TWO = (labs.HostSpec("gpu1", gpus=4), labs.HostSpec("gpu2", gpus=4))
 
@@ -89,17 +89,6 @@ def test_a_large_run_gets_its_turn_and_only_what_ends_in_time_passes_it(queue: Q
     gang.communicate(timeout=60)
 
 
-#: Takes a GPU without waiting for its turn, as a program of an earlier version would.
-TAKE = rb"""
-import socket, time
-held = socket.socket(socket.AF_UNIX)
-held.bind("\0launcher/gpu/0")
-held.listen()
-open("/tmp/taken", "w").close()
-time.sleep(1000)
-"""
-
-
 @pytest.mark.parametrize("own", [TWO], indirect=True)
 def test_a_run_with_unequal_parts_begins_when_there_is_room_for_them(queue: Queue) -> None:
     """Its parts have their hosts when somebody is quicker, and all GPUs are free in the end: also those
@@ -107,8 +96,7 @@ def test_a_run_with_unequal_parts_begins_when_there_is_room_for_them(queue: Queu
     gpu1, gpu2 = queue.lab.hosts["gpu1"], queue.lab.hosts["gpu2"]
     queue.start("small", "--hosts", "gpu1", "--gpus", "2")
     queue.until("small", "AllStarted")
-    setup = "touch /tmp/in-setup; until [ -e /tmp/setup-go ]; do sleep 0.05; done"
-    words = ("--gpus", "6", "--setup", setup)
+    words = ("--gpus", "6", "--setup", LONG_SETUP)
     wide = queue.start("wide", *words, command="echo has $CUDA_VISIBLE_DEVICES")
     for host in (gpu1, gpu2):
         labs.wait_until(lambda host=host: host.exists("/tmp/in-setup"), "its setup", 60)

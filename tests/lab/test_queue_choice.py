@@ -9,50 +9,20 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support import journals
 from support import lab as labs
 from support.command import Launcher
-from support.lab_faults import LabHost
-from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
+from support.waiting import FRAMEWORK, KILL_HOLDER, MEETING, TERMINATE_HOLDER, Queue
 
 THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
-#: All ranks meet at the master, and say where they are and what they have.
-MEET = """
-import os, socket, sys, time
-rank, size = int(os.environ["LAUNCHER_NODE_RANK"]), int(sys.argv[1])
-address = sys.argv[2], int(sys.argv[3])
-print(rank, "of", size, "has", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
-if rank == 0:
-    with socket.create_server(("", address[1])) as listener:
-        for _ in range(size - 1):
-            listener.accept()[0].sendall(b"met")
-else:
-    until = time.time() + 180
-    while True:
-        try:
-            with socket.create_connection(address) as line:
-                print(line.recv(3).decode())
-            break
-        except OSError:
-            assert time.time() < until
-            time.sleep(0.05)
-"""
-MEETING = "python3 meet.py {{num_nodes}} {{master_addr}} {{master_port}}"
-
-
-#: What a host sends to all its processes before it reboots.
-TERMINATE_HOLDER = KILL_HOLDER.replace(", 9)", ", 15)")
 
 
 @pytest.fixture
 def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
     """Three hosts, each with a run of its name that has all its GPUs."""
     made = Queue(own, launcher)
-    launcher.script(MEET, "meet.py")
     try:
         for host in own.hosts:
             made.start(f"on-{host}", "--gpus", "2", "--hosts", host)
@@ -63,63 +33,22 @@ def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
         made.close()
 
 
-def detached(queue: Queue, name: str, *words: str, command: str = MEETING, where: str) -> Path:
-    """Start a run that waits, and kill its follower; return its folder."""
-    done = queue.launcher.call(
-        "run", "-i", str(queue.launcher.inventory), "-d", "--name", name, "--wait", "forever",
-        *FRAMEWORK, *words, command,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"waits for its turn on {where}, which choose and start it" in done.stderr, done.stderr
-    (folder,) = queue.launcher.home.glob(f"runs/{name}-*")
-    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
-    return folder
-
-
-def journal(queue: Queue, host: str, run: str) -> list[dict[str, Any]]:
-    """Return what a host has recorded of a run; nothing where nothing is left of it."""
-    there = f"/root/.launcher/host/runs/{run}/journal.jsonl"
-    try:
-        return journals.lines(queue.lab.hosts[host].read(there))
-    except labs.LabError:
-        return []
-
-
-def events(queue: Queue, host: str, run: str) -> list[str]:
-    return [one["event"] for one in journal(queue, host, run)]
-
-
-def until(queue: Queue, host: str, run: str, event: str) -> dict[str, Any]:
-    """Wait until a host has recorded an event, and return the last one."""
-    found: list[dict[str, Any]] = []
-
-    def has() -> bool:
-        found[:] = [one for one in journal(queue, host, run) if one["event"] == event]
-        return bool(found)
-
-    labs.wait_until(has, f"{event} of {run} on {host}", 60)
-    return found[-1]
-
-
-def sockets(host: LabHost) -> str:
-    """Return the names of the sockets that are held on a host."""
-    return host.run("cat", "/proc/net/unix").stdout.decode()
-
-
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_one_host_of_three_starts_it_with_nobody_in_touch(queue: Queue) -> None:
     """The leader has no part in it; the others let go of it, and attach finds everything."""
-    folder = detached(queue, "second", "--gpus", "2", where="one of gpu[1-3]")
+    folder = queue.detached(
+        "second", "--gpus", "2", where="one of gpu[1-3], which choose and start it"
+    )
     (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
     assert (shown["run"], shown["by_itself"]) == (folder.name, True)
     assert "its hosts" in queue.call().stdout
     for host in queue.lab.hosts.values():
         host.drop_packets()
     queue.let_go("on-gpu3")
-    assert until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu3"]
+    assert queue.until_there("gpu3", folder.name, "BegunThere")["hosts"] == ["gpu3"]
     for name in ("gpu1", "gpu2"):
-        until(queue, name, folder.name, "HostEnded")
-        assert "wait/second-" not in sockets(queue.lab.hosts[name])
+        queue.until_there(name, folder.name, "HostEnded")
+        assert "wait/second-" not in queue.sockets(name)
     for host in queue.lab.hosts.values():
         host.unblock()
     attached = queue.launcher.call("attach", "second")
@@ -131,20 +60,24 @@ def test_one_host_of_three_starts_it_with_nobody_in_touch(queue: Queue) -> None:
     assert [one["host"] for one in json.loads((folder / "run.json").read_text())["nodes"]] == [
         "gpu3"
     ]
-    assert not events(queue, "gpu1", folder.name), "nothing is left where it was not needed"
+    assert not queue.recorded("gpu1", folder.name), "nothing is left where it was not needed"
 
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_two_hosts_of_three_start_it_together(queue: Queue) -> None:
-    folder = detached(queue, "second", "--gpus", "4", where="2 of gpu[1-3]")
+    folder = queue.detached(
+        "second", "--gpus", "4", where="2 of gpu[1-3], which choose and start it"
+    )
     queue.let_go("on-gpu1", "on-gpu3")
-    chosen = until(queue, "gpu1", folder.name, "BegunThere")["hosts"]
-    assert chosen == until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu1", "gpu3"]
+    chosen = queue.until_there("gpu1", folder.name, "BegunThere")["hosts"]
+    assert (
+        chosen == queue.until_there("gpu3", folder.name, "BegunThere")["hosts"] == ["gpu1", "gpu3"]
+    )
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     lines = sorted(line.partition("│ ")[2] for line in attached.stdout.splitlines() if "│" in line)
     assert lines == ["0 of 2 has 0,1", "1 of 2 has 0,1", "met"]
-    assert not events(queue, "gpu2", folder.name)
+    assert not queue.recorded("gpu2", folder.name)
 
 
 @pytest.mark.slow
@@ -172,7 +105,7 @@ def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:
     queue.started.append(attached)
     labs.wait_until(lambda: (folder / "launcher.lock").read_text() != "", "it is followed", 60)
     queue.let_go("on-gpu3")
-    assert until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu3"]
+    assert queue.until_there("gpu3", folder.name, "BegunThere")["hosts"] == ["gpu3"]
     out, err = attached.communicate(timeout=120)
     assert (attached.returncode, b"0 of 1 has 0,1" in out) == (0, True), (out, err)
     receipt = json.loads((folder / "receipt.json").read_text())
@@ -188,7 +121,9 @@ def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:
 def test_a_new_leader_is_told_by_who_attaches(queue: Queue) -> None:
     """Without its leader the run waits, and holds nobody back. It is neither lost nor started twice, and
     a host that was out of reach meanwhile may be chosen once it is back."""
-    folder = detached(queue, "second", "--gpus", "4", where="2 of gpu[1-3]")
+    folder = queue.detached(
+        "second", "--gpus", "4", where="2 of gpu[1-3], which choose and start it"
+    )
     leader, away = queue.lab.hosts["gpu1"], queue.lab.hosts["gpu3"]
     leader.run("python3", "-c", TERMINATE_HOLDER, "wait/second-")
     third = queue.start("third", "--gpus", "2", "--hosts", "gpu2")
@@ -197,14 +132,14 @@ def test_a_new_leader_is_told_by_who_attaches(queue: Queue) -> None:
     away.drop_packets()
     attached = queue.launcher.start_command("attach", "second")
     queue.started.append(attached)
-    labs.wait_until(lambda: "wait/second-" in sockets(leader), "it waits again", 60)
+    labs.wait_until(lambda: "wait/second-" in queue.sockets("gpu1"), "it waits again", 60)
     away.unblock()
     queue.let_go("on-gpu1", "on-gpu3")
-    assert until(queue, "gpu3", folder.name, "BegunThere")["hosts"] == ["gpu1", "gpu3"]
+    assert queue.until_there("gpu3", folder.name, "BegunThere")["hosts"] == ["gpu1", "gpu3"]
     out, err = attached.communicate(timeout=120)
     assert (attached.returncode, out.count(b"met")) == (0, 1), (out, err)
     for name in ("gpu1", "gpu3"):
-        assert events(queue, name, folder.name).count("BegunThere") == 1
+        assert queue.recorded(name, folder.name).count("BegunThere") == 1
     queue.let_go("on-gpu2", "third")
     assert third.wait(60) == 0
 
@@ -213,18 +148,20 @@ def test_a_new_leader_is_told_by_who_attaches(queue: Queue) -> None:
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_it_is_stopped_wherever_it_waits(queue: Queue) -> None:
     """One host is out of reach of the launcher, and is told by the others."""
-    folder = detached(queue, "second", "--gpus", "2", where="one of gpu[1-3]")
+    folder = queue.detached(
+        "second", "--gpus", "2", where="one of gpu[1-3], which choose and start it"
+    )
     away = queue.lab.hosts["gpu3"]
     away.drop_packets()
     stopping = queue.launcher.start_command("stop", "--grace", "0", "second")
     queue.started.append(stopping)
-    until(queue, "gpu3", folder.name, "HostEnded")
+    queue.until_there("gpu3", folder.name, "HostEnded")
     away.unblock()
     _, err = stopping.communicate(timeout=60)
     assert stopping.returncode == 0, err
     assert json.loads((folder / "receipt.json").read_text())["status"] == "stopped"
     queue.let_go("on-gpu3")
-    assert "BegunThere" not in events(queue, "gpu3", folder.name)
+    assert "BegunThere" not in queue.recorded("gpu3", folder.name)
 
 
 @pytest.mark.slow
@@ -280,15 +217,21 @@ def test_hosts_that_do_not_reach_each_other_leave_it_to_its_launcher(queue: Queu
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
     """While it waits, and once it has begun, it is known there on which hosts."""
-    folder = detached(queue, "second", "--gpus", "2", where="one of gpu[1-3]", command="sleep 600")
+    folder = queue.detached(
+        "second",
+        "--gpus",
+        "2",
+        where="one of gpu[1-3], which choose and start it",
+        command="sleep 600",
+    )
     words = ("attach", "-i", str(queue.launcher.inventory), folder.name)
     for number, status in enumerate(("waits", "runs")):
         elsewhere = replace(queue.launcher, home=tmp_path / f"elsewhere-{number}")
         if status == "runs":
             queue.let_go("on-gpu2")
-            until(queue, "gpu2", folder.name, "BegunThere")
+            queue.until_there("gpu2", folder.name, "BegunThere")
             for name in ("gpu1", "gpu3"):
-                until(queue, name, folder.name, "HostEnded")
+                queue.until_there(name, folder.name, "HostEnded")
         attached = elsewhere.start_command(*words)
         queue.started.append(attached)
         there = elsewhere.home / "runs" / folder.name

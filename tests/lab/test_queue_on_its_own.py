@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support import journals
 from support import lab as labs
 from support.command import Launcher
-from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
+from support.waiting import FRAMEWORK, KILL_HOLDER, TERMINATE_HOLDER, Queue
 
 ONE = (labs.HostSpec("gpu1", gpus=4),)
 TELL = "import os\nprint('has', os.environ['CUDA_VISIBLE_DEVICES'])\n"
@@ -34,35 +31,14 @@ def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
 
 
 def detached(queue: Queue, name: str, *words: str, command: str = "python3 tell.py") -> Path:
-    """Start a run that waits, and kill its follower; return its folder."""
-    done = queue.launcher.call(
-        "run", "-i", str(queue.launcher.inventory), "-d", "--name", name, "--gpus", "2",
-        *FRAMEWORK, *words, command,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "waits for its turn on gpu1, which starts it" in done.stderr
-    (folder,) = queue.launcher.home.glob(f"runs/{name}-*")
-    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
-    return folder
-
-
-def journal(queue: Queue, run: str) -> list[dict[str, object]]:
-    """Return what the host has recorded of a run."""
-    host = queue.lab.hosts["gpu1"]
-    return journals.lines(host.read(f"/root/.launcher/host/runs/{run}/journal.jsonl"))
+    """Start a run that waits on the host, and kill its follower; return its folder."""
+    where = "gpu1, which starts it"
+    return queue.detached(name, "--gpus", "2", *words, where=where, command=command)
 
 
 def moment(queue: Queue, run: str, event: str) -> float:
     """Wait until the host has recorded an event, and return when it was."""
-    found: list[float] = []
-
-    def has() -> bool:
-        times = [one["time"] for one in journal(queue, run) if one["event"] == event]
-        found[:] = [time for time in times if isinstance(time, float)]
-        return bool(found)
-
-    labs.wait_until(has, f"{event} of {run}", 60)
-    return found[-1]
+    return float(queue.until_there("gpu1", run, event)["time"])
 
 
 @pytest.mark.parametrize("own", [ONE], indirect=True)
@@ -71,7 +47,7 @@ def test_it_begins_with_nobody_in_touch(queue: Queue, tmp_path: Path) -> None:
     from another machine has changed nothing."""
     host = queue.lab.hosts["gpu1"]
     command = "python3 tell.py && seq 20000 && touch $LAUNCHER_OUTPUT_DIR/made"
-    folder = detached(queue, "second", "--wait", "forever", command=command)
+    folder = detached(queue, "second", command=command)
     shown = queue.call().stdout
     assert re.search(r"1  second-\w+ +root +2 +gpu1 +\S+ \S+ +- +its host +in use by", shown), shown
     (first,) = queue.launcher.home.glob("runs/first-*")
@@ -97,16 +73,12 @@ def test_it_begins_with_nobody_in_touch(queue: Queue, tmp_path: Path) -> None:
     assert json.loads((folder / "plan.json").read_text())["nodes"][0]["gpus"] == [0, 1]
 
 
-#: What a host sends to all its processes before it reboots.
-TERMINATE_HOLDER = KILL_HOLDER.replace(", 9)", ", 15)")
-
-
 @pytest.mark.parametrize("end", [KILL_HOLDER, TERMINATE_HOLDER], ids=["kill", "reboot"])
 @pytest.mark.parametrize("own", [ONE], indirect=True)
 def test_it_waits_again_when_its_supervisor_has_died(queue: Queue, end: str) -> None:
     """It is neither lost nor started twice, by a kill or a power cut, before and after its turn."""
     host = queue.lab.hosts["gpu1"]
-    folder = detached(queue, "second", "--wait", "forever")
+    folder = detached(queue, "second")
     third = queue.start("third", "--gpus", "3")
     queue.until("third", "RunWaits")
     host.run("python3", "-c", end, "wait/second-")
@@ -121,13 +93,13 @@ def test_it_waits_again_when_its_supervisor_has_died(queue: Queue, end: str) -> 
     said = re.search(rb"has \d,\d\n", out)  # any two: those of the third one may be free one by one
     assert (attached.returncode, said is not None) == (0, True), (out, err)
     assert third.wait(60) in (0, 125), "it waits, or was started and cut off"
-    assert [one["event"] for one in journal(queue, folder.name)].count("BegunThere") == 1
+    assert queue.recorded("gpu1", folder.name).count("BegunThere") == 1
 
 
 @pytest.mark.parametrize("own", [ONE], indirect=True)
 def test_it_leaves_the_queue_when_it_is_stopped_or_has_waited_long_enough(queue: Queue) -> None:
     host = queue.lab.hosts["gpu1"]
-    stopped = detached(queue, "stopped", "--wait", "forever")
+    stopped = detached(queue, "stopped")
     queue.launcher.call("ls")  # follows it again
     labs.wait_until(
         lambda: (

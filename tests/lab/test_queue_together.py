@@ -7,45 +7,20 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from support import journals
 from support import lab as labs
 from support.command import Launcher
-from support.lab_faults import LabHost
-from support.waiting import FRAMEWORK, KILL_HOLDER, Queue
+from support.waiting import FRAMEWORK, KILL_HOLDER, MEETING, Queue
 
 TWO = (labs.HostSpec("gpu1", gpus=4), labs.HostSpec("gpu2", gpus=4))
-#: All ranks meet at the master, as those of a framework do, and say what they have.
-MEET = """
-import os, socket, sys, time
-rank, size = int(os.environ["LAUNCHER_NODE_RANK"]), int(sys.argv[1])
-address = sys.argv[2], int(sys.argv[3])
-print(rank, "has", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
-if rank == 0:
-    with socket.create_server(("", address[1])) as listener:
-        for _ in range(size - 1):
-            listener.accept()[0].sendall(b"met")
-else:
-    until = time.time() + 180
-    while True:
-        try:
-            with socket.create_connection(address) as line:
-                print(line.recv(3).decode())
-            break
-        except OSError:
-            assert time.time() < until
-            time.sleep(0.05)
-"""
 
 
 @pytest.fixture
 def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
     """Two hosts, all of whose GPUs the run "first" holds."""
     made = Queue(own, launcher)
-    launcher.script(MEET, "meet.py")
     try:
         made.start("first", "--gpus", "8")
         made.until("first", "AllStarted")
@@ -57,58 +32,24 @@ def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
 #: Stop and continue the process that holds a socket of this name.
 STOP_HOLDER = KILL_HOLDER.replace(", 9)", ", 19)")
 CONTINUE_HOLDER = KILL_HOLDER.replace(", 9)", ", 18)")
-MEETING = "python3 meet.py 2 {{master_addr}} {{master_port}}"
 
 
-def detached(queue: Queue, name: str, *words: str, command: str = MEETING) -> Path:
-    """Start a run that waits, and kill its follower; return its folder."""
-    done = queue.launcher.call(
-        "run", "-i", str(queue.launcher.inventory), "-d", "--name", name,
-        *FRAMEWORK, *words, command,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "waits for its turn on gpu[1-2], which start it together" in done.stderr, done.stderr
-    (folder,) = queue.launcher.home.glob(f"runs/{name}-*")
-    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
-    return folder
-
-
-def journal(queue: Queue, host: str, run: str) -> list[dict[str, Any]]:
-    """Return what a host has recorded of a run."""
-    there = f"/root/.launcher/host/runs/{run}/journal.jsonl"
-    return journals.lines(queue.lab.hosts[host].read(there))
-
-
-def sockets(host: LabHost) -> str:
-    """Return the names of the sockets that are held on a host."""
-    return host.run("cat", "/proc/net/unix").stdout.decode()
+def detached(queue: Queue, name: str, *words: str) -> Path:
+    """Start a run that waits on both hosts, and kill its follower; return its folder."""
+    return queue.detached(name, *words, where="gpu[1-2], which start it together")
 
 
 def is_over(queue: Queue, host: str, run: str) -> bool:
     """Return whether a run has ended on a host, or has left nothing there."""
-    try:
-        return any(one["event"] == "HostEnded" for one in journal(queue, host, run))
-    except labs.LabError:
-        return True
-
-
-def until(queue: Queue, host: str, run: str, event: str) -> dict[str, Any]:
-    """Wait until a host has recorded an event, and return the last one."""
-    found: list[dict[str, Any]] = []
-
-    def has() -> bool:
-        found[:] = [one for one in journal(queue, host, run) if one["event"] == event]
-        return bool(found)
-
-    labs.wait_until(has, f"{event} of {run} on {host}", 60)
-    return found[-1]
+    recorded = queue.recorded(host, run)
+    return not recorded or "HostEnded" in recorded
 
 
 @pytest.mark.parametrize("own", [TWO], indirect=True)
 def test_they_begin_with_nobody_in_touch(queue: Queue) -> None:
     """The launching machine is off, and clocks are 10 minutes apart; attach finds everything."""
     queue.lab.hosts["gpu2"].set_clock(600)
-    folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
+    folder = detached(queue, "second", "--gpus", "8")
     (first,) = queue.launcher.home.glob("runs/first-*")
     (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
     assert (shown["run"], shown["by_itself"]) == (folder.name, True)
@@ -116,8 +57,8 @@ def test_they_begin_with_nobody_in_touch(queue: Queue) -> None:
     for host in queue.lab.hosts.values():
         host.drop_packets()
     queue.let_go("first")
-    begun = [until(queue, host, folder.name, "BegunThere")["time"] for host in queue.lab.hosts]
-    ended = [until(queue, host, first.name, "HostEnded")["time"] for host in queue.lab.hosts]
+    begun = [queue.until_there(host, folder.name, "BegunThere")["time"] for host in queue.lab.hosts]
+    ended = [queue.until_there(host, first.name, "HostEnded")["time"] for host in queue.lab.hosts]
     assert begun[0] - max(ended) < 30, "nobody looks only now and then"
     assert begun[1] - max(ended) > 590, "its clock is ahead since then"
     for host in queue.lab.hosts.values():
@@ -125,7 +66,7 @@ def test_they_begin_with_nobody_in_touch(queue: Queue) -> None:
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     lines = sorted(line.partition("│ ")[2] for line in attached.stdout.splitlines() if "│" in line)
-    assert lines == ["0 has 0,1,2,3", "1 has 0,1,2,3", "met"]
+    assert lines == ["0 of 2 has 0,1,2,3", "1 of 2 has 0,1,2,3", "met"]
     plan = json.loads((folder / "plan.json").read_text())
     assert [node["gpus"] for node in plan["nodes"]] == [[0, 1, 2, 3]] * 2
     assert json.loads((folder / "receipt.json").read_text())["status"] == "succeeded"
@@ -169,7 +110,7 @@ def test_roles_wait_for_what_they_need_of_each_host_and_for_no_more(queue: Queue
     queue.until("by-launcher", "AllStarted")
     queue.let_go("by-launcher")
     assert by_launcher.wait(60) == 0
-    begun = [until(queue, host, folder.name, "BegunThere") for host in ("gpu1", "gpu2")]
+    begun = [queue.until_there(host, folder.name, "BegunThere") for host in ("gpu1", "gpu2")]
     assert sorted(len(one["gpus"]) for one in begun) == [2, 3]
     queue.let_go("by-hosts", "one", "three")
     labs.wait_until(lambda: is_over(queue, "gpu1", folder.name), "the end", 60)
@@ -181,7 +122,7 @@ def test_roles_wait_for_what_they_need_of_each_host_and_for_no_more(queue: Queue
 def test_a_supervisor_is_killed_and_the_host_waits_again(queue: Queue, name: str) -> None:
     """That of the leader, or of the other host. Without all of its hosts the run holds nobody back; it is
     neither lost nor started twice."""
-    folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
+    folder = detached(queue, "second", "--gpus", "8")
     third = queue.start("third", "--gpus", "4", "--hosts", "gpu1")
     queue.until("third", "RunWaits")
     queue.lab.hosts[name].run("python3", "-c", KILL_HOLDER, "wait/second-")
@@ -194,7 +135,7 @@ def test_a_supervisor_is_killed_and_the_host_waits_again(queue: Queue, name: str
     assert (attached.returncode, b"met" in out) == (0, True), (out, err)
     third.communicate(timeout=60)
     for host in queue.lab.hosts:
-        events = [one["event"] for one in journal(queue, host, folder.name)]
+        events = queue.recorded(host, folder.name)
         assert events.count("BegunThere") == 1
 
 
@@ -207,18 +148,20 @@ def test_the_leader_dies_while_hosts_claim(queue: Queue) -> None:
     queue.until("half", "RunWaits")
     queue.let_go("first")
     queue.until("half", "AllStarted")
-    folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
+    folder = detached(queue, "second", "--gpus", "8")
     other.run("python3", "-c", STOP_HOLDER, "wait/second-")
     queue.let_go("half")
-    labs.wait_until(lambda: "gpu/0/second-" in sockets(leader), "the leader has claimed", 60)
+    labs.wait_until(lambda: "gpu/0/second-" in queue.sockets("gpu1"), "the leader has claimed", 60)
     leader.run("python3", "-c", KILL_HOLDER, "wait/second-")
     other.run("python3", "-c", CONTINUE_HOLDER, "wait/second-")
-    labs.wait_until(lambda: "gpu/0/second-" in sockets(other), "the other has claimed, too", 60)
+    labs.wait_until(
+        lambda: "gpu/0/second-" in queue.sockets("gpu2"), "the other has claimed, too", 60
+    )
     half.communicate(timeout=60)
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     for host in queue.lab.hosts:
-        events = [one["event"] for one in journal(queue, host, folder.name)]
+        events = queue.recorded(host, folder.name)
         assert events.count("BegunThere") == 1
 
 
@@ -227,8 +170,8 @@ def test_the_leader_dies_while_hosts_claim(queue: Queue) -> None:
 def test_hosts_that_are_cut_off_from_each_other_wait(queue: Queue) -> None:
     """One of them is out of reach of the launcher, too: it is stopped by word of the other."""
     leader, other = queue.lab.hosts.values()
-    folder = detached(queue, "second", "--gpus", "8", "--wait", "forever")
-    stopped = detached(queue, "stopped", "--gpus", "8", "--wait", "forever")
+    folder = detached(queue, "second", "--gpus", "8")
+    stopped = detached(queue, "stopped", "--gpus", "8")
     leader.drop_packets("gpu2")
     other.drop_packets("gpu1")
     other.drop_packets()
@@ -236,11 +179,11 @@ def test_hosts_that_are_cut_off_from_each_other_wait(queue: Queue) -> None:
     queue.started.append(stopping)
     labs.wait_until(lambda: is_over(queue, "gpu1", stopped.name), "it is stopped here", 60)
     queue.let_go("first")
-    assert not [one for one in journal(queue, "gpu2", folder.name) if one["event"] == "BegunThere"]
+    assert "BegunThere" not in queue.recorded("gpu2", folder.name)
     leader.unblock()
     other.unblock()
     for host in queue.lab.hosts:
-        until(queue, host, folder.name, "BegunThere")
+        queue.until_there(host, folder.name, "BegunThere")
     labs.wait_until(lambda: is_over(queue, "gpu2", stopped.name), "it is stopped there", 60)
     stopping.communicate(timeout=60)
     assert queue.launcher.call("attach", "second").returncode == 0
@@ -274,9 +217,9 @@ def test_it_begins_once_a_full_disk_has_room(queue: Queue, hosts: str) -> None:
     assert "no space left on gpu2" in queue.call().stdout
     full.run("rm", "/root/ballast")
     for name in names:
-        until(queue, name, folder.name, "BegunThere")
+        queue.until_there(name, folder.name, "BegunThere")
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     for name in names:
-        events = [one["event"] for one in journal(queue, name, folder.name)]
+        events = queue.recorded(name, folder.name)
         assert events.count("BegunThere") == 1

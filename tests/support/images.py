@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from support import ROOT
 from support import lab as labs
+from support.command import Launcher, end_followers
 
 #: The image has links into /usr, which containers get of the host, and no programs of its own.
 _FOLDERS = ("etc", "usr", "tmp", "proc", "sys", "dev", "root", "run", "var")
@@ -121,6 +123,28 @@ chown -R $u: /home/$u/.config /home/$u/.local
 def with_podman(host: labs.LabHost) -> None:
     """Have podman work on a host, for root."""
     host.run("sh", "-c", _PODMAN)
+
+
+def shared() -> list[Path]:
+    """Return the folders of this machine that hosts need to have its Python."""
+    prefix = Path(sys.prefix)
+    return [prefix, *([] if prefix.is_relative_to(ROOT) else [ROOT])]
+
+
+def bound() -> list[str]:
+    """Return the mounts that give an image the programs and the Python of its host."""
+    pyenv = Path("/root/.pyenv")
+    return [f"{path}:ro" for path in ("/usr", *([pyenv] if pyenv.exists() else []), sys.prefix)]
+
+
+@contextmanager
+def command_for(hosts: labs.Lab, folder: Path) -> Iterator[Launcher]:
+    """Yield the command, with an inventory of these hosts and an empty work folder; end its followers."""
+    (folder / "inventory.yaml").write_text(labs.inventory(hosts, "/usr/bin/python3"))
+    work = folder / "work"
+    work.mkdir()
+    yield Launcher(folder / "inventory.yaml", work, folder / "home")
+    end_followers(folder)
 
 
 @contextmanager

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
+from . import journals
 from . import lab as labs
 from .command import Launcher
 
@@ -27,6 +31,41 @@ for fd in glob.glob("/proc/[0-9]*/fd/*"):
     except OSError:
         pass
 """
+#: What a host sends to all its processes before it reboots.
+TERMINATE_HOLDER = KILL_HOLDER.replace(", 9)", ", 15)")
+#: Takes a GPU without waiting for its turn, as a program of an earlier version would.
+TAKE = rb"""
+import socket, time
+held = socket.socket(socket.AF_UNIX)
+held.bind("\0launcher/gpu/0")
+held.listen()
+open("/tmp/taken", "w").close()
+time.sleep(1000)
+"""
+#: A setup that lasts until somebody writes /tmp/setup-go there.
+LONG_SETUP = "touch /tmp/in-setup; while [ ! -e /tmp/setup-go ]; do sleep 0.05; done"
+#: All ranks meet at the master, and say where they are and what they have.
+MEET = """
+import os, socket, sys, time
+rank, size = int(os.environ["LAUNCHER_NODE_RANK"]), int(sys.argv[1])
+address = sys.argv[2], int(sys.argv[3])
+print(rank, "of", size, "has", os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
+if rank == 0:
+    with socket.create_server(("", address[1])) as listener:
+        for _ in range(size - 1):
+            listener.accept()[0].sendall(b"met")
+else:
+    until = time.time() + 180
+    while True:
+        try:
+            with socket.create_connection(address) as line:
+                print(line.recv(3).decode())
+            break
+        except OSError:
+            assert time.time() < until
+            time.sleep(0.05)
+"""
+MEETING = "python3 meet.py {{num_nodes}} {{master_addr}} {{master_port}}"
 FRAMEWORK = ("--framework", "env")
 
 
@@ -36,6 +75,7 @@ class Queue:
     def __init__(self, lab: labs.Lab, launcher: Launcher) -> None:
         launcher.inventory.write_text(labs.inventory(lab, "python3"))
         launcher.script(HOLD, "hold.py")
+        launcher.script(MEET, "meet.py")
         self.lab, self.launcher = lab, launcher
         self.started: list[subprocess.Popen[bytes]] = []
 
@@ -46,6 +86,18 @@ class Queue:
         process = self.launcher.start(*options, *words, command or f"python3 hold.py {name}")
         self.started.append(process)
         return process
+
+    def detached(self, name: str, *words: str, where: str, command: str = MEETING) -> Path:
+        """Start a run that waits ``where`` hosts start it, and kill its follower; return its folder."""
+        done = self.launcher.call(
+            "run", "-i", str(self.launcher.inventory), "-d", "--name", name, "--wait", "forever",
+            *FRAMEWORK, *words, command,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"waits for its turn on {where}" in done.stderr, done.stderr
+        (folder,) = self.launcher.home.glob(f"runs/{name}-*")
+        os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+        return folder
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of the run of this name so far."""
@@ -64,6 +116,33 @@ class Queue:
 
         labs.wait_until(has, f"{event} of {name}", 60)
         return found[-1]
+
+    def journal(self, host: str, run: str) -> list[dict[str, Any]]:
+        """Return what a host has recorded of a run; nothing where nothing is left of it."""
+        there = f"/root/.launcher/host/runs/{run}/journal.jsonl"
+        try:
+            return journals.lines(self.lab.hosts[host].read(there))
+        except labs.LabError:
+            return []
+
+    def recorded(self, host: str, run: str) -> list[str]:
+        """Return the kinds of these events."""
+        return [one["event"] for one in self.journal(host, run)]
+
+    def until_there(self, host: str, run: str, event: str) -> dict[str, Any]:
+        """Wait until a host has recorded an event, and return the last one."""
+        found: list[dict[str, Any]] = []
+
+        def has() -> bool:
+            found[:] = [one for one in self.journal(host, run) if one["event"] == event]
+            return bool(found)
+
+        labs.wait_until(has, f"{event} of {run} on {host}", 60)
+        return found[-1]
+
+    def sockets(self, host: str) -> str:
+        """Return the names of the sockets that are held on a host."""
+        return self.lab.hosts[host].run("cat", "/proc/net/unix").stdout.decode()
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Ask for the queue, or change it."""
