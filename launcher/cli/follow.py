@@ -179,14 +179,12 @@ def tell_detached(run: AsyncRunHandle) -> None:
         click.echo(f"detached; {name} is stopping: launcher attach {name}", err=True)
         return
     if waits := run.state().waits:
-        from .render.event_lines import left_to  # few runs wait
+        from .render.event_lines import left_to, who_starts  # few runs wait
 
         waits_for = "its time" if waits.why is WaitReason.NOT_YET else "its turn"
         hosts, wanted = run.state().left_to, run.state().wanted
-        start = "choose and start it" if wanted else "start it together"
-        start = "starts it" if len(hosts) == 1 else start
         where = (
-            f" on {left_to(hosts, wanted)}, which {start}"
+            f" on {left_to(hosts, wanted)}{who_starts(hosts, wanted)}"
             if hosts and run.state().is_on_its_own
             else ", and needs this machine until then"
         )

@@ -37,7 +37,7 @@ def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
 def test_one_host_of_three_starts_it_with_nobody_in_touch(queue: Queue) -> None:
     """The leader has no part in it; the others let go of it, and attach finds everything."""
     folder = queue.detached(
-        "second", "--gpus", "2", where="one of gpu[1-3], which choose and start it"
+        "second", "--gpus", "2", where="one of gpu[1-3]; whichever is free first starts it"
     )
     (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
     assert (shown["run"], shown["by_itself"]) == (folder.name, True)
@@ -66,7 +66,7 @@ def test_one_host_of_three_starts_it_with_nobody_in_touch(queue: Queue) -> None:
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_two_hosts_of_three_start_it_together(queue: Queue) -> None:
     folder = queue.detached(
-        "second", "--gpus", "4", where="2 of gpu[1-3], which choose and start it"
+        "second", "--gpus", "4", where="2 of gpu[1-3]; whichever are free first start it"
     )
     queue.let_go("on-gpu1", "on-gpu3")
     chosen = queue.until_there("gpu1", folder.name, "BegunThere")["hosts"]
@@ -92,7 +92,7 @@ def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:
         "run", "-i", str(queue.launcher.inventory), "-d", "--name", "second", "--wait", "forever",
         "--gpus", "2", "j.yaml",
     )  # fmt: skip
-    assert "one of gpu[1-3], which choose and start it" in done.stderr, done.stderr
+    assert "one of gpu[1-3]; whichever is free first starts it" in done.stderr, done.stderr
     (folder,) = queue.launcher.home.glob("runs/second-*")
     os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
     assert all(host.exists("/tmp/set-up") for host in queue.lab.hosts.values())
@@ -110,7 +110,7 @@ def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:
     assert (attached.returncode, b"0 of 1 has 0,1" in out) == (0, True), (out, err)
     receipt = json.loads((folder / "receipt.json").read_text())
     assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
-    assert b"began without gpu2: what waits there ends at the next contact" in err
+    assert b"began without gpu2, which did not answer: the next contact cleans up there" in err
     gone.unblock()
     again = queue.launcher.run("--hosts", "gpu2", "--gpus", "0", *FRAMEWORK, "true")
     assert f"cleaned up leftovers of {folder.name}" in again.err, again.err
@@ -122,7 +122,7 @@ def test_a_new_leader_is_told_by_who_attaches(queue: Queue) -> None:
     """Without its leader the run waits, and holds nobody back. It is neither lost nor started twice, and
     a host that was out of reach meanwhile may be chosen once it is back."""
     folder = queue.detached(
-        "second", "--gpus", "4", where="2 of gpu[1-3], which choose and start it"
+        "second", "--gpus", "4", where="2 of gpu[1-3]; whichever are free first start it"
     )
     leader, away = queue.lab.hosts["gpu1"], queue.lab.hosts["gpu3"]
     leader.run("python3", "-c", TERMINATE_HOLDER, "wait/second-")
@@ -149,7 +149,7 @@ def test_a_new_leader_is_told_by_who_attaches(queue: Queue) -> None:
 def test_it_is_stopped_wherever_it_waits(queue: Queue) -> None:
     """One host is out of reach of the launcher, and is told by the others."""
     folder = queue.detached(
-        "second", "--gpus", "2", where="one of gpu[1-3], which choose and start it"
+        "second", "--gpus", "2", where="one of gpu[1-3]; whichever is free first starts it"
     )
     away = queue.lab.hosts["gpu3"]
     away.drop_packets()
@@ -221,7 +221,7 @@ def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
         "second",
         "--gpus",
         "2",
-        where="one of gpu[1-3], which choose and start it",
+        where="one of gpu[1-3]; whichever is free first starts it",
         command="sleep 600",
     )
     words = ("attach", "-i", str(queue.launcher.inventory), folder.name)

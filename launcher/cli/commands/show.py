@@ -181,12 +181,15 @@ def _starts_it(state: RunState) -> str:
     if not state.waits_with:
         return f"{state.waits_on} starts it when its turn has come, with or without a launcher"
     hosts = nodeset.fold(state.waits_with)
-    some = "one" if state.wanted == 1 else str(state.wanted)
-    start = f"choose {some} of them and start it" if state.wanted else "start it together"
+    start = f"{hosts} start it together"
+    if state.wanted:
+        start = (
+            f"whichever of {hosts} {'is' if state.wanted == 1 else 'are'} free first will start it"
+        )
     if state.met is None:
-        missing = "not enough have met yet" if state.wanted else "have not all met yet"
-        return f"{hosts} are to {start}, and {missing}"
-    return f"{hosts} {start} when its turn has come, with or without a launcher"
+        missing = "not enough of them" if state.wanted else "not all of them"
+        return f"{start}, but {missing} have met yet"
+    return f"{start} when its turn has come, with or without a launcher"
 
 
 def _host_rows(nodes: Sequence[Node], state: RunState) -> list[tuple[str, ...]]:

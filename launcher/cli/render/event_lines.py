@@ -224,11 +224,19 @@ def left_to(hosts: Sequence[str], wanted: int) -> str:
     return f"{count}{nodeset.fold(hosts)}"
 
 
+def who_starts(hosts: Sequence[str], wanted: int) -> str:
+    """Return who starts it, as the end of a sentence that names these hosts."""
+    if wanted:
+        free = "is free first starts" if wanted == 1 else "are free first start"
+        return f"; whichever {free} it"
+    return ", which starts it" if len(hosts) == 1 else ", which start it together"
+
+
 @line_of.register
 def _waits_on_hosts(event: ev.WaitsOnHosts) -> Line:
-    start = "choose and start it" if event.wanted else "start it together"
     where = left_to(event.hosts, event.wanted)
-    return Line(f"waits on {where}, which {start} when its turn has come", "yellow")
+    who = who_starts(event.hosts, event.wanted)
+    return Line(f"waits on {where}{who} when its turn has come", "yellow")
 
 
 @line_of.register
@@ -246,7 +254,8 @@ def _hosts_let_go(event: ev.HostsLetGo) -> Line | None:
     if not event.silent:
         return None
     silent = nodeset.fold(event.silent)
-    return Line(f"began without {silent}: what waits there ends at the next contact", "yellow")
+    text = f"began without {silent}, which did not answer: the next contact cleans up there"
+    return Line(text, "yellow")
 
 
 @line_of.register
