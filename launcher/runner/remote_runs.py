@@ -135,6 +135,7 @@ def _make_folder(
 ) -> None:
     """Make the folder as the run's own launcher would have left it, with our inventory's hosts."""
     claim = _with_chosen(_confirmed(claims), claims)
+    _require_leader(name, claim, claims, problems)
     ours = {host.name: host for host in inventory.hosts}
     unknown = [node.host.name for node in claim.layout.nodes if node.host.name not in ours]
     if unknown:
@@ -157,11 +158,27 @@ def _make_folder(
     folder.record(ev.StageStarted(started, "run"))
     if all(node.host.name in claims and claims[node.host.name].started for node in nodes):
         folder.record(ev.AllStarted(time.time(), 0))
-    for node in nodes:
-        if node.host.name in claims and claims[node.host.name].waits:
-            folder.record(ev.WaitsOnHost(time.time(), node.host.name))
+    first, *_ = names = [node.host.name for node in nodes]
+    if first in claims and claims[first].waits:  # of several, the first one leads and says so
+        now, wanted = time.time(), claim.layout.wanted
+        several = ev.WaitsOnHosts(now, first, tuple(names), wanted=wanted)
+        folder.record(several if len(names) > 1 else ev.WaitsOnHost(now, first))
     folder.close()
     write_json(path / "shown.json", {})
+
+
+def _require_leader(
+    name: str, claim: Claim, claims: Mapping[str, Claim], problems: Mapping[str, str]
+) -> None:
+    """Raise InputError where nobody can say whether the run waits for its hosts to start it: whoever
+    took it up would take its launcher for dead, and stop it."""
+    first, *others = (node.host.name for node in claim.layout.nodes)
+    silent = first not in claims and first in problems
+    if others and silent and not any(one.started for one in claims.values()):
+        raise InputError(
+            f"{name}: {first} does not answer ({problems[first]}), and no other host has started it",
+            "its other hosts may be waiting for that one: attach once it answers",
+        )
 
 
 def _with_chosen(claim: Claim, claims: Mapping[str, Claim]) -> Claim:

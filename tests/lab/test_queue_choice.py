@@ -225,6 +225,10 @@ def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
         command="sleep 600",
     )
     words = ("attach", "-i", str(queue.launcher.inventory), folder.name)
+    queue.lab.hosts["gpu1"].drop_packets()
+    blind = replace(queue.launcher, home=tmp_path / "blind").call(*words)
+    assert (blind.returncode, "attach once it answers" in blind.stderr) == (2, True), blind.stderr
+    queue.lab.hosts["gpu1"].unblock()
     for number, status in enumerate(("waits", "runs")):
         elsewhere = replace(queue.launcher, home=tmp_path / f"elsewhere-{number}")
         if status == "runs":
@@ -236,6 +240,9 @@ def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
         queue.started.append(attached)
         there = elsewhere.home / "runs" / folder.name
         until_known(there, "RunWaits" if status == "waits" else "ProcessStarted")
+        first, *_ = (there / "events.jsonl").read_text().splitlines()[1:]
+        known_by_then = "WaitsOnHosts" if status == "waits" else "AllStarted"
+        assert known_by_then in first, "else it would take the run for one whose launcher died"
         attached.kill()
         attached.communicate()
     stopped = elsewhere.call("stop", "--grace", "0", folder.name)

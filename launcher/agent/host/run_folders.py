@@ -227,11 +227,12 @@ def _end_owner(run_dir: str, deadline: float) -> list[int]:
 
 def _progress(place: str) -> tuple[bool, bool]:
     """Return whether processes of the run itself, not only of its setup, were started; and whether this
-    host is to start them."""
+    host is to start them, or leads those that are."""
     waits = False
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
         key = str(record.get("key"))
         if record["event"] == "ProcessStarted" and not key.startswith(protocol.SETUP):
             return True, False
-        waits = (waits or record["event"] == "WaitsOnHost") and record["event"] != "HostEnded"
+        event = record["event"]
+        waits = (waits or event in ("WaitsOnHost", "WaitsOnHosts")) and event != "HostEnded"
     return False, waits
