@@ -219,7 +219,11 @@ RACE = (labs.HostSpec("gpu1", gpus=2), labs.HostSpec("gpu2", gpus=1))
 def test_who_loses_the_race_for_gpus_takes_others(own: labs.Lab, launcher: Launcher) -> None:
     """First another one of the same host; then, where that has none left, one of another host."""
     launcher.inventory.write_text(_inventory(own))
-    hold = ("--gpus", "1", "--framework", "env", f"python3 {launcher.script(HOLD)}")
+    launcher.home.with_name("corpus").mkdir()
+    (launcher.home.with_name("corpus") / "words").write_text("some")
+    command = f"cat $LAUNCHER_DATA_CORPUS/words >&2 && exec python3 {launcher.script(HOLD)}"
+    data = ("--data", f"corpus={launcher.home.with_name('corpus')}")
+    hold = ("--gpus", "1", "--framework", "env", *data, command)
     running: list[subprocess.Popen[bytes]] = []
 
     def late(host: str, *more: str) -> subprocess.Popen[bytes]:
