@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..records import codec
 from ..records import events as ev
@@ -17,11 +17,9 @@ from . import shutdown, stall_watch, traceback_watch
 from .concurrency import beside, race
 from .context import RunContext
 from .files.collector import Collector
-from .gathering import Gathering, not_begun, require_secrets
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
-from .left_to_host import begun, wait_request
 from .membership import HeldBack
 from .place import Place
 from .policy import elastic, turn
@@ -29,6 +27,9 @@ from .policy.restart import another_try, may_look_again, may_replace_ports, was_
 from .replacement import Replacement
 from .second_look import SecondLook
 from .stdin import Stdin
+
+if TYPE_CHECKING:
+    from .gathering import Gathering
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
@@ -53,7 +54,7 @@ class Attempts:
         self._collector, self._replacement = collector, replacement
         self._second_look = SecondLook(context, hosts, collector)
         self._stdin = Stdin(context, hosts)
-        self._gathering = Gathering(context, place)
+        self._gathered: Gathering | None = None  # of a run that several hosts start
         self._number = context.state.attempt
         self._ports: Mapping[str, Collection[int]] = {}
         self._gives_way = False  # it has given its GPUs back, and waits for some again
@@ -133,12 +134,21 @@ class Attempts:
 
     # -- a run that its hosts start
 
+    @property
+    def _gathering(self) -> Gathering:
+        from .gathering import Gathering  # few runs wait
+
+        self._gathered = self._gathered or Gathering(self._context, self._place)
+        return self._gathered
+
     async def _leave_to_hosts(self) -> None:
         """Let the hosts of the run start it when its turn has come, and wait for that."""
         if len(self._hosts.active) > 1:
             await self._gathering.leave(self._launch())
             await self._until_begun()
             return
+        from .left_to_host import wait_request
+
         (session,) = self._hosts.active
         request = await wait_request(self._launch(), self._place.ticket_of_host())
         session.starts_by_itself = True
@@ -180,6 +190,9 @@ class Attempts:
 
     async def _until_begun_on(self, session: HostSession) -> Plan:
         """Wait until the only host has begun the run by itself; return its plan."""
+        from .gathering import not_begun
+        from .left_to_host import begun
+
         watching = self._place.watch([session], self._hosts.layout)
         async with beside(watching):
             while (event := self._context.state.begun_there) is None:
@@ -197,6 +210,9 @@ class Attempts:
 
     async def _wait_again(self, session: HostSession) -> None:
         """Let the host wait again, whose supervisor has died, as in a reboot."""
+        from .gathering import require_secrets
+        from .left_to_host import wait_request
+
         require_secrets(self._context, [session.name])
         try:
             await self._launch().supervise()

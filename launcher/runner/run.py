@@ -27,7 +27,7 @@ from ..spec.model import Layout, Request
 from ..spec.typed_json import to_json
 from ..transport import rates, rsync
 from ..transport.ssh_lookup import SshLookup
-from . import connect, left_to_host, left_to_hosts, shutdown
+from . import connect, shutdown
 from .attempts import Attempts
 from .concurrency import beside, in_thread, race, together
 from .context import RunContext
@@ -58,7 +58,6 @@ from .policy import outcome, turn
 from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
-from .ways import can_meet
 
 #: Seconds between two looks at the clock of a run that begins later.
 CLOCK = 30.0
@@ -405,6 +404,8 @@ class Run:
         reach each other: if they do not, the run begins on those that it gets."""
         if self.context.request.project is not None:
             return None
+        from . import left_to_host, left_to_hosts, ways  # few runs wait
+
         if (host := self._place.only_host) is not None:
             layout = self._place.any_layout()
             is_possible = left_to_host.is_possible(Launch(self.context, [host], layout, 0))
@@ -417,7 +418,7 @@ class Run:
             return found if left_to_host.is_possible(launch) else None
         if not left_to_hosts.is_possible(launch):
             return None
-        return found if not found.wanted or await can_meet(launch) else None
+        return found if not found.wanted or await ways.can_meet(launch) else None
 
     def _launch_on(self, layout: Layout) -> Launch:
         known = {session.name: session for session in self.hosts.active}
