@@ -278,6 +278,7 @@ class RunFolder:
         self._times: int | None = None
         self._noted: dict[str, float] = {}
         self._lock = os.open(path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._is_held = False
 
     @classmethod
     def create(cls, prefix: str | None = None, random: Random | None = None) -> RunFolder:
@@ -326,6 +327,7 @@ class RunFolder:
             time.sleep(LOOK)
         else:
             return False
+        self._is_held = True
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
         with suppress(OSError):  # a full disk here: it is for people
@@ -454,6 +456,9 @@ class RunFolder:
     def close(self) -> None:
         """Close all files, and release the run."""
         os.close(self._events)
+        if self._is_held:  # the next holder is not taken for this one until it has written its pid
+            with suppress(OSError):
+                os.ftruncate(self._lock, 0)
         os.close(self._lock)
         if self._times is not None:
             os.close(self._times)

@@ -54,9 +54,7 @@ async def resume(request: Request, path: Path) -> None:
 
     reader = RunReader(path)
     reader.note_shown()
-    await _begin(
-        request, path, lambda: reader.follower() is not None or reader.receipt() is not None
-    )
+    await _begin(request, path, lambda: bool(reader.follower()) or reader.receipt() is not None)
 
 
 async def _begin(request: Request, path: Path, has_begun: Callable[[], bool]) -> None:

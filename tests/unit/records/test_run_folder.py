@@ -168,3 +168,18 @@ def test_who_looks_at_a_run_keeps_nobody_from_following_it(
         monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it is followed"))
         assert not folder.hold()
     folder.close()
+
+
+def test_who_let_go_of_a_run_is_not_taken_for_the_next_to_follow_it(tmp_path: Path) -> None:
+    """The next one has the lock before it has written its pid."""
+    folder = RunFolder(tmp_path)
+    assert folder.hold()
+    assert run_folder.holder(tmp_path) == os.getpid()
+    looking = RunFolder(tmp_path)
+    looking.close()
+    assert run_folder.holder(tmp_path) == os.getpid(), "it looked, and did not let go"
+    folder.close()
+    assert run_folder.holder(tmp_path) is None
+    with (tmp_path / "launcher.lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert run_folder.holder(tmp_path) == 0
