@@ -68,7 +68,7 @@ __all__ = [
     "wait_until",
 ]
 
-_MOST_HOSTS = 250  # of the 254 addresses of a /24
+_MOST_HOSTS = 1000  # a bridge has at most 1,024 ports
 _LARGE = 16  # with more hosts, all pairs leave little of the kernel's one table for other labs
 _lab_numbers = itertools.count()
 
@@ -165,7 +165,8 @@ class Lab:
     def _lay_out(self) -> None:
         _remove_ruins()
         self.root.mkdir(parents=True, exist_ok=True)
-        prefix = _free_prefix()
+        network = _free_network(len(self._specs))
+        prefix = str(network.network_address).rpartition(".")[0]
         families = {spec.name: spec.families for spec in self._specs}
         families = {LAUNCHER: "4" + "6" * ("6" in "".join(families.values())), **families}
         prefix_6 = f"fd1a:{prefix.replace('.', ':')}:"
@@ -176,9 +177,10 @@ class Lab:
             for n, (name, has) in numbered
             if "6" in has
         }
-        addresses = with_6 | {name: f"{prefix}.{n}" for n, (name, has) in numbered if "4" in has}
+        with_4 = {name: str(network[n]) for n, (name, has) in numbered if "4" in has}
         is_large = len(self._specs) > _LARGE
-        site = Site(self.root, self._bridge, addresses, self._share, with_6, is_large)
+        length = network.prefixlen
+        site = Site(self.root, self._bridge, with_6 | with_4, self._share, with_6, length, is_large)
         self.hosts = {s.name: LabHost(s, site, i) for i, s in enumerate(self._specs)}
         self.address = site.addresses[LAUNCHER]  # of this machine, as the hosts reach it
         self._make_bridge(site)
@@ -197,11 +199,18 @@ class Lab:
         batch = (
             f"link add {bridge} address {mac_of(address)} type bridge\n"
             f"link set {bridge} addrgenmode none up\n"
-            f"address add {address}/24 dev {bridge}\n"
+            f"address add {address}/{site.prefix_length} dev {bridge}\n"
             f"link add {bridge}x type veth peer name {bridge}y\n"
             f"link set {bridge}y addrgenmode none up\n"
             f"link set {bridge}x addrgenmode none master {bridge} up\n"
-        ) + (f"address add {ipv6}/64 dev {bridge} nodad\n" if ipv6 else "")
+        )
+        batch += f"address add {ipv6}/64 dev {bridge} nodad\n" if ipv6 else ""
+        if site.is_large:
+            batch += "".join(
+                f"neighbour add {host.address} lladdr {mac_of(host.address)} dev {bridge}"
+                " nud permanent\n"
+                for host in self.hosts.values()
+            )
         sh(["ip", "-batch", "-"], input=batch.encode())
 
     def _make_keys(self) -> None:
@@ -273,17 +282,18 @@ def _known_host(host: LabHost) -> str:
     return f"{','.join(names)} {host.host_key.with_suffix('.pub').read_text()}"
 
 
-def _free_prefix() -> str:
-    """Return the first three numbers of a 10.x.y.0/24 that no route of this machine covers."""
+def _free_network(hosts: int) -> ipaddress.IPv4Network:
+    """Return a 10.x.y.0/24 that no route of this machine covers; for many hosts, a larger one."""
+    length = next(n for n in range(24, 15, -1) if hosts + 3 <= 1 << (32 - n))
     routes = json.loads(sh(["ip", "-4", "-json", "route", "show", "table", "all"]).stdout)
     taken = [ipaddress.ip_network(r["dst"]) for r in routes if r["dst"] != "default"]
     # Two processes that look at the same time start in different places.
     for offset in range(100 * 256):
         x, y = divmod((os.getpid() * 257 + offset) % (100 * 256), 256)
-        network = ipaddress.ip_network(f"10.{100 + x}.{y}.0/24")
+        network = ipaddress.IPv4Network(f"10.{100 + x}.{y}.0/{length}", strict=False)
         if not any(network.overlaps(other) for other in taken):
-            return f"10.{100 + x}.{y}"
-    raise LabError("no subnet 10.100.0.0/24 to 10.199.255.0/24 is free")
+            return network
+    raise LabError(f"no subnet 10.100.0.0/{length} to 10.199.255.0/{length} is free")
 
 
 def _main() -> int:

@@ -238,7 +238,9 @@ class Host:
         put(self.dir, "upper/etc/ssh/lab/sshd_config", config)
         put(self.dir, "upper/etc/ssh/lab/authorized_keys", authorized_key)
         dev = self.spec.interface
-        ipv4 = f"address add {self.address}/24 dev {dev}\n" if "4" in self.spec.families else ""
+        length = self._site.prefix_length
+        ipv4 = f"address add {self.address}/{length} dev {dev}\n"
+        ipv4 = ipv4 if "4" in self.spec.families else ""
         ipv6 = self._site.addresses_6.get(self.name)
         ipv6 = f"address add {ipv6}/64 dev {dev} nodad\n" if ipv6 else ""
         batch = f"link set lo up\n{ipv4}{ipv6}link set {dev} up\n"
@@ -317,7 +319,9 @@ class Host:
 
     def _expect(self, word: str) -> None:
         _, stdout = self._pipes()
-        ready, _, _ = select.select([stdout], [], [], PATIENCE * DEADLINE)
+        waiting = select.poll()  # select() takes no descriptor above 1,023
+        waiting.register(stdout, select.POLLIN)
+        ready = waiting.poll(PATIENCE * DEADLINE * 1000)
         if not ready or stdout.readline().decode().strip() != word:
             console = (self.dir / "console.log").read_text().strip()
             raise LabError(f"{self.name} is not {word}: {console[-2000:]}")

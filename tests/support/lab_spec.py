@@ -161,6 +161,7 @@ class Site:
 
     addresses: by host name, and for LAUNCHER: the address of a machine, IPv4 if it has both.
     addresses_6: the IPv6 addresses, by name, of those that have one.
+    prefix_length: of the network of all IPv4 addresses.
 
     is_large: hosts know each other's hardware addresses from the start. Learned ones share one table
     of all namespaces (net.ipv4.neigh.default.gc_thresh3, 1,024 entries by default), which the pairs
@@ -172,6 +173,7 @@ class Site:
     addresses: dict[str, str]
     share: tuple[Path, ...]
     addresses_6: dict[str, str]
+    prefix_length: int = 24
     is_large: bool = False
 
 
