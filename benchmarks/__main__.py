@@ -21,6 +21,7 @@ from . import (
     listing,
     live,
     logs,
+    many,
     memory,
     metrics,
     queue,
@@ -38,7 +39,7 @@ ALL = {
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
-    "restart": restart, "again": again,
+    "restart": restart, "again": again, "many": many,
 }  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument(
-        "--sizes", help="numbers of hosts for `start`, `check` and `counts`, such as 2,8"
+        "--sizes", help="numbers of hosts for `start`, `check`, `counts` and `many`, such as 2,8"
     )
     args = parser.parse_args()
     if strangers := [name for name in args.names if name not in ALL]:
@@ -58,7 +59,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab goes, too
     for name in args.names or ALL:
         more = {}
-        if name in ("start", "check", "counts") and args.sizes:
+        if name in ("start", "check", "counts", "many") and args.sizes:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
         began = time.monotonic()
         print(f"\n### {name}\n\n{ALL[name].main(args.rounds, **more)}", flush=True)

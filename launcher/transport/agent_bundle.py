@@ -1,11 +1,13 @@
-"""Bundle the agent for a host: its files, their name there, and the commands to install and start it."""
+"""Bundle the agent for a host: its files, their name there, and the command that starts it."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import io
 import shlex
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ..spec.environments import CONDA_BASES, conda_name
@@ -40,11 +42,6 @@ _START = f"""\
 printf '\\n{login_shell.MARKER}\\n'
 command -v "$p" >/dev/null 2>&1 || {{ echo launcher-no-python; exit 0; }}
 LAUNCHER_START=$2 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$1/start.py" relay "$d"
-"""
-
-_INSTALL = f"""\
-umask 077
-LAUNCHER_START=$2 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$1"
 """
 
 
@@ -89,60 +86,88 @@ fi
 
 # Before anything of the folder is executed. The relay runs in this same interpreter.
 _LOOK_AND_RELAY = """\
-folder, root = os.path.dirname(sys.argv[1]), sys.argv[3]
-for place in (root, folder, root + "/code", root + "/runs"):
-    found = trust["weakness"](place)
-    if found:
-        print("launcher-unsafe-folder " + ascii(found)[1:-1])
-        sys.exit(0)
-try:  # what a full disk or a power cut has cut off is better found here than by its import
-    whole = all(os.stat(folder + "/" + name).st_size == size for name, size in SIZES.items())
-except OSError:
-    whole = False
-if not whole:
-    print("launcher-no-agent")
-    sys.exit(0)
+target, root = os.path.dirname(sys.argv[1]), sys.argv[3]
+
+def require_own():
+    for place in (root, target, root + "/code", root + "/runs"):
+        found = trust["weakness"](place)
+        if found:
+            print("launcher-unsafe-folder " + ascii(found)[1:-1])
+            sys.exit(0)
+
+def is_whole():  # what a full disk or a power cut has cut off is better found here than by its import
+    try:
+        return all(os.stat(target + "/" + name).st_size == size for name, size in SIZES.items())
+    except OSError:
+        return False
+
+def taken(size):  # nothing beyond it: the rest of stdin is for the relay
+    data = bytearray()
+    while len(data) < size:
+        piece = os.read(0, size - len(data))
+        if not piece:
+            sys.exit("the connection was lost")
+        data += piece
+    return bytes(data)
+
+def compiled(name):
+    place, file = os.path.split(name)
+    return "%s/__pycache__/%s.%s.pyc" % (place, file[:-3], sys.implementation.cache_tag)
+
+def unpack(sizes, content):
+    scratch, start = "%s.%d" % (target, os.getpid()), 0
+    try:
+        trust["make"](os.path.dirname(target))
+        for name, size in zip([*SIZES, *map(compiled, SIZES)], sizes):
+            path = os.path.join(scratch, name)
+            if size:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "wb") as file:  # what a power cut takes of it, its size tells: no fsync
+                    file.write(content[start : start + size])
+            start += size
+        try:
+            os.rename(scratch, target)
+        except OSError:
+            import shutil
+            if not is_whole():  # what is there is damaged; otherwise another launcher was faster
+                os.rename(target, scratch + ".damaged")
+                os.rename(scratch, target)
+                shutil.rmtree(scratch + ".damaged", ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        import shutil
+        shutil.rmtree(scratch, ignore_errors=True)
+        sys.exit(str(error))
+
+require_own()
+if not is_whole():
+    import zlib
+    import _frozen_importlib_external as how
+    print("launcher-no-agent " + how.MAGIC_NUMBER.hex(), flush=True)
+    sizes = [int(size) for size in taken(int(taken(LENGTH))).split()]
+    content = zlib.decompress(taken(int(taken(LENGTH))))
+    mask = os.umask(0o77)
+    unpack(sizes, content)
+    os.umask(mask)
+    require_own()
 del sys.argv[0]
-sys.path.insert(0, folder)
+sys.path.insert(0, target)
 from agent.main import main
 main()
 """
 
-# Unpacked, because Python compiles what it imports from a zip again at every start.
-_UNPACK = """\
-import io, shutil, zipfile
-target = sys.argv[1]
-scratch = "%s.%d" % (target, os.getpid())
-try:
-    trust["make"](os.path.dirname(target))
-    archive = zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read()))
-    for name in archive.namelist():
-        path = os.path.join(scratch, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(archive.read(name))
-            file.flush()
-            os.fsync(file.fileno())  # a power cut must not leave empty files
-    try:
-        os.rename(scratch, target)
-    except OSError:
-        sizes = [(os.path.join(target, one.filename), one.file_size) for one in archive.infolist()]
-        if all(os.path.exists(path) and os.stat(path).st_size == size for path, size in sizes):
-            shutil.rmtree(scratch)  # another launcher was faster
-        else:  # what is there is damaged
-            os.rename(target, scratch + ".damaged")
-            os.rename(scratch, target)
-            shutil.rmtree(scratch + ".damaged", ignore_errors=True)
-except OSError as error:
-    shutil.rmtree(scratch, ignore_errors=True)
-    sys.exit(str(error))
-"""
+#: Digits in front of the agent that say how many bytes it has.
+_LENGTH = 10
+
+
+_FOLDER = Path(__file__).parent.parent / "agent"
 
 
 @functools.lru_cache(maxsize=1)
 def _files() -> dict[str, bytes]:
-    folder = Path(__file__).parent.parent / "agent"
-    files = {f"agent/{file.relative_to(folder).as_posix()}": file for file in folder.rglob("*.py")}
+    files = {
+        f"agent/{file.relative_to(_FOLDER).as_posix()}": file for file in _FOLDER.rglob("*.py")
+    }
     return {
         "start.py": _START_FILE.encode(),
         **{name: files[name].read_bytes() for name in sorted(files)},
@@ -158,26 +183,55 @@ def agent_name() -> str:
     return f"agent-{content.hexdigest()[:16]}"
 
 
-def agent_zip() -> bytes:
-    """Return the agent as a zip, for a host that does not have it yet."""
-    import zipfile
+def agent_files() -> Mapping[str, bytes]:
+    """Return the files of the agent's folder, by name."""
+    return _files()
 
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in _files().items():
-            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-    return content.getvalue()
+
+#: What a host says that has no agent, in front of how its Python marks what it has compiled.
+NO_AGENT = "launcher-no-agent"
+
+
+@functools.lru_cache(maxsize=2)
+def packed(said: str) -> bytes:
+    """Return the agent for a host that does not have it yet, as :func:`start_command` wants it on stdin:
+    the sizes of all files, then their content. What this Python has compiled goes with it, if the host
+    ``said`` that its Python understands that."""
+    import zlib
+    from importlib.util import MAGIC_NUMBER
+
+    files = list(_files().items())
+    same = said == f"{NO_AGENT} {MAGIC_NUMBER.hex()}"
+    compiled = [_compiled(name, content) if same else b"" for name, content in files]
+    every = [*(content for _, content in files), *compiled]
+    sizes = b" ".join(b"%d" % len(content) for content in every)
+    pieces = (sizes, zlib.compress(b"".join(every), 1))
+    return b"".join(b"%0*d%s" % (_LENGTH, len(piece), piece) for piece in pieces)
+
+
+def _compiled(name: str, content: bytes) -> bytes:
+    """Return what Python has compiled of a file here, for any place where the file is the same; b"" if
+    there is nothing up to date. See PEP 552 for its first 16 bytes."""
+    from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
+
+    source = _FOLDER.parent / name
+    with suppress(OSError):
+        data = Path(cache_from_source(str(source), optimization="")).read_bytes()
+        seconds, size = int(source.stat().st_mtime) & 0xFFFFFFFF, len(content) & 0xFFFFFFFF
+        if data[:16] == MAGIC_NUMBER + struct.pack("<III", 0, seconds, size):
+            return MAGIC_NUMBER + struct.pack("<I", 0b01) + source_hash(content) + data[16:]
+    return b""
 
 
 def start_command(host: Host) -> str:
-    """Return a command that starts a relay, or prints ``launcher-`` and why it does not."""
+    """Return a command that starts a relay, or prints ``launcher-`` and why it does not.
+
+    After ``launcher-no-agent`` it takes the agent from its stdin (:func:`packed`), and installs and
+    starts it. Its stderr says why it could not.
+    """
     sizes = {name: len(data) for name, data in _files().items()}
-    return _command(_START, host, f"{_trust()}SIZES = {sizes}\n{_LOOK_AND_RELAY}")
-
-
-def install_command(host: Host) -> str:
-    """Return a command that unpacks the zip on its stdin to where :func:`start_command` looks."""
-    return _command(_INSTALL, host, _trust() + _UNPACK)
+    values = f"SIZES = {sizes}\nLENGTH = {_LENGTH}\n"
+    return _command(_START, host, f"{_trust()}{values}{_LOOK_AND_RELAY}")
 
 
 def _command(script: str, host: Host, program: str) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from typing import Any, TypeVar
 
@@ -21,8 +22,8 @@ from ..spec.gpus import name_of
 from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json, require_bounds
 from . import answers, login_shell
-from .agent_bundle import FOUND, agent_zip, find_script, install_command, start_command
-from .connection import Connection, Reader, RemoteProcess
+from .agent_bundle import FOUND, NO_AGENT, find_script, packed, start_command
+from .connection import Connection, RemoteProcess
 
 T = TypeVar("T")
 
@@ -146,22 +147,19 @@ class Agent:
     @classmethod
     async def open(cls, host: Host, connection: Connection) -> Agent:
         """Start the agent on ``host``; install it first if needed. Raises HostError."""
-        for install in (True, False):
-            process = await connection.execute(start_command(host))
-            first, rest = await _first_line(host, process)
-            if first == b"launcher-no-agent" and install:
-                await _install(host, connection)
-                continue
-            if first.startswith(b"launcher-"):
-                raise _no_agent(host, first.decode("utf-8", "replace"))
-            _agree(host, first)
-            agent = cls(host, process)
-            if agent._take(rest):
-                agent._reader = asyncio.ensure_future(agent._read())
-            return agent
-        raise errors.AgentError(
-            host.name, "the agent was installed but could not be found afterwards"
-        )
+        process = await connection.execute(start_command(host))
+        first, rest = await _first_line(host, process)
+        said = first.decode("utf-8", "replace")
+        if said.split(" ")[0] == NO_AGENT:
+            first, rest = await _installed(host, process, said)
+        if first.startswith(b"launcher-"):
+            process.close()
+            raise _no_agent(host, first.decode("utf-8", "replace"))
+        _agree(host, first)
+        agent = cls(host, process)
+        if agent._take(rest):
+            agent._reader = asyncio.ensure_future(agent._read())
+        return agent
 
     async def close(self) -> None:
         """Close the relay; runs on the host continue."""
@@ -441,41 +439,30 @@ def _taken_over(host: Host, did: str, data: bytes) -> errors.AgentError:
     )
 
 
-async def _install(host: Host, connection: Connection) -> None:
-    process = await connection.execute(install_command(host))
+async def _installed(host: Host, process: RemoteProcess, said: str) -> tuple[bytes, bytes]:
+    """Give the agent to a host that ``said`` it has none; return its first line, and what followed."""
+    with suppress(BrokenPipeError):  # it has exited already: its output says why
+        process.stdin.write(packed(said))
+    data = b""
     try:
-        try:
-            process.stdin.write(agent_zip())
-            process.stdin.write_eof()
-        except BrokenPipeError:
-            pass  # it has exited already: its output says why
         async with asyncio.timeout(INSTALLING):
-            out, err = await asyncio.gather(
-                _all_of(host, process.stdout), _all_of(host, process.stderr)
-            )
-            await process.wait_closed()
+            while b"\n" not in data and (piece := await process.stdout.read(NOISE)):
+                data += piece
+                if len(data) > MOST_SAID:
+                    process.close()
+                    raise errors.BadAnswer(host.name, "it prints without end")
+            complaint = b"" if b"\n" in data else await process.stderr.read(2000)
     except TimeoutError:
+        process.close()
         raise errors.Silent(
             host.name, f"it did not take the agent within {INSTALLING:.0f} s", errors.HANGS
         ) from None
     except (OSError, asyncssh.Error) as error:
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
-    finally:
-        process.close()
-    if out.startswith(b"launcher-"):
-        raise _no_agent(host, out.decode("utf-8", "replace"))
-    if process.exit_status != 0:
-        raise _trouble(host, (err + out).decode("utf-8", "replace").strip())
-
-
-async def _all_of(host: Host, stream: Reader) -> bytes:
-    """Return all that a command writes to a stream. Raises BadAnswer."""
-    data = b""
-    while piece := await stream.read(NOISE):
-        data += piece
-        if len(data) > MOST_SAID:
-            raise errors.BadAnswer(host.name, "it prints without end")
-    return data
+    first, end, rest = data.partition(b"\n")
+    if not end:
+        raise _trouble(host, (complaint + data).decode("utf-8", "replace").strip())
+    return first, rest
 
 
 def _no_agent(host: Host, word: str) -> errors.HostError:

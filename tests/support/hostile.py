@@ -9,20 +9,17 @@ from support import lab as labs
 
 PYTHON = "/usr/local/bin/hostile-python"
 
-#: An interpreter that changes the agent before it starts. The agent's own files stay as they are.
+#: An interpreter that changes the agent before it serves. The agent's own files stay as they are.
 _INTERPRETER = """\
 #!/bin/sh
-for one; do case $one in */start.py) start=$one ;; *) root=$one ;; esac; done
-[ -e "$start" ] || exec python3 "$@"
+[ -n "$LAUNCHER_START" ] || exec python3 "$@"
+shift 4
 exec python3 -I -S -c '
-import os, sys
-sys.argv = sys.argv[1:]
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-import agent.relay.relay as relay
-exec(open("/etc/hostile.py").read())
-import agent.main
-agent.main.main()
-' "$start" relay "$root"
+import os
+serve = "from agent.main import main"
+change = "import agent.relay.relay as relay; exec(open(\\"/etc/hostile.py\\").read()); "
+exec(os.environ.pop("LAUNCHER_START").replace(serve, change + serve))
+' "$@"
 """
 
 #: Says messages of its own behind the first piece of a log.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from launcher.transport.agent_bundle import OLDEST_PYTHON, agent_zip
+from launcher.transport.agent_bundle import OLDEST_PYTHON, agent_files
 from support import ROOT, pythons
 
 #: From the oldest one to the newest.
@@ -23,8 +21,9 @@ VERSIONS = [f"3.{minor}" for minor in range(OLDEST_PYTHON[1], 15)]
 def test_the_agent_is_executed(tmp_path: Path, version: str) -> None:
     """Every module is imported, and runs are started, followed, stopped and removed by a relay."""
     python = pythons.find(version)
-    with zipfile.ZipFile(io.BytesIO(agent_zip())) as archive:
-        archive.extractall(tmp_path)
+    for name, content in agent_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
     program = ROOT / "tests" / "support" / "agent_program.py"
     ran = subprocess.run(
         [python, "-I", "-S", "-X", "dev", "-W", "error::SyntaxWarning", program, tmp_path],

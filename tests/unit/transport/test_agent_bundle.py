@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import pytest
@@ -18,24 +19,29 @@ def host(tmp_path: Path) -> Host:
     return Host("far", workdir=str(tmp_path), python=sys.executable)
 
 
-def started(host: Host) -> bytes:
+def started(host: Host, stdin: bytes = b"") -> bytes:
     """What a relay says first, or the shell in its place."""
     words = ["sh", "-c", bundle.start_command(host)]
-    done = subprocess.run(words, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(words, capture_output=True, input=stdin, check=False)
     return (done.stdout + done.stderr).partition(f"\n{login_shell.MARKER}\n".encode())[2][:200]
 
 
+def packed() -> bytes:
+    """The agent, as this Python sends it to another one of its version."""
+    return bundle.packed(f"{bundle.NO_AGENT} {MAGIC_NUMBER.hex()}")
+
+
 def install(host: Host) -> None:
-    words = ["sh", "-c", bundle.install_command(host)]
-    done = subprocess.run(words, input=bundle.agent_zip(), capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (0, b"")
+    said = started(host, packed())
+    assert said.startswith(b"launcher-no-agent ")
+    assert b"magic" in said
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ["agent/relay/relay.py", "agent/main.py", "start.py"])
 @pytest.mark.parametrize("damage", ["emptied", "removed", "cut"])
 def test_a_damaged_agent_is_installed_again(host: Host, name: str, damage: str) -> None:
-    assert started(host) == b"launcher-no-agent\n"
+    assert started(host).endswith(b"\nthe connection was lost\n")
     install(host)
     assert b"magic" in started(host)
     file = Path(host.workdir, "agent", bundle.agent_name(), name)
@@ -45,7 +51,7 @@ def test_a_damaged_agent_is_installed_again(host: Host, name: str, damage: str) 
         file.write_bytes(b"" if damage == "emptied" else file.read_bytes()[:-10])
     else:
         return  # a start file that is cut is a SyntaxError, which is told
-    assert started(host) == b"launcher-no-agent\n"
+    assert started(host).endswith(b"\nthe connection was lost\n")
     install(host)
     assert b"magic" in started(host)
     (left,) = Path(host.workdir, "agent").iterdir()
@@ -53,7 +59,44 @@ def test_a_damaged_agent_is_installed_again(host: Host, name: str, damage: str) 
 
 
 def test_two_launchers_install_at_once(host: Host) -> None:
+    """Who comes later has no place for its copy: what is there is whole, and stays."""
+    words = ["sh", "-c", bundle.start_command(host)]
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(2)]
+    for one in both:
+        assert one.stdout
+        while not one.stdout.readline().startswith(b"launcher-no-agent"):
+            pass
+    for one in both:
+        out, err = one.communicate(packed(), timeout=60)
+        assert (b"magic" in out, err) == (True, b"")
+    (left,) = Path(host.workdir, "agent").iterdir()
+    assert left.name == bundle.agent_name()
+
+
+def test_what_follows_the_agent_is_for_the_relay(host: Host) -> None:
+    """It comes in one piece with the agent, as on a slow host."""
+    said = started(host, packed() + b'{"id": 7, "op": "nonsense"}\n')
+    assert b'"id": 7' in said or b'"id":7' in said
+
+
+@pytest.mark.parametrize(
+    ("cut", "word"), [(None, b"launcher-no-agent"), (-5, b"connection was lost")]
+)
+def test_an_agent_is_there_whole_or_not_at_all(host: Host, cut: int | None, word: bytes) -> None:
+    assert word in started(host, packed()[:cut])
+    there = Path(host.workdir, "agent")
+    names = [one.name for one in there.iterdir()] if there.exists() else []
+    assert names == ([] if cut else [bundle.agent_name()])
+
+
+def test_the_agent_is_its_users_own(host: Host) -> None:
     install(host)
-    before = Path(host.workdir, "agent", bundle.agent_name()).stat().st_ino
-    install(host)
-    assert Path(host.workdir, "agent", bundle.agent_name()).stat().st_ino == before
+    folder = Path(host.workdir, "agent", bundle.agent_name())
+    there = [folder, *folder.rglob("*.py"), folder / "agent"]
+    assert {one.stat().st_mode & 0o077 for one in there} == {0}
+
+
+def test_a_folder_that_takes_nothing_says_why(host: Host) -> None:
+    Path(host.workdir, "agent").write_text("in the way")
+    assert b"Not a directory: '" in started(host, packed())

@@ -84,7 +84,7 @@ class Flood:
         await asyncio.sleep(0)
         if self.printed == 0:
             self.printed += 1
-            return b"launcher-no-agent\n"
+            return b"launcher-no-agent 0\n"
         self.printed += size
         return b"x" * size if self.printed < 1 << 30 else b""
 
