@@ -110,6 +110,9 @@ def taken(size):  # nothing beyond it: the rest of stdin is for the relay
         data += piece
     return bytes(data)
 
+def block():
+    return taken(int(taken(LENGTH)))
+
 def compiled(name):
     place, file = os.path.split(name)
     return "%s/__pycache__/%s.%s.pyc" % (place, file[:-3], sys.implementation.cache_tag)
@@ -120,7 +123,7 @@ def unpack(sizes, content):
         trust["make"](os.path.dirname(target))
         for name, size in zip([*SIZES, *map(compiled, SIZES)], sizes):
             path = os.path.join(scratch, name)
-            if size:
+            if size or name in SIZES:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open(path, "wb") as file:  # what a power cut takes of it, its size tells: no fsync
                     file.write(content[start : start + size])
@@ -142,12 +145,13 @@ def unpack(sizes, content):
 require_own()
 if not is_whole():
     import zlib
-    import _frozen_importlib_external as how
-    print("launcher-no-agent " + how.MAGIC_NUMBER.hex(), flush=True)
-    sizes = [int(size) for size in taken(int(taken(LENGTH))).split()]
-    content = zlib.decompress(taken(int(taken(LENGTH))))
+    try:
+        from _frozen_importlib_external import MAGIC_NUMBER
+    except ImportError:  # not CPython
+        MAGIC_NUMBER = b""
+    print("launcher-no-agent " + MAGIC_NUMBER.hex(), flush=True)
     mask = os.umask(0o77)
-    unpack(sizes, content)
+    unpack(map(int, block().split()), zlib.decompress(block()))
     os.umask(mask)
     require_own()
 del sys.argv[0]
