@@ -12,7 +12,7 @@ import struct
 import threading
 
 from ..base import blocks, manifest
-from . import data_fetch
+from . import data_sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Copy:
         version had. Their files must be there with their sizes."""
         place = self._places[0]
         noted = self._noted(place)
-        taken = data_fetch.noted(place)
+        taken = data_sums.noted(place)
         for number in range(self.count):
             pieces = self.cut.pieces(number)
             if number in noted:
@@ -125,11 +125,11 @@ def take_from(place: str, base: str, going_on: Callable[[], object]) -> None:
     if not base:
         return
     other = os.path.dirname(base)
-    earlier = data_fetch.entries(other, "contents") if _has(other, "contents") else None
-    earlier = earlier or data_fetch.entries(other, "manifest")
+    earlier = data_sums.entries(other, "contents") if _has(other, "contents") else None
+    earlier = earlier or data_sums.entries(other, "manifest")
     known = next(earlier, None)
     with open(os.path.join(place, "sums"), "ab", 0) as sums:
-        for entry in data_fetch.entries(place, "manifest"):
+        for entry in data_sums.entries(place, "manifest"):
             while known is not None and known.path < entry.path:
                 known = next(earlier, None)
             whole = os.path.join(os.fsencode(place), b"files", entry.path)
@@ -153,7 +153,7 @@ def _has(place: str, name: str) -> bool:
 def complete(place: str, going_on: Callable[[], object]) -> None:
     """Make what no block has: empty files, links, and the times of files. Raises OSError."""
     times = _times(place)
-    for number, entry in enumerate(data_fetch.entries(place, "manifest")):
+    for number, entry in enumerate(data_sums.entries(place, "manifest")):
         path = os.path.join(os.fsencode(place), b"files", entry.path)
         going_on()
         if entry.size or os.path.lexists(path):
@@ -182,5 +182,5 @@ def _times(place: str) -> list[int]:
             data = file.read()
     except FileNotFoundError:
         return []
-    count = sum(1 for _ in data_fetch.entries(place, "manifest"))
+    count = sum(1 for _ in data_sums.entries(place, "manifest"))
     return list(struct.unpack(">%dq" % count, data)) if len(data) == 8 * count else []

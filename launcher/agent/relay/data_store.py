@@ -24,7 +24,7 @@ import re
 
 from ..base import lean, manifest, protocol, run_lock
 from ..base.manifest import Entry
-from . import data_blocks, data_fetch, data_folders, tree
+from . import data_blocks, data_folders, data_sums, tree
 from .data_examine import NAMED, digest, examine
 from .data_links import link, link_absolute, link_in_code, remove_links
 
@@ -91,7 +91,7 @@ class DataStore:
         wanted = int(about.get("bytes", 0)) - _taken(incoming)
         try:
             kept = os.path.basename(os.path.dirname(base))
-            shared = data_fetch.shared(incoming, base, self._going_on) if base else 0
+            shared = data_sums.shared(incoming, base, self._going_on) if base else 0
             self._keep_to(self._limits.get(version, 0), wanted - shared, kept)
             self._make_room(wanted - shared, kept)
         except protocol.Refused:
@@ -143,7 +143,7 @@ class DataStore:
         incoming = self._incoming(version)
         if digest(os.path.join(incoming, "manifest"), self._going_on)[: manifest.LENGTH] != version:
             return {"bad": [["manifest", "differs"]], "count": 1}
-        data_fetch.write_contents(incoming)
+        data_sums.write_contents(incoming)
         base = self._base(str(_about(incoming).get("name")))
         bad, count = examine(incoming, base, True, self._going_on)
         if count:
@@ -162,7 +162,7 @@ class DataStore:
     def missing(self, version: str) -> Iterator[Entry]:
         """Yield the objects that an incoming copy lacks. Raises Refused."""
         incoming = self._incoming(version)
-        return data_fetch.missing(incoming, self._base(str(_about(incoming).get("name"))))
+        return data_sums.missing(incoming, self._base(str(_about(incoming).get("name"))))
 
     def fetch(
         self,
@@ -173,6 +173,8 @@ class DataStore:
         headers: dict[str, str],
     ) -> Message:
         """Read objects by their URLs, for so long. Raises Refused."""
+        from . import data_fetch  # it takes the longest to load
+
         reading = data_fetch.Fetch(self._incoming(version), seconds, follow, headers)
         reading.run(wanted, self._going_on)
         return {"failed": reading.failed, "bytes": reading.bytes}
@@ -195,8 +197,8 @@ class DataStore:
             return found
         incoming = self._incoming(version)
         base = self._base(str(_about(incoming).get("name")))
-        if data_fetch.is_of_store(incoming):
-            for _ in data_fetch.missing(incoming, base):
+        if data_sums.is_of_store(incoming):
+            for _ in data_sums.missing(incoming, base):
                 self._going_on()
         else:
             data_blocks.take_from(incoming, base, self._going_on)
@@ -318,7 +320,7 @@ class DataStore:
             os.rename(place, incoming)
             for folder, _, _ in os.walk(os.path.join(incoming, "files")):
                 os.chmod(folder, 0o700)
-            data_fetch.note_contents(incoming)
+            data_sums.note_contents(incoming)
             examine(incoming, "", True, lambda done: self._going_on())
             self._unlock(version)
         return {"here": True, "bad": bad, "count": count}

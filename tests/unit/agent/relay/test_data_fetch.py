@@ -13,7 +13,7 @@ import pytest
 
 from launcher.agent.base import manifest
 from launcher.agent.base.manifest import Entry
-from launcher.agent.relay import data_fetch
+from launcher.agent.relay import data_sums
 from launcher.agent.relay.data_fetch import Fetch
 from support.http_server import Server
 
@@ -100,7 +100,7 @@ def whole(folder: Path) -> bool:
     """Return whether the object has arrived, and its sum is noted."""
     known = {b"deep/a file": b"sha256:" + hashlib.sha256(CONTENT).hexdigest().encode()}
     file = folder / "files/deep/a file"
-    return file.exists() and file.read_bytes() == CONTENT and data_fetch.noted(str(folder)) == known
+    return file.exists() and file.read_bytes() == CONTENT and data_sums.noted(str(folder)) == known
 
 
 def test_what_is_cut_off_is_continued(tmp_path: Path, serve: Callable[..., Store]) -> None:
@@ -173,7 +173,7 @@ def test_nothing_wrong_looks_whole(
     assert (path, theirs) == ("deep/a file", code)
     assert words in text
     assert not (tmp_path / "files/deep").exists()
-    assert data_fetch.noted(str(tmp_path)) == {}
+    assert data_sums.noted(str(tmp_path)) == {}
 
 
 def test_other_bytes_of_the_same_length(tmp_path: Path, serve: Callable[..., Store]) -> None:
@@ -238,11 +238,11 @@ def test_objects_that_have_not_changed_are_shared(tmp_path: Path) -> None:
         (old / "files" / name).write_bytes(name.encode())
         with (old / "sums").open("ab") as file:
             file.write(b"sha256:%s %s\0" % (name.encode(), name.encode()))
-    data_fetch.write_contents(str(old))
-    left = [one.path for one in data_fetch.missing(str(new), str(old / "files"))]
+    data_sums.write_contents(str(old))
+    left = [one.path for one in data_sums.missing(str(new), str(old / "files"))]
     assert left == [b"b", b"d"]
     assert (new / "files/a").samefile(old / "files/a")
-    assert data_fetch.noted(str(new)) == {b"a": b"sha256:a"}
+    assert data_sums.noted(str(new)) == {b"a": b"sha256:a"}
 
 
 def test_sums_that_google_names(tmp_path: Path, serve: Callable[..., Store]) -> None:
