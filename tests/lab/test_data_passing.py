@@ -47,6 +47,15 @@ def test_a_set_travels_once_and_then_between_hosts(
     assert all(SIZE <= sent < SIZE * 1.2 for sent in found["sent"].values())
     good = launcher.call("data", "verify", "mine", *where)
     assert good.returncode == 0, good.stdout
+    # One host that lost it gets it from the others, which get nothing.
+    lost = next(iter(clean.hosts))
+    pruned = launcher.call("data", "prune", *where[:2], "--hosts", lost, "--keep", "0")
+    assert pruned.returncode == 0, pruned.stderr
+    before = clean.sent()
+    again = json.loads(launcher.call("data", "push", "mine", *where, "--json").stdout)
+    assert clean.sent() - before < 0.2 * SIZE, "it left this machine again"
+    assert again["sent"].pop(lost) >= SIZE
+    assert set(again["sent"].values()) == {0}
 
 
 FOUR = (
