@@ -13,7 +13,7 @@ import time
 
 from ..base import manifest
 from . import signed_urls
-from .data_sums import MD5, size_of, sums_of, tag_in
+from .data_sums import MD5, Arriving, size_of, sums_of, tag_in
 from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
@@ -51,15 +51,17 @@ class Fetch:
         seconds: float,
         follow: bool = False,
         headers: Mapping[str, str] | None = None,
+        arriving: dict[bytes, Arriving] | None = None,
     ) -> None:
         """``follow``: the URLs are those of web servers, and have no signature. ``headers`` are those
-        that the store wants."""
+        that the store wants. ``arriving`` has the sums of what an earlier one began, by path."""
         self._folder, self._parts = os.path.join(folder, "files"), os.path.join(folder, "parts")
         self._sums = os.path.join(folder, "sums")
         self._deadline, self._follow = time.monotonic() + seconds, follow
         self._headers = headers
         self._lock = threading.Lock()
         self._left: list[tuple[manifest.Entry, str]] = []
+        self._arriving = {} if arriving is None else arriving
         self.bytes = 0
         self._keyed: set[bytes] = set()  # those whose tag is no sum
         self._md5: dict[bytes, str] = {}  # of those of which the store names one besides the tag
@@ -122,7 +124,7 @@ class Fetch:
         try:
             with signed_urls.answer(request, SILENCE, self._follow) as answer:
                 have = self._agree(entry, tag, answer, have)
-                self._receive(answer, part, have, entry.size)
+                self._receive(answer, part, have, entry)
         except Refusal as refusal:
             raise failure(refusal)
         if size_of(part) != entry.size:
@@ -143,7 +145,12 @@ class Fetch:
             raise Failure(CHANGED, text % (begins + int(length), entry.size))
         return begins
 
-    def _receive(self, answer: Any, part: str, begins: int, size: int) -> None:
+    def _receive(self, answer: Any, part: str, begins: int, entry: manifest.Entry) -> None:
+        size, sums = entry.size, self._arriving.setdefault(entry.path, Arriving())
+        if not begins:
+            sums.begin(bool(self._md5_of(entry)))
+        elif begins != sums.size:
+            sums.lose()
         with open(part, "r+b" if os.path.exists(part) else "wb") as file:
             file.truncate(begins)
             file.seek(begins)
@@ -155,6 +162,7 @@ class Fetch:
                 if begins > size:
                     raise Failure(CHANGED, "it has more bytes at its source than were listed")
                 file.write(piece)
+                sums.update(piece)
                 with self._lock:
                     self.bytes += len(piece)
                 if time.monotonic() > self._deadline:
@@ -163,13 +171,13 @@ class Fetch:
 
     def _place(self, entry: manifest.Entry, part: str) -> None:
         """Note the sum of an object that has arrived, and move it to its path."""
-        tag = tag_in(entry)
-        its_md5 = self._md5.pop(entry.path, "")
-        if MD5.match(tag) and entry.path not in self._keyed:
-            its_md5 = tag
+        its_md5 = self._md5_of(entry)
+        self._md5.pop(entry.path, None)
         with open(part, "ab"):
             pass  # an empty object
-        sha256, md5 = sums_of(os.fsencode(part), bool(its_md5))
+        arrived = self._arriving.pop(entry.path, Arriving())
+        known = arrived.sums(entry.size, bool(its_md5))
+        sha256, md5 = known or sums_of(os.fsencode(part), bool(its_md5))
         if md5 and entry.size and md5 != its_md5:
             os.unlink(part)
             raise Failure(REFUSED, "it arrived with another sum than the store names")
@@ -182,6 +190,12 @@ class Fetch:
         line = b"%s%s %s\0" % (manifest.SHA256, sha256.encode(), entry.path)
         with self._lock, open(self._sums, "ab", 0) as file:
             file.write(line)
+
+    def _md5_of(self, entry: manifest.Entry) -> str:
+        """Return the MD5 that an object has by its store; "" where that says none."""
+        tag = tag_in(entry)
+        is_sum = MD5.match(tag) and entry.path not in self._keyed
+        return tag if is_sum else self._md5.get(entry.path, "")
 
     def _require_time(self) -> None:
         if time.monotonic() > self._deadline:

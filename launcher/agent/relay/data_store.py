@@ -53,6 +53,7 @@ class DataStore:
         self._going_on = going_on
         self._locks: dict[str, int] = {}
         self._limits: dict[str, int] = {}  # of what is brought
+        self._arriving: dict[bytes, data_sums.Arriving] = {}  # objects that are being read
 
     # -- bringing one
 
@@ -81,6 +82,12 @@ class DataStore:
         about = {"name": name, "bytes": size, "files": count}
         _write(os.path.join(incoming, "about.json"), lean.dumps(about).encode())
         return {"have": False, "folder": incoming, "base": base}
+
+    def take_manifest(self, version: str, data: bytes) -> None:
+        """Put the manifest beside an incoming copy. Raises Refused, OSError."""
+        place = os.path.join(self._incoming(version), "manifest")
+        _write(place + ".new", data)
+        os.replace(place + ".new", place)
 
     def room(self, version: str) -> Message:
         """Make room for what an incoming copy, whose manifest has come, does not share with the version
@@ -175,7 +182,8 @@ class DataStore:
         """Read objects by their URLs, for so long. Raises Refused."""
         from . import data_fetch  # it takes the longest to load
 
-        reading = data_fetch.Fetch(self._incoming(version), seconds, follow, headers)
+        about = (self._incoming(version), seconds, follow, headers, self._arriving)
+        reading = data_fetch.Fetch(*about)
         reading.run(wanted, self._going_on)
         return {"failed": reading.failed, "bytes": reading.bytes}
 

@@ -117,6 +117,40 @@ def sums_of(
             going_on()
 
 
+class Arriving:
+    """The sums of the first ``size`` bytes of an object that is being read, from its start on."""
+
+    def __init__(self) -> None:
+        self._sha256: Any = None
+        self._md5: Any = None
+        self.size = -1  # nothing is known of them
+
+    def begin(self, wants_md5: bool) -> None:
+        """Begin at the start of the object."""
+        self._sha256, self._md5 = hashlib.sha256(), md5_or_none() if wants_md5 else None
+        self.size = 0
+
+    def update(self, data: bytes) -> None:
+        """Take the bytes that follow, if those before are known."""
+        if self.size < 0:
+            return
+        self._sha256.update(data)
+        if self._md5:
+            self._md5.update(data)
+        self.size += len(data)
+
+    def lose(self) -> None:
+        """Know nothing of them any more."""
+        self.size = -1
+
+    def sums(self, size: int, wants_md5: bool) -> tuple[str, str] | None:
+        """Return the sha256 of an object of that size, and its md5 if that is wanted, as
+        :func:`sums_of` does; None if they are not known."""
+        if self.size != size or (wants_md5 and not self._md5):
+            return None
+        return self._sha256.hexdigest(), self._md5.hexdigest() if self._md5 else ""
+
+
 def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[str]]:
     """Note the sums of all objects that have arrived; return those whose tag says that they are not
     what the store has, which are removed. ``keyed``: tags are no sums."""

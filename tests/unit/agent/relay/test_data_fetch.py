@@ -13,7 +13,7 @@ import pytest
 
 from launcher.agent.base import manifest
 from launcher.agent.base.manifest import Entry
-from launcher.agent.relay import data_sums
+from launcher.agent.relay import data_fetch, data_sums
 from launcher.agent.relay.data_fetch import Fetch
 from support.http_server import Server
 
@@ -120,6 +120,51 @@ def test_what_is_cut_off_is_continued(tmp_path: Path, serve: Callable[..., Store
     assert whole(tmp_path)
     assert store.ranges[0] is None
     assert all(store.ranges[1:]), store.ranges
+
+
+@pytest.mark.parametrize("left", [300_000, 299_999, 100, 0])
+def test_what_has_arrived_is_not_read_again(
+    tmp_path: Path,
+    serve: Callable[..., Store],
+    monkeypatch: pytest.MonkeyPatch,
+    left: int,
+) -> None:
+    """Its sums are those of what arrives, also over several requests; of a part that is not as long as it
+    was left, all of the file is summed."""
+    summed = []
+
+    def sums_of(*about: object) -> tuple[str, str]:
+        summed.append(about)
+        return data_sums.sums_of(*about)  # type: ignore[arg-type]
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        said = handler.headers["Range"] or "bytes=0-"
+        begins = int(said.removeprefix("bytes=").removesuffix("-"))
+        end = len(CONTENT) if is_well else 300_000
+        length = len(CONTENT) - begins
+        send(handler, 206 if begins else 200, CONTENT[begins:end], length, ETag=f'"{tag}"')
+        handler.close_connection = True
+        handler.wfile.flush()
+        handler.connection.shutdown(2)
+
+    monkeypatch.setattr(data_fetch, "sums_of", sums_of)
+    tag, is_well = hashlib.md5(CONTENT).hexdigest(), False
+    store, one = serve(answer), entry(tag)
+    (tmp_path / "files").mkdir()
+    arriving: dict[bytes, data_sums.Arriving] = {}
+    first = Fetch(str(tmp_path), 60.0, arriving=arriving)
+    first.run([(one, store.url)], lambda: None)
+    assert first.failed[0][1] == "refused"
+    (part,) = (tmp_path / "parts").iterdir()
+    with part.open("r+b") as file:
+        file.truncate(left)
+    is_well = True
+    second = Fetch(str(tmp_path), 60.0, arriving=arriving)
+    second.run([(one, store.url)], lambda: None)
+    assert second.failed == []
+    assert whole(tmp_path)
+    assert bool(summed) == (left not in (0, 300_000))
+    assert arriving == {}
 
 
 def test_a_store_without_ranges_starts_again(tmp_path: Path, serve: Callable[..., Store]) -> None:
