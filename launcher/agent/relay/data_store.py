@@ -158,8 +158,9 @@ class DataStore:
         for folder, _, _ in os.walk(os.path.join(incoming, "files"), topdown=False):
             os.chmod(folder, 0o555)
         tree.remove(os.path.join(incoming, "parts"))
-        for name in ("sums", data_blocks.NOTES, data_blocks.TIMES):
-            _remove_file(os.path.join(incoming, name))
+        for name in os.listdir(incoming):
+            if name in ("sums", data_blocks.TIMES) or name.startswith(data_blocks.NOTES):
+                _remove_file(os.path.join(incoming, name))
         _flush(incoming)  # a power cut must not leave empty files in a version that looks whole
         os.rename(incoming, self._place(version))
         self._lock(version, fcntl.LOCK_SH)
