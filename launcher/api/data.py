@@ -19,7 +19,6 @@ from ..runner.data.errands import (
     DataThere,
     Place,
 )
-from ..runner.data.host import Delivered
 from ..runner.data.registry import KnownSet
 from ..runner.listeners import OnEvent, ignore_event
 from ..spec import credentials as names
@@ -127,7 +126,14 @@ async def push(
     one = DataSet(found.name, found.source, found.to, found.credential)
     if one.credential:
         credentials.require_for(one.credential, one.source)
-    listed = await reading.read(one.name, one.source, on_event, place.reach, one.credential)
-    now = _keep(one, listed)
+    now = found
+
+    async def read() -> listing.Listed:
+        nonlocal now
+        listed = await reading.read(one.name, one.source, on_event, place.reach, one.credential)
+        now = _keep(one, listed)
+        return listed
+
     with limited(max_rate):
-        return now, await place.push(Delivered(one, listed), on_event)
+        done = await place.push(one, read(), on_event)
+    return now, done

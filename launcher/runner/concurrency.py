@@ -40,6 +40,19 @@ async def together(steps: Iterable[Coroutine[Any, Any, T]], limit: int = 64) -> 
         await cancel(*tasks)
 
 
+async def both(first: Coroutine[Any, Any, S], second: Coroutine[Any, Any, T]) -> tuple[S, T]:
+    """Return the results of two steps that run at once.
+
+    Raises the first error, once the other one is cancelled and finished.
+    """
+    one, other = asyncio.ensure_future(first), asyncio.ensure_future(second)
+    try:
+        await asyncio.gather(one, other)
+        return one.result(), other.result()
+    finally:
+        await cancel(one, other)
+
+
 async def race(*steps: Coroutine[Any, Any, T]) -> T:
     """Return the result of the first step to finish, once all others are cancelled and finished.
 

@@ -175,7 +175,7 @@ class Agent:
         op: str,
         patience: float = 0.0,
         parts: _Parts | None = None,
-        payload: bytes = b"",
+        payload: bytes | bytearray = b"",
         **request: Any,
     ) -> dict[str, Any]:
         """Send a request, with a ``payload`` behind it, and return the answer, or its last part where it

@@ -14,7 +14,6 @@ import pytest
 from launcher.api import data
 from launcher.api.hosts import load_inventory
 from launcher.runner.data import listing
-from launcher.runner.data.host import Delivered
 from launcher.spec.data import DataSet
 from launcher.spec.errors import SourceChanged
 from support import lab as labs
@@ -250,9 +249,11 @@ def test_a_source_that_changes_is_no_version(
     (source / "a").write_bytes(b"after!")
     inventory = load_inventory(launcher.inventory)
     place = data.Place(inventory, [inventory.host("lab1")])
-    done = asyncio.run(
-        place.push(Delivered(DataSet("mine", str(source)), listed), lambda event: None)
-    )
+
+    async def read() -> listing.Listed:
+        return listed
+
+    done = asyncio.run(place.push(DataSet("mine", str(source)), read(), lambda event: None))
     error = done["lab1"]
     assert isinstance(error, SourceChanged)
     assert "mine: a has another sum there" in error.message

@@ -47,6 +47,15 @@ def test_a_set_travels_once_and_then_between_hosts(
     assert all(SIZE <= sent < SIZE * 1.2 for sent in found["sent"].values())
     good = launcher.call("data", "verify", "mine", *where)
     assert good.returncode == 0, good.stdout
+    # One host that lost it gets it from the others, which get nothing.
+    lost = next(iter(clean.hosts))
+    pruned = launcher.call("data", "prune", *where[:2], "--hosts", lost, "--keep", "0")
+    assert pruned.returncode == 0, pruned.stderr
+    before = clean.sent()
+    again = json.loads(launcher.call("data", "push", "mine", *where, "--json").stdout)
+    assert clean.sent() - before < 0.2 * SIZE, "it left this machine again"
+    assert again["sent"].pop(lost) >= SIZE
+    assert set(again["sent"].values()) == {0}
 
 
 FOUR = (
@@ -75,10 +84,10 @@ def test_who_fails_holds_nobody_up(own: labs.Lab, launcher: Launcher, tmp_path: 
     added = launcher.call("data", "add", "mine", str(source), "--json")
     version = json.loads(added.stdout)["version"]["version"]
     pushing = launcher.start_command("data", "push", "mine", *where, "--json")
-    noted = f"{STORE}/incoming-{version}/blocks"
+    noted = f"{STORE}/incoming-{version}/blocks-{1 << 19}"
     try:
         for name in ("far2", "full"):
-            labs.wait_until(lambda name=name: size_of(hosts[name], noted) >= 72, name, 90)
+            labs.wait_until(lambda name=name: size_of(hosts[name], noted) >= 16 * 36, name, 90)
         hosts["far2"].unplug()
         hosts["full"].run("sh", "-c", "head -c 90000000 /dev/zero >/root/filler; true")
         out, err = pushing.communicate(timeout=200)

@@ -29,15 +29,19 @@ else:
 
     Piece = namedtuple("Piece", "entry offset length")
 
-#: Bytes of a block of a set that is not large, and the longest; between them, a set has MOST blocks.
-LENGTH, LONGEST, MOST = 4 << 20, 15 << 20, 8192
+#: Bytes of a block: of a small set, of one that is not large, and the longest; between them, a set has
+#: at most FEW blocks, and at most MOST. A host passes on only whole blocks, so there should be many.
+SHORTEST, LENGTH, LONGEST = 1 << 19, 4 << 20, 15 << 20
+FEW, MOST = 256, 8192
 #: Bytes of a manifest that are read at once.
 _READ = 1 << 16
 
 
 def length_for(size: int) -> int:
     """Return the length of the blocks of a set of so many bytes."""
-    length = LENGTH
+    length = SHORTEST
+    while length < LENGTH and size > length * FEW:
+        length *= 2
     while length + (1 << 20) <= LONGEST and size > length * MOST:
         length += 1 << 20
     return length
@@ -88,26 +92,26 @@ class Blocks:
         return min(self.length, self.size - number * self.length)
 
 
-def read(blocks: Blocks, number: int, folder: str) -> bytes:
+def read(blocks: Blocks, number: int, folder: str) -> bytearray:
     """Return a block of the files in ``folder``. Raises OSError; ESTALE for a file that is shorter."""
-    found = bytearray()
+    found = bytearray(blocks.length_of(number))
+    at = 0
     for piece in blocks.pieces(number):
         path = os.path.join(os.fsencode(folder), piece.entry.path)
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            offset, left = piece.offset, piece.length
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags), "rb", 0) as file:
+            file.seek(piece.offset)
+            left = memoryview(found)[at : at + piece.length]
             while left:
-                data = os.pread(file, left, offset)
-                if not data:
+                got = file.readinto(left)
+                if not got:
                     raise OSError(errno.ESTALE, "it has become shorter", os.fsdecode(path))
-                found += data
-                offset, left = offset + len(data), left - len(data)
-        finally:
-            os.close(file)
-    return bytes(found)
+                left = left[got:]
+        at += piece.length
+    return found
 
 
-def write(blocks: Blocks, number: int, folder: str, data: bytes) -> None:
+def write(blocks: Blocks, number: int, folder: str, data: bytes | bytearray) -> None:
     """Write a block to the files in ``folder``, which get their full size at once. Raises OSError."""
     at = 0
     for piece in blocks.pieces(number):

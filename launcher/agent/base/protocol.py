@@ -90,7 +90,7 @@ def is_live(path: str) -> bool:
     return ".tfevents." in name or (name[:4] == "run-" and name[-6:] == ".wandb")
 
 
-def encode(message: Mapping[str, Any], payload: bytes = b"") -> bytes:
+def encode(message: Mapping[str, Any], payload: bytes | bytearray = b"") -> bytes:
     """Return one message as bytes; ``payload`` follows it raw."""
     if payload:
         message = dict(message, size=len(payload))
@@ -155,7 +155,8 @@ class Decoder:
                     continue
             if len(self._buffer) - start < self._need:
                 break
-            payload = bytes(self._buffer[start : start + self._need])
+            with memoryview(self._buffer) as view:
+                payload = bytes(view[start : start + self._need])
             start += self._need
             found.append((self._message, payload))
             self._message = None

@@ -11,6 +11,7 @@ import os
 import signal
 
 from ..base import frames
+from ..base.memory_files import in_memory
 from ..processes import processes
 
 TYPE_CHECKING = False
@@ -162,21 +163,6 @@ def signal_group(group: int, number: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def in_memory(text: str) -> int:
-    """Return a descriptor of a file with this text, which is on no disk or has no name any more."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("launcher", os.MFD_CLOEXEC)
-    else:  # a Python built with an old C library
-        import tempfile
-
-        fd, path = tempfile.mkstemp()  # 0600
-        os.unlink(path)
-    data = text.encode("utf-8", "surrogateescape")
-    while data:
-        data = data[os.write(fd, data) :]
-    return fd
 
 
 class _Input(asyncio.Protocol):

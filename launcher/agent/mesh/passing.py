@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         have: int  # a bitmap
         count: int
 
-        def read(self, number: int) -> Tuple[bytes, str]: ...
-        def write(self, number: int, data: bytes, checksum: str) -> None: ...
+        def read(self, number: int) -> Tuple[bytearray, str]: ...
+        def write(self, number: int, data: bytes | bytearray, checksum: str) -> None: ...
         def length_of(self, number: int) -> int: ...
 
 
@@ -52,6 +52,8 @@ NEWS = 1.0
 #: Damaged blocks after which a host is asked for nothing more.
 MOST_BAD = 3
 _LINE = 256
+#: Bytes after which it is noted that more of a block has come; TLS gives 16 KiB at a time.
+_HEARD = 1 << 18
 
 
 class Passing:
@@ -121,8 +123,8 @@ class Passing:
                 if _count(self.store.have) == number:
                     self._changed.wait(NEWS)
                 have = self.store.have
-            data = have.to_bytes(-(-self.store.count // 8), "little")
-            line.sendall(b"map %d\n" % len(data) + data)
+            bitmap = have.to_bytes(-(-self.store.count // 8), "little")
+            line.sendall(b"map %d\n" % len(bitmap) + bitmap)
         elif word == "block" and 0 <= number < self.store.count and self.store.have >> number & 1:
             try:
                 data, checksum = self.store.read(number)
@@ -311,7 +313,7 @@ def _words(line: ssl.SSLSocket) -> tuple[str, int]:
     return word, int(number)
 
 
-def _sized(line: ssl.SSLSocket, word: str, count: int) -> bytes:
+def _sized(line: ssl.SSLSocket, word: str, count: int) -> bytearray:
     kind, size = _words(line)
     if kind != word or int(size) != -(-count // 8):
         raise ValueError("not a map")
@@ -320,16 +322,18 @@ def _sized(line: ssl.SSLSocket, word: str, count: int) -> bytes:
 
 def _exactly(
     line: ssl.SSLSocket, size: int, hear: Callable[[int], None] = lambda got: None
-) -> bytes:
+) -> bytearray:
     found = bytearray(size)
-    view, at = memoryview(found), 0
+    view, at, told = memoryview(found), 0, 0
     while at < size:
         got = line.recv_into(view[at:])
         if not got:
             raise ValueError("the line is broken")
         at += got
-        hear(got)
-    return bytes(found)
+        if at >= told + _HEARD or at == size:
+            hear(at - told)
+            told = at
+    return found
 
 
 def _count(bitmap: int) -> int:

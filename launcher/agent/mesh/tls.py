@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 
 from ..base import frames
-from .commands import LOST, in_memory
+from ..base.memory_files import in_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from typing import Tuple
 
     from ..base.messages import PeerSpec
@@ -43,6 +43,9 @@ def name_in(writer: asyncio.StreamWriter) -> str | None:
 
 async def join(one: Streams, other: Streams) -> None:
     """Pass bytes on in both directions until one of them ends."""
+    import asyncio  # slow to load, and a copy of data does not need it
+
+    from .commands import LOST
 
     async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -1,7 +1,8 @@
 """The blocks of a data set on this host: of a version that is here, or of a copy that is being made.
 
-A copy notes each block that has arrived, with its sum, in ``blocks``: 4 bytes of its number and 32 of
-its sha256. So an interrupted copy goes on with what it has.
+A copy notes each block that has arrived, with its sum, in ``blocks-LENGTH``: 4 bytes of its number and
+32 of its sha256. So an interrupted copy goes on with what it has, and never with what another release
+has cut into blocks of another length.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import struct
 import threading
 
 from ..base import blocks, manifest
-from . import data_fetch
+from . import data_sums
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Tuple
 
-#: The notes of a copy: what has arrived, and when its files were changed at their source.
+#: The notes of a copy: how the name of what has arrived begins, and when its files were changed at their
+#: source.
 NOTES, TIMES = "blocks", "times"
 _NOTE = struct.Struct(">I32s")
 
@@ -38,6 +40,7 @@ class Copy:
         self.count = self.cut.count
         self.have = 0
         self._sums: dict[int, bytes] = {}
+        self._notes = os.path.join(places[0], "%s-%d" % (NOTES, self.cut.length))
 
     def length_of(self, number: int) -> int:
         """Return the length of a block."""
@@ -51,8 +54,8 @@ class Copy:
         """Find out which blocks of a copy are here: those that were noted, and those whose files another
         version had. Their files must be there with their sizes."""
         place = self._places[0]
-        noted = self._noted(place)
-        taken = data_fetch.noted(place)
+        noted = self._noted()
+        taken = data_sums.noted(place)
         for number in range(self.count):
             pieces = self.cut.pieces(number)
             if number in noted:
@@ -68,13 +71,13 @@ class Copy:
                 noted.pop(number, None)
             going_on()
         self._sums = noted
-        with open(os.path.join(place, NOTES), "wb") as file:
+        with open(self._notes, "wb") as file:
             for number, checksum in noted.items():
                 file.write(_NOTE.pack(number, checksum))
 
-    def _noted(self, place: str) -> dict[int, bytes]:
+    def _noted(self) -> dict[int, bytes]:
         try:
-            with open(os.path.join(place, NOTES), "rb") as file:
+            with open(self._notes, "rb") as file:
                 data = file.read()
         except FileNotFoundError:
             return {}
@@ -95,7 +98,7 @@ class Copy:
         with self._lock:
             self.have, self._sums = other.have, other._sums
 
-    def read(self, number: int) -> Tuple[bytes, str]:
+    def read(self, number: int) -> Tuple[bytearray, str]:
         """Return a block and its sum: the one that it came with. Raises OSError."""
         for place in self._places:
             try:
@@ -107,14 +110,13 @@ class Copy:
         known = self._sums.get(number)
         return data, (known or hashlib.sha256(data).digest()).hex()
 
-    def write(self, number: int, data: bytes, checksum: str) -> None:
+    def write(self, number: int, data: bytes | bytearray, checksum: str) -> None:
         """Write a block, and note it. Raises OSError."""
         digest = bytes.fromhex(checksum)
-        place = self._places[0]
-        blocks.write(self.cut, number, os.path.join(place, "files"), data)
+        blocks.write(self.cut, number, os.path.join(self._places[0], "files"), data)
         with self._lock:
             if not self.have >> number & 1:
-                with open(os.path.join(place, NOTES), "ab", 0) as file:
+                with open(self._notes, "ab", 0) as file:
                     file.write(_NOTE.pack(number, digest))
                 self._sums[number] = digest
                 self.have |= 1 << number
@@ -125,11 +127,11 @@ def take_from(place: str, base: str, going_on: Callable[[], object]) -> None:
     if not base:
         return
     other = os.path.dirname(base)
-    earlier = data_fetch.entries(other, "contents") if _has(other, "contents") else None
-    earlier = earlier or data_fetch.entries(other, "manifest")
+    earlier = data_sums.entries(other, "contents") if _has(other, "contents") else None
+    earlier = earlier or data_sums.entries(other, "manifest")
     known = next(earlier, None)
     with open(os.path.join(place, "sums"), "ab", 0) as sums:
-        for entry in data_fetch.entries(place, "manifest"):
+        for entry in data_sums.entries(place, "manifest"):
             while known is not None and known.path < entry.path:
                 known = next(earlier, None)
             whole = os.path.join(os.fsencode(place), b"files", entry.path)
@@ -153,7 +155,7 @@ def _has(place: str, name: str) -> bool:
 def complete(place: str, going_on: Callable[[], object]) -> None:
     """Make what no block has: empty files, links, and the times of files. Raises OSError."""
     times = _times(place)
-    for number, entry in enumerate(data_fetch.entries(place, "manifest")):
+    for number, entry in enumerate(data_sums.entries(place, "manifest")):
         path = os.path.join(os.fsencode(place), b"files", entry.path)
         going_on()
         if entry.size or os.path.lexists(path):
@@ -182,5 +184,5 @@ def _times(place: str) -> list[int]:
             data = file.read()
     except FileNotFoundError:
         return []
-    count = sum(1 for _ in data_fetch.entries(place, "manifest"))
+    count = sum(1 for _ in data_sums.entries(place, "manifest"))
     return list(struct.unpack(">%dq" % count, data)) if len(data) == 8 * count else []

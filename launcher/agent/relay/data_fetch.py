@@ -8,18 +8,18 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import re
 import threading
 import time
 
 from ..base import manifest
 from . import signed_urls
+from .data_sums import MD5, Arriving, size_of, sums_of, tag_in
 from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Any, Tuple
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 #: Objects that are read at once.
 THREADS = 8
@@ -29,7 +29,6 @@ SILENCE = 30.0
 TRIES = 6
 #: Longest pause between two tries, in seconds, also if the store asks for more.
 LONGEST_PAUSE = 20.0
-MD5 = re.compile(r"[0-9a-f]{32}\Z")
 
 #: Why an object was not read, for programs.
 EXPIRED, CHANGED, LATER, REFUSED = "expired", "changed", "later", "refused"
@@ -52,15 +51,17 @@ class Fetch:
         seconds: float,
         follow: bool = False,
         headers: Mapping[str, str] | None = None,
+        arriving: dict[bytes, Arriving] | None = None,
     ) -> None:
         """``follow``: the URLs are those of web servers, and have no signature. ``headers`` are those
-        that the store wants."""
+        that the store wants. ``arriving`` has the sums of what an earlier one began, by path."""
         self._folder, self._parts = os.path.join(folder, "files"), os.path.join(folder, "parts")
         self._sums = os.path.join(folder, "sums")
         self._deadline, self._follow = time.monotonic() + seconds, follow
         self._headers = headers
         self._lock = threading.Lock()
         self._left: list[tuple[manifest.Entry, str]] = []
+        self._arriving = {} if arriving is None else arriving
         self.bytes = 0
         self._keyed: set[bytes] = set()  # those whose tag is no sum
         self._md5: dict[bytes, str] = {}  # of those of which the store names one besides the tag
@@ -108,7 +109,7 @@ class Fetch:
 
     def _continue(self, entry: manifest.Entry, url: str, part: str) -> None:
         """Append what is missing of an object. Raises Failure, Again, OSError."""
-        have = _size(part)
+        have = size_of(part)
         if have > entry.size:
             os.unlink(part)
             have = 0
@@ -123,11 +124,11 @@ class Fetch:
         try:
             with signed_urls.answer(request, SILENCE, self._follow) as answer:
                 have = self._agree(entry, tag, answer, have)
-                self._receive(answer, part, have, entry.size)
+                self._receive(answer, part, have, entry)
         except Refusal as refusal:
             raise failure(refusal)
-        if _size(part) != entry.size:
-            raise Again("it was cut off at %d of %d bytes" % (_size(part), entry.size))
+        if size_of(part) != entry.size:
+            raise Again("it was cut off at %d of %d bytes" % (size_of(part), entry.size))
 
     def _agree(self, entry: manifest.Entry, tag: str, answer: Any, have: int) -> int:
         """Return from where on the answer is; it must be of the object that was listed."""
@@ -144,7 +145,12 @@ class Fetch:
             raise Failure(CHANGED, text % (begins + int(length), entry.size))
         return begins
 
-    def _receive(self, answer: Any, part: str, begins: int, size: int) -> None:
+    def _receive(self, answer: Any, part: str, begins: int, entry: manifest.Entry) -> None:
+        size, sums = entry.size, self._arriving.setdefault(entry.path, Arriving())
+        if not begins:
+            sums.begin(bool(self._md5_of(entry)))
+        elif begins != sums.size:
+            sums.lose()
         with open(part, "r+b" if os.path.exists(part) else "wb") as file:
             file.truncate(begins)
             file.seek(begins)
@@ -156,6 +162,7 @@ class Fetch:
                 if begins > size:
                     raise Failure(CHANGED, "it has more bytes at its source than were listed")
                 file.write(piece)
+                sums.update(piece)
                 with self._lock:
                     self.bytes += len(piece)
                 if time.monotonic() > self._deadline:
@@ -164,13 +171,13 @@ class Fetch:
 
     def _place(self, entry: manifest.Entry, part: str) -> None:
         """Note the sum of an object that has arrived, and move it to its path."""
-        tag = tag_in(entry)
-        its_md5 = self._md5.pop(entry.path, "")
-        if MD5.match(tag) and entry.path not in self._keyed:
-            its_md5 = tag
+        its_md5 = self._md5_of(entry)
+        self._md5.pop(entry.path, None)
         with open(part, "ab"):
             pass  # an empty object
-        sha256, md5 = _sums(os.fsencode(part), bool(its_md5))
+        arrived = self._arriving.pop(entry.path, Arriving())
+        known = arrived.sums(entry.size, bool(its_md5))
+        sha256, md5 = known or sums_of(os.fsencode(part), bool(its_md5))
         if md5 and entry.size and md5 != its_md5:
             os.unlink(part)
             raise Failure(REFUSED, "it arrived with another sum than the store names")
@@ -183,6 +190,12 @@ class Fetch:
         line = b"%s%s %s\0" % (manifest.SHA256, sha256.encode(), entry.path)
         with self._lock, open(self._sums, "ab", 0) as file:
             file.write(line)
+
+    def _md5_of(self, entry: manifest.Entry) -> str:
+        """Return the MD5 that an object has by its store; "" where that says none."""
+        tag = tag_in(entry)
+        is_sum = MD5.match(tag) and entry.path not in self._keyed
+        return tag if is_sum else self._md5.get(entry.path, "")
 
     def _require_time(self) -> None:
         if time.monotonic() > self._deadline:
@@ -201,162 +214,3 @@ def failure(refusal: Refusal) -> Failure:
     if refusal.status == 412:
         return Failure(CHANGED, "it has changed at its source")
     return Failure(REFUSED, str(refusal))
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except FileNotFoundError:
-        return 0
-
-
-# -- what the sums are of objects that have arrived
-
-
-def noted(place: str) -> dict[bytes, bytes]:
-    """Return the sums that were noted when objects arrived, by path."""
-    try:
-        with open(os.path.join(place, "sums"), "rb") as file:
-            lines = file.read().split(b"\0")[:-1]
-    except FileNotFoundError:
-        return {}
-    return {path: known for known, _, path in (line.partition(b" ") for line in lines)}
-
-
-def missing(place: str, base: str) -> Iterator[manifest.Entry]:
-    """Yield the objects that a copy does not have yet. What an earlier version, whose files are in
-    ``base``, has with the same tag is taken from there."""
-    known, files = noted(place), os.fsencode(os.path.join(place, "files"))
-    earlier = _Earlier(base) if base else None
-    with open(os.path.join(place, "sums"), "ab", 0) as sums:
-        for entry in entries(place, "manifest"):
-            whole = os.path.join(files, entry.path)
-            if entry.target is not None:
-                continue
-            is_here = entry.path in known and os.path.lexists(whole)
-            if is_here and _size(os.fsdecode(whole)) == entry.size:
-                continue
-            taken = earlier.take(entry, whole) if earlier else b""
-            if taken:
-                sums.write(b"%s %s\0" % (taken, entry.path))
-            else:
-                yield entry
-
-
-def shared(place: str, base: str, going_on: Callable[[], object]) -> int:
-    """Return the bytes of a copy that are in another version as well, whose files are in ``base``."""
-    total = 0
-    earlier = entries(os.path.dirname(base), "manifest")
-    known = next(earlier, None)
-    for entry in entries(place, "manifest"):
-        while known is not None and known.path < entry.path:
-            known = next(earlier, None)
-        if known == entry and entry.target is None:
-            total += entry.size
-        going_on()
-    return total
-
-
-class _Earlier:
-    """The objects of another version, to be asked in the order of paths."""
-
-    def __init__(self, files: str) -> None:
-        self._files, place = os.fsencode(files), os.path.dirname(files)
-        names = ("manifest", "contents")  # of the same paths in the same order
-        self._pairs: Iterator[Tuple[manifest.Entry, ...]]
-        self._pairs = zip(*(entries(place, name) for name in names))  # noqa: B905 - Python 3.8
-        self._next = next(self._pairs, None)
-
-    def take(self, entry: manifest.Entry, whole: bytes) -> bytes:
-        """Link the file of an object that has not changed; return its sum, or nothing."""
-        while self._next is not None and self._next[0].path < entry.path:
-            self._next = next(self._pairs, None)
-        if self._next is None or self._next[0] != entry:
-            return b""
-        try:
-            os.makedirs(os.path.dirname(whole), mode=0o700, exist_ok=True)
-            if os.path.lexists(whole):
-                os.unlink(whole)
-            os.link(os.path.join(self._files, entry.path), whole)
-        except OSError:
-            return b""
-        found: bytes = self._next[1].sum
-        return found
-
-
-def entries(place: str, name: str) -> Iterator[manifest.Entry]:
-    """Yield the entries of a copy's manifest or contents; nothing if it has none."""
-    try:
-        with open(os.path.join(place, name), "rb") as file:
-            yield from manifest.entries(file)
-    except FileNotFoundError:
-        return
-
-
-def tag_in(entry: manifest.Entry) -> str:
-    """Return the tag of an object in a manifest; "" without one."""
-    return entry.sum[len(manifest.ETAG) :].decode() if entry.sum.startswith(manifest.ETAG) else ""
-
-
-def _sums(
-    path: bytes, wants_md5: bool, going_on: Callable[[], object] = lambda: None
-) -> tuple[str, str]:
-    """Return the sha256 of a file, and its md5 where that is wanted and can be had, else ""."""
-    sha256, md5 = hashlib.sha256(), signed_urls.md5_or_none() if wants_md5 else None
-    with open(path, "rb", 0) as file:
-        while True:
-            piece = file.read(manifest.PIECE)
-            if not piece:
-                return sha256.hexdigest(), md5.hexdigest() if md5 else ""
-            sha256.update(piece)
-            if md5:
-                md5.update(piece)
-            going_on()
-
-
-def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[str]]:
-    """Note the sums of all objects that have arrived; return those whose tag says that they are not
-    what the store has, which are removed. ``keyed``: tags are no sums."""
-    known, bad = noted(place), []
-    with open(os.path.join(place, "sums"), "ab", 0) as sums:
-        for entry in entries(place, "manifest"):
-            if entry.path in known or entry.target is not None:
-                continue
-            path, tag = os.path.join(os.fsencode(place), b"files", entry.path), tag_in(entry)
-            is_sum = MD5.match(tag) and entry.size and not keyed
-            sha256, md5 = _sums(path, bool(is_sum), going_on)
-            if md5 and md5 != tag:
-                os.unlink(path)
-                text = "arrived with another sum than the store names"
-                bad.append([os.fsdecode(entry.path), text])
-                continue
-            found = manifest.SHA256 + sha256.encode()
-            sums.write(b"%s %s\0" % (found, entry.path))
-    return bad
-
-
-def is_of_store(place: str) -> bool:
-    """Return whether a copy is one of objects: its manifest has tags of a store."""
-    first = next(entries(place, "manifest"), None)
-    return first is not None and first.sum.startswith(manifest.ETAG)
-
-
-def write_contents(place: str) -> None:
-    """Write what the manifest says with the sums that were noted, if its own are tags of a store."""
-    if not is_of_store(place):
-        return
-    known = noted(place)
-    with open(os.path.join(place, "contents"), "wb") as file:
-        file.write(manifest.HEADER)
-        for entry in entries(place, "manifest"):
-            file.write(manifest.encode(entry._replace(sum=known.get(entry.path, entry.sum))))
-
-
-def note_contents(place: str) -> None:
-    """Do the opposite, when a version becomes a copy that is not complete."""
-    if not os.path.exists(os.path.join(place, "contents")):
-        return
-    with open(os.path.join(place, "sums"), "wb") as file:
-        for entry in entries(place, "contents"):
-            file.write(b"%s %s\0" % (entry.sum, entry.path))
-    os.unlink(os.path.join(place, "contents"))

@@ -9,7 +9,7 @@ from ..base.protocol import BAD_REQUEST, Refused
 from ..host import free_ports
 from ..host.probe import addresses
 from ..mesh.passing import Passing
-from . import data_fetch
+from . import data_sums
 from .data_examine import NAMED
 
 TYPE_CHECKING = False
@@ -123,8 +123,8 @@ class DataPassing:
         assert copy is not None
         assert passing is not None
         incoming, bad = self._store.complete(self._version), []
-        if data_fetch.is_of_store(incoming):
-            bad = data_fetch.prove(incoming, request["keyed"], self._going_on)
+        if data_sums.is_of_store(incoming):
+            bad = data_sums.prove(incoming, request["keyed"], self._going_on)
         if bad:
             answer: Message = {"bad": bad[:NAMED], "count": len(bad)}
         else:

@@ -14,7 +14,8 @@ import time
 
 from ..base import manifest
 from . import data_fetch, signed_urls
-from .data_fetch import CHANGED, REFUSED, Failure, tag_in
+from .data_fetch import CHANGED, REFUSED, Failure
+from .data_sums import tag_in
 from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False

@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 from ..base import manifest
-from . import signed_urls
+from . import data_sums, signed_urls
 from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ class _Sent:
 
     def __init__(self, file: Any, offset: int, length: int) -> None:
         self._file, self.length, self.left = file, length, length
-        self.sha256, self.md5 = hashlib.sha256(), signed_urls.md5_or_none()
+        self.sha256, self.md5 = hashlib.sha256(), data_sums.md5_or_none()
         file.seek(offset)
 
     def __iter__(self) -> Iterator[bytes]:

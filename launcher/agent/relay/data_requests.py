@@ -68,6 +68,11 @@ class DataRequests:
             raise Refused(BAD_REQUEST, "no folder is being read")
         return self._reading.go_on(request["seconds"])
 
+    def do_list_of(self, request: Message) -> Message:
+        """Take the manifest of a copy."""
+        self._store.take_manifest(request["version"], request["payload"])
+        return {}
+
     def do_seal(self, request: Message) -> Message:
         """Check what was brought, and let runs use it."""
         return self._store.seal(request["version"])

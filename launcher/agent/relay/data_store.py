@@ -24,7 +24,7 @@ import re
 
 from ..base import lean, manifest, protocol, run_lock
 from ..base.manifest import Entry
-from . import data_blocks, data_fetch, data_folders, tree
+from . import data_blocks, data_folders, data_sums, tree
 from .data_examine import NAMED, digest, examine
 from .data_links import link, link_absolute, link_in_code, remove_links
 
@@ -53,6 +53,7 @@ class DataStore:
         self._going_on = going_on
         self._locks: dict[str, int] = {}
         self._limits: dict[str, int] = {}  # of what is brought
+        self._arriving: dict[bytes, data_sums.Arriving] = {}  # objects that are being read
 
     # -- bringing one
 
@@ -82,6 +83,12 @@ class DataStore:
         _write(os.path.join(incoming, "about.json"), lean.dumps(about).encode())
         return {"have": False, "folder": incoming, "base": base}
 
+    def take_manifest(self, version: str, data: bytes) -> None:
+        """Put the manifest beside an incoming copy. Raises Refused, OSError."""
+        place = os.path.join(self._incoming(version), "manifest")
+        _write(place + ".new", data)
+        os.replace(place + ".new", place)
+
     def room(self, version: str) -> Message:
         """Make room for what an incoming copy, whose manifest has come, does not share with the version
         that was used last, and keep that; where this is not enough, make it without that version."""
@@ -91,7 +98,7 @@ class DataStore:
         wanted = int(about.get("bytes", 0)) - _taken(incoming)
         try:
             kept = os.path.basename(os.path.dirname(base))
-            shared = data_fetch.shared(incoming, base, self._going_on) if base else 0
+            shared = data_sums.shared(incoming, base, self._going_on) if base else 0
             self._keep_to(self._limits.get(version, 0), wanted - shared, kept)
             self._make_room(wanted - shared, kept)
         except protocol.Refused:
@@ -143,7 +150,7 @@ class DataStore:
         incoming = self._incoming(version)
         if digest(os.path.join(incoming, "manifest"), self._going_on)[: manifest.LENGTH] != version:
             return {"bad": [["manifest", "differs"]], "count": 1}
-        data_fetch.write_contents(incoming)
+        data_sums.write_contents(incoming)
         base = self._base(str(_about(incoming).get("name")))
         bad, count = examine(incoming, base, True, self._going_on)
         if count:
@@ -151,8 +158,9 @@ class DataStore:
         for folder, _, _ in os.walk(os.path.join(incoming, "files"), topdown=False):
             os.chmod(folder, 0o555)
         tree.remove(os.path.join(incoming, "parts"))
-        for name in ("sums", data_blocks.NOTES, data_blocks.TIMES):
-            _remove_file(os.path.join(incoming, name))
+        for name in os.listdir(incoming):
+            if name in ("sums", data_blocks.TIMES) or name.startswith(data_blocks.NOTES):
+                _remove_file(os.path.join(incoming, name))
         _flush(incoming)  # a power cut must not leave empty files in a version that looks whole
         os.rename(incoming, self._place(version))
         self._lock(version, fcntl.LOCK_SH)
@@ -162,7 +170,7 @@ class DataStore:
     def missing(self, version: str) -> Iterator[Entry]:
         """Yield the objects that an incoming copy lacks. Raises Refused."""
         incoming = self._incoming(version)
-        return data_fetch.missing(incoming, self._base(str(_about(incoming).get("name"))))
+        return data_sums.missing(incoming, self._base(str(_about(incoming).get("name"))))
 
     def fetch(
         self,
@@ -173,7 +181,10 @@ class DataStore:
         headers: dict[str, str],
     ) -> Message:
         """Read objects by their URLs, for so long. Raises Refused."""
-        reading = data_fetch.Fetch(self._incoming(version), seconds, follow, headers)
+        from . import data_fetch  # it takes the longest to load
+
+        about = (self._incoming(version), seconds, follow, headers, self._arriving)
+        reading = data_fetch.Fetch(*about)
         reading.run(wanted, self._going_on)
         return {"failed": reading.failed, "bytes": reading.bytes}
 
@@ -195,8 +206,8 @@ class DataStore:
             return found
         incoming = self._incoming(version)
         base = self._base(str(_about(incoming).get("name")))
-        if data_fetch.is_of_store(incoming):
-            for _ in data_fetch.missing(incoming, base):
+        if data_sums.is_of_store(incoming):
+            for _ in data_sums.missing(incoming, base):
                 self._going_on()
         else:
             data_blocks.take_from(incoming, base, self._going_on)
@@ -318,7 +329,7 @@ class DataStore:
             os.rename(place, incoming)
             for folder, _, _ in os.walk(os.path.join(incoming, "files")):
                 os.chmod(folder, 0o700)
-            data_fetch.note_contents(incoming)
+            data_sums.note_contents(incoming)
             examine(incoming, "", True, lambda done: self._going_on())
             self._unlock(version)
         return {"here": True, "bad": bad, "count": count}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import hashlib
 import http.client
 import threading
 import urllib.error
@@ -143,14 +142,6 @@ def _hex(text: str) -> str:
     except ValueError:
         return ""
     return found.hex() if len(found) == 16 else ""
-
-
-def md5_or_none() -> Any:
-    """Return a new MD5, or None on a machine where it is forbidden."""
-    try:
-        return hashlib.md5()
-    except ValueError:
-        return None
 
 
 def in_threads(count: int, work: Callable[[], None], going_on: Callable[[], Any]) -> None:

@@ -22,7 +22,8 @@ from .host import Delivered
 from .listing import Remote
 from .member import Member
 
-#: Blocks at once, in this machine's memory; for one host; and that one host reads from a store.
+#: Blocks at once, in this machine's memory; for one host; and that one host reads from a store. Of short
+#: blocks it is more.
 AT_ONCE, FOR_ONE, FROM_STORE = 6, 2, 4
 #: How often a host may be refused by the store until others read in its place.
 REFUSALS = 3
@@ -63,12 +64,13 @@ def source_of(delivered: Delivered) -> BlockSource:
 class FromHere:
     """A folder of this machine."""
 
-    at_once: int = FOR_ONE
     refusal: tuple[str, str] | None = None
 
     def __init__(self, delivered: Delivered) -> None:
         self._one = delivered
-        self._gate = asyncio.Semaphore(AT_ONCE)
+        more = max(1, (1 << 20) // blocks.length_for(delivered.listed.version.bytes))
+        self.at_once = FOR_ONE * more
+        self._gate = asyncio.Semaphore(AT_ONCE * more)
 
     def can_feed(self, one: Member) -> bool:
         """Return True: whatever there is can be sent."""
@@ -116,10 +118,10 @@ class FromHere:
 class FromStore:
     """Objects of a store, or a file of a web server: hosts read them themselves."""
 
-    at_once: int = FROM_STORE
-
     def __init__(self, delivered: Delivered, store: Remote) -> None:
         self._one, self._store = delivered, store
+        length = blocks.length_for(delivered.listed.version.bytes)
+        self.at_once = FROM_STORE * max(1, blocks.LENGTH // length)  # as many bytes as of long ones
         self.refusal: tuple[str, str] | None = None
 
     def can_feed(self, one: Member) -> bool:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 
 from ...spec.errors import SourceChanged, SyncError
 from ...transport import rsync
 from ...transport.agent_client import Agent
 from ...transport.answers import DataBegun, DataExamined
+from ..concurrency import in_thread
 from .host import Delivered, Host, OnPercent
 from .store_fetch import fetch
 
 #: Seconds between two looks at a copy that another run is making.
 BUSY = 0.5
+#: Bytes of a manifest that goes in a request.
+SMALL = 1 << 18
 #: How often files arrive with another sum than they have here.
 TRIES = 3
 #: Seconds for a host to check what has arrived, and bytes that the slowest disk reads in one.
@@ -104,19 +108,30 @@ async def bring_manifest(
 ) -> tuple[int, DataBegun]:
     """Bring the list of what is in a set, and have the ``agent`` that began the copy make room for it;
     return the bytes that travelled, and where the copy goes. Raises HostError."""
-    manifest = one.listed.manifest
-    sent = await _rsync(
-        host,
-        ["--compress", f"{os.fspath(manifest.parent)}/", f"x:{begun.folder}/"],
-        manifest.name.encode(),
-        lambda percent: None,
-    )
+    manifest, version = one.listed.manifest, one.listed.version.version
+    data = await in_thread(_small, manifest)
+    if data:
+        await agent.ask("data", patience=PATIENCE, payload=data, do="list_of", version=version)
+        sent = len(data)
+    else:
+        sent = await _rsync(
+            host,
+            ["--compress", f"{os.fspath(manifest.parent)}/", f"x:{begun.folder}/"],
+            manifest.name.encode(),
+            lambda percent: None,
+        )
     if not begun.base:
         return sent, begun  # it has made room by now
-    version = one.listed.version.version
     return sent, await agent.answer(
         DataBegun, "data", patience=PATIENCE, do="room", version=version
     )
+
+
+def _small(manifest: Path) -> bytes:
+    """Return a manifest for which no rsync is worthwhile; nothing for a larger one. Raises OSError."""
+    with manifest.open("rb") as file:
+        data = file.read(SMALL + 1)
+    return data if len(data) <= SMALL else b""
 
 
 async def _rsync(host: Host, options: list[str], names: bytes, progress: OnPercent) -> int:

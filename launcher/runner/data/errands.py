@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, TypeVar
 
 from ...fleet.fanout import Visited, visit_hosts
 from ...records import events as ev
+from ...spec.data import DataSet
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
 from ...spec.model import Host as InventoryHost
 from ...spec.model import Inventory, Node
 from ...transport.agent_client import Agent
 from ...transport.answers import (
+    DataBegun,
     DataExamined,
     DataFreed,
     DataKept,
@@ -22,12 +25,13 @@ from ...transport.answers import (
     DataThere,
 )
 from ...transport.ssh import AskPassphrase
-from ..concurrency import in_thread
+from ..concurrency import both, in_thread
 from ..listeners import OnEvent, ignore_event
 from ..reached import reached, reached_one
 from . import whereabouts
 from .delivery import BYTES_A_SECOND, PATIENCE
 from .host import Delivered, Host
+from .listing import Listed
 from .passing import bring_all
 
 __all__ = ["DataExamined", "DataFreed", "DataKept", "DataSets", "DataThere", "Place"]
@@ -66,29 +70,33 @@ class Place:
 
         return await self.each(do)
 
-    async def push(self, delivered: Delivered, on_event: OnEvent) -> Mapping[str, int | HostError]:
-        """Bring a version to all hosts; return the bytes that travelled."""
+    async def push(
+        self, data: DataSet, reading: Coroutine[Any, Any, Listed], on_event: OnEvent
+    ) -> Mapping[str, int | HostError]:
+        """Connect to all hosts while a source is read, and bring them the version that it has; return
+        the bytes that travelled."""
 
         def told(host: str, percent: int) -> None:
-            size = delivered.listed.version.bytes
-            on_event(ev.SyncProgressed(time.time(), host, percent, size))
+            on_event(ev.SyncProgressed(time.time(), host, percent, listed.version.bytes))
 
         def told_alone(hosts: Sequence[str]) -> None:
-            on_event(ev.DataNotPassed(time.time(), delivered.data.name, tuple(hosts)))
+            on_event(ev.DataNotPassed(time.time(), data.name, tuple(hosts)))
 
-        source = delivered.listed.there
         async with AsyncExitStack() as stack:
-            on = await stack.enter_async_context(reached(self.inventory, self.hosts, self.ask))
-            there, failed = on
-            seeds = []
-            if source and all(host.name != source for host in there):
+            connecting = stack.enter_async_context(reached(self.inventory, self.hosts, self.ask))
+            (there, failed), listed = await both(connecting, reading)
+            done = {**failed, **await _having(there, listed)}
+            seeds = [host for host in there if done.get(host.name) == 0]
+            lacking = [host for host in there if host.name not in done]
+            source = listed.there
+            if lacking and source and all(host.name != source for host in there):
                 seeds.append(await stack.enter_async_context(self.reach(source)))
-            done = await bring_all(there, delivered, told, told_alone, seeds=seeds)
+            if lacking:
+                one = Delivered(data, listed)
+                done |= await bring_all(lacking, one, told, told_alone, seeds=seeds)
         having = [name for name, sent in done.items() if not isinstance(sent, HostError)]
-        version = delivered.listed.version
-        await in_thread(whereabouts.note, delivered.data, having, version)
-        found = {**failed, **done}
-        return {one.name: found[one.name] for one in self.hosts}
+        await in_thread(whereabouts.note, data, having, listed.version)
+        return {one.name: done[one.name] for one in self.hosts}
 
     def reach(self, name: str) -> AbstractAsyncContextManager[Host]:
         """Connect to a host of the inventory, one of these hosts or not."""
@@ -135,3 +143,20 @@ class Place:
     async def prune(self, keep: int) -> Mapping[str, DataFreed | HostError]:
         """Delete what was not used for longest, until ``keep`` bytes are left on each host."""
         return await self._ask(DataFreed, patience=PATIENCE, do="prune", keep=keep)
+
+
+async def _having(hosts: Sequence[Host], listed: Listed) -> dict[str, int | HostError]:
+    """Return 0 of hosts that have a version, which none of them removes before its agent ends, and the
+    errors of others. The host that the source is on is not asked: it needs no copy."""
+
+    async def ask(host: Host) -> bool | HostError:
+        version = listed.version.version
+        try:
+            begun = await host.agent.answer(DataBegun, "data", do="have", version=version)
+        except HostError as error:
+            return error
+        return begun.have
+
+    asked = [host for host in hosts if host.name != listed.there]
+    answered = zip(asked, await asyncio.gather(*map(ask, asked)), strict=True)
+    return {host.name: 0 if had is True else had for host, had in answered if had is not False}

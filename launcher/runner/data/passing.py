@@ -198,20 +198,24 @@ class _Group:
     async def _pass(self, lacking: Sequence[Member]) -> None:
         """Let all hosts listen and meet, and have them pass blocks on until each has them all."""
         listed = self._one.listed
-        await asyncio.gather(*(self._list(one) for one in lacking))
-        self._cut = await in_thread(blocks.Blocks, os.fspath(listed.manifest))
+        specs, self._cut, _ = await asyncio.gather(
+            in_thread(certify, [one.name for one in self._members]),
+            in_thread(blocks.Blocks, os.fspath(listed.manifest)),
+            asyncio.gather(*(self._list(one) for one in lacking)),
+        )
         self._everything = (1 << self._cut.count) - 1
         if times := await self._source.times(self._cut):
             living = [one for one in lacking if one.is_alive]
             await asyncio.gather(*(self._say(one, "times", payload=times) for one in living))
-        specs = certify([one.name for one in self._members])
         await asyncio.gather(*(self._open(one, specs[one.name]) for one in self._living()))
         living = self._living()
+        joining = []
         for number, one in enumerate(living):
             others = (living[number + 1 :] + living[:number])[:NEIGHBOURS]
             if one in lacking:
                 peers = {other.name: other.places for other in others}
-                await self._say(one, "join", peers=peers)
+                joining.append(self._say(one, "join", peers=peers))
+        await asyncio.gather(*joining)
         tending = [asyncio.ensure_future(self._tend(one)) for one in lacking if one.is_alive]
         feeding = [
             asyncio.ensure_future(self._feed(one))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from launcher.runner.concurrency import beside, in_thread, race
+from launcher.runner.concurrency import beside, both, in_thread, race
 
 
 def test_a_thread_is_waited_for_when_its_step_is_given_up() -> None:
@@ -91,3 +91,22 @@ def test_what_goes_on_beside_a_block_ends_with_it() -> None:
 
     asyncio.run(block())
     assert slow.cancelled
+
+
+def test_of_two_steps_that_are_both_needed_one_error_ends_the_other() -> None:
+    """That one has come to rest by then; without an error both results are there."""
+
+    async def fails() -> int:
+        raise ValueError("the first error")
+
+    async def result(value: str) -> str:
+        return value
+
+    async def ended() -> bool:
+        other = Step()
+        with pytest.raises(ValueError, match="the first error"):
+            await both(other.wait(), fails())
+        return other.cancelled
+
+    assert asyncio.run(ended())
+    assert asyncio.run(both(result("one"), result("two"))) == ("one", "two")

@@ -16,6 +16,7 @@ from launcher.agent.base.manifest import Entry
 
 def cut(folder: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch, length: int) -> Blocks:
     """Return the blocks of files of these sizes in ``folder/from``."""
+    monkeypatch.setattr(blocks, "SHORTEST", length)
     monkeypatch.setattr(blocks, "LENGTH", length)
     (folder / "from").mkdir(parents=True)
     with (folder / "manifest").open("wb") as file:
@@ -61,8 +62,11 @@ def test_a_file_that_became_shorter_is_no_block(
         blocks.read(found, 2, str(tmp_path / "from"))
 
 
-def test_a_large_set_has_few_blocks() -> None:
-    """None is longer than a message may be."""
-    assert blocks.length_for(100 << 20) == blocks.LENGTH
+def test_a_small_set_has_many_blocks_and_a_large_one_few() -> None:
+    """What one host has can be passed on while the next one is coming; and none is longer than a message
+    may be."""
+    assert (100 << 20) // blocks.length_for(100 << 20) == 200
+    assert blocks.length_for(200 << 20) == 1 << 20
+    assert blocks.length_for(10 << 30) == blocks.LENGTH
     assert blocks.length_for(100 << 30) // (1 << 20) == 13
     assert blocks.length_for(100 << 40) == blocks.LONGEST

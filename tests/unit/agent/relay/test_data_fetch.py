@@ -13,7 +13,7 @@ import pytest
 
 from launcher.agent.base import manifest
 from launcher.agent.base.manifest import Entry
-from launcher.agent.relay import data_fetch
+from launcher.agent.relay import data_fetch, data_sums
 from launcher.agent.relay.data_fetch import Fetch
 from support.http_server import Server
 
@@ -100,7 +100,7 @@ def whole(folder: Path) -> bool:
     """Return whether the object has arrived, and its sum is noted."""
     known = {b"deep/a file": b"sha256:" + hashlib.sha256(CONTENT).hexdigest().encode()}
     file = folder / "files/deep/a file"
-    return file.exists() and file.read_bytes() == CONTENT and data_fetch.noted(str(folder)) == known
+    return file.exists() and file.read_bytes() == CONTENT and data_sums.noted(str(folder)) == known
 
 
 def test_what_is_cut_off_is_continued(tmp_path: Path, serve: Callable[..., Store]) -> None:
@@ -120,6 +120,51 @@ def test_what_is_cut_off_is_continued(tmp_path: Path, serve: Callable[..., Store
     assert whole(tmp_path)
     assert store.ranges[0] is None
     assert all(store.ranges[1:]), store.ranges
+
+
+@pytest.mark.parametrize("left", [300_000, 299_999, 100, 0])
+def test_what_has_arrived_is_not_read_again(
+    tmp_path: Path,
+    serve: Callable[..., Store],
+    monkeypatch: pytest.MonkeyPatch,
+    left: int,
+) -> None:
+    """Its sums are those of what arrives, also over several requests; of a part that is not as long as it
+    was left, all of the file is summed."""
+    summed = []
+
+    def sums_of(*about: object) -> tuple[str, str]:
+        summed.append(about)
+        return data_sums.sums_of(*about)  # type: ignore[arg-type]
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        said = handler.headers["Range"] or "bytes=0-"
+        begins = int(said.removeprefix("bytes=").removesuffix("-"))
+        end = len(CONTENT) if is_well else 300_000
+        length = len(CONTENT) - begins
+        send(handler, 206 if begins else 200, CONTENT[begins:end], length, ETag=f'"{tag}"')
+        handler.close_connection = True
+        handler.wfile.flush()
+        handler.connection.shutdown(2)
+
+    monkeypatch.setattr(data_fetch, "sums_of", sums_of)
+    tag, is_well = hashlib.md5(CONTENT).hexdigest(), False
+    store, one = serve(answer), entry(tag)
+    (tmp_path / "files").mkdir()
+    arriving: dict[bytes, data_sums.Arriving] = {}
+    first = Fetch(str(tmp_path), 60.0, arriving=arriving)
+    first.run([(one, store.url)], lambda: None)
+    assert first.failed[0][1] == "refused"
+    (part,) = (tmp_path / "parts").iterdir()
+    with part.open("r+b") as file:
+        file.truncate(left)
+    is_well = True
+    second = Fetch(str(tmp_path), 60.0, arriving=arriving)
+    second.run([(one, store.url)], lambda: None)
+    assert second.failed == []
+    assert whole(tmp_path)
+    assert bool(summed) == (left not in (0, 300_000))
+    assert arriving == {}
 
 
 def test_a_store_without_ranges_starts_again(tmp_path: Path, serve: Callable[..., Store]) -> None:
@@ -173,7 +218,7 @@ def test_nothing_wrong_looks_whole(
     assert (path, theirs) == ("deep/a file", code)
     assert words in text
     assert not (tmp_path / "files/deep").exists()
-    assert data_fetch.noted(str(tmp_path)) == {}
+    assert data_sums.noted(str(tmp_path)) == {}
 
 
 def test_other_bytes_of_the_same_length(tmp_path: Path, serve: Callable[..., Store]) -> None:
@@ -238,11 +283,11 @@ def test_objects_that_have_not_changed_are_shared(tmp_path: Path) -> None:
         (old / "files" / name).write_bytes(name.encode())
         with (old / "sums").open("ab") as file:
             file.write(b"sha256:%s %s\0" % (name.encode(), name.encode()))
-    data_fetch.write_contents(str(old))
-    left = [one.path for one in data_fetch.missing(str(new), str(old / "files"))]
+    data_sums.write_contents(str(old))
+    left = [one.path for one in data_sums.missing(str(new), str(old / "files"))]
     assert left == [b"b", b"d"]
     assert (new / "files/a").samefile(old / "files/a")
-    assert data_fetch.noted(str(new)) == {b"a": b"sha256:a"}
+    assert data_sums.noted(str(new)) == {b"a": b"sha256:a"}
 
 
 def test_sums_that_google_names(tmp_path: Path, serve: Callable[..., Store]) -> None:

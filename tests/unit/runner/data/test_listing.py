@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,50 @@ def test_only_what_has_changed_is_read(source: Path, monkeypatch: pytest.MonkeyP
     (source / "link").unlink()
     third = listing.read(source)
     assert (third.read, third.version.files) == (1, 2)
+
+
+def _swap(folder: Path) -> None:
+    """Swap two files of the same size and time."""
+    (folder / "two").rename(folder / "aside")
+    (folder / "equal").rename(folder / "two")
+    (folder / "aside").rename(folder / "equal")
+
+
+def _link_elsewhere(folder: Path) -> None:
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("two")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _swap,
+        _link_elsewhere,
+        lambda folder: (folder / "two").rename(folder / "deep" / "two"),
+        lambda folder: (folder / "two").chmod(0o755),
+        lambda folder: (folder / "deep" / "one").unlink() or (folder / "link").unlink(),
+        lambda folder: (folder / "deep" / "new").touch(),
+    ],
+    ids=["swapped", "link", "renamed", "mode", "deleted", "added"],
+)
+def test_every_change_is_noticed(
+    source: Path, change: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a source was like the last time never stands for what it is like now; put back as it was, it
+    is the version of before."""
+    settle(monkeypatch)
+    (source / "equal").write_bytes(b"3" * 500)
+    for name in ("two", "equal"):
+        os.utime(source / name, (1, 1))
+    before = listing.read(source).version
+    assert listing.read(source).version == before
+    kept = source.parent / "kept"
+    subprocess.run(["cp", "-a", source, kept], check=True)
+    change(source)
+    assert listing.read(source).version != before
+    shutil.rmtree(source)
+    kept.rename(source)
+    assert listing.read(source).version == before
 
 
 def test_the_same_size_and_time_are_not_enough(
