@@ -17,7 +17,7 @@ from support import lab as labs
 from support.command import Launcher
 from support.environments import python_of
 from support.framework_lab import with_python_of
-from support.projects import PROJECTS, Project, by_hand, fill, introduce
+from support.projects import PROJECTS, Project, by_hand, end, fill, introduce
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -38,7 +38,8 @@ def test_it_runs_as_it_is(
     began = time.monotonic()
     ran = ours.run(*project.flags, *words, timeout=300)
     times[project.name] = (hand, time.monotonic() - began)
-    assert ran.code == 0, ran.err[-6000:]
+    cause = (ran.receipt["failure"] or {}).get("cause", "") if project.aborts else ""
+    assert ran.code == 0 or cause.startswith("a thread of a library"), ran.err[-6000:]
     assert len(ran.receipt["hosts"]) == 2
     logs = "".join(
         file.read_text("utf-8", "replace") for file in (ran.folder / "logs").rglob("*.???")
@@ -65,7 +66,9 @@ def _time_by_hand(project: Project, lab: labs.Lab, launcher: Launcher) -> float:
         check=False,
     )
     took = time.monotonic() - began
+    end(lab)
     said = done.stdout.decode("utf-8", "replace")
-    assert done.returncode == 0, f"{project.name} by hand:\n{said[-4000:]}"
+    aborted = project.aborts and "terminate called without an active exception" in said
+    assert done.returncode == 0 or aborted, f"{project.name} by hand:\n{said[-4000:]}"
     assert re.search(project.says, said), said[-4000:]
     return took

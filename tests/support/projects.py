@@ -18,6 +18,8 @@ from support.lab import Lab, LabHost
 #: Where the code is on each host, below the home of the user.
 FOLDER = "by-hand"
 PORT = 29555
+#: A variable of all that is started by hand.
+MARK = "STARTED_BY_HAND"
 TORCHRUN = (
     "torchrun --nnodes 2 --nproc-per-node 1 --node-rank {rank}"
     " --master-addr {addr} --master-port {port}"
@@ -39,7 +41,9 @@ ACCELERATE = (
 @dataclass(frozen=True)
 class Project:
     """A project: what its user types here, what they would type on each host, and what it says when it
-    has worked. Where ``alone``, the first host starts everything: it needs `introduce`."""
+    has worked. Where ``alone``, the first host starts everything: it needs `introduce`. Where it ``aborts``,
+    a package that nobody changes leaves its model to the end of Python, where a thread of gloo aborts some
+    starts, also by hand (pytorch/pytorch#190489)."""
 
     name: str
     run: str
@@ -50,6 +54,7 @@ class Project:
     output: str = ""
     python: str = "projects"
     alone: bool = False
+    aborts: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -65,6 +70,7 @@ class Project:
         return ("--nodes", "2", "-e", "HF_HUB_OFFLINE=1", *output)
 
 
+#: Scripts drop their model before Python ends: a thread of gloo else aborts it now and then.
 LIGHTNING = """
 import torch
 from lightning.pytorch import Trainer
@@ -76,6 +82,7 @@ print("trained by", trainer.world_size, flush=True)
 torch.distributed.destroy_process_group()
 """
 IGNITE = """
+import gc
 import ignite.distributed as idist
 import torch
 
@@ -90,6 +97,7 @@ def training(local_rank, config):
 
 with idist.Parallel(backend="gloo") as parallel:
     parallel.run(training, {})
+    gc.collect()
 """
 TRAINER = """
 import torch
@@ -143,6 +151,7 @@ for _ in range(400):
 print("trained by", hvd.size(), flush=True)
 """
 FABRIC = """
+import gc
 import torch
 from lightning.fabric import Fabric
 
@@ -154,6 +163,9 @@ for _ in range(2000):
     fabric.backward(model(torch.ones(4, 8)).pow(2).mean())
     optimizer.step()
 print("trained by", fabric.world_size, int(fabric.all_reduce(torch.tensor(1.0), reduce_op="sum")), flush=True)
+del fabric, model, optimizer
+gc.collect()
+torch.distributed.destroy_process_group()
 """
 JAX = """
 import sys
@@ -191,7 +203,7 @@ TF_CONFIG = (
     """ "task": {{"type": "worker", "index": {rank}}}}}'"""
 )
 DEEPSPEED = """
-import argparse
+import argparse, gc
 import deepspeed, torch
 
 parser = deepspeed.add_config_arguments(argparse.ArgumentParser())
@@ -203,6 +215,9 @@ for _ in range(500):
     engine.backward(engine(torch.ones(4, 8)).pow(2).mean())
     engine.step()
 print("trained by", torch.distributed.get_world_size(), engine.zero_optimization_stage(), flush=True)
+del model, engine
+gc.collect()
+torch.distributed.destroy_process_group()
 """
 ZERO = """{"train_micro_batch_size_per_gpu": 4, "optimizer": {"type": "SGD", "params": {"lr": 0.1}},
  "zero_optimization": {"stage": 1}, "zero_allow_untested_optimizer": true}"""
@@ -306,6 +321,7 @@ PROJECTS = (
         f"ACCELERATE_USE_CPU=true {ACCELERATE} --multi_gpu --rdzv_backend static"
         " -m accelerate.test_utils.scripts.test_sync",
         r"Test `accumulate` gradient accumulation",
+        aborts=True,
     ),
     Project(
         "accelerate config file",
@@ -498,7 +514,7 @@ def by_hand(
     for rank, host in enumerate(hosts):
         device = host.spec.interface
         names = f"GLOO_SOCKET_IFNAME={device} TP_SOCKET_IFNAME={device}"
-        names += f" PATH={python.parent}:$PATH HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1"
+        names += f" PATH={python.parent}:$PATH HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 {MARK}=1"
         command = project.by_hand.format(rank=rank, own=host.address, **values)
         script = shlex.quote(f"cd {FOLDER}; export {names}; {command}")
         there = f"timeout 150 bash -c {script}"
@@ -512,7 +528,16 @@ def by_hand(
 
 
 def _at_once(commands: Sequence[str]) -> str:
-    """Return the lines of a shell that runs all of them, and ends when one of them has failed."""
-    lines = [f"{command} & p{number}=$!" for number, command in enumerate(commands)]
-    waits = [f"wait $p{number} || exit" for number in range(len(commands))]
-    return "\n".join([*lines, *waits])
+    """Return the lines of a shell that runs all of them, and ends all when one of them has failed."""
+    failed = "{ code=$?; kill $(jobs -p); exit $code; }"
+    return "\n".join(
+        [*(f"{command} &" for command in commands), *[f"wait -n || {failed}"] * len(commands)]
+    )
+
+
+def end(lab: Lab) -> None:
+    """End what a failed start by hand has left on the hosts."""
+    for host in lab.hosts.values():
+        for process in host.processes():
+            if MARK in process.environ:
+                host.run("kill", "-9", str(process.pid), check=False)
