@@ -46,7 +46,7 @@ test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX, plug-ins and ot
 	$(BIN)/python -m pytest -m frameworks -rs $(ARGS)
 
 test-projects: setup system horovod ## Public projects as their README starts them, each with its time by hand
-	PYTHONPATH=tests $(BIN)/python -m support.environments projects spark
+	PYTHONPATH=tests $(BIN)/python -m support.environments projects spark wrappers jax tensorflow deepspeed
 	$(BIN)/python -m pytest -m projects -rs $(ARGS)
 
 test-lowest: ## The unit tests with the lowest versions that pyproject.toml allows (requirements/lowest.txt)

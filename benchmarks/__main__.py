@@ -24,6 +24,7 @@ from . import (
     many,
     memory,
     metrics,
+    projects,
     queue,
     restart,
     share,
@@ -39,7 +40,7 @@ ALL = {
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
-    "restart": restart, "again": again, "many": many,
+    "restart": restart, "again": again, "many": many, "projects": projects,
 }  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument(
         "--sizes", help="numbers of hosts for `start`, `check`, `counts` and `many`, such as 2,8"
     )
+    parser.add_argument("--only", help="projects of `projects`, such as JAX,TensorFlow")
     args = parser.parse_args()
     if strangers := [name for name in args.names if name not in ALL]:
         parser.error(f"there is no benchmark {', '.join(strangers)}: only {', '.join(ALL)}")
@@ -61,6 +63,8 @@ def main() -> None:
         more = {}
         if name in ("start", "check", "counts", "many") and args.sizes:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
+        if name == "projects" and args.only:
+            more["only"] = args.only.split(",")
         began = time.monotonic()
         print(f"\n### {name}\n\n{ALL[name].main(args.rounds, **more)}", flush=True)
         print(f"\n({args.rounds} rounds; {time.monotonic() - began:.0f} s in all)", flush=True)

@@ -79,7 +79,7 @@ class Place:
 
         def once() -> Sample:
             before = self.hosts_cpu()
-            sample = run(argv, env=self.env, cwd=self.empty, **more)
+            sample = run(argv, **{"env": self.env, "cwd": self.empty, **more})
             return replace(sample, hosts=self.hosts_cpu() - before)
 
         return once
@@ -124,12 +124,12 @@ def here_or_skipped(tool: str) -> bool:
 
 
 @contextlib.contextmanager
-def place(hosts: int) -> Iterator[Place]:
-    """A lab of so many hosts with this environment (and its torch), read-only, at the same path."""
+def place(hosts: int, share: Sequence[Path] = ()) -> Iterator[Place]:
+    """A lab of so many hosts with this environment (and its torch) and others, read-only, at the same path."""
     if reason := labs.missing():
         raise SystemExit(f"no lab of real hosts here: {reason}")
     prefix = Path(sys.prefix)
-    share = [prefix, *([] if prefix.is_relative_to(ROOT) else [ROOT])]
+    share = [prefix, *([] if prefix.is_relative_to(ROOT) else [ROOT]), *share]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         specs = [labs.HostSpec(f"lab{number + 1}") for number in range(hosts)]

@@ -223,6 +223,9 @@ def peeled(words: tuple[str, ...]) -> Peeled:
             # Or else it keeps to itself what the command prints until that has ended.
             live = ("--no-capture-output",) if inner.called == "conda run" else ()
             wrapper += (*inner.front[:2], *live, *(word for word in options if word not in live))
+            # Poetry adds it by itself unless the command has one, as those that launcher makes do.
+            if inner.called == "poetry run" and "--" not in options:
+                wrapper += ("--",)
         elif inner.called not in ("time", "nohup") or {*options} - {"-p"}:
             return Peeled({}, "", (), words)
         rest = inner.rest

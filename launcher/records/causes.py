@@ -91,7 +91,8 @@ _INTERFACE = (
 
 _PEER_CLOSED = (
     r"Connection closed by peer|Connection reset by peer|ncclRemoteError|remote process exited"
-    r"|[Ss]ocket closed by remote|HorovodInternalError|DistNetworkError.*Broken pipe"
+    r"|[Ss]ocket closed by remote|HorovodInternalError"
+    r"|DistNetworkError.*(?:Broken pipe|got 0 bytes\. Connection was likely closed)"
 )
 
 #: The first row that fits is taken, so specific and certain causes come before general ones.
@@ -639,8 +640,9 @@ CAUSES: tuple[Cause, ...] = (
         "thread-at-exit",
         r"terminate called without an active exception",
         "a thread of a library was still running when the process ended",
-        "With torch.distributed, call destroy_process_group() at the end of the script, on every rank.",
-        exits=_of(-6),
+        "With gloo, drop the model and optimizer (del, then gc.collect()) and call torch.distributed."
+        "destroy_process_group() at the end of the script, on every rank.",
+        exits=_of(-6, 1),  # 1 is a torchrun's, whose rank it was
     ),
     Cause(
         "killed",

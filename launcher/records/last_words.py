@@ -21,8 +21,10 @@ _HOROVODRUN = re.compile(
     re.M,
 )
 _TAGGED = re.compile(r"^\[(?P<rank>\d+)\]<std(?:out|err)>:(?P<line>.*)$", re.M)
-#: What torchrun says of a rank that exited on its own, which then has said why above.
-_EXITED = re.compile(r"ChildFailedError:(?s:.*)^Root Cause (?s:.*?)^  exitcode  : \d", re.M)
+#: What torchrun says of a rank that exited on its own or aborted, which then has said why above.
+_EXITED = re.compile(
+    r"ChildFailedError:(?s:.*)^Root Cause (?s:.*?)^  exitcode  : (?:\d|-6\b)", re.M
+)
 #: A rank that lost its peer: the one that failed has said why.
 _CONSEQUENCE = re.compile(
     r"Connection closed by peer|Connection reset by peer|remote process exited|HorovodInternalError"

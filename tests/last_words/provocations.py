@@ -38,8 +38,15 @@ def _py(
     return Provocation({"train.py": text, **(files or {})}, command or PYTHON, environment, before)
 
 
-def _sh(text: str, *command: str, before: str = "", **environment: str) -> Provocation:
-    return Provocation({"train.sh": text}, command or ("bash", "train.sh"), environment, before)
+def _sh(
+    text: str,
+    *command: str,
+    before: str = "",
+    files: Mapping[str, str] | None = None,
+    **environment: str,
+) -> Provocation:
+    files = {"train.sh": text, **(files or {})}
+    return Provocation(files, command or ("bash", "train.sh"), environment, before)
 
 
 GLOO = "import os, torch, torch.distributed as dist\ndist.init_process_group('gloo')\nrank = dist.get_rank()\n"
@@ -312,6 +319,22 @@ PROVOCATIONS: dict[str, Provocation] = {
         files={
             "rank.py": GLOO
             + "dist.all_gather([torch.zeros(1), torch.zeros(1)], torch.ones(1))\nprint('rank', rank, 'is done')\n"
+        },
+    ),
+    # So does this, although the group is destroyed: the model keeps it until Python has ended.
+    "group-kept-by-model": _py(
+        "import subprocess, sys\ncommand = ['torchrun', '--nproc-per-node=2', '--master-port=29533', 'rank.py']\nfor _ in range(100):\n    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)\n    if ran.returncode:\n        sys.stderr.buffer.write(ran.stdout)\n        sys.exit(ran.returncode)\n",
+        files={
+            "rank.py": GLOO
+            + "model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 1))\nfor _ in range(20):\n    model(torch.ones(4, 8)).sum().backward()\nprint('rank', rank, 'is done')\ndist.destroy_process_group()\n"
+        },
+        OMP_NUM_THREADS="1",
+    ),
+    # What the torchrun of a second host says when that of the first, which keeps the store, has failed.
+    "c10d-store-left": _sh(
+        "export PET_NNODES=2 PET_NPROC_PER_NODE=1 PET_RDZV_BACKEND=c10d PET_RDZV_ID=17 PET_LOCAL_ADDR=127.0.0.1\nexport PET_RDZV_ENDPOINT=127.0.0.1:29541\nKEEPS=1 PET_RDZV_CONF=is_host=true torchrun rank.py >/dev/null 2>&1 &\nPET_RDZV_CONF=is_host=false exec torchrun rank.py\n",
+        files={
+            "rank.py": "import os, sys, time\nif 'KEEPS' in os.environ:\n    time.sleep(2)\n    sys.exit(3)\ntime.sleep(60)\n"
         },
     ),
     "barrier-alone": _py(

@@ -19,7 +19,8 @@ def times() -> dict[str, tuple[float, float]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the times: they say something of this machine, so none is a condition."""
+    """Print the times: once each, by a launcher that has never seen the hosts. None is a condition;
+    ``python -m benchmarks projects`` measures."""
     if TIMES:
         terminalreporter.section("seconds by hand, by launcher, and their ratio")
     for name, (hand, ours) in TIMES.items():

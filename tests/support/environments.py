@@ -7,14 +7,15 @@ them, or those that are named. An environment is keyed by its pins: other pins m
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-#: The environments of tests/projects, which `make test-projects` makes; all others by default.
-PROJECTS = ("projects", "spark")
+#: The environments of tests/projects alone, which `make test-projects` makes; all others by default.
+PROJECTS = ("projects", "spark", "wrappers")
 #: What pip is asked for, one call after another, by name. torch comes first and by its very version:
 #: otherwise pip takes a build with gigabytes of CUDA.
 PINS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -76,6 +77,11 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
     ),
     "spark": (("pyspark==4.3.0",),),
+    # What chooses an environment for the command behind it, here this one.
+    "wrappers": (
+        ("torch==2.13.0", "numpy==2.4.6"),
+        ("torch==2.13.0", "poetry==2.5.1", "pdm==2.29.4", "pipenv==2026.10.3"),
+    ),
     # It looks at torch while it is built.
     "deepspeed": (
         ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
@@ -103,11 +109,20 @@ def folder(name: str) -> Path:
 
 
 def missing(name: str) -> str:
-    """Return why an environment cannot be used, or ""."""
+    """Return why an environment, or a package of this one, cannot be used, or ""."""
+    if name not in PINS:
+        if importlib.util.find_spec(name) is None:
+            return f"no {name} here"
+        return "no mpirun here" if name == "mpi4py" and shutil.which("mpirun") is None else ""
     if (folder(name) / "complete").exists():
         return ""
     target = "test-projects" if name in PROJECTS else "test-frameworks"
     return f"no environment of {name}: make {target}, or PYTHONPATH=tests python -m support.environments {name}"
+
+
+def python_of(name: str) -> Path:
+    """Return the Python of an environment, or this one for what is installed in it."""
+    return folder(name) / "bin" / "python" if name in PINS else Path(sys.executable)
 
 
 def make(name: str) -> Path:

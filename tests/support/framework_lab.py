@@ -5,8 +5,6 @@ environments.py makes the environments.
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,16 +44,8 @@ def of(
 
 def with_python_of(name: str, lab: labs.Lab, launcher: Launcher) -> Launcher:
     """Return the command for an environment of environments.py, or for a module of the tests' own Python."""
-    if name in environments.PINS:
-        if reason := environments.missing(name):
-            pytest.skip(reason)
-        python = environments.folder(name) / "bin" / "python"
-    else:
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f"no {name} here")
-        if name == "mpi4py" and shutil.which("mpirun") is None:
-            pytest.skip("no mpirun here")
-        python = Path(sys.executable)
+    if reason := environments.missing(name):
+        pytest.skip(reason)
     inventory = launcher.inventory.with_name(f"{name}.yaml")
-    inventory.write_text(labs.inventory(lab, str(python)))
+    inventory.write_text(labs.inventory(lab, str(environments.python_of(name))))
     return replace(launcher, inventory=inventory)

@@ -374,7 +374,9 @@ def test_what_stands_in_front_of_a_launcher(line: str, envs: dict[str, str]) -> 
             "uv run --index-url https://x/simple",
             "torchrun",
         ),
-        ("poetry run accelerate launch --num_processes 4 x.py", "poetry run", "accelerate"),
+        # Without it, a -- further behind has poetry read the options of the command as its own.
+        ("poetry run accelerate launch --num_processes 4 x.py", "poetry run --", "accelerate"),
+        ("poetry run -C x -- torchrun --nproc_per_node 2 x.py", "poetry run -C x --", "torchrun"),
         ("pipenv run deepspeed --num_gpus 2 --no_local_rank x.py", "pipenv run", "deepspeed"),
         (
             "conda run -v --cwd /x -n e torchrun --nproc_per_node 2 x.py",

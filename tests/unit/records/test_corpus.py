@@ -127,6 +127,11 @@ RIGHT: dict[str, tuple[str | None, str]] = {
     ),
     "peer-gone": ("peer-closed", "RuntimeError: [/__w/pytorch/pytorch/third_party/gloo/gloo/tr"),
     "group-left-open": ("thread-at-exit", "terminate called without an active exception"),
+    "group-kept-by-model": ("thread-at-exit", "terminate called without an active exception"),
+    "c10d-store-left": (
+        "peer-closed",
+        "RendezvousConnectionError: The connection to the C10d store has",
+    ),
     "barrier-alone": (
         "collective-timeout",
         "RuntimeError: [Rank 0]: Rank 1 failed to pass monitoredBarri",
