@@ -117,7 +117,7 @@ def cause(log: str, builder: str = "uv") -> str:
     plain = [line for line in lines if line.lower().startswith("error:")]
     if plain:
         deeper = [line.partition(":")[2] for line in lines if line.lstrip().startswith("cause:")]
-        return ": ".join(one.strip() for one in (plain[0][6:], *deeper[-1:]))[:MOST]
+        return ": ".join(one.strip(" :") for one in (plain[0][6:], *deeper[-1:]))[:MOST]
     drawn = [n for n, line in enumerate(lines) if "╰─▶" in line]
     drawn = drawn or [n for n, line in enumerate(lines) if "×" in line]
     if not drawn:
