@@ -25,6 +25,8 @@ from .policy import environments
 
 #: Seconds between two questions to a host, and between two lines about what is built.
 PAUSE, TELL = 0.3, 10.0
+#: How often wheels are brought to a host that has lost them again before it could build.
+BRINGINGS = 2
 #: In the folder of the run: what a build that failed has printed.
 LOG = "environment.log"
 
@@ -132,7 +134,7 @@ class Environments:
 
     async def _one(self, session: HostSession, number: int, wanted: Environment) -> bool:
         """Return whether a host had to build it."""
-        may_pip = built = False
+        may_pip, built, brought = False, False, 0
         while True:
             answer = await self._ask(session, number, wanted, may_pip)
             if answer.state == "there":
@@ -150,6 +152,9 @@ class Environments:
                 may_pip = not await _bring(session, wanted.builder, answer)
                 continue
             if answer.wanted:  # another run has given up, or they are gone again
+                brought += 1
+                if brought > BRINGINGS:
+                    raise environments.wheels_gone(session.name)
                 await self._bring_wheels(number, wanted, {session: answer.wanted})
                 continue
             built = built or answer.state == "building"
@@ -170,8 +175,7 @@ class Environments:
     def _note(self, host: str, said: str, done: int = 0, total: int = 0) -> None:
         """Remember what goes on for a host."""
         before = self._building.get(host)
-        goes_on = before is not None and (before.said == said or not (before.done or done))
-        since = before.since if before and goes_on else time.time()
+        since = before.since if before and before.said == said else time.time()
         self._building[host] = _Doing(said, since, done, total)
 
     async def _tell(self, started: float) -> None:

@@ -200,6 +200,9 @@ class WheelCache:
                 self._on_event(ev.SourceRead(time.time(), "wheels", done, total or None))
                 await asyncio.sleep(EVERY)
 
+        if not fetching.left:
+            await in_own_thread(fetching.run)
+            return 0
         telling = asyncio.ensure_future(tell())
         try:
             await in_own_thread(fetching.run)

@@ -81,6 +81,14 @@ def without_builder(host: str, wanted: Environment, machine: str) -> NoEnvironme
     return NoEnvironment(host, f"{what} ({machine or 'unknown machine'})", _GET[wanted.builder])
 
 
+def wheels_gone(host: str) -> NoEnvironment:
+    """Return the error for a host that loses the wheels which it gets before it can build of them."""
+    text = "the wheels that it gets for the environment are gone again before it can build"
+    return NoEnvironment(
+        host, text, "does somebody prune data sets there? launcher data ls shows them"
+    )
+
+
 def not_built(
     host: str, wanted: Environment, answer: answers.Environment, log: str
 ) -> NoEnvironment:

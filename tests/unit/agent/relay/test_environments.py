@@ -317,6 +317,11 @@ def test_pip_builds_requirements_where_there_is_no_uv(
     (root / "runs/one/code/uv.lock").touch()
     (root / "runs/one/code/pyproject.toml").touch()
     assert asked(Environments(str(root)), may_pip=True)["state"] == "no-builder"
+    bring_wheels(root)  # with the list of them, pip can do it
+    lock = {"wheels": "", "fetched": True, "brought": VERSION, "may_pip": True}
+    found = ended(Environments(str(root)), **lock)
+    assert found["state"] == "there", found
+    assert version_in(found["python"]) == "1.0"
 
 
 @pytest.mark.parametrize(
