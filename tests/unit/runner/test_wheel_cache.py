@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from launcher.fleet import builders
 from launcher.records import events as ev
 from launcher.runner import kept_notes, wheel_cache
 from launcher.runner.wheel_cache import WheelCache, WheelSet
 from launcher.spec.environments import Environment
-from launcher.spec.errors import NoEnvironment, WheelsNotFetched
+from launcher.spec.errors import InputError, NoEnvironment, WheelsNotFetched
 from launcher.transport.answers import WantedWheels
 from support.package_index import PackageIndex
 from support.wheels import write_wheel
@@ -155,6 +156,14 @@ def test_an_index_that_is_out_of_reach(here: Machine, monkeypatch: pytest.Monkey
     ) as raised:
         here.fetched(here.wants("one\n"))
     assert "UV_DEFAULT_INDEX" in raised.value.hint
+
+
+def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel_cache.require_tools()
+    monkeypatch.setattr(builders, "own", lambda kind: "")
+    with pytest.raises(InputError, match="wheels: fetch needs uv on this machine") as raised:
+        wheel_cache.require_tools()
+    assert "launcher-ssh[wheels]" in raised.value.hint
 
 
 def test_a_login(here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
