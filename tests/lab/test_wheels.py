@@ -175,3 +175,37 @@ def test_two_runs_at_once_fetch_once(
     for name in ("lab1", "lab2"):
         found = bare.hosts[name].run("sh", "-c", f"ls {ENVS} | grep -c '\\.[0-9]*$'")
         assert found.stdout.strip() == b"1", "it was built once"
+
+
+def test_hosts_of_several_kinds_and_an_environment_of_a_role(
+    launcher: Launcher, bare: labs.Lab, index: PackageIndex
+) -> None:
+    """Each kind of host gets what its Python needs, and hosts get what their roles need."""
+    system, ours = "/usr/bin/python3", sys.executable
+    show = ["-c", "import platform; print(platform.python_version())"]
+    old, new = (
+        subprocess.run([one, *show], capture_output=True, text=True, check=True).stdout.strip()
+        for one in (system, ours)
+    )
+    if old == new:
+        pytest.skip("the Python of this system is that of the tests")
+    text = launcher.inventory.read_text()
+    launcher.inventory.write_text(text.replace("lab2: {}", f"lab2: {{python: {system}}}"))
+    write_wheel(index.folder, "more", "1.0")
+    wanted = f"one; python_full_version == '{new}'\nmore; python_full_version == '{old}'\n"
+    (launcher.work / "own").mkdir()
+    (launcher.work / "own" / "requirements.txt").write_text(wanted)
+    listed = (
+        'ls $VIRTUAL_ENV/lib/python*/site-packages | grep "^[a-z]*.py$" | sort | xargs echo has'
+    )
+    (launcher.work / "job.yaml").write_text(
+        "framework: env\nroles:\n"
+        f"  trainer: {{host: lab1, environment: {{uv: own, wheels: fetch}}, run: '{listed}'}}\n"
+        f"  other: {{host: lab2, environment: {{uv: own, wheels: fetch}}, run: '{listed}'}}\n"
+        "  plain: {run: echo plain}\n"
+    )
+    ran = launcher.run("--hosts", "lab[1-2]", "job.yaml")
+    assert ran.code == 0, ran.err
+    assert "has one.py two.py" in ran.out
+    assert "has more.py" in ran.out
+    assert ran.err.count("gave ") == 2, ran.err
