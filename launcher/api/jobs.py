@@ -323,10 +323,14 @@ def _check_uv(folder: Path, environment: Environment) -> None:
                 "uv lock; or name a file: --uv FILE",
             )
     wheels = environment.wheels
-    if wheels and not wheels.startswith("/") and not (folder / wheels).is_dir():
+    if environment.is_fetched:
+        from ..runner import wheel_cache
+
+        wheel_cache.require_tools()
+    elif wheels and not wheels.startswith("/") and not (folder / wheels).is_dir():
         raise InputError(
             f"wheels: there is no folder {wheels} in {folder}",
-            f"pip download -d {wheels} -r requirements.txt makes one",
+            f"pip download -d {wheels} -r requirements.txt makes one; or fetch, for those that it needs",
         )
 
 

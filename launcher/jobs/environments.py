@@ -101,7 +101,8 @@ _KEYS: Mapping[str, Key] = {
     "wheels": Key(
         checked(wheels_folder),
         TEXT,
-        "Folder of wheels, the only source of packages for uv: in the workdir, or a path on the hosts",
+        "The only source of packages for uv: a folder of wheels in the workdir, or a path on the hosts; "
+        "or fetch: this machine fetches what they need once, and gives it to them",
     ),
     "image": Key(
         checked(containers.image),

@@ -402,11 +402,37 @@ class PackagesDiffered(Event):
 
 @frozen
 class EnvironmentBuilding(Event):
-    """Hosts that build the run's environment, or wait for one that is built; what ``host`` said last."""
+    """Hosts that build the run's environment, or wait for it or for its wheels; what ``host`` said last.
+    So far ``done`` bytes of wheels were moved in ``seconds``, of ``total`` where that is known (0:
+    neither)."""
 
     hosts: tuple[str, ...]
     host: str
     said: str
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+
+
+@frozen
+class WheelsFetched(Event):
+    """This machine has the wheels for hosts of one kind; ``fetched`` of their ``bytes`` came now."""
+
+    wheels: int
+    bytes: int
+    fetched: int
+    seconds: float
+
+
+@frozen
+class WheelsGiven(Event):
+    """These hosts have the wheels of which they build, ``bytes`` each; ``copied`` bytes travelled."""
+
+    hosts: tuple[str, ...]
+    wheels: int
+    bytes: int
+    copied: int
+    seconds: float
 
 
 @frozen

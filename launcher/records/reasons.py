@@ -156,6 +156,7 @@ class EndReason(StrEnum):
     UNSAFE_FOLDER = "unsafe-folder"
     UNREADABLE_RECORD = "unreadable-record"
     NEWER_RECORD = "newer-record"
+    WHEELS_NOT_FETCHED = "wheels-not-fetched"
 
 
 _CODES: dict[str, EndReason | StopReason] = {

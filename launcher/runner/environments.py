@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ..fleet import builders
 from ..jobs.environments import all_of, is_needed
 from ..records import events as ev
 from ..spec.environments import Environment
+from ..spec.frozen import frozen
 from ..spec.model import Layout
 from ..transport import answers, rsync
 from ..transport.agent_client import os_error
@@ -24,8 +25,20 @@ from .policy import environments
 
 #: Seconds between two questions to a host, and between two lines about what is built.
 PAUSE, TELL = 0.3, 10.0
+#: How often wheels are brought to a host that has lost them again before it could build.
+BRINGINGS = 2
 #: In the folder of the run: what a build that failed has printed.
 LOG = "environment.log"
+
+
+@frozen
+class _Doing:
+    """What goes on for a host, since when; how many bytes it has moved, and of how many (0: unknown)."""
+
+    said: str
+    since: float
+    done: int = 0
+    total: int = 0
 
 
 class Environments:
@@ -35,7 +48,8 @@ class Environments:
         self._context = context
         self._wanted = {n: one for n, one in enumerate(all_of(context.job)) if one.recipe}
         self._images = Images(context)
-        self._building: dict[str, str] = {}  # what each host that builds has said last
+        self._building: dict[str, _Doing] = {}  # what goes on for each host that waits
+        self._brought: dict[tuple[int, str], str] = {}  # wheels that a host has
 
     async def give(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Make sure that all hosts have it, and that it stays while the run does. Of a layout without
@@ -45,10 +59,69 @@ class Environments:
             return
         started = time.time()
         async with beside(self._tell(started)):
+            await self._give_wheels(sessions, layout)
             built = await together(self._each(session, layout) for session in sessions)
         if any(built):
             seconds = time.time() - started
             self._context.add(ev.EnvironmentBuilt(time.time(), len(built), sum(built), seconds))
+
+    async def _give_wheels(self, sessions: Sequence[HostSession], layout: Layout) -> None:
+        """Give hosts the wheels that they lack, all at once: they pass them on to each other."""
+        for number, wanted in self._wanted.items():
+            if not wanted.is_fetched:
+                continue
+            needing = [
+                one for one in sessions if is_needed(self._context.job, layout, one.name, wanted)
+            ]
+            asked = await together(self._ask(one, number, wanted) for one in needing)
+            lacking = {
+                session: answer.wanted
+                for session, answer in zip(needing, asked, strict=True)
+                if answer.wanted
+            }
+            if lacking:
+                await self._bring_wheels(number, wanted, lacking, sessions)
+
+    async def _bring_wheels(
+        self,
+        number: int,
+        wanted: Environment,
+        lacking: Mapping[HostSession, answers.WantedWheels],
+        sessions: Sequence[HostSession] = (),
+    ) -> None:
+        from .wheels import Wheels  # few runs need any
+
+        log, having = (
+            self._context.folder.path / LOG,
+            [one for one in sessions if one not in lacking],
+        )
+
+        def write(said: str) -> Path:
+            self._context.folder.write_bytes(LOG, said.encode("utf-8", "replace"))
+            return log
+
+        given = await Wheels(self._context, wanted, write, self._note).give(lacking, having)
+        for host, version in given.items():
+            self._brought[number, host] = version
+            self._building.pop(host, None)
+
+    async def _ask(
+        self, session: HostSession, number: int, wanted: Environment, may_pip: bool = False
+    ) -> answers.Environment:
+        is_fetched = wanted.is_fetched
+        return await session.agent.answer(
+            answers.Environment,
+            "environment",
+            run=self._context.name,
+            builder=wanted.builder,
+            path=wanted.recipe,
+            wheels="" if is_fetched else wanted.wheels,
+            fetched=is_fetched,
+            brought=self._brought.get((number, session.name), ""),
+            finder=builders.finder(wanted.builder),
+            may_pip=may_pip,
+            number=number,
+        )
 
     async def _each(self, session: HostSession, layout: Layout) -> bool:
         """Give a host what its roles need, or may need; return whether it had to build any."""
@@ -61,19 +134,9 @@ class Environments:
 
     async def _one(self, session: HostSession, number: int, wanted: Environment) -> bool:
         """Return whether a host had to build it."""
-        may_pip = built = False
+        may_pip, built, brought = False, False, 0
         while True:
-            answer = await session.agent.answer(
-                answers.Environment,
-                "environment",
-                run=self._context.name,
-                builder=wanted.builder,
-                path=wanted.recipe,
-                wheels=wanted.wheels,
-                finder=builders.finder(wanted.builder),
-                may_pip=may_pip,
-                number=number,
-            )
+            answer = await self._ask(session, number, wanted, may_pip)
             if answer.state == "there":
                 self._building.pop(session.name, None)
                 if self._context.job.has_several_environments:
@@ -88,9 +151,15 @@ class Environments:
                     raise environments.without_builder(session.name, wanted, answer.machine)
                 may_pip = not await _bring(session, wanted.builder, answer)
                 continue
+            if answer.wanted:  # another run has given up, or they are gone again
+                brought += 1
+                if brought > BRINGINGS:
+                    raise environments.wheels_gone(session.name)
+                await self._bring_wheels(number, wanted, {session: answer.wanted})
+                continue
             built = built or answer.state == "building"
             waits = "waits for another run that builds the same"
-            self._building[session.name] = waits if answer.state == "busy" else answer.said
+            self._note(session.name, waits if answer.state == "busy" else answer.said)
             await asyncio.sleep(PAUSE)
 
     def _failed(
@@ -103,14 +172,21 @@ class Environments:
             session.name, wanted, answer, str(self._context.folder.path / LOG)
         )
 
+    def _note(self, host: str, said: str, done: int = 0, total: int = 0) -> None:
+        """Remember what goes on for a host."""
+        before = self._building.get(host)
+        since = before.since if before and before.said == said else time.time()
+        self._building[host] = _Doing(said, since, done, total)
+
     async def _tell(self, started: float) -> None:
         """Say now and then what is built, for as long as it is."""
         await asyncio.sleep(1.0)
         while True:
             if self._building:
-                host, said = next(iter(self._building.items()))
-                hosts = tuple(self._building)
-                self._context.add(ev.EnvironmentBuilding(time.time(), hosts, host, said))
+                now, hosts = time.time(), tuple(self._building)
+                one = self._building[hosts[0]]
+                told = (one.said, one.done, one.total, now - one.since)
+                self._context.add(ev.EnvironmentBuilding(now, hosts, hosts[0], *told))
             await asyncio.sleep(TELL)
 
 

@@ -56,7 +56,7 @@ class CacheHere:
 @frozen
 class Here:
     """What launcher's folder takes on this machine, in bytes, and how much of the disk is free.
-    ``notes`` are what it remembers of the sources of data sets and of builds."""
+    ``notes`` are what it keeps of the sources of data sets, of builds, and of wheels."""
 
     bytes: int
     free: int
@@ -86,7 +86,7 @@ class HostPlan:
 @frozen
 class PrunePlan:
     """What to delete, here and by host. ``caches`` are folders here in which images travelled, and
-    ``notes`` files here that say what sources of data sets and builds were ``before``.
+    ``notes`` files here that say what sources of data sets and builds were ``before``, or are wheels.
 
     ``kept`` are old runs that stay because hosts have files of them that were never brought back,
     ``unreached`` those with a host that was not asked, and ``unknown`` counts old runs on hosts that

@@ -1,5 +1,5 @@
-"""What this machine remembers of the sources of data sets and of the images that it has built, so that
-it need not read or build them again: how much that is, and what of it is old."""
+"""What this machine keeps of the sources of data sets and of images that it has built, and wheels, so as
+not to read, build or fetch them again: how much that is, and what of it is old."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..spec.errors import LauncherError
 from ..spec.frozen import frozen
 from .data import registry
 from .files.build_context import FOLDER as BUILDS
+from .wheel_folders import FOLDER as WHEELS
 
 #: Seconds for which a note that was used stays, whatever is asked for: somebody may be at it.
 FRESH = 3600.0
@@ -25,9 +26,10 @@ FRESH = 3600.0
 
 @frozen
 class Note:
-    """What is remembered of a source, or of the builds of a Dockerfile: files below launcher's folder
-    with their bytes, and when it was last used. ``needed``: by a data set that has a name, by a run
-    that is active, or by somebody a moment ago. Several notes may have a file in common."""
+    """What is kept of a source, of the builds of a Dockerfile, or of wheels for a kind of host: files
+    below launcher's folder with their bytes, and when it was last used. ``needed``: by a data set that
+    has a name, by a run that is active, or by somebody a moment ago. Several notes may have a file in
+    common."""
 
     files: Mapping[str, int] = field(default_factory=dict)
     used: float = 0.0
@@ -43,7 +45,7 @@ class _Noted:
 def measured(active: Iterable[Path]) -> tuple[Note, ...]:
     """Return all notes here; ``active`` are the folders of active runs."""
     sources, versions = _needed(active)
-    notes = [*_of_data(sources, versions), *_of_builds()]
+    notes = [*_of_data(sources, versions), *_of_builds(), *_of_wheels()]
     fresh = time.time() - FRESH
     return tuple(
         Note(one.files, one.used, one.needed or one.used > fresh) for one in notes if one.files
@@ -122,6 +124,24 @@ def _of_builds() -> Iterator[Note]:
         groups.setdefault(path.stem, []).append(path)
     for paths in groups.values():
         yield _note(paths, max(paths, key=_changed))
+
+
+def _of_wheels() -> Iterator[Note]:
+    """Yield the sets of wheels, which may have wheels in common, and the wheels of none."""
+    pool = {path.lstat().st_ino: path for path in _files(home() / WHEELS / "files")}
+    lonely = dict(pool)
+    groups: dict[str, list[Path]] = {}
+    for path in _files(home() / WHEELS / "sets"):
+        groups.setdefault(path.name.partition(".")[0], []).append(path)
+    for paths in groups.values():
+        inside = [file for path in paths if path.is_dir() for file in _files(path)]
+        inodes = {file.lstat().st_ino for file in inside}
+        shared = [pool[inode] for inode in inodes if inode in pool]
+        for inode in inodes:
+            lonely.pop(inode, None)
+        yield _note([*paths, *shared], max(paths, key=_changed))
+    for left in lonely.values():
+        yield _note([left], left)
 
 
 def _note(paths: Iterable[Path | None], newest: Path | None, needed: bool = False) -> Note:

@@ -12,23 +12,26 @@ from .frozen import frozen
 #: What stands before the folder of a virtual environment, and the name of a conda environment.
 VENV, CONDA = "venv:", "conda:"
 _NAME = re.compile(r"[\w.+-]{1,100}\Z", re.ASCII)
+#: As ``wheels``: this machine fetches them, and hosts get them.
+FETCH = "fetch"
 
 
 @frozen
 class Environment:
     """The environment in which the processes of a job run: one of its fields is set, as the job says it.
 
-    ``conda`` is a name, or a folder, which environments of mamba, micromamba and pixi have as well; or
-    a file in the job's code, as ``environment.yml``, of which each host builds one. ``venv`` is the
-    folder of a virtual environment. ``uv`` is a path in the job's code, of which each host builds an
+    ``conda`` is a name, or a folder, which environments of mamba, micromamba and pixi have as well; or a
+    file in the job's code, as ``environment.yml``, of which each host builds one. ``venv`` is the folder
+    of a virtual environment. ``uv`` is a path in the job's code, of which each host builds an
     environment: a folder with a lock of uv or requirements, or a file of these; ``wheels`` is a folder
-    from which alone it takes packages then. ``pixi`` is a folder in the job's code with a lock of pixi,
-    of which each host builds an environment. ``image`` is the name of a container
-    image, or a path, in which everything starts by the container ``runtime``, with ``mounts`` of the
-    host; ``pinned`` is the ID that a run which is repeated has had. An image whose path is that of a
-    Dockerfile is built first, with ``build_args`` and the files of the folder ``context``. ``name`` is
-    what jobs call an environment that the inventory gives a host. Without any of them it stands for what
-    the host has, in a role of a job that names one for the others.
+    from which alone it takes packages then, or ``fetch`` for those that this machine gives it. ``pixi``
+    is a folder in the job's code with a lock of pixi, of which each host builds an environment.
+    ``image`` is the name of a container image, or a path, in which everything starts by the container
+    ``runtime``, with ``mounts`` of the host; ``pinned`` is the ID that a run which is repeated has had.
+    An image whose path is that of a Dockerfile is built first, with ``build_args`` and the files of the
+    folder ``context``. ``name`` is what jobs call an environment that the inventory gives a host.
+    Without any of them it stands for what the host has, in a role of a job that names one for the
+    others.
     """
 
     conda: str = ""
@@ -80,6 +83,11 @@ class Environment:
     def is_none(self) -> bool:
         """Whether it stands for what the host has."""
         return not (self.conda or self.venv or self.uv or self.pixi or self.image)
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether this machine fetches the wheels that it is built of."""
+        return self.wheels == FETCH
 
     @property
     def is_given(self) -> bool:
@@ -185,8 +193,12 @@ def inside(text: str) -> str:
 
 
 def wheels_folder(text: str) -> str:
-    """Return a folder of wheels: in the workdir, or a whole path on the hosts. Raises ValueError."""
-    return text.rstrip("/") if text.startswith("/") else inside(text)
+    """Return a folder of wheels: in the workdir, or a whole path on the hosts; or ``fetch``, which is
+    no folder: that would be ``./fetch``. Raises ValueError."""
+    if text == FETCH or text.startswith("/"):
+        return text.rstrip("/")
+    path = inside(text)
+    return f"./{path}" if path == FETCH else path
 
 
 def prefix(python: str) -> str:

@@ -31,6 +31,7 @@
     │   ├── GpuBusy             a GPU was taken before the start              exit 75
     │   └── SetupFailed         the job's setup failed
     ├── ImageNotBuilt       the job's image cannot be built                   exit 125
+    ├── WheelsNotFetched    wheels cannot be fetched to this machine          exit 125
     ├── CheckFailed             a run on these hosts would fail               exit 125
     ├── MeetingError            hosts that cannot reach the master            exit 125
     ├── StoreError              an object store refuses, or does not answer   exit 125
@@ -244,6 +245,12 @@ class ImageNotBuilt(LauncherError):
     """The job's image cannot be built of its Dockerfile."""
 
     code = "image-not-built"
+
+
+class WheelsNotFetched(LauncherError):
+    """The wheels of the job's environment cannot be fetched to this machine."""
+
+    code = "wheels-not-fetched"
 
 
 class FrameworkMissing(HostError):

@@ -28,7 +28,7 @@ MOST = 4096
 #: Longest path of a file, in characters.
 LONGEST_PATH = 4096
 #: How far an environment is that a host builds.
-BUILD_STATES = ("there", "busy", "building", "failed", "no-builder")
+BUILD_STATES = ("there", "busy", "building", "failed", "no-builder", "no-wheels")
 #: How far an image is.
 IMAGE_STATES = ("there", "missing", "trouble", "working", "done", "failed", "busy", "yours")
 #: What becomes of an image that is to be removed.
@@ -1053,12 +1053,52 @@ class Pythons:
             _require(len(one) <= LONGEST_PATH, "said", "is too long")
 
 
+_PYTHON_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}(?:(?:a|b|rc)\d{1,4})?\Z", re.A)
+_ABI = re.compile(r"[a-z]{1,8}\d{1,8}[a-z]{0,4}\Z", re.A)
+_MACHINE = re.compile(r"[A-Za-z0-9_]{1,32}\Z")
+_LIBC = re.compile(r"(?:glibc \d{1,4}\.\d{1,4}[\w.+-]{0,32})?\Z", re.A)
+_SUM = re.compile(r"[0-9a-f]{32}\Z")
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\Z")
+
+
+@frozen
+class WantedWheels:
+    """What decides which wheels a host needs: its Python, machine and C library ("": not glibc); and the
+    ``files`` of the code that say it, with their ``sum``, and packages that are ``folders`` there."""
+
+    python: str
+    implementation: str
+    abi: str
+    machine: str
+    libc: str
+    files: tuple[str, ...]
+    sum: str
+    is_lock: bool
+    folders: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(_PYTHON_VERSION.match(self.python) is not None, "python", "not a version")
+        _require(_MACHINE.match(self.implementation) is not None, "implementation", "not a name")
+        _require(_ABI.match(self.abi) is not None, "abi", "not an ABI of Python")
+        _require(_MACHINE.match(self.machine) is not None, "machine", "not a kind of machine")
+        _require(_LIBC.match(self.libc) is not None, "libc", "not a C library")
+        _require(_SUM.match(self.sum) is not None, "sum", "not a sum")
+        _require(0 < len(self.files) <= 200, "files", "none, or too many")
+        for path in self.files:
+            fits = not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
+            _require(fits and 0 < len(path) <= LONGEST_PATH, "files", "not a path in the code")
+        _require(len(self.folders) <= MOST, "folders", "too many")
+        for name in self.folders:
+            _require(_PACKAGE_NAME.match(name) is not None, "folders", "not a package")
+
+
 @frozen
 class Environment:
     """How far a host is with an environment that a run wants; ``python`` is there, once it is there.
 
     ``said`` is the last line of what builds it, the program ``tool``, and ``log`` the end of it all.
     Without one, a host says which it could be given: for its ``machine`` and ``libc``, below ``tools``.
+    Without wheels, it says which are ``wanted``.
     """
 
     state: str
@@ -1069,8 +1109,10 @@ class Environment:
     libc: str = ""
     tools: str = ""
     tool: str = ""
+    wanted: WantedWheels | None = None
 
     def __post_init__(self) -> None:
+        _require((self.state == "no-wheels") == (self.wanted is not None), "wanted", "out of place")
         _require(len(self.tool) <= 100, "tool", "is too long")
         _require(self.state in BUILD_STATES, "state", f"unknown: {self.state[:80]!r}")
         for name in ("python", "tools"):

@@ -61,14 +61,18 @@ class _Changed(Exception):
     """The file is not what it was."""
 
 
-def look(address: str) -> Found:
+class _Unwritten(Exception):
+    """What has come cannot be written here; its cause is the OSError."""
+
+
+def look(address: str, authorization: str = "") -> Found:
     """Return what a server says of a file, without reading it. Blocks. Raises StoreError."""
     trouble = _Trouble(address)
     is_whole = False
     while True:
         # Not HEAD: signatures behind redirections allow GET alone, and only a range shows that
         # ranges are there.
-        request = _request(address, "" if is_whole else "bytes=0-0")
+        request = _request(address, "" if is_whole else "bytes=0-0", authorization)
         try:
             with _opened(request) as answer:
                 found = _found(answer)
@@ -112,17 +116,53 @@ def read(
     )
 
 
+def save(
+    address: str,
+    to: IO[bytes],
+    authorization: str = "",
+    on_read: Callable[[int, int | None], None] = lambda count, total: None,
+) -> Sum:
+    """Write a file of a server into an open file; ``authorization`` is what this server alone is told.
+
+    Blocks. Raises StoreError, OSError. ``on_read`` is as in :func:`read`.
+    """
+    for _ in range(CHANGES):
+        found = look(address, authorization)
+        try:
+            return _Reading(address, found, on_read, authorization, to).run()
+        except _Changed:
+            continue
+        except _Unwritten as error:
+            raise error.__cause__ or error from None
+    raise StoreError(f"{address} changes while it is read", "wait until nobody writes it")
+
+
 def _is_same(one: Found, other: Found) -> bool:
     return one.state == other.state and (one.size == other.size or None in (one.size, other.size))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Raise _Unwritten for what goes wrong here: it is no fault of the server."""
+    try:
+        yield
+    except OSError as error:
+        raise _Unwritten from error
 
 
 class _Reading:
     """One time that a file is read from its beginning to its end."""
 
     def __init__(
-        self, address: str, found: Found, on_read: Callable[[int, int | None], None]
+        self,
+        address: str,
+        found: Found,
+        on_read: Callable[[int, int | None], None],
+        authorization: str = "",
+        to: IO[bytes] | None = None,
     ) -> None:
         self._address, self._found, self._on_read = address, found, on_read
+        self._authorization, self._to = authorization, to
         self._trouble = _Trouble(address)
         self._sum, self._have = hashlib.sha256(), 0
 
@@ -150,7 +190,7 @@ class _Reading:
         if not self._found.by_ranges:
             self._begin()
         part = f"bytes={self._have}-" if self._have else ""
-        with _opened(_request(self._address, part)) as answer:
+        with _opened(_request(self._address, part, self._authorization)) as answer:
             found = _found(answer)
             if not _is_same(self._found, found):
                 raise _Changed
@@ -163,6 +203,7 @@ class _Reading:
             while piece := answer.read(_PIECE):
                 self._sum.update(piece)
                 self._have += len(piece)
+                self._write(piece)
                 if size is not None and self._have > size:
                     raise _Changed
                 self._on_read(self._have, size)
@@ -170,6 +211,15 @@ class _Reading:
 
     def _begin(self) -> None:
         self._sum, self._have = hashlib.sha256(), 0
+        if self._to is not None:
+            with _writing():
+                self._to.seek(0)
+                self._to.truncate()
+
+    def _write(self, piece: bytes) -> None:
+        if self._to is not None:
+            with _writing():
+                self._to.write(piece)
 
 
 def _found(answer: Any) -> Found:
@@ -259,9 +309,12 @@ def _refusal(address: str, code: int) -> StoreError:
     return StoreError(what, "does curl -L read it here?")
 
 
-def _request(address: str, part: str) -> urllib.request.Request:
+def _request(address: str, part: str, authorization: str = "") -> urllib.request.Request:
     headers = {"User-Agent": _AGENT, **({"Range": part} if part else {})}
-    return urllib.request.Request(address, headers=headers)
+    request = urllib.request.Request(address, headers=headers)
+    if authorization:  # which servers that it redirects to are not told
+        request.add_unredirected_header("Authorization", authorization)
+    return request
 
 
 class _Bounded(urllib.request.HTTPRedirectHandler):

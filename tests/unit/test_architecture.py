@@ -55,7 +55,8 @@ EFFECTS = {
 LIBRARIES = {
     "yaml": ("spec", "jobs", "interop"),
     "ClusterShell": ("spec.nodeset",),
-    "urllib": ("spec.web_url",),  # urllib.parse
+    "urllib": ("spec.web_url", "runner.policy.wheels"),  # urllib.parse
+    "packaging": ("runner.policy.wheels",),
 }
 IMPURE = {
     "asyncio",

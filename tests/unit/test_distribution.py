@@ -97,7 +97,7 @@ def test_the_bill_of_materials_has_what_is_needed_and_nothing_else(tmp_path: Pat
 def test_the_lowest_versions_are_those_of_the_distribution(project: dict[str, Any]) -> None:
     """`make test-lowest` tests what the metadata promises."""
     extras = project["optional-dependencies"]
-    ours = ("bootstrap", "console", "functions", "notify", "sweep")
+    ours = ("bootstrap", "console", "functions", "notify", "sweep", "wheels")
     needs = [*project["dependencies"], *(one for extra in ours for one in extras[extra])]
     lowest = {}
     for one in map(Requirement, needs):

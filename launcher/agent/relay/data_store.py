@@ -110,6 +110,10 @@ class DataStore:
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
         return self._has(version)
 
+    def files(self, version: str) -> str:
+        """Return the folder with what is in a version."""
+        return os.path.join(self._place(version), "files")
+
     def _has(self, version: str) -> bool:
         """Return whether a version is here; then nobody removes it before this process exits."""
         if not os.path.isdir(self._place(version)) or not self._lock(version, fcntl.LOCK_SH):

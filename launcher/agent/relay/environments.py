@@ -19,6 +19,8 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import sys
+import sysconfig
 
 from ..base import run_lock
 from ..base.protocol import Refused
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message
     from ..processes.build_guard import Guard
+    from .data_store import DataStore
     from .wanted import Wanted
 
 #: How many programs that may build an environment are tried.
@@ -48,6 +51,7 @@ class Environments:
         self._locks: dict[str, int] = {}
         self._building: Build | None = None
         self._link = "environment"
+        self._data: DataStore | None = None
 
     def answer(self, request: Message) -> Message:
         """Use or begin to build what a run wants; or say how far the build is. Raises Refused."""
@@ -60,8 +64,10 @@ class Environments:
         self._link = "environment" + ("-%d" % request["number"] if request.get("number") else "")
         if self._building is None:
             code, kind = os.path.join(run_dir, "code"), request["builder"]
-            one = wanted(code, kind, request["path"], request["wheels"])
-            return self._use(run_dir, one, request["finder"], request["may_pip"])
+            brought = self._brought(request.get("brought", ""))
+            one = wanted(code, kind, request["path"], request["wheels"], brought)
+            is_brought = bool(brought) or not request.get("fetched")
+            return self._use(run_dir, one, request["finder"], request["may_pip"], is_brought)
         building = self._building
         if building.go_on():
             return {"state": "building", "said": building.said()}
@@ -80,7 +86,19 @@ class Environments:
         self._lock(building.key, fcntl.LOCK_SH)
         return self._given(run_dir, building.wanted)
 
-    def _use(self, run_dir: str, wanted: Wanted, finder: str, may_pip: bool) -> Message:
+    def _brought(self, version: str) -> str:
+        """Return the folder of wheels that a launcher has brought, which stays from now on; "" if it is
+        not here."""
+        if not version:
+            return ""
+        from .data_store import DataStore  # few runs need it
+
+        self._data = self._data or DataStore(self.root, _nothing_goes_on)
+        return self._data.files(version) if self._data.use_if_here(version) else ""
+
+    def _use(
+        self, run_dir: str, wanted: Wanted, finder: str, may_pip: bool, is_brought: bool
+    ) -> Message:
         key = wanted.key()
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
         there = wanted.python(os.path.join(self.folder, key))
@@ -91,6 +109,9 @@ class Environments:
         if os.path.exists(there):  # since a moment ago
             self._lock(key, fcntl.LOCK_SH)
             return self._given(run_dir, wanted)
+        if not is_brought:
+            self._unlock(key)
+            return {"state": "no-wheels", "wanted": dict(about_python(), **wanted.recipe())}
         program = self._builder(wanted, finder)
         if not program and not (may_pip and wanted.can_do_without()):
             self._unlock(key)
@@ -269,6 +290,24 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:  # gone since, or no folder
         return []
+
+
+def _nothing_goes_on(done: int = 0) -> None:
+    """Tell nobody how far it is."""
+
+
+def about_python() -> Message:
+    """Return what decides which wheels fit this Python."""
+    version = "%d.%d.%d" % sys.version_info[:3]
+    level = {"alpha": "a", "beta": "b", "candidate": "rc"}.get(sys.version_info.releaselevel)
+    free = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    return {
+        "python": version + ("%s%d" % (level, sys.version_info.serial) if level else ""),
+        "implementation": sys.implementation.name,
+        "abi": "cp%d%d%s" % (sys.version_info[0], sys.version_info[1], free),
+        "machine": sysconfig.get_platform().rpartition("-")[2].replace(".", "_"),
+        "libc": _libc(),
+    }
 
 
 def _libc() -> str:

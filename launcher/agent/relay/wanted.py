@@ -18,10 +18,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..base.messages import Message
+
 #: Most bytes of a file that says what is wanted, and most files.
 MOST, MOST_FILES = 1 << 24, 100
 LOCK = ("pyproject.toml", "uv.lock")
 REQUIREMENTS = "requirements.txt"
+#: Beside wheels that a launcher brings: which they are, with their sums. Also in runner/wheel_cache.py.
+BROUGHT = "wheels.txt"
 #: A line of requirements that includes another file; and one that names a folder or file instead of a
 #: package of an index. Wheels and archives are what their names say.
 _INCLUDES = re.compile(r"(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
@@ -102,9 +106,21 @@ class Wanted:
             made.update(b"%d\0" % len(data) + data)
         return str(made.hexdigest())
 
+    def texts_sum(self) -> str:
+        """Return the sum of the files. Also in runner/wheel_cache.py."""
+        made = blake2b(b"", digest_size=16)
+        for text in self._texts:
+            data = text.encode("utf-8", "surrogateescape")
+            made.update(b"%d\0" % len(data) + data)
+        return str(made.hexdigest())
+
     def python(self, place: str) -> str:
         """Return the Python of the environment that is built in ``place``."""
         return os.path.join(place, "bin", "python")
+
+    def recipe(self) -> Message:
+        """Return what says which wheels are needed. Raises Refused for what is built of none."""
+        raise Refused("no-environment", "it is not built of wheels")
 
     def can_do_without(self) -> bool:
         """Return whether it can be built with nothing but Python."""
@@ -131,10 +147,11 @@ class Wanted:
         raise NotImplementedError
 
 
-def wanted(code: str, kind: str, path: str, wheels: str) -> Wanted:
-    """Return what a run wants, by the kind of tool that builds it. Raises Refused."""
+def wanted(code: str, kind: str, path: str, wheels: str, brought: str = "") -> Wanted:
+    """Return what a run wants, by the kind of tool that builds it; ``brought`` is the folder of wheels
+    that a launcher brings. Raises Refused."""
     if kind == "uv":
-        return OfUv(code, path, wheels)
+        return OfUv(code, path, wheels, brought)
     return OfPixi(code, path) if kind == "pixi" else OfConda(code, path)
 
 
@@ -146,12 +163,17 @@ def finding(kind: str) -> Wanted:
 
 
 class OfUv(Wanted):
-    """A lock of uv or requirements, and perhaps a folder of wheels. Raises Refused."""
+    """A lock of uv or requirements, and perhaps a folder of wheels. Raises Refused.
+
+    What is built of wheels that a launcher brings, with the list of them, is the same environment as
+    without: it has the versions that the lock says.
+    """
 
     program = "uv"
 
-    def __init__(self, code: str, where: str, wheels: str) -> None:
+    def __init__(self, code: str, where: str, wheels: str, brought: str = "") -> None:
         Wanted.__init__(self, code)
+        self.brought = brought
         place = _inside(code, where)
         self.folder, self.is_lock = place, False
         if os.path.isdir(place):
@@ -175,7 +197,17 @@ class OfUv(Wanted):
         return about + (sorted(os.listdir(self.wheels)) if self.wheels else [])
 
     def can_do_without(self) -> bool:
-        return not self.is_lock
+        return bool(self.brought) or not self.is_lock
+
+    def recipe(self) -> Message:
+        """Return what says which wheels are needed: files of the code, their sum, and packages that are
+        folders of the code."""
+        return {
+            "files": [os.path.relpath(path, self.code) for path in self.files],
+            "sum": self.texts_sum(),
+            "is_lock": self.is_lock,
+            "folders": list(_of_folders(self._texts[1])) if self.is_lock else [],
+        }
 
     def candidates(self, finder: str) -> list[str]:
         return in_folders("uv", *_on_path(), "~/.local/bin", "~/.cargo/bin")
@@ -186,8 +218,16 @@ class OfUv(Wanted):
 
     def commands(self, place: str, program: str, source: str) -> list[list[str]]:
         python, offline = self.python(place), []
-        if self.wheels:
-            offline = ["--no-index", "--find-links", self.wheels]
+        if self.brought or self.wheels:
+            offline = ["--no-index", "--find-links", self.brought or self.wheels]
+        if self.brought:
+            offline += ["--no-deps", "-r", os.path.join(self.brought, BROUGHT)]
+            if not program:
+                pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+                return [[sys.executable, "-m", "venv", place], pip + offline]
+            venv = [program, "venv", "--no-project", "--python", sys.executable, place]
+            install = [program, "pip", "install", "--offline", "--python", python]
+            return [venv, install + offline]
         if not program:
             pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
             return [[sys.executable, "-m", "venv", place], pip + offline + ["-r", self.files[0]]]

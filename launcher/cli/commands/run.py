@@ -152,8 +152,9 @@ EXAMPLES = (
 @options.uv
 @click.option(
     "--wheels",
-    metavar="DIR",
-    help="Take packages for --uv from this folder alone, without a registry.",
+    metavar="fetch|DIR",
+    help="Where hosts take packages for --uv from, without a registry: from this machine, which fetches "
+    "them (fetch), or from this folder alone.",
 )
 @click.option(
     "--pixi",

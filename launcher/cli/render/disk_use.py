@@ -67,7 +67,7 @@ def usage_text(here: Here, there: There) -> str:
     text = table([names[n] for n in shown], [[row[n] for n in shown] for row in rows])
     text += f"\n{size(outputs)} of the runs here are outputs"
     if here.notes:
-        text += f"; {size(here.noted)} is what is remembered of data sets and builds"
+        text += f"; {size(here.noted)} is what is kept of data sets, builds and wheels"
     rest = order[LISTED:]
     if rest:
         total = sum(sum(sums[host]) for host in rest)
@@ -83,7 +83,7 @@ def plan_text(plan: PrunePlan) -> str:
         if plan.caches:
             parts.append(f"{counted(len(plan.caches), 'image')} that stayed on its way")
         if plan.notes:
-            parts.append(f"{counted(len(plan.notes), 'file')} about data sets and builds")
+            parts.append(f"{counted(len(plan.notes), 'file')} of data sets, builds and wheels")
         named = f": {_some(plan.here)}" if plan.here else ""
         lines.append(f"here: {', '.join(parts)}, {size(plan.bytes)}{named}")
     lines += [f"{hosts}: {what}" for what, hosts in _folded(plan.hosts).items()]

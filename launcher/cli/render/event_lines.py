@@ -80,6 +80,8 @@ def _packages_differed(event: ev.PackagesDiffered) -> Line:
 @line_of.register
 def _environment_building(event: ev.EnvironmentBuilding) -> Line:
     said = f": {event.host}: {event.said}" if event.said else ""
+    if event.done:
+        said += f", {moved(event.done, event.total, event.seconds)}"
     return Line(f"building the environment on {nodeset.fold(event.hosts)}{said}", dim=True)
 
 
@@ -92,6 +94,22 @@ def _environment_built(event: ev.EnvironmentBuilt) -> Line:
         else ""
     )
     return Line(f"built the environment on {on} in {event.seconds:.0f} s{others}", dim=True)
+
+
+@line_of.register
+def _wheels_fetched(event: ev.WheelsFetched) -> Line:
+    what = f"{counted(event.wheels, 'wheel')}, {size(event.bytes)}"
+    if not event.fetched:
+        return Line(f"{what}: this machine had them", dim=True)
+    some = f"; {size(event.fetched)} of it" if event.fetched < event.bytes // 2 else ""
+    return Line(f"fetched {what}{some} in {event.seconds:.0f} s", dim=True)
+
+
+@line_of.register
+def _wheels_given(event: ev.WheelsGiven) -> Line:
+    to = counted(len(event.hosts), "host")
+    what = f"{counted(event.wheels, 'wheel')}, {size(event.bytes)}"
+    return Line(f"gave {what}, to {to} in {event.seconds:.0f} s", dim=True)
 
 
 @line_of.register

@@ -81,6 +81,14 @@ def without_builder(host: str, wanted: Environment, machine: str) -> NoEnvironme
     return NoEnvironment(host, f"{what} ({machine or 'unknown machine'})", _GET[wanted.builder])
 
 
+def wheels_gone(host: str) -> NoEnvironment:
+    """Return the error for a host that loses the wheels which it gets before it can build of them."""
+    text = "the wheels that it gets for the environment are gone again before it can build"
+    return NoEnvironment(
+        host, text, "does somebody prune data sets there? launcher data ls shows them"
+    )
+
+
 def not_built(
     host: str, wanted: Environment, answer: answers.Environment, log: str
 ) -> NoEnvironment:
@@ -117,7 +125,7 @@ def cause(log: str, builder: str = "uv") -> str:
     plain = [line for line in lines if line.lower().startswith("error:")]
     if plain:
         deeper = [line.partition(":")[2] for line in lines if line.lstrip().startswith("cause:")]
-        return ": ".join(one.strip() for one in (plain[0][6:], *deeper[-1:]))[:MOST]
+        return ": ".join(one.strip(" :") for one in (plain[0][6:], *deeper[-1:]))[:MOST]
     drawn = [n for n, line in enumerate(lines) if "╰─▶" in line]
     drawn = drawn or [n for n, line in enumerate(lines) if "×" in line]
     if not drawn:

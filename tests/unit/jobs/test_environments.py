@@ -141,6 +141,11 @@ def test_flags_say_it() -> None:
     # The shell here has replaced ~ by its own home.
     assert of_flags({"venv": "/home/ann/v"}, "/home/ann") == Environment(venv="~/v")
     assert of_flags({"uv": ".", "wheels": "w/"}, "/h") == Environment(uv=".", wheels="w")
+    fetched = of_flags({"uv": ".", "wheels": "fetch"}, "/h")
+    folder = of_flags({"uv": ".", "wheels": "./fetch/"}, "/h")
+    assert fetched
+    assert folder
+    assert (fetched.is_fetched, folder.is_fetched, folder.wheels) == (True, False, "./fetch")
     image = of_flags({"image": "docker://a/b:1", "mounts": ("/data", "~/s:/s:ro")}, "/h")
     assert image == Environment(image="a/b:1", mounts=("/data", "~/s:/s:ro"))
     assert str(image) == "image a/b:1"

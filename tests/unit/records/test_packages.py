@@ -73,6 +73,24 @@ def test_what_is_built_is_told() -> None:
             "built the environment on 2 hosts in 42 s; 1 host had it",
         ),
         (ev.EnvironmentBuilt(1.0, 3, 3, 1.2), "built the environment on 3 hosts in 1 s"),
+        (
+            ev.EnvironmentBuilding(1.0, hosts, "gpu1", "gets the wheels", 10**9, 2 * 10**9, 10.0),
+            "building the environment on gpu[1-3]: gpu1: gets the wheels, 1.0 GB of 2.0 GB, "
+            "100.0 MB/s, 10.0 s left",
+        ),
+        (
+            ev.WheelsFetched(1.0, 41, 2 * 10**9, 2 * 10**9, 31.0),
+            "fetched 41 wheels, 2.0 GB in 31 s",
+        ),
+        (
+            ev.WheelsFetched(1.0, 41, 2 * 10**9, 10**6, 3.0),
+            "fetched 41 wheels, 2.0 GB; 1.0 MB of it in 3 s",
+        ),
+        (ev.WheelsFetched(1.0, 1, 1000, 0, 0.1), "1 wheel, 1.0 kB: this machine had them"),
+        (
+            ev.WheelsGiven(1.0, hosts, 41, 2 * 10**9, 6 * 10**9, 24.0),
+            "gave 41 wheels, 2.0 GB, to 3 hosts in 24 s",
+        ),
     ):
         line = line_of(_again(event))
         assert line is not None

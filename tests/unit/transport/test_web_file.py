@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -135,3 +138,33 @@ def test_nothing_leads_from_https_to_http(kind: type[web_file._Bounded]) -> None
     there = kind().redirect_request(*about, "https://h/y")  # type: ignore[arg-type]
     assert there is not None
     assert there.get_header("Range") == "bytes=1-"
+
+
+class Full(io.BytesIO):
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_that_is_kept(web: Web, tmp_path: Path) -> None:
+    """It goes on where it was cut off, begins anew where it has changed, and a full disk is told."""
+    with (tmp_path / "f").open("w+b") as file:
+        web.cuts = [300_000, 200_000]
+        assert web_file.save(f"{web.url}/f", file) == web_file.Sum(len(CONTENT), SUM)
+        file.flush()
+        assert (tmp_path / "f").read_bytes() == CONTENT
+        assert web.sent < len(CONTENT) + 100_000
+        web.cuts, web.has_ranges = [300_000], False
+        assert web_file.save(f"{web.url}/f", file).sha256 == SUM
+        file.flush()
+        assert (tmp_path / "f").read_bytes() == CONTENT
+    with pytest.raises(OSError, match="No space"):
+        web_file.save(f"{web.url}/f", Full())
+
+
+def test_a_login_is_not_told_to_others() -> None:
+    request = web_file._request("https://h/x", "", "Basic x")
+    assert request.get_header("Authorization") == "Basic x"
+    about = (request, None, 302, "", None)
+    there = web_file._Bounded().redirect_request(*about, "https://store/y")  # type: ignore[arg-type]
+    assert there is not None
+    assert not there.has_header("Authorization")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from launcher.agent.base.protocol import Refused
 from launcher.agent.relay import environments, usage
+from launcher.agent.relay.data_store import DataStore
 from launcher.agent.relay.environments import Environments
 from launcher.transport import answers
 from support.wheels import write_wheel
@@ -174,6 +176,50 @@ def test_what_cannot_be_built_is_told_and_leaves_nothing(
     assert ended(host)["state"] == "failed"
 
 
+VERSION = "0123456789abcdef" * 2
+
+
+def bring_wheels(root: Path) -> None:
+    """Put wheels where a launcher would have brought them, with the list of them."""
+    wheel = write_wheel(root / "data" / VERSION / "files", "tiny", "1.0")
+    line = f"tiny==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    wheel.with_name("wheels.txt").write_text(line)
+
+
+@needs_uv
+def test_wheels_that_a_launcher_brings(root: Path) -> None:
+    """A host says what it needs, once for each launcher that asks, and builds when they are there. It is
+    the environment that it would build by itself."""
+    code = root / "runs/one/code"
+    (code / "more.txt").write_text("tiny\n")
+    (code / "requirements.txt").write_text("-r more.txt\n")
+    fetched = {"wheels": "", "fetched": True}
+    host, other = Environments(str(root)), Environments(str(root))
+    for one in (host, other):
+        answer = asked(one, **fetched)
+        assert answer["state"] == "no-wheels"
+        assert answer["wanted"]["files"] == ["requirements.txt", "more.txt"]
+        assert answer["wanted"]["python"].startswith("{}.{}.".format(*sys.version_info))
+    assert asked(host, **fetched, brought=VERSION)["state"] == "no-wheels", "they are gone"
+    bring_wheels(root)
+    assert asked(host, **fetched, brought=VERSION)["state"] == "building"
+    assert not DataStore(str(root), print)._may_remove(VERSION), "they stay while it is built"
+    assert asked(other, **fetched)["state"] == "busy", "and nothing is brought twice"
+    there = ended(host, **fetched, brought=VERSION)
+    assert version_in(there["python"]) == "1.0"
+    assert asked(other, **fetched) == there
+    assert asked(Environments(str(root)), wheels="") == there
+
+
+@needs_uv
+def test_a_wheel_that_was_changed_on_its_way(root: Path) -> None:
+    bring_wheels(root)
+    write_wheel(root / "data" / VERSION / "files", "tiny", "1.0", data=b"x")
+    found = ended(Environments(str(root)), wheels="", fetched=True, brought=VERSION)
+    assert found["state"] == "failed"
+    assert "Hash mismatch for `tiny==1.0`" in found["log"]
+
+
 @pytest.mark.thorough
 @needs_uv
 def test_a_lock_of_uv(root: Path) -> None:
@@ -271,6 +317,11 @@ def test_pip_builds_requirements_where_there_is_no_uv(
     (root / "runs/one/code/uv.lock").touch()
     (root / "runs/one/code/pyproject.toml").touch()
     assert asked(Environments(str(root)), may_pip=True)["state"] == "no-builder"
+    bring_wheels(root)  # with the list of them, pip can do it
+    lock = {"wheels": "", "fetched": True, "brought": VERSION, "may_pip": True}
+    found = ended(Environments(str(root)), **lock)
+    assert found["state"] == "there", found
+    assert version_in(found["python"]) == "1.0"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,227 @@
+"""Wheels that are fetched to this machine: once, complete or not there, and what they should be."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.fleet import builders
+from launcher.records import events as ev
+from launcher.runner import kept_notes, wheel_cache
+from launcher.runner.wheel_cache import WheelCache, WheelSet
+from launcher.spec.environments import Environment
+from launcher.spec.errors import InputError, NoEnvironment, WheelsNotFetched
+from launcher.transport.answers import WantedWheels
+from support.package_index import PackageIndex
+from support.wheels import write_wheel
+
+UV = Path(sys.executable).parent / "uv"
+pytestmark = pytest.mark.skipif(not UV.exists(), reason="uv is not installed in this environment")
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    folder = tmp_path / "index"
+    write_wheel(folder, "one", "1.0", needs=["two"], data=os.urandom(1 << 20))
+    write_wheel(folder, "two", "1.0")
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with PackageIndex(folder).serving() as serving:
+        monkeypatch.setenv("UV_DEFAULT_INDEX", serving.url)
+        yield serving
+
+
+class Machine:
+    """This machine, with requirements in a workdir."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder / "work", folder / "home"
+        self.folder.mkdir()
+        self.events: list[ev.Event] = []
+        self.waits = asyncio.Event()
+        self.logged = ""
+
+    def wants(self, text: str) -> WantedWheels:
+        """Write requirements; return what a host says that is to build them."""
+        (self.folder / "requirements.txt").write_text(text)
+        made = hashlib.blake2b(b"%d\0%s" % (len(text), text.encode()), digest_size=16).hexdigest()
+        abi = "cp{}{}".format(*sys.version_info)
+        python = "{}.{}.{}".format(*sys.version_info)
+        files = ("requirements.txt",)
+        return WantedWheels(python, "cpython", abi, "x86_64", "glibc 2.28", files, made, False)
+
+    async def fetch(self, wanted: WantedWheels) -> WheelSet:
+        def log(said: str) -> Path:
+            self.logged = said
+            return Path("/log")
+
+        environment = Environment(uv=".", wheels="fetch")
+        cache = WheelCache(environment, self.folder, log, self.events.append)
+        return await cache.get("gpu1", wanted, self.say)
+
+    def say(self, said: str, done: int, total: int) -> None:
+        if "waits for another run that fetches the same" in said:
+            self.waits.set()
+
+    def fetched(self, wanted: WantedWheels) -> WheelSet:
+        return asyncio.run(self.fetch(wanted))
+
+
+@pytest.fixture
+def here(tmp_path: Path, index: PackageIndex) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_they_are_fetched_once(here: Machine, index: PackageIndex) -> None:
+    wanted = here.wants("one\n")
+    found = here.fetched(wanted)
+    folder = found.delivered.listed.folder
+    names = ["one-1.0-py3-none-any.whl", "two-1.0-py3-none-any.whl"]
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "wheels.txt"]
+    listed = (folder / "wheels.txt").read_text().splitlines()
+    assert [line.partition(" --hash=sha256:")[0] for line in listed] == ["one==1.0", "two==1.0"]
+    assert sorted(index.read) == names
+    index.read.clear()
+    assert here.fetched(wanted) == found
+    # Another kind of host that needs the same gets the same version, of the wheels that are here.
+    other = here.fetched(replace(wanted, libc="glibc 2.40"))
+    assert other.version == found.version
+    # What is kept of other sets is not read again.
+    here.fetched(here.wants("one\n# more\n"))
+    assert not index.read
+    assert (folder / names[0]).stat().st_nlink == 4
+
+
+def test_a_wheel_that_was_changed_here_is_fetched_again(here: Machine, index: PackageIndex) -> None:
+    wanted = here.wants("one\n")
+    folder = here.fetched(wanted).delivered.listed.folder
+    good = (folder / "two-1.0-py3-none-any.whl").read_bytes()
+    index.read.clear()
+    (folder / "two-1.0-py3-none-any.whl").write_bytes(b"nonsense")
+    here.fetched(wanted)
+    assert (folder / "two-1.0-py3-none-any.whl").read_bytes() == good
+    assert index.read == ["two-1.0-py3-none-any.whl"]
+
+
+def test_a_wheel_that_is_not_what_the_index_says(here: Machine, index: PackageIndex) -> None:
+    index._sums[
+        ("two-1.0-py3-none-any.whl", (index.folder / "two-1.0-py3-none-any.whl").stat().st_mtime)
+    ] = "0" * 64
+    with pytest.raises(
+        WheelsNotFetched, match=r"two-1.0-py3-none-any.whl of http://.* has the sha256"
+    ) as raised:
+        here.fetched(here.wants("two\n"))
+    assert "uv lock --upgrade-package two" in raised.value.hint
+    assert not list((here.home / "wheels" / "files").iterdir())
+
+
+def test_an_index_without_sums(here: Machine, index: PackageIndex) -> None:
+    index.has_sums = False
+    found = here.fetched(here.wants("two\n"))
+    digest = hashlib.sha256((index.folder / "two-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    assert digest in (found.delivered.listed.folder / "wheels.txt").read_text()
+
+
+def test_what_uv_cannot_find_is_named(here: Machine, index: PackageIndex) -> None:
+    with pytest.raises(WheelsNotFetched, match=r"the wheels of . for Python .* none was not found"):
+        here.fetched(here.wants("none==1\n"))
+    assert "none" in here.logged
+    write_wheel(index.folder, "win", "1.0", tag="cp311-cp311-win_amd64")
+    with pytest.raises(WheelsNotFetched, match="win"):
+        here.fetched(here.wants("win\n"))
+    with pytest.raises(NoEnvironment, match="has pypy"):
+        here.fetched(replace(here.wants("one\n"), implementation="pypy"))
+    stale = here.wants("one\n")
+    here.wants("one # edited\n")
+    with pytest.raises(
+        WheelsNotFetched, match=r"requirements.txt in .* is not what the run's code has"
+    ):
+        here.fetched(stale)
+
+
+def test_an_index_that_is_out_of_reach(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    with pytest.raises(
+        WheelsNotFetched, match=r"127.0.0.1:9 cannot be reached from this machine"
+    ) as raised:
+        here.fetched(here.wants("one\n"))
+    assert "UV_DEFAULT_INDEX" in raised.value.hint
+
+
+def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel_cache.require_tools()
+    monkeypatch.setattr(builders, "own", lambda kind: "")
+    with pytest.raises(InputError, match="wheels: fetch needs uv on this machine") as raised:
+        wheel_cache.require_tools()
+    assert "launcher-ssh[wheels]" in raised.value.hint
+
+
+def test_a_login(here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.login = "Basic dTpw"
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index.url.replace("//", "//u:p@"))
+    assert here.fetched(here.wants("two\n")).count == 1
+
+
+def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/x")
+
+    monkeypatch.setattr(wheel_cache._Fetching, "_read", full)
+    with pytest.raises(WheelsNotFetched, match="cannot be kept: /home/x: No space left") as raised:
+        here.fetched(here.wants("one\n"))
+    assert "launcher prune" in raised.value.hint
+    assert not list((here.home / "wheels" / "files").iterdir())
+
+
+def waited(come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_two_at_once_and_one_that_is_given_up(here: Machine, index: PackageIndex) -> None:
+    """The second waits; when the first is given up, it fetches, and no half of anything is left."""
+    wanted = here.wants("one\n")
+    index.go_on.clear()
+
+    async def both() -> WheelSet:
+        first = asyncio.ensure_future(here.fetch(wanted))
+        await asyncio.to_thread(index.reached.wait, 30)
+        second = asyncio.ensure_future(here.fetch(wanted))
+        await here.waits.wait()
+        assert not list((here.home / "wheels" / "sets").glob("*.json"))
+        first.cancel()
+        index.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return await second
+
+    assert asyncio.run(both()).count == 2
+    waited(lambda: not list((here.home / "wheels" / "files").glob(".new-*")))
+
+
+def test_old_wheels_go_with_the_sets_that_have_them(here: Machine, index: PackageIndex) -> None:
+    old = here.fetched(here.wants("one\n")).delivered.listed.folder
+    ages_ago = time.time() - 10 * 86400
+    for path in old.parent.iterdir():
+        os.utime(path, (ages_ago, ages_ago))
+    new = here.fetched(here.wants("two\n")).delivered.listed.folder
+    notes = kept_notes.measured(())
+    assert kept_notes.size_of(notes) > 1 << 20
+    doomed = kept_notes.doomed(notes, time.time() - 86400)
+    assert kept_notes.remove(doomed, (), time.time() - 86400) > 1 << 20
+    assert not old.exists()
+    assert [path.name for path in new.glob("*.whl")] == ["two-1.0-py3-none-any.whl"]
+    assert len(list((here.home / "wheels" / "files").iterdir())) == 1
+    assert here.fetched(here.wants("two\n")).delivered.listed.folder == new
