@@ -47,8 +47,10 @@ and processes can watch a run and ask its follower to stop it.
 **What a client leaves behind.** Closing it (``with`` does) stops the runs that it started without
 ``detach`` and waits for their receipts. Runs that it attached to continue on their hosts. No thread,
 process or connection is left. A client installs no signal handler, prints nothing, and changes no
-library. If a program exits or is killed without closing its client, its runs continue on their hosts,
-and any client can attach to them.
+library. If a program ends without closing its ``Client``, processes in the background follow its runs
+from then on; for a run that has not begun yet, it says so on stderr and waits. If it is killed, its runs
+continue on their hosts, and any client can attach to them. One that had not begun is over then, as
+``launcher-died``; so it is with an ``AsyncClient`` whose loop ends.
 
 **Errors** are :class:`~launcher.LauncherError`: the message says what happened where, ``hint`` what to
 do next; ``code`` is for programs, and ``exit_code`` is the command's. ``InputError`` is raised before

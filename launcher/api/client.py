@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -212,6 +213,37 @@ class AsyncClient(_Catalog):
                 task.cancel()
         if self._live:
             await asyncio.wait(self._live)
+
+    async def _leave_all(self, tell: Callable[[str], None]) -> None:
+        """Have a process in the background follow each run that this client follows, as
+        ``AsyncRunHandle.detach`` does. One that has not begun yet is waited for: nobody else could start
+        it. ``tell`` gets a line about it, and about what fails."""
+        while self._live:
+            await asyncio.gather(*(self._leave(*one, tell) for one in self._live.items()))
+
+    async def _leave(
+        self, task: asyncio.Task[Receipt], following: Following, tell: Callable[[str], None]
+    ) -> None:
+        from ..runner.attach import LOOK
+        from .handles import AsyncRunHandle
+
+        run = AsyncRunHandle(self, following, task=task)
+        is_told = False  # that it is waited for
+        while not (task.done() or run.followed_by_another or run.state().is_on_its_own):
+            if not is_told:
+                tell(
+                    f"{run.name} has not begun yet; this program waits until it has: Ctrl-C stops it"
+                )
+                is_told = True
+            await asyncio.sleep(LOOK)
+        try:
+            if not task.done():
+                await run.detach()
+            elif is_told and not task.cancelled():
+                ended = task.result()
+                tell(f"{run.name} {ended.status} ({ended.reason}): launcher show {run.name}")
+        except LauncherError as error:
+            tell(f"{run.name}: {error}")
 
     async def run(
         self,
@@ -635,7 +667,8 @@ class Client(_Catalog):
 
     ``inventory`` is a file or an Inventory, for ``run``, ``host_runs``, and to find runs of
     other machines. ``command_line`` is recorded with runs. Nothing is read or opened before it is
-    needed. A thread that ends with the client does the work with hosts and calls callbacks.
+    needed. A thread that ends with the client does the work with hosts and calls callbacks. If the
+    program ends without closing the client, processes in the background follow its runs.
     """
 
     def __init__(
@@ -648,7 +681,7 @@ class Client(_Catalog):
 
         self._inventory = inventory
         self._client = AsyncClient(inventory, command_line=command_line)
-        self._loop = LoopThread()
+        self._loop = LoopThread(self._leave)
 
     def reload(self) -> None:
         """Read the inventory's file again, as after a change. Raises what ``inventory`` raises."""
@@ -679,6 +712,15 @@ class Client(_Catalog):
             raise
         finally:
             self._loop.close()
+
+    def _leave(self) -> None:
+        """Hand the runs that this client follows over, as the program ends without closing it. Ctrl-C
+        meanwhile stops them, as closing does."""
+        with suppress(KeyboardInterrupt):
+            try:
+                self._loop.call(self._client._leave_all(_tell))
+            finally:
+                self.close()
 
     def run(
         self,
@@ -922,12 +964,26 @@ def _check_names(files: Mapping[str, bytes]) -> None:
             raise InputError(f"add_files: {name!r} is no path below the workdir")
 
 
+def _tell(line: str) -> None:
+    """Print a line for a person, unless the program has no stderr."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"launcher: {line}\n")
+        sys.stderr.flush()
+
+
 def _ignore(*_: object) -> None:
     """Ignore an event or log bytes."""
 
 
 def _drop_if_empty(following: Following) -> None:
-    """Remove the folder of a run that recorded nothing: `ls` would show it forever."""
+    """Remove the folder of a run to which nothing has happened: `ls` would show it forever."""
     path = following.reader.path
-    if not any((path / name).exists() for name in ("run.json", "receipt.json")):
+    if not any(_has_bytes(path / name) for name in ("events.jsonl", "receipt.json")):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False

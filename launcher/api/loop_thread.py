@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar
 
 from ..spec.errors import LauncherError
@@ -12,10 +16,34 @@ from ..spec.errors import LauncherError
 T = TypeVar("T")
 
 
-class LoopThread:
-    """Starts its thread with the first call; :meth:`close` ends it."""
+#: Those that run, for the end of the program.
+_alive: set[LoopThread] = set()
 
-    def __init__(self) -> None:
+
+def _end_of_program() -> None:
+    for one in list(_alive):
+        one._leave()
+
+
+@cache
+def _ask_for_a_call_at_the_end() -> None:
+    """Have threads left while they still work. What atexit calls comes too late: executors, with which
+    asyncio does what blocks, take nothing more by then. They end by the same hook, the last one that was
+    registered first."""
+    import concurrent.futures.thread  # noqa: F401
+
+    with suppress(RuntimeError):  # the program ends already
+        getattr(threading, "_register_atexit", atexit.register)(_end_of_program)
+    os.register_at_fork(after_in_child=_alive.clear)  # the threads are the parent's
+
+
+class LoopThread:
+    """Starts its thread with the first call; :meth:`close` ends it. If the program ends before that,
+    ``leave`` is called, and nobody else is served any more."""
+
+    def __init__(self, leave: Callable[[], None] | None = None) -> None:
+        self._leave_it = leave or self.close
+        self._leaving: threading.Thread | None = None
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -50,11 +78,17 @@ class LoopThread:
         """Cancel running work, and wait for the thread to end."""
         with self._guard:
             self._closed = True
+            _alive.discard(self)
             thread, self._thread = self._thread, None
         if thread and self._loop and self._over:
             self._loop.call_soon_threadsafe(self._over.set)
             thread.join()
             self._loop = None
+
+    def _leave(self) -> None:
+        with self._guard:
+            self._leaving = threading.current_thread()
+        self._leave_it()
 
     def _is_here(self) -> bool:
         return threading.current_thread() is self._thread
@@ -68,6 +102,8 @@ class LoopThread:
         with self._guard:
             if self._closed:
                 raise LauncherError("this client is closed", "make another one: launcher.Client()")
+            if self._leaving not in (None, threading.current_thread()):
+                raise LauncherError("this program ends")
             if self._thread is None:
                 ready = threading.Event()
                 self._thread = threading.Thread(
@@ -75,6 +111,8 @@ class LoopThread:
                 )
                 self._thread.start()
                 ready.wait()
+                _alive.add(self)
+                _ask_for_a_call_at_the_end()
             assert self._loop
             return self._loop
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import ipaddress
 import json
 import os
 import signal
@@ -168,6 +169,19 @@ def _is_up() -> bool:
 async def _serve(count: int) -> None:
     import asyncssh
 
+    class Server(asyncssh.SSHServer):
+        """Forwards ports of loopback, as a dashboard has; other machines are not reached from here."""
+
+        def connection_requested(
+            self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
+        ) -> bool:
+            if not _is_loopback(dest_host):
+                raise asyncssh.ChannelOpenError(
+                    asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED,
+                    "embedded hosts forward loopback only",
+                )
+            return True
+
     place = folder()
     lock = open(place / "lock", "w")  # noqa: SIM115, ASYNC230  held until this process ends
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,7 +194,8 @@ async def _serve(count: int) -> None:
         host_home = place / name
         host_home.mkdir(mode=0o700, exist_ok=True)
         key = asyncssh.generate_private_key("ssh-ed25519")
-        server = await asyncssh.listen(
+        server = await asyncssh.create_server(
+            Server,
             "127.0.0.1",
             0,
             server_host_keys=[key],
@@ -205,6 +220,14 @@ async def _serve(count: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     await stopped.wait()
     (place / "sandbox.json").unlink(missing_ok=True)
+
+
+def _is_loopback(name: str) -> bool:
+    """Return whether a host is this machine by its name or its address."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
 
 
 class _Shell:

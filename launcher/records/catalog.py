@@ -25,8 +25,8 @@ from .packages import FILE as PACKAGES
 from .packages import Packages
 from .receipt import ended_at
 from .run_folder import holder, home, read_as, read_record, write_record
-from .run_reader import RunReader, code_of
-from .state import ENDED, fold
+from .run_reader import RunReader, code_of, is_left
+from .state import ENDED, fold, without_launcher
 
 #: A folder with one of these is a run.
 _RECORDS = ("events.jsonl", "run.json", "receipt.json")
@@ -242,17 +242,17 @@ def summary(path: Path) -> Summary:
     ended: float | None = None
     users: tuple[str, ...] = ()
     try:
-        followed = holder(path) is not None
+        followed, left = holder(path) is not None, is_left(path)
         file = path / "run.json"
         described = formats.read_record(_Described, read_record(file) or {}, file)
         events = RunReader(path).events()
-        state = fold(events)
+        state = without_launcher(fold(events)) if left else fold(events)
         status, reason, damaged = state.status, state.reason, ev.damage(events)
         ended = next((e.time for e in reversed(events) if isinstance(e, ev.RunEnded)), None)
         ended = None if ended is None else ended_at(events, ended)
         connected = (e.user for e in events if isinstance(e, ev.HostConnected) and e.user)
         users = tuple(dict.fromkeys(connected))
-        began = ended is None or any(isinstance(e, ev.ProcessStarted) for e in events)
+        began = status not in ENDED or any(isinstance(e, ev.ProcessStarted) for e in events)
     except UnreadableRecord as error:
         reason = str(error)
     notes = notes_of(path)

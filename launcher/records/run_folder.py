@@ -265,11 +265,12 @@ def write_at_home(name: str, text: str) -> None:
 
 
 class RunFolder:
-    """One run's folder, private to its user."""
+    """One run's folder, private to its user. ``lock`` is what another process handed over."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, lock: int | None = None) -> None:
         self.path = path
         self.name = path.name
+        self._lock = _open_lock(path) if lock is None else lock
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._events = os.open(path / "events.jsonl", flags | os.O_NONBLOCK, 0o600)  # no pipe
         self._end_line()
@@ -277,7 +278,6 @@ class RunFolder:
         self._logs: dict[str, LogFile] = {}
         self._times: int | None = None
         self._noted: dict[str, float] = {}
-        self._lock = os.open(path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._is_held = False
 
     @classmethod
@@ -292,7 +292,9 @@ class RunFolder:
                 path = parent / run_names.generate(random, prefix)
                 try:
                     path.mkdir(mode=0o700)
-                    folder = cls(path)
+                    lock = _open_lock(path)
+                    fcntl.flock(lock, fcntl.LOCK_EX)  # before anybody can see the run
+                    folder = cls(path, lock)
                     folder.hold()
                     return folder
                 except FileExistsError:
@@ -453,6 +455,13 @@ class RunFolder:
         """Return whether any byte of that log is here."""
         return name in self._logs or (self.path / "logs" / _safe(name)).exists()
 
+    def hand_over(self) -> int:
+        """Close all files but the lock, and return that: the run stays held, for a process that
+        inherits it."""
+        lock = os.dup(self._lock)
+        self.close()
+        return lock
+
     def close(self) -> None:
         """Close all files, and release the run."""
         os.close(self._events)
@@ -463,6 +472,10 @@ class RunFolder:
         if self._times is not None:
             os.close(self._times)
         self._open_files.close()
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _safe(name: str) -> str:

@@ -36,7 +36,7 @@ from .run_folder import (
     write_json,
     write_record,
 )
-from .state import RunState, log_hosts, step
+from .state import RunState, log_hosts, step, without_launcher
 
 #: Most bytes of one log in one piece.
 PIECE = 1 << 20
@@ -68,6 +68,13 @@ def code_of(path: Path) -> Code:
 def sets_of(path: Path) -> tuple[UsedSet, ...]:
     """Return the data sets of the run in a folder."""
     return read_as(tuple[UsedSet, ...], path / data.FILE) or ()
+
+
+def is_left(path: Path) -> bool:
+    """Return whether nobody follows the run in a folder, which this machine has started and which has
+    no receipt. Raises UnreadableRecord."""
+    is_over = (path / "receipt.json").exists()
+    return not is_over and holder(path) is None and adoption_of(path) is None
 
 
 class RunReader:
@@ -136,8 +143,8 @@ class RunReader:
                 value = read_json(path)
             except FileNotFoundError:
                 raise InputError(
-                    f"{self.name} has no {path.name}: it ended before anything was started",
-                    f"delete it: launcher rm {self.name}",
+                    f"{self.name}: its launcher died before it had recorded it, and nothing was started",
+                    f"start it again; launcher rm {self.name} deletes what is left of it",
                 ) from None
             except (OSError, ValueError) as error:
                 raise InputError(
@@ -164,11 +171,17 @@ class RunReader:
         return holder(self.path)
 
     def state(self) -> RunState:
-        """Return the state that follows from all events so far."""
+        """Return the state that follows from all events so far, and from whether anybody follows it."""
+        self._fold()
+        if not self._state.needs_its_launcher or not is_left(self.path):
+            return self._state
+        self._fold()  # what its follower has recorded until it let go
+        return without_launcher(self._state)
+
+    def _fold(self) -> None:
         events, self._folded = self._events_from(self._folded)
         for event in events:
             self._state = step(self._state, event)
-        return self._state
 
     def events(self) -> list[ev.Event]:
         """Return all events so far."""

@@ -13,7 +13,7 @@ from typing import Any
 from ..spec.frozen import frozen
 from ..spec.process_key import ProcessKey, ProcessKind
 from . import events as ev
-from .reasons import StopReason
+from .reasons import EndReason, StopReason
 
 #: Which status may follow which. A run that has ended stays so.
 TRANSITIONS: Mapping[str, frozenset[str]] = {
@@ -92,6 +92,7 @@ class RunState:
     status: str = "preparing"
     ended_for: str = ""  # the reason of a run that is over
     stage: str = ""
+    on_hosts: bool = False  # they may have begun with it
     waits: ev.RunWaits | None = None  # what for, while it does
     waits_on: str = (
         ""  # the host that starts it by itself, or leads, until a launcher has seen that
@@ -140,6 +141,12 @@ class RunState:
         the run waits on hosts that start it by themselves."""
         waits = bool(self.waits_on) and (not self.waits_with or self.met is not None)
         return waits or (self.all_started and self.stage in ("run", "collect", "store"))
+
+    @property
+    def needs_its_launcher(self) -> bool:
+        """Whether nothing of it was begun on any host, so that it is over if its launcher dies."""
+        begun = self.on_hosts or self.all_started or self.attempt or self.processes or self.waits_on
+        return self.status in ("preparing", "waiting") and not begun
 
     @property
     def left_to(self) -> tuple[str, ...]:
@@ -240,6 +247,17 @@ def _to(state: RunState, status: str) -> RunState:
     return replace(state, status=status)
 
 
+#: The stages in which hosts begin.
+_ON_HOSTS = frozenset({"setup", "start", "run", "restart"})
+
+
+def without_launcher(state: RunState) -> RunState:
+    """Return the state of a run that nobody follows: one that needed its launcher is over."""
+    if not state.needs_its_launcher:
+        return state
+    return step(state, ev.RunEnded(0.0, "failed", str(EndReason.LAUNCHER_DIED)))
+
+
 # -- what each event changes
 
 
@@ -251,7 +269,12 @@ def _apply(event: ev.Event, state: RunState) -> RunState:
 
 @_apply.register
 def _stage_started(event: ev.StageStarted, state: RunState) -> RunState:
-    return replace(state, stage=event.stage)
+    return replace(state, stage=event.stage, on_hosts=state.on_hosts or event.stage in _ON_HOSTS)
+
+
+@_apply.register
+def _record_passed_over(event: ev.RecordPassedOver, state: RunState) -> RunState:
+    return replace(state, on_hosts=True)  # nobody knows what it said
 
 
 @_apply.register

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..records import codec
 from ..records import events as ev
 from ..records.receipt import Receipt
 from ..records.run_folder import RunFolder
@@ -70,7 +72,10 @@ class Following(Protocol):
 
 
 class Started:
-    """A run that this process starts and follows. ``on_event`` and ``on_log`` get everything."""
+    """A run that this process starts and follows. ``on_event`` and ``on_log`` get everything.
+
+    It is recorded at once: if this process dies, others can tell what became of it. Raises RecordError.
+    """
 
     def __init__(
         self, request: Request, folder: RunFolder, on_event: OnEvent, on_log: OnLog
@@ -81,7 +86,8 @@ class Started:
         self.is_ours, self.killing, self._stopping = True, False, False
         self._folder, self._on_event, self._on_log = folder, on_event, on_log
         self._run: Run | None = None
-        self._begun = asyncio.Event()
+        self._begun, self._started = asyncio.Event(), time.time()
+        folder.write("run.json", codec.describe_run(request, self.layout, self._started))
 
     @property
     def layout(self) -> Layout:
@@ -95,7 +101,8 @@ class Started:
         lookup.ask_ahead(host.name for host in first if host.transport != OPENSSH)
         from .run import Run  # asyncssh takes a tenth of a second to import: ssh answers meanwhile
 
-        self._run = Run(self.request, self._folder, self._on_event, self._on_log, lookup=lookup)
+        told = self._on_event, self._on_log
+        self._run = Run(self.request, self._folder, *told, self._started, lookup)
         self._begun.set()
         for _ in range(self._stopping + self.killing):
             self._run.stop()

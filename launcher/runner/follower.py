@@ -35,14 +35,17 @@ LOG = "follower.log"
 async def start(request: Request, folder: RunFolder) -> None:
     """Hand a new run to a follower; return as soon as the follower has recorded it.
 
-    Closes ``folder``. Raises LauncherError when the follower cannot start.
+    Closes ``folder``; the run is held all the time. Raises LauncherError when the follower cannot start.
     """
     from ..records.run_folder import write_json
     from ..records.run_reader import SHOWN
 
     write_json(folder.path / SHOWN, {})
-    folder.close()
-    await _begin(request, folder.path, (folder.path / "run.json").exists)
+    lock = folder.hand_over()
+    try:
+        await _begin(request, folder.path, (folder.path / "run.json").exists, lock)
+    finally:
+        os.close(lock)
 
 
 async def resume(request: Request, path: Path) -> None:
@@ -57,7 +60,7 @@ async def resume(request: Request, path: Path) -> None:
     await _begin(request, path, lambda: bool(reader.follower()) or reader.receipt() is not None)
 
 
-async def _begin(request: Request, path: Path, has_begun: Callable[[], bool]) -> None:
+async def _begin(request: Request, path: Path, has_begun: Callable[[], bool], *lock: int) -> None:
     import pickle
     from dataclasses import replace
 
@@ -66,7 +69,8 @@ async def _begin(request: Request, path: Path, has_begun: Callable[[], bool]) ->
 
     log = path / LOG
     # The follower has no terminal to ask for a passphrase: that is what ssh-add is for.
-    alive = await in_thread(_spawn, path, pickle.dumps(replace(request, ask_passphrase=None)))
+    data = pickle.dumps(replace(request, ask_passphrase=None))
+    alive = await in_thread(_spawn, path, data, *lock)
     try:
         while not has_begun():
             if _is_closed(alive):
@@ -78,8 +82,9 @@ async def _begin(request: Request, path: Path, has_begun: Callable[[], bool]) ->
         os.close(alive)
 
 
-def _spawn(path: Path, request: bytes) -> int:
-    """Start the process; return the end of a pipe that closes when the process ends."""
+def _spawn(path: Path, request: bytes, *lock: int) -> int:
+    """Start the process, which inherits the lock of its run if that is held; return the end of a pipe
+    that closes when the process ends."""
     package_root = str(Path(__file__).parent.parent.parent)
     python_path = filter(None, (package_root, os.environ.get("PYTHONPATH")))
     alive, held_by_follower = os.pipe()
@@ -87,12 +92,19 @@ def _spawn(path: Path, request: bytes) -> int:
     try:
         with open(path / LOG, "ab", opener=_private) as log:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "launcher.runner.follower", str(path)],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "launcher.runner.follower",
+                    str(path),
+                    *map(str, lock),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=(held_by_follower,),
+                pass_fds=(held_by_follower, *lock),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(python_path)},
             )
         child.communicate(request)
@@ -115,8 +127,9 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def main(path: str) -> None:
-    """Follow the run of a folder; its request comes on stdin."""
+def main(path: str, lock: str | None = None) -> None:
+    """Follow the run of a folder, whose ``lock`` this process may have inherited; its request comes on
+    stdin."""
     # An older launcher may send this before a handler is set.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     startup.quicken()
@@ -131,7 +144,7 @@ def main(path: str) -> None:
     code = 125
     try:
         request: Request = pickle.loads(data)
-        folder = RunFolder(Path(path))
+        folder = RunFolder(Path(path), int(lock) if lock else None)
         if folder.hold():
             code = _follow(request, folder)
     except LauncherError as error:
@@ -179,4 +192,4 @@ def _on_signals(run: Run) -> asyncio.Event:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

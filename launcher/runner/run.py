@@ -76,7 +76,7 @@ class Brought:
 
 class Run:
     """One execution. ``on_event`` and ``on_log`` get everything as it happens; ``started`` is when
-    another launcher started it, in seconds since the epoch. ``lookup`` was asked about hosts ahead."""
+    it was started, in seconds since the epoch (default: now). ``lookup`` was asked about hosts ahead."""
 
     def __init__(
         self,
@@ -143,7 +143,10 @@ class Run:
     async def resume(self, layout: Layout) -> Receipt:
         """Continue from where another launcher left the run, to the receipt."""
         with rates.limited(self.context.request.max_rate):
+            never_begun = self.context.state.needs_its_launcher
             await self._rejoin(layout)
+            if never_begun:
+                return await self._finish(self._never_begun())
             asked = self.context.state.stop
             if asked and asked.why is StopReason.BY_USER and not self.switch.asked.is_set():
                 self.stop()  # the previous launcher may not have passed it on to all hosts
@@ -245,6 +248,9 @@ class Run:
         if not self.layout.nodes:
             yield "wait", self._wait
         yield "setup", self._setup
+
+    async def _never_begun(self) -> None:
+        raise errors.LauncherDied(begun=False)
 
     async def _until(self, moment: float) -> None:
         """Wait here, in no queue and with no connection, until a moment."""

@@ -324,15 +324,22 @@ class StoreError(LauncherError):
 
 
 class LauncherDied(LauncherError):
-    """The launcher of a run died before it had started everything."""
+    """The launcher of a run died before it had started everything. ``begun``: hosts may have begun."""
 
     code = "launcher-died"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "its launcher died before it had started all processes",
-            "start it again with launcher rerun",
-        )
+    def __init__(self, begun: bool = True) -> None:
+        self.begun = begun
+        if begun:
+            super().__init__(
+                "its launcher died before it had started all processes",
+                "start it again with launcher rerun",
+            )
+        else:
+            super().__init__(
+                "its launcher died before it got to the start: nothing was started",
+                "start it again, as you did",
+            )
 
 
 class RunKept(LauncherError):

@@ -308,7 +308,7 @@ def test_ctrl_c_in_a_program_stops_its_run(sandbox: Launcher) -> None:
 
 
 def test_a_program_that_ends_without_closing_leaves_its_run_to_the_next(sandbox: Launcher) -> None:
-    """It ends at once, with nothing on the screen; the run continues on its hosts."""
+    """It prints nothing; the run continues, and a process in the background follows it."""
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=sandbox.work,
@@ -321,9 +321,75 @@ def test_a_program_that_ends_without_closing_leaves_its_run_to_the_next(sandbox:
     assert (ended.returncode, ended.stderr) == (0, "")
     with library.Client() as client:
         run = client.attach(ended.stdout.strip())
-        assert not run.followed
+        assert run.followed_by_another
         receipt = run.stop()
         assert (receipt.reason, receipt.left) == ("by-user", 0)
+
+
+ENDS = """
+import launcher, sys
+run = launcher.Client("inventory.yaml").run("true", framework="env", setup=sys.argv[1])
+print(run.name)
+"""
+
+
+def test_a_program_that_ends_at_once_waits_until_its_run_has_begun(sandbox: Launcher) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDS, "true"],
+        cwd=sandbox.work, env=sandbox.environment(), capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    name = ended.stdout.strip()
+    waits = (
+        f"launcher: {name} has not begun yet; this program waits until it has: Ctrl-C stops it\n"
+    )
+    assert (ended.returncode, ended.stderr) == (0, waits)
+    with library.Client() as client:
+        assert client.attach(name).wait(timeout=60).status == "succeeded"
+
+
+def test_ctrl_c_ends_that_waiting_and_the_run(sandbox: Launcher) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", ENDS, "sleep 600"],
+        cwd=sandbox.work, env=sandbox.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert program.stderr
+    assert "has not begun yet" in program.stderr.readline()
+    program.send_signal(signal.SIGINT)
+    name, err = program.communicate(timeout=120)
+    assert (program.returncode, err) == (0, "")
+    receipt = library.Client().attach(name.strip()).receipt
+    assert receipt
+    assert (receipt.reason, receipt.left) == ("by-user", 0)
+
+
+def test_a_run_of_a_program_that_died_at_once_is_over_for_everybody(sandbox: Launcher) -> None:
+    """Nothing was started, and whoever looks is told so, and what to do."""
+    program = """
+import os, signal, launcher
+run = launcher.Client("inventory.yaml").run("true", framework="env", name="killed")
+print(run.name, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=sandbox.work, env=sandbox.environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    name = killed.stdout.strip()
+    with library.Client() as client:
+        (listed,) = client.list(library.Wanted(failed=True))
+        assert (listed.run, listed.reason, listed.command) == (name, "launcher-died", "true")
+        assert (listed.followed, listed.began) == (False, False)
+        run = client.attach(name)
+        assert (run.status, run.job.name) == ("failed", "killed")
+    assert f"never started\n  {name}  launcher-died" in sandbox.call("ls").stdout
+    shown = sandbox.call("show", name)
+    assert shown.returncode == 0, shown.stderr
+    assert "failed (launcher-died)" in shown.stdout
+    assert "nothing was started" in shown.stdout and "start it again" in shown.stdout
+    for command in ("attach", "stop"):
+        said = sandbox.call(command, name).stderr
+        assert "launcher-died" in said and "start it again" in said, said
+    assert library.Client().attach(name).receipt is not None
 
 
 def test_the_examples_of_the_docstrings_are_true(

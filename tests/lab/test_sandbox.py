@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -100,6 +102,36 @@ def test_a_shell_there_is_a_real_terminal(sandbox: Launcher) -> None:
         terminal.type("echo still-$((40 + 2)); exit 5")
         terminal.expect("still-42")
         assert terminal.end() == 5
+
+
+def test_a_port_of_a_host_is_forwarded_and_no_other_machine_is_reached(sandbox: Launcher) -> None:
+    """As to a dashboard: to what listens on loopback. No host is a way to other machines."""
+    _call(sandbox, "up", "3")
+    assert sandbox.run("--framework", "env", "--", "true").code == 0
+    with socket.create_server(("127.0.0.1", 0)) as served:
+        port = served.getsockname()[1]
+        forwarding = sandbox.start_command("forward", "-", f"0:{port}")
+        try:
+            assert forwarding.stderr
+            said = forwarding.stderr.readline().decode()
+            found = re.match(rf"http://127.0.0.1:(\d+) leads to port {port} of local1", said)
+            assert found, said
+            with socket.create_connection(("127.0.0.1", int(found[1])), timeout=30) as here:
+                served.settimeout(30)
+                there, _ = served.accept()
+                with there:
+                    here.sendall(b"ping")
+                    assert there.recv(4) == b"ping"
+                    there.sendall(b"pong")
+                    assert here.recv(4) == b"pong"
+        finally:
+            forwarding.send_signal(signal.SIGINT)
+            forwarding.communicate(timeout=30)
+    config = sandbox.home / "sandbox" / "ssh_config"
+    argv = ["ssh", "-F", str(config), "-W", "192.0.2.1:80", "local1"]
+    refused = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert refused.returncode
+    assert "administratively prohibited" in refused.stderr
 
 
 def test_runs_share_hosts_and_the_last_one_ends_them(sandbox: Launcher) -> None:

@@ -17,9 +17,9 @@ from ...api.client import Client
 from ...api.jobs import describe_job, used_images
 from ...records import events as ev
 from ...records.comparison import options_of
-from ...records.state import RunState
+from ...records.state import ENDED, RunState
 from ...spec import nodeset
-from ...spec.errors import InputError
+from ...spec.errors import InputError, LauncherDied
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from ...spec.typed_json import to_json
@@ -157,6 +157,10 @@ def _facts(run: AsyncRunHandle, events: list[ev.Event]) -> Facts:
 def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) -> str:
     """Return the status of a run that has not ended. ``stale`` are its events if nobody follows it."""
     now = time.time()
+    if state.status in ENDED:
+        died = LauncherDied(begun=False)
+        headline = click.style(f"{state.status} ({state.reason})", fg="red", bold=True)
+        return f"{headline}  {run.name}\nerror: {died}\n  hint: {died.hint}"
     known = stale[-1].time if stale else now
     spent = duration(max(0.0, known - run.started))
     lines = [f"{click.style(state.status, bold=True)}  {run.name}  {spent}"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ...records.events import Failure
 from ...records.reasons import OF_SETUP, EndReason, Reason, StopReason
 from ...records.state import SKEW, Expiry, Loss, RunState, Stop, is_setup
-from ...spec.errors import LauncherError
+from ...spec.errors import LauncherDied, LauncherError
 from ...spec.frozen import frozen
 from ...spec.model import Layout
 from . import elastic
@@ -61,6 +61,8 @@ def decide(
         mending: a lost host was being replaced. A stop then ended the run, and not the loss.
     """
     failure = state.failure
+    if isinstance(error, LauncherDied) and not error.begun:
+        return _of_error(error)  # whoever asks for its end, and whatever became of its hosts
     if elastic_from and (left := elastic.finished_on(state, layout)):
         detail = f"{left}-of-{layout.num_nodes}-hosts"
         return Outcome("succeeded", Reason(EndReason.FINISHED_ON, detail), 0)

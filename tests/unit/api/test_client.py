@@ -26,7 +26,7 @@ def test_errors_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "launcher.Client(" in lacking.value.hint
     (tmp_path / "home" / "runs" / "calm-owl-1").mkdir(parents=True)
     (tmp_path / "home" / "runs" / "calm-owl-1" / "events.jsonl").touch()
-    with pytest.raises(InputError, match="ended before anything was started"):
+    with pytest.raises(InputError, match="nothing was started"):
         client.attach("calm")
     assert client.rm("calm") == []
     assert client.list() == []

@@ -21,7 +21,8 @@ def test_a_run_is_found_by_tag_and_note(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
     for name in ("one-1", "two-2"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "events.jsonl").touch()
+        running = '{"event": "StageStarted", "time": 1.0, "stage": "run"}\n'
+        (tmp_path / "runs" / name / "events.jsonl").write_text(running)
     assert _call("tag", "one", "baseline", "lr", "--note", "too high").exit_code == 0
     told = json.loads(_call("tag", "one", "--remove", "lr", "--json").stdout)
     assert told == {"run": "one-1", "tags": ["baseline"], "note": "too high"}

@@ -183,3 +183,18 @@ def test_who_let_go_of_a_run_is_not_taken_for_the_next_to_follow_it(tmp_path: Pa
     with (tmp_path / "launcher.lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert run_folder.holder(tmp_path) == 0
+
+
+def test_a_run_that_is_handed_over_is_held_all_the_time(folder: RunFolder) -> None:
+    """Or others would take it for one whose launcher has died."""
+    made = RunFolder.create("ddp")
+    lock = made.hand_over()
+    assert run_folder.holder(made.path) == 0, "by a process that has not said which it is"
+    other = RunFolder.open(made.path)
+    assert not other.hold()
+    heir = RunFolder(made.path, lock)
+    assert heir.hold()
+    assert run_folder.holder(made.path) == os.getpid()
+    heir.close()
+    assert run_folder.holder(made.path) is None
+    other.close()

@@ -177,6 +177,17 @@ def test_a_run_that_its_host_starts_needs_no_launcher() -> None:
     assert fold([ev.RunRestarted(4.0, 1, "gpu-busy")], state).begun_there is None
 
 
+def test_a_run_that_nobody_follows_is_over_unless_hosts_have_begun() -> None:
+    connected = [ev.StageStarted(1.0, "connect"), ev.StageStarted(2.0, "sync")]
+    for needs in ([], connected, [*connected, ev.RunWaits(3.0, 1, 0, WaitReason.BUSY)]):
+        left = status.without_launcher(fold(needs))
+        assert (left.status, left.reason) == ("failed", "launcher-died")
+    setup = fold([*connected, ev.StageStarted(3.0, "setup")])
+    waits = fold([*connected, ev.WaitsOnHost(3.0, "gpu1")])
+    for may_go_on in (setup, waits):
+        assert status.without_launcher(may_go_on) == may_go_on
+
+
 def test_a_run_that_may_choose_goes_on_without_the_others() -> None:
     three = ("gpu1", "gpu2", "gpu3")
     state = fold([ev.LeftToHosts(1.0, three, 1), ev.WaitsOnHosts(2.0, "gpu1", three, wanted=1)])
