@@ -459,19 +459,28 @@ class RunFolder:
         """Close all files but the lock, and return that: the run stays held, for a process that
         inherits it."""
         lock = os.dup(self._lock)
+        self._leave_no_pid()
+        self._is_held = False
         self.close()
         return lock
 
     def close(self) -> None:
         """Close all files, and release the run."""
         os.close(self._events)
-        if self._is_held:  # the next holder is not taken for this one until it has written its pid
-            with suppress(OSError):
-                os.ftruncate(self._lock, 0)
+        if self._is_held:
+            self._leave_no_pid()
+            fcntl.flock(
+                self._lock, fcntl.LOCK_UN
+            )  # a child that is being started still has it open
         os.close(self._lock)
         if self._times is not None:
             os.close(self._times)
         self._open_files.close()
+
+    def _leave_no_pid(self) -> None:
+        """Have nobody take the next holder for this process, until it has written its own pid."""
+        with suppress(OSError):
+            os.ftruncate(self._lock, 0)
 
 
 def _open_lock(path: Path) -> int:

@@ -178,8 +178,10 @@ def test_who_let_go_of_a_run_is_not_taken_for_the_next_to_follow_it(tmp_path: Pa
     looking = RunFolder(tmp_path)
     looking.close()
     assert run_folder.holder(tmp_path) == os.getpid(), "it looked, and did not let go"
+    kept = os.dup(folder._lock)  # as in a child, until it executes its program
     folder.close()
     assert run_folder.holder(tmp_path) is None
+    os.close(kept)
     with (tmp_path / "launcher.lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert run_folder.holder(tmp_path) == 0
