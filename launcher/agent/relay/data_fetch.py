@@ -51,10 +51,10 @@ class Fetch:
         seconds: float,
         follow: bool = False,
         headers: Mapping[str, str] | None = None,
-        arriving: dict[bytes, Arriving] | None = None,
+        arriving: dict[str, Arriving] | None = None,
     ) -> None:
         """``follow``: the URLs are those of web servers, and have no signature. ``headers`` are those
-        that the store wants. ``arriving`` has the sums of what an earlier one began, by path."""
+        that the store wants. ``arriving`` has the sums of parts that an earlier one began."""
         self._folder, self._parts = os.path.join(folder, "files"), os.path.join(folder, "parts")
         self._sums = os.path.join(folder, "sums")
         self._deadline, self._follow = time.monotonic() + seconds, follow
@@ -146,7 +146,7 @@ class Fetch:
         return begins
 
     def _receive(self, answer: Any, part: str, begins: int, entry: manifest.Entry) -> None:
-        size, sums = entry.size, self._arriving.setdefault(entry.path, Arriving())
+        size, sums = entry.size, self._arriving.setdefault(part, Arriving())
         if not begins:
             sums.begin(bool(self._md5_of(entry)))
         elif begins != sums.size:
@@ -175,7 +175,7 @@ class Fetch:
         self._md5.pop(entry.path, None)
         with open(part, "ab"):
             pass  # an empty object
-        arrived = self._arriving.pop(entry.path, Arriving())
+        arrived = self._arriving.pop(part, Arriving())
         known = arrived.sums(entry.size, bool(its_md5))
         sha256, md5 = known or sums_of(os.fsencode(part), bool(its_md5))
         if md5 and entry.size and md5 != its_md5:

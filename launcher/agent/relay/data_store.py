@@ -53,7 +53,7 @@ class DataStore:
         self._going_on = going_on
         self._locks: dict[str, int] = {}
         self._limits: dict[str, int] = {}  # of what is brought
-        self._arriving: dict[bytes, data_sums.Arriving] = {}  # objects that are being read
+        self._arriving: dict[str, data_sums.Arriving] = {}  # parts of objects that are being read
 
     # -- bringing one
 

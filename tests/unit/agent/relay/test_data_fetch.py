@@ -151,7 +151,7 @@ def test_what_has_arrived_is_not_read_again(
     tag, is_well = hashlib.md5(CONTENT).hexdigest(), False
     store, one = serve(answer), entry(tag)
     (tmp_path / "files").mkdir()
-    arriving: dict[bytes, data_sums.Arriving] = {}
+    arriving: dict[str, data_sums.Arriving] = {}
     first = Fetch(str(tmp_path), 60.0, arriving=arriving)
     first.run([(one, store.url)], lambda: None)
     assert first.failed[0][1] == "refused"
@@ -165,6 +165,36 @@ def test_what_has_arrived_is_not_read_again(
     assert whole(tmp_path)
     assert bool(summed) == (left not in (0, 300_000))
     assert arriving == {}
+
+
+def test_parts_of_two_versions_are_not_mixed(tmp_path: Path, serve: Callable[..., Store]) -> None:
+    """An object of the same path and length in another copy has other bytes so far."""
+    body, is_well = bytes(len(CONTENT)), False
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if is_well:
+            send(handler, 206, CONTENT[300_000:])
+            return
+        send(handler, 200 if number == 1 else 503, body[:300_000], len(CONTENT))
+        handler.close_connection = True
+        handler.wfile.flush()
+        handler.connection.shutdown(2)
+
+    store, one = serve(answer), entry(hashlib.md5(CONTENT).hexdigest())
+    arriving: dict[str, data_sums.Arriving] = {}
+    for name in ("before", "now"):
+        (tmp_path / name / "files").mkdir(parents=True)
+    first = Fetch(str(tmp_path / "before"), 60.0, arriving=arriving)
+    first.run([(one, store.url)], lambda: None)
+    (part,) = (tmp_path / "before/parts").iterdir()
+    assert part.read_bytes() == body[:300_000]
+    (tmp_path / "now/parts").mkdir()
+    (tmp_path / "now/parts" / part.name).write_bytes(CONTENT[:300_000])
+    is_well = True
+    second = Fetch(str(tmp_path / "now"), 60.0, arriving=arriving)
+    second.run([(one, store.url)], lambda: None)
+    assert second.failed == []
+    assert whole(tmp_path / "now")
 
 
 def test_a_store_without_ranges_starts_again(tmp_path: Path, serve: Callable[..., Store]) -> None:
