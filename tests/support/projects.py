@@ -529,10 +529,9 @@ def by_hand(
 
 def _at_once(commands: Sequence[str]) -> str:
     """Return the lines of a shell that runs all of them, and ends all when one of them has failed."""
-    failed = "{ code=$?; kill $(jobs -p); exit $code; }"
-    return "\n".join(
-        [*(f"{command} &" for command in commands), *[f"wait -n || {failed}"] * len(commands)]
-    )
+    failed = "trap 'kill -- $groups; exit 1' USR1"
+    starts = [f'({one} || kill -USR1 $$) & groups="$groups -$!"' for one in commands]
+    return "\n".join(["set -m", "groups=", failed, *starts, "wait"])
 
 
 def end(lab: Lab) -> None:
