@@ -17,6 +17,11 @@ from .place import Place, place
 from support import environments, projects  # isort: skip  # found by .place
 from support import lab as labs  # isort: skip
 
+HEAD = (
+    "project", "by hand, s", "by launcher, s", "launcher / by hand", "more, s",
+    "CPU, launcher / by hand", "around it, s",
+)  # fmt: skip
+
 
 def main(rounds: int, only: Sequence[str] = ()) -> str:
     """The table."""
@@ -34,13 +39,19 @@ def main(rounds: int, only: Sequence[str] = ()) -> str:
     with place(2, share=sorted(set(folders))) as here:
         projects.introduce(here.lab)
         for one in found:
-            rows.append(_row(one, _samples(here, one, rounds)))
+            around: list[float] = []
+            rows.append(_row(one, _samples(here, one, rounds, around), around[1:]))
             print(f"{' | '.join(rows[-1])}", file=sys.stderr, flush=True)
-    head = ["project", "by hand, s", "by launcher, s", "launcher / by hand", "more, s"]
-    return table(head, rows)
+    notes = [
+        "CPU: here and on both hosts",
+        "around it: by launcher, less the stage in which it runs",
+    ]
+    return "\n".join([table(HEAD, rows), "", *(f"- {note}" for note in notes)])
 
 
-def _samples(here: Place, project: projects.Project, rounds: int) -> dict[str, list[Sample]]:
+def _samples(
+    here: Place, project: projects.Project, rounds: int, around: list[float]
+) -> dict[str, list[Sample]]:
     python = environments.python_of(project.python)
     work, back = (here.scratch / kind / project.name for kind in ("work", "back"))
     back.mkdir(parents=True)
@@ -51,10 +62,14 @@ def _samples(here: Place, project: projects.Project, rounds: int) -> dict[str, l
     script = projects.by_hand(project, hosts, python, work, here.ssh(), back)
     words = project.words(python)
     ours = [sys.executable, "-m", "launcher", "run", "-i", str(inventory), *project.flags]
-    contenders = {
-        "by hand": here.timed(["bash", "-c", script]),
-        "launcher": here.timed([*ours, *words], cwd=work),
-    }
+    launch = here.timed([*ours, *words], cwd=work)
+
+    def launcher() -> Sample:
+        sample = launch()
+        around.append(sample.wall - here.receipt()["stages"]["run"])
+        return sample
+
+    contenders = {"by hand": here.timed(["bash", "-c", script]), "launcher": launcher}
     return race({name: _counted(here, one) for name, one in contenders.items()}, rounds)
 
 
@@ -72,13 +87,17 @@ def _counted(here: Place, once: Callable[[], Sample]) -> Callable[[], Sample]:
     return tried
 
 
-def _row(project: projects.Project, samples: dict[str, list[Sample]]) -> list[str]:
+def _row(
+    project: projects.Project, samples: dict[str, list[Sample]], around: list[float]
+) -> list[str]:
     rounds = zip(samples["launcher"], samples["by hand"], strict=True)
     both = [(ours, hand) for ours, hand in rounds if not math.isnan(ours.wall + hand.wall)]
     more = [ours.wall - hand.wall for ours, hand in both]
     ratio = [ours.wall / hand.wall for ours, hand in both]
     each = [_walls(samples[name]) for name in ("by hand", "launcher")]
-    return [project.name, *each, *((spread(ratio), spread(more, ".1f")) if both else ("", ""))]
+    cpu = [(ours.cpu + ours.hosts) / (hand.cpu + hand.hosts) for ours, hand in both]
+    compared = (spread(ratio), spread(more, ".1f"), spread(cpu)) if both else ("", "", "")
+    return [project.name, *each, *compared, spread(around, ".1f") if around else ""]
 
 
 def _walls(samples: Sequence[Sample]) -> str:

@@ -31,6 +31,10 @@ BRINGINGS = 2
 LOG = "environment.log"
 
 
+#: By the number of an environment and a host.
+_Known = dict[tuple[int, str], answers.Environment]
+
+
 @frozen
 class _Doing:
     """What goes on for a host, since when; how many bytes it has moved, and of how many (0: unknown)."""
@@ -59,14 +63,16 @@ class Environments:
             return
         started = time.time()
         async with beside(self._tell(started)):
-            await self._give_wheels(sessions, layout)
-            built = await together(self._each(session, layout) for session in sessions)
+            known = await self._give_wheels(sessions, layout)
+            built = await together(self._each(session, layout, known) for session in sessions)
         if any(built):
             seconds = time.time() - started
             self._context.add(ev.EnvironmentBuilt(time.time(), len(built), sum(built), seconds))
 
-    async def _give_wheels(self, sessions: Sequence[HostSession], layout: Layout) -> None:
-        """Give hosts the wheels that they lack, all at once: they pass them on to each other."""
+    async def _give_wheels(self, sessions: Sequence[HostSession], layout: Layout) -> _Known:
+        """Give hosts the wheels that they lack, all at once: they pass them on. Return what
+        others have answered, by the number of the environment and the host."""
+        known: _Known = {}
         for number, wanted in self._wanted.items():
             if not wanted.is_fetched:
                 continue
@@ -74,6 +80,11 @@ class Environments:
                 one for one in sessions if is_needed(self._context.job, layout, one.name, wanted)
             ]
             asked = await together(self._ask(one, number, wanted) for one in needing)
+            known |= {
+                (number, session.name): answer
+                for session, answer in zip(needing, asked, strict=True)
+                if answer.wanted is None
+            }
             lacking = {
                 session: answer.wanted
                 for session, answer in zip(needing, asked, strict=True)
@@ -81,6 +92,7 @@ class Environments:
             }
             if lacking:
                 await self._bring_wheels(number, wanted, lacking, sessions)
+        return known
 
     async def _bring_wheels(
         self,
@@ -123,20 +135,27 @@ class Environments:
             number=number,
         )
 
-    async def _each(self, session: HostSession, layout: Layout) -> bool:
+    async def _each(self, session: HostSession, layout: Layout, known: _Known) -> bool:
         """Give a host what its roles need, or may need; return whether it had to build any."""
         built = [
-            await self._one(session, number, wanted)
+            await self._one(session, number, wanted, known.pop((number, session.name), None))
             for number, wanted in self._wanted.items()
             if is_needed(self._context.job, layout, session.name, wanted)
         ]
         return any(built)
 
-    async def _one(self, session: HostSession, number: int, wanted: Environment) -> bool:
-        """Return whether a host had to build it."""
+    async def _one(
+        self,
+        session: HostSession,
+        number: int,
+        wanted: Environment,
+        known: answers.Environment | None,
+    ) -> bool:
+        """Return whether a host had to build it; ``known`` is what it has answered so far."""
         may_pip, built, brought = False, False, 0
         while True:
-            answer = await self._ask(session, number, wanted, may_pip)
+            answer = known or await self._ask(session, number, wanted, may_pip)
+            known = None
             if answer.state == "there":
                 self._building.pop(session.name, None)
                 if self._context.job.has_several_environments:

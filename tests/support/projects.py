@@ -89,7 +89,7 @@ import torch
 def training(local_rank, config):
     model = idist.auto_model(torch.nn.Linear(8, 1))
     optimizer = idist.auto_optim(torch.optim.SGD(model.parameters(), lr=0.01))
-    for _ in range(3000):
+    for _ in range(1500):
         optimizer.zero_grad()
         model(torch.ones(4, 8)).pow(2).mean().backward()
         optimizer.step()
@@ -158,7 +158,7 @@ from lightning.fabric import Fabric
 fabric = Fabric()
 model = torch.nn.Linear(8, 1)
 model, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
-for _ in range(2000):
+for _ in range(1000):
     optimizer.zero_grad()
     fabric.backward(model(torch.ones(4, 8)).pow(2).mean())
     optimizer.step()
@@ -194,7 +194,7 @@ def step():
     return strategy.run(replica)
 
 first = float(step())
-for _ in range(2000):
+for _ in range(1000):
     step()
 print("trained by", strategy.num_replicas_in_sync, round(first, 2), flush=True)
 """
@@ -247,7 +247,7 @@ from torch.nn.parallel import DistributedDataParallel
 dist.init_process_group("gloo")
 model = DistributedDataParallel(torch.nn.Linear(8, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-for _ in range(3000):
+for _ in range(1500):
     optimizer.zero_grad()
     model(torch.ones(4, 8)).pow(2).mean().backward()
     optimizer.step()
@@ -529,10 +529,9 @@ def by_hand(
 
 def _at_once(commands: Sequence[str]) -> str:
     """Return the lines of a shell that runs all of them, and ends all when one of them has failed."""
-    failed = "{ code=$?; kill $(jobs -p); exit $code; }"
-    return "\n".join(
-        [*(f"{command} &" for command in commands), *[f"wait -n || {failed}"] * len(commands)]
-    )
+    failed = "trap 'kill -- $groups; exit 1' USR1"
+    starts = [f'({one} || kill -USR1 $$) & groups="$groups -$!"' for one in commands]
+    return "\n".join(["set -m", "groups=", failed, *starts, "wait"])
 
 
 def end(lab: Lab) -> None:
