@@ -14,6 +14,7 @@ from . import (
     console,
     counts,
     data,
+    environments,
     faults,
     images,
     imports,
@@ -38,7 +39,7 @@ ALL = {
     "check": check, "bandwidth": bandwidth, "faults": faults, "share": share,
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
-    "restart": restart, "again": again,
+    "restart": restart, "again": again, "environments": environments,
 }  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--sizes", help="numbers of hosts for `start`, `check` and `counts`, such as 2,8"
     )
+    parser.add_argument("--torch", action="store_true", help="with torch, for `environments`")
     args = parser.parse_args()
     if strangers := [name for name in args.names if name not in ALL]:
         parser.error(f"there is no benchmark {', '.join(strangers)}: only {', '.join(ALL)}")
@@ -60,6 +62,8 @@ def main() -> None:
         more = {}
         if name in ("start", "check", "counts") and args.sizes:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
+        if name == "environments":
+            more["torch"] = args.torch
         began = time.monotonic()
         print(f"\n### {name}\n\n{ALL[name].main(args.rounds, **more)}", flush=True)
         print(f"\n({args.rounds} rounds; {time.monotonic() - began:.0f} s in all)", flush=True)
