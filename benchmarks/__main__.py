@@ -14,6 +14,7 @@ from . import (
     console,
     counts,
     data,
+    environments,
     faults,
     images,
     imports,
@@ -41,6 +42,7 @@ ALL = {
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
     "restart": restart, "again": again, "many": many, "projects": projects,
+    "environments": environments,
 }  # fmt: skip
 
 
@@ -53,6 +55,7 @@ def main() -> None:
         "--sizes", help="numbers of hosts for `start`, `check`, `counts` and `many`, such as 2,8"
     )
     parser.add_argument("--only", help="projects of `projects`, such as JAX,TensorFlow")
+    parser.add_argument("--torch", action="store_true", help="with torch, for `environments`")
     args = parser.parse_args()
     if strangers := [name for name in args.names if name not in ALL]:
         parser.error(f"there is no benchmark {', '.join(strangers)}: only {', '.join(ALL)}")
@@ -65,6 +68,8 @@ def main() -> None:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
         if name == "projects" and args.only:
             more["only"] = args.only.split(",")
+        if name == "environments":
+            more["torch"] = args.torch
         began = time.monotonic()
         print(f"\n### {name}\n\n{ALL[name].main(args.rounds, **more)}", flush=True)
         print(f"\n({args.rounds} rounds; {time.monotonic() - began:.0f} s in all)", flush=True)
