@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ...records.run_folder import read_as
+from ...spec import given
 from ...spec.errors import InputError
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
@@ -55,6 +56,7 @@ def files_of(
     Our own cloudpickle is among them, so that hosts need not have it, and never have another one.
     Raises InputError if cloudpickle is not installed, or cannot pickle the function.
     """
+    given.function("function", function)
     if returns not in get_args(Returns):
         raise InputError(f"returns: {returns} is neither pickle nor json")
     cloudpickle = _cloudpickle()

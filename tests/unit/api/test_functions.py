@@ -121,7 +121,7 @@ def test_folders_of_imports_are_those_below_the_workdir(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_of_the_job_is_named() -> None:
-    with pytest.raises(InputError, match="node: the job of a function has no such key") as refused:
+    with pytest.raises(InputError, match="node: there is no such argument") as refused:
         functions.job_of(cast(library.FunctionJob, {"node": 2}))
     assert "nodes" in refused.value.hint
 
@@ -168,7 +168,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Handle]:
 
 
 def a_pool(**more: Any) -> library.Executor:
-    return library.Executor(cast(library.Client, None), nproc_per_node=2, **more)
+    return library.Executor(library.Client(), nproc_per_node=2, **more)
 
 
 def test_results_and_errors_come_through_futures(runs: list[Handle]) -> None:
