@@ -79,12 +79,20 @@ class Ranks:
         Raises InputError.
         """
         workdir = Path(self._job.workdir)
-        files = call.files_of(function, args, kwargs, workdir, self._returns)
+        files = call.files_of(
+            function, args, kwargs, workdir, self._returns, may_import_more=self._may_import_more()
+        )
         return self._client.run(
             replace(self._job, name=self._job.name or _name_of(function)),
             add_files=files,
             **self._options,
         )
+
+    def _may_import_more(self) -> bool:
+        """Return whether ranks may have modules that are neither installed here nor in the workdir."""
+        job, hosts = self._job, self._client.inventory.hosts
+        said = (job.python, job.environment, job.setup, job.prepare, job.modules)
+        return any(said) or any("PYTHONPATH" in one for one in (job.envs, *(h.env for h in hosts)))
 
 
 def _name_of(function: Callable[..., Any]) -> str:
