@@ -252,6 +252,8 @@ def summary(path: Path) -> Summary:
         status, reason, damaged = state.status, state.reason, ev.damage(events)
         ended = next((e.time for e in reversed(events) if isinstance(e, ev.RunEnded)), None)
         ended = None if ended is None else ended_at(events, ended)
+        if ended is None and status in ENDED:  # without its launcher
+            ended = _started(path)
         connected = (e.user for e in events if isinstance(e, ev.HostConnected) and e.user)
         users = tuple(dict.fromkeys(connected))
         began = status not in ENDED or any(isinstance(e, ev.ProcessStarted) for e in events)
