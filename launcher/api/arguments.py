@@ -76,8 +76,9 @@ class FunctionJob(TypedDict, total=False):
     """Start of the run's name. Default: that of the function."""
     hosts: str
     python: str
-    envs: Mapping[str, str]
-    env: Mapping[str, str]
+    envs: Mapping[str, str | int | float]
+    """Environment variables. Numbers, True and False are written as in a job file."""
+    env: Mapping[str, str | int | float]
     """Another name of ``envs``."""
     secrets: Mapping[str, Any]
     setup: str

@@ -22,6 +22,7 @@ from ..records.catalog import Summary, Wanted, is_pattern
 from ..records.comparison import Difference, compare
 from ..records.notes import Notes
 from ..records.run_folder import RunFolder, holder, home, write_at_home
+from ..spec import given
 from ..spec.errors import (
     HostError,
     InputError,
@@ -31,6 +32,7 @@ from ..spec.errors import (
     UnknownRun,
     UnreadableRecord,
 )
+from ..spec.files import require_path
 from ..spec.inventory import select
 from ..spec.model import Facts, Inventory, Job, Request
 from .arguments import RerunOptions, RunArguments, RunOptions
@@ -125,7 +127,11 @@ class _Catalog:
         started more than so many seconds ago; with ``tags`` those that have all of them. Raises
         UnknownRun, InputError.
         """
-        before = None if older is None else time.time() - older
+        words, tags = (
+            given.value(name, Sequence[str], one)
+            for name, one in (("words", words), ("tags", tags))
+        )
+        before = None if older is None else time.time() - given.value("older", float, older)
         found = catalog.select(words, failed=failed, before=before)
         return [run for run in found if set(tags).issubset(run.tags)]
 
@@ -140,7 +146,11 @@ class _Catalog:
 
         Raises InputError, RecordError.
         """
-        catalog.annotate(name, add, remove, note)
+        changes = (
+            given.value("add", Sequence[str], add),
+            given.value("remove", Sequence[str], remove),
+        )
+        catalog.annotate(name, *changes, given.value("note", str | None, note))
         return self.show(name)
 
     def diff(self, one: str, other: str, metrics: Sequence[str] = ()) -> tuple[Difference, ...]:
@@ -186,6 +196,8 @@ class AsyncClient(_Catalog):
         ask_passphrase: AskPassphrase | None = None,
         command_line: tuple[str, ...] = (),
     ) -> None:
+        if not isinstance(inventory, Inventory | None):
+            require_path(inventory, "inventory")
         self._inventory = inventory
         self._ask_passphrase, self._command_line = ask_passphrase, command_line
         self._live: dict[asyncio.Task[Receipt], Following] = {}
@@ -247,7 +259,7 @@ class AsyncClient(_Catalog):
 
     async def run(
         self,
-        job: Job | str | Sequence[str],
+        job: Job | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         detach: bool = False,
         add_files: Mapping[str, bytes] | None = None,
@@ -273,8 +285,11 @@ class AsyncClient(_Catalog):
         from ..runner import notify
         from ..runner.requests import make_request
 
-        _check_names(add_files or {})
+        given.names(RunArguments, options)
+        _check_added(add_files or {})
+        _check_callbacks(on_event, on_log)
         job = _job_of(job, options)
+        options = cast(RunArguments, given.values(RunOptions, options))
         to = options.pop("notify", ())
         notify.check(to)
         if detach and options.get("stdin"):
@@ -316,16 +331,17 @@ class AsyncClient(_Catalog):
         """
         from . import reservations
 
+        seconds = given.value("seconds", float, seconds)
         job = reservations.job_of(gpus, seconds, hosts, name)
         reservations.require_quota(job, self.inventory, options.get("project"))
-        given: RunOptions = {
+        chosen: RunOptions = {
             "time_limit": seconds + reservations.SLACK,
             "stall_timeout": 2 * reservations.LONGEST,  # it does nothing, on purpose
         }
         if at is not None:
-            given |= {"priority": 1, "not_before": at}
-        given |= options
-        return await self.run(job, detach=True, on_event=on_event, **given)
+            chosen |= {"priority": 1, "not_before": at}
+        chosen |= options
+        return await self.run(job, detach=True, on_event=on_event, **chosen)
 
     async def _earlier(self, text: str) -> dict[str, Any]:
         """Return the options of a request that continues from ``RUN`` or ``RUN:PATH``."""
@@ -355,6 +371,8 @@ class AsyncClient(_Catalog):
         """
         from ..runner.requests import changed
 
+        changes = cast(RerunOptions, given.values(RerunOptions, changes))
+        _check_callbacks(on_event, on_log)
         notes = Notes().changed(changes.get("tags", ()), note=changes.get("note", ""))
         old = await self.attach(name, trust_record=trust_record)
         if old.doubts:
@@ -424,6 +442,7 @@ class AsyncClient(_Catalog):
         """
         from ..records.run_reader import RunReader
 
+        _check_callbacks(on_event, on_log)
         path = catalog.find(name)
         if trust_record:
             RunReader(path).trust()
@@ -467,9 +486,10 @@ class AsyncClient(_Catalog):
         """
         from ..runner.remote_commands import execute_anywhere
 
+        words = given.words("argv", argv)
         chosen, ask = select(self.inventory, hosts), self._ask_passphrase
         async with self.hosts_up(self.inventory):
-            return await execute_anywhere(self.inventory, chosen, list(argv), on_output, ask)
+            return await execute_anywhere(self.inventory, chosen, words, on_output, ask)
 
     async def push(
         self,
@@ -492,6 +512,8 @@ class AsyncClient(_Catalog):
         from ..runner import push
         from ..runner.concurrency import limited
 
+        require_path(folder, "folder")
+        exclude = given.value("exclude", Sequence[str], exclude)
         source = Path(folder)
         place, chosen = push.place_on_hosts(source, to), select(self.inventory, hosts)
         async with self.hosts_up(self.inventory):
@@ -724,7 +746,7 @@ class Client(_Catalog):
 
     def run(
         self,
-        job: Job | str | Sequence[str],
+        job: Job | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         detach: bool = False,
         add_files: Mapping[str, bytes] | None = None,
@@ -940,11 +962,13 @@ async def _require_outputs(old: AsyncRunHandle, paths: Sequence[str] = ()) -> No
     await asyncio.to_thread(check_can_continue, old.folder, left, paths)
 
 
-def _job_of(job: Job | str | Sequence[str], options: RunArguments) -> Job:
+def _job_of(
+    job: Job | str | os.PathLike[str] | Sequence[str | os.PathLike[str]], options: RunArguments
+) -> Job:
     """Return a job, with its values taken out of ``options``. Raises InputError."""
-    given = cast(dict[str, Any], options)
+    wanted = cast(dict[str, Any], options)
     names = RunArguments.__annotations__.keys() - RunOptions.__annotations__.keys()
-    values = {name: given.pop(name) for name in names & given.keys()}
+    values = {name: wanted.pop(name) for name in names & wanted.keys()}
     if not isinstance(job, Job):
         from .jobs import job_of_words
 
@@ -957,9 +981,18 @@ def _job_of(job: Job | str | Sequence[str], options: RunArguments) -> Job:
     return job
 
 
-def _check_names(files: Mapping[str, bytes]) -> None:
-    """Raise InputError unless each name is a path within the code of a run."""
-    for name in files:
+def _check_callbacks(on_event: object, on_log: object) -> None:
+    """Raise InputError for a callback that cannot be called."""
+    for name, one in (("on_event", on_event), ("on_log", on_log)):
+        if one is not None:
+            given.function(name, one)
+
+
+def _check_added(files: Mapping[str, bytes]) -> None:
+    """Raise InputError unless each name is a path within the code of a run, and has bytes."""
+    for name, data in given.value("add_files", Mapping[str, Any], files).items():
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise InputError(f"add_files: {name!r} has no bytes", "encode text: text.encode()")
         if PurePosixPath(name).is_absolute() or set(name.split("/")) & {"", ".", ".."}:
             raise InputError(f"add_files: {name!r} is no path below the workdir")
 

@@ -34,7 +34,9 @@ from ..records.run_reader import LogPiece, RunReader, code_of, sets_of
 from ..records.state import RunState
 from ..runner.attach import LOOK, Following, bring, until_let_go, until_started
 from ..runner.listeners import OnEvent, ignore_event
+from ..spec import given
 from ..spec.errors import HostError, InputError, RunKept, UnreadableRecord
+from ..spec.files import require_path
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job, Layout, Request
 from .loop_thread import LoopThread
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     from ..runner.remote_commands import OnOutput as OnOutput
     from ..runner.remote_commands import RemoteShell as RemoteShell
     from ..runner.run import Brought
+
+
+_TEXTS = tuple[str, ...]
 
 
 def ignore_error(error: HostError) -> None:
@@ -265,6 +270,7 @@ class AsyncRunHandle(RecordedRun):
         machine cannot hold its records. With ``progress``, a line in a notebook or at a terminal shows
         how the run stands.
         """
+        timeout = given.value("timeout", float | None, timeout)
         if self._task is None or (self._task.done() and _is_broken(self._task)):
             self._task = self._client.follow(self._following)
         with shown(self.folder, progress):
@@ -322,6 +328,7 @@ class AsyncRunHandle(RecordedRun):
         ``grace`` is in seconds; None takes the job's. A run that has ended ignores it; a run
         without a follower stops with the next ``wait`` or ``stop``.
         """
+        grace = given.value("grace", float | None, grace)
         if self.receipt is None:
             self._following.stop(grace)
 
@@ -371,6 +378,7 @@ class AsyncRunHandle(RecordedRun):
         pieces say when they arrived. If the run has no follower, missing logs are fetched from its
         hosts first. Raises LauncherError.
         """
+        ranks = _ranks(ranks)
         await self._bring_if_nobody_does()
         reader = self.reader()
         for piece in self._of(ranks, reader.logs(since, tail, merged, timed)):
@@ -428,6 +436,9 @@ class AsyncRunHandle(RecordedRun):
         second (0: what the run has), unless another process follows the run. ``on_event`` gets
         OutputsProgressed where this process does the copying, and StoreProgressed. Raises LauncherError.
         """
+        also, only = given.value("also", _TEXTS, also), given.value("only", _TEXTS, only)
+        if dest is not None:
+            require_path(dest, "dest")
         if only and dest is None:
             raise InputError(
                 "only part of the outputs can be brought to a folder of yours, not to the run's",
@@ -510,9 +521,9 @@ class AsyncRunHandle(RecordedRun):
         """
         from ..runner.remote_commands import execute_on_hosts
 
-        request = self._following.request
+        request, words = self._following.request, given.words("argv", argv)
         async with self._client.hosts_up(request.inventory):
-            return await execute_on_hosts(request, self.layout, list(argv), node, on_output, role)
+            return await execute_on_hosts(request, self.layout, words, node, on_output, role)
 
     async def forward(
         self,
@@ -649,7 +660,8 @@ class RunHandle(RecordedRun):
         ``grace`` is in seconds; None takes the job's. Callbacks may call it. A run that has ended
         ignores it; a run without a follower stops with the next ``wait`` or ``stop``.
         """
-        self._loop.soon(partial(self._handle.request_stop, grace))
+        wanted = given.value("grace", float | None, grace)
+        self._loop.soon(partial(self._handle.request_stop, wanted))
 
     def stop(self, grace: float | None = None) -> Receipt:
         """Stop the run on all its hosts, and return its receipt, with what is left on each host.
@@ -679,6 +691,7 @@ class RunHandle(RecordedRun):
         pieces say when they arrived. If the run has no follower, missing logs are fetched from its
         hosts first. Raises LauncherError.
         """
+        ranks = _ranks(ranks)
         if self.receipt is None and not self.followed:
             self._loop.call(self._handle._bring_if_nobody_does())
         reader = self.reader()
@@ -775,6 +788,11 @@ class RunHandle(RecordedRun):
         returned.
         """
         return self._loop.call(self._handle.rm(force))
+
+
+def _ranks(wanted: Collection[int] | None) -> tuple[int, ...] | None:
+    found: tuple[int, ...] | None = given.value("ranks", tuple[int, ...] | None, wanted)
+    return found
 
 
 def _is_broken(task: asyncio.Task[Receipt]) -> bool:

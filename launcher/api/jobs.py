@@ -43,6 +43,7 @@ from ..spec.data import DataSet, check
 from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
 from ..spec.files import read_text
+from ..spec.given import value as given_value
 from ..spec.model import Inventory, Job, Meeting, Plan, Resources
 from .arguments import RunOptions
 
@@ -157,9 +158,11 @@ def make_job(**values: Any) -> Job:
     return layered_job({"argument": values})
 
 
-def job_of_words(run: str | Sequence[str], values: Mapping[str, Any]) -> Job:
-    """Make a job of a command, or of a job file that ``run`` names, with values as ``FunctionJob`` has
-    them. Raises InputError."""
+def job_of_words(
+    run: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], values: Mapping[str, Any]
+) -> Job:
+    """Make a job of a command, of a script, or of a job file that ``run`` names, with values as
+    ``FunctionJob`` has them. Raises InputError."""
     given = dict(values)
     sizes = {name: given.pop(name) for name in ("nproc_per_node", "gpus") if name in given}
     if "nodes" in given:
@@ -169,14 +172,15 @@ def job_of_words(run: str | Sequence[str], values: Mapping[str, Any]) -> Job:
             raise InputError("env and envs are the same", "leave one of them out")
         given["envs"] = given.pop("env")
     layers: dict[str, dict[str, Any]] = {}
-    if isinstance(run, str) and run.endswith((".yaml", ".yml")):
+    if isinstance(run, str | os.PathLike) and str(run).endswith((".yaml", ".yml")):
         layers["file"] = load_job(run)
     else:
-        given["run"] = (run,) if isinstance(run, str) else tuple(run)
+        given["run"] = run
     if sizes:
         known = vars(layers.get("file", {}).get("resources", Resources()))
         known = {**known, "gpus": None, "gpu_model": None} if "gpus" in sizes else known
-        given["resources"] = {**known, **given.get("resources", {}), **sizes}
+        named = given_value("resources", Mapping[str, Any], given.get("resources", {}))
+        given["resources"] = {**known, **named, **sizes}
     return layered_job({**layers, "argument": given})
 
 

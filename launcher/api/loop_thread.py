@@ -7,6 +7,7 @@ import atexit
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import wait
 from contextlib import suppress
 from functools import cache
 from typing import Any, TypeVar
@@ -14,6 +15,9 @@ from typing import Any, TypeVar
 from ..spec.errors import LauncherError
 
 T = TypeVar("T")
+
+#: Seconds of one wait: Python notices a signal that comes just before a wait at its end alone.
+LOOK = 0.5
 
 
 #: Those that run, for the end of the program.
@@ -62,6 +66,8 @@ class LoopThread:
             raise
         future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
+            while not wait([future], LOOK).done:
+                pass
             return future.result()
         except BaseException:
             future.cancel()

@@ -50,6 +50,7 @@ from . import (
     outputs,
     placeholders,
     preload,
+    program_values,
     roles,
     shares,
     start_commands,
@@ -573,7 +574,13 @@ def _instead(variable: str, usual: str) -> str:
 
 
 def _converted(layer: str, name: str, value: Any) -> Any:
-    """Convert a value that a program passes to the job's type. Raises InputError."""
+    """Convert a value to the job's type. Raises InputError."""
+    found = _from_text(layer, name, value)
+    return program_values.read(name, found) if layer == program_values.LAYER else found
+
+
+def _from_text(layer: str, name: str, value: Any) -> Any:
+    """Convert what stands for a value, such as text with a unit. Raises InputError."""
     try:
         if name == "resources" and isinstance(value, Mapping):
             return _resources_of(value)
@@ -596,14 +603,14 @@ def _converted(layer: str, name: str, value: Any) -> Any:
     return value
 
 
-def _resources_of(given: Mapping[str, Any]) -> Resources:
+def _resources_of(wanted: Mapping[str, Any]) -> Resources:
     """Return the resources that a program passes; ``gpu_ids`` may be a list. Raises ValueError."""
-    values = _with_model(dict(given))
+    values = _with_model(dict(wanted))
     if values.get("gpu_ids"):
         several = values["gpu_ids"]
         texts = [several] if isinstance(several, str | int) else several
         values["gpu_ids"] = read_ids(",".join(map(str, texts)))
-    return Resources(**values)
+    return program_values.resources(values)
 
 
 _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
+from ..spec.given import name_of_run
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats
@@ -131,6 +132,7 @@ def find(word: str) -> Path:
 
     Raises UnknownRun, or InputError when several runs match.
     """
+    word = name_of_run(word)
     known = {path.name: path for path in folders()}
     if word == "-" and known:
         return known[list(known)[-1]]
@@ -156,7 +158,7 @@ def select(
     """
     known = folders()
     chosen: dict[Path, None] = {} if words else dict.fromkeys(known)
-    for word in words:
+    for word in map(name_of_run, words):
         if not is_pattern(word):
             chosen[find(word)] = None
             continue
@@ -250,6 +252,8 @@ def summary(path: Path) -> Summary:
         status, reason, damaged = state.status, state.reason, ev.damage(events)
         ended = next((e.time for e in reversed(events) if isinstance(e, ev.RunEnded)), None)
         ended = None if ended is None else ended_at(events, ended)
+        if ended is None and status in ENDED:  # without its launcher
+            ended = _started(path)
         connected = (e.user for e in events if isinstance(e, ev.HostConnected) and e.user)
         users = tuple(dict.fromkeys(connected))
         began = status not in ENDED or any(isinstance(e, ev.ProcessStarted) for e in events)

@@ -144,6 +144,8 @@ def main(path: str, lock: str | None = None) -> None:
     code = 125
     try:
         request: Request = pickle.loads(data)
+        if lock:
+            os.set_inheritable(int(lock), False)  # no child of ours keeps it
         folder = RunFolder(Path(path), int(lock) if lock else None)
         if folder.hold():
             code = _follow(request, folder)

@@ -8,14 +8,24 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import DocumentError
+from .errors import DocumentError, InputError
 
 #: The largest inventory or job file: nobody writes one of that size.
 MOST_BYTES = 4_000_000
 
 
+def require_path(path: object, what: str) -> None:
+    """Raise InputError for what is no path, such as an integer: open() takes that for a file which this
+    process has open, and closes it."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            f"{what}: {path!r:.80} is no path", "give it as text, or as a pathlib.Path"
+        )
+
+
 def read_text(path: str | os.PathLike[str], what: str) -> str:
-    """Return the text of a small UTF-8 file. Raises DocumentError."""
+    """Return the text of a small UTF-8 file. Raises DocumentError, InputError."""
+    require_path(path, what)
     try:
         with open(path, "rb") as file:
             data = file.read(MOST_BYTES + 1)

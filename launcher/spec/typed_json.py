@@ -99,12 +99,13 @@ def to_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of a record")
 
 
-def _called(value: object) -> str:
+def called(value: object) -> str:
+    """Return what kind of value it is, in words."""
     return _NAMES.get(type(value), type(value).__name__)
 
 
 def _expected(what: str, value: object) -> Mismatch:
-    return Mismatch(f"expected {what}, got {_called(value)}")
+    return Mismatch(f"expected {what}, got {called(value)}")
 
 
 @functools.cache

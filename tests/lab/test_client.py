@@ -326,9 +326,11 @@ def test_a_program_that_ends_without_closing_leaves_its_run_to_the_next(sandbox:
         assert (receipt.reason, receipt.left) == ("by-user", 0)
 
 
+#: Starts a run that lasts until a file is there, and ends without closing anything.
 ENDS = """
-import launcher, sys
-run = launcher.Client("inventory.yaml").run("true", framework="env", setup=sys.argv[1])
+import launcher, os, sys
+words = ["sh", "-c", f"until test -e {os.getcwd()}/go; do sleep 0.1; done"]
+run = launcher.Client("inventory.yaml").run(words, framework="env", setup=sys.argv[1])
 print(run.name)
 """
 
@@ -343,6 +345,7 @@ def test_a_program_that_ends_at_once_waits_until_its_run_has_begun(sandbox: Laun
         f"launcher: {name} has not begun yet; this program waits until it has: Ctrl-C stops it\n"
     )
     assert (ended.returncode, ended.stderr) == (0, waits)
+    (sandbox.work / "go").touch()
     with library.Client() as client:
         assert client.attach(name).wait(timeout=60).status == "succeeded"
 

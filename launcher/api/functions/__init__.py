@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack
 
 from ...records.receipt import Receipt
-from ...spec.errors import FunctionFailed, InputError, suggestion
+from ...spec import given
+from ...spec.errors import FunctionFailed, InputError
 from ...spec.model import Job
 from ..arguments import FunctionJob, RunOptions
-from ..client import Client
+from ..client import AsyncClient, Client
 from ..jobs import job_of_words
 from . import call
 from .call import Returns
@@ -39,7 +40,10 @@ class Ranks:
     def __init__(
         self, client: Client, job: Job, returns: Returns, options: Mapping[str, Any]
     ) -> None:
-        """``options`` are arguments of ``Client.run``."""
+        """``options`` are arguments of ``Client.run``. Raises InputError for another client."""
+        if not callable(getattr(client, "run", None)) or isinstance(client, AsyncClient):
+            hint = 'with launcher.Client("inventory/lab.yaml") as client: ...'
+            raise InputError(f"client: {client!r:.80} is no launcher.Client", hint)
         self._client, self._job, self._returns, self._options = client, job, returns, options
 
     def __enter__(self) -> Self:
@@ -75,12 +79,20 @@ class Ranks:
         Raises InputError.
         """
         workdir = Path(self._job.workdir)
-        files = call.files_of(function, args, kwargs, workdir, self._returns)
+        files = call.files_of(
+            function, args, kwargs, workdir, self._returns, may_import_more=self._may_import_more()
+        )
         return self._client.run(
             replace(self._job, name=self._job.name or _name_of(function)),
             add_files=files,
             **self._options,
         )
+
+    def _may_import_more(self) -> bool:
+        """Return whether ranks may have modules that are neither installed here nor in the workdir."""
+        job, hosts = self._job, self._client.inventory.hosts
+        said = (job.python, job.environment, job.setup, job.prepare, job.modules)
+        return any(said) or any("PYTHONPATH" in one for one in (job.envs, *(h.env for h in hosts)))
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -105,15 +117,14 @@ def processes(
     functions return JSON values, and nothing that a host sends is unpickled. ``detach``, callbacks and
     options are those of ``Client.run``. Raises InputError.
     """
-    how = {"detach": detach, "on_event": on_event, "on_log": on_log, **(options or {})}
+    how = {"detach": detach, "on_event": on_event, "on_log": on_log}
+    how |= given.values(RunOptions, options or {})
     return Ranks(client, job_of(job), returns, how)
 
 
 def job_of(wanted: FunctionJob) -> Job:
     """Return the job of a function: each rank is a process with torch's variables. Raises InputError."""
-    for name in set(wanted) - FunctionJob.__annotations__.keys():
-        hint = suggestion(name, tuple(FunctionJob.__annotations__)) or "see launcher.FunctionJob"
-        raise InputError(f"{name}: the job of a function has no such key", hint)
+    given.names(FunctionJob, wanted)
     return job_of_words(("-m", call.PACKAGE), {**wanted, "framework": "torch"})
 
 

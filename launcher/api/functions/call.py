@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-import site
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ...records.run_folder import read_as
+from ...spec import given
 from ...spec.errors import InputError
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
 from ...spec.version import DISTRIBUTION
+from . import modules
 
 Returns = Literal["pickle", "json"]
 
@@ -49,12 +50,17 @@ def files_of(
     kwargs: Mapping[str, Any],
     workdir: Path,
     returns: Returns,
+    *,
+    may_import_more: bool = True,
 ) -> dict[str, bytes]:
     """Return the files that a run needs besides the workdir to call a function.
 
     Our own cloudpickle is among them, so that hosts need not have it, and never have another one.
-    Raises InputError if cloudpickle is not installed, or cannot pickle the function.
+    ``may_import_more``: hosts may have modules that only this machine is known to have. Raises
+    InputError if cloudpickle is not installed, or if the function cannot be called there.
     """
+    given.function("function", function)
+    _require_values(function)
     if returns not in get_args(Returns):
         raise InputError(f"returns: {returns} is neither pickle nor json")
     cloudpickle = _cloudpickle()
@@ -66,6 +72,8 @@ def files_of(
             f"{name} cannot be sent to hosts: {' '.join(str(error).split())}",
             "pass what it needs as arguments; clients, locks and open files stay here",
         ) from error
+    if not may_import_more:
+        _require_modules(call, workdir)
     about = {
         "python": "{}.{}".format(*sys.version_info[:2]),
         "returns": returns,
@@ -84,6 +92,34 @@ def files_of(
     }
 
 
+def _require_values(function: Callable[..., Any]) -> None:
+    """Raise InputError for a function that returns no values at all when it is called."""
+    for one in (function, vars(type(function)).get("__call__")):
+        name = getattr(function, "__name__", type(function).__name__)
+        if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
+            raise InputError(
+                f"{name} is a generator function, and a generator cannot come back from a rank",
+                "return a list in its place",
+            )
+        if inspect.iscoroutinefunction(one):
+            raise InputError(
+                f"{name} is a coroutine function, and nothing awaits it on a rank",
+                "a plain function may call asyncio.run(...)",
+            )
+
+
+def _require_modules(call: bytes, workdir: Path) -> None:
+    """Raise InputError for a module that a function needs and that no host would have."""
+    for name, file in sorted(modules.kept_here(call, workdir).items()):
+        above = file.parents[name.count(".") + (file.name == "__init__.py")]
+        raise InputError(
+            f"{name} is in {file.parent}, outside the workdir {workdir}: no host would have it",
+            f"workdir={str(above)!r} takes it along, and so does"
+            f" cloudpickle.register_pickle_by_value({name}); where hosts have it installed, say in what:"
+            " python=",
+        )
+
+
 def _cloudpickle() -> Any:
     try:
         import cloudpickle
@@ -100,19 +136,13 @@ def import_paths(search: Sequence[str], workdir: Path) -> list[str]:
 
     An environment in the workdir is none: its packages stay here.
     """
-    packages = {os.path.realpath(path) for path in _of_packages()}
+    packages = {os.path.realpath(path) for path in modules.packages()}
     root, found = os.path.realpath(workdir), []
     for entry in search:
         place = os.path.realpath(entry or os.curdir)
         if os.path.commonpath((root, place)) == root and place != root and place not in packages:
             found.append(os.path.relpath(place, root))
     return found
-
-
-def _of_packages() -> list[str]:
-    known = sysconfig.get_paths()
-    user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
-    return [known["stdlib"], known["platstdlib"], known["purelib"], known["platlib"], *user]
 
 
 def returns_of(added: Path) -> str | None:

@@ -10,6 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
+from ...spec import given
 from ...spec.errors import InputError, LauncherError
 from ..arguments import FunctionJob, RunOptions
 from ..client import Client
@@ -63,11 +64,13 @@ class Executor(futures.Executor):
         on_log: OnLog | None = None,
         **job: Unpack[FunctionJob],
     ) -> None:
+        max_workers = given.value("max_workers", int, max_workers)
         if max_workers < 1:
             raise InputError(f"max_workers: {max_workers} runs at once are none")
         made = job_of(job)
         waits = {"wait": None} if can_wait(made) else {}
-        how = {"on_event": on_event, "on_log": on_log, **waits, **(options or {})}
+        how = {"on_event": on_event, "on_log": on_log, **waits}
+        how |= given.values(RunOptions, options or {})
         self._ranks = Ranks(client, made, returns, how)
         self._most = max_workers
         self._guard = threading.Lock()

@@ -55,10 +55,16 @@ def _call(here, paths):  # type: (str, list[str]) -> object
 
 def keep(stem, returns, value):  # type: (str, str, object) -> None
     """Write what the function returned."""
-    if returns == "json":
-        data = json.dumps(value).encode("utf-8")
-    else:
-        data = sys.modules["cloudpickle"].dumps(value)
+    try:
+        if returns == "json":
+            data = json.dumps(value).encode("utf-8")
+        else:
+            data = sys.modules["cloudpickle"].dumps(value)
+    except Exception as error:
+        raise TypeError(
+            "the function returned a %s, which cannot be sent back: %s. Return plain values, such as a"
+            " list" % (type(value).__name__, error)
+        ) from error
     _write(stem + "." + returns, data)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import operator
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ import pytest
 
 import launcher as library
 from launcher.api import functions
-from launcher.api.functions import call, on_rank
+from launcher.api.functions import call, modules, on_rank
 from launcher.spec.errors import InputError
 from support.lab import wait_until
 
@@ -107,6 +109,77 @@ def test_what_cannot_travel_is_refused_with_a_reason() -> None:
     assert "pass what it needs as arguments" in refused.value.hint
 
 
+def test_what_returns_no_value_is_refused_with_what_to_do() -> None:
+    def yields() -> Any:
+        yield 1
+
+    async def awaits() -> None:
+        pass
+
+    class Yields:
+        def __call__(self) -> Any:
+            yield 1
+
+    for function in (yields, partial(yields), Yields()):
+        with pytest.raises(InputError, match="is a generator function") as refused:
+            files(function=function, args=())
+        assert refused.value.hint == "return a list in its place"
+    with pytest.raises(InputError, match="awaits is a coroutine function") as refused:
+        files(function=awaits, args=())
+    assert "asyncio.run" in refused.value.hint
+
+
+@pytest.mark.parametrize("returns", ["pickle", "json"])
+def test_a_rank_says_what_it_cannot_send_back(tmp_path: Path, returns: str) -> None:
+    def fails() -> Any:
+        return (one for one in range(3))
+
+    given = files(function=fails, args=(), returns=returns)
+    assert on_this_rank(tmp_path, given).returncode == 1
+    said = call.error_of(tmp_path / "outputs", 2, 1)
+    assert said is not None
+    assert "the function returned a generator, which cannot be sent back: " in said.message
+    assert said.message.endswith("Return plain values, such as a list")
+
+
+def test_a_module_that_no_host_would_have_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one of the workdir, nor an installed one; an argument that is called like one is a text."""
+    away, work = tmp_path / "away", tmp_path / "work"
+    (away / "package_away").mkdir(parents=True)
+    (away / "package_away" / "__init__.py").write_text("def g():\n    return 1\n")
+    (away / "package_away" / "inner.py").write_text("VALUE = 1\n")
+    work.mkdir()
+    monkeypatch.syspath_prepend(str(away))
+    outside = importlib.import_module("package_away")
+    inner = importlib.import_module("package_away.inner")
+    main = {"outside": outside, "__name__": "__main__"}
+    exec("def calls():\n    return outside.g()", main)
+
+    def sent(function: Any, *args: Any, workdir: Path = work) -> None:
+        files(function=function, args=args, workdir=workdir, may_import_more=False)
+
+    for function, args in ((outside.g, ()), (main["calls"], ()), (len, (outside.g,))):
+        with pytest.raises(
+            InputError, match=r"package_away is in .*: no host would have it"
+        ) as refused:
+            sent(function, *args)
+        assert f"workdir={str(away)!r}" in refused.value.hint
+    with pytest.raises(InputError, match=r"package_away.inner is in") as refused:
+        sent(len, inner)
+    assert f"workdir={str(away)!r}" in refused.value.hint
+    sent(outside.g, workdir=tmp_path)
+    sent(len, "package_away")
+    sent(library.make_job)
+    sent(json.dumps, [1])
+    files(function=outside.g, args=(), workdir=work)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "away.pth").write_text(f"{away}\n")
+    monkeypatch.setattr(modules, "packages", lambda: [str(tmp_path / "site")])
+    sent(outside.g)
+
+
 def test_without_cloudpickle_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     with pytest.raises(InputError, match="not installed here") as refused:
@@ -121,7 +194,7 @@ def test_folders_of_imports_are_those_below_the_workdir(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_of_the_job_is_named() -> None:
-    with pytest.raises(InputError, match="node: the job of a function has no such key") as refused:
+    with pytest.raises(InputError, match="node: there is no such argument") as refused:
         functions.job_of(cast(library.FunctionJob, {"node": 2}))
     assert "nodes" in refused.value.hint
 
@@ -168,7 +241,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Handle]:
 
 
 def a_pool(**more: Any) -> library.Executor:
-    return library.Executor(cast(library.Client, None), nproc_per_node=2, **more)
+    return library.Executor(library.Client(), nproc_per_node=2, **more)
 
 
 def test_results_and_errors_come_through_futures(runs: list[Handle]) -> None:
