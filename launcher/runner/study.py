@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How often a sampler may propose a trial that was there already before the values count as used up.
 TRIES = 200
+#: Hyperband draws the bracket of a trial from this name and its number: the same sweep, the same trials.
+NAME = "launcher"
 
 
 class Study:
@@ -30,6 +32,7 @@ class Study:
         self._optuna = _imported(settings)
         self._spaces = {name: self._space(space) for name, space in matrix.items()}
         self._study = self._optuna.create_study(
+            study_name=NAME,
             direction="minimize" if settings.goal == "min" else "maximize",
             sampler=self._sampler(settings),
             pruner=self._pruner(settings),

@@ -63,8 +63,8 @@ def test_what_ended_before_is_known_and_not_proposed_again() -> None:
     assert study.ask() is None
 
 
-@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband"])
-def test_a_trial_that_falls_behind_is_named_and_the_best_is_not(pruner: str) -> None:
+def fallen_behind(pruner: str) -> set[int]:
+    """Which of 40 trials are stopped; each one's metric is its value, and grows alike."""
     settings = Settings(pruner=pruner, goal="max", metric="accuracy: (.*)")
     values = [str(n) for n in range(40)]
     study, behind = Study({"a": matrix.choice(values)}, settings, ()), set()
@@ -78,9 +78,16 @@ def test_a_trial_that_falls_behind_is_named_and_the_best_is_not(pruner: str) -> 
                 break
         else:
             study.tell(trial, SUCCEEDED, float(value) + 29)
+    return behind
+
+
+@pytest.mark.parametrize("pruner", ["median", "asha", "hyperband"])
+def test_a_trial_that_falls_behind_is_named_and_the_best_is_not(pruner: str) -> None:
+    behind = fallen_behind(pruner)
     assert behind
     assert 39 not in behind
     assert sum(behind) / len(behind) < 19.5
+    assert fallen_behind(pruner) == behind, "the same sweep stops the same trials"
 
 
 def test_a_step_that_comes_again_is_ignored_and_an_unknown_trial_too() -> None:
