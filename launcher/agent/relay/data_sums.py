@@ -118,12 +118,29 @@ def sums_of(
 
 
 class Arriving:
-    """The sums of the first ``size`` bytes of an object that is being read, from its start on."""
+    """What is known of an object that is being read, over all requests for it: what its store says of
+    its sum, and the sums of its first ``size`` bytes, from its start on."""
 
     def __init__(self) -> None:
         self._sha256: Any = None
         self._md5: Any = None
+        self._tag = self._named = ""
+        self._is_keyed = False
         self.size = -1  # nothing is known of them
+
+    def hear(self, tag: str, is_keyed: bool, md5: str) -> None:
+        """Take what an answer says: the object's tag, that this is no sum, and an MD5 that it names
+        besides. It may say less than one before."""
+        if tag and self._tag and tag != self._tag:
+            self.lose()  # it was another object
+        self._tag = tag or self._tag
+        self._is_keyed = self._is_keyed or is_keyed
+        self._named = md5 or self._named
+
+    def md5_of(self, entry: manifest.Entry) -> str:
+        """Return the MD5 that the object has by its store; "" where that says none."""
+        tag = tag_in(entry)
+        return tag if MD5.match(tag) and not self._is_keyed else self._named
 
     def begin(self, wants_md5: bool) -> None:
         """Begin at the start of the object."""
@@ -148,7 +165,7 @@ class Arriving:
         :func:`sums_of` does; None if they are not known."""
         if self.size != size or (wants_md5 and not self._md5):
             return None
-        return self._sha256.hexdigest(), self._md5.hexdigest() if self._md5 else ""
+        return self._sha256.hexdigest(), self._md5.hexdigest() if wants_md5 else ""
 
 
 def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[str]]:
