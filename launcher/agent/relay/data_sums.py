@@ -168,10 +168,13 @@ class Arriving:
         return self._sha256.hexdigest(), self._md5.hexdigest() if wants_md5 else ""
 
 
-def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[str]]:
+def prove(
+    place: str, keyed: bool, going_on: Callable[[], object]
+) -> tuple[list[list[str]], set[bytes]]:
     """Note the sums of all objects that have arrived; return those whose tag says that they are not
-    what the store has, which are removed. ``keyed``: tags are no sums."""
-    known, bad = noted(place), []
+    what the store has, which are removed, and the paths of those that were summed now. ``keyed``: tags
+    are no sums."""
+    known, bad, summed = noted(place), [], set()
     with open(os.path.join(place, "sums"), "ab", 0) as sums:
         for entry in entries(place, "manifest"):
             if entry.path in known or entry.target is not None:
@@ -186,7 +189,8 @@ def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[
                 continue
             found = manifest.SHA256 + sha256.encode()
             sums.write(b"%s %s\0" % (found, entry.path))
-    return bad
+            summed.add(entry.path)
+    return bad, summed
 
 
 def is_of_store(place: str) -> bool:
