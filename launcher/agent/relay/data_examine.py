@@ -10,20 +10,25 @@ from ..base.manifest import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 #: Most damaged paths that are named.
 NAMED = 20
 
 
 def examine(
-    place: str, base: str, repair: bool, going_on: Callable[[int], object]
+    place: str,
+    base: str,
+    repair: bool,
+    going_on: Callable[[int], object],
+    summed: Collection[bytes] = (),
 ) -> tuple[list[list[str]], int]:
     """Compare files with their manifest: return some that differ, with the reason, and how many.
     ``going_on`` gets the bytes that were compared so far.
 
     With ``repair`` these are removed, what fits loses its permissions to write, and a file that is
-    the same inode as the one of ``base`` is not read again.
+    the same inode as the one of ``base`` is not read again. Neither are those ``summed``, whose sums
+    are in the manifest since a moment ago.
     """
     files = os.path.join(place, "files")
     bad: list[list[str]] = []
@@ -34,7 +39,7 @@ def examine(
         reading.begin(entry.size if entry else 0)
         whole = os.path.join(os.fsencode(files), path)
         if entry is not None and not why:
-            why = _difference(whole, entry, known, reading.go_on)
+            why = _difference(whole, entry, known, path in summed, reading.go_on)
             if not why and repair and entry.target is None:
                 os.chmod(whole, 0o555 if entry.executable else 0o444)
         if not why:
@@ -48,7 +53,11 @@ def examine(
 
 
 def _difference(
-    whole: bytes, entry: Entry, known: _Known | None, going_on: Callable[[], object]
+    whole: bytes,
+    entry: Entry,
+    known: _Known | None,
+    is_summed: bool,
+    going_on: Callable[[], object],
 ) -> str:
     """Return how a file or link differs from its entry; "" if it does not."""
     status = os.lstat(whole)
@@ -59,7 +68,7 @@ def _difference(
         return "is no file"
     if status.st_size != entry.size:
         return "has %d bytes instead of %d" % (status.st_size, entry.size)
-    if known and known.is_same(entry, status):
+    if is_summed or (known and known.is_same(entry, status)):
         return ""
     found = manifest.SHA256 + digest(os.fsdecode(whole), going_on).encode()
     return "" if found == entry.sum else "has another sum"

@@ -13,7 +13,7 @@ import time
 
 from ..base import manifest
 from . import signed_urls
-from .data_sums import MD5, Arriving, size_of, sums_of, tag_in
+from .data_sums import Arriving, size_of, sums_of, tag_in
 from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ class Fetch:
         arriving: dict[str, Arriving] | None = None,
     ) -> None:
         """``follow``: the URLs are those of web servers, and have no signature. ``headers`` are those
-        that the store wants. ``arriving`` has the sums of parts that an earlier one began."""
+        that the store wants. ``arriving`` has what an earlier one learned of the parts that it began."""
         self._folder, self._parts = os.path.join(folder, "files"), os.path.join(folder, "parts")
         self._sums = os.path.join(folder, "sums")
         self._deadline, self._follow = time.monotonic() + seconds, follow
@@ -63,8 +63,6 @@ class Fetch:
         self._left: list[tuple[manifest.Entry, str]] = []
         self._arriving = {} if arriving is None else arriving
         self.bytes = 0
-        self._keyed: set[bytes] = set()  # those whose tag is no sum
-        self._md5: dict[bytes, str] = {}  # of those of which the store names one besides the tag
         self.failed: list[list[str]] = []
 
     def run(self, wanted: list[tuple[manifest.Entry, str]], going_on: Callable[[], Any]) -> None:
@@ -99,13 +97,13 @@ class Fetch:
             self._require_time()
             try:
                 self._continue(entry, url, part)
-                break
+                self._place(entry, part)
+                return
             except Again as again:
                 if attempt == TRIES - 1:
                     raise Failure(REFUSED, "%s, %d times" % (again, TRIES))
                 pause = min(max(pause * 2, again.seconds), LONGEST_PAUSE)
             self._sleep(pause * random.uniform(0.5, 1.0))
-        self._place(entry, part)
 
     def _continue(self, entry: manifest.Entry, url: str, part: str) -> None:
         """Append what is missing of an object. Raises Failure, Again, OSError."""
@@ -123,8 +121,13 @@ class Fetch:
             request.add_header("Range", "bytes=%d-" % have)
         try:
             with signed_urls.answer(request, SILENCE, self._follow) as answer:
-                have = self._agree(entry, tag, answer, have)
-                self._receive(answer, part, have, entry)
+                begins = self._agree(entry, tag, answer, have)
+                arriving = self._arriving.setdefault(part, Arriving())
+                if not begins and not tag:
+                    arriving = self._arriving[part] = Arriving()  # it may be another object by now
+                about = (signed_urls.is_keyed(answer), signed_urls.md5_in(answer))
+                arriving.hear(signed_urls.tag_of(answer), *about)
+                self._receive(answer, part, begins, entry, arriving)
         except Refusal as refusal:
             raise failure(refusal)
         if size_of(part) != entry.size:
@@ -135,9 +138,6 @@ class Fetch:
         theirs = signed_urls.tag_of(answer)
         if tag and theirs and theirs != tag:
             raise Failure(CHANGED, "it has changed at its source")
-        if signed_urls.is_keyed(answer):
-            self._keyed.add(entry.path)
-        self._md5[entry.path] = signed_urls.md5_in(answer)
         begins = have if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
         if length is not None and begins + int(length) != entry.size:
@@ -145,10 +145,12 @@ class Fetch:
             raise Failure(CHANGED, text % (begins + int(length), entry.size))
         return begins
 
-    def _receive(self, answer: Any, part: str, begins: int, entry: manifest.Entry) -> None:
-        size, sums = entry.size, self._arriving.setdefault(part, Arriving())
+    def _receive(
+        self, answer: Any, part: str, begins: int, entry: manifest.Entry, sums: Arriving
+    ) -> None:
+        size = entry.size
         if not begins:
-            sums.begin(bool(self._md5_of(entry)))
+            sums.begin(bool(sums.md5_of(entry)))
         elif begins != sums.size:
             sums.lose()
         with open(part, "r+b" if os.path.exists(part) else "wb") as file:
@@ -165,25 +167,27 @@ class Fetch:
                 sums.update(piece)
                 with self._lock:
                     self.bytes += len(piece)
-                if time.monotonic() > self._deadline:
+                if begins < size and time.monotonic() > self._deadline:
                     file.flush()
                     self._require_time()
 
     def _place(self, entry: manifest.Entry, part: str) -> None:
-        """Note the sum of an object that has arrived, and move it to its path."""
-        its_md5 = self._md5_of(entry)
-        self._md5.pop(entry.path, None)
+        """Note the sum of an object that has arrived, and move it to its path. Raises Failure, Again,
+        OSError."""
+        arrived = self._arriving.pop(part, None) or Arriving()
+        its_md5 = arrived.md5_of(entry)
         with open(part, "ab"):
             pass  # an empty object
-        arrived = self._arriving.pop(part, Arriving())
         known = arrived.sums(entry.size, bool(its_md5))
         sha256, md5 = known or sums_of(os.fsencode(part), bool(its_md5))
         if md5 and entry.size and md5 != its_md5:
             os.unlink(part)
-            raise Failure(REFUSED, "it arrived with another sum than the store names")
+            text = "it arrived with another sum than the store names"
+            raise _differs(REFUSED, text, arrived.size == entry.size)
         if entry.sum.startswith(manifest.SHA256) and entry.sum != manifest.SHA256 + sha256.encode():
             os.unlink(part)
-            raise Failure(CHANGED, "it arrived with another sum than was listed")
+            text = "it arrived with another sum than was listed"
+            raise _differs(CHANGED, text, arrived.size == entry.size)
         place = os.path.join(os.fsencode(self._folder), entry.path)
         os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
         os.rename(os.fsencode(part), place)
@@ -191,18 +195,18 @@ class Fetch:
         with self._lock, open(self._sums, "ab", 0) as file:
             file.write(line)
 
-    def _md5_of(self, entry: manifest.Entry) -> str:
-        """Return the MD5 that an object has by its store; "" where that says none."""
-        tag = tag_in(entry)
-        is_sum = MD5.match(tag) and entry.path not in self._keyed
-        return tag if is_sum else self._md5.get(entry.path, "")
-
     def _require_time(self) -> None:
         if time.monotonic() > self._deadline:
             raise Failure(LATER)
 
     def _sleep(self, seconds: float) -> None:
         time.sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
+
+
+def _differs(code: str, text: str, is_all_seen: bool) -> Exception:
+    """Return what another sum means for an object. Unless we have seen all of it arrive, what was here
+    of it may be damaged, or the store may have said then that its tag is no sum: it is read again."""
+    return Failure(code, text) if is_all_seen else Again(text)
 
 
 def failure(refusal: Refusal) -> Failure:

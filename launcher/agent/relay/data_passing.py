@@ -122,13 +122,15 @@ class DataPassing:
         copy, passing = self._copy, self._passing
         assert copy is not None
         assert passing is not None
-        incoming, bad = self._store.complete(self._version), []
+        incoming = self._store.complete(self._version)
+        bad: list[list[str]] = []
+        summed: set[bytes] = set()
         if data_sums.is_of_store(incoming):
-            bad = data_sums.prove(incoming, request["keyed"], self._going_on)
+            bad, summed = data_sums.prove(incoming, request["keyed"], self._going_on)
         if bad:
             answer: Message = {"bad": bad[:NAMED], "count": len(bad)}
         else:
-            answer = self._store.seal(self._version)
+            answer = self._store.seal(self._version, summed)
         if answer["count"] and os.path.isdir(incoming):
             again = self._store.blocks(self._version)
             copy.replace(again)

@@ -30,7 +30,7 @@ from .data_links import link, link_absolute, link_in_code, remove_links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import Any
 
     from ..base.messages import Message
@@ -148,15 +148,16 @@ class DataStore:
             if not self._remove_oldest(kept):
                 break
 
-    def seal(self, version: str) -> Message:
+    def seal(self, version: str, summed: Collection[bytes] = ()) -> Message:
         """Check all of an incoming copy, and make it a version that is complete. Return the paths that
-        differ, which are removed: without any it is done."""
+        differ, which are removed: without any it is done. The sums of those ``summed`` were noted
+        just now."""
         incoming = self._incoming(version)
         if digest(os.path.join(incoming, "manifest"), self._going_on)[: manifest.LENGTH] != version:
             return {"bad": [["manifest", "differs"]], "count": 1}
         data_sums.write_contents(incoming)
         base = self._base(str(_about(incoming).get("name")))
-        bad, count = examine(incoming, base, True, self._going_on)
+        bad, count = examine(incoming, base, True, self._going_on, summed)
         if count:
             return {"bad": bad, "count": count}
         for folder, _, _ in os.walk(os.path.join(incoming, "files"), topdown=False):

@@ -118,12 +118,29 @@ def sums_of(
 
 
 class Arriving:
-    """The sums of the first ``size`` bytes of an object that is being read, from its start on."""
+    """What is known of an object that is being read, over all requests for it: what its store says of
+    its sum, and the sums of its first ``size`` bytes, from its start on."""
 
     def __init__(self) -> None:
         self._sha256: Any = None
         self._md5: Any = None
+        self._tag = self._named = ""
+        self._is_keyed = False
         self.size = -1  # nothing is known of them
+
+    def hear(self, tag: str, is_keyed: bool, md5: str) -> None:
+        """Take what an answer says: the object's tag, that this is no sum, and an MD5 that it names
+        besides. It may say less than one before."""
+        if tag and self._tag and tag != self._tag:
+            self.lose()  # it was another object
+        self._tag = tag or self._tag
+        self._is_keyed = self._is_keyed or is_keyed
+        self._named = md5 or self._named
+
+    def md5_of(self, entry: manifest.Entry) -> str:
+        """Return the MD5 that the object has by its store; "" where that says none."""
+        tag = tag_in(entry)
+        return tag if MD5.match(tag) and not self._is_keyed else self._named
 
     def begin(self, wants_md5: bool) -> None:
         """Begin at the start of the object."""
@@ -148,13 +165,16 @@ class Arriving:
         :func:`sums_of` does; None if they are not known."""
         if self.size != size or (wants_md5 and not self._md5):
             return None
-        return self._sha256.hexdigest(), self._md5.hexdigest() if self._md5 else ""
+        return self._sha256.hexdigest(), self._md5.hexdigest() if wants_md5 else ""
 
 
-def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[str]]:
+def prove(
+    place: str, keyed: bool, going_on: Callable[[], object]
+) -> tuple[list[list[str]], set[bytes]]:
     """Note the sums of all objects that have arrived; return those whose tag says that they are not
-    what the store has, which are removed. ``keyed``: tags are no sums."""
-    known, bad = noted(place), []
+    what the store has, which are removed, and the paths of those that were summed now. ``keyed``: tags
+    are no sums."""
+    known, bad, summed = noted(place), [], set()
     with open(os.path.join(place, "sums"), "ab", 0) as sums:
         for entry in entries(place, "manifest"):
             if entry.path in known or entry.target is not None:
@@ -169,7 +189,8 @@ def prove(place: str, keyed: bool, going_on: Callable[[], object]) -> list[list[
                 continue
             found = manifest.SHA256 + sha256.encode()
             sums.write(b"%s %s\0" % (found, entry.path))
-    return bad
+            summed.add(entry.path)
+    return bad, summed
 
 
 def is_of_store(place: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -344,3 +347,234 @@ def test_sums_that_google_names(tmp_path: Path, serve: Callable[..., Store]) -> 
             ]
         else:
             assert reading.failed == []
+
+
+#: How stores answer for CONTENT: the tag, and the headers of an answer with all of it, and of a rest.
+_MD5 = hashlib.md5(CONTENT)
+_BASE64 = base64.b64encode(_MD5.digest()).decode()
+_OTHER = hashlib.md5(b"other").hexdigest()  # it looks like a sum, and is none
+_KMS = {"x_amz_server_side_encryption": "aws:kms"}
+_AZURE = {"x_ms_version": "2020"}
+_GOOGLE = {"x_goog_hash": "md5=" + _BASE64}
+_COMPOSED = {"x_goog_hash": "crc32c=AAAAAA=="}
+STORES: dict[str, tuple[str, dict[str, str], dict[str, str]]] = {
+    "azure": (
+        "0x8D1",
+        {**_AZURE, "Content_MD5": _BASE64},
+        {**_AZURE, "x_ms_blob_content_md5": _BASE64},
+    ),
+    "azure-once": ("0x8D1", {**_AZURE, "Content_MD5": _BASE64}, _AZURE),
+    "azure-late": ("0x8D1", _AZURE, {**_AZURE, "x_ms_blob_content_md5": _BASE64}),
+    "s3": (_MD5.hexdigest(), {}, {}),
+    "s3-parts": (_OTHER + "-3", {}, {}),
+    "s3-kms": (_OTHER, _KMS, _KMS),
+    "s3-kms-once": (_OTHER, _KMS, {}),
+    "google": (_MD5.hexdigest(), _GOOGLE, _GOOGLE),
+    "google-once": ("x/=", _GOOGLE, {}),
+    "google-composed": (_OTHER, _COMPOSED, _COMPOSED),
+    "google-composed-once": (_OTHER, _COMPOSED, {}),
+}
+
+
+def in_store(kind: str, body: bytes = CONTENT) -> Callable[[BaseHTTPRequestHandler, int], None]:
+    """Answer as such a store does."""
+    tag, of_all, of_rest = STORES[kind]
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        said = handler.headers["Range"]
+        begins = int((said or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        headers = of_rest if said else of_all
+        with contextlib.suppress(OSError):  # the reader's time was over
+            send(handler, 206 if said else 200, body[begins:], ETag=f'"{tag}"', **headers)
+
+    return answer
+
+
+def in_rounds(
+    folder: Path,
+    url: str,
+    one: Entry,
+    monkeypatch: pytest.MonkeyPatch,
+    arriving: dict[str, data_sums.Arriving] | None,
+    most: int = 30,
+) -> tuple[int, list[list[str]]]:
+    """Read an object in rounds that end once a piece has come; return how many, and what failed at
+    last. Without ``arriving``, each is that of another process."""
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr(data_fetch, "time", clock)
+    (folder / "files").mkdir()
+    number, failed = 0, [["", "later", ""]]
+    while number < most and [code for _, code, _ in failed] == ["later"]:
+        number += 1
+        reading = Fetch(str(folder), 1.5, arriving=arriving)
+        reading.run([(one, url)], lambda: None)
+        failed = reading.failed
+    return number, failed
+
+
+@pytest.mark.parametrize("piece", [len(CONTENT), 300_000])
+@pytest.mark.parametrize(
+    ("kind", "is_same_process"),
+    [
+        *((kind, True) for kind in STORES),
+        *((kind, False) for kind in ("azure", "azure-once", "s3", "s3-parts", "s3-kms", "google")),
+    ],
+)
+def test_rounds_that_end_after_each_piece(
+    tmp_path: Path,
+    serve: Callable[..., Store],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    piece: int,
+    is_same_process: bool,
+) -> None:
+    """What a store said of an object counts in all of them, for as long as the process lives."""
+    monkeypatch.setattr(manifest, "PIECE", piece)
+    store, one = serve(in_store(kind)), entry(STORES[kind][0])
+    arriving: dict[str, data_sums.Arriving] | None = {} if is_same_process else None
+    rounds, failed = in_rounds(tmp_path, store.url, one, monkeypatch, arriving)
+    assert failed == []
+    assert whole(tmp_path)
+    assert not arriving
+    assert not list((tmp_path / "parts").iterdir())
+    assert rounds == -(-len(CONTENT) // piece)
+
+
+@pytest.mark.parametrize("kind", ["azure", "azure-once", "azure-late", "s3", "google-once"])
+def test_other_bytes_in_rounds(
+    tmp_path: Path, serve: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A sum that the store named in any of them is compared."""
+    monkeypatch.setattr(manifest, "PIECE", 300_000)
+    store, one = serve(in_store(kind, CONTENT[:-1] + b"x")), entry(STORES[kind][0])
+    arriving: dict[str, data_sums.Arriving] = {}
+    ((_, code, text),) = in_rounds(tmp_path, store.url, one, monkeypatch, arriving)[1]
+    assert (code, text) == ("refused", "it arrived with another sum than the store names")
+    assert not whole(tmp_path)
+    assert arriving == {}
+    assert not list((tmp_path / "parts").iterdir())
+
+
+@pytest.mark.parametrize("body", [CONTENT, CONTENT[:-1] + b"x"])
+@pytest.mark.parametrize("kind", STORES)
+def test_all_of_it_comes_instead_of_the_rest(
+    tmp_path: Path,
+    serve: Callable[..., Store],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    body: bytes,
+) -> None:
+    """It takes the place of what was here, and the sums are those of it; what was said before of the same
+    object still holds."""
+    monkeypatch.setattr(manifest, "PIECE", 300_000)
+    tag, one = STORES[kind][0], entry(STORES[kind][0])
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number < 3:
+            in_store(kind)(handler, number)
+        else:
+            send(handler, 200, body, ETag=f'"{tag}"')
+
+    store = serve(answer)
+    arriving: dict[str, data_sums.Arriving] = {}
+    with monkeypatch.context() as patch:
+        assert in_rounds(tmp_path, store.url, one, patch, arriving, 2)[1][0][1] == "later"
+    last = Fetch(str(tmp_path), 60.0, arriving=arriving)
+    last.run([(one, store.url)], lambda: None)
+    assert store.ranges == [None, "bytes=300000-", "bytes=600000-"]
+    assert arriving == {}
+    if body == CONTENT:
+        assert last.failed == []
+        assert whole(tmp_path)
+    elif kind in ("s3-parts", "s3-kms", "s3-kms-once", "google-composed", "google-composed-once"):
+        digest = hashlib.sha256(body).hexdigest().encode()  # the store never named a sum
+        assert data_sums.noted(str(tmp_path)) == {one.path: b"sha256:" + digest}
+    else:
+        assert [code for _, code, _ in last.failed] == ["refused"]
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_it_changes_between_rounds(
+    tmp_path: Path, serve: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(manifest, "PIECE", 300_000)
+    tag, _, of_rest = STORES[kind]
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        if number == 1:
+            in_store(kind)(handler, number)
+        else:
+            with contextlib.suppress(OSError):
+                send(handler, 206, bytes(len(CONTENT) - 300_000), ETag='"another"', **of_rest)
+
+    store = serve(answer)
+    ((_, code, text),) = in_rounds(tmp_path, store.url, entry(tag), monkeypatch, {})[1]
+    assert (code, text) == ("changed", "it has changed at its source")
+    assert not whole(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "here"),
+    [
+        ("s3", bytes(300_000)),
+        ("s3", bytes(len(CONTENT))),
+        ("s3-kms", CONTENT),
+        ("google-composed", CONTENT),
+    ],
+)
+def test_a_part_of_an_earlier_process(
+    tmp_path: Path, serve: Callable[..., Store], kind: str, here: bytes
+) -> None:
+    """It may be damaged, or its tag no sum: the object is read again before it is refused."""
+    store = serve(in_store(kind))
+    (tmp_path / "parts").mkdir()
+    part = tmp_path / "parts" / hashlib.sha256(b"deep/a file").hexdigest()[:32]
+    part.write_bytes(here)
+    assert fetch(tmp_path, store.url, entry(STORES[kind][0])) == []
+    assert whole(tmp_path)
+    assert store.ranges[-1] is None
+
+
+def test_a_file_without_a_tag_is_another_one(
+    tmp_path: Path, serve: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When all of it comes again, what was said of the one before does not hold."""
+    monkeypatch.setattr(manifest, "PIECE", 300_000)
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        other = "md5=" + base64.b64encode(hashlib.md5(bytes(len(CONTENT))).digest()).decode()
+        with contextlib.suppress(OSError):
+            if number == 1:
+                send(handler, 200, bytes(len(CONTENT)), x_goog_hash=other)
+            else:
+                send(handler, 200)
+
+    store, listed = serve(answer), manifest.SHA256 + hashlib.sha256(CONTENT).hexdigest().encode()
+    one = Entry(b"deep/a file", len(CONTENT), False, listed)
+    arriving: dict[str, data_sums.Arriving] = {}
+    with monkeypatch.context() as patch:
+        in_rounds(tmp_path, store.url, one, patch, arriving, 1)
+    last = Fetch(str(tmp_path), 60.0, arriving=arriving)
+    last.run([(one, store.url)], lambda: None)
+    assert last.failed == []
+    assert whole(tmp_path)
+
+
+def test_a_file_without_a_tag_changes_between_rounds(
+    tmp_path: Path, serve: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put together of two is read again, once; the one that was listed is not refused."""
+    monkeypatch.setattr(manifest, "PIECE", 300_000)
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        begins = int((handler.headers["Range"] or "bytes=0-")[6:-1])
+        body, tag = (bytes(len(CONTENT)), "old") if number == 1 else (CONTENT, "new")
+        with contextlib.suppress(OSError):
+            send(handler, 206 if begins else 200, body[begins:], ETag=f'"{tag}"')
+
+    store, listed = serve(answer), manifest.SHA256 + hashlib.sha256(CONTENT).hexdigest().encode()
+    one = Entry(b"deep/a file", len(CONTENT), False, listed)
+    assert in_rounds(tmp_path, store.url, one, monkeypatch, {})[1] == []
+    assert whole(tmp_path)
+    assert store.ranges.count(None) == 2
