@@ -34,6 +34,7 @@ from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
+from . import uv_settings
 from .concurrency import in_own_thread, in_thread, in_threads
 from .data import listing
 from .data.host import Delivered
@@ -102,7 +103,8 @@ class WheelCache:
         """Return the wheels for a host, which other hosts may need as well; fetch them if they are not
         here. Raises NoEnvironment, WheelsNotFetched, InputError."""
         wheels.require_cpython(host, wanted)
-        key = wheels.key(wanted)
+        origin = await in_thread(uv_settings.origin, self._workdir / self._wanted.uv, os.environ)
+        key = wheels.key(wanted, origin)
         async with _alone(key, say):
             try:
                 return await in_thread(_known, key) or await self._fetched(key, host, wanted, say)

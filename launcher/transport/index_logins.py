@@ -31,7 +31,7 @@ def authorization(
         user, password = (environ.get(f"UV_INDEX_{variable}_{w}") for w in ("USERNAME", "PASSWORD"))
         if (user or password) and _server(url) == _server(address):
             return _basic(user or "", password or "")
-    urls = [address, index, *indexes.values(), *_named(environ)]
+    urls = [address, index, *indexes.values(), *(url for _, url in named(environ))]
     for url in urls:
         parts = urllib.parse.urlsplit(url)
         if _server(url) == _server(address) and (parts.username or parts.password):
@@ -59,10 +59,12 @@ def bare(address: str) -> str:
     return urllib.parse.urlunsplit(parts._replace(netloc=bare_place, fragment=""))
 
 
-def _named(environ: Mapping[str, str]) -> Iterable[str]:
+def named(environ: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Yield the indexes that variables of uv name: their names, "" without one, and URLs."""
     for variable in INDEXES:
-        for word in re.split(r"[\s,]+", environ.get(variable, "")):
-            yield word.partition("=")[2] if re.match(r"[\w-]+=", word) else word
+        for word in filter(None, re.split(r"[\s,]+", environ.get(variable, ""))):
+            name, equals, url = word.partition("=")
+            yield (name, url) if equals and re.fullmatch(r"[\w.-]+", name) else ("", word)
 
 
 def _server(url: str) -> tuple[str, str | None, int | None]:

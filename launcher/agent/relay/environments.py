@@ -65,7 +65,8 @@ class Environments:
         if self._building is None:
             code, kind = os.path.join(run_dir, "code"), request["builder"]
             brought = self._brought(request.get("brought", ""))
-            one = wanted(code, kind, request["path"], request["wheels"], brought)
+            origin = request.get("origin", "")
+            one = wanted(code, kind, request["path"], request["wheels"], brought, origin)
             is_brought = bool(brought) or not request.get("fetched")
             return self._use(run_dir, one, request["finder"], request["may_pip"], is_brought)
         building = self._building

@@ -50,9 +50,10 @@ class Wheel:
         return self.sums.get("sha256", "")
 
 
-def key(wanted: WantedWheels) -> str:
-    """Return what tells a set of wheels from others: equal for hosts that need the same."""
-    about = (wanted.sum, wanted.is_lock, wanted.implementation, wanted.abi, wanted.machine)
+def key(wanted: WantedWheels, origin: str) -> str:
+    """Return what tells a set of wheels from others: equal for hosts that need the same. ``origin`` is
+    what decides beside the text where they come from; see ``uv_settings``."""
+    about = (wanted.sum, origin, wanted.is_lock, wanted.implementation, wanted.abi, wanted.machine)
     glibc = _glibc(wanted)
     told = "\0".join(map(str, (*about, wanted.python, glibc)))
     return hashlib.sha256(told.encode()).hexdigest()[:32]

@@ -44,8 +44,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIn
 class Machine:
     """This machine, with requirements in a workdir."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder / "work", folder / "home"
+    def __init__(self, folder: Path, work: str = "work") -> None:
+        self.folder, self.home = folder / work, folder / "home"
         self.folder.mkdir()
         self.events: list[ev.Event] = []
         self.waits = asyncio.Event()
@@ -100,6 +100,45 @@ def test_they_are_fetched_once(here: Machine, index: PackageIndex) -> None:
     here.fetched(here.wants("one\n# more\n"))
     assert not index.read
     assert (folder / names[0]).stat().st_nlink == 4
+
+
+def sums_of(found: WheelSet) -> set[str]:
+    """Return the sums of the wheels of a set."""
+    text = (found.delivered.listed.folder / "wheels.txt").read_text()
+    return {line.rpartition(":")[2] for line in text.splitlines()}
+
+
+def sum_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_same_text_with_other_folders_of_wheels(here: Machine, tmp_path: Path) -> None:
+    """Each project gets its own wheels, and those that it has now."""
+    other, text = Machine(tmp_path, "other"), "--no-index\n--find-links wheels\nlocal\n"
+    ours = write_wheel(here.folder / "wheels", "local", "1.0", data=b"ours")
+    theirs = write_wheel(other.folder / "wheels", "local", "1.0", data=b"theirs")
+    assert sums_of(here.fetched(here.wants(text))) == {sum_of(ours)}
+    assert sums_of(other.fetched(other.wants(text))) == {sum_of(theirs)}
+    write_wheel(here.folder / "wheels", "local", "1.0", data=b"changed")
+    assert sums_of(here.fetched(here.wants(text))) == {sum_of(ours)}
+
+
+@pytest.mark.parametrize("way", ["variable", "file"])
+def test_the_same_text_with_another_index(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """As where torch is taken from cu121 instead of cpu."""
+    wanted, old = here.wants("one\n"), tmp_path / "index" / "one-1.0-py3-none-any.whl"
+    assert sum_of(old) in sums_of(here.fetched(wanted))
+    new = write_wheel(tmp_path / "new", "one", "1.0", data=b"cu121")
+    with PackageIndex(tmp_path / "new").serving() as serving:
+        if way == "variable":
+            monkeypatch.setenv("UV_DEFAULT_INDEX", serving.url)
+        else:
+            named = f'index = [{{url = "{serving.url}", default = true}}]\n'
+            monkeypatch.delenv("UV_DEFAULT_INDEX")
+            (here.folder / "uv.toml").write_text(named)
+        assert sums_of(here.fetched(wanted)) == {sum_of(new)}
 
 
 def test_a_wheel_that_was_changed_here_is_fetched_again(here: Machine, index: PackageIndex) -> None:

@@ -102,6 +102,14 @@ def test_it_is_built_once(root: Path) -> None:
 
 
 @needs_uv
+def test_the_same_files_with_wheels_of_another_origin(root: Path) -> None:
+    there = ended(Environments(str(root)))
+    other = ended(Environments(str(root)), "two", origin="1" * 32)
+    assert other["state"] == there["state"] == "there"
+    assert other["python"] != there["python"]
+
+
+@needs_uv
 def test_two_that_want_it_at_once(root: Path) -> None:
     first, second = Environments(str(root)), Environments(str(root))
     assert asked(first)["state"] == "building"

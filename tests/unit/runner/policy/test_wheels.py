@@ -131,9 +131,9 @@ def test_a_wheel_that_is_named_by_its_url_is_one() -> None:
 
 def test_hosts_that_need_the_same_share_a_set() -> None:
     same = replace(HOST, libc="glibc 2.36-9+deb12u4", folders=("a",))
-    assert wheels.key(same) == wheels.key(HOST)
+    assert wheels.key(same, "") == wheels.key(HOST, "") != wheels.key(HOST, "another index")
     others = [ARM, MUSL, FREE, replace(HOST, sum="1" * 32), replace(HOST, libc="glibc 2.31")]
-    assert len({wheels.key(one) for one in [HOST, *others]}) == 6
+    assert len({wheels.key(one, "") for one in [HOST, *others]}) == 6
 
 
 @pytest.mark.parametrize(
