@@ -18,6 +18,8 @@ import threading
 import time
 import tomllib
 import urllib.parse
+import zipfile
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
@@ -265,7 +267,7 @@ class _Fetching:
             try:
                 digest = self._read(one, made, going_on)
                 made.flush()
-                _require_sums(one, digest, Path(made.name))
+                _require_whole(one, digest, Path(made.name))
                 os.fchmod(made.fileno(), 0o644)
                 os.fsync(made.fileno())
                 os.replace(made.name, self._files / digest)
@@ -293,13 +295,16 @@ class _Fetching:
 
         login = index_logins.authorization(one.source, os.environ, self._indexes, one.index)
         try:
-            return web_file.save(index_logins.bare(one.source), to, login, on_read).sha256
+            address = index_logins.bare(one.source)
+            return web_file.save(address, to, login, on_read, one.size).sha256
         except StoreError as error:
             raise _refused(one, error, bool(login)) from None
 
 
 def _refused(one: Wheel, error: StoreError, has_login: bool) -> WheelsNotFetched:
     hint = "start again: what has come stays here"
+    if "where it ends" in error.message:
+        hint = error.hint
     if "answers 401" in error.message or "answers 403" in error.message:
         hint = "a login for its server belongs into ~/.netrc, or UV_INDEX_NAME_USERNAME and ..._PASSWORD"
         hint = "is the login for its server right, and may it read this?" if has_login else hint
@@ -327,21 +332,40 @@ def _copied(
     return made.hexdigest()
 
 
-def _require_sums(one: Wheel, digest: str, path: Path) -> None:
-    """Raise WheelsNotFetched for a wheel that is not what the lock says."""
-    for kind, wanted in one.sums.items():
-        if kind not in hashlib.algorithms_guaranteed or kind.startswith("shake"):
-            continue
+def _checked(one: Wheel) -> dict[str, str]:
+    """Return the sums of a wheel that can be looked at here."""
+    known = hashlib.algorithms_guaranteed
+    return {kind: its for kind, its in one.sums.items() if kind in known and "shake" not in kind}
+
+
+def _require_whole(one: Wheel, digest: str, path: Path) -> None:
+    """Raise WheelsNotFetched for a wheel that is not what the lock says, and for one that is cut off:
+    where an index has no sum, uv makes it of what comes."""
+    sums, where = _checked(one), index_logins.without(one.source)
+    for kind, wanted in sums.items():
         found = digest
         if kind != "sha256":
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, kind).hexdigest()
         if found != wanted:
-            where = index_logins.without(one.source)
             raise WheelsNotFetched(
                 f"{one.file} of {where} has the {kind} {found}, and the lock says {wanted}",
                 f"was it changed there? uv lock --upgrade-package {one.package} takes it as it is now",
             )
+    if not _is_zip(path, bool(sums)):
+        raise WheelsNotFetched(
+            f"{one.file} of {where} is no whole wheel",
+            "was it copied or uploaded to its end? Put it there again",
+        )
+
+
+def _is_zip(path: Path, has_sum: bool) -> bool:
+    """Return whether an archive has its end; without a sum, also whether all of it can be read."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            return has_sum or opened.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        return False
 
 
 _ROOM = "launcher prune frees some; LAUNCHER_HOME names a folder on another disk"

@@ -24,6 +24,24 @@ from launcher.transport.answers import WantedWheels
 from support.package_index import PackageIndex
 from support.wheels import write_wheel
 
+#: Of an index that says no sums.
+LOCK = """\
+version = 1
+revision = 3
+requires-python = ">=3.9"
+
+[[package]]
+name = "job"
+version = "1"
+source = {{ virtual = "." }}
+dependencies = [{{ name = "two" }}]
+
+[[package]]
+name = "two"
+version = "1.0"
+source = {{ registry = "{url}" }}
+wheels = [{{ {kind} = "{files}two-1.0-py3-none-any.whl" }}]
+"""
 UV = Path(sys.executable).parent / "uv"
 pytestmark = pytest.mark.skipif(not UV.exists(), reason="uv is not installed in this environment")
 
@@ -59,6 +77,16 @@ class Machine:
         python = "{}.{}.{}".format(*sys.version_info)
         files = ("requirements.txt",)
         return WantedWheels(python, "cpython", abi, "x86_64", "glibc 2.28", files, made, False)
+
+    def locks(self, lock: str) -> WantedWheels:
+        """Write a project with a lock; return what a host says that is to build it."""
+        project = '[project]\nname = "job"\nversion = "1"\nrequires-python = ">=3.9"\n'
+        made = hashlib.blake2b(digest_size=16)
+        for name, text in (("pyproject.toml", project), ("uv.lock", lock)):
+            (self.folder / name).write_text(text)
+            made.update(b"%d\0%s" % (len(text), text.encode()))
+        files = ("pyproject.toml", "uv.lock")
+        return replace(self.wants(""), files=files, sum=made.hexdigest(), is_lock=True)
 
     async def fetch(self, wanted: WantedWheels) -> WheelSet:
         def log(said: str) -> Path:
@@ -169,6 +197,22 @@ def test_an_index_without_sums(here: Machine, index: PackageIndex) -> None:
     found = here.fetched(here.wants("two\n"))
     digest = hashlib.sha256((index.folder / "two-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     assert digest in (found.delivered.listed.folder / "wheels.txt").read_text()
+
+
+def test_a_wheel_that_is_cut_off(here: Machine, index: PackageIndex) -> None:
+    """Where an index has no sum, for which uv takes what comes, it is not taken for a whole one, nor from a folder."""
+    index.has_length, index.cut = False, 100
+    with pytest.raises(WheelsNotFetched, match=r"two-.*.whl: .* does not say where it ends"):
+        here.fetched(
+            here.locks(
+                LOCK.format(kind="url", url=index.url, files=f"http://{index.server}/files/")
+            )
+        )
+    whole = write_wheel(here.folder / "wheels", "two", "1.0", data=b"x" * 9999)
+    whole.write_bytes(whole.read_bytes()[:5000])
+    with pytest.raises(WheelsNotFetched, match=r"two-1.0-py3-none-any.whl of .* is no whole wheel"):
+        here.fetched(here.locks(LOCK.format(kind="path", url="wheels", files="")))
+    assert not list((here.home / "wheels" / "files").iterdir())
 
 
 def test_what_uv_cannot_find_is_named(here: Machine, index: PackageIndex) -> None:
