@@ -195,6 +195,7 @@ class WheelCache:
 
     async def _watched(self, fetching: _Fetching, say: OnSaid) -> int:
         """Fetch, and tell how far that is; return the bytes that came."""
+        await in_own_thread(fetching.look)
         what = f"this machine fetches {_counted(len(fetching.left))}"
 
         async def tell() -> None:
@@ -236,12 +237,29 @@ class _Fetching:
     def __init__(self, key: str, chosen: Sequence[Wheel], indexes: Mapping[str, str]) -> None:
         self._folder, self._files = _place(key, ".new"), _base() / "files"
         self._chosen, self._indexes = chosen, indexes
-        here = {one.file for one in chosen if one.sha256 and (self._files / one.sha256).exists()}
-        self.left = [one for one in chosen if one.file not in here]
-        sizes = [one.size for one in self.left]
+        self.left: Sequence[Wheel] = ()
         #: Bytes so far, and of how many, as far as the lock says that.
-        self.done, self.total = 0, sum(filter(None, sizes)) if all(sizes) else 0
+        self.done, self.total = 0, 0
         self._lock = threading.Lock()
+
+    def look(self, going_on: Callable[[], None]) -> None:
+        """Find out which are not here: what a disk or somebody has changed is not. Blocks."""
+        are_here = in_threads(lambda one: self._is_here(one, going_on), self._chosen, AT_ONCE)
+        here = zip(self._chosen, are_here, strict=True)
+        self.left = [one for one, is_here in here if not is_here]
+        sizes = [one.size for one in self.left]
+        self.total = sum(filter(None, sizes)) if all(sizes) else 0
+
+    def _is_here(self, one: Wheel, going_on: Callable[[], None]) -> bool:
+        made = hashlib.sha256()
+        try:
+            with (self._files / one.sha256).open("rb") as file:
+                while piece := file.read(_PIECE):
+                    going_on()
+                    made.update(piece)
+        except (FileNotFoundError, IsADirectoryError):  # it has no sum yet, or is not here
+            return False
+        return made.hexdigest() == one.sha256
 
     def run(self, going_on: Callable[[], None]) -> None:
         """Fetch all of them. Blocks. Raises WheelsNotFetched, OSError."""

@@ -180,6 +180,20 @@ def test_a_wheel_that_was_changed_here_is_fetched_again(here: Machine, index: Pa
     assert index.read == ["two-1.0-py3-none-any.whl"]
 
 
+def test_a_damaged_wheel_goes_into_no_new_set(here: Machine, index: PackageIndex) -> None:
+    """It is fetched again for all sets that have it, also if the old one is not asked for any more."""
+    old = here.fetched(here.wants("one\n")).delivered.listed.folder
+    (old / "two-1.0-py3-none-any.whl").write_bytes(b"nonsense")
+    index.read.clear()
+    new = here.fetched(here.wants("two\n"))
+    good = index.folder / "two-1.0-py3-none-any.whl"
+    assert (new.delivered.listed.folder / good.name).read_bytes() == good.read_bytes()
+    assert sums_of(new) == {sum_of(good)}
+    assert index.read == [good.name]
+    assert here.fetched(here.wants("one\n")).count == 2
+    assert (old / good.name).read_bytes() == good.read_bytes()
+
+
 def test_a_wheel_that_is_not_what_the_index_says(here: Machine, index: PackageIndex) -> None:
     index._sums[
         ("two-1.0-py3-none-any.whl", (index.folder / "two-1.0-py3-none-any.whl").stat().st_mtime)
