@@ -27,6 +27,8 @@ _NAMED = (17, 28, *range(31, 41))
 _MUSL = (2, 1, 0)
 #: What wheels were called before they had the version of glibc in their names.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_FILE = re.compile(r"[\w.+!-]+\.whl\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 #: Kinds of wheels that an error names.
 MOST_KINDS = 3
 
@@ -159,7 +161,7 @@ def chosen(lock: Mapping[str, Any], host: str, wanted: WantedWheels, recipe: str
             "python: (--python python3.12) names another one there; or choose hosts: --hosts NAMES",
         )
     try:
-        return list(_wheels(found, host, wanted))
+        return list(_wheels(found, host, wanted, recipe))
     except PylockSelectError as error:
         named = re.search(r"No wheel found .* for package '([^']+)'", str(error))
         if not named:
@@ -188,17 +190,18 @@ def _is_wheel(wheel: Mapping[str, Any]) -> bool:
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     place = str(wheel.get("name") or wheel.get("url") or wheel.get("path") or "")
+    file = unquote(place.rpartition("/")[2])
     try:
-        parse_wheel_filename(unquote(place.rpartition("/")[2]))
+        parse_wheel_filename(file)
     except InvalidWheelFilename:
         return False
-    return True
+    return _FILE.match(file) is not None
 
 
 _LOCKED = "uv lock brings a lock up to date; or choose hosts: --hosts NAMES"
 
 
-def _wheels(lock: Pylock, host: str, wanted: WantedWheels) -> Iterator[Wheel]:
+def _wheels(lock: Pylock, host: str, wanted: WantedWheels, recipe: str) -> Iterator[Wheel]:
     from packaging.pylock import PackageArchive, PackageWheel
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -212,8 +215,14 @@ def _wheels(lock: Pylock, host: str, wanted: WantedWheels) -> Iterator[Wheel]:
         try:
             name, version, _, _ = parse_wheel_filename(file)
         except InvalidWheelFilename:
+            file = ""
+        if not _FILE.match(file):
             raise _no_wheel(host, wanted, package, True) from None
         sums = {kind: value.lower() for kind, value in source.hashes.items()}
+        if not _SHA256.match(sums.get("sha256", "0" * 64)):  # it becomes the name of a file
+            raise WheelsNotFetched(
+                f"{file} has a sha256 in {recipe} that is none: {sums['sha256'][:80]!r}", _LOCKED
+            )
         yield Wheel(name, str(version), file, place, source.size, sums, package.index or "")
 
 
