@@ -22,7 +22,7 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,6 +54,8 @@ AT_ONCE, PAUSE, EVERY = 8, 0.3, 0.25
 #: Most bytes of a file that says what is wanted, as hosts read it.
 MOST = 1 << 24
 _PIECE = 1 << 20
+#: Also in pyproject.toml.
+_PACKAGING = "packaging>=26.1"
 _EXTRA = "pip install 'launcher-ssh[wheels]'"
 #: Called with what goes on, and with bytes: so far, and of how many.
 OnSaid = Callable[[str, int, int], None]
@@ -85,11 +87,20 @@ class _Note:
 
 def require_tools() -> None:
     """Raise InputError if this machine lacks what fetches wheels."""
-    missing = "" if find_spec("packaging") else "packaging"
     if not builders.own("uv"):
-        missing = "uv"
-    if missing:
-        raise InputError(f"wheels: fetch needs {missing} on this machine", _EXTRA)
+        raise InputError("wheels: fetch needs uv on this machine", _EXTRA)
+    try:
+        from packaging.pylock import Pylock
+
+        if hasattr(Pylock, "select"):
+            return
+    except ImportError:
+        pass
+    try:
+        there = f", and it has {metadata.version('packaging')}"
+    except metadata.PackageNotFoundError:
+        there = ""
+    raise InputError(f"wheels: fetch needs {_PACKAGING} on this machine{there}", _EXTRA)
 
 
 class WheelCache:

@@ -261,6 +261,14 @@ def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="wheels: fetch needs uv on this machine") as raised:
         wheel_cache.require_tools()
     assert "launcher-ssh[wheels]" in raised.value.hint
+    monkeypatch.undo()
+    monkeypatch.delattr("packaging.pylock.Pylock.select")
+    for _ in range(2):
+        needs = r"wheels: fetch needs packaging>=26.1 on this machine, and it has [\d.]+"
+        with pytest.raises(InputError, match=needs) as raised:
+            wheel_cache.require_tools()
+        assert "launcher-ssh[wheels]" in raised.value.hint
+        monkeypatch.setitem(sys.modules, "packaging.pylock", None)
 
 
 def test_a_login(here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
