@@ -129,7 +129,7 @@ class WheelCache:
         began = time.time()
         await in_thread(self._require_same, wanted)
         say(f"uv finds out which wheels {host} needs", 0, 0)
-        lock = await self._resolved(wanted)
+        lock = await self._resolved(host, wanted)
         chosen = wheels.chosen(lock, host, wanted, self._wanted.recipe)
         fetching = _Fetching(key, chosen, self._indexes(wanted))
         size = await self._watched(fetching, say)
@@ -157,12 +157,17 @@ class WheelCache:
 
     # -- which they are
 
-    async def _resolved(self, wanted: WantedWheels) -> Mapping[str, Any]:
+    async def _resolved(self, host: str, wanted: WantedWheels) -> Mapping[str, Any]:
         """Have uv say which packages there are; return its ``pylock.toml``."""
         first = self._workdir / wanted.files[0]
         with tempfile.TemporaryDirectory(prefix="launcher-wheels-") as scratch:
             to = Path(scratch) / "pylock.toml"
-            argv = [builders.own("uv"), *_words(wanted, first), "--output-file", os.fspath(to)]
+            argv = [
+                builders.own("uv"),
+                *_words(host, wanted, first),
+                "--output-file",
+                os.fspath(to),
+            ]
             env = {name: v for name, v in os.environ.items() if name not in ("VIRTUAL_ENV",)}
             env |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
             running = await asyncio.create_subprocess_exec(
@@ -232,13 +237,13 @@ def _counted(count: int) -> str:
     return f"{count} wheel{'s' * (count != 1)}"
 
 
-def _words(wanted: WantedWheels, file: Path) -> list[str]:
+def _words(host: str, wanted: WantedWheels, file: Path) -> list[str]:
     """Return the words by which uv says which packages there are."""
     common = ["--quiet", "--no-header", "--format", "pylock.toml", "--python", sys.executable]
     if wanted.is_lock:
         words = ["export", *common, "--frozen", "--no-emit-project"]
         return words + [word for one in wanted.folders for word in ("--no-emit-package", one)]
-    kind = ["--python-version", wanted.python, "--python-platform", wheels.platform(wanted)]
+    kind = ["--python-version", wanted.python, "--python-platform", wheels.platform(host, wanted)]
     return ["pip", "compile", os.fspath(file), *common, *kind, "--only-binary", ":all:"]
 
 

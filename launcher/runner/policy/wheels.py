@@ -76,15 +76,23 @@ def _glibc(wanted: WantedWheels) -> int:
     return int(found[1]) if found else 0
 
 
-def platform(wanted: WantedWheels) -> str:
-    """Return what uv calls the kind of a host, the newest that it knows and that runs there."""
+def platform(host: str, wanted: WantedWheels) -> str:
+    """Return what uv calls the kind of a host, the newest that it knows and that runs there. Raises
+    NoEnvironment for a kind that it does not know."""
     glibc = _glibc(wanted)
-    if not glibc:
-        return f"{wanted.machine}-unknown-linux-musl"
     fitting = [minor for minor in _NAMED if minor <= glibc]
-    if wanted.machine not in ("x86_64", "aarch64") or not fitting:
-        return f"{wanted.machine}-unknown-linux"
-    return f"{wanted.machine}-manylinux_2_{fitting[-1]}"
+    if wanted.machine in ("x86_64", "aarch64"):
+        if not glibc:
+            return f"{wanted.machine}-unknown-linux-musl"
+        if fitting:
+            return f"{wanted.machine}-manylinux_2_{fitting[-1]}"
+    elif wanted.machine == "riscv64" and glibc:
+        return "riscv64-unknown-linux"
+    raise NoEnvironment(
+        host,
+        f"uv finds no wheels of requirements for {described(wanted)}: it does not know such hosts",
+        "a lock is for all of them: uv lock, in a project; or a folder of wheels: --wheels DIR",
+    )
 
 
 def tags(wanted: WantedWheels) -> Iterator[Tag]:

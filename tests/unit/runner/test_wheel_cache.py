@@ -271,6 +271,16 @@ def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "packaging.pylock", None)
 
 
+def test_a_host_of_a_kind_that_uv_does_not_know(here: Machine, index: PackageIndex) -> None:
+    with pytest.raises(NoEnvironment, match=r"ppc64le with glibc 2.28") as raised:
+        here.fetched(replace(here.wants("one\n"), machine="ppc64le"))
+    assert raised.value.host == "gpu1"
+    assert "uv lock" in raised.value.hint
+    assert "--wheels DIR" in raised.value.hint
+    lock = LOCK.format(kind="url", url=index.url, files=f"http://{index.server}/files/")
+    assert here.fetched(replace(here.locks(lock), machine="ppc64le")).count == 1
+
+
 def test_a_login(here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     index.login = "Basic dTpw"
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url.replace("//", "//u:p@"))

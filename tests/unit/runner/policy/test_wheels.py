@@ -159,10 +159,18 @@ def test_hosts_that_need_the_same_share_a_set() -> None:
         ("x86_64", "glibc 2.36", "x86_64-manylinux_2_36"),
         ("x86_64", "glibc 2.29", "x86_64-manylinux_2_28"),
         ("aarch64", "glibc 2.99", "aarch64-manylinux_2_40"),
-        ("x86_64", "glibc 2.12", "x86_64-unknown-linux"),
         ("riscv64", "glibc 2.39", "riscv64-unknown-linux"),
         ("x86_64", "", "x86_64-unknown-linux-musl"),
+        ("x86_64", "glibc 2.12", ""),
+        ("ppc64le", "glibc 2.28", ""),
+        ("armv7l", "", ""),
+        ("riscv64", "", ""),
     ],
 )
 def test_what_uv_calls_a_host(machine: str, libc: str, name: str) -> None:
-    assert wheels.platform(replace(HOST, machine=machine, libc=libc)) == name
+    host = replace(HOST, machine=machine, libc=libc)
+    if name:
+        assert wheels.platform("gpu3", host) == name
+        return
+    with pytest.raises(NoEnvironment, match=f"uv finds no wheels of requirements for .*{machine}"):
+        wheels.platform("gpu3", host)
