@@ -131,7 +131,7 @@ class WheelCache:
         say(f"uv finds out which wheels {host} needs", 0, 0)
         lock = await self._resolved(host, wanted)
         chosen = wheels.chosen(lock, host, wanted, self._wanted.recipe)
-        fetching = _Fetching(key, chosen, self._indexes(wanted))
+        fetching = _Fetching(key, chosen, await in_thread(self._indexes, wanted))
         size = await self._watched(fetching, say)
         found = await in_thread(_settled, key, len(chosen))
         spent = time.time() - began
@@ -198,14 +198,11 @@ class WheelCache:
         text = f"the wheels of {self._wanted.recipe} for {wheels.described(wanted)}: {why}"
         return WheelsNotFetched(text, hint)
 
-    def _indexes(self, wanted: WantedWheels) -> Mapping[str, str]:
-        """Return the indexes of the project, by name."""
-        project = (self._workdir / wanted.files[0]).parent / "pyproject.toml"
-        try:
-            listed = tomllib.loads(project.read_text())["tool"]["uv"]["index"]
-            return {str(one["name"]): str(one["url"]) for one in listed if "name" in one}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+    def _indexes(self, wanted: WantedWheels) -> Sequence[tuple[str, str]]:
+        """Return the indexes that uv knows for a run, by name."""
+        files = [self._workdir / path for path in wanted.files]
+        lines = () if wanted.is_lock else files
+        return uv_settings.indexes(files[0].parent, lines, os.environ)
 
     # -- fetching them
 
@@ -250,7 +247,9 @@ def _words(host: str, wanted: WantedWheels, file: Path) -> list[str]:
 class _Fetching:
     """Fetches the wheels of a set that are not here, into a folder beside its place."""
 
-    def __init__(self, key: str, chosen: Sequence[Wheel], indexes: Mapping[str, str]) -> None:
+    def __init__(
+        self, key: str, chosen: Sequence[Wheel], indexes: Sequence[tuple[str, str]]
+    ) -> None:
         self._folder, self._files = _place(key, ".new"), _base() / "files"
         self._chosen, self._indexes = chosen, indexes
         self.left: Sequence[Wheel] = ()

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..spec.errors import StoreError
 from ..spec.frozen import frozen
+from . import index_logins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -348,7 +349,11 @@ class _Bounded(urllib.request.HTTPRedirectHandler):
         is_safe = there.scheme == "https" or (there.scheme == "http" and req.type == "http")
         if not is_safe or "@" in there.netloc:
             return None
-        return urllib.request.Request(newurl.replace(" ", "%20"), headers=dict(req.headers))
+        request = urllib.request.Request(newurl.replace(" ", "%20"), headers=dict(req.headers))
+        login = req.unredirected_hdrs.get("Authorization")
+        if login and index_logins.server(newurl) == index_logins.server(req.full_url):
+            request.add_unredirected_header("Authorization", login)
+        return request
 
 
 @contextmanager

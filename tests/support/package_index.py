@@ -28,6 +28,7 @@ class PackageIndex:
         self.login = ""
         self.has_sums = True
         self.has_length = True  # False: who breaks off looks as if that were all
+        self.moves = False  # files are redirected to, on the same server
         self.cut = -1  # bytes after which files break off
         self.reached, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()  # without it, each file stops after its first bytes
@@ -59,6 +60,9 @@ class PackageIndex:
             _head(handler, 200 if page else 404, len(page), "text/html")
             handler.wfile.write(page)
             return None
+        if kind == "files" and self.moves:
+            return _head(handler, 302, 0, Location=f"http://{self.server}/moved/{quote(name)}")
+        kind = kind.replace("moved", "files")
         file = self.folder / name
         if name.endswith(".metadata"):
             told = _metadata(file.with_suffix(""))

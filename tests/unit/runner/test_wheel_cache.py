@@ -287,6 +287,27 @@ def test_a_login(here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyP
     assert here.fetched(here.wants("two\n")).count == 1
 
 
+@pytest.mark.parametrize("way", ["variable", "name", "file", "requirements"])
+def test_logins_that_uv_takes(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    index.login, index.moves = "Basic dTpw", True
+    with_login, text = index.url.replace("//", "//u:p@"), "two\n"
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    if way in ("variable", "name"):
+        monkeypatch.setenv("UV_INDEX_CORP_USERNAME", "u")
+        monkeypatch.setenv("UV_INDEX_CORP_PASSWORD", "p")
+    if way == "variable":
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"corp={index.url}")
+    elif way == "requirements":
+        text = f"--index-url {with_login}\ntwo\n"
+    else:
+        url, name = (index.url, 'name = "corp"') if way == "name" else (with_login, 'name = "x"')
+        named = f'index = [{{url = "{url}", {name}, default = true}}]\n'
+        (here.folder / "uv.toml").write_text(named)
+    assert here.fetched(here.wants(text)).count == 1
+
+
 def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device", "/home/x")

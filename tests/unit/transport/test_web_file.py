@@ -182,3 +182,10 @@ def test_a_login_is_not_told_to_others() -> None:
     there = web_file._Bounded().redirect_request(*about, "https://store/y")  # type: ignore[arg-type]
     assert there is not None
     assert not there.has_header("Authorization")
+    for same in ("https://h:443/y", "https://H/y"):
+        there = web_file._Bounded().redirect_request(*about, same)  # type: ignore[arg-type]
+        assert there is not None
+        assert there.get_header("Authorization") == "Basic x"
+    there = web_file._Bounded().redirect_request(*about, "https://h:8443/y")  # type: ignore[arg-type]
+    assert there is not None
+    assert not there.has_header("Authorization")
