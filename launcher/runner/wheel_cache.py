@@ -37,7 +37,7 @@ from ..spec.typed_json import to_json
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
 from . import uv_settings
-from .concurrency import in_own_thread, in_thread, in_threads
+from .concurrency import Interrupted, in_own_thread, in_thread, in_threads
 from .data import listing
 from .data.host import Delivered
 from .listeners import OnEvent
@@ -51,6 +51,8 @@ NAME = "environment-wheels"
 LIST = "wheels.txt"
 #: Wheels that are fetched at once; seconds between two looks at a lock, and between two events.
 AT_ONCE, PAUSE, EVERY = 8, 0.3, 0.25
+#: Seconds for others to end once one has failed; what waits for a server for longer is left to itself.
+GRACE = 2.0
 #: Most bytes of a file that says what is wanted, as hosts read it.
 MOST = 1 << 24
 _PIECE = 1 << 20
@@ -277,11 +279,25 @@ class _Fetching:
         return made.hexdigest() == one.sha256
 
     def run(self, going_on: Callable[[], None]) -> None:
-        """Fetch all of them. Blocks. Raises WheelsNotFetched, OSError."""
+        """Fetch all of them, until one fails. Blocks. Raises WheelsNotFetched, OSError."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700, parents=True)
         self._require_room()
-        fetched = in_threads(lambda one: self._one(one, going_on), self.left, AT_ONCE)
+        failed = threading.Event()
+
+        def still() -> None:
+            going_on()
+            if failed.is_set():
+                raise Interrupted
+
+        def fetch(one: Wheel) -> str:
+            try:
+                return self._one(one, still)
+            except BaseException:
+                failed.set()
+                raise
+
+        fetched = in_threads(fetch, self.left, AT_ONCE, GRACE)
         sums = dict(zip((one.file for one in self.left), fetched, strict=True))
         by_sum = {one.sha256 or sums[one.file]: one for one in self._chosen}
         for digest, one in by_sum.items():

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -345,6 +346,28 @@ def test_two_at_once_and_one_that_is_given_up(here: Machine, index: PackageIndex
 
     assert asyncio.run(both()).count == 2
     waited(lambda: not list((here.home / "wheels" / "files").glob(".new-*")))
+
+
+def test_one_that_is_gone_stops_the_others(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for what is large, to be told then that another one is missing."""
+    answer = index.answer
+
+    def gone(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path.endswith("/two-1.0-py3-none-any.whl"):
+            assert index.reached.wait(30), "the large one is on its way"
+            handler.path = "/files/none"
+        answer(handler)
+
+    monkeypatch.setattr(index, "answer", gone)
+    index.go_on.clear()
+    with pytest.raises(WheelsNotFetched, match=r"two-1.0-.* the server answers 404"):
+        here.fetched(here.wants("one\n"))
+    files = here.home / "wheels" / "files"
+    assert index.read == ["one-1.0-py3-none-any.whl"], "nobody has asked again for what stalls"
+    index.go_on.set()
+    waited(lambda: not list(files.iterdir()))
 
 
 def test_old_wheels_go_with_the_sets_that_have_them(here: Machine, index: PackageIndex) -> None:
