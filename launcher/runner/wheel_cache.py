@@ -191,6 +191,7 @@ class WheelCache:
             return tomllib.loads(to.read_text())
 
     def _unresolved(self, said: str, wanted: WantedWheels) -> WheelsNotFetched:
+        said = index_logins.without_secrets(said)
         log = self._log(said)
         why = environments.cause(said) or "uv was killed"
         hint = f"all of uv's output: {log}"

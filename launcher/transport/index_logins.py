@@ -21,6 +21,12 @@ INDEXES = (
 )
 
 
+#: What may be secret in the URLs of a text: logins and queries.
+_SECRET = re.compile(
+    r"(?<=://)[^/@\s\"'`]*@|(?<=[^\s\"'`])\?[^\s\"'`#]*[^\s\"'`#),.;:]",
+)
+
+
 def authorization(
     address: str,
     environ: Mapping[str, str],
@@ -70,6 +76,11 @@ def without(address: str) -> str:
     """Return a URL without what may be a secret in it."""
     parts = urllib.parse.urlsplit(address)
     return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def without_secrets(said: str) -> str:
+    """Return a text without what may be a secret in its URLs."""
+    return _SECRET.sub("", said)
 
 
 def bare(address: str) -> str:

@@ -256,6 +256,16 @@ def test_an_index_that_is_out_of_reach(here: Machine, monkeypatch: pytest.Monkey
     assert "UV_DEFAULT_INDEX" in raised.value.hint
 
 
+def test_no_secret_of_an_index_is_told(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the error nor in the log, where uv hides passwords alone."""
+    index = "http://hunter1:hunter2@127.0.0.1:9/simple?token=hunter3"
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index)
+    with pytest.raises(WheelsNotFetched, match=r"127.0.0.1:9 cannot be reached") as raised:
+        here.fetched(here.wants("one\n"))
+    assert "127.0.0.1:9" in here.logged
+    assert "hunter" not in here.logged + raised.value.message + raised.value.hint
+
+
 def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     wheel_cache.require_tools()
     monkeypatch.setattr(builders, "own", lambda kind: "")

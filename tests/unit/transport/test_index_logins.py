@@ -60,4 +60,8 @@ def test_a_password_for_the_user_of_a_url(tmp_path: Path) -> None:
 def test_no_message_has_a_login() -> None:
     address = "https://a:b@index.lab:8443/x.whl?token=1#sha256=2"
     assert index_logins.without(address) == "https://index.lab:8443/x.whl#sha256=2"
+    said = f"cannot fetch `{address}` (https://index.lab/?a=b): https://:t@h/y?x, why?"
+    assert index_logins.without_secrets(said) == (
+        "cannot fetch `https://index.lab:8443/x.whl#sha256=2` (https://index.lab/): https://h/y, why?"
+    )
     assert index_logins.bare(address) == "https://index.lab:8443/x.whl?token=1"
