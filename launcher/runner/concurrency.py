@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from ..transport.rates import limited as limited
@@ -143,17 +145,26 @@ async def in_own_thread(work: Callable[[Callable[[], None]], T]) -> T:
         raise
 
 
-def in_threads(work: Callable[[S], T], items: Sequence[S], at_once: int) -> list[T]:
+def in_threads(
+    work: Callable[[S], T], items: Sequence[S], at_once: int, grace: float | None = None
+) -> list[T]:
     """Return the results of slow work in their order, several items at once. Blocks.
 
-    Raises the first error, once no item is at work any more. Threads that wait for a network keep no
-    program from ending.
+    Raises the first error, once no item is at work any more, or ``grace`` seconds later. Threads that
+    wait for a network keep no program from ending.
     """
     results: dict[int, T] = {}
     errors: list[BaseException] = []
     left, lock = iter(range(len(items))), threading.Lock()
+    over: SimpleQueue[None] = SimpleQueue()  # with an entry for each thread that is
 
     def do() -> None:
+        try:
+            do_all()
+        finally:
+            over.put(None)
+
+    def do_all() -> None:
         while not errors:
             with lock:
                 number = next(left, None)
@@ -167,8 +178,18 @@ def in_threads(work: Callable[[S], T], items: Sequence[S], at_once: int) -> list
     threads = [threading.Thread(target=do, daemon=True) for _ in range(min(at_once, len(items)))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    for _ in threads:
+        over.get()
+        if errors:
+            break
+    _join(threads, grace)
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(items))]
+
+
+def _join(threads: Sequence[threading.Thread], grace: float | None) -> None:
+    """Wait until threads have ended; with ``grace``, for so many seconds at most."""
+    deadline = time.monotonic() + (grace or 0.0)
+    for thread in threads:
+        thread.join(None if grace is None else max(0.0, deadline - time.monotonic()))

@@ -17,7 +17,8 @@ from ..spec.frozen import frozen
 from ..spec.model import Layout
 from ..transport import answers, rsync
 from ..transport.agent_client import os_error
-from .concurrency import beside, together
+from . import uv_settings
+from .concurrency import beside, in_thread, together
 from .context import RunContext
 from .host_session import HostSession
 from .images import Images
@@ -54,6 +55,7 @@ class Environments:
         self._images = Images(context)
         self._building: dict[str, _Doing] = {}  # what goes on for each host that waits
         self._brought: dict[tuple[int, str], str] = {}  # wheels that a host has
+        self._origins: dict[int, str] = {}  # where those that are fetched come from
 
     async def give(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Make sure that all hosts have it, and that it stays while the run does. Of a layout without
@@ -121,6 +123,9 @@ class Environments:
         self, session: HostSession, number: int, wanted: Environment, may_pip: bool = False
     ) -> answers.Environment:
         is_fetched = wanted.is_fetched
+        if is_fetched and number not in self._origins:
+            place = Path(self._context.job.workdir, wanted.recipe)
+            self._origins[number] = await in_thread(uv_settings.origin, place, os.environ)
         return await session.agent.answer(
             answers.Environment,
             "environment",
@@ -129,6 +134,7 @@ class Environments:
             path=wanted.recipe,
             wheels="" if is_fetched else wanted.wheels,
             fetched=is_fetched,
+            origin=self._origins.get(number, ""),
             brought=self._brought.get((number, session.name), ""),
             finder=builders.finder(wanted.builder),
             may_pip=may_pip,

@@ -18,9 +18,11 @@ import threading
 import time
 import tomllib
 import urllib.parse
+import zipfile
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +36,8 @@ from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
-from .concurrency import in_own_thread, in_thread, in_threads
+from . import uv_settings
+from .concurrency import Interrupted, in_own_thread, in_thread, in_threads
 from .data import listing
 from .data.host import Delivered
 from .listeners import OnEvent
@@ -48,9 +51,13 @@ NAME = "environment-wheels"
 LIST = "wheels.txt"
 #: Wheels that are fetched at once; seconds between two looks at a lock, and between two events.
 AT_ONCE, PAUSE, EVERY = 8, 0.3, 0.25
+#: Seconds for others to end once one has failed; what waits for a server for longer is left to itself.
+GRACE = 2.0
 #: Most bytes of a file that says what is wanted, as hosts read it.
 MOST = 1 << 24
 _PIECE = 1 << 20
+#: Also in pyproject.toml.
+_PACKAGING = "packaging>=26.1"
 _EXTRA = "pip install 'launcher-ssh[wheels]'"
 #: Called with what goes on, and with bytes: so far, and of how many.
 OnSaid = Callable[[str, int, int], None]
@@ -82,11 +89,20 @@ class _Note:
 
 def require_tools() -> None:
     """Raise InputError if this machine lacks what fetches wheels."""
-    missing = "" if find_spec("packaging") else "packaging"
     if not builders.own("uv"):
-        missing = "uv"
-    if missing:
-        raise InputError(f"wheels: fetch needs {missing} on this machine", _EXTRA)
+        raise InputError("wheels: fetch needs uv on this machine", _EXTRA)
+    try:
+        from packaging.pylock import Pylock
+
+        if hasattr(Pylock, "select"):
+            return
+    except ImportError:
+        pass
+    try:
+        there = f", and it has {metadata.version('packaging')}"
+    except metadata.PackageNotFoundError:
+        there = ""
+    raise InputError(f"wheels: fetch needs {_PACKAGING} on this machine{there}", _EXTRA)
 
 
 class WheelCache:
@@ -102,7 +118,8 @@ class WheelCache:
         """Return the wheels for a host, which other hosts may need as well; fetch them if they are not
         here. Raises NoEnvironment, WheelsNotFetched, InputError."""
         wheels.require_cpython(host, wanted)
-        key = wheels.key(wanted)
+        origin = await in_thread(uv_settings.origin, self._workdir / self._wanted.uv, os.environ)
+        key = wheels.key(wanted, origin)
         async with _alone(key, say):
             try:
                 return await in_thread(_known, key) or await self._fetched(key, host, wanted, say)
@@ -114,9 +131,9 @@ class WheelCache:
         began = time.time()
         await in_thread(self._require_same, wanted)
         say(f"uv finds out which wheels {host} needs", 0, 0)
-        lock = await self._resolved(wanted)
+        lock = await self._resolved(host, wanted)
         chosen = wheels.chosen(lock, host, wanted, self._wanted.recipe)
-        fetching = _Fetching(key, chosen, self._indexes(wanted))
+        fetching = _Fetching(key, chosen, await in_thread(self._indexes, wanted))
         size = await self._watched(fetching, say)
         found = await in_thread(_settled, key, len(chosen))
         spent = time.time() - began
@@ -142,12 +159,17 @@ class WheelCache:
 
     # -- which they are
 
-    async def _resolved(self, wanted: WantedWheels) -> Mapping[str, Any]:
+    async def _resolved(self, host: str, wanted: WantedWheels) -> Mapping[str, Any]:
         """Have uv say which packages there are; return its ``pylock.toml``."""
         first = self._workdir / wanted.files[0]
         with tempfile.TemporaryDirectory(prefix="launcher-wheels-") as scratch:
             to = Path(scratch) / "pylock.toml"
-            argv = [builders.own("uv"), *_words(wanted, first), "--output-file", os.fspath(to)]
+            argv = [
+                builders.own("uv"),
+                *_words(host, wanted, first),
+                "--output-file",
+                os.fspath(to),
+            ]
             env = {name: v for name, v in os.environ.items() if name not in ("VIRTUAL_ENV",)}
             env |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
             running = await asyncio.create_subprocess_exec(
@@ -169,6 +191,7 @@ class WheelCache:
             return tomllib.loads(to.read_text())
 
     def _unresolved(self, said: str, wanted: WantedWheels) -> WheelsNotFetched:
+        said = index_logins.without_secrets(said)
         log = self._log(said)
         why = environments.cause(said) or "uv was killed"
         hint = f"all of uv's output: {log}"
@@ -178,19 +201,17 @@ class WheelCache:
         text = f"the wheels of {self._wanted.recipe} for {wheels.described(wanted)}: {why}"
         return WheelsNotFetched(text, hint)
 
-    def _indexes(self, wanted: WantedWheels) -> Mapping[str, str]:
-        """Return the indexes of the project, by name."""
-        project = (self._workdir / wanted.files[0]).parent / "pyproject.toml"
-        try:
-            listed = tomllib.loads(project.read_text())["tool"]["uv"]["index"]
-            return {str(one["name"]): str(one["url"]) for one in listed if "name" in one}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+    def _indexes(self, wanted: WantedWheels) -> Sequence[tuple[str, str]]:
+        """Return the indexes that uv knows for a run, by name."""
+        files = [self._workdir / path for path in wanted.files]
+        lines = () if wanted.is_lock else files
+        return uv_settings.indexes(files[0].parent, lines, os.environ)
 
     # -- fetching them
 
     async def _watched(self, fetching: _Fetching, say: OnSaid) -> int:
         """Fetch, and tell how far that is; return the bytes that came."""
+        await in_own_thread(fetching.look)
         what = f"this machine fetches {_counted(len(fetching.left))}"
 
         async def tell() -> None:
@@ -216,35 +237,68 @@ def _counted(count: int) -> str:
     return f"{count} wheel{'s' * (count != 1)}"
 
 
-def _words(wanted: WantedWheels, file: Path) -> list[str]:
+def _words(host: str, wanted: WantedWheels, file: Path) -> list[str]:
     """Return the words by which uv says which packages there are."""
     common = ["--quiet", "--no-header", "--format", "pylock.toml", "--python", sys.executable]
     if wanted.is_lock:
         words = ["export", *common, "--frozen", "--no-emit-project"]
         return words + [word for one in wanted.folders for word in ("--no-emit-package", one)]
-    kind = ["--python-version", wanted.python, "--python-platform", wheels.platform(wanted)]
+    kind = ["--python-version", wanted.python, "--python-platform", wheels.platform(host, wanted)]
     return ["pip", "compile", os.fspath(file), *common, *kind, "--only-binary", ":all:"]
 
 
 class _Fetching:
     """Fetches the wheels of a set that are not here, into a folder beside its place."""
 
-    def __init__(self, key: str, chosen: Sequence[Wheel], indexes: Mapping[str, str]) -> None:
+    def __init__(
+        self, key: str, chosen: Sequence[Wheel], indexes: Sequence[tuple[str, str]]
+    ) -> None:
         self._folder, self._files = _place(key, ".new"), _base() / "files"
         self._chosen, self._indexes = chosen, indexes
-        here = {one.file for one in chosen if one.sha256 and (self._files / one.sha256).exists()}
-        self.left = [one for one in chosen if one.file not in here]
-        sizes = [one.size for one in self.left]
+        self.left: Sequence[Wheel] = ()
         #: Bytes so far, and of how many, as far as the lock says that.
-        self.done, self.total = 0, sum(filter(None, sizes)) if all(sizes) else 0
+        self.done, self.total = 0, 0
         self._lock = threading.Lock()
 
+    def look(self, going_on: Callable[[], None]) -> None:
+        """Find out which are not here: what a disk or somebody has changed is not. Blocks."""
+        are_here = in_threads(lambda one: self._is_here(one, going_on), self._chosen, AT_ONCE)
+        here = zip(self._chosen, are_here, strict=True)
+        self.left = [one for one, is_here in here if not is_here]
+        sizes = [one.size for one in self.left]
+        self.total = sum(filter(None, sizes)) if all(sizes) else 0
+
+    def _is_here(self, one: Wheel, going_on: Callable[[], None]) -> bool:
+        made = hashlib.sha256()
+        try:
+            with (self._files / one.sha256).open("rb") as file:
+                while piece := file.read(_PIECE):
+                    going_on()
+                    made.update(piece)
+        except (FileNotFoundError, IsADirectoryError):  # it has no sum yet, or is not here
+            return False
+        return made.hexdigest() == one.sha256
+
     def run(self, going_on: Callable[[], None]) -> None:
-        """Fetch all of them. Blocks. Raises WheelsNotFetched, OSError."""
+        """Fetch all of them, until one fails. Blocks. Raises WheelsNotFetched, OSError."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(mode=0o700, parents=True)
         self._require_room()
-        fetched = in_threads(lambda one: self._one(one, going_on), self.left, AT_ONCE)
+        failed = threading.Event()
+
+        def still() -> None:
+            going_on()
+            if failed.is_set():
+                raise Interrupted
+
+        def fetch(one: Wheel) -> str:
+            try:
+                return self._one(one, still)
+            except BaseException:
+                failed.set()
+                raise
+
+        fetched = in_threads(fetch, self.left, AT_ONCE, GRACE)
         sums = dict(zip((one.file for one in self.left), fetched, strict=True))
         by_sum = {one.sha256 or sums[one.file]: one for one in self._chosen}
         for digest, one in by_sum.items():
@@ -263,7 +317,7 @@ class _Fetching:
             try:
                 digest = self._read(one, made, going_on)
                 made.flush()
-                _require_sums(one, digest, Path(made.name))
+                _require_whole(one, digest, Path(made.name))
                 os.fchmod(made.fileno(), 0o644)
                 os.fsync(made.fileno())
                 os.replace(made.name, self._files / digest)
@@ -291,13 +345,16 @@ class _Fetching:
 
         login = index_logins.authorization(one.source, os.environ, self._indexes, one.index)
         try:
-            return web_file.save(index_logins.bare(one.source), to, login, on_read).sha256
+            address = index_logins.bare(one.source)
+            return web_file.save(address, to, login, on_read, one.size).sha256
         except StoreError as error:
             raise _refused(one, error, bool(login)) from None
 
 
 def _refused(one: Wheel, error: StoreError, has_login: bool) -> WheelsNotFetched:
     hint = "start again: what has come stays here"
+    if "where it ends" in error.message:
+        hint = error.hint
     if "answers 401" in error.message or "answers 403" in error.message:
         hint = "a login for its server belongs into ~/.netrc, or UV_INDEX_NAME_USERNAME and ..._PASSWORD"
         hint = "is the login for its server right, and may it read this?" if has_login else hint
@@ -325,21 +382,40 @@ def _copied(
     return made.hexdigest()
 
 
-def _require_sums(one: Wheel, digest: str, path: Path) -> None:
-    """Raise WheelsNotFetched for a wheel that is not what the lock says."""
-    for kind, wanted in one.sums.items():
-        if kind not in hashlib.algorithms_guaranteed or kind.startswith("shake"):
-            continue
+def _checked(one: Wheel) -> dict[str, str]:
+    """Return the sums of a wheel that can be looked at here."""
+    known = hashlib.algorithms_guaranteed
+    return {kind: its for kind, its in one.sums.items() if kind in known and "shake" not in kind}
+
+
+def _require_whole(one: Wheel, digest: str, path: Path) -> None:
+    """Raise WheelsNotFetched for a wheel that is not what the lock says, and for one that is cut off:
+    where an index has no sum, uv makes it of what comes."""
+    sums, where = _checked(one), index_logins.without(one.source)
+    for kind, wanted in sums.items():
         found = digest
         if kind != "sha256":
             with path.open("rb") as file:
                 found = hashlib.file_digest(file, kind).hexdigest()
         if found != wanted:
-            where = index_logins.without(one.source)
             raise WheelsNotFetched(
                 f"{one.file} of {where} has the {kind} {found}, and the lock says {wanted}",
                 f"was it changed there? uv lock --upgrade-package {one.package} takes it as it is now",
             )
+    if not _is_zip(path, bool(sums)):
+        raise WheelsNotFetched(
+            f"{one.file} of {where} is no whole wheel",
+            "was it copied or uploaded to its end? Put it there again",
+        )
+
+
+def _is_zip(path: Path, has_sum: bool) -> bool:
+    """Return whether an archive has its end; without a sum, also whether all of it can be read."""
+    try:
+        with zipfile.ZipFile(path) as opened:
+            return has_sum or opened.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        return False
 
 
 _ROOM = "launcher prune frees some; LAUNCHER_HOME names a folder on another disk"

@@ -44,7 +44,7 @@ class Wheels:
         other hosts, which may pass it on. Raises LauncherError."""
         kinds: dict[str, list[HostSession]] = {}
         for session, wanted in lacking.items():
-            kinds.setdefault(key_of(wanted), []).append(session)
+            kinds.setdefault(key_of(wanted, ""), []).append(session)
         found: dict[str, WheelSet] = {}
         hosts: dict[str, list[HostSession]] = {}
         for sessions in kinds.values():

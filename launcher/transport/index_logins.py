@@ -21,35 +21,66 @@ INDEXES = (
 )
 
 
+#: What may be secret in the URLs of a text: logins and queries.
+_SECRET = re.compile(
+    r"(?<=://)[^/@\s\"'`]*@|(?<=[^\s\"'`])\?[^\s\"'`#]*[^\s\"'`#),.;:]",
+)
+
+
 def authorization(
-    address: str, environ: Mapping[str, str], indexes: Mapping[str, str] = {}, index: str = ""
+    address: str,
+    environ: Mapping[str, str],
+    indexes: Iterable[tuple[str, str]] = (),
+    index: str = "",
 ) -> str:
-    """Return the header for a file; "" without a login. ``indexes`` are those of a project, by their
-    names, and ``index`` is the one that lists the file, whose login may be for another server."""
-    for name, url in indexes.items():
-        variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
-        user, password = (environ.get(f"UV_INDEX_{variable}_{w}") for w in ("USERNAME", "PASSWORD"))
-        if (user or password) and _server(url) == _server(address):
-            return _basic(user or "", password or "")
-    urls = [address, index, *indexes.values(), *_named(environ)]
-    for url in urls:
+    """Return the header for a file; "" without a login. ``indexes`` are those of files of settings, as
+    names ("": none) and URLs, and ``index`` is the one that lists the file, whose login comes first; it
+    may be for another server."""
+    wanted = server(address)
+    known = [("", address), ("", index), *indexes, *named(environ)]
+    known = [one for one in known if server(one[1]) == wanted]
+    known.sort(key=lambda one: _place(one[1]) != _place(index))  # else as they come
+    user = ""
+    for name, url in known:
         parts = urllib.parse.urlsplit(url)
-        if _server(url) == _server(address) and (parts.username or parts.password):
-            return _basic(
-                *(urllib.parse.unquote(p or "") for p in (parts.username, parts.password))
-            )
+        found = _of_name(name, environ) or tuple(
+            urllib.parse.unquote(part or "") for part in (parts.username, parts.password)
+        )
+        if found[1]:
+            return _basic(*found)
+        user = user or found[0]
     host = urllib.parse.urlsplit(address).hostname or ""
     try:
-        found = netrc.netrc(environ.get("NETRC") or None).authenticators(host)
+        login = netrc.netrc(environ.get("NETRC") or None).authenticators(host)
     except (OSError, netrc.NetrcParseError):
-        return ""
-    return _basic(found[0], found[2]) if found else ""
+        login = None
+    if login and user in ("", login[0]):
+        return _basic(login[0], login[2])
+    return _basic(user, "") if user else ""
+
+
+def _of_name(name: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the login that variables have for an index; empty if they have none."""
+    variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
+    words = (environ.get(f"UV_INDEX_{variable}_{w}", "") for w in ("USERNAME", "PASSWORD"))
+    found = tuple(words)
+    return found if name and any(found) else ()
+
+
+def _place(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return parts.path.rstrip("/")
 
 
 def without(address: str) -> str:
     """Return a URL without what may be a secret in it."""
     parts = urllib.parse.urlsplit(address)
     return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def without_secrets(said: str) -> str:
+    """Return a text without what may be a secret in its URLs."""
+    return _SECRET.sub("", said)
 
 
 def bare(address: str) -> str:
@@ -59,16 +90,20 @@ def bare(address: str) -> str:
     return urllib.parse.urlunsplit(parts._replace(netloc=bare_place, fragment=""))
 
 
-def _named(environ: Mapping[str, str]) -> Iterable[str]:
+def named(environ: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Yield the indexes that variables of uv name: their names, "" without one, and URLs."""
     for variable in INDEXES:
-        for word in re.split(r"[\s,]+", environ.get(variable, "")):
-            yield word.partition("=")[2] if re.match(r"[\w-]+=", word) else word
+        for word in filter(None, re.split(r"[\s,]+", environ.get(variable, ""))):
+            name, equals, url = word.partition("=")
+            yield (name, url) if equals and re.fullmatch(r"[\w.-]+", name) else ("", word)
 
 
-def _server(url: str) -> tuple[str, str | None, int | None]:
+def server(url: str) -> tuple[str, str | None, int | None]:
+    """Return what a login is for: two URLs with the same are of one server."""
     try:
         parts = urllib.parse.urlsplit(url)
-        return parts.scheme, parts.hostname, parts.port
+        usual = {"http": 80, "https": 443}.get(parts.scheme)
+        return parts.scheme, parts.hostname, parts.port or usual
     except ValueError:
         return "", None, None
 

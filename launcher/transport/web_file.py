@@ -16,10 +16,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from ..spec.errors import StoreError
 from ..spec.frozen import frozen
+from . import index_logins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,15 +123,20 @@ def save(
     to: IO[bytes],
     authorization: str = "",
     on_read: Callable[[int, int | None], None] = lambda count, total: None,
+    size: int | None = None,
 ) -> Sum:
     """Write a file of a server into an open file; ``authorization`` is what this server alone is told.
 
-    Blocks. Raises StoreError, OSError. ``on_read`` is as in :func:`read`.
+    ``size`` is that of the file, where somebody else says it. What has none, and no end that its server
+    tells, is refused: it may be cut off. Blocks.
+    Raises StoreError, OSError. ``on_read`` is as in :func:`read`.
     """
     for _ in range(CHANGES):
         found = look(address, authorization)
+        if found.size is None and size is not None:
+            found = replace(found, size=size)
         try:
-            return _Reading(address, found, on_read, authorization, to).run()
+            return _Reading(address, found, on_read, authorization, to, True).run()
         except _Changed:
             continue
         except _Unwritten as error:
@@ -160,9 +167,10 @@ class _Reading:
         on_read: Callable[[int, int | None], None],
         authorization: str = "",
         to: IO[bytes] | None = None,
+        needs_end: bool = False,
     ) -> None:
         self._address, self._found, self._on_read = address, found, on_read
-        self._authorization, self._to = authorization, to
+        self._authorization, self._to, self._needs_end = authorization, to, needs_end
         self._trouble = _Trouble(address)
         self._sum, self._have = hashlib.sha256(), 0
 
@@ -200,6 +208,11 @@ class _Reading:
             if begins != self._have:
                 self._begin()
             size = self._found.size if found.size is None else found.size
+            if self._needs_end and size is None and not found.has_end:
+                raise StoreError(
+                    f"{self._address} cannot be read: its server does not say where it ends",
+                    "so nobody sees whether all has come: take another server, or have it send a length",
+                )
             while piece := answer.read(_PIECE):
                 self._sum.update(piece)
                 self._have += len(piece)
@@ -336,7 +349,11 @@ class _Bounded(urllib.request.HTTPRedirectHandler):
         is_safe = there.scheme == "https" or (there.scheme == "http" and req.type == "http")
         if not is_safe or "@" in there.netloc:
             return None
-        return urllib.request.Request(newurl.replace(" ", "%20"), headers=dict(req.headers))
+        request = urllib.request.Request(newurl.replace(" ", "%20"), headers=dict(req.headers))
+        login = req.unredirected_hdrs.get("Authorization")
+        if login and index_logins.server(newurl) == index_logins.server(req.full_url):
+            request.add_unredirected_header("Authorization", login)
+        return request
 
 
 @contextmanager

@@ -112,6 +112,20 @@ def test_a_changed_lock_brings_what_is_new(
     assert not index.read
 
 
+def test_the_same_text_with_other_wheels(
+    launcher: Launcher, bare: labs.Lab, index: PackageIndex
+) -> None:
+    """A project gets its own wheels, also on a host that has the environment of another."""
+    (launcher.work / "requirements.txt").write_text("--find-links wheels\nlocal\n")
+    listed = "cat $VIRTUAL_ENV/lib/python*/site-packages/local.bin | wc -c | xargs echo has"
+    words = ("--hosts", "lab1", "--framework", "env", "--uv", ".", "--wheels", "fetch")
+    for size in (5, 6):
+        write_wheel(launcher.work / "wheels", "local", "1.0", data=b"x" * size)
+        ran = launcher.run(*words, "sh", "-c", listed)
+        assert ran.code == 0, ran.err
+        assert f"has {size}" in ran.out
+
+
 def write_project(launcher: Launcher, text: str, *words: str) -> None:
     """Write the project of the work folder, and lock it."""
     (launcher.work / "pyproject.toml").write_text(text)

@@ -27,6 +27,9 @@ class PackageIndex:
         self.read: list[str] = []
         self.login = ""
         self.has_sums = True
+        self.has_length = True  # False: who breaks off looks as if that were all
+        self.moves = False  # files are redirected to, on the same server
+        self.cut = -1  # bytes after which files break off
         self.reached, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()  # without it, each file stops after its first bytes
         self._sums: dict[tuple[str, float], str] = {}
@@ -57,6 +60,9 @@ class PackageIndex:
             _head(handler, 200 if page else 404, len(page), "text/html")
             handler.wfile.write(page)
             return None
+        if kind == "files" and self.moves:
+            return _head(handler, 302, 0, Location=f"http://{self.server}/moved/{quote(name)}")
+        kind = kind.replace("moved", "files")
         file = self.folder / name
         if name.endswith(".metadata"):
             told = _metadata(file.with_suffix(""))
@@ -69,13 +75,16 @@ class PackageIndex:
 
     def _send(self, handler: BaseHTTPRequestHandler, file: Path) -> None:
         size = file.stat().st_size
-        if handler.headers.get("Range") == "bytes=0-0":
+        if handler.headers.get("Range") == "bytes=0-0" and self.has_length:
             span = {"Content-Range": f"bytes 0-0/{size}"}
             _head(handler, 206, 1, **span)
             handler.wfile.write(file.read_bytes()[:1])
             return
         self.read.append(file.name)
-        _head(handler, 200, size)
+        _head(handler, 200, size if self.has_length else None)
+        if self.cut >= 0:
+            handler.wfile.write(file.read_bytes()[: self.cut])
+            return
         with file.open("rb") as source:
             handler.wfile.write(source.read(10))
             handler.wfile.flush()
@@ -121,12 +130,13 @@ def _metadata(wheel: Path) -> bytes:
 def _head(
     handler: BaseHTTPRequestHandler,
     status: int,
-    size: int,
+    size: int | None,
     kind: str = "application/octet-stream",
     **headers: str,
 ) -> None:
     handler.send_response(status)
     handler.send_header("Connection", "close")
-    for name, value in {"Content-Type": kind, "Content-Length": str(size), **headers}.items():
+    length = {} if size is None else {"Content-Length": str(size)}
+    for name, value in {"Content-Type": kind, **length, **headers}.items():
         handler.send_header(name, value)
     handler.end_headers()

@@ -24,6 +24,7 @@ class Web:
         self.tag: Callable[[bytes], str] = lambda data: f'"{hash(data)}"'  # ETag, "" for none
         self.changed = 1.7e9  # Last-Modified; 0 for none
         self.has_length = True  # False: chunked
+        self.has_end = True  # False: the end of the connection is that of the file, too
         self.refusals: list[int] = []  # the next answers
         self.cuts: list[int] = []  # bytes after which the next answers break off
         self.longer = 0  # bytes that answers promise and do not have
@@ -92,8 +93,8 @@ class Web:
                 with self._lock:
                     self.sent += len(piece) if part != "bytes=0-0" else 0
                 chunk = b"%x\r\n%s\r\n" % (len(piece), piece)
-                handler.wfile.write(piece if self.has_length else chunk)
-            if not self.has_length and cut < 0:
+                handler.wfile.write(piece if self.has_length or not self.has_end else chunk)
+            if not self.has_length and self.has_end and cut < 0:
                 handler.wfile.write(b"0\r\n\r\n")
         except OSError:
             pass  # who asked has had enough
@@ -102,7 +103,7 @@ class Web:
         handler.send_response(status)
         if self.has_length or status != 200:
             handler.send_header("Content-Length", str(length))
-        else:
+        elif self.has_end:
             handler.send_header("Transfer-Encoding", "chunked")
         for name, value in more.items():
             handler.send_header(name, value)

@@ -50,6 +50,7 @@ class Environments:
         self.root, self.folder = root, os.path.join(root, "envs")
         self._locks: dict[str, int] = {}
         self._building: Build | None = None
+        self._asker = ("", "")  # the run and the link that it is built for
         self._link = "environment"
         self._data: DataStore | None = None
 
@@ -62,10 +63,11 @@ class Environments:
             raise Refused("bad-run", "not the name of a run: %.80r" % (run,))
         run_dir = os.path.join(self.root, "runs", run)
         self._link = "environment" + ("-%d" % request["number"] if request.get("number") else "")
-        if self._building is None:
+        if self._building is None or self._asker != (run, self._link):
             code, kind = os.path.join(run_dir, "code"), request["builder"]
             brought = self._brought(request.get("brought", ""))
-            one = wanted(code, kind, request["path"], request["wheels"], brought)
+            origin = request.get("origin", "")
+            one = wanted(code, kind, request["path"], request["wheels"], brought, origin)
             is_brought = bool(brought) or not request.get("fetched")
             return self._use(run_dir, one, request["finder"], request["may_pip"], is_brought)
         building = self._building
@@ -100,6 +102,8 @@ class Environments:
         self, run_dir: str, wanted: Wanted, finder: str, may_pip: bool, is_brought: bool
     ) -> Message:
         key = wanted.key()
+        if self._building and self._building.key == key:
+            return {"state": "busy"}  # its lock is ours
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
         there = wanted.python(os.path.join(self.folder, key))
         if os.path.exists(there) and self._lock(key, fcntl.LOCK_SH) and os.path.exists(there):
@@ -112,6 +116,9 @@ class Environments:
         if not is_brought:
             self._unlock(key)
             return {"state": "no-wheels", "wanted": dict(about_python(), **wanted.recipe())}
+        if self._building:  # another one: one after the other
+            self._unlock(key)
+            return {"state": "busy"}
         program = self._builder(wanted, finder)
         if not program and not (may_pip and wanted.can_do_without()):
             self._unlock(key)
@@ -121,6 +128,7 @@ class Environments:
                 _remove(os.path.join(self.folder, name))
         place = os.path.join(self.folder, "%s.%d" % (key, os.getpid()))
         self._building = Build(key, place, wanted, program)
+        self._asker = (os.path.basename(run_dir), self._link)
         return {"state": "building", "said": "with " + self._building.tool}
 
     def _without(self) -> Message:

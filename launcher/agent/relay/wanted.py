@@ -147,11 +147,14 @@ class Wanted:
         raise NotImplementedError
 
 
-def wanted(code: str, kind: str, path: str, wheels: str, brought: str = "") -> Wanted:
+def wanted(
+    code: str, kind: str, path: str, wheels: str, brought: str = "", origin: str = ""
+) -> Wanted:
     """Return what a run wants, by the kind of tool that builds it; ``brought`` is the folder of wheels
-    that a launcher brings. Raises Refused."""
+    that a launcher brings, and ``origin`` what decides there, beside the files, which they are. Raises
+    Refused."""
     if kind == "uv":
-        return OfUv(code, path, wheels, brought)
+        return OfUv(code, path, wheels, brought, origin)
     return OfPixi(code, path) if kind == "pixi" else OfConda(code, path)
 
 
@@ -166,14 +169,16 @@ class OfUv(Wanted):
     """A lock of uv or requirements, and perhaps a folder of wheels. Raises Refused.
 
     What is built of wheels that a launcher brings, with the list of them, is the same environment as
-    without: it has the versions that the lock says.
+    without: it has the versions that the lock says. With an ``origin``, files do not say all.
     """
 
     program = "uv"
 
-    def __init__(self, code: str, where: str, wheels: str, brought: str = "") -> None:
+    def __init__(
+        self, code: str, where: str, wheels: str, brought: str = "", origin: str = ""
+    ) -> None:
         Wanted.__init__(self, code)
-        self.brought = brought
+        self.brought, self._origin = brought, origin
         place = _inside(code, where)
         self.folder, self.is_lock = place, False
         if os.path.isdir(place):
@@ -194,6 +199,7 @@ class OfUv(Wanted):
     def _about(self) -> list[str]:
         python = os.path.realpath(sys.executable)
         about = [sys.version, python, os.uname().machine, str(self.is_lock)]
+        about += [self._origin] if self._origin else []
         return about + (sorted(os.listdir(self.wheels)) if self.wheels else [])
 
     def can_do_without(self) -> bool:

@@ -27,6 +27,8 @@ _NAMED = (17, 28, *range(31, 41))
 _MUSL = (2, 1, 0)
 #: What wheels were called before they had the version of glibc in their names.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_FILE = re.compile(r"[\w.+!-]+\.whl\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 #: Kinds of wheels that an error names.
 MOST_KINDS = 3
 
@@ -50,9 +52,10 @@ class Wheel:
         return self.sums.get("sha256", "")
 
 
-def key(wanted: WantedWheels) -> str:
-    """Return what tells a set of wheels from others: equal for hosts that need the same."""
-    about = (wanted.sum, wanted.is_lock, wanted.implementation, wanted.abi, wanted.machine)
+def key(wanted: WantedWheels, origin: str) -> str:
+    """Return what tells a set of wheels from others: equal for hosts that need the same. ``origin`` is
+    what decides beside the text where they come from; see ``uv_settings``."""
+    about = (wanted.sum, origin, wanted.is_lock, wanted.implementation, wanted.abi, wanted.machine)
     glibc = _glibc(wanted)
     told = "\0".join(map(str, (*about, wanted.python, glibc)))
     return hashlib.sha256(told.encode()).hexdigest()[:32]
@@ -73,15 +76,23 @@ def _glibc(wanted: WantedWheels) -> int:
     return int(found[1]) if found else 0
 
 
-def platform(wanted: WantedWheels) -> str:
-    """Return what uv calls the kind of a host, the newest that it knows and that runs there."""
+def platform(host: str, wanted: WantedWheels) -> str:
+    """Return what uv calls the kind of a host, the newest that it knows and that runs there. Raises
+    NoEnvironment for a kind that it does not know."""
     glibc = _glibc(wanted)
-    if not glibc:
-        return f"{wanted.machine}-unknown-linux-musl"
     fitting = [minor for minor in _NAMED if minor <= glibc]
-    if wanted.machine not in ("x86_64", "aarch64") or not fitting:
-        return f"{wanted.machine}-unknown-linux"
-    return f"{wanted.machine}-manylinux_2_{fitting[-1]}"
+    if wanted.machine in ("x86_64", "aarch64"):
+        if not glibc:
+            return f"{wanted.machine}-unknown-linux-musl"
+        if fitting:
+            return f"{wanted.machine}-manylinux_2_{fitting[-1]}"
+    elif wanted.machine == "riscv64" and glibc:
+        return "riscv64-unknown-linux"
+    raise NoEnvironment(
+        host,
+        f"uv finds no wheels of requirements for {described(wanted)}: it does not know such hosts",
+        "a lock is for all of them: uv lock, in a project; or a folder of wheels: --wheels DIR",
+    )
 
 
 def tags(wanted: WantedWheels) -> Iterator[Tag]:
@@ -158,7 +169,7 @@ def chosen(lock: Mapping[str, Any], host: str, wanted: WantedWheels, recipe: str
             "python: (--python python3.12) names another one there; or choose hosts: --hosts NAMES",
         )
     try:
-        return list(_wheels(found, host, wanted))
+        return list(_wheels(found, host, wanted, recipe))
     except PylockSelectError as error:
         named = re.search(r"No wheel found .* for package '([^']+)'", str(error))
         if not named:
@@ -187,17 +198,18 @@ def _is_wheel(wheel: Mapping[str, Any]) -> bool:
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
     place = str(wheel.get("name") or wheel.get("url") or wheel.get("path") or "")
+    file = unquote(place.rpartition("/")[2])
     try:
-        parse_wheel_filename(unquote(place.rpartition("/")[2]))
+        parse_wheel_filename(file)
     except InvalidWheelFilename:
         return False
-    return True
+    return _FILE.match(file) is not None
 
 
 _LOCKED = "uv lock brings a lock up to date; or choose hosts: --hosts NAMES"
 
 
-def _wheels(lock: Pylock, host: str, wanted: WantedWheels) -> Iterator[Wheel]:
+def _wheels(lock: Pylock, host: str, wanted: WantedWheels, recipe: str) -> Iterator[Wheel]:
     from packaging.pylock import PackageArchive, PackageWheel
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -211,8 +223,14 @@ def _wheels(lock: Pylock, host: str, wanted: WantedWheels) -> Iterator[Wheel]:
         try:
             name, version, _, _ = parse_wheel_filename(file)
         except InvalidWheelFilename:
+            file = ""
+        if not _FILE.match(file):
             raise _no_wheel(host, wanted, package, True) from None
         sums = {kind: value.lower() for kind, value in source.hashes.items()}
+        if not _SHA256.match(sums.get("sha256", "0" * 64)):  # it becomes the name of a file
+            raise WheelsNotFetched(
+                f"{file} has a sha256 in {recipe} that is none: {sums['sha256'][:80]!r}", _LOCKED
+            )
         yield Wheel(name, str(version), file, place, source.size, sums, package.index or "")
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,24 @@ from launcher.transport.answers import WantedWheels
 from support.package_index import PackageIndex
 from support.wheels import write_wheel
 
+#: Of an index that says no sums.
+LOCK = """\
+version = 1
+revision = 3
+requires-python = ">=3.9"
+
+[[package]]
+name = "job"
+version = "1"
+source = {{ virtual = "." }}
+dependencies = [{{ name = "two" }}]
+
+[[package]]
+name = "two"
+version = "1.0"
+source = {{ registry = "{url}" }}
+wheels = [{{ {kind} = "{files}two-1.0-py3-none-any.whl" }}]
+"""
 UV = Path(sys.executable).parent / "uv"
 pytestmark = pytest.mark.skipif(not UV.exists(), reason="uv is not installed in this environment")
 
@@ -44,8 +63,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIn
 class Machine:
     """This machine, with requirements in a workdir."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder / "work", folder / "home"
+    def __init__(self, folder: Path, work: str = "work") -> None:
+        self.folder, self.home = folder / work, folder / "home"
         self.folder.mkdir()
         self.events: list[ev.Event] = []
         self.waits = asyncio.Event()
@@ -59,6 +78,16 @@ class Machine:
         python = "{}.{}.{}".format(*sys.version_info)
         files = ("requirements.txt",)
         return WantedWheels(python, "cpython", abi, "x86_64", "glibc 2.28", files, made, False)
+
+    def locks(self, lock: str) -> WantedWheels:
+        """Write a project with a lock; return what a host says that is to build it."""
+        project = '[project]\nname = "job"\nversion = "1"\nrequires-python = ">=3.9"\n'
+        made = hashlib.blake2b(digest_size=16)
+        for name, text in (("pyproject.toml", project), ("uv.lock", lock)):
+            (self.folder / name).write_text(text)
+            made.update(b"%d\0%s" % (len(text), text.encode()))
+        files = ("pyproject.toml", "uv.lock")
+        return replace(self.wants(""), files=files, sum=made.hexdigest(), is_lock=True)
 
     async def fetch(self, wanted: WantedWheels) -> WheelSet:
         def log(said: str) -> Path:
@@ -102,6 +131,45 @@ def test_they_are_fetched_once(here: Machine, index: PackageIndex) -> None:
     assert (folder / names[0]).stat().st_nlink == 4
 
 
+def sums_of(found: WheelSet) -> set[str]:
+    """Return the sums of the wheels of a set."""
+    text = (found.delivered.listed.folder / "wheels.txt").read_text()
+    return {line.rpartition(":")[2] for line in text.splitlines()}
+
+
+def sum_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_same_text_with_other_folders_of_wheels(here: Machine, tmp_path: Path) -> None:
+    """Each project gets its own wheels, and those that it has now."""
+    other, text = Machine(tmp_path, "other"), "--no-index\n--find-links wheels\nlocal\n"
+    ours = write_wheel(here.folder / "wheels", "local", "1.0", data=b"ours")
+    theirs = write_wheel(other.folder / "wheels", "local", "1.0", data=b"theirs")
+    assert sums_of(here.fetched(here.wants(text))) == {sum_of(ours)}
+    assert sums_of(other.fetched(other.wants(text))) == {sum_of(theirs)}
+    write_wheel(here.folder / "wheels", "local", "1.0", data=b"changed")
+    assert sums_of(here.fetched(here.wants(text))) == {sum_of(ours)}
+
+
+@pytest.mark.parametrize("way", ["variable", "file"])
+def test_the_same_text_with_another_index(
+    here: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """As where torch is taken from cu121 instead of cpu."""
+    wanted, old = here.wants("one\n"), tmp_path / "index" / "one-1.0-py3-none-any.whl"
+    assert sum_of(old) in sums_of(here.fetched(wanted))
+    new = write_wheel(tmp_path / "new", "one", "1.0", data=b"cu121")
+    with PackageIndex(tmp_path / "new").serving() as serving:
+        if way == "variable":
+            monkeypatch.setenv("UV_DEFAULT_INDEX", serving.url)
+        else:
+            named = f'index = [{{url = "{serving.url}", default = true}}]\n'
+            monkeypatch.delenv("UV_DEFAULT_INDEX")
+            (here.folder / "uv.toml").write_text(named)
+        assert sums_of(here.fetched(wanted)) == {sum_of(new)}
+
+
 def test_a_wheel_that_was_changed_here_is_fetched_again(here: Machine, index: PackageIndex) -> None:
     wanted = here.wants("one\n")
     folder = here.fetched(wanted).delivered.listed.folder
@@ -111,6 +179,20 @@ def test_a_wheel_that_was_changed_here_is_fetched_again(here: Machine, index: Pa
     here.fetched(wanted)
     assert (folder / "two-1.0-py3-none-any.whl").read_bytes() == good
     assert index.read == ["two-1.0-py3-none-any.whl"]
+
+
+def test_a_damaged_wheel_goes_into_no_new_set(here: Machine, index: PackageIndex) -> None:
+    """It is fetched again for all sets that have it, also if the old one is not asked for any more."""
+    old = here.fetched(here.wants("one\n")).delivered.listed.folder
+    (old / "two-1.0-py3-none-any.whl").write_bytes(b"nonsense")
+    index.read.clear()
+    new = here.fetched(here.wants("two\n"))
+    good = index.folder / "two-1.0-py3-none-any.whl"
+    assert (new.delivered.listed.folder / good.name).read_bytes() == good.read_bytes()
+    assert sums_of(new) == {sum_of(good)}
+    assert index.read == [good.name]
+    assert here.fetched(here.wants("one\n")).count == 2
+    assert (old / good.name).read_bytes() == good.read_bytes()
 
 
 def test_a_wheel_that_is_not_what_the_index_says(here: Machine, index: PackageIndex) -> None:
@@ -130,6 +212,22 @@ def test_an_index_without_sums(here: Machine, index: PackageIndex) -> None:
     found = here.fetched(here.wants("two\n"))
     digest = hashlib.sha256((index.folder / "two-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     assert digest in (found.delivered.listed.folder / "wheels.txt").read_text()
+
+
+def test_a_wheel_that_is_cut_off(here: Machine, index: PackageIndex) -> None:
+    """Where an index has no sum, for which uv takes what comes, it is not taken for a whole one, nor from a folder."""
+    index.has_length, index.cut = False, 100
+    with pytest.raises(WheelsNotFetched, match=r"two-.*.whl: .* does not say where it ends"):
+        here.fetched(
+            here.locks(
+                LOCK.format(kind="url", url=index.url, files=f"http://{index.server}/files/")
+            )
+        )
+    whole = write_wheel(here.folder / "wheels", "two", "1.0", data=b"x" * 9999)
+    whole.write_bytes(whole.read_bytes()[:5000])
+    with pytest.raises(WheelsNotFetched, match=r"two-1.0-py3-none-any.whl of .* is no whole wheel"):
+        here.fetched(here.locks(LOCK.format(kind="path", url="wheels", files="")))
+    assert not list((here.home / "wheels" / "files").iterdir())
 
 
 def test_what_uv_cannot_find_is_named(here: Machine, index: PackageIndex) -> None:
@@ -158,18 +256,67 @@ def test_an_index_that_is_out_of_reach(here: Machine, monkeypatch: pytest.Monkey
     assert "UV_DEFAULT_INDEX" in raised.value.hint
 
 
+def test_no_secret_of_an_index_is_told(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the error nor in the log, where uv hides passwords alone."""
+    index = "http://hunter1:hunter2@127.0.0.1:9/simple?token=hunter3"
+    monkeypatch.setenv("UV_DEFAULT_INDEX", index)
+    with pytest.raises(WheelsNotFetched, match=r"127.0.0.1:9 cannot be reached") as raised:
+        here.fetched(here.wants("one\n"))
+    assert "127.0.0.1:9" in here.logged
+    assert "hunter" not in here.logged + raised.value.message + raised.value.hint
+
+
 def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     wheel_cache.require_tools()
     monkeypatch.setattr(builders, "own", lambda kind: "")
     with pytest.raises(InputError, match="wheels: fetch needs uv on this machine") as raised:
         wheel_cache.require_tools()
     assert "launcher-ssh[wheels]" in raised.value.hint
+    monkeypatch.undo()
+    monkeypatch.delattr("packaging.pylock.Pylock.select")
+    for _ in range(2):
+        needs = r"wheels: fetch needs packaging>=26.1 on this machine, and it has [\d.]+"
+        with pytest.raises(InputError, match=needs) as raised:
+            wheel_cache.require_tools()
+        assert "launcher-ssh[wheels]" in raised.value.hint
+        monkeypatch.setitem(sys.modules, "packaging.pylock", None)
+
+
+def test_a_host_of_a_kind_that_uv_does_not_know(here: Machine, index: PackageIndex) -> None:
+    with pytest.raises(NoEnvironment, match=r"ppc64le with glibc 2.28") as raised:
+        here.fetched(replace(here.wants("one\n"), machine="ppc64le"))
+    assert raised.value.host == "gpu1"
+    assert "uv lock" in raised.value.hint
+    assert "--wheels DIR" in raised.value.hint
+    lock = LOCK.format(kind="url", url=index.url, files=f"http://{index.server}/files/")
+    assert here.fetched(replace(here.locks(lock), machine="ppc64le")).count == 1
 
 
 def test_a_login(here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     index.login = "Basic dTpw"
     monkeypatch.setenv("UV_DEFAULT_INDEX", index.url.replace("//", "//u:p@"))
     assert here.fetched(here.wants("two\n")).count == 1
+
+
+@pytest.mark.parametrize("way", ["variable", "name", "file", "requirements"])
+def test_logins_that_uv_takes(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    index.login, index.moves = "Basic dTpw", True
+    with_login, text = index.url.replace("//", "//u:p@"), "two\n"
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    if way in ("variable", "name"):
+        monkeypatch.setenv("UV_INDEX_CORP_USERNAME", "u")
+        monkeypatch.setenv("UV_INDEX_CORP_PASSWORD", "p")
+    if way == "variable":
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"corp={index.url}")
+    elif way == "requirements":
+        text = f"--index-url {with_login}\ntwo\n"
+    else:
+        url, name = (index.url, 'name = "corp"') if way == "name" else (with_login, 'name = "x"')
+        named = f'index = [{{url = "{url}", {name}, default = true}}]\n'
+        (here.folder / "uv.toml").write_text(named)
+    assert here.fetched(here.wants(text)).count == 1
 
 
 def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +356,28 @@ def test_two_at_once_and_one_that_is_given_up(here: Machine, index: PackageIndex
 
     assert asyncio.run(both()).count == 2
     waited(lambda: not list((here.home / "wheels" / "files").glob(".new-*")))
+
+
+def test_one_that_is_gone_stops_the_others(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for what is large, to be told then that another one is missing."""
+    answer = index.answer
+
+    def gone(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path.endswith("/two-1.0-py3-none-any.whl"):
+            assert index.reached.wait(30), "the large one is on its way"
+            handler.path = "/files/none"
+        answer(handler)
+
+    monkeypatch.setattr(index, "answer", gone)
+    index.go_on.clear()
+    with pytest.raises(WheelsNotFetched, match=r"two-1.0-.* the server answers 404"):
+        here.fetched(here.wants("one\n"))
+    files = here.home / "wheels" / "files"
+    assert index.read == ["one-1.0-py3-none-any.whl"], "nobody has asked again for what stalls"
+    index.go_on.set()
+    waited(lambda: not list(files.iterdir()))
 
 
 def test_old_wheels_go_with_the_sets_that_have_them(here: Machine, index: PackageIndex) -> None:

@@ -25,7 +25,7 @@ def test_a_login_is_for_its_server_alone(tmp_path: Path) -> None:
         assert index_logins.authorization(FILE, env) == login("a", "b c")
         assert index_logins.authorization(FILE.replace("index", "other"), env) == ""
         assert index_logins.authorization(FILE.replace("https", "http"), env) == "", "not in clear"
-    indexes = {"my-lab": "https://index.lab/simple"}
+    indexes = [("my-lab", "https://index.lab/simple")]
     env = {**none, "UV_INDEX_MY_LAB_USERNAME": "u", "UV_INDEX_MY_LAB_PASSWORD": "p"}
     assert index_logins.authorization(FILE, env, indexes) == login("u", "p")
     assert index_logins.authorization("https://cdn.else/x.whl", env, indexes) == ""
@@ -33,7 +33,35 @@ def test_a_login_is_for_its_server_alone(tmp_path: Path) -> None:
     assert index_logins.authorization(FILE, {"NETRC": str(tmp_path / "netrc")}) == login("n", "s")
 
 
+def test_an_index_that_a_variable_names(tmp_path: Path) -> None:
+    none = {"NETRC": str(tmp_path / "none")}
+    own = {"UV_INDEX_CORP_USERNAME": "u", "UV_INDEX_CORP_PASSWORD": "p"}
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX"):
+        env = {**none, **own, variable: "corp=https://index.lab:443/simple"}
+        assert index_logins.authorization(FILE, env) == login("u", "p")
+        assert index_logins.authorization(FILE.replace("lab", "lab:8443"), env) == ""
+
+
+def test_the_index_that_lists_a_file_comes_first(tmp_path: Path) -> None:
+    none = {"NETRC": str(tmp_path / "none")}
+    indexes = [("", f"https://{name}:x@index.lab/{name}") for name in ("one", "two")]
+    for name in ("one", "two"):
+        index = f"https://index.lab/{name}/"
+        assert index_logins.authorization(FILE, none, indexes, index) == login(name, "x")
+
+
+def test_a_password_for_the_user_of_a_url(tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text("machine index.lab login n password s\n")
+    for user, password in (("n", "s"), ("token", "")):
+        env = {"NETRC": str(tmp_path / "netrc"), "UV_INDEX": f"https://{user}@index.lab/simple"}
+        assert index_logins.authorization(FILE, env) == login(user, password)
+
+
 def test_no_message_has_a_login() -> None:
     address = "https://a:b@index.lab:8443/x.whl?token=1#sha256=2"
     assert index_logins.without(address) == "https://index.lab:8443/x.whl#sha256=2"
+    said = f"cannot fetch `{address}` (https://index.lab/?a=b): https://:t@h/y?x, why?"
+    assert index_logins.without_secrets(said) == (
+        "cannot fetch `https://index.lab:8443/x.whl#sha256=2` (https://index.lab/): https://h/y, why?"
+    )
     assert index_logins.bare(address) == "https://index.lab:8443/x.whl?token=1"

@@ -161,10 +161,31 @@ def test_a_file_that_is_kept(web: Web, tmp_path: Path) -> None:
         web_file.save(f"{web.url}/f", Full())
 
 
+def test_a_file_without_a_known_end(web: Web) -> None:
+    """Who does not know its size does not take what has come for all of it."""
+    web.has_length = web.has_ranges = web.has_end = False
+    with pytest.raises(
+        StoreError, match="/f cannot be read: its server does not say where it ends"
+    ):
+        web_file.save(f"{web.url}/f", io.BytesIO())
+    web.cuts = [1000]
+    assert web_file.save(f"{web.url}/f", io.BytesIO(), size=len(CONTENT)).sha256 == SUM
+    web.cuts = [1000] * 9
+    with pytest.raises(StoreError, match=r"is cut off at 1000 of 5120000 bytes, 5 times"):
+        web_file.save(f"{web.url}/f", io.BytesIO(), size=len(CONTENT))
+
+
 def test_a_login_is_not_told_to_others() -> None:
     request = web_file._request("https://h/x", "", "Basic x")
     assert request.get_header("Authorization") == "Basic x"
     about = (request, None, 302, "", None)
     there = web_file._Bounded().redirect_request(*about, "https://store/y")  # type: ignore[arg-type]
+    assert there is not None
+    assert not there.has_header("Authorization")
+    for same in ("https://h:443/y", "https://H/y"):
+        there = web_file._Bounded().redirect_request(*about, same)  # type: ignore[arg-type]
+        assert there is not None
+        assert there.get_header("Authorization") == "Basic x"
+    there = web_file._Bounded().redirect_request(*about, "https://h:8443/y")  # type: ignore[arg-type]
     assert there is not None
     assert not there.has_header("Authorization")

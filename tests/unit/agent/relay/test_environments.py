@@ -102,6 +102,14 @@ def test_it_is_built_once(root: Path) -> None:
 
 
 @needs_uv
+def test_the_same_files_with_wheels_of_another_origin(root: Path) -> None:
+    there = ended(Environments(str(root)))
+    other = ended(Environments(str(root)), "two", origin="1" * 32)
+    assert other["state"] == there["state"] == "there"
+    assert other["python"] != there["python"]
+
+
+@needs_uv
 def test_two_that_want_it_at_once(root: Path) -> None:
     first, second = Environments(str(root)), Environments(str(root))
     assert asked(first)["state"] == "building"
@@ -209,6 +217,33 @@ def test_wheels_that_a_launcher_brings(root: Path) -> None:
     assert version_in(there["python"]) == "1.0"
     assert asked(other, **fetched) == there
     assert asked(Environments(str(root)), wheels="") == there
+
+
+@needs_uv
+def test_one_of_two_is_built_while_the_other_is_asked_for(root: Path) -> None:
+    """Each is told of its own: as of a run with two environments, on a host that has their wheels."""
+    code = root / "runs/one/code"
+    write_wheel(code / "wheels", "tiny", "2.0")
+    for version in ("1.0", "2.0"):
+        (code / f"{version}.txt").write_text(f"tiny=={version}\n")
+    host, there = Environments(str(root)), {}
+    assert asked(host, path="1.0.txt", number=0)["state"] == "building"
+    fetched = {"wheels": "", "fetched": True}
+    assert asked(host, path="2.0.txt", number=1, **fetched)["state"] == "no-wheels"
+    for path in ("2.0.txt", "1.0.txt"):
+        assert asked(host, path=path, number=1)["state"] == "busy"
+    assert host._building is not None
+    while host._building.go_on():
+        time.sleep(0.02)
+    assert asked(host, path="2.0.txt", number=1)["state"] == "busy"
+    for number, version in enumerate(("1.0", "2.0")):
+        there[version] = ended(host, path=f"{version}.txt", number=number)["python"]
+        assert version_in(there[version]) == version
+    links = [os.readlink(root / "runs/one" / name) for name in ("environment", "environment-1")]
+    assert [f"{link}/bin/python" for link in links] == list(there.values())
+    assert asked(host, path="1.0.txt", number=1)["python"] == there["1.0"], (
+        "they share what is equal"
+    )
 
 
 @needs_uv

@@ -129,11 +129,28 @@ def test_a_wheel_that_is_named_by_its_url_is_one() -> None:
     assert wheels.listed({SUM: found}) == f"torch==2.9+cpu --hash=sha256:{SUM}\n"
 
 
+@pytest.mark.parametrize("odd", ["../../../../x", "ab" * 31, "", "AB" * 32 + "\n"])
+def test_a_sum_that_is_none(odd: str) -> None:
+    """It is a name in a folder of this machine."""
+    wheel = {"url": "https://x/one-1.0-py3-none-any.whl", "hashes": {"sha256": odd}}
+    about = lock({"name": "one", "version": "1.0", "wheels": [wheel]})
+    with pytest.raises(WheelsNotFetched, match=r"one-1.0-py3-none-any.whl has a sha256 in uv.lock"):
+        wheels.chosen(about, "gpu1", HOST, "uv.lock")
+
+
+def test_a_name_that_leads_elsewhere() -> None:
+    file = "one-1.0-1%2F..%2F..%2Fx-py3-none-any.whl"
+    named = {"url": f"https://x/{file}", "hashes": {"sha256": SUM}}
+    for about in ({"archive": named}, {"wheels": [named]}):
+        error = refused(HOST, lock({"name": "one", "version": "1.0", **about}))
+        assert error.message.startswith("one 1.0 has no wheel for")
+
+
 def test_hosts_that_need_the_same_share_a_set() -> None:
     same = replace(HOST, libc="glibc 2.36-9+deb12u4", folders=("a",))
-    assert wheels.key(same) == wheels.key(HOST)
+    assert wheels.key(same, "") == wheels.key(HOST, "") != wheels.key(HOST, "another index")
     others = [ARM, MUSL, FREE, replace(HOST, sum="1" * 32), replace(HOST, libc="glibc 2.31")]
-    assert len({wheels.key(one) for one in [HOST, *others]}) == 6
+    assert len({wheels.key(one, "") for one in [HOST, *others]}) == 6
 
 
 @pytest.mark.parametrize(
@@ -142,10 +159,18 @@ def test_hosts_that_need_the_same_share_a_set() -> None:
         ("x86_64", "glibc 2.36", "x86_64-manylinux_2_36"),
         ("x86_64", "glibc 2.29", "x86_64-manylinux_2_28"),
         ("aarch64", "glibc 2.99", "aarch64-manylinux_2_40"),
-        ("x86_64", "glibc 2.12", "x86_64-unknown-linux"),
         ("riscv64", "glibc 2.39", "riscv64-unknown-linux"),
         ("x86_64", "", "x86_64-unknown-linux-musl"),
+        ("x86_64", "glibc 2.12", ""),
+        ("ppc64le", "glibc 2.28", ""),
+        ("armv7l", "", ""),
+        ("riscv64", "", ""),
     ],
 )
 def test_what_uv_calls_a_host(machine: str, libc: str, name: str) -> None:
-    assert wheels.platform(replace(HOST, machine=machine, libc=libc)) == name
+    host = replace(HOST, machine=machine, libc=libc)
+    if name:
+        assert wheels.platform("gpu3", host) == name
+        return
+    with pytest.raises(NoEnvironment, match=f"uv finds no wheels of requirements for .*{machine}"):
+        wheels.platform("gpu3", host)
