@@ -18,7 +18,7 @@ def test_a_login_is_for_its_server_alone(tmp_path: Path) -> None:
     none = {"NETRC": str(tmp_path / "none")}
     assert index_logins.authorization(FILE, none) == ""
     for variable, value in {
-        "UV_INDEX": "lab=https://a:b%20c@index.lab/simple https://pypi.org/simple",
+        "UV_INDEX": "lab=https://a:b%20c@index.lab/simple https://other.example.org/simple",
         "UV_DEFAULT_INDEX": "https://a:b%20c@index.lab/simple",
     }.items():
         env = {**none, variable: value}
