@@ -17,7 +17,6 @@ from ..spec.frozen import frozen
 from ..spec.model import Layout
 from ..transport import answers, rsync
 from ..transport.agent_client import os_error
-from . import uv_settings
 from .concurrency import beside, in_thread, together
 from .context import RunContext
 from .host_session import HostSession
@@ -125,6 +124,8 @@ class Environments:
         is_fetched = wanted.is_fetched
         if is_fetched and number not in self._origins:
             place = Path(self._context.job.workdir, wanted.recipe)
+            from . import uv_settings  # few runs fetch wheels
+
             self._origins[number] = await in_thread(uv_settings.origin, place, os.environ)
         return await session.agent.answer(
             answers.Environment,
