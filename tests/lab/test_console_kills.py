@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from launcher.records.run_folder import holder
 from support import browser
 from support import lab as labs
 from support.command import Launcher
@@ -102,11 +103,9 @@ def _kill(
         console.kill()
         console.wait()
     elif what == "launcher":
-        lock = launcher.home / "runs" / run / "launcher.lock"
-        try:
-            os.kill(int(lock.read_text() or 0), signal.SIGKILL)
-        except (ProcessLookupError, ValueError):
-            pass  # it has ended, since a host was lost
+        follower = holder(launcher.home / "runs" / run)
+        if follower:  # it may have ended, since a host was lost; and 0 would be this whole group
+            os.kill(follower, signal.SIGKILL)
     else:
         own.hosts["two"].power_cut()
 
