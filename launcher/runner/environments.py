@@ -13,18 +13,18 @@ from ..fleet import builders
 from ..jobs.environments import all_of, is_needed
 from ..records import events as ev
 from ..spec.environments import Environment
-from ..spec.frozen import frozen
 from ..spec.model import Layout
 from ..transport import answers, rsync
 from ..transport.agent_client import os_error
-from .concurrency import beside, in_thread, together
+from .concurrency import in_thread, together
 from .context import RunContext
+from .doings import Doings, Told
 from .host_session import HostSession
 from .images import Images
 from .policy import environments
 
-#: Seconds between two questions to a host, and between two lines about what is built.
-PAUSE, TELL = 0.3, 10.0
+#: Seconds between two questions to a host.
+PAUSE = 0.3
 #: How often wheels are brought to a host that has lost them again before it could build.
 BRINGINGS = 2
 #: In the folder of the run: what a build that failed has printed.
@@ -35,16 +35,6 @@ LOG = "environment.log"
 _Known = dict[tuple[int, str], answers.Environment]
 
 
-@frozen
-class _Doing:
-    """What goes on for a host, since when; how many bytes it has moved, and of how many (0: unknown)."""
-
-    said: str
-    since: float
-    done: int = 0
-    total: int = 0
-
-
 class Environments:
     """Gives hosts the environments and images of a job; nothing for a job that names none to give."""
 
@@ -52,7 +42,7 @@ class Environments:
         self._context = context
         self._wanted = {n: one for n, one in enumerate(all_of(context.job)) if one.recipe}
         self._images = Images(context)
-        self._building: dict[str, _Doing] = {}  # what goes on for each host that waits
+        self._doings = Doings()
         self._brought: dict[tuple[int, str], str] = {}  # wheels that a host has
         self._origins: dict[int, str] = {}  # where those that are fetched come from
 
@@ -63,7 +53,7 @@ class Environments:
         if not self._wanted:
             return
         started = time.time()
-        async with beside(self._tell(started)):
+        async with self._doings.told(self._tell):
             known = await self._give_wheels(sessions, layout)
             built = await together(self._each(session, layout, known) for session in sessions)
         if any(built):
@@ -113,10 +103,10 @@ class Environments:
             self._context.folder.write_bytes(LOG, said.encode("utf-8", "replace"))
             return log
 
-        given = await Wheels(self._context, wanted, write, self._note).give(lacking, having)
+        given = await Wheels(self._context, wanted, write, self._doings.note).give(lacking, having)
         for host, version in given.items():
             self._brought[number, host] = version
-            self._building.pop(host, None)
+            self._doings.over(host)
 
     async def _ask(
         self, session: HostSession, number: int, wanted: Environment, may_pip: bool = False
@@ -164,7 +154,7 @@ class Environments:
             answer = known or await self._ask(session, number, wanted, may_pip)
             known = None
             if answer.state == "there":
-                self._building.pop(session.name, None)
+                self._doings.over(session.name)
                 if self._context.job.has_several_environments:
                     session.pythons[wanted.key] = answer.python
                 else:
@@ -185,7 +175,7 @@ class Environments:
                 continue
             built = built or answer.state == "building"
             waits = "waits for another run that builds the same"
-            self._note(session.name, waits if answer.state == "busy" else answer.said)
+            self._doings.note(session.name, waits if answer.state == "busy" else answer.said)
             await asyncio.sleep(PAUSE)
 
     def _failed(
@@ -198,22 +188,11 @@ class Environments:
             session.name, wanted, answer, str(self._context.folder.path / LOG)
         )
 
-    def _note(self, host: str, said: str, done: int = 0, total: int = 0) -> None:
-        """Remember what goes on for a host."""
-        before = self._building.get(host)
-        since = before.since if before and before.said == said else time.time()
-        self._building[host] = _Doing(said, since, done, total)
-
-    async def _tell(self, started: float) -> None:
-        """Say now and then what is built, for as long as it is."""
-        await asyncio.sleep(1.0)
-        while True:
-            if self._building:
-                now, hosts = time.time(), tuple(self._building)
-                one = self._building[hosts[0]]
-                told = (one.said, one.done, one.total, now - one.since)
-                self._context.add(ev.EnvironmentBuilding(now, hosts, hosts[0], *told))
-            await asyncio.sleep(TELL)
+    def _tell(self, told: Told) -> None:
+        """Say what is built."""
+        one = told.doing
+        more = (told.host, one.said, one.done, one.total, told.seconds)
+        self._context.add(ev.EnvironmentBuilding(told.now, told.hosts, *more))
 
 
 def with_built(layout: Layout, sessions: Sequence[HostSession]) -> Layout:

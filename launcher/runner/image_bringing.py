@@ -29,6 +29,7 @@ from ..spec.errors import HostError, NoEnvironment
 from ..spec.frozen import frozen
 from ..transport import answers, rsync
 from .concurrency import beside, together
+from .doings import Doings, Told
 from .image_file import (
     ImageFile,
     folder_size,
@@ -46,10 +47,8 @@ if TYPE_CHECKING:
     from .image_building import Building  # most runs build none
 
 T = TypeVar("T")
-#: Seconds between two questions to a host, and between two lines about what it does.
-PAUSE, TELL = 0.3, 10.0
-#: Seconds before the first of those lines.
-FIRST = 1.0
+#: Seconds between two questions to a host.
+PAUSE = 0.3
 #: What is said of hosts that say nothing.
 _SAID = {"save": "saves it", "load": "loads it", "pull": "pulls it"}
 #: Copies at once: each is an rsync here.
@@ -73,16 +72,6 @@ class Others:
 
     id: str = ""
     hosts: tuple[Connected, ...] = ()
-
-
-@frozen
-class _Doing:
-    """What goes on for a host, since when; how many bytes it has moved, and of how many (0: unknown)."""
-
-    said: str
-    since: float
-    done: int = 0
-    total: int = 0
 
 
 class Bringing:
@@ -109,7 +98,7 @@ class Bringing:
         self._pinned, self._sources = others.id, others.hosts
         self._building, self._pulls = building, True
         self._file: ImageFile | None = None
-        self._doing: dict[str, _Doing] = {}  # what goes on for each host that waits
+        self._doings = Doings()
         self._brought: set[str] = set()
         self._failed: dict[str, HostError] = {}
 
@@ -167,7 +156,7 @@ class Bringing:
     async def _everywhere(self, hosts: Sequence[Connected]) -> dict[str, answers.Image] | None:
         """Look for the image on hosts, and bring it to those that lack it; return what they have then.
         None if it has to be built again."""
-        async with beside(self._tell()):
+        async with self._doings.told(self._tell):
             found = await self._look(hosts)
             is_old = self._building and self._building.image and self._may_build_again
             if is_old and any(one.code == "other-machine" for one in found.values()):
@@ -238,7 +227,7 @@ class Bringing:
             try:
                 found[host.name] = await do(host)
             except HostError as error:
-                self._doing.pop(host.name, None)
+                self._doings.over(host.name)
                 self._fail([host.name], error)
 
         going = (one(host) for host in hosts if host.name not in self._failed)
@@ -347,9 +336,9 @@ class Bringing:
         while True:
             answer = await self._ask(host, do, **more)
             if answer.state != "working":
-                self._doing.pop(host.name, None)
+                self._doings.over(host.name)
                 return answer
-            self._note(host.name, answer.said or _SAID.get(do, ""), answer.bytes)
+            self._doings.note(host.name, answer.said or _SAID.get(do, ""), answer.bytes)
             if do != "look":  # which has waited there
                 await asyncio.sleep(PAUSE)
 
@@ -386,18 +375,11 @@ class Bringing:
         await rsync.copy(
             *to, arguments, os.fsencode(name), self._progress(host, answer.bytes, "sends it")
         )
-        self._doing.pop(host.name, None)
+        self._doings.over(host.name)
         target = self._cache / f"{about.id}.tar"
         (self._cache / name).replace(target)
         await self._ask(host, "save", **{**words, "discard": True})
         return ImageFile(target, about.id)
-
-    def _note(self, host: str, said: str, done: int = 0, total: int = 0) -> None:
-        """Remember what goes on for a host."""
-        before = self._doing.get(host)
-        goes_on = before is not None and (before.said == said or not (before.done or done))
-        since = before.since if before and goes_on else time.time()
-        self._doing[host] = _Doing(said, since, done, total)
 
     @asynccontextmanager
     async def _written(self, said: str, hosts: Sequence[str]) -> AsyncIterator[list[int]]:
@@ -408,7 +390,7 @@ class Bringing:
             while True:
                 done = await asyncio.to_thread(written, self._cache)
                 for host in hosts if done else ():
-                    self._note(host, said, done, max([0, *known[-1:]]))
+                    self._doings.note(host, said, done, max([0, *known[-1:]]))
                 await asyncio.sleep(PAUSE)
 
         try:
@@ -416,13 +398,13 @@ class Bringing:
                 yield known
         finally:
             for host in hosts:
-                self._doing.pop(host, None)
+                self._doings.over(host)
 
     def _progress(
         self, host: Connected, size: int, said: str = "is sent it"
     ) -> Callable[[int], None]:
         def tell(percent: int) -> None:
-            self._note(host.name, said, size * percent // 100, size)
+            self._doings.note(host.name, said, size * percent // 100, size)
             self._on_event(ev.SyncProgressed(time.time(), host.name, percent, size))
 
         return tell
@@ -433,13 +415,13 @@ class Bringing:
             taken = await self._ask(host, "take", image_id=file.id)
             if taken.state == "yours":
                 break
-            self._note(host.name, "waits for another run that brings the same")
+            self._doings.note(host.name, "waits for another run that brings the same")
             await asyncio.sleep(PAUSE)
             again = await self._until_done(host, "look")
             if again.state == "there":
-                self._doing.pop(host.name, None)
+                self._doings.over(host.name)
                 return
-        self._doing.pop(host.name, None)
+        self._doings.over(host.name)
         again = await self._until_done(host, "look")
         if again.state != "there":  # else another run has just brought it
             size = (await asyncio.to_thread(file.path.stat)).st_size
@@ -448,7 +430,7 @@ class Bringing:
             arguments = ["--inplace", "--copy-links", f"{link.parent}/", f"x:{folder}/"]
             to = (host.connection, host.name)
             await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, size))
-            self._doing.pop(host.name, None)
+            self._doings.over(host.name)
         answer = await self._until_done(host, "load", image_id=file.id, program=about.program)
         if answer.state != "done":
             raise self._refusal(host, answer)
@@ -460,18 +442,11 @@ class Bringing:
         assert error
         return NoEnvironment(host.name, error.message, error.hint)
 
-    async def _tell(self) -> None:
-        """Say now and then what hosts pull and load, for as long as they do."""
-        await asyncio.sleep(FIRST)
-        while True:
-            if self._doing:
-                now = time.time()
-                host, one = next(iter(self._doing.items()))
-                told = ev.ImageBringing(
-                    now, tuple(self._doing), host, one.said, one.done, one.total, now - one.since
-                )
-                self._on_event(told)
-            await asyncio.sleep(TELL)
+    def _tell(self, told: Told) -> None:
+        """Say what hosts pull and load."""
+        one = told.doing
+        more = (told.host, one.said, one.done, one.total, told.seconds)
+        self._on_event(ev.ImageBringing(told.now, told.hosts, *more))
 
 
 def _lacks(answer: answers.Image) -> bool:

@@ -13,7 +13,7 @@ import pytest
 
 from launcher.cli.render.event_lines import line_of
 from launcher.records import events as ev
-from launcher.runner import image_bringing
+from launcher.runner import doings, image_bringing
 from launcher.runner.image_bringing import Bringing, linked
 from launcher.runner.reached import Connected
 from launcher.spec.environments import Environment
@@ -71,8 +71,8 @@ def test_what_this_machine_saves_is_told_of(
     program.chmod(0o755)
     os.mkfifo(f"{program}.fifo")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    for name in ("PAUSE", "TELL", "FIRST"):
-        monkeypatch.setattr(image_bringing, name, 0.001)
+    for module, name in ((image_bringing, "PAUSE"), (doings, "TELL"), (doings, "FIRST")):
+        monkeypatch.setattr(module, name, 0.001)
     told: list[ev.ImageBringing] = []
 
     def hear(event: ev.Event) -> None:
