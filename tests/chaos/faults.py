@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 
 from chaos.round import ORPHAN_SECONDS, ORPHAN_TIMEOUT, Round
 from support import lab as labs
+from support.command import kill_follower
 
 #: Seconds in which all ranks have started on this machine; an early fault comes within them.
 STARTING = 2.5
@@ -201,7 +201,7 @@ def _kill_follower(now: Round) -> None:
     """Kill the process that follows the run, and leave the run without one for a while."""
     for folder in now.folders:
         with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
-            os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+            kill_follower(folder)
     time.sleep(now.dice.uniform(0, now.training))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +14,7 @@ import pytest
 from launcher.records.run_folder import holder
 from support import hostile
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, kill_follower, of_runs
 from support.terminal import Terminal
 
 #: Fails as soon as somebody writes /tmp/fail on its host.
@@ -35,7 +33,7 @@ def begun(own: labs.Lab, launcher: Launcher) -> str:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     (folder,) = (launcher.home / "runs").iterdir()
-    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    kill_follower(folder)
     labs.wait_until(lambda: holder(folder) is None, "the follower's end")
     return folder.name
 

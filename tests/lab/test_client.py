@@ -21,7 +21,7 @@ from launcher import api
 from launcher.records import events as ev
 from launcher.spec.errors import InputError, LauncherError, RunKept
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, kill_follower, of_runs
 
 FOREVER = "touch $LAUNCHER_OUTPUT_DIR/made; echo ready; exec sleep 600"
 
@@ -173,7 +173,7 @@ def test_closing_a_client_stops_what_it_started_and_lets_go_of_the_rest(
         assert left.wait_until_started() is None
         assert left.followed
     assert left.followed, "by a process of its own"
-    os.kill(int((left.folder / "launcher.lock").read_text()), signal.SIGKILL)
+    kill_follower(left.folder)
     labs.wait_until(lambda: not left.followed, "the follower's end", 10)
     with library.Client() as client:
         taken = client.attach(left.name)

@@ -17,7 +17,7 @@ import pytest
 
 from launcher.records.run_folder import holder
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, kill_follower, of_runs
 
 TALKER = """
 import os, pathlib, time
@@ -115,7 +115,7 @@ def test_logs_can_be_followed_and_left(launcher: Launcher, running: Path, clean:
 def test_pull(launcher: Launcher, running: Path, followed: bool) -> None:
     """What is there now, while the run goes on; also when nobody follows it here."""
     if not followed:
-        os.kill(int((running / "launcher.lock").read_text()), 9)
+        kill_follower(running)
         labs.wait_until(lambda: holder(running) is None, "the follower's end")
     assert not (running / "outputs" / "made-1.txt").exists()
     pulled = launcher.call("pull", "-", "there")

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import pytest
 
 from support import lab as labs
 from support import vm
-from support.command import Launcher, Ran
+from support.command import Launcher, Ran, kill_follower
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1200)]
 
@@ -63,7 +61,7 @@ class Job:
         assert ran.code == 0, ran.err
         log = ran.folder / "logs/attempt-0/main-0.out"
         labs.wait_until(lambda: log.exists() and b"\n" in log.read_bytes(), "its first line", 60)
-        os.kill(int((ran.folder / "launcher.lock").read_text()), signal.SIGKILL)
+        kill_follower(ran.folder)
         return ran
 
     def attach(self, ran: Ran) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ from tensorboard.summary import Writer
 
 from launcher.records.scalars import Key, Scalars
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, kill_follower, of_runs
 
 TRAIN = """
 import os, pathlib, sys, time
@@ -72,7 +70,7 @@ def test_scalars_come_without_a_pull_and_survive_drops(
     clean.hosts["lab1"].kill_sshd_sessions()
     _go(clean, run, 1)
     _wait(folder, 4)
-    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    kill_follower(folder)
     _go(clean, run, 2)
     labs.wait_until(lambda: not any(map(of_runs, clean.hosts.values())), "the end there", 30)
     assert len(_steps(folder)) == 4

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 
 import pytest
 
 from support import gpu_tools
 from support import lab as labs
-from support.command import Launcher, of_runs
+from support.command import Launcher, kill_follower, of_runs
 from support.terminal import Terminal
 
 HOSTS = (labs.HostSpec("gpu1", gpus=4), labs.HostSpec("cpu1"))
@@ -36,7 +34,7 @@ def test_a_run_tells_how_busy_its_hosts_were(own: labs.Lab, launcher: Launcher) 
     left = launcher.run(*words, f"python3 {launcher.script(TRAIN)}")
     assert left.code == 0, left.err
     labs.wait_until(lambda: _tools(host), "the tool that watches GPUs", 30)
-    os.kill(int((left.folder / "launcher.lock").read_text()), signal.SIGKILL)
+    kill_follower(left.folder)
     ended = launcher.call("attach", "-")
     assert ended.returncode == 0, ended.stderr
     assert "measured" in ended.stdout

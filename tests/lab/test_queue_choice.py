@@ -4,8 +4,6 @@ launcher."""
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, kill_follower
 from support.waiting import FRAMEWORK, KILL_HOLDER, MEETING, TERMINATE_HOLDER, Queue
 
 THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
@@ -94,7 +92,7 @@ def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:
     )  # fmt: skip
     assert "one of gpu[1-3]; whichever is free first starts it" in done.stderr, done.stderr
     (folder,) = queue.launcher.home.glob("runs/second-*")
-    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    kill_follower(folder)
     assert all(host.exists("/tmp/set-up") for host in queue.lab.hosts.values())
     gone = queue.lab.hosts["gpu2"]
     gone.run("python3", "-c", KILL_HOLDER, "wait/second-")

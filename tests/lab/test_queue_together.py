@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, kill_follower
 from support.waiting import FRAMEWORK, KILL_HOLDER, MEETING, Queue
 
 TWO = (labs.HostSpec("gpu1", gpus=4), labs.HostSpec("gpu2", gpus=4))
@@ -103,7 +101,7 @@ def test_roles_wait_for_what_they_need_of_each_host_and_for_no_more(queue: Queue
     )  # fmt: skip
     assert "which start it together" in done.stderr, done.stderr
     (folder,) = queue.launcher.home.glob("runs/by-hosts-*")
-    os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+    kill_follower(folder)
     shown = {one["run"][:6]: one for one in json.loads(queue.call("--json").stdout)["waiting"]}
     assert shown["by-lau"]["shares"] == shown["by-hos"]["shares"] == [3, 2], shown
     queue.let_go("two")  # 3 of gpu1 and 2 of gpu2 are free, and no host is

@@ -19,7 +19,7 @@ from launcher.records.state import fold
 from launcher.runner.policy import outcome
 from launcher.spec.model import Host, Layout, Node
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, follower, kill_follower
 from support.journals import told, truth
 
 
@@ -50,10 +50,6 @@ def _run(launcher: Launcher, lab: labs.Lab) -> Path:
     log = left.folder / "logs" / "attempt-1" / "rank-1.out"
     labs.wait_until(lambda: log.exists() and log.read_bytes() != b"", "the second attempt", 30)
     return left.folder
-
-
-def _follower(folder: Path) -> int:
-    return int((folder / "launcher.lock").read_text())
 
 
 def _recorded(folder: Path) -> list[ev.Event]:
@@ -97,7 +93,7 @@ def test_another_machine_takes_up_a_second_attempt(
 ) -> None:
     """The failure of the first attempt is over: it does not end the run there."""
     folder = _run(launcher, clean)
-    os.kill(_follower(folder), signal.SIGKILL)
+    kill_follower(folder)
     launcher.home = tmp_path / "another machine"
     logs = launcher.call("logs", "-i", str(launcher.inventory), folder.name)
     assert "attempt 1" in logs.stdout, logs.stderr
@@ -116,16 +112,16 @@ def test_a_stop_whose_launcher_was_killed_stays_a_stop(
     """Ranks that we ended have not succeeded, whoever writes the receipt; nor does a run go on because
     its hosts could not hear that it is to end."""
     folder = _run(launcher, clean)
-    follower, hosts = _follower(folder), [clean.hosts["lab1"], clean.hosts["lab2"]]
+    follows, hosts = follower(folder), [clean.hosts["lab1"], clean.hosts["lab2"]]
     try:
         if cables == "pulled":
             for host in hosts:
                 host.unplug()
-        os.kill(follower, signal.SIGINT)
+        os.kill(follows, signal.SIGINT)
         events = folder / "events.jsonl"
         labs.wait_until(lambda: b'"by-user"' in events.read_bytes(), "the stop", 20)
     finally:
-        os.kill(follower, signal.SIGKILL)
+        os.kill(follows, signal.SIGKILL)
         if cables == "pulled":
             for host in hosts:
                 host.plug()
@@ -137,7 +133,7 @@ def test_a_stop_whose_launcher_was_killed_stays_a_stop(
 def test_a_stop_that_no_host_has_heard_is_carried_out(launcher: Launcher, clean: labs.Lab) -> None:
     """Its launcher had written it down, and died before it could tell anybody."""
     folder = _run(launcher, clean)
-    os.kill(_follower(folder), signal.SIGKILL)
+    kill_follower(folder)
     record = RunFolder(folder)
     record.record(ev.StopRequested(time.time(), StopReason.BY_USER))
     record.close()

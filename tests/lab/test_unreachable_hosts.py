@@ -12,7 +12,7 @@ import time
 import pytest
 
 from support import lab as labs
-from support.command import Launcher, of_runs, wait_for
+from support.command import Launcher, follower, of_runs, wait_for
 
 #: It needs longer to save than the job's grace.
 SAVES = """
@@ -37,8 +37,8 @@ def test_the_grace_of_a_stop_reaches_a_host_that_only_the_others_reach(
     assert begun.code == 0, begun.err
     for host in own.hosts.values():
         labs.wait_until(lambda host=host: _there(host, "/tmp/ready"), "its handler")
-    follower = int((begun.folder / "launcher.lock").read_text())
-    os.kill(follower, signal.SIGSTOP)  # it is not to give up the host before it hears the wish
+    follows = follower(begun.folder)
+    os.kill(follows, signal.SIGSTOP)  # it is not to give up the host before it hears the wish
     argv = [sys.executable, "-m", "launcher", "stop", "-", "--grace", "30s"]
     stopping = subprocess.Popen(argv, env=launcher.environment(), stderr=subprocess.PIPE)
     try:
@@ -46,7 +46,7 @@ def test_the_grace_of_a_stop_reaches_a_host_that_only_the_others_reach(
         away.stop_sshd()
         away.kill_sshd_sessions()
     finally:
-        os.kill(follower, signal.SIGCONT)
+        os.kill(follows, signal.SIGCONT)
         _, err = stopping.communicate(timeout=60)
     assert b"processes may still run there" in err
     labs.wait_until(lambda: not of_runs(away), "the end there", 20)

@@ -12,7 +12,7 @@ import pytest
 
 from support import lab as labs
 from support import releases
-from support.command import Launcher, of_runs
+from support.command import Launcher, follower, of_runs
 
 PREVIOUS = "0.1"
 pytestmark = pytest.mark.usefixtures("by_asyncssh")  # the previous release has no other transport
@@ -77,7 +77,7 @@ def _begun(by: Launcher, *options: str) -> Path:
 
 def _leave(folder: Path) -> None:
     """Its follower is killed: the supervisors go on."""
-    pid = int((folder / "launcher.lock").read_text())
+    pid = follower(folder)
     os.kill(pid, signal.SIGKILL)
     labs.wait_until(lambda: not _is_followed(pid), "the follower to be gone", 10)
 

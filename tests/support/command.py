@@ -153,6 +153,16 @@ def of_runs(host: labs.LabHost) -> list[labs.Process]:
     return [process for process in host.processes() if "LAUNCHER_RUN_ID" in process.environ]
 
 
+def follower(folder: Path) -> int:
+    """Return the process that follows a run here."""
+    return int((folder / "launcher.lock").read_text())
+
+
+def kill_follower(folder: Path) -> None:
+    """Kill the process that follows a run here."""
+    os.kill(follower(folder), signal.SIGKILL)
+
+
 def wait_for(
     path: Path, text: bytes, process: subprocess.Popen[bytes], seconds: float = 30
 ) -> None:

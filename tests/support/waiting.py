@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from . import journals
 from . import lab as labs
-from .command import Launcher
+from .command import Launcher, kill_follower
 
 #: Holds its GPUs until the file that its argument names is there.
 HOLD = (
@@ -96,7 +94,7 @@ class Queue:
         assert done.returncode == 0, done.stderr
         assert f"waits for its turn on {where}" in done.stderr, done.stderr
         (folder,) = self.launcher.home.glob(f"runs/{name}-*")
-        os.kill(int((folder / "launcher.lock").read_text()), signal.SIGKILL)
+        kill_follower(folder)
         return folder
 
     def events(self, name: str) -> list[dict[str, Any]]:
