@@ -95,10 +95,18 @@ def require_own():
             print("launcher-unsafe-folder " + ascii(found)[1:-1])
             sys.exit(0)
 
+def noted():  # how large what came compiled is: of that, Python notices no end that is missing
+    with open(target + "/compiled") as file:
+        count, *lines = file.read().splitlines()
+    if len(lines) != int(count):
+        raise ValueError("cut off")
+    return {name: int(size) for size, name in map(str.split, lines)}
+
 def is_whole():  # what a full disk or a power cut has cut off is better found here than by its import
     try:
-        return all(os.stat(target + "/" + name).st_size == size for name, size in SIZES.items())
-    except OSError:
+        sizes = dict(SIZES, **noted())
+        return all(os.stat(target + "/" + name).st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
         return False
 
 def taken(size):  # nothing beyond it: the rest of stdin is for the relay
@@ -121,13 +129,17 @@ def unpack(sizes, content):
     scratch, start = "%s.%d" % (target, os.getpid()), 0
     try:
         trust["make"](os.path.dirname(target))
+        lines = []
         for name, size in zip([*SIZES, *map(compiled, SIZES)], sizes):
             path = os.path.join(scratch, name)
             if size or name in SIZES:
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 with open(path, "wb") as file:  # what a power cut takes of it, its size tells: no fsync
                     file.write(content[start : start + size])
+                lines += [] if name in SIZES else ["%d %s" % (size, name)]
             start += size
+        with open(scratch + "/compiled", "w") as file:
+            print(len(lines), *lines, sep=os.linesep, file=file)
         try:
             os.rename(scratch, target)
         except OSError:

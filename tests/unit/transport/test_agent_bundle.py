@@ -58,6 +58,21 @@ def test_a_damaged_agent_is_installed_again(host: Host, name: str, damage: str) 
     assert left.name == bundle.agent_name()
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["agent/base/__pycache__/protocol.*.pyc", "compiled"])
+@pytest.mark.parametrize("damage", ["emptied", "removed", "cut"])
+def test_an_agent_that_came_compiled_is_whole_too(host: Host, name: str, damage: str) -> None:
+    """Of a compiled file that is cut off, Python says no more than: marshal data too short."""
+    install(host)
+    (file,) = Path(host.workdir, "agent", bundle.agent_name()).glob(name)
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "emptied" else file.read_bytes()[:-10])
+    install(host)
+    assert b"magic" in started(host)
+
+
 def test_two_launchers_install_at_once(host: Host) -> None:
     """Who comes later has no place for its copy: what is there is whole, and stays."""
     words = ["sh", "-c", bundle.start_command(host)]
