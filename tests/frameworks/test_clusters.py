@@ -110,27 +110,24 @@ def test_a_cluster_is_kept_until_it_is_stopped(of: Launcher, clean: labs.Lab) ->
     assert (receipt["status"], [host["left"] for host in receipt["hosts"]]) == ("stopped", [0, 0])
 
 
+@pytest.mark.parametrize(
+    ("framework", "page", "says"),
+    [("dask", "status", b"Dask Diagnostic UI"), ("ray", "", b"Ray Dashboard")],
+)
 @each
-def test_the_dashboard_of_a_kept_cluster_is_one_command_away(of: Launcher, clean: labs.Lab) -> None:
-    words = (
-        "-i",
-        str(of.inventory),
-        "--framework",
-        "dask",
-        "--nodes",
-        "2",
-        "--nproc-per-node",
-        "1",
-    )
-    up = of.call("up", *words, "--json", timeout=250)
+def test_the_dashboard_of_a_kept_cluster_is_one_command_away(
+    of: Launcher, clean: labs.Lab, framework: str, page: str, says: bytes
+) -> None:
+    words = ("--framework", framework, "--nodes", "2", "--nproc-per-node", "1", "--json")
+    up = of.call("up", "-i", str(of.inventory), *words, timeout=250)
     assert up.returncode == 0, up.stderr
     name = json.loads(up.stdout)["run"]
     tunnel = of.start_command("tunnel", name)
     assert tunnel.stderr is not None
     url = re.search(r"http://\S+", tunnel.stderr.readline().decode())
     assert url
-    with urllib.request.urlopen(f"{url[0]}/status", timeout=60) as answer:
-        assert b"Dask Diagnostic UI" in answer.read()
+    with urllib.request.urlopen(f"{url[0]}/{page}", timeout=60) as answer:
+        assert says in answer.read()
     tunnel.send_signal(signal.SIGINT)
     tunnel.communicate(timeout=60)
     assert json.loads(of.call("stop", name, "--json").stdout)["status"] == "stopped"

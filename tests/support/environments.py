@@ -56,8 +56,10 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
             "mlflow==3.17.2",
         ),
     ),
-    # With what Dask's dashboard needs.
-    "clusters": (("dask==2026.8.0", "distributed==2026.8.0", "bokeh==3.9.2", "ray==2.60.0"),),
+    # With what the dashboards need.
+    "clusters": (
+        ("dask==2026.8.0", "distributed==2026.8.0", "bokeh==3.9.2", "ray[default]==2.60.0"),
+    ),
     "ray": (
         ("torch==2.13.0", "numpy==2.4.6"),
         ("torch==2.13.0", "ray[train,tune]==2.60.0"),
