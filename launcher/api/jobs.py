@@ -23,7 +23,7 @@ from ..jobs.gpus import usable
 from ..jobs.layout import make_layout
 from ..jobs.preload import names as preload_names
 from ..jobs.preparation import behind, command_of
-from ..jobs.run_options import NO_PROJECT, OPTIONS, PRIORITIES
+from ..jobs.run_options import NO_PROJECT, OPTIONS, PRIORITIES, SETTINGS
 from ..jobs.settings import in_a_job
 from ..jobs.shares import folders as shared_folders
 from ..runner import credentials
@@ -209,7 +209,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
             raise InputError(*_no_script(job.workdir, script))
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
-        if job.sources["framework"] == "default" and not job.roles:
+        if job.sources["framework"] in ("default", *SETTINGS) and not job.roles:
             _check_inside(Path(job.workdir), job.run)
     return job
 

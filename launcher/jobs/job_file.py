@@ -57,7 +57,7 @@ from . import (
     wrapped_commands,
 )
 from .durations import seconds
-from .run_options import OPTIONS
+from .run_options import OPTIONS, SETTINGS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
@@ -401,7 +401,8 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
                 sets = data.merged(sets, value)
             sources[name] = layer
     values["data"] = sets
-    taken = _taken_over(values, environment)
+    is_usual = sources["framework"] in SETTINGS
+    taken = _taken_over(values, environment, is_usual)
     sources |= dict.fromkeys(taken, "command")
     values |= taken
     framework = frameworks.get(_framework(values))
@@ -463,11 +464,13 @@ def _check_gpus(wanted: Resources) -> None:
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.I)
 
 
-def _taken_over(values: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+def _taken_over(
+    values: Mapping[str, Any], environment: Mapping[str, str], is_usual: bool
+) -> dict[str, Any]:
     """Return the values that a start command of another launcher, as ``torchrun``, stands for.
 
-    What the job itself says comes first; ``environment`` has the values of variables that it passes on
-    by name. Raises InputError.
+    What the job itself says comes first, but not a framework that ``is_usual``, for all runs;
+    ``environment`` has the values of variables that it passes on by name. Raises InputError.
     """
     framework = frameworks.get(_framework(values))
     if values.get("roles") or not values.get("run"):
@@ -477,7 +480,9 @@ def _taken_over(values: Mapping[str, Any], environment: Mapping[str, str]) -> di
     found = None if shell else start_commands.take(peeled.words)
     if found is None:
         return {}
-    chosen = framework.name if "framework" in values else found.framework
+    fits = framework.name in (found.framework, *found.also)
+    is_named = "framework" in values and (fits or not is_usual)
+    chosen = framework.name if is_named else found.framework
     is_taken = not peeled.wrapper or frameworks.get(chosen).takes_wrapper
     if not is_taken or chosen not in (found.framework, *found.also):
         return {}

@@ -13,6 +13,7 @@ from ..spec.model import Checkpoints, is_elsewhere
 from ..spec.yaml_document import SCALAR, TEXT, TEXTS, Key, YamlNode, checked, read, texts, truth
 from ..spec.yaml_document import schema as mapping_schema
 from .durations import more_than_nothing
+from .run_options import SETTINGS
 
 #: Folders that hosts do not bring: what is there are no files, or all files.
 _NO_FILES = ("/proc", "/sys", "/dev")
@@ -55,13 +56,10 @@ def _why_not(path: str) -> tuple[str, str] | None:
     return None
 
 
-#: Settings hold for runs that store nothing, too.
-_SETTINGS = ("user", "project")
-
-
 def check_credential(credential: str, store: str, layer: str) -> None:
-    """Raise InputError for a credential for outputs that a job sends nowhere."""
-    if credential and not store and layer not in _SETTINGS:
+    """Raise InputError for a credential for outputs that a job sends nowhere; settings may name one, as
+    they hold for other runs, too."""
+    if credential and not store and layer not in SETTINGS:
         where = "--output-credential" if layer == "flag" else "output_credential"
         message = f"{credential} is for a store, and outputs go to none"
         raise credentials.problem(

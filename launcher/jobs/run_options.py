@@ -10,6 +10,8 @@ from ..spec.yaml_document import SCALAR, TEXT, TEXTS, Key, YamlNode, checked, te
 from .durations import more_than_nothing, seconds, wait_time
 
 ON_STALL = ("report", "stop")
+#: The layers of a job that hold for many runs: the user's settings, and those of the folder.
+SETTINGS = ("user", "project")
 #: Stands for no project, where settings name one.
 NO_PROJECT = "none"
 #: Priorities in the queue, by their word.

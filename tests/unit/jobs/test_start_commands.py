@@ -239,6 +239,20 @@ def test_what_cannot_be_taken_over_is_named(line: str, message: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("whose", ["user", "project"])
+def test_a_framework_of_settings_is_for_plain_commands(whose: str) -> None:
+    """The command says itself what it is started by; what fits it is chosen as ever."""
+
+    def chosen(line: str, usual: str) -> str:
+        layers = {whose: {"framework": usual}, "flag": {"run": tuple(shlex.split(line))}}
+        return jobs.make(layers, {}).framework
+
+    assert chosen("mpirun -np 2 ./solve", "torchrun") == "mpi"
+    assert chosen("torchrun train.py", "env") == "torchrun"
+    assert chosen("horovodrun -np 2 python train.py", "horovod-mpi") == "horovod-mpi"
+    assert chosen("train.py", "lightning") == "lightning"
+
+
 def test_another_framework_is_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="torchrun starts ranks itself") as caught:
         typed(TORCHRUN, framework="torch")
