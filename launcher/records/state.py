@@ -49,6 +49,12 @@ class ProcessState:
     well: bool = False
     ended: float = 0.0
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it exited successfully by itself. One that is stopped, saves and exits with 0 has not
+        done what it was started for."""
+        return self.well and not self.stopped
+
 
 @frozen
 class Loss:
@@ -129,9 +135,9 @@ class RunState:
 
     @property
     def primary_ended(self) -> float | None:
-        """When the last primary process exited successfully; None before, and without primaries."""
+        """When the last primary process was done; None before, and without primaries."""
         primaries = [p for p in self.processes.values() if p.primary]
-        if not primaries or sum(p.well for p in primaries) < primaries[0].primary:
+        if not primaries or sum(p.is_done for p in primaries) < primaries[0].primary:
             return None
         return max(p.ended for p in primaries)
 
@@ -174,11 +180,11 @@ class RunState:
         return sum(1 for p in self.processes.values() if p.host == host and p.code is None)
 
     def all_succeeded(self, hosts: int) -> bool:
-        """Return whether so many hosts have started processes that all exited successfully, or the
-        primary processes did."""
+        """Return whether so many hosts have started processes that are all done, or whether the primary
+        processes are."""
         processes = self.processes.values()
         started = {p.host for p in processes if not is_setup(p.key)}
-        everybody = len(started) == hosts > 0 and all(p.well for p in processes)
+        everybody = len(started) == hosts > 0 and all(p.is_done for p in processes)
         return everybody or self.primary_ended is not None
 
 

@@ -49,6 +49,5 @@ def test_vllm_answers_from_two_hosts(of: Launcher, clean: labs.Lab) -> None:
     for rank in (0, 1):  # each host has its half
         assert f"(Worker_TP{rank} " in (logs / f"node-{rank}.out").read_text()
     receipt = json.loads(of.call("stop", name, "--json").stdout)
-    # When it is told to end, vLLM exits with 0 where it is quick enough.
-    assert receipt["status"] in {"stopped", "succeeded"}
+    assert receipt["status"] == "stopped"  # vLLM exits with 0 then, where it is quick enough
     assert [host["left"] for host in receipt["hosts"]] == [0, 0]

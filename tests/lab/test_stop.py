@@ -106,6 +106,34 @@ time.sleep(600)
 """
 
 
+SAVES = """
+import pathlib, signal, sys, time
+def save(*_):
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+while True:
+    time.sleep(0.05)
+"""
+
+
+def test_a_run_that_saves_when_it_is_stopped_has_not_succeeded(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """Whoever reads the receipt would take a model that is half trained for a whole one."""
+    words = ("--nodes", "2", "--framework", "env", "--max-restarts", "2")
+    process = launcher.start(*words, f"python3 {launcher.script(SAVES)}")
+    labs.wait_until(lambda: len(list(launcher.home.glob("runs/*/logs/*/*.out"))) == 2, "logs", 40)
+    for log in launcher.home.glob("runs/*/logs/*/*.out"):
+        wait_for(log, b"ready", process)
+    stopped = launcher.call("stop", "-", "--json")
+    receipt = json.loads(stopped.stdout)
+    assert (receipt["status"], receipt["reason"]) == ("stopped", "by-user"), stopped.stderr
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, b"saved" in out) == (130, True), err.decode()
+
+
 def test_ctrl_c_while_a_run_starts_again_starts_nothing(
     launcher: Launcher, clean: labs.Lab
 ) -> None:

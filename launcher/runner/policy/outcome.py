@@ -13,7 +13,6 @@ from ...spec.errors import LauncherDied, LauncherError
 from ...spec.frozen import frozen
 from ...spec.model import Layout
 from . import elastic
-from .restart import was_preempted
 
 #: Seconds until SSH keepalives reveal that a host is gone, and a margin.
 NOTICED = 12.0
@@ -157,9 +156,12 @@ def _without_failure(state: RunState) -> Outcome:
 
 def _recorded_stop(state: RunState) -> Stop | None:
     """Return the stop that the hosts recorded, unless the run had finished."""
-    finished = state.has_begun and all(process.well for process in state.processes.values())
-    if was_preempted(state):  # programs that save and exit with 0 are not done
-        return state.stop
+    processes = state.processes.values()
+    finished = state.has_begun and all(process.is_done for process in processes)
+    if (
+        state.stop and state.stop.why is StopReason.GROUP_FINISHED
+    ):  # of those that had not yet exited
+        finished = all(process.well for process in processes)
     return None if finished or state.primary_ended is not None else state.stop
 
 

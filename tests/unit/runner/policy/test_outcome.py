@@ -48,6 +48,8 @@ def orphaned(at: float, host: str = "gpu2") -> ev.Event:
 
 BOTH = [started("gpu1"), started("gpu2")]
 WELL = [*BOTH, exited("gpu1", 0), exited("gpu2", 0)]
+# They save what they have, and exit with 0.
+SAVED = [exited("gpu1", 0, stopped=True), exited("gpu2", 0, stopped=True)]
 USER, TRIAL = StopReason.BY_USER, StopReason.TRIAL_OVER
 UNREACHABLE = ("lost", "host-unreachable", "gpu2", 125)
 ORPHANED = ("stopped", "orphan-timeout", "gpu2", 125)
@@ -111,6 +113,18 @@ def case(name: str, events: list[ev.Event], ended: tuple[Any, ...], **known: Any
         case("a launcher died while starting again",
              [*BOTH, stop(StopReason.RESTARTING, detail="exit-7")], ("stopped", "restarting", None, 125)),
         case("terminated after all was well", [*WELL, stop(StopReason.SUPERVISOR_TERMINATED, "gpu2")],
+             ("succeeded", "all-ranks-exited-0", None, 0)),
+        case("Ctrl-C, and they save", [*BOTH, stop(USER), *SAVED], ("stopped", "by-user", None, 130), asked=USER),
+        case("one was done before", [*BOTH, exited("gpu1", 0), stop(USER), SAVED[1]],
+             ("stopped", "by-user", None, 130), asked=USER),
+        case("the time was over, and they save", [*BOTH, stop(StopReason.TIME_LIMIT, "gpu1"), *SAVED],
+             ("stopped", "time-limit", "gpu1", 125)),
+        case("a host reboots, and they save",
+             [*BOTH, stop(StopReason.SUPERVISOR_TERMINATED, "gpu2"), *SAVED],
+             ("stopped", "supervisor-terminated", "gpu2", 125)),
+        case("the primary role saves", [FIRST, OTHER, stop(USER), *SAVED],
+             ("stopped", "by-user", None, 130), asked=USER),
+        case("the group had finished", [*BOTH, exited("gpu1", 0), stop(StopReason.GROUP_FINISHED), SAVED[1]],
              ("succeeded", "all-ranks-exited-0", None, 0)),
         # lost
         case("lost", dropped(4.0), UNREACHABLE),
