@@ -9,7 +9,7 @@ from ..spec.model import Host, Job, Node, Process
 from .activation import activation
 from .environments import around, is_in_image, modules_on, on_host
 
-#: What a login shell would have: environment modules are a function of the shell, and of the shells that it
+#: What a login shell would have: environment modules are a function of the shell, and of those that it
 #: starts. To define it takes longer than all else that is prepared, so whoever calls it first does so.
 _LATER = """\
 type module >/dev/null 2>&1 || for each in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh \\

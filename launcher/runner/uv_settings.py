@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import tomllib
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -49,6 +48,8 @@ _NAMES = re.compile(r"(?:-f|--find-links|-i|--index-url|--extra-index-url)[\s=]*
 _FILE = re.compile(
     r"(?:\S+\s*@\s*)?((?:file:|\.{0,2}/)\S+|\S+\.(?:whl|zip|tar\.\w+|tgz))(?:\s|;|$)"
 )
+#: In a lock: a package that comes from a folder or file of this machine.
+_LOCAL = re.compile(r'^source = \{ (?:path|registry) = "(?![a-z+]+://)|"file:', re.M)
 #: What may be secret in a URL, and changes with no other packages behind it.
 _SECRET = re.compile(r"(?<=://)[^/@\s\"]*@|\?[^\s\"#]*")
 _ARCHIVES = (".whl", ".tar.gz", ".zip", ".html")
@@ -155,7 +156,9 @@ def _text(path: Path) -> str:
 
 def _unsure(lock: Path) -> list[Path]:
     """Return what a lock takes from folders and files of this machine without a sum."""
-    found = []
+    found: list[Path] = []
+    if not _LOCAL.search(_text(lock)):  # a large lock takes longer to read than the rest of a start
+        return found
     for package in _table(lock).get("package", ()):
         source, wheels = package.get("source", {}), package.get("wheels", ())
         named = source.get("path") or source.get("registry") or ""
@@ -193,7 +196,10 @@ def _tables(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, di
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
+        text = file.read_text()
+        import tomllib  # most folders have none
+
+        return tomllib.loads(text)
     except (OSError, ValueError):  # none, or uv says what is wrong with it
         return {}
 

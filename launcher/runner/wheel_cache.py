@@ -22,7 +22,6 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,12 +30,12 @@ from ..records import events as ev
 from ..records.run_folder import home, make_home, read_as, write_json
 from ..spec.data import DataSet
 from ..spec.environments import Environment
-from ..spec.errors import InputError, StoreError, WheelsNotFetched
+from ..spec.errors import StoreError, WheelsNotFetched
 from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
-from . import uv_settings
+from . import uv_settings, wheel_tools
 from .concurrency import Interrupted, in_own_thread, in_thread, in_threads
 from .data import listing
 from .data.host import Delivered
@@ -56,9 +55,6 @@ GRACE = 2.0
 #: Most bytes of a file that says what is wanted, as hosts read it.
 MOST = 1 << 24
 _PIECE = 1 << 20
-#: Also in pyproject.toml.
-_PACKAGING = "packaging>=26.1"
-_EXTRA = "pip install 'launcher-ssh[wheels]'"
 #: Called with what goes on, and with bytes: so far, and of how many.
 OnSaid = Callable[[str, int, int], None]
 
@@ -87,24 +83,6 @@ class _Note:
     count: int
 
 
-def require_tools() -> None:
-    """Raise InputError if this machine lacks what fetches wheels."""
-    if not builders.own("uv"):
-        raise InputError("wheels: fetch needs uv on this machine", _EXTRA)
-    try:
-        from packaging.pylock import Pylock
-
-        if hasattr(Pylock, "select"):
-            return
-    except ImportError:
-        pass
-    try:
-        there = f", and it has {metadata.version('packaging')}"
-    except metadata.PackageNotFoundError:
-        there = ""
-    raise InputError(f"wheels: fetch needs {_PACKAGING} on this machine{there}", _EXTRA)
-
-
 class WheelCache:
     """Fetches the wheels of one environment of a job. ``log`` is where uv's words go if it fails."""
 
@@ -127,7 +105,7 @@ class WheelCache:
                 raise _unwritten(error) from None
 
     async def _fetched(self, key: str, host: str, wanted: WantedWheels, say: OnSaid) -> WheelSet:
-        require_tools()
+        wheel_tools.require_tools()
         began = time.time()
         await in_thread(self._require_same, wanted)
         say(f"uv finds out which wheels {host} needs", 0, 0)

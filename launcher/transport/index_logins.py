@@ -6,7 +6,6 @@ A login is for the server that it was given for, and no message has one. Pure bu
 from __future__ import annotations
 
 import base64
-import netrc
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping
@@ -50,6 +49,8 @@ def authorization(
             return _basic(*found)
         user = user or found[0]
     host = urllib.parse.urlsplit(address).hostname or ""
+    import netrc  # few runs fetch anything
+
     try:
         login = netrc.netrc(environ.get("NETRC") or None).authenticators(host)
     except (OSError, netrc.NetrcParseError):

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.fleet import builders
 from launcher.records import events as ev
 from launcher.runner import kept_notes, wheel_cache
 from launcher.runner.wheel_cache import WheelCache, WheelSet
 from launcher.spec.environments import Environment
-from launcher.spec.errors import InputError, NoEnvironment, WheelsNotFetched
+from launcher.spec.errors import NoEnvironment, WheelsNotFetched
 from launcher.transport.answers import WantedWheels
 from support.package_index import PackageIndex
 from support.wheels import write_wheel
@@ -264,22 +263,6 @@ def test_no_secret_of_an_index_is_told(here: Machine, monkeypatch: pytest.Monkey
         here.fetched(here.wants("one\n"))
     assert "127.0.0.1:9" in here.logged
     assert "hunter" not in here.logged + raised.value.message + raised.value.hint
-
-
-def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel_cache.require_tools()
-    monkeypatch.setattr(builders, "own", lambda kind: "")
-    with pytest.raises(InputError, match="wheels: fetch needs uv on this machine") as raised:
-        wheel_cache.require_tools()
-    assert "launcher-ssh[wheels]" in raised.value.hint
-    monkeypatch.undo()
-    monkeypatch.delattr("packaging.pylock.Pylock.select")
-    for _ in range(2):
-        needs = r"wheels: fetch needs packaging>=26.1 on this machine, and it has [\d.]+"
-        with pytest.raises(InputError, match=needs) as raised:
-            wheel_cache.require_tools()
-        assert "launcher-ssh[wheels]" in raised.value.hint
-        monkeypatch.setitem(sys.modules, "packaging.pylock", None)
 
 
 def test_a_host_of_a_kind_that_uv_does_not_know(here: Machine, index: PackageIndex) -> None:
