@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ esac
 
 
 @pytest.fixture
-def hosts(own: labs.Lab, launcher: Launcher, tmp_path: Path) -> Iterator[labs.Lab]:
+def hosts(own: labs.Lab, launcher: Launcher, tmp_path: Path) -> labs.Lab:
     """Two hosts with a folder of wheels outside of their homes; one home is small."""
     launcher.inventory = tmp_path / "own.yaml"
     launcher.inventory.write_text(labs.inventory(own, sys.executable))
@@ -38,7 +37,7 @@ def hosts(own: labs.Lab, launcher: Launcher, tmp_path: Path) -> Iterator[labs.La
         host.run("mkdir", "-p", WHEELS)
         host.run("sh", "-c", f"cat >{WHEELS}/{wheel.name}", input=wheel.read_bytes())
     (launcher.work / "requirements.txt").write_text("one\n")
-    yield own
+    return own
 
 
 def building(host: labs.LabHost) -> list[labs.Process]:
@@ -56,7 +55,7 @@ def test_a_disk_that_is_full_while_a_host_builds(hosts: labs.Lab, launcher: Laun
     left = "head -c 20000000 /dev/zero >~/a; cat /dev/zero >~/ballast; rm ~/a"
     small.run("sh", "-c", left, check=False)
     ran = launcher.run("--hosts", "small,wide", *WORDS, *SHOW)
-    assert (ran.code, ran.receipt["reason"]) == (125, "disk-full")
+    assert (ran.code, ran.receipts[-1]["reason"]) == (125, "disk-full")
     said = "small: no space left for launcher's files: failed to write to file"
     assert said in ran.err, ran.err
     assert "Traceback" not in ran.err
