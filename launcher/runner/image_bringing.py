@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..records import events as ev
 from ..spec.containers import is_path
 from ..spec.environments import Environment
-from ..spec.errors import HostError, NoEnvironment
+from ..spec.errors import HostError
 from ..spec.frozen import frozen
 from ..transport import answers, rsync
 from .concurrency import beside, together
@@ -458,7 +458,7 @@ class Bringing:
         found = {host.name: answers.Image("trouble", code=answer.code, said=answer.said)}
         error = images.trouble(found, self._wanted.image)
         assert error
-        return NoEnvironment(host.name, error.message, error.hint)
+        return error
 
     async def _tell(self) -> None:
         """Say now and then what hosts pull and load, for as long as they do."""

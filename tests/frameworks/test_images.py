@@ -272,6 +272,28 @@ def test_an_image_that_one_host_lacks_comes_from_the_other(
     assert "brought" not in again.err
 
 
+def test_a_full_disk_while_an_image_is_loaded(launcher: Launcher, hosts: labs.Lab) -> None:
+    """The other host keeps what it has, and the next run has all."""
+    script = "#!/bin/sh\n" + "#" * (30 << 20) + '\nexec /usr/bin/python3 "$@"\n'
+    write_image(launcher.work / "large.tar", "large:1", python=script)
+    show = words("--framework", "env", "cat", "/etc/inside", image="large.tar", hosts="lab1,lab2")
+    host = hosts.hosts["lab1"]
+    size = ("mount", "-o", "remount,size=%s", "/var/lib/containers")
+    try:
+        host.run(*size[:2], size[2] % "16m", size[3])
+        ran = launcher.run(*show)
+    finally:
+        host.run(*size[:2], size[2] % "50%", size[3])
+    assert (ran.code, ran.receipt["reason"]) == (125, "disk-full"), ran.err
+    assert "there is no room for the image: While applying layer: " in ran.err
+    assert "podman system prune there" in ran.err
+    assert "Traceback" not in ran.err
+    assert not left(host)
+    again = launcher.run(*show)
+    assert again.code == 0, again.err
+    assert "lab[1-2] │ inside" in again.out, "equal lines are one"
+
+
 def test_two_runs_bring_the_same_image_once(launcher: Launcher, hosts: labs.Lab) -> None:
     write_image(launcher.work / "two.tar", "two:1", word="two")
     both = [

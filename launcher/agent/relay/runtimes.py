@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Seconds for a runtime to answer.
 PATIENCE = 30.0
 #: What runtimes say of an image that is not there.
+_LOGGED = re.compile(r'time="[^"]*" level=\w+ msg="(.*)"$')
 _MISSING = re.compile(r"no such image|image not known|failed to find image|no such object", re.I)
 #: Codes of what is in the way, by the words of a runtime. Sentences are made where people read them.
 _TROUBLE = (
@@ -162,11 +163,17 @@ def reason(text: str) -> str:
     """Return the line that says what is in the way, where it is known; else the last one."""
     words = dict(_TROUBLE).get(code_of(text))
     lines = [line.strip() for line in text.splitlines() if words and words.search(line)]
-    return lines[0][:300] if lines else last(text)
+    return _plain(lines[0])[:300] if lines else last(text)
 
 
 def last(text: str) -> str:
     """Return the last line of what a runtime said."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("Run 'docker")] or lines
-    return lines[-1][:300] if lines else ""
+    return _plain(lines[-1])[:300] if lines else ""
+
+
+def _plain(line: str) -> str:
+    """Return the words of a line of podman's log."""
+    logged = _LOGGED.match(line)
+    return logged.group(1).replace('\\"', '"') if logged else line
