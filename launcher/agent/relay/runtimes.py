@@ -94,7 +94,7 @@ def read(code: int, out: str, err: str) -> dict[str, Any]:
         return {"state": "there", "id": image_id, "image": words[0], "machine": words[1]}
     if _MISSING.search(err) and not re.search(r"no sub[ug]id ranges", err):
         return {"state": "missing"}
-    return trouble(code_of(err) or "cannot-start", last(err))
+    return trouble(code_of(err) or "cannot-start", last(err) or silent(code))
 
 
 def described(path: str, ids: Iterable[str]) -> tuple[dict[str, tuple[int, list[str]]], Message]:
@@ -110,7 +110,7 @@ def described(path: str, ids: Iterable[str]) -> tuple[dict[str, tuple[int, list[
             names = [tag for tag in tags if isinstance(tag, str) and tag != "<none>:<none>"]
             found[parts[0].rpartition(":")[2]] = (int(parts[1]), names)
     if code and not _MISSING.search(err):
-        return {}, {"code": code_of(err) or "cannot-start", "said": reason(err)}
+        return {}, {"code": code_of(err) or "cannot-start", "said": reason(err) or silent(code)}
     return found, {}
 
 
@@ -146,7 +146,7 @@ def remove(path: str, image_id: str, seconds: float) -> Message:
             return {}
     for name in names:
         ran([path, "tag", image_id, name], PATIENCE, login())
-    return {"code": code_of(err) or "cannot-start", "said": reason(err)}
+    return {"code": code_of(err) or "cannot-start", "said": reason(err) or silent(code)}
 
 
 def trouble(code: str, said: str) -> dict[str, Any]:
@@ -164,6 +164,13 @@ def reason(text: str) -> str:
     words = dict(_TROUBLE).get(code_of(text))
     lines = [line.strip() for line in text.splitlines() if words and words.search(line)]
     return _plain(lines[0])[:300] if lines else last(text)
+
+
+def silent(code: int) -> str:
+    """Return what to say of a runtime that has failed without a word."""
+    if code < 0:
+        return "the runtime was killed by signal %d" % -code
+    return "the runtime ended with exit code %d" % code
 
 
 def last(text: str) -> str:
