@@ -145,7 +145,7 @@ SLOW = frozenset(
         "orphan_timeout queue_on_its_own rebuilt replacement unreachable_hosts upgrade",
         # stores, copies, environments and images
         "before_copy checkpoints credentials data_passing environments_apart google_store host_data",
-        "image_command max_rate object_stores stored_after_kills stored_once unattended web_data",
+        "image_command killed_builds max_rate object_stores stored_after_kills stored_once unattended web_data",
         # commands beside run
         "colour completion export_scripts projects reserve sandbox scale share stdin tidy top up",
         # programs of others

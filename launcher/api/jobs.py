@@ -328,9 +328,9 @@ def _check_uv(folder: Path, environment: Environment) -> None:
             )
     wheels = environment.wheels
     if environment.is_fetched:
-        from ..runner import wheel_cache
+        from ..runner import wheel_tools
 
-        wheel_cache.require_tools()
+        wheel_tools.require_tools()
     elif wheels and not wheels.startswith("/") and not (folder / wheels).is_dir():
         raise InputError(
             f"wheels: there is no folder {wheels} in {folder}",

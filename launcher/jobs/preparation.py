@@ -9,13 +9,24 @@ from ..spec.model import Host, Job, Node, Process
 from .activation import activation
 from .environments import around, is_in_image, modules_on, on_host
 
-#: What a login shell would have: environment modules are a function of the shell.
-_MODULES = """\
+#: What a login shell would have: environment modules are a function of the shell, and of those that it
+#: starts. To define it takes longer than all else that is prepared, so whoever calls it first does so.
+_LATER = """\
 type module >/dev/null 2>&1 || for each in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh \\
   "$MODULESHOME/init/bash" "$LMOD_PKG/init/bash" \\
   /usr/share/modules/init/bash /usr/share/lmod/lmod/init/bash; do
-  if [ -r "$each" ]; then . "$each"; break; fi
+  if [ -r "$each" ]; then
+    eval "launcher_modules() { unset -f module ml launcher_modules; . $(printf %q "$each"); }"
+    module() { launcher_modules; module "$@"; }
+    ml() { launcher_modules; ml "$@"; }
+    export -f launcher_modules module ml
+    break
+  fi
 done
+"""
+#: At once, for lines that may change where modules are.
+_NOW = """\
+if type launcher_modules >/dev/null 2>&1; then launcher_modules; fi
 launcher_load() {
   if ! type module >/dev/null 2>&1; then
     echo "launcher: modules: this host has no module command" >&2
@@ -122,14 +133,18 @@ def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
     prepares has no meaning in an image.
     """
     parts, host, its = [], node.host, around(job, node, role)
-    if host.prepare and not is_in_image(job, host, role):
+    of_host = "" if is_in_image(job, host, role) else host.prepare
+    if of_host:
         where = f"prepare: of {host.name} in the inventory"
-        parts.append(host.prepare + _CHECK % (where, on_failure))
+        parts.append(of_host + _CHECK % (where, on_failure))
     if its.modules:
         parts.append(f"launcher_load {shlex.join(its.modules)} || {_FAILED % on_failure}")
     if its.environment and its.environment.is_activated:
         parts.append(f"{activation(its.environment, its.python)} || {_FAILED % on_failure}")
-    return _MODULES + "".join(parts) if parts or job.prepare else ""
+    if not (parts or job.prepare):
+        return ""
+    is_asked = bool(of_host or its.modules or job.prepare)
+    return _LATER + (_NOW if is_asked else "") + "".join(parts)
 
 
 def _last(job: Job, on_failure: str) -> str:

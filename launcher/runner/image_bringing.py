@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..records import events as ev
 from ..spec.containers import is_path
 from ..spec.environments import Environment
-from ..spec.errors import HostError, NoEnvironment
+from ..spec.errors import HostError
 from ..spec.frozen import frozen
 from ..transport import answers, rsync
 from .concurrency import beside, together
@@ -440,7 +440,7 @@ class Bringing:
         found = {host.name: answers.Image("trouble", code=answer.code, said=answer.said)}
         error = images.trouble(found, self._wanted.image)
         assert error
-        return NoEnvironment(host.name, error.message, error.hint)
+        return error
 
     def _tell(self, told: Told) -> None:
         """Say what hosts pull and load."""

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import re
-import tomllib
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -49,6 +48,8 @@ _NAMES = re.compile(r"(?:-f|--find-links|-i|--index-url|--extra-index-url)[\s=]*
 _FILE = re.compile(
     r"(?:\S+\s*@\s*)?((?:file:|\.{0,2}/)\S+|\S+\.(?:whl|zip|tar\.\w+|tgz))(?:\s|;|$)"
 )
+#: In a lock: a package that comes from a folder or file of this machine.
+_LOCAL = re.compile(r'^source = \{ (?:path|registry) = "(?![a-z+]+://)|"file:', re.M)
 #: What may be secret in a URL, and changes with no other packages behind it.
 _SECRET = re.compile(r"(?<=://)[^/@\s\"]*@|\?[^\s\"#]*")
 _ARCHIVES = (".whl", ".tar.gz", ".zip", ".html")
@@ -58,15 +59,18 @@ MOST_FILES, MOST = 100_000, 1 << 24
 
 def indexes(
     folder: Path, files: Iterable[Path], environ: Mapping[str, str]
-) -> list[tuple[str, str]]:
-    """Return the indexes that uv knows in a folder, for requirements in ``files``: names ("": none) and
-    URLs, which may have logins. Blocks."""
-    found = list(index_logins.named(environ))
+) -> index_logins.Indexes:
+    """Return what uv is told of indexes in a folder, for requirements in ``files``. Blocks."""
+    found, always = list(index_logins.named(environ)), set()
+    provider = environ.get("UV_KEYRING_PROVIDER", "")
     for _, table in _tables(folder, environ):
         found += _of_table(table)
+        always |= {index_logins.without(url).rstrip("/") for url in _always(table)}
+        for one in _with_pip(table):
+            provider = provider or str(one.get("keyring-provider", ""))
     for path in files:
         found += [("", value) for value in _NAMES.findall(_text(path))]
-    return found
+    return index_logins.Indexes(found, frozenset(always), provider == "subprocess")
 
 
 def origin(folder: Path, environ: Mapping[str, str]) -> str:
@@ -155,7 +159,9 @@ def _text(path: Path) -> str:
 
 def _unsure(lock: Path) -> list[Path]:
     """Return what a lock takes from folders and files of this machine without a sum."""
-    found = []
+    found: list[Path] = []
+    if not _LOCAL.search(_text(lock)):  # a large lock takes longer to read than the rest of a start
+        return found
     for package in _table(lock).get("package", ()):
         source, wheels = package.get("source", {}), package.get("wheels", ())
         named = source.get("path") or source.get("registry") or ""
@@ -193,20 +199,43 @@ def _tables(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, di
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text())
+        text = file.read_text()
+        import tomllib  # most folders have none
+
+        return tomllib.loads(text)
     except (OSError, ValueError):  # none, or uv says what is wrong with it
         return {}
 
 
 def _of_table(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the indexes and folders that settings name, with their names."""
-    pip = table.get("pip")
-    for one in (table, pip if isinstance(pip, dict) else {}):
-        listed = one.get("index", ())
-        for index in listed if isinstance(listed, list) else ():
-            if isinstance(index, dict) and "url" in index:
-                yield str(index.get("name", "")), str(index["url"])
+    for one in _with_pip(table):
+        for index in _indexes_of(one):
+            yield str(index.get("name", "")), str(index["url"])
         for name in ("index-url", "extra-index-url", "find-links"):
             values = one.get(name, ())
             for value in [values] if isinstance(values, str) else values:
                 yield "", str(value)
+
+
+def _always(table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the indexes that want a login whatever they answer without one."""
+    for one in _with_pip(table):
+        for index in _indexes_of(one):
+            if index.get("authenticate") == "always":
+                yield str(index["url"])
+
+
+def _with_pip(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what is set for ``uv pip``, and then the rest."""
+    pip = table.get("pip")
+    if isinstance(pip, dict):
+        yield pip
+    yield table
+
+
+def _indexes_of(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    listed = table.get("index", ())
+    for index in listed if isinstance(listed, list) else ():
+        if isinstance(index, dict) and "url" in index:
+            yield index

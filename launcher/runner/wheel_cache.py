@@ -22,7 +22,6 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,12 +30,12 @@ from ..records import events as ev
 from ..records.run_folder import home, make_home, read_as, write_json
 from ..spec.data import DataSet
 from ..spec.environments import Environment
-from ..spec.errors import InputError, StoreError, WheelsNotFetched
+from ..spec.errors import StoreError, WheelsNotFetched
 from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
-from . import uv_settings
+from . import uv_settings, wheel_tools
 from .concurrency import Interrupted, in_own_thread, in_thread, in_threads
 from .data import listing
 from .data.host import Delivered
@@ -44,6 +43,7 @@ from .listeners import OnEvent
 from .policy import environments, wheels
 from .policy.wheels import Wheel
 from .wheel_folders import FOLDER
+from .wheel_logins import Logins
 
 #: What hosts call the data set: only what is new of a changed lock travels.
 NAME = "environment-wheels"
@@ -56,9 +56,6 @@ GRACE = 2.0
 #: Most bytes of a file that says what is wanted, as hosts read it.
 MOST = 1 << 24
 _PIECE = 1 << 20
-#: Also in pyproject.toml.
-_PACKAGING = "packaging>=26.1"
-_EXTRA = "pip install 'launcher-ssh[wheels]'"
 #: Called with what goes on, and with bytes: so far, and of how many.
 OnSaid = Callable[[str, int, int], None]
 
@@ -87,24 +84,6 @@ class _Note:
     count: int
 
 
-def require_tools() -> None:
-    """Raise InputError if this machine lacks what fetches wheels."""
-    if not builders.own("uv"):
-        raise InputError("wheels: fetch needs uv on this machine", _EXTRA)
-    try:
-        from packaging.pylock import Pylock
-
-        if hasattr(Pylock, "select"):
-            return
-    except ImportError:
-        pass
-    try:
-        there = f", and it has {metadata.version('packaging')}"
-    except metadata.PackageNotFoundError:
-        there = ""
-    raise InputError(f"wheels: fetch needs {_PACKAGING} on this machine{there}", _EXTRA)
-
-
 class WheelCache:
     """Fetches the wheels of one environment of a job. ``log`` is where uv's words go if it fails."""
 
@@ -127,13 +106,16 @@ class WheelCache:
                 raise _unwritten(error) from None
 
     async def _fetched(self, key: str, host: str, wanted: WantedWheels, say: OnSaid) -> WheelSet:
-        require_tools()
+        wheel_tools.require_tools()
         began = time.time()
         await in_thread(self._require_same, wanted)
         say(f"uv finds out which wheels {host} needs", 0, 0)
         lock = await self._resolved(host, wanted)
         chosen = wheels.chosen(lock, host, wanted, self._wanted.recipe)
-        fetching = _Fetching(key, chosen, await in_thread(self._indexes, wanted))
+        indexes = await in_thread(self._indexes, wanted)
+        folder = (self._workdir / wanted.files[0]).parent
+        logins = Logins(indexes, folder, os.environ, lambda said: say(said, 0, 0))
+        fetching = _Fetching(key, chosen, logins)
         size = await self._watched(fetching, say)
         found = await in_thread(_settled, key, len(chosen))
         spent = time.time() - began
@@ -201,8 +183,8 @@ class WheelCache:
         text = f"the wheels of {self._wanted.recipe} for {wheels.described(wanted)}: {why}"
         return WheelsNotFetched(text, hint)
 
-    def _indexes(self, wanted: WantedWheels) -> Sequence[tuple[str, str]]:
-        """Return the indexes that uv knows for a run, by name."""
+    def _indexes(self, wanted: WantedWheels) -> index_logins.Indexes:
+        """Return the indexes that uv knows for a run."""
         files = [self._workdir / path for path in wanted.files]
         lines = () if wanted.is_lock else files
         return uv_settings.indexes(files[0].parent, lines, os.environ)
@@ -212,6 +194,7 @@ class WheelCache:
     async def _watched(self, fetching: _Fetching, say: OnSaid) -> int:
         """Fetch, and tell how far that is; return the bytes that came."""
         await in_own_thread(fetching.look)
+        await fetching.logins.learn(fetching.left)
         what = f"this machine fetches {_counted(len(fetching.left))}"
 
         async def tell() -> None:
@@ -250,11 +233,9 @@ def _words(host: str, wanted: WantedWheels, file: Path) -> list[str]:
 class _Fetching:
     """Fetches the wheels of a set that are not here, into a folder beside its place."""
 
-    def __init__(
-        self, key: str, chosen: Sequence[Wheel], indexes: Sequence[tuple[str, str]]
-    ) -> None:
+    def __init__(self, key: str, chosen: Sequence[Wheel], logins: Logins) -> None:
         self._folder, self._files = _place(key, ".new"), _base() / "files"
-        self._chosen, self._indexes = chosen, indexes
+        self._chosen, self.logins = chosen, logins
         self.left: Sequence[Wheel] = ()
         #: Bytes so far, and of how many, as far as the lock says that.
         self.done, self.total = 0, 0
@@ -343,7 +324,7 @@ class _Fetching:
             return _copied(one, path, to, on_read)
         from ..transport import web_file
 
-        login = index_logins.authorization(one.source, os.environ, self._indexes, one.index)
+        login = self.logins.of(one)
         try:
             address = index_logins.bare(one.source)
             return web_file.save(address, to, login, on_read, one.size).sha256
@@ -356,12 +337,19 @@ def _refused(one: Wheel, error: StoreError, has_login: bool) -> WheelsNotFetched
     if "where it ends" in error.message:
         hint = error.hint
     if "answers 401" in error.message or "answers 403" in error.message:
-        hint = "a login for its server belongs into ~/.netrc, or UV_INDEX_NAME_USERNAME and ..._PASSWORD"
+        hint = (
+            f"uv auth login {_server(one)}; or ~/.netrc, or UV_INDEX_NAME_USERNAME and ..._PASSWORD"
+        )
         hint = "is the login for its server right, and may it read this?" if has_login else hint
     elif "answers 404" in error.message or "answers 410" in error.message:
         hint = f"the index has it no more: uv lock --upgrade-package {one.package}"
     said = error.message.replace(index_logins.bare(one.source), index_logins.without(one.source))
     return WheelsNotFetched(f"{one.file}: {said}", hint)
+
+
+def _server(one: Wheel) -> str:
+    parts = urllib.parse.urlsplit(index_logins.without(one.source))
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _copied(

@@ -218,7 +218,7 @@ class NoRsync(AgentError):
 
 
 class DiskFull(HostError):
-    """No space is left where launcher keeps its files."""
+    """No space is left on the host for launcher's files, or for the job's image."""
 
     code = "disk-full"
 

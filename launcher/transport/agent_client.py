@@ -541,7 +541,8 @@ def os_error(host: str, complaint: str) -> errors.HostError | None:
 
 def _last_with(complaint: str, words: tuple[str, ...]) -> str:
     """Return the last line with one of these messages; later lines are its consequences."""
-    return [line for line in complaint.splitlines() if any(word in line for word in words)][-1]
+    lines = [line for line in complaint.splitlines() if any(word in line for word in words)]
+    return lines[-1].strip().removeprefix("cause: ")  # as uv has it
 
 
 def _gpu_name(gpu: int | str | None) -> str:

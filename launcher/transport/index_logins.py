@@ -6,10 +6,11 @@ A login is for the server that it was given for, and no message has one. Pure bu
 from __future__ import annotations
 
 import base64
-import netrc
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..spec.frozen import frozen
 
 #: Variables of uv that name indexes, several of them with blanks between.
 INDEXES = (
@@ -27,15 +28,35 @@ _SECRET = re.compile(
 )
 
 
-def authorization(
+@frozen
+class Login:
+    """What is known of a login: a header, "" for none; the user that it is for, and whether there is a
+    password or a token."""
+
+    header: str = ""
+    user: str = ""
+    is_whole: bool = False
+
+
+@frozen
+class Indexes:
+    """What uv is told of indexes: names ("": none) and URLs, which may have logins; those that want a
+    login always, and whether ``keyring`` is asked."""
+
+    named: Sequence[tuple[str, str]] = ()
+    always: frozenset[str] = frozenset()
+    has_keyring: bool = False
+
+
+def login(
     address: str,
     environ: Mapping[str, str],
     indexes: Iterable[tuple[str, str]] = (),
     index: str = "",
-) -> str:
-    """Return the header for a file; "" without a login. ``indexes`` are those of files of settings, as
-    names ("": none) and URLs, and ``index`` is the one that lists the file, whose login comes first; it
-    may be for another server."""
+) -> Login:
+    """Return the login for a file. ``indexes`` are those of files of settings, as names ("": none) and
+    URLs, and ``index`` is the one that lists the file, whose login comes first; it may be for another
+    server."""
     wanted = server(address)
     known = [("", address), ("", index), *indexes, *named(environ)]
     known = [one for one in known if server(one[1]) == wanted]
@@ -47,16 +68,18 @@ def authorization(
             urllib.parse.unquote(part or "") for part in (parts.username, parts.password)
         )
         if found[1]:
-            return _basic(*found)
+            return Login(basic(*found), found[0], True)
         user = user or found[0]
     host = urllib.parse.urlsplit(address).hostname or ""
+    import netrc  # few runs fetch anything
+
     try:
         login = netrc.netrc(environ.get("NETRC") or None).authenticators(host)
     except (OSError, netrc.NetrcParseError):
         login = None
     if login and user in ("", login[0]):
-        return _basic(login[0], login[2])
-    return _basic(user, "") if user else ""
+        return Login(basic(login[0], login[2]), login[0], True)
+    return Login(basic(user, "") if user else "", user)
 
 
 def _of_name(name: str, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -108,5 +131,6 @@ def server(url: str) -> tuple[str, str | None, int | None]:
         return "", None, None
 
 
-def _basic(user: str, password: str) -> str:
+def basic(user: str, password: str) -> str:
+    """Return the header of a user and a password."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -272,6 +272,62 @@ def test_an_image_that_one_host_lacks_comes_from_the_other(
     assert "brought" not in again.err
 
 
+def test_a_full_disk_while_an_image_is_loaded(launcher: Launcher, hosts: labs.Lab) -> None:
+    """The other host keeps what it has, and the next run has all."""
+    script = "#!/bin/sh\n" + "#" * (30 << 20) + '\nexec /usr/bin/python3 "$@"\n'
+    write_image(launcher.work / "large.tar", "large:1", python=script)
+    show = words("--framework", "env", "cat", "/etc/inside", image="large.tar", hosts="lab1,lab2")
+    host = hosts.hosts["lab1"]
+    size = ("mount", "-o", "remount,size=%s", "/var/lib/containers")
+    try:
+        host.run(*size[:2], size[2] % "16m", size[3])
+        ran = launcher.run(*show)
+    finally:
+        host.run(*size[:2], size[2] % "50%", size[3])
+    assert (ran.code, ran.receipt["reason"]) == (125, "disk-full"), ran.err
+    assert "there is no room for the image: While applying layer: " in ran.err
+    assert "podman system prune there" in ran.err
+    assert "Traceback" not in ran.err
+    assert not left(host)
+    again = launcher.run(*show)
+    assert again.code == 0, again.err
+    assert "inside" in again.out
+
+
+@pytest.mark.parametrize("victim", ["podman", "agent", "launcher", "cable"])
+def test_whoever_is_killed_while_an_image_is_loaded(
+    launcher: Launcher, hosts: labs.Lab, victim: str
+) -> None:
+    host, name = hosts.hosts["lab1"], f"killed-{victim}"
+    script = "#!/bin/sh\n" + "#" * (100 << 20) + '\nexec /usr/bin/python3 "$@"\n'
+    write_image(launcher.work / "large.tar", f"{name}:1", word=name, python=script)
+    show = words("--framework", "env", "cat", "/etc/inside", image="large.tar")
+    began = launcher.start(*show)
+    wait_until(lambda: bool(loading(host)), "podman loads")
+    if victim == "launcher":
+        began.kill()
+    elif victim == "cable":
+        host.unplug()
+    else:
+        agents = [p.pid for p in host.processes() if "relay" in p.argv]
+        host.run("kill", "-9", *map(str, loading(host) if victim == "podman" else agents))
+    _, err = began.communicate(timeout=120)
+    host.plug()
+    assert b"Traceback" not in err
+    if victim == "podman":
+        assert b"large.tar: the runtime was killed by signal 9" in err
+    wait_until(lambda: not loading(host), "nothing loads")
+    again = launcher.run(*show)
+    assert again.code == 0, again.err
+    assert name in again.out
+    assert not left(host)
+
+
+def loading(host: labs.LabHost) -> list[int]:
+    """Return the processes of podman that load an image."""
+    return [p.pid for p in host.processes() if p.argv[0].endswith("podman") and "load" in p.argv]
+
+
 def test_two_runs_bring_the_same_image_once(launcher: Launcher, hosts: labs.Lab) -> None:
     write_image(launcher.work / "two.tar", "two:1", word="two")
     both = [

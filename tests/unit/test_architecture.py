@@ -56,7 +56,7 @@ LIBRARIES = {
     "yaml": ("spec", "jobs", "interop"),
     "ClusterShell": ("spec.nodeset",),
     "urllib": ("spec.web_url", "runner.policy.wheels"),  # urllib.parse
-    "packaging": ("runner.policy.wheels",),
+    "packaging": ("runner.policy.wheels", "runner.wheel_tools"),
 }
 IMPURE = {
     "asyncio",

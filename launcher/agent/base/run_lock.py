@@ -29,9 +29,14 @@ def owner(run_dir: str) -> int | None:
 
 def is_alive(run_dir: str) -> bool:
     """Return whether a supervisor owns the run."""
+    return is_held(os.path.join(run_dir, "supervisor.lock"))
+
+
+def is_held(path: str) -> bool:
+    """Return whether somebody holds a lock for himself."""
     try:
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # a FIFO would hang us
-        lock = os.open(os.path.join(run_dir, "supervisor.lock"), flags)
+        lock = os.open(path, flags)
     except OSError:
         return False
     try:

@@ -6,7 +6,6 @@ No module is imported: torch alone takes seconds. Packages are listed by the nam
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -26,29 +25,31 @@ PATIENCE = 15.0
 STARTING = 45.0
 #: Seconds for a script to find the Python of an environment.
 LOOKING = 30.0
-MARK = "launcher-missing "
+MARK = "launcher-missing"
 #: What stands before our own words among those of an environment, and how many of them are passed on.
 SAID, MOST_SAID = "launcher: ", 300
 #: Packages that are listed.
 MOST_PACKAGES = 2000
 
 # argv[1] is the folder that comes first in sys.path of a script; the rest are modules, program:NAME
-# or linked:PACKAGE:LIBRARY. An ELF file holds names of libraries between two zero bytes.
+# or linked:PACKAGE:LIBRARY. An ELF file holds names of libraries between two zero bytes. Each run in an
+# environment waits for this, so nothing is imported that takes as long as Python itself: no re, no json.
 _FIND = r"""
-import importlib.util, json, sys
+import os, sys
 sys.path[0] = sys.argv[1]
 def there(name):
     kind, _, rest = name.rpartition(":")
     if kind == "program":
         import shutil
         return shutil.which(rest) is not None
+    import importlib.util
     try:
         spec = importlib.util.find_spec(kind.partition(":")[2] if kind else name)
     except (ImportError, ValueError, AttributeError):
         return False
     return spec is not None and (not kind or linked(spec, rest))
 def linked(spec, library):
-    import glob, mmap, os
+    import glob, mmap
     for folder in spec.submodule_search_locations or ():
         for path in glob.iglob(os.path.join(glob.escape(folder), "**", "*.so"), recursive=True):
             if os.path.getsize(path) == 0:
@@ -57,30 +58,37 @@ def linked(spec, library):
                 if text.find(b"\0" + library.encode()) >= 0:
                     return True
     return False
-def packages():
-    import os, re
-    found = {}
-    for folder in sys.path[1:]:
-        try:
-            names = os.listdir(folder or ".")
-        except OSError:
-            continue
-        for entry in names:
-            match = re.match(r"([\w.]+?)-([^-/]+)(-py[\d.]+)?\.(dist|egg)-info$", entry)
-            if match and len(found) < MOST:
-                found.setdefault(match.group(1), match.group(2))
+def names_in(folder):
     try:
-        names = os.listdir(os.path.join(sys.prefix, "conda-meta"))
+        return os.listdir(folder)
     except OSError:
-        names = []
-    known = set(re.sub("[-_.]+", "-", name).lower() for name in found)
-    for entry in names:  # what conda has put there beside packages of Python, as CUDA
-        match = re.match(r"([\w.-]+)-([^-/]+)-[^-/]+\.json$", entry)
-        if match and re.sub("[-_.]+", "-", match.group(1)).lower() not in known and len(found) < MOST:
-            found.setdefault(match.group(1), match.group(2))
+        return []
+def is_name(text, more=""):
+    return text and all(one < "\x7f" and (one.isalnum() or one in "_." + more) for one in text)
+def normal(name):
+    return "-".join(filter(None, name.lower().replace("_", "-").replace(".", "-").split("-")))
+def packages():
+    found = {}
+    def note(name, version):
+        if len(found) < MOST and version and all(" " < one < "\x7f" for one in version):
+            found.setdefault(name, version)
+    for folder in sys.path[1:]:
+        for entry in names_in(folder or "."):
+            stem, _, ending = entry.rpartition(".")
+            parts = stem.split("-")
+            if ending in ("dist-info", "egg-info") and is_name(parts[0]):
+                if len(parts) == 2 or (len(parts) == 3 and parts[2].startswith("py")):
+                    note(*parts[:2])
+    known = set(map(normal, found))
+    # What conda has put there beside packages of Python, as CUDA.
+    for entry in names_in(os.path.join(sys.prefix, "conda-meta")):
+        parts = entry[:-5].rsplit("-", 2)
+        if entry.endswith(".json") and len(parts) == 3 and is_name(parts[0], "-"):
+            if normal(parts[0]) not in known:
+                note(*parts[:2])
     return sorted("%s==%s" % one for one in found.items())
-missing = [name for name in sys.argv[2:] if not there(name)]
-print(MARK + json.dumps({"missing": missing, "packages": packages()}))
+missing = [str(number) for number, name in enumerate(sys.argv[2:]) if not there(name)]
+print("\t".join([MARK, " ".join(missing)] + packages()))
 """.replace("MARK", repr(MARK)).replace("MOST", str(MOST_PACKAGES))
 
 
@@ -98,6 +106,7 @@ class Search:
         root: str = "",
     ) -> None:
         """``behind`` are words in front of the interpreter: what activates the job's environment."""
+        self._modules = modules
         argv = [*behind, python or sys.executable, "-c", _FIND, folder] + list(modules)
         self._inside: Visitor | None = None
         self._begun: tuple[int, int] | None = None
@@ -130,9 +139,11 @@ class Search:
         """
         lines = (self._output() or "").splitlines()
         for line in lines:
-            if line.startswith(MARK):
-                found: dict[str, Any] = json.loads(line[len(MARK) :])
-                return found
+            mark, _, rest = line.partition("\t")
+            if mark == MARK:
+                numbers, *packages = rest.split("\t")
+                missing = [self._modules[int(one)] for one in numbers.split()]
+                return {"missing": missing, "packages": packages}
         answer: dict[str, Any] = {"missing": [], "packages": []}
         for line in lines:
             if line.startswith(SAID):

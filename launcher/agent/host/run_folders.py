@@ -114,13 +114,25 @@ def strays(base: str) -> dict[int, str]:
     return found
 
 
+def left_of_builds(root: str) -> Iterator[int]:
+    """Yield the processes that write what the build of an environment prints, where nobody builds it any
+    more: its agent and its guard were killed at once."""
+    folder = os.path.realpath(os.path.join(root, "envs"))
+    for pid, path in processes.writers(folder) if os.path.isdir(folder) else ():
+        key = path[len(folder) + 1 :].partition(".")[0]
+        lock = os.path.join(folder, "locks", key)
+        if path.endswith(".log") and os.path.isfile(lock) and not run_lock.is_held(lock):
+            yield pid
+
+
 def end_strays(root: str) -> int:
-    """Kill what :func:`strays` finds and remove their control groups; return how many there were.
+    """Kill what :func:`strays` and :func:`left_of_builds` find and remove their control groups; return
+    how many there were.
 
     The kernel kills the children of a killed supervisor, but not their background processes.
     """
     base = os.path.join(root, "runs")
-    found = set(strays(base))
+    found = {*strays(base), *left_of_builds(root)}
     processes.send(found, 9)
     _remove_containers(base)
     if os.path.isdir(os.path.join(root, VISITORS)):

@@ -133,7 +133,7 @@ class Builds:
         return {"state": "done", "id": image_id, "machine": machine, "bases": self._bases()}
 
     def _failed(self, code: int, text: str) -> Message:
-        said = runtimes.reason(text) or "exit code %d" % code
+        said = runtimes.reason(text) or runtimes.silent(code)
         if code < 0 or (code > 128 and "Error: " not in text):
             said = "%s was killed" % self._request["runtime"]
         return {"state": "failed", "code": runtimes.code_of(text), "said": said}

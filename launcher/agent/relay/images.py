@@ -274,7 +274,7 @@ class Images:
         words = [word for word in out.split() if word != _BEGUN]
         if code or late or not words:
             return runtimes.trouble(
-                runtimes.code_of(err) or "cannot-start", runtimes.last(err) or "exit code %d" % code
+                runtimes.code_of(err) or "cannot-start", runtimes.last(err) or runtimes.silent(code)
             )
         python, version = (words[-2], words[-1]) if len(words) > 1 else ("", "")
         found = {"state": "there", "python": python, "python_version": version}
@@ -343,7 +343,7 @@ class Images:
         if job.code:
             return {
                 "state": "failed",
-                "said": runtimes.reason(log),
+                "said": runtimes.reason(log) or runtimes.silent(job.code),
                 "log": log,
                 "code": runtimes.code_of(log),
             }

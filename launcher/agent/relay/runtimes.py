@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: Seconds for a runtime to answer.
 PATIENCE = 30.0
 #: What runtimes say of an image that is not there.
+_LOGGED = re.compile(r'time="[^"]*" level=\w+ msg="(.*)"$')
 _MISSING = re.compile(r"no such image|image not known|failed to find image|no such object", re.I)
 #: Codes of what is in the way, by the words of a runtime. Sentences are made where people read them.
 _TROUBLE = (
@@ -93,7 +94,7 @@ def read(code: int, out: str, err: str) -> dict[str, Any]:
         return {"state": "there", "id": image_id, "image": words[0], "machine": words[1]}
     if _MISSING.search(err) and not re.search(r"no sub[ug]id ranges", err):
         return {"state": "missing"}
-    return trouble(code_of(err) or "cannot-start", last(err))
+    return trouble(code_of(err) or "cannot-start", last(err) or silent(code))
 
 
 def described(path: str, ids: Iterable[str]) -> tuple[dict[str, tuple[int, list[str]]], Message]:
@@ -109,7 +110,7 @@ def described(path: str, ids: Iterable[str]) -> tuple[dict[str, tuple[int, list[
             names = [tag for tag in tags if isinstance(tag, str) and tag != "<none>:<none>"]
             found[parts[0].rpartition(":")[2]] = (int(parts[1]), names)
     if code and not _MISSING.search(err):
-        return {}, {"code": code_of(err) or "cannot-start", "said": reason(err)}
+        return {}, {"code": code_of(err) or "cannot-start", "said": reason(err) or silent(code)}
     return found, {}
 
 
@@ -145,7 +146,7 @@ def remove(path: str, image_id: str, seconds: float) -> Message:
             return {}
     for name in names:
         ran([path, "tag", image_id, name], PATIENCE, login())
-    return {"code": code_of(err) or "cannot-start", "said": reason(err)}
+    return {"code": code_of(err) or "cannot-start", "said": reason(err) or silent(code)}
 
 
 def trouble(code: str, said: str) -> dict[str, Any]:
@@ -162,11 +163,24 @@ def reason(text: str) -> str:
     """Return the line that says what is in the way, where it is known; else the last one."""
     words = dict(_TROUBLE).get(code_of(text))
     lines = [line.strip() for line in text.splitlines() if words and words.search(line)]
-    return lines[0][:300] if lines else last(text)
+    return _plain(lines[0])[:300] if lines else last(text)
+
+
+def silent(code: int) -> str:
+    """Return what to say of a runtime that has failed without a word."""
+    if code < 0:
+        return "the runtime was killed by signal %d" % -code
+    return "the runtime ended with exit code %d" % code
 
 
 def last(text: str) -> str:
     """Return the last line of what a runtime said."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("Run 'docker")] or lines
-    return lines[-1][:300] if lines else ""
+    return _plain(lines[-1])[:300] if lines else ""
+
+
+def _plain(line: str) -> str:
+    """Return the words of a line of podman's log."""
+    logged = _LOGGED.match(line)
+    return logged.group(1).replace('\\"', '"') if logged else line

@@ -231,13 +231,13 @@ class OfUv(Wanted):
             if not program:
                 pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
                 return [[sys.executable, "-m", "venv", place], pip + offline]
-            venv = [program, "venv", "--no-project", "--python", sys.executable, place]
+            venv = [program, "venv", "--quiet", "--no-project", "--python", sys.executable, place]
             install = [program, "pip", "install", "--offline", "--python", python]
             return [venv, install + offline]
         if not program:
             pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
             return [[sys.executable, "-m", "venv", place], pip + offline + ["-r", self.files[0]]]
-        venv = [program, "venv", "--no-project", "--python", sys.executable, place]
+        venv = [program, "venv", "--quiet", "--no-project", "--python", sys.executable, place]
         install = [program, "pip", "install", "--python", python] + offline
         if not self.is_lock:
             return [venv, install + ["-r", self.files[0]]]

@@ -10,12 +10,19 @@ from ...fleet.findings import images as found_images
 from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.environments import Environment
-from ...spec.errors import HostError, InputError, LauncherError, NoEnvironment, suggestion
+from ...spec.errors import (
+    DiskFull,
+    HostError,
+    InputError,
+    LauncherError,
+    NoEnvironment,
+    suggestion,
+)
 from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
 from .environments import nor_on
 
 
-def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
+def trouble(found: Mapping[str, Image], image: str) -> HostError | None:
     """Return the error for hosts on which an image cannot be used, if there are any."""
     bad = {host: answer for host, answer in found.items() if answer.state == "trouble"}
     if not bad:
@@ -23,7 +30,8 @@ def trouble(found: Mapping[str, Image], image: str) -> NoEnvironment | None:
     host, *others = nodeset.ordered(bad)
     answer = bad[host]
     one = found_images.trouble(host, answer.code, answer.said, image, answer.runtime)
-    return NoEnvironment(host, f"image {image}: {one.what}{nor_on(others)}", one.hint)
+    kind = DiskFull if one.code == "IMAGE-ROOM" else NoEnvironment
+    return kind(host, f"image {image}: {one.what}{nor_on(others)}", one.hint)
 
 
 def of_roles(error: LauncherError, roles: Sequence[str]) -> LauncherError:

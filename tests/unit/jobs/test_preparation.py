@@ -249,3 +249,29 @@ def test_a_shell_gets_it_again(tmp_path: Path, conda: Path) -> None:
     show = 'eval "$AGAIN"; echo "$CONDA_PREFIX|$ORDER"; compgen -A function; compgen -v | grep laun'
     done = _with((), tmp_path, show, AGAIN=lines, CONDA_PREFIX="/other", CONDA_SHLVL="2")
     assert done.stdout == f"{conda}|{conda}/lib b\n"
+
+
+@pytest.mark.skipif(
+    not Path("/usr/share/modules/init/bash").exists(), reason="there is no environment-modules here"
+)
+def test_modules_are_there_for_whoever_asks_first(tmp_path: Path) -> None:
+    """An activate that somebody has changed, or a shell below the job; nobody else waits for them."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    activate, job = (
+        tmp_path / "bin" / "activate",
+        Job(("x",), environment=Environment(venv=str(tmp_path))),
+    )
+    node = _node(Host("gpu1"), str(tmp_path / "bin" / "python"))
+
+    def said(script: str) -> str:
+        argv = prepared(Process("rank-0", 0, ("bash", "-c", script), {}), job, node).argv
+        env = {"PATH": "/usr/bin:/bin"}
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    activate.write_text(f"export VIRTUAL_ENV={tmp_path}\n")
+    assert said("echo ${MODULESHOME:-not asked}") == "not asked"
+    assert said("module --version >/dev/null 2>&1; echo ${MODULESHOME:-not asked}") != "not asked"
+    activate.write_text(f"export VIRTUAL_ENV={tmp_path}\nmodule load null\n")
+    assert said("echo $LOADEDMODULES") == "null"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import hashlib
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.fleet import builders
 from launcher.records import events as ev
 from launcher.runner import kept_notes, wheel_cache
 from launcher.runner.wheel_cache import WheelCache, WheelSet
 from launcher.spec.environments import Environment
-from launcher.spec.errors import InputError, NoEnvironment, WheelsNotFetched
+from launcher.spec.errors import NoEnvironment, WheelsNotFetched
 from launcher.transport.answers import WantedWheels
 from support.package_index import PackageIndex
 from support.wheels import write_wheel
@@ -266,22 +267,6 @@ def test_no_secret_of_an_index_is_told(here: Machine, monkeypatch: pytest.Monkey
     assert "hunter" not in here.logged + raised.value.message + raised.value.hint
 
 
-def test_what_this_machine_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    wheel_cache.require_tools()
-    monkeypatch.setattr(builders, "own", lambda kind: "")
-    with pytest.raises(InputError, match="wheels: fetch needs uv on this machine") as raised:
-        wheel_cache.require_tools()
-    assert "launcher-ssh[wheels]" in raised.value.hint
-    monkeypatch.undo()
-    monkeypatch.delattr("packaging.pylock.Pylock.select")
-    for _ in range(2):
-        needs = r"wheels: fetch needs packaging>=26.1 on this machine, and it has [\d.]+"
-        with pytest.raises(InputError, match=needs) as raised:
-            wheel_cache.require_tools()
-        assert "launcher-ssh[wheels]" in raised.value.hint
-        monkeypatch.setitem(sys.modules, "packaging.pylock", None)
-
-
 def test_a_host_of_a_kind_that_uv_does_not_know(here: Machine, index: PackageIndex) -> None:
     with pytest.raises(NoEnvironment, match=r"ppc64le with glibc 2.28") as raised:
         here.fetched(replace(here.wants("one\n"), machine="ppc64le"))
@@ -317,6 +302,78 @@ def test_logins_that_uv_takes(
         named = f'index = [{{url = "{url}", {name}, default = true}}]\n'
         (here.folder / "uv.toml").write_text(named)
     assert here.fetched(here.wants(text)).count == 1
+
+
+#: A FAKE of the ``keyring`` program, which knows one login. It notes what it is asked.
+KEYRING = """#!{python}
+import os, sys
+with open({asked!r}, "a") as file:
+    print(sys.argv[1:], file=file)
+assert "hunter2" not in " ".join([*sys.argv, *os.environ.values()])
+if sys.argv[1:] == ["get", {url!r}, "u"]:
+    print("hunter2")
+elif sys.argv[1:] == ["get", {url!r}, "--mode", "creds"]:
+    print("u" + chr(10) + "hunter2")
+else:
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("way", ["uv", "token", "variable", "settings", "always", "other"])
+def test_logins_that_programs_keep(
+    here: Machine,
+    index: PackageIndex,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    way: str,
+) -> None:
+    """In uv's own store, or in a keyring that uv is told to ask. Nothing shows the password."""
+    asked = tmp_path / "asked"
+    (tmp_path / "bin").mkdir()
+    keyring = tmp_path / "bin" / "keyring"
+    keyring.write_text(KEYRING.format(python=sys.executable, asked=str(asked), url=index.url))
+    keyring.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    user = "__token__" if way == "token" else "u"
+    index.login = "Basic " + base64.b64encode(f"{user}:hunter2".encode()).decode()
+    with_user = index.url.replace("//", "//u@")
+    if way in ("uv", "token"):
+        words = ["--token", "-"] if way == "token" else ["--username", "u", "--password", "-"]
+        login = [UV, "auth", "login", index.url, *words]
+        subprocess.run(login, input="hunter2", text=True, check=True, capture_output=True)
+    elif way == "variable":
+        monkeypatch.setenv("UV_DEFAULT_INDEX", with_user)
+        monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
+    elif way == "settings":
+        monkeypatch.setenv("UV_DEFAULT_INDEX", with_user)
+        (here.folder / "uv.toml").write_text('keyring-provider = "subprocess"\n')
+    elif way == "always":
+        monkeypatch.delenv("UV_DEFAULT_INDEX")
+        about = f'url = "{index.url}", default = true, authenticate = "always"'
+        (here.folder / "uv.toml").write_text(
+            f'keyring-provider = "subprocess"\nindex = [{{{about}}}]\n'
+        )
+    else:  # the keyring has another user's, and nothing else has one
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url.replace("//", "//other@"))
+        monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
+        with pytest.raises(WheelsNotFetched, match=r"the wheels of \. for ") as raised:
+            here.fetched(here.wants("two\n"))
+        assert "hunter2" not in raised.value.message + raised.value.hint + here.logged
+        # Of a lock with sums, uv asks nobody: the files are the first.
+        files, file = index.url.replace("simple", "files/"), "two-1.0-py3-none-any.whl"
+        made = hashlib.sha256((index.folder / file).read_bytes()).hexdigest()
+        lock = LOCK.format(url=index.url, kind="url", files=files)
+        lock = lock.replace(f'{file}"', f'{file}", hash = "sha256:{made}"')
+        with pytest.raises(WheelsNotFetched, match="answers 401") as raised:
+            here.fetched(here.locks(lock))
+        assert "is the login for its server right" in raised.value.hint
+        assert f"['get', '{index.server}', 'other']" in asked.read_text()
+        return
+    assert here.fetched(here.wants("two\n")).count == 1
+    assert "hunter2" not in repr(here.events) + here.logged
+    assert asked.exists() == (way not in ("uv", "token")), "who is not to be asked is not"
 
 
 def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

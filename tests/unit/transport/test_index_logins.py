@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 from launcher.transport import index_logins
 
 FILE = "https://index.lab/files/x-1.0-py3-none-any.whl"
+
+
+def header(*words: Any) -> str:
+    return index_logins.login(*words).header
 
 
 def login(user: str, password: str) -> str:
@@ -16,21 +21,21 @@ def login(user: str, password: str) -> str:
 
 def test_a_login_is_for_its_server_alone(tmp_path: Path) -> None:
     none = {"NETRC": str(tmp_path / "none")}
-    assert index_logins.authorization(FILE, none) == ""
+    assert header(FILE, none) == ""
     for variable, value in {
         "UV_INDEX": "lab=https://a:b%20c@index.lab/simple https://other.example.org/simple",
         "UV_DEFAULT_INDEX": "https://a:b%20c@index.lab/simple",
     }.items():
         env = {**none, variable: value}
-        assert index_logins.authorization(FILE, env) == login("a", "b c")
-        assert index_logins.authorization(FILE.replace("index", "other"), env) == ""
-        assert index_logins.authorization(FILE.replace("https", "http"), env) == "", "not in clear"
+        assert header(FILE, env) == login("a", "b c")
+        assert header(FILE.replace("index", "other"), env) == ""
+        assert header(FILE.replace("https", "http"), env) == "", "not in clear"
     indexes = [("my-lab", "https://index.lab/simple")]
     env = {**none, "UV_INDEX_MY_LAB_USERNAME": "u", "UV_INDEX_MY_LAB_PASSWORD": "p"}
-    assert index_logins.authorization(FILE, env, indexes) == login("u", "p")
-    assert index_logins.authorization("https://cdn.else/x.whl", env, indexes) == ""
+    assert header(FILE, env, indexes) == login("u", "p")
+    assert header("https://cdn.else/x.whl", env, indexes) == ""
     (tmp_path / "netrc").write_text("machine index.lab login n password s\n")
-    assert index_logins.authorization(FILE, {"NETRC": str(tmp_path / "netrc")}) == login("n", "s")
+    assert header(FILE, {"NETRC": str(tmp_path / "netrc")}) == login("n", "s")
 
 
 def test_an_index_that_a_variable_names(tmp_path: Path) -> None:
@@ -38,8 +43,8 @@ def test_an_index_that_a_variable_names(tmp_path: Path) -> None:
     own = {"UV_INDEX_CORP_USERNAME": "u", "UV_INDEX_CORP_PASSWORD": "p"}
     for variable in ("UV_DEFAULT_INDEX", "UV_INDEX"):
         env = {**none, **own, variable: "corp=https://index.lab:443/simple"}
-        assert index_logins.authorization(FILE, env) == login("u", "p")
-        assert index_logins.authorization(FILE.replace("lab", "lab:8443"), env) == ""
+        assert header(FILE, env) == login("u", "p")
+        assert header(FILE.replace("lab", "lab:8443"), env) == ""
 
 
 def test_the_index_that_lists_a_file_comes_first(tmp_path: Path) -> None:
@@ -47,14 +52,14 @@ def test_the_index_that_lists_a_file_comes_first(tmp_path: Path) -> None:
     indexes = [("", f"https://{name}:x@index.lab/{name}") for name in ("one", "two")]
     for name in ("one", "two"):
         index = f"https://index.lab/{name}/"
-        assert index_logins.authorization(FILE, none, indexes, index) == login(name, "x")
+        assert header(FILE, none, indexes, index) == login(name, "x")
 
 
 def test_a_password_for_the_user_of_a_url(tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine index.lab login n password s\n")
     for user, password in (("n", "s"), ("token", "")):
         env = {"NETRC": str(tmp_path / "netrc"), "UV_INDEX": f"https://{user}@index.lab/simple"}
-        assert index_logins.authorization(FILE, env) == login(user, password)
+        assert header(FILE, env) == login(user, password)
 
 
 def test_no_message_has_a_login() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -78,6 +79,27 @@ def test_it_is_a_stray_once_nobody_owns_its_run(run_dir: Path) -> None:
         assert run_folders.strays(base) == {process.pid: str(run_dir)}
         run_folders.end_strays_of(str(run_dir))
         assert process.wait(20) == -signal.SIGKILL
+
+
+def test_what_a_build_has_left_is_ended_once_nobody_builds(tmp_path: Path) -> None:
+    """Agent and guard were killed at once, and what uv had started goes on."""
+    (tmp_path / "envs" / "locks").mkdir(parents=True)
+    log, lock = tmp_path / "envs" / "0a1b.42.log", tmp_path / "envs" / "locks" / "0a1b"
+    with (
+        log.open("wb") as file,
+        lock.open("w") as held,
+        subprocess.Popen(
+            ["env", "-i", "sleep", "77"], stdout=file, start_new_session=True
+        ) as process,
+    ):
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert run_folders.end_strays(str(tmp_path)) == 0
+            fcntl.flock(held, fcntl.LOCK_UN)
+            assert run_folders.end_strays(str(tmp_path)) == 1
+            assert process.wait(20) == -signal.SIGKILL
+        finally:
+            process.kill()
 
 
 def test_a_supervisor_that_stands_still_is_ended_by_the_sweep(run_dir: Path) -> None:
