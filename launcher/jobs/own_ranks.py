@@ -1,4 +1,4 @@
-"""Find where a Python script starts ranks of its own, as those with ``torch.multiprocessing.spawn``. Pure.
+"""Find where a Python script starts ranks of its own, by ``torch.multiprocessing.spawn``. Pure.
 
 Only what it is sure to reach counts: a call in an ``if`` may be for a user without a launcher.
 """
@@ -55,7 +55,9 @@ class _Reader:
             if isinstance(node, self._ast.Import):
                 names = [(one.name, one.asname or one.name) for one in node.names]
             elif isinstance(node, self._ast.ImportFrom) and node.module and not node.level:
-                names = [(f"{node.module}.{one.name}", one.asname or one.name) for one in node.names]
+                names = [
+                    (f"{node.module}.{one.name}", one.asname or one.name) for one in node.names
+                ]
             else:
                 continue
             for whole, called in names:
@@ -66,10 +68,7 @@ class _Reader:
 
     def _block(self, body: Sequence[ast.stmt]) -> bool:
         """Follow statements in their order; return whether what comes behind them is sure to run."""
-        for node in body:
-            if self.line or not self._statement(node):
-                return False
-        return True
+        return all(not self.line and self._statement(node) for node in body)
 
     def _statement(self, node: ast.stmt) -> bool:
         ast = self._ast

@@ -83,6 +83,37 @@ def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> No
     assert f"the script's log is in logs/{own.name} as well" in ran.err
 
 
+#: As the launchers of "Machine Learning Engineering" have it: a trace of commands, and a log by tee.
+PIPED = r"""#!/bin/bash
+#SBATCH --nodes=2
+set -x
+srun -l python3 bad.py 2>&1 | tee main_log.txt
+echo "END TIME: $(date)"
+"""
+BAD = """
+import os, sys, time
+print("warming up")
+if os.environ["SLURM_PROCID"] == "0":
+    time.sleep(600)
+import no_such_module
+"""
+
+
+def test_a_task_that_failed_into_a_pipe_is_told(launcher: Launcher, clean: labs.Lab) -> None:
+    launcher.script(BAD, "bad.py")
+    launcher.script(PIPED, "job.sbatch")
+    passed = launcher.run("job.sbatch")
+    assert passed.code == 0, passed.err
+    told = "the script exited with 0, but srun said: task 1 on lab2 exited with 1"
+    assert told in " ".join(passed.err.split())
+    launcher.script(PIPED.replace("set -x", "set -exo pipefail"), "job.sbatch")
+    failed = launcher.run("job.sbatch")
+    assert failed.code == 1
+    assert "  │ ModuleNotFoundError: No module named 'no_such_module'" in failed.err
+    assert "likely: the host's Python has no module no_such_module" in failed.err
+    assert "  │ + " not in failed.err
+
+
 READS = r"""#!/bin/bash
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -15,6 +15,14 @@ from dataclasses import dataclass, field
 TORCHRUN = ("torchrun", "--nproc-per-node=2", "--master-port=29533", "train.py")
 MPIRUN = ("mpirun", "-np", "2", "--oversubscribe", "--mca", "btl", "self,vader", "python")
 PYTHON = ("python", "train.py")
+#: A task of Slurm's first step, as Open MPI takes it.
+OF_SRUN = {
+    "SLURM_JOBID": "7",
+    "SLURM_STEPID": "0",
+    "SLURM_PROCID": "0",
+    "SLURM_NODELIST": "gpu1,gpu2",
+    "SLURM_STEP_NUM_TASKS": "2",
+}
 
 
 @dataclass(frozen=True)
