@@ -33,11 +33,13 @@ _MARKED = tuple(
             r"^\[(?!rank\d)[^\s\]]*?(?P<rank>\d+)\]:",
         ),
         (
-            r"^mpirun detected that (?s:.*?)Process name: \[\[\d+,\d+\],(?P<rank>\d+)\]",
+            r"^MPI_ABORT was invoked on rank (?P<rank>\d+) ",
             r"^\[\d+,(?P<rank>\d+)\]<std(?:out|err)>:",
         ),
     )
 )
+#: A mark that is nothing else, also where nobody says which rank failed.
+_MPI_MARK = re.compile(r"^\[\d+,\d+\]<std(?:out|err)>:", re.M)
 #: What Hydra prints below each exception.
 _HYDRA = re.compile(
     r"^Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace\.\n?", re.M
@@ -76,6 +78,7 @@ def essence(text: str) -> str:
             lines = [found["line"] for found in marked if found["rank"] == failed["rank"]]
             told = f"{failed[0]}\n" if "\n" not in failed[0] else ""
             text = "".join(f"{line}\n" for line in lines) + told if lines else text
+    text = _MPI_MARK.sub("", text)
     banner = _BANNER.search(text)
     if banner and text[: banner.start()].strip():
         text = text[: banner.start()]

@@ -498,7 +498,8 @@ def _prepare(options: Options, nodes: List[Node]) -> None:
         options["gpus-per-task"] = options["gpus-per-task"].rpartition(":")[2]
     left = [name for name in ignored(options) if not _has_gpus(name, options[name], nodes)]
     if left and "quiet" not in options:
-        _warn("launcher ignores --%s" % ", --".join(left))
+        why = ": for MPI, start mpirun in place of srun" if "mpi" in left else ""
+        _warn("launcher ignores --%s%s" % (", --".join(left), why))
 
 
 def _has_gpus(name: str, value: str, nodes: List[Node]) -> bool:
