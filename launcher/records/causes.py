@@ -263,8 +263,8 @@ CAUSES: tuple[Cause, ...] = (
         "mpi-by-srun",
         r'appears to have been direct launched using "srun"',
         "Open MPI takes it for a task of srun, and ours has no PMI by which its ranks would meet",
-        "Write mpirun in place of srun into the batch script: it starts ranks on all hosts. Without one, "
-        "--framework mpi does.",
+        "Write mpirun in place of srun into the batch script: it starts ranks on all hosts. Without a "
+        "script, --framework mpi does.",
     ),
     Cause(
         "mpi-no-slots",

@@ -14,7 +14,7 @@ import sys
 from ..base import frames, lean
 from ..base.lean import signal
 from ..base.local_sockets import PEER, connect, node_of
-from .slurm_options import SBATCH, SRUN, Wrong, ignored
+from .slurm_options import SRUN, Wrong, ignored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -460,7 +460,7 @@ def run_step(run_dir: str, words: List[str]) -> int:
     nodes = lean.loads(os.environ[NODES])
     _prepare(options, nodes)
     env, folder = node_of(run_dir)
-    found = tasks(nodes, options, _count(run_dir))
+    found = tasks(nodes, options, count(run_dir, "slurm-steps"))
     if "PET_RDZV_CONF" not in os.environ:
         # By c10d, a torchrun whose host's own name is loopback would not know that it is the first.
         found[0].env["PET_RDZV_CONF"] = "is_host=true"
@@ -526,10 +526,10 @@ def _plain_path(path: str, run_dir: str) -> str:
     return os.pathsep.join(p for p in path.split(os.pathsep) if os.path.realpath(p) != own)
 
 
-def _count(run_dir: str) -> int:
-    """Return the number of this step: those before it have a byte each in a file of the run."""
+def count(run_dir: str, name: str) -> int:
+    """Return the number of this step or job: those before it have a byte each in a file of the run."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    file = os.open(os.path.join(run_dir, "slurm-steps"), flags, 0o600)
+    file = os.open(os.path.join(run_dir, name), flags, 0o600)
     try:
         os.write(file, b".")
         return os.fstat(file).st_size - 1
@@ -551,22 +551,6 @@ def show_hostnames(words: List[str]) -> int:
     else:
         print("\n".join(name for text in given for name in expand(text)))
     return 0
-
-
-def run_batch(words: List[str]) -> NoReturn:
-    """Run ``sbatch SCRIPT`` here, on the same hosts, and wait for it. Raises Wrong, OSError."""
-    options, argv = SBATCH.parse(words)
-    if "wrap" in options:
-        argv = ["bash", "-c", options["wrap"]]
-    elif argv:
-        argv = ["bash", *argv]
-    else:
-        raise Wrong("there is no script: sbatch job.sh")
-    if not {"dependency", "array"}.isdisjoint(options):
-        raise Wrong("--dependency and --array need launcher on your own machine")
-    job = os.environ.get("SLURM_JOB_ID", "0")
-    print(job if "parsable" in options else "Submitted batch job %s" % job, flush=True)
-    os.execvp("bash", argv)
 
 
 def show_name(words: List[str]) -> NoReturn:
@@ -613,7 +597,9 @@ def main(argv: list[str]) -> None:
         elif program == "scontrol":
             code = show_hostnames(words)
         elif program == "sbatch":
-            run_batch(words)
+            from . import slurm_jobs
+
+            code = slurm_jobs.run(run_dir, words)
         else:
             show_name(words)
     except Wrong as wrong:
