@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+
+import pytest
 
 from support import lab as labs
 from support.command import Launcher
@@ -158,6 +161,25 @@ def test_jobs_of_a_batch_script_run_one_after_another(launcher: Launcher, clean:
     assert "three of step" not in told
     assert "exited with 3" in told
     assert "--begin cannot be done inside of a run: use `launcher run --at`" in told
+
+
+#: Open MPI starts its daemons by srun where Slurm's variables are set.
+MPI = r"""#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=2
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+mpirun sh -c 'echo rank $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE on $(hostname)'
+"""
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="Open MPI is not installed")
+def test_mpirun_in_a_batch_script_reaches_all_hosts(launcher: Launcher, clean: labs.Lab) -> None:
+    launcher.script(MPI, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 0, ran.err
+    said = sorted(ran.log("node-0.out").decode().splitlines())
+    hosts = ("lab1", "lab1", "lab2", "lab2")
+    assert said == [f"rank {rank} of 4 on {host}" for rank, host in enumerate(hosts)]
 
 
 READS = r"""#!/bin/bash
