@@ -12,15 +12,15 @@ import stat
 import sys
 
 from ..base import lean
+from .slurm_nodes import NODES, chosen, count, repeated, spread
 from .slurm_options import SBATCH, Wrong
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Tuple
+    from typing import Dict, List, Tuple
 
+    from .slurm_nodes import Node
     from .slurm_options import Options
-
-    Node = Dict[str, Any]
 
 #: What cannot be done on hosts that the run has already, and what to do instead.
 _REFUSED = {
@@ -155,8 +155,6 @@ class Ledger:
 
 def variables(job: Job, number: str, nodes: List[Tuple[Node, int]]) -> Dict[str, str]:
     """Return Slurm's variables of a job on these nodes, each with its tasks."""
-    from .slurm import NODES, repeated
-
     counts = [count for _, count in nodes]
     addresses = ",".join(node["address"] for node, _ in nodes)
     found = {
@@ -181,8 +179,6 @@ def variables(job: Job, number: str, nodes: List[Tuple[Node, int]]) -> Dict[str,
 
 def run(run_dir: str, words: List[str]) -> int:
     """Run ``sbatch``; return the exit status of the script. Raises Wrong, OSError."""
-    from .slurm import NODES, chosen, count, spread
-
     job = read(words)
     ledger = Ledger(run_dir)
     depends_on(job.options.get("dependency", ""), ledger.ended())
