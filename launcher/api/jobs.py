@@ -215,7 +215,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
 
 
 def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
-    """Raise InputError for a shell script, or a target of make, that would start ranks in each rank."""
+    """Raise InputError for a script, or a target of make, that would start ranks in each rank."""
 
     def read(path: str) -> str:
         return _text_of(folder / path)
@@ -233,6 +233,11 @@ def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
                     path = os.path.join(inside, found.path)
                     foreign_terms.check_script(replace(found, path=path))
                 return
+    if path := wrapped_commands.python_script(run):
+        from ..jobs import own_ranks
+
+        if line := own_ranks.line_of(read(path), run):
+            foreign_terms.refuse_spawning(path, line)
     if found := wrapped_commands.started_by(run, read):
         path = wrapped_commands.script(run)
         is_batch = bool(re.search(r"(?m)^#SBATCH\s", read(path)))

@@ -71,7 +71,13 @@ class Env(Framework):
         # Without it, accelerate trains on each host without GPUs alone.
         no_gpus = place.env.get("CUDA_VISIBLE_DEVICES") == ""
         device = {"ACCELERATE_USE_CPU": "true"} if no_gpus else {}
+        # Scripts of many projects take these, and else believe in one host: ${NNODES:-1}.
+        counts = {
+            "NNODES": str(nodes),
+            **dict.fromkeys(("NPROC_PER_NODE", "GPUS_PER_NODE"), str(trainers)),
+        }
         return {
+            **counts,
             **({} if alone else torchrun),
             **addresses,
             **device,

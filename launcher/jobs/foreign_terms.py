@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Sequence
+from typing import NoReturn
 
 from ..spec.errors import InputError, suggestion
 from . import wrapped_commands
@@ -314,6 +315,18 @@ def check_script(found: wrapped_commands.Started, batch_script: str = "") -> Non
     raise InputError(
         f"{found.path}, line {found.line}: it starts {found.name}, and every rank would run it",
         f"{hint}; a framework that is named, as --framework torchrun, runs it as it is",
+    )
+
+
+def refuse_spawning(path: str, line: int) -> NoReturn:
+    """Raise InputError for a Python script that starts ranks of its own.
+
+    Under torchrun they would wait: each rank of these takes the store of torchrun's for its own.
+    """
+    raise InputError(
+        f"{path}, line {line}: it starts ranks itself, and every rank would run it",
+        "--framework env starts it once per host; a framework that is named, as --framework torchrun, "
+        "runs it as it is",
     )
 
 

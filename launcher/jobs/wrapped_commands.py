@@ -146,6 +146,20 @@ def script(words: tuple[str, ...]) -> str:
     return words[0] if "/" in words[0] or words[0].endswith(".sh") else ""
 
 
+def python_script(words: tuple[str, ...]) -> str:
+    """Return the path of the Python script that a command starts, wrappers aside; "" for none."""
+    words = _bare(words)
+    if words and start_commands.PYTHON.match(words[0]):
+        # -u, -W ignore: all other options with a value start no script
+        at = 1
+        while at < len(words) and words[at].startswith("-"):
+            at += 2 if words[at] in ("-W", "-X") else 1
+        if {"-m", "-c"} & set(words[1:at]):
+            return ""
+        words = words[at:]
+    return words[0] if words and words[0].endswith(".py") else ""
+
+
 def _bare(words: tuple[str, ...]) -> tuple[str, ...]:
     """Return a command without wrappers in front."""
     while (inner := unwrapped(words)) is not None:

@@ -260,6 +260,13 @@ CAUSES: tuple[Cause, ...] = (
         "mpirun.",
     ),
     Cause(
+        "mpi-by-srun",
+        r'appears to have been direct launched using "srun"',
+        "Open MPI takes it for a task of srun, and ours has no PMI by which its ranks would meet",
+        "Write mpirun in place of srun into the batch script: it starts ranks on all hosts. Without a "
+        "script, --framework mpi does.",
+    ),
+    Cause(
         "mpi-no-slots",
         r"There are not enough slots available in the system",
         "mpirun was asked for more ranks than the hosts have slots",

@@ -1,4 +1,4 @@
-"""Files that a process did not find, though another host of the run has them. Pure."""
+"""Files that a process did not find, though another host has them, or the workdir itself. Pure."""
 
 from __future__ import annotations
 
@@ -39,6 +39,31 @@ def with_holders(failure: FirstFailure, run: str, holders: Holders) -> FirstFail
             hint=_hint(path),
         )
     return failure
+
+
+_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '(\w+)'$")
+_FRAME = re.compile(r'^\s*File "[^"]*/runs/(?P<run>[^/"]+)/code/(?P<path>[^"]+)"')
+#: Returns the folder of the workdir that has a module of this name: ``.``, ``src``; "" for none.
+Folder = Callable[[str], str]
+
+
+def with_own_module(failure: FirstFailure, run: str, folder_of: Folder) -> FirstFailure:
+    """Return the failure with its cause, if it is a module of the workdir that Python does not find,
+    because the script is in another folder, as ``tools/train.py``."""
+    lacking = [found[1] for line in failure.last_lines[-1:] if (found := _NO_MODULE.search(line))]
+    frames = [found for line in failure.last_lines if (found := _FRAME.match(line))]
+    if not lacking or not frames or frames[0]["run"] != run:
+        return failure
+    folder = folder_of(lacking[0])
+    if not folder or folder == (posixpath.dirname(frames[0]["path"]) or "."):
+        return failure
+    where = "the workdir" if folder == "." else f"{folder} of the workdir"
+    return replace(
+        failure,
+        cause=f"{lacking[0]} is in {where}, but Python looks for it beside {frames[0]['path']}",
+        hint=f"Run with -e PYTHONPATH={folder}, or install the project in the job's setup: "
+        "pip install -e .",
+    )
 
 
 def _hint(path: str) -> str:

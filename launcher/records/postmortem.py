@@ -7,11 +7,13 @@ from collections.abc import Iterable
 
 from ..spec.frozen import frozen
 from ..spec.process_key import ProcessKey, ProcessKind
-from .last_words import ends_in_traceback, essence
+from .last_words import ends_in_traceback, essence, failed_tasks
 from .state import ProcessState, RunState
 
 #: Characters kept of a last line.
 LINE = 200
+#: Tasks that are named at most.
+TASKS = 4
 #: Prefixes of torch and gloo that add nothing: the rank, and a place in their source.
 _PREFIX = re.compile(r"\A\[rank\d+\]: ?|\[/[^\]\s]*\.(?:cc|cpp|h):\d+\] ")
 #: Warnings and notes of glog (``[W1121 13:41:07.80 socket.cpp:207] ...``), which explain no exit.
@@ -72,6 +74,13 @@ def tracebacks(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[LastLine,
         for process, text in outputs
         if process.code == 0 and ends_in_traceback(text.decode("utf-8", "replace"))
     )
+
+
+def tasks_failed(outputs: Iterable[tuple[ProcessState, bytes]]) -> tuple[str, ...]:
+    """Return what srun said of tasks that failed, in scripts that exited with 0 all the same."""
+    texts = (text for process, text in outputs if process.code == 0)
+    found = (line for text in texts for line in failed_tasks(text.decode("utf-8", "replace")))
+    return tuple(dict.fromkeys(found))[:TASKS]
 
 
 def unended(outputs: Iterable[tuple[ProcessState, bytes]]) -> dict[ProcessState, str]:

@@ -44,7 +44,7 @@ _RECORD_FRAME = re.compile(
 #: Fields that are left out where they are empty.
 _NEW = (
     *("alone", "reason_host", "reason_detail", "not_brought", "stored", "tracebacks", "unmatched"),
-    "use",
+    *("use", "tasks_failed"),
 )
 
 #: The stages of a run, in order.
@@ -146,8 +146,9 @@ class Receipt:
     False if anything of them is missing here. ``not_brought`` is all that the hosts still have,
     ``unmatched`` what the job calls outputs and no host has written. ``alone``: ranks that
     were to meet never did.
-    ``tracebacks`` are the last lines of processes that exited with 0 all the same. ``use`` says how busy
-    each host was, as far as it was measured."""
+    ``tracebacks`` are the last lines of processes that exited with 0 all the same, ``tasks_failed`` says
+    which tasks of srun failed although their script exited with 0. ``use`` says how busy each host was,
+    as far as it was measured."""
 
     run: str
     status: str
@@ -163,6 +164,7 @@ class Receipt:
     others: tuple[OtherEnd, ...] = ()
     others_said: tuple[LastLine, ...] = ()
     tracebacks: tuple[LastLine, ...] = ()
+    tasks_failed: tuple[str, ...] = ()
     error: str = ""
     hint: str = ""
     outputs: Sequence[Mapping[str, Any]] = ()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..records import events as ev
-from ..records import postmortem
+from ..records import last_words, postmortem
 from ..records.run_folder import RunFolder
 from ..records.state import ProcessState, fold, step
 from ..spec.errors import RecordError
@@ -55,23 +55,31 @@ class EventLog:
         return failure is not None and left <= 0
 
     def last_words(self) -> bytes:
-        """Return the end of the log of the process that failed first: stderr, or else stdout."""
+        """Return the end of what the process that failed first said: of stderr, as a rule."""
         failure = self.state.failure
-        if failure is None:
-            return b""
-        return self._end_of(failure.key, "err").strip() or self._end_of(failure.key, "out").strip()
+        return b"" if failure is None else self._spoken(failure.key).strip()
 
     def last_words_of_others(self) -> list[tuple[ProcessState, bytes]]:
         """Return the ends of the logs, stderr last, of all other processes that failed."""
-        return [
-            (process, self._end_of(process.key, "out") + b"\n" + self._end_of(process.key, "err"))
-            for process in postmortem.others(self.state)
-        ]
+        others = postmortem.others(self.state)
+        return [(process, self._both_ends(process.key)) for process in others]
 
-    def last_words_on_stderr(self) -> list[tuple[ProcessState, bytes]]:
-        """Return the ends of what all processes wrote to stderr."""
+    def both_ends(self) -> list[tuple[ProcessState, bytes]]:
+        """Return the ends of the logs, stderr last, of all processes."""
         processes = self.state.processes.values()
-        return [(process, self._end_of(process.key, "err")) for process in processes]
+        return [(process, self._both_ends(process.key)) for process in processes]
+
+    def last_words_of_all(self) -> list[tuple[ProcessState, bytes]]:
+        """Return the end of what each process said: of stderr, as a rule."""
+        return [(process, self._spoken(process.key)) for process in self.state.processes.values()]
+
+    def _both_ends(self, key: str) -> bytes:
+        return self._end_of(key, "out") + b"\n" + self._end_of(key, "err")
+
+    def _spoken(self, key: str) -> bytes:
+        ends = (self._end_of(key, stream) for stream in ("err", "out"))
+        stderr, stdout = (end.decode("utf-8", "surrogateescape") for end in ends)
+        return last_words.spoken(stderr, stdout).encode("utf-8", "surrogateescape")
 
     def _end_of(self, key: str, stream: str) -> bytes:
         name = f"attempt-{self.state.attempt}/{key}.{stream}"

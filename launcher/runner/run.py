@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..fleet import cleanup
@@ -574,7 +575,8 @@ class Run:
             failure=self._failure(last_words),
             others=postmortem.other_ends(context.state),
             others_said=postmortem.last_lines(event_log.last_words_of_others()),
-            tracebacks=postmortem.tracebacks(event_log.last_words_on_stderr()),
+            tracebacks=postmortem.tracebacks(event_log.last_words_of_all()),
+            tasks_failed=postmortem.tasks_failed(event_log.both_ends()),
             error=errors.in_words(error),
             hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
             outputs=self._collector.outputs.rows,
@@ -600,10 +602,14 @@ class Run:
         return final
 
     def _failure(self, last_words: bytes) -> receipt.FirstFailure | None:
-        """Return the first failure, which may be a file that other hosts have."""
+        """Return the first failure, which may be a file that other hosts or the workdir have."""
         context = self.context
         failure = receipt.first_failure(context.state, last_words, context.job.framework)
-        return failure and missing_files.with_holders(failure, self.name, self._collector.holders)
+        if failure is None:
+            return None
+        folder_of = partial(local_paths.folder_of_module, context.job.workdir)
+        failure = missing_files.with_own_module(failure, self.name, folder_of)
+        return missing_files.with_holders(failure, self.name, self._collector.holders)
 
     def _host_receipt(self, session: HostSession) -> receipt.HostReceipt:
         return receipt.host_receipt(

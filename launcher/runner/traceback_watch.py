@@ -23,7 +23,7 @@ async def watch(event_log: EventLog, add: Callable[[ev.Event], None]) -> None:
     while True:
         await asyncio.sleep(PAUSE)
         try:
-            found = postmortem.unended(event_log.last_words_on_stderr())
+            found = postmortem.unended(event_log.last_words_of_all())
         except OSError:  # a disk that cannot be read here ends no run
             continue
         for process, line in found.items():

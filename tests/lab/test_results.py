@@ -201,6 +201,23 @@ def test_a_file_that_another_host_has(launcher: Launcher, clean: labs.Lab) -> No
     assert "Run with --share ckpt: what one host writes there then appears on all hosts" in ran.err
 
 
+def test_a_module_of_the_workdir_that_a_script_does_not_find(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """As many projects have it: tools/train.py, and the package beside tools."""
+    for folder in ("tools", "mynet"):
+        (launcher.work / folder).mkdir()
+    launcher.script("", "mynet/__init__.py")
+    launcher.script("import mynet\nprint('found')\n", "tools/train.py")
+    command = ("--framework", "env", "python3", "tools/train.py")
+    ran = launcher.run("--nodes", "1", *command)
+    assert ran.code == 1
+    cause = "likely: mynet is in the workdir, but Python looks for it beside tools/train.py"
+    assert cause in " ".join(ran.err.split())
+    assert "-e PYTHONPATH=." in ran.err
+    assert launcher.run("--nodes", "1", "-e", "PYTHONPATH=.", *command).code == 0
+
+
 def test_outputs_that_nothing_matches(launcher: Launcher, clean: labs.Lab) -> None:
     script = launcher.script("open('a.pt', 'w').write('x')\n")
     flags = ["--hosts", "lab1", "--framework", "torch", "--nproc-per-node", "1"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+
+import pytest
 
 from support import lab as labs
 from support.command import Launcher
@@ -81,6 +84,102 @@ def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> No
     both = ran.log("node-0.out") + ran.log("node-0.err")
     assert sorted(own.read_bytes().splitlines()) == sorted(both.splitlines())
     assert f"the script's log is in logs/{own.name} as well" in ran.err
+
+
+#: As the launchers of "Machine Learning Engineering" have it: a trace of commands, and a log by tee.
+PIPED = r"""#!/bin/bash
+#SBATCH --nodes=2
+set -x
+srun -l python3 bad.py 2>&1 | tee main_log.txt
+echo "END TIME: $(date)"
+"""
+BAD = """
+import os, sys, time
+print("warming up")
+if os.environ["SLURM_PROCID"] == "0":
+    time.sleep(600)
+import no_such_module
+"""
+
+
+def test_a_task_that_failed_into_a_pipe_is_told(launcher: Launcher, clean: labs.Lab) -> None:
+    launcher.script(BAD, "bad.py")
+    launcher.script(PIPED, "job.sbatch")
+    passed = launcher.run("job.sbatch")
+    assert passed.code == 0, passed.err
+    told = "the script exited with 0, but srun said: task 1 on lab2 exited with 1"
+    assert told in " ".join(passed.err.split())
+    launcher.script(PIPED.replace("set -x", "set -exo pipefail"), "job.sbatch")
+    failed = launcher.run("job.sbatch")
+    assert failed.code == 1
+    assert "  │ ModuleNotFoundError: No module named 'no_such_module'" in failed.err
+    assert "likely: the host's Python has no module no_such_module" in failed.err
+    assert "  │ + " not in failed.err
+
+
+#: A pipeline, as sites' pages on dependencies have it.
+CHAIN = r"""#!/bin/bash
+#SBATCH --nodes=2
+first=$(sbatch --parsable step.sh one)
+second=$(sbatch --dependency=afterok:$first step.sh two | awk '{print $4}')
+echo "jobs $((first - SLURM_JOB_ID)) $((second - SLURM_JOB_ID))"
+sbatch --dependency=afterok:$first:$second -N1 -J last --wrap 'srun -l hostname; exit 3' > last
+echo "last $?"
+sbatch --dependency=afterok:$((second + 1)) step.sh three
+echo "never $?"
+sbatch --begin=now+1hour step.sh
+echo "later $?"
+sbatch elements.sh
+"""
+STEP = r"""#!/bin/bash
+#SBATCH --job-name=step
+#SBATCH --nodes=2 --ntasks-per-node=2   # of its own
+#SBATCH --output=%x.out
+srun sh -c "echo $1 of $SLURM_JOB_NAME: task \$SLURM_PROCID of \$SLURM_NTASKS on \$SLURMD_NODENAME"
+"""
+ELEMENTS = r"""#!/bin/bash
+#SBATCH --array=1-5:2
+echo "element $SLURM_ARRAY_TASK_ID of $SLURM_ARRAY_TASK_COUNT, job $((SLURM_ARRAY_JOB_ID == SLURM_JOB_ID))"
+"""
+
+
+def test_jobs_of_a_batch_script_run_one_after_another(launcher: Launcher, clean: labs.Lab) -> None:
+    launcher.script(STEP, "step.sh")
+    launcher.script(ELEMENTS, "elements.sh")
+    launcher.script(CHAIN, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 0, ran.err
+    own = ran.log("node-0.out").decode().splitlines()
+    assert own[:4] == ["jobs 1 2", "last 3", "never 1", "later 1"], "and no line of a step"
+    assert own[4].startswith("Submitted batch job ")
+    assert own[5:] == [f"element {number} of 3, job 1" for number in (1, 3, 5)]
+    told = ran.log("node-0.err").decode()
+    for job in ("one", "two"):
+        steps = sorted(line for line in told.splitlines() if line.startswith(f"{job} of step:"))
+        hosts = ("lab1", "lab1", "lab2", "lab2")
+        assert steps == [f"{job} of step: task {n} of 4 on {host}" for n, host in enumerate(hosts)]
+    assert "three of step" not in told
+    assert "exited with 3" in told
+    assert "--begin cannot be done inside of a run: use `launcher run --at`" in told
+
+
+#: Open MPI starts its daemons by srun where Slurm's variables are set.
+MPI = r"""#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=2
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+mpirun sh -c 'echo rank $OMPI_COMM_WORLD_RANK of $OMPI_COMM_WORLD_SIZE on $(hostname)'
+"""
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="Open MPI is not installed")
+def test_mpirun_in_a_batch_script_reaches_all_hosts(launcher: Launcher, clean: labs.Lab) -> None:
+    launcher.script(MPI, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 0, ran.err
+    said = sorted(ran.log("node-0.out").decode().splitlines())
+    hosts = ("lab1", "lab1", "lab2", "lab2")
+    assert said == [f"rank {rank} of 4 on {host}" for rank, host in enumerate(hosts)]
 
 
 READS = r"""#!/bin/bash

@@ -15,6 +15,18 @@ from dataclasses import dataclass, field
 TORCHRUN = ("torchrun", "--nproc-per-node=2", "--master-port=29533", "train.py")
 MPIRUN = ("mpirun", "-np", "2", "--oversubscribe", "--mca", "btl", "self,vader", "python")
 PYTHON = ("python", "train.py")
+#: A task of Slurm's first step, as Open MPI takes it.
+OF_SRUN = {
+    "SLURM_JOBID": "7",
+    "SLURM_STEPID": "0",
+    "SLURM_STEP_ID": "0",
+    "SLURM_JOB_ID": "7",
+    "SLURM_TASKS_PER_NODE": "1(x2)",
+    "SLURM_STEP_NODELIST": "gpu1,gpu2",
+    "SLURM_PROCID": "0",
+    "SLURM_NODELIST": "gpu1,gpu2",
+    "SLURM_STEP_NUM_TASKS": "2",
+}
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,12 @@ PROVOCATIONS: dict[str, Provocation] = {
     "torchrun-value": _py(
         GLOO + "if rank == 1:\n    raise ValueError('bad sample 17')\ndist.barrier()\n", *TORCHRUN
     ),
+    "torchrun-tee": _py(
+        GLOO + "if rank == 1:\n    import einops_exts\ndist.barrier()\n",
+        *TORCHRUN[:-1],
+        "--tee=3",
+        "train.py",
+    ),
     "torchrun-import": _py("import einops_exts\n", *TORCHRUN),
     "torchrun-weights-only": _py(
         CLASS.replace("'last.pt'", "'last%s.pt' % __import__('os').environ['RANK']")
@@ -229,6 +247,13 @@ PROVOCATIONS: dict[str, Provocation] = {
         "mpi4py",
         "train.py",
     ),
+    "mpi-tag-output": _py(
+        "from mpi4py import MPI\nif MPI.COMM_WORLD.rank == 1:\n    import einops_exts\nMPI.COMM_WORLD.Barrier()\n",
+        *MPIRUN[:-1],
+        "--tag-output",
+        *("python", "-m", "mpi4py", "train.py"),
+    ),
+    "mpi-by-srun": _py("from mpi4py import MPI\nprint(MPI.COMM_WORLD.size)\n", **OF_SRUN),
     "mpi-import": _py("import einops_exts\n", *MPIRUN, "train.py"),
     "mpi-no-program": _sh("mpirun -np 1 solver --steps 3\n"),
     "mpi-as-root": _sh(

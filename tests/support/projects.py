@@ -260,6 +260,12 @@ C10D = """
 torchrun --nnodes=$NUM_NODES --nproc_per_node=1 --rdzv_id=17 --rdzv_backend=c10d \\
   --rdzv_endpoint=$MASTER_ADDR:$MASTER_PORT main.py
 """
+#: In the manner of OpenMMLab's tools/dist_train.sh: one host unless these variables say more.
+DIST_TRAIN = """
+GPUS=$1
+torchrun --nnodes=${NNODES:-1} --node_rank=${NODE_RANK:-0} --nproc_per_node=$GPUS \\
+  --master_addr=${MASTER_ADDR:-127.0.0.1} --master_port=${MASTER_PORT:-29500} main.py ${@:2}
+"""
 #: As pytorch/examples has it in distributed/ddp-tutorial-series/slurm.
 SBATCH = """#!/bin/bash
 #SBATCH --job-name=multinode-example
@@ -447,6 +453,14 @@ if __name__ == "__main__":
         f"NUM_NODES=2 MASTER_ADDR={{addr}} MASTER_PORT={{port}} {ON_LOOPBACK} bash run.sh",
         r"trained by 2",
         {"main.py": DDP, "run.sh": C10D},
+        python="torch",
+    ),
+    Project(
+        "dist_train.sh",
+        "--framework env bash dist_train.sh 1",
+        "NNODES=2 NODE_RANK={rank} MASTER_ADDR={addr} MASTER_PORT={port} bash dist_train.sh 1",
+        r"trained by 2",
+        {"main.py": DDP, "dist_train.sh": DIST_TRAIN},
         python="torch",
     ),
     Project(

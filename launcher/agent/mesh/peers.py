@@ -20,7 +20,7 @@ import time
 
 from ..base import frames, programs, protocol
 from ..base.tcp import keep_alive, listen, own_address
-from . import slurm
+from . import slurm, slurm_nodes
 from .commands import LOOK, Commands, hang_up, say, signal_group
 from .tls import context, join, name_in
 
@@ -53,7 +53,7 @@ class Member:
         os.unlink(path)  # it holds our key
         self.host, self.head = self.spec["host"], self.spec["head"]
         self.env, self.cwd = dict(os.environ), os.getcwd()
-        self.is_slurm = slurm.NODES in self.env
+        self.is_slurm = slurm_nodes.NODES in self.env
         if self.is_slurm:
             self.env.update(slurm.of_host())
         self.loop = asyncio.get_event_loop()

@@ -14,99 +14,25 @@ import sys
 from ..base import frames, lean
 from ..base.lean import signal
 from ..base.local_sockets import PEER, connect, node_of
-from .slurm_options import SBATCH, SRUN, Wrong, ignored
+from .slurm_nodes import FAILED, NODES, chosen, count, expand, number, repeated, spread, warn, write
+from .slurm_options import SRUN, Wrong, ignored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Dict, List, NoReturn, Optional, Tuple
+    from typing import Dict, List, NoReturn, Optional, Tuple
 
     from ..base.lean import Socket
+    from .slurm_nodes import Node
     from .slurm_options import Options
 
-    #: ``name``, ``address``, ``tasks`` and ``gpus`` (what programs call each) of a host.
-    Node = Dict[str, Any]
-
-#: The variable that describes the nodes, and the programs that a batch script finds first on PATH.
-NODES = "LAUNCHER_SLURM"
+#: The programs that a batch script finds first on PATH.
 PROGRAMS = ("srun", "scontrol", "sbatch", "hostname")
 #: Where a name of a file has a task's own value: ``%t``, or ``%4t`` with zeros in front.
 _PLACE = re.compile(r"%([0-9]{0,2})([%AJNajnstux])")
 #: Variables of a shell and of this program that no task takes over.
 _OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_", NODES))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-#: The exit status of srun for an error of its own.
-FAILED = 1
-
-
-def number(options: Options, name: str, least: int = 1) -> int | None:
-    """Return the number of an option, of ``2-4`` the first; None without it. Raises Wrong."""
-    if name not in options:
-        return None
-    text = options[name].partition("-")[0]
-    if not re.match(r"[0-9]{1,6}\Z", text) or int(text) < least:
-        raise Wrong("--%s=%s: not a number" % (name, options[name]))
-    return int(text)
-
-
-def expand(text: str) -> List[str]:
-    """Return the names of a node list such as ``gpu[01-03,7],n2``."""
-    found: List[str] = []
-    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
-        opened = re.match(r"(.*?)\[([^\]]*)\](.*)\Z", part)
-        if not opened:
-            found.append(part)
-            continue
-        before, inside, after = opened.groups()
-        for piece in inside.split(","):
-            first, dash, last = piece.partition("-")
-            if not dash:
-                found += expand(before + piece + after)
-            elif first.isdigit() and last.isdigit() and int(last) - int(first) < 65536:
-                for one in range(int(first), int(last) + 1):
-                    found += expand(before + str(one).zfill(len(first)) + after)
-    return found
-
-
-def chosen(nodes: List[Node], options: Options) -> List[Node]:
-    """Return the nodes of a step. Raises Wrong."""
-    found = nodes
-    if "nodelist" in options:
-        names = expand(options["nodelist"])
-        unknown = [n for n in names if not any(n in (o["name"], o["address"]) for o in nodes)]
-        if unknown:
-            known = ", ".join(node["name"] for node in nodes)
-            raise Wrong("%s is no host of this run (%s)" % (unknown[0], known))
-        found = [o for o in nodes if o["name"] in names or o["address"] in names]
-    without = expand(options.get("exclude", ""))
-    found = [o for o in found if o["name"] not in without and o["address"] not in without]
-    first = number(options, "relative", 0) or 0
-    if first and not {"nodelist", "exclude"}.isdisjoint(options):
-        raise Wrong("--relative goes with neither --nodelist nor --exclude")
-    if first >= len(found) > 0:
-        raise Wrong("--relative=%d: the run has nodes 0 to %d" % (first, len(found) - 1))
-    found = found[first:]
-    count = number(options, "nodes")
-    if first and (count or 0) > len(found):  # as srun does
-        _warn("--relative=%d leaves %d of --nodes=%s" % (first, len(found), options["nodes"]))
-        count = None
-    if not found or (count or 0) > len(found):
-        raise Wrong("the run has %d hosts, and %s are asked for" % (len(found), count or "some"))
-    return found[:count] if count else found
-
-
-def spread(nodes: List[Node], options: Options) -> List[Tuple[Node, int]]:
-    """Return the nodes of a step that have tasks, each with their number. Raises Wrong."""
-    total, each = number(options, "ntasks"), number(options, "ntasks-per-node")
-    if total is None:
-        return [(node, each or node["tasks"]) for node in nodes]
-    if each is None and total == sum(node["tasks"] for node in nodes):
-        return [(node, node["tasks"]) for node in nodes]
-    if each is not None and total > each * len(nodes):
-        raise Wrong("%d tasks do not fit: %d on each of %d nodes" % (total, each, len(nodes)))
-    base, more = divmod(total, len(nodes))
-    parts = [(node, base + (place < more)) for place, node in enumerate(nodes)]
-    return [part for part in parts if part[1]]
 
 
 class Task:
@@ -133,8 +59,8 @@ def tasks(nodes: List[Node], options: Options, step: int) -> List[Task]:
     for name in ("SLURM_TASKS_PER_NODE", "SLURM_STEP_TASKS_PER_NODE"):
         shared[name] = repeated(counts)
     found: List[Task] = []
-    for place, (node, count) in enumerate(parts):
-        ranks = range(len(found), len(found) + count)
+    for place, (node, size) in enumerate(parts):
+        ranks = range(len(found), len(found) + size)
         for local, rank in enumerate(ranks):
             env = dict(
                 shared,
@@ -155,17 +81,6 @@ def tasks(nodes: List[Node], options: Options, step: int) -> List[Task]:
                 env["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
             found.append(Task(node, rank, env))
     return found
-
-
-def repeated(counts: Iterable[int]) -> str:
-    """Return numbers as Slurm writes them: ``4(x2),2``."""
-    runs: List[List[int]] = []
-    for count in counts:
-        if runs and runs[-1][0] == count:
-            runs[-1][1] += 1
-        else:
-            runs.append([count, 1])
-    return ",".join("%d(x%d)" % (c, n) if n > 1 else str(c) for c, n in runs)
 
 
 def changed(env: Dict[str, str], node: Dict[str, str], export: str = "ALL") -> Dict[str, str]:
@@ -427,7 +342,7 @@ class Step:
         mark = b"%d: " % task.rank if self._label else b""
         said = b"".join(mark + one + b"\n" for one in lines)
         if self._outputs.write(task, stream, said):
-            _write(stream, said)
+            write(stream, said)
 
     def _end(self, line: Socket, code: int, trouble: str) -> None:
         for stream in (1, 2):
@@ -460,7 +375,7 @@ def run_step(run_dir: str, words: List[str]) -> int:
     nodes = lean.loads(os.environ[NODES])
     _prepare(options, nodes)
     env, folder = node_of(run_dir)
-    found = tasks(nodes, options, _count(run_dir))
+    found = tasks(nodes, options, count(run_dir, "slurm-steps"))
     if "PET_RDZV_CONF" not in os.environ:
         # By c10d, a torchrun whose host's own name is loopback would not know that it is the first.
         found[0].env["PET_RDZV_CONF"] = "is_host=true"
@@ -498,7 +413,8 @@ def _prepare(options: Options, nodes: List[Node]) -> None:
         options["gpus-per-task"] = options["gpus-per-task"].rpartition(":")[2]
     left = [name for name in ignored(options) if not _has_gpus(name, options[name], nodes)]
     if left and "quiet" not in options:
-        _warn("launcher ignores --%s" % ", --".join(left))
+        why = ": for MPI, start mpirun in place of srun" if "mpi" in left else ""
+        warn("launcher ignores --%s%s" % (", --".join(left), why))
 
 
 def _has_gpus(name: str, value: str, nodes: List[Node]) -> bool:
@@ -525,17 +441,6 @@ def _plain_path(path: str, run_dir: str) -> str:
     return os.pathsep.join(p for p in path.split(os.pathsep) if os.path.realpath(p) != own)
 
 
-def _count(run_dir: str) -> int:
-    """Return the number of this step: those before it have a byte each in a file of the run."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    file = os.open(os.path.join(run_dir, "slurm-steps"), flags, 0o600)
-    try:
-        os.write(file, b".")
-        return os.fstat(file).st_size - 1
-    finally:
-        os.close(file)
-
-
 # -- the other programs
 
 
@@ -552,22 +457,6 @@ def show_hostnames(words: List[str]) -> int:
     return 0
 
 
-def run_batch(words: List[str]) -> NoReturn:
-    """Run ``sbatch SCRIPT`` here, on the same hosts, and wait for it. Raises Wrong, OSError."""
-    options, argv = SBATCH.parse(words)
-    if "wrap" in options:
-        argv = ["bash", "-c", options["wrap"]]
-    elif argv:
-        argv = ["bash", *argv]
-    else:
-        raise Wrong("there is no script: sbatch job.sh")
-    if not {"dependency", "array"}.isdisjoint(options):
-        raise Wrong("--dependency and --array need launcher on your own machine")
-    job = os.environ.get("SLURM_JOB_ID", "0")
-    print(job if "parsable" in options else "Submitted batch job %s" % job, flush=True)
-    os.execvp("bash", argv)
-
-
 def show_name(words: List[str]) -> NoReturn:
     """Run ``hostname``; the address is that at which the other hosts reach this one."""
     own = os.environ.get("POD_IP")
@@ -582,22 +471,8 @@ def show_name(words: List[str]) -> NoReturn:
     raise Wrong("hostname is not installed")
 
 
-def _write(stream: int, data: bytes) -> None:
-    while data:
-        try:
-            data = data[os.write(stream, data) :]
-        except BlockingIOError:
-            select.select([], [stream], [])
-        except OSError:
-            os._exit(FAILED)  # the reader is gone
-
-
-def _warn(text: str) -> None:
-    _write(2, b"srun: warning: %s\n" % os.fsencode(text))
-
-
 def _say(text: str) -> None:
-    _write(2, b"launcher: srun: %s\n" % os.fsencode(text))
+    write(2, b"launcher: srun: %s\n" % os.fsencode(text))
 
 
 def main(argv: list[str]) -> None:
@@ -612,7 +487,9 @@ def main(argv: list[str]) -> None:
         elif program == "scontrol":
             code = show_hostnames(words)
         elif program == "sbatch":
-            run_batch(words)
+            from . import slurm_jobs
+
+            code = slurm_jobs.run(run_dir, words)
         else:
             show_name(words)
     except Wrong as wrong:

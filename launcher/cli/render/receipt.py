@@ -79,6 +79,9 @@ def _first(receipt: Receipt, width: int) -> list[str]:
     if receipt.tracebacks and not failure:
         lines.append("exited with 0, but the last lines are a traceback:")
         lines += _last_words(receipt.tracebacks, width)
+    if receipt.tasks_failed and not failure:
+        tasks = "; ".join(map(_harmless, receipt.tasks_failed))
+        lines += labelled("the script exited with 0, but srun said: ", tasks, width)
     if receipt.hint and not failure and not receipt.error:
         lines += labelled("hint: ", receipt.hint, width)
     return lines

@@ -137,3 +137,12 @@ def _is_copied(path: bytes, copied: Sequence[bytes]) -> bool:
         return True
     at = bisect.bisect_left(copied, path + b"/")
     return at < len(copied) and copied[at].startswith(path + b"/")
+
+
+def folder_of_module(workdir: str, module: str) -> str:
+    """Return the folder of the workdir that has a module, ``.`` or ``src``; "" if none has."""
+    for folder in (".", "src"):
+        place = Path(workdir, folder, module)
+        if place.with_suffix(".py").is_file() or any(place.glob("*.py")):
+            return folder
+    return ""

@@ -212,6 +212,10 @@ def test_under_env_the_command_stays_and_finds_variables_of_torchrun() -> None:
         "POD_IP": "10.0.0.1",
         "TP_SOCKET_IFNAME": "eth0",
         "HOSTS": "h0 h1",
+        "NNODES": "2",
+        "NODE_RANK": "1",
+        "NPROC_PER_NODE": "1",
+        "GPUS_PER_NODE": "1",
         "ACCELERATE_USE_CPU": "true",
     }
     assert {name: second.env.get(name) for name in expected} == expected

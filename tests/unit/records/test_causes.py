@@ -86,6 +86,7 @@ CASES = [
     ("batch-size", 1, b"AssertionError: Check batch related parameters. train_batch_size is not equal to micro_batch_per_gpu * gradient_acc_step * world_size 16 != 3 * 1 * 1"),
     ("mpi-as-root", 1, b"mpirun has detected an attempt to run as root."),
     ("mpi-unreachable", 1, b"MPI_INIT has failed because at least one MPI process is unreachable\nfrom another."),
+    ("mpi-by-srun", 1, b'The application appears to have been direct launched using "srun",\nbut OMPI was not built with SLURM'),
     ("mpi-no-slots", 1, b"There are not enough slots available in the system to satisfy the 64\nslots that were requested by the application:"),
     ("dos-lines", 127, b"train.sh: line 2: $'\\r': command not found"),
     ("dos-lines", 126, b"bash: ./train.sh: /bin/bash^M: bad interpreter: No such file or directory"),

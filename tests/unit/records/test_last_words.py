@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from launcher.records import causes
-from launcher.records.last_words import ends_in_traceback, essence, headline
+from launcher.records.last_words import (
+    ends_in_traceback,
+    essence,
+    failed_tasks,
+    headline,
+    spoken,
+)
 
 OWN = 'Traceback (most recent call last):\n  File "b.py", line 1, in <module>\n    raise X\n'
 #: As torch 2.13 ends.
@@ -82,6 +88,48 @@ def test_an_error_of_ones_own_is_no_wrapper() -> None:
 )
 def test_a_traceback_at_the_very_end(text: str, expected: bool) -> None:
     assert ends_in_traceback(text) is expected
+
+
+SRUN = "launcher: srun: task 1 on gpu2 exited with 1\n"
+HYDRA = "\nSet the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace.\n"
+
+
+@pytest.mark.parametrize("below", [SRUN, SRUN.rstrip(), HYDRA])
+def test_what_others_print_below_a_traceback_ends_it_as_well(below: str) -> None:
+    assert ends_in_traceback(DOWNLOAD + below)
+
+
+def test_hydras_advice_is_no_last_word() -> None:
+    assert essence(DOWNLOAD + HYDRA).strip() == DOWNLOAD.strip()
+
+
+@pytest.mark.parametrize(
+    ("stderr", "stdout", "is_stdout"),
+    [
+        ("", "", False),
+        ("module: command not found\n", "", False),
+        ("", "epoch 1\n", True),
+        ("+ tee log.txt\n++ date\n", "epoch 1\n", True),
+        ("+ tee log.txt\nmodule: command not found\n", DOWNLOAD + SRUN, True),
+        ("UserWarning: slow\n", DOWNLOAD + TORCHRUN, True),
+        ("UserWarning: slow\n", DOWNLOAD + "going on without it\n", False),
+        ("Segmentation fault\n", "epoch 1\n", False),
+        (DOWNLOAD, PEER, False),
+        ("+ python train.py\n" + DOWNLOAD, "epoch 1\n", False),
+    ],
+)
+def test_the_stream_that_says_why(stderr: str, stdout: str, is_stdout: bool) -> None:
+    assert spoken(stderr, stdout) == (stdout if is_stdout else stderr)
+
+
+def test_marked_lines_of_the_task_that_failed() -> None:
+    lines = [f"{rank}: {line}\n" for line in DOWNLOAD.splitlines() for rank in (0, 1)]
+    text = "epoch 1\n" + "".join(lines).replace("0: urllib", "0: other") + SRUN
+    assert essence(text) == DOWNLOAD + SRUN
+    found = causes.find(text.encode(), 1)
+    assert found is not None
+    assert found.code == "no-internet"
+    assert failed_tasks(text) == ["task 1 on gpu2 exited with 1"]
 
 
 def test_a_message_longer_than_the_screen_begins_with_the_exception() -> None:

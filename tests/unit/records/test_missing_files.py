@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.records.missing_files import with_holders
+from launcher.records.missing_files import with_holders, with_own_module
 from launcher.records.receipt import FirstFailure
 
 HAVE = {
@@ -59,3 +59,36 @@ def test_what_another_host_has_is_named(line: str, cause: str, hint: str) -> Non
 )
 def test_anything_else_keeps_its_cause(line: str) -> None:
     assert failed(line).cause == "known"
+
+
+def no_module(script: str, name: str = "mingpt", run: str = "calm-otter-3f9a") -> FirstFailure:
+    frame = f'  File "/root/.launcher/host/runs/{run}/code/{script}", line 2, in <module>'
+    lines = (
+        "Traceback (most recent call last):",
+        frame,
+        f"ModuleNotFoundError: No module named '{name}'",
+    )
+    failure = FirstFailure("n2", "rank-1", 1, 1, "exited with 1", 0.0, lines, "known", "do this")
+    return with_own_module(
+        failure, "calm-otter-3f9a", lambda name: {"mingpt": ".", "mine": "src"}.get(name, "")
+    )
+
+
+def test_a_module_of_the_workdir_for_which_python_does_not_look() -> None:
+    found = no_module("tools/train.py")
+    assert found.cause == "mingpt is in the workdir, but Python looks for it beside tools/train.py"
+    assert found.hint.startswith("Run with -e PYTHONPATH=.,")
+    assert no_module("train.py", "mine").hint.startswith("Run with -e PYTHONPATH=src,")
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "run"),
+    [
+        ("train.py", "mingpt", "calm-otter-3f9a"),  # it did not travel, perhaps
+        ("src/train.py", "mine", "calm-otter-3f9a"),
+        ("tools/train.py", "einops", "calm-otter-3f9a"),
+        ("tools/train.py", "mingpt", "other-run"),
+    ],
+)
+def test_a_module_that_is_missing_otherwise(script: str, name: str, run: str) -> None:
+    assert no_module(script, name, run).cause == "known"

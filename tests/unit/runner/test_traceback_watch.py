@@ -33,9 +33,7 @@ def looks(log: EventLog, *said: bytes) -> list[ev.Event]:
         outputs = [[(RANKS[0], b""), (RANKS[1], text)] for text in said]
         with (
             mock.patch.object(traceback_watch, "PAUSE", 0),
-            mock.patch.object(
-                log, "last_words_on_stderr", side_effect=[*outputs, KeyboardInterrupt]
-            ),
+            mock.patch.object(log, "last_words_of_all", side_effect=[*outputs, KeyboardInterrupt]),
         ):
             await traceback_watch.watch(log, told.append)
 

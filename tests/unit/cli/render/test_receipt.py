@@ -68,4 +68,11 @@ def test_a_traceback_of_a_rank_that_exited_with_0_is_told() -> None:
     assert "[0-1]" in text
     assert "ValueError: x" in text
     failed = replace(processes[0], code=1, well=False)
+    said = b"launcher: srun: task 1 on gpu2 exited with 1\nEND TIME\n"
+    tasks = postmortem.tasks_failed(
+        [(processes[0], said), (failed, said.replace(b"1 on", b"3 on"))]
+    )
+    whole = failed_receipt(status="succeeded", reason="all-ranks-exited-0", tasks_failed=tasks)
+    text = click.unstyle(receipt_text(whole, 80))
+    assert "the script exited with 0, but srun said: task 1 on gpu2 exited with 1\n" in text
     assert postmortem.tracebacks([(failed, words), (processes[1], b"done\n")]) == ()
