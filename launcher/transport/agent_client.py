@@ -559,7 +559,7 @@ _NO_ENVIRONMENT = {
 _NO_DATA = {
     "in-the-way": _ELSEWHERE,
     "no-path": _ELSEWHERE,
-    "no-data-folder": "root makes the data_folder of the inventory: mkdir -m 1777 FOLDER; or leave it out",
+    "no-data-folder": "root makes data_folder: of the inventory, mkdir -m 1777; or leave it out",
     "not-shared": "file:///path is a folder that all hosts have: mount it there",
 }
 

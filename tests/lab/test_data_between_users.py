@@ -13,7 +13,6 @@ import pytest
 from support import lab as labs
 from support.command import Launcher
 from support.hosts import need_lab
-from support.object_store import Store
 
 PYTHON = "/usr/bin/python3"  # one that every user of a host may execute
 FOLDER = "/srv/sets"
@@ -133,21 +132,13 @@ def test_a_set_comes_from_another_user(u1: User, u2: User, source: Path) -> None
     assert u2.host.run("find", FOLDER, "-type", "f").stdout == b""
 
 
-#: What may have become of u1's copy, as one line of shell in its folder, and what u2 is told.
+#: What may have become of u1's copy, as shell in its folder, and what u2 is told.
 BROKEN = {
-    "changed": ("chmod -R u+w . && printf X | dd of=large bs=1 conv=notrunc", "large has another"),
-    "cut off": ("chmod -R u+w . && truncate -s 1000 large", "large has 1000 bytes instead of"),
-    "longer": ("chmod -R u+w . && truncate -s 9G large", "large has 9000000000|9663676416 bytes"),
-    "a file is gone": ("chmod -R u+w . && rm large", "large: No such file"),
-    "a link": ("chmod -R u+w . && rm large && ln -s /etc/shadow large", "large: Too many levels"),
-    "a linked folder": (
-        "chmod -R u+w . && mv deep /home/mallory && ln -s /home/mallory/deep deep",
-        "Not a directory",
+    "changed": (
+        "chmod u+w large; printf X | dd of=large bs=1 conv=notrunc",
+        "large has another sum",
     ),
-    "a pipe": ("chmod -R u+w . && rm large && mkfifo large", "large is no file"),
-    "endless": ("chmod -R u+w . && rm large && ln /dev/zero large || mknod large c 1 5", "no file"),
     "not to be read": ("chmod 000 large", "large: Permission denied"),
-    "a folder that nobody may enter": ("chmod 700 deep", "Permission denied"),
 }
 
 
@@ -155,11 +146,20 @@ BROKEN = {
 def test_nothing_of_another_user_is_believed(u1: User, u2: User, source: Path, what: str) -> None:
     """A copy that is not what it should be is told in a line, and the set comes from its source."""
     pushed, _ = u1.push(source)
-    script, told = BROKEN[what]
-    files = f"{u1.there(pushed['version'])}/files"
-    u1.host.run("sh", "-ec", f"cd {files}; {script}")
-    pushed, said = u2.push(source)
-    assert "one: data set mine comes from its source, and not from u1's copy there: " in said
-    assert any(one in said for one in told.split("|")), said
+    script, why = BROKEN[what]
+    u1.host.run("sh", "-ec", f"cd {u1.there(pushed['version'])}/files; {script}")
+    pushed, told = u2.push(source)
+    text = "one: data set mine comes from its source, and not from u1's copy there"
+    assert f"{text}: {why}" in told
     assert pushed["sent"]["one"] > SIZE
     u2.verify()
+
+
+def test_who_may_not_enter_the_folder_shares_nothing(u1: User, u2: User, source: Path) -> None:
+    """Root says by its group and permissions who shares; the others get an error, with what to do."""
+    u1.host.run("sh", "-ec", f"groupadd lab; usermod -aG lab u1; chgrp lab {FOLDER}")
+    u1.host.run("chmod", "3770", FOLDER)
+    u1.push(source)
+    pushed, told = u2.push(source, code=1)
+    assert "Permission denied" in pushed["failed"]["one"]
+    assert "data_folder" in told

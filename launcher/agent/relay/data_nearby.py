@@ -1,8 +1,8 @@
 """Takes a version of a data set from other users of this host, who have it in a folder that all share.
 
 Nothing of theirs is believed, and none of it is parsed: the manifest is ours, and a file counts once
-its copy here has the sum in it. A folder of theirs may be a half, change, vanish, or be hostile. Its links
-are not followed, and what is no plain file of the right size is not read.
+its copy here has the sum in it. A folder of theirs may be a half, change, vanish, or be hostile. Its
+links are not followed, and what is no plain file of the right size is not read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Unfit(Exception):
 
 
 def having(shared: str, root: str, version: str) -> list[tuple[str, str]]:
-    """Return the folders of others that have a version, by its name, each with its user. Raises OSError."""
+    """Return the folders of others that have a version, by its name, each with its user."""
     found = []
     for name in data_places.others(shared, root):
         try:
@@ -50,7 +50,7 @@ def having(shared: str, root: str, version: str) -> list[tuple[str, str]]:
 
 def _opened(shared: str, name: str, version: str) -> int:
     """Return a descriptor of the files of a version. Raises OSError."""
-    here = os.open(os.path.expanduser(shared), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = os.open(shared, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for part in (name, version, "files"):
         here = _below(here, os.fsencode(part))
     return here

@@ -34,7 +34,7 @@ FEW = 100
 def own_folder(shared: str, root: str) -> str:
     """Return this user's folder in a shared one, which is made if it is missing. Raises Refused,
     OSError."""
-    shared = os.path.realpath(os.path.expanduser(shared))
+    shared = os.path.realpath(shared)
     if not os.path.isdir(shared):
         raise Refused("no-data-folder", "%s is no folder there" % shared)
     found = trust.weakness(shared, sticky_is_enough=True)
@@ -49,7 +49,7 @@ def own_folder(shared: str, root: str) -> str:
         raise Refused("no-data-folder", "%s: %s" % (place, error.strerror))
     about = os.lstat(place)
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
-        raise Refused("no-data-folder", "%s is somebody else's" % place)
+        raise Refused("no-data-folder", "%s belongs to %s" % (place, user_name(about.st_uid)))
     os.chmod(place, 0o755)  # who may enter the shared folder is decided there
     return place
 
@@ -70,18 +70,19 @@ def user_name(uid: int) -> str:
 
 
 def others(shared: str, root: str) -> Iterator[str]:
-    """Yield the names of the folders of others in a shared one."""
+    """Yield the names of the folders of others in a shared one; none of one that cannot be read."""
     mine = _own_name(root)
-    with os.scandir(os.path.expanduser(shared)) as listed:
-        for number, entry in enumerate(listed):
-            if number >= MOST:
-                return
-            if entry.name != mine and entry.is_dir(follow_symlinks=False):
-                yield entry.name
+    try:
+        names = os.listdir(shared)
+    except OSError:
+        return
+    for name in names[:MOST]:
+        if name != mine:
+            yield name
 
 
 def begin(place: str, home: str) -> None:
-    """Make the folder of a copy; a ``home`` in a shared folder holds it, and ``place`` is a link then."""
+    """Make the folder of a copy. A ``home`` in a shared folder holds it; ``place`` is a link then."""
     if os.path.islink(place) and not os.path.isdir(place):
         os.unlink(place)  # somebody has removed what it led to
     if home and not os.path.lexists(place):

@@ -64,8 +64,8 @@ class DataStore:
         """Use a version if it is here. Else return the folder for a copy, whose lock this process holds,
         and ``base``: the files of another version of the name. ``busy``: another process has the lock.
         There is room for it, but with a base only once :meth:`room` was asked for. ``limit``: most
-        bytes that all versions shall take, as far as they can be removed; 0 for as many as fit. ``shared``:
-        the folder in which this host's users share what they have; "" for none."""
+        bytes that all versions shall take, as far as they can be removed; 0 for as many as fit.
+        ``shared``: the folder in which this host's users share what they have; "" for none."""
         place = self._place(version)
         home = data_places.own_folder(shared, self.root) if shared else ""
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
