@@ -240,10 +240,11 @@ class _Group:
                 joining.append(self._say(one, "join", peers=peers))
         await asyncio.gather(*joining)
         tending = [asyncio.ensure_future(self._tend(one)) for one in lacking if one.is_alive]
+        # Host by host: so blocks arrive about in their order, and sums are taken meanwhile.
         feeding = [
             asyncio.ensure_future(self._feed(one))
+            for _ in range(self._source.at_once(len(lacking)))
             for one in lacking
-            for _ in range(self._source.at_once)
         ]
         try:
             await asyncio.gather(*tending)
