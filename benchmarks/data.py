@@ -73,9 +73,9 @@ class Files:
         run(_data(here, "add", f"{self.name}-stored", stored), env=here.env, limit=900.0)
 
 
-#: A few large files, many small ones, and both at a twentieth and a hundredth of what a team has.
+#: A few large files, many small ones, and a fortieth of 20 GB in 4 files and in 200,000.
 FEW, SMALL = Files("few", 4, 25_000_000), Files("small", 1000, 100_000)
-LONG, WIDE = Files("long", 4, 500_000_000), Files("wide", 20_000, 100_000)
+LONG, WIDE = Files("long", 4, 125_000_000), Files("wide", 5000, 100_000)
 
 
 def main(rounds: int, only: Sequence[str] = ()) -> str:
