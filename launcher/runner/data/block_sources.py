@@ -42,8 +42,8 @@ class BlockSource(Protocol):
     #: Why a host could not read, and what to do about it.
     refusal: tuple[str, str] | None
 
-    def at_once(self, hosts: int) -> int:
-        """Return how many blocks it gives to each of so many hosts at once."""
+    def begin(self, hosts: int) -> int:
+        """Prepare to give to so many hosts; return how many blocks each of them gets at once."""
 
     def can_feed(self, one: Member) -> bool:
         """Return whether a host may get blocks from it."""
@@ -73,12 +73,12 @@ class FromHere:
     def __init__(self, delivered: Delivered) -> None:
         self._one = delivered
         more = max(1, (1 << 20) // blocks.length_for(delivered.listed.version.bytes))
-        self._at_once = FOR_ONE * more
+        self._for_one = FOR_ONE * more
         self._gate = asyncio.Semaphore(AT_ONCE * more)
 
-    def at_once(self, hosts: int) -> int:
-        """Return as many bytes for each as there are hosts: what goes out together is limited."""
-        return self._at_once
+    def begin(self, hosts: int) -> int:
+        """Return the same for each, however many there are: all together take turns."""
+        return self._for_one
 
     def can_feed(self, one: Member) -> bool:
         """Return True: whatever there is can be sent."""
@@ -131,7 +131,7 @@ class FromStore:
         self._readers = READERS
         self.refusal: tuple[str, str] | None = None
 
-    def at_once(self, hosts: int) -> int:
+    def begin(self, hosts: int) -> int:
         """Return so many that a part of a small set is left for whoever is faster. Few of them are read
         at the same time by one of many hosts: a block that is half there is passed on to nobody."""
         version = self._one.listed.version
@@ -200,7 +200,7 @@ class FromHost:
     def __init__(self, delivered: Delivered) -> None:
         self._one = delivered
 
-    def at_once(self, hosts: int) -> int:
+    def begin(self, hosts: int) -> int:
         """Return 0: this machine has nothing to give."""
         return 0
 

@@ -243,7 +243,7 @@ class _Group:
         # Host by host: so blocks arrive about in their order, and sums are taken meanwhile.
         feeding = [
             asyncio.ensure_future(self._feed(one))
-            for _ in range(self._source.at_once(len(lacking)))
+            for _ in range(self._source.begin(len(lacking)))
             for one in lacking
         ]
         try:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from launcher.agent.base import manifest
+from launcher.agent.relay import signed_urls
 from launcher.agent.relay.data_fetch import Fetch
 from launcher.agent.relay.data_put import Put
 from support.http_server import Server
@@ -23,7 +30,9 @@ COUNT = 40
 class Store:
     """A store that keeps connections open, and does something once it has answered."""
 
-    def __init__(self, then: Callable[[BaseHTTPRequestHandler], None]) -> None:
+    def __init__(
+        self, then: Callable[[BaseHTTPRequestHandler], None], secure: ssl.SSLContext | None
+    ) -> None:
         self.connections = self.requests = 0
         store = self
 
@@ -53,13 +62,16 @@ class Store:
             def log_message(self, *_: object) -> None:
                 pass
 
+        self.scheme = "https" if secure else "http"
         self.server = Server(("127.0.0.1", 0), Handler)
+        if secure:
+            self.server.socket = secure.wrap_socket(self.server.socket, server_side=True)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/bucket/key?X-Amz-Signature=0"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_port}/bucket/key?X-Amz-Signature=0"
 
     def read(self, folder: Path) -> list[list[str]]:
         """Read objects into a folder; return what failed."""
@@ -80,13 +92,44 @@ class Store:
         return [text for _, _, _, text in writing.results if text]
 
 
+@pytest.fixture(params=["http", "https"])
+def secure(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ssl.SSLContext | None]:
+    """What a store has for TLS; its authority is one that this host trusts."""
+    if request.param == "http":
+        yield None
+        return
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "store.pem"
+    text = certificate.public_bytes(serialization.Encoding.PEM)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    file.write_bytes(text + key.private_bytes(*form, serialization.NoEncryption()))
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    signed_urls._secure.cache_clear()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    yield context
+    signed_urls._secure.cache_clear()
+
+
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Store]]:
+def serve(secure: ssl.SSLContext | None) -> Iterator[Callable[..., Store]]:
     """Start stores that stop with the test."""
     stores: list[Store] = []
 
     def start(then: Callable[[BaseHTTPRequestHandler], None] = lambda handler: None) -> Store:
-        stores.append(Store(then))
+        stores.append(Store(then, secure))
         return stores[-1]
 
     yield start
