@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument(
         "--sizes", help="numbers of hosts for `start`, `check`, `counts` and `many`, such as 2,8"
     )
-    parser.add_argument("--only", help="projects of `projects`, such as JAX,TensorFlow")
+    parser.add_argument(
+        "--only", help="projects of `projects`, such as JAX,TensorFlow; tables of `data`"
+    )
     parser.add_argument("--torch", action="store_true", help="with torch, for `environments`")
     args = parser.parse_args()
     if strangers := [name for name in args.names if name not in ALL]:
@@ -66,7 +68,7 @@ def main() -> None:
         more = {}
         if name in ("start", "check", "counts", "many") and args.sizes:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
-        if name == "projects" and args.only:
+        if name in ("projects", "data") and args.only:
             more["only"] = args.only.split(",")
         if name == "environments":
             more["torch"] = args.torch

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .measure import CommandError, Sample, race, ratios, run, spread, table
@@ -26,9 +27,6 @@ from support import object_store
 
 SIZES = (2, 4, 8)
 MBIT = 200
-#: A set of some large files: how many, and bytes of each.
-FILES, EACH = 4, 25_000_000
-TOTAL = FILES * EACH
 #: Files of the set that does not change, and bytes of each.
 MANY, LITTLE = 100_000, 1000
 #: Bytes of the file whose way costs memory; less where the disk has not room for it and its copies.
@@ -37,72 +35,121 @@ GB = 1_000_000_000
 COPY, KEY, BUCKET = "/root/copy", "/root/chain_key", "bench"
 
 
-def main(rounds: int) -> str:
-    """Five tables."""
+@dataclass(frozen=True)
+class Files:
+    """A set of ``count`` files of ``each`` bytes."""
+
+    name: str
+    count: int
+    each: int
+
+    @property
+    def bytes(self) -> int:
+        """All of it."""
+        return self.count * self.each
+
+    def __str__(self) -> str:
+        unit, name = (1_000_000, "MB") if self.each >= 1_000_000 else (1000, "kB")
+        return f"{self.count:,} files of {self.each // unit} {name}"
+
+    def source(self, here: Place) -> Path:
+        """Return a folder of this machine with it."""
+        return here.scratch / self.name
+
+    def write(self, here: Place, s3: object_store.Store) -> None:
+        """Make it here and in the store, and let launcher know both."""
+        noise = random.Random(self.name)
+        source = self.source(here)
+        source.mkdir()
+        s3.put(BUCKET, {})
+        for number in range(self.count):
+            folder = source / f"{number // 1000}"
+            folder.mkdir(exist_ok=True)
+            data = noise.randbytes(self.each)
+            (folder / str(number)).write_bytes(data)
+            s3.put(BUCKET, {f"{self.name}/{number // 1000}/{number}": data})
+        run(_data(here, "add", f"{self.name}-here", str(source)), env=here.env, limit=900.0)
+        stored = f"s3://{BUCKET}/{self.name}"
+        run(_data(here, "add", f"{self.name}-stored", stored), env=here.env, limit=900.0)
+
+
+#: A few large files, many small ones, and a fortieth of 20 GB in 4 files and in 200,000.
+FEW, SMALL = Files("few", 4, 25_000_000), Files("small", 1000, 100_000)
+LONG, WIDE = Files("long", 4, 125_000_000), Files("wide", 5000, 100_000)
+
+
+def main(rounds: int, only: Sequence[str] = ()) -> str:
+    """Some tables; ``only`` those of these names."""
+    tables: dict[str, Callable[[Place, object_store.Store], str]] = {
+        "memory": _memory,  # first: a child's peak is never less than the size of this process
+        "here": lambda here, s3: _fan_out(here, FEW, rounds),
+        "store": lambda here, s3: _from_store(here, s3, FEW, rounds),
+        "small": lambda here, s3: "\n\n".join(
+            [_fan_out(here, SMALL, rounds), _from_store(here, s3, SMALL, rounds)]
+        ),
+        "one": lambda here, s3: _one_host(here, s3, FEW, rounds),
+        "one-small": lambda here, s3: _one_host(here, s3, SMALL, rounds),
+        "unchanged": lambda here, s3: _unchanged(here, rounds),
+        "scaled": lambda here, s3: _scaled(here, s3, rounds),
+    }
+    needs = {"here": [FEW], "store": [FEW], "one": [FEW], "small": [SMALL], "one-small": [SMALL]}
+    names = [name for name in tables if name in only or not only]
     with (
         place(max(SIZES)) as here,
         object_store.running(here.scratch / "s3", here.lab.address) as s3,
     ):
         here.env |= s3.environment
-        memory = _memory(
-            here, s3
-        )  # first: a child's peak is never less than the size of this process
-        source = here.scratch / "set"
-        source.mkdir()
-        noise = random.Random(0)
-        for number in range(FILES):
-            data = noise.randbytes(EACH)
-            (source / str(number)).write_bytes(data)
-            s3.put(BUCKET, {f"set/{number}": data})
+        parts, written = [], set()
         for host in here.lab.hosts.values():
             host.write(KEY, here.lab.identity_file.read_bytes(), 0o600)
-        run(_data(here, "add", "local", str(source)), env=here.env)
-        run(_data(here, "add", "stored", f"s3://{BUCKET}/set"), env=here.env)
-        run(_push(here, "local", list(here.lab.hosts)), env=here.env)  # brings the agent, too
-        parts = [
-            _fan_out(here, source, rounds),
-            _from_store(here, s3, rounds),
-            _one_host(here, s3, rounds),
-            _unchanged(here, rounds),
-            memory,
-        ]
+        for name in names:
+            for files in needs.get(name, []):
+                if files not in written:
+                    files.write(here, s3)
+                    run(_push(here, f"{files.name}-here", list(here.lab.hosts)), env=here.env)
+                written.add(files)
+            parts.append(tables[name](here, s3))
     return "\n\n".join(parts)
 
 
 # -- several hosts at once
 
 
-def _fan_out(here: Place, source: Path, rounds: int) -> str:
+def _fan_out(here: Place, files: Files, rounds: int) -> str:
+    source = files.source(here)
     contenders: dict[str, _Fresh] = {}
     for size in (1, *SIZES):
         names = here.names(size)
-        contenders[f"{size} launcher"] = _Fresh(here, _push(here, "local", names))
+        contenders[f"{size} launcher"] = _Fresh(here, _push(here, f"{files.name}-here", names))
         if size > 1:
             contenders[f"{size} rsync, a star"] = _Fresh(here, _star(here, source, names))
             contenders[f"{size} rsync, a chain"] = _Fresh(here, _chain(here, source, names))
     with _limited(here, MBIT):
         samples = race(contenders, rounds, warm=0)
-    title = f"A set of {TOTAL // 1_000_000} MB of this machine, all links {MBIT} Mbit/s:"
-    return f"{title}\n\n{_table(samples, contenders, 'from here')}"
+    title = f"{files} of this machine, all links {MBIT} Mbit/s:"
+    return f"{title}\n\n{_table(samples, contenders, 'from here', files.bytes)}"
 
 
-def _from_store(here: Place, s3: object_store.Store, rounds: int) -> str:
+def _from_store(here: Place, s3: object_store.Store, files: Files, rounds: int) -> str:
     contenders: dict[str, _Fresh] = {}
     rclone = _found("rclone")
     for size in (1, *SIZES):
         names = here.names(size)
-        contenders[f"{size} launcher"] = _Fresh(here, _push(here, "stored", names))
+        contenders[f"{size} launcher"] = _Fresh(here, _push(here, f"{files.name}-stored", names))
         if rclone and size > 1:
-            command = _rclone(rclone, s3, f"S:{BUCKET}/set", COPY)
+            command = _rclone(rclone, s3, f"S:{BUCKET}/{files.name}", COPY)
             contenders[f"{size} rclone on each"] = _Fresh(here, _everywhere(here, names, command))
     with _limited(here, MBIT):
         samples = race(contenders, rounds, warm=0)
-    title = f"The same set from an S3 store (SeaweedFS), all links {MBIT} Mbit/s:"
-    return f"{title}\n\n{_table(samples, contenders, 'by the store')}"
+    title = f"{files} of an S3 store (SeaweedFS), all links {MBIT} Mbit/s:"
+    return f"{title}\n\n{_table(samples, contenders, 'by the store', files.bytes)}"
 
 
 def _table(
-    samples: Mapping[str, list[Sample]], contenders: Mapping[str, _Fresh], sender: str
+    samples: Mapping[str, list[Sample]],
+    contenders: Mapping[str, _Fresh],
+    sender: str,
+    total: int,
 ) -> str:
     one = samples.get("1 launcher", [])
     rows = []
@@ -117,7 +164,7 @@ def _table(
                 spread([sample.wall for sample in its]),
                 "1" if is_ours or not ours else spread(ratios(ours, its)),
                 spread(ratios(its, one)) if one else "",
-                spread([count / TOTAL for count in contenders[name].sent]),
+                spread([count / total for count in contenders[name].sent]),
                 spread([sample.hosts for sample in its]),
             ]
         )
@@ -231,9 +278,9 @@ def _limited(here: Place, mbit: int) -> Iterator[None]:
 # -- one host and a store
 
 
-def _one_host(here: Place, s3: object_store.Store, rounds: int) -> str:
+def _one_host(here: Place, s3: object_store.Store, files: Files, rounds: int) -> str:
     name = here.names(1)[0]
-    script = f'cp {COPY}/* "$LAUNCHER_OUTPUT_DIR"'
+    script = f'cp -r {COPY}/* "$LAUNCHER_OUTPUT_DIR"'
     words = ("--framework", "env", "--keep-on-host", "*", "--output-to", f"s3://{BUCKET}/runs")
     upload = here.timed(here.launcher(1, *words, "--", "sh", "-c", script), limit=900.0)
 
@@ -242,33 +289,56 @@ def _one_host(here: Place, s3: object_store.Store, rounds: int) -> str:
         return Sample(here.receipt()["stages"]["store"], sample.cpu, sample.rss, sample.hosts)
 
     downs: dict[str, Callable[[], Sample]] = {
-        "launcher": _Fresh(here, _push(here, "stored", [name]))
+        "launcher": _Fresh(here, _push(here, f"{files.name}-stored", [name]))
     }
     ups: dict[str, Callable[[], Sample]] = {"launcher": stored}
     if rclone := _found("rclone"):
-        command = _rclone(rclone, s3, f"S:{BUCKET}/set", COPY)
+        command = _rclone(rclone, s3, f"S:{BUCKET}/{files.name}", COPY)
         downs["rclone"] = _Fresh(here, _everywhere(here, [name], command))
         command = _rclone(rclone, s3, COPY, f"S:{BUCKET}/rclone")
         ups["rclone"] = here.timed(_everywhere(here, [name], command), limit=900.0)
     if s5cmd := _found("s5cmd"):
-        command = _s5cmd(s5cmd, s3, f"s3://{BUCKET}/set/*", f"{COPY}/")
+        command = _s5cmd(s5cmd, s3, f"s3://{BUCKET}/{files.name}/*", f"{COPY}/")
         downs["s5cmd"] = _Fresh(here, _everywhere(here, [name], command))
         command = _s5cmd(s5cmd, s3, f"{COPY}/", f"s3://{BUCKET}/s5cmd/")
         ups["s5cmd"] = here.timed(_everywhere(here, [name], command), limit=900.0)
     down = race(downs, rounds)
-    _copy_to(here, name)
+    run(_star(here, files.source(here), [name]), env=here.env)
     up = race(ups, rounds)
     rows = [
         [way, tool, spread([one.wall for one in its]), spread(ratios(samples["launcher"], its))]
         for way, samples in (("download", down), ("upload", up))
         for tool, its in samples.items()
     ]
-    title = "The same set between the store and one host, without a limit; of an upload, the stage that stores:"
+    title = f"{files} between the store and one host, without a limit; of an upload, the stage that stores:"
     return f"{title}\n\n{table(['way', 'tool', 'wall, s', 'launcher / it'], rows)}"
 
 
-def _copy_to(here: Place, name: str) -> None:
-    run(_star(here, here.scratch / "set", [name]), env=here.env)
+# -- as much as there is room for
+
+
+def _scaled(here: Place, s3: object_store.Store, rounds: int) -> str:
+    """launcher alone; what hosts have is compared by their own sums in the end."""
+    found = []
+    for files in (LONG, WIDE):
+        files.write(here, s3)
+        for name, sender in (("here", "from here"), ("stored", "by the store")):
+            contenders = {
+                f"{size} launcher": _Fresh(
+                    here, _push(here, f"{files.name}-{name}", here.names(size))
+                )
+                for size in (1, max(SIZES))
+            }
+            with _limited(here, MBIT):
+                samples = race(contenders, rounds, warm=0)
+            verify = _data(here, "verify", f"{files.name}-{name}", "-i", str(here.inventory))
+            run(verify, env=here.env, limit=900.0)
+            title = f"{files}, {name}, all links {MBIT} Mbit/s; then all hosts had all of it:"
+            found.append(f"{title}\n\n{_table(samples, contenders, sender, files.bytes)}")
+        shutil.rmtree(files.source(here))
+        for host in here.lab.hosts.values():
+            host.run("rm", "-rf", "/root/.launcher/host/data")
+    return "\n\n".join(found)
 
 
 # -- what does not change

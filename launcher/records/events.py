@@ -152,6 +152,18 @@ class DataNotPassed(Event):
 
 
 @frozen
+class DataTaken(Event):
+    """A host copied a version of a data set from another user of it, who shares it there, and compared
+    every sum; or did not, because of ``why``."""
+
+    host: str
+    name: str
+    user: str
+    bytes: int
+    why: str = ""
+
+
+@frozen
 class CheckpointKept(Event):
     """All files of a checkpoint are where they are kept."""
 

@@ -74,7 +74,10 @@ class Images:
         log = context.folder.path / images.log(wanted, self._wanted, roles)
         bringing = Bringing(
             wanted,
-            lambda session: {**image_request(context.job, wanted, session.facts), **ours},
+            lambda session: {
+                **image_request(context.job, wanted, session.facts, session.host.data_folder),
+                **ours,
+            },
             context.folder.path.parent.parent / "images" / context.name,
             context.add,
             Others(self._id_so_far(wanted, roles), self._living(wanted)),

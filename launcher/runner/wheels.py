@@ -77,7 +77,9 @@ class Wheels:
 
         ports, seeds = self._context.job.master_port, [_host(session) for session in having]
         hosts = [_host(session) for session in sessions]
-        copied = await bring_all(hosts, one.delivered, progress, alone, ports, seeds)
+        copied = await bring_all(
+            hosts, one.delivered, progress, alone, ports, seeds, self._context.add
+        )
         for its in copied.values():
             if isinstance(its, HostError):
                 raise its

@@ -113,6 +113,13 @@ def _byte_count(node: YamlNode) -> int:
         raise node.error(str(error)) from None
 
 
+def _absolute(node: YamlNode) -> str:
+    path = text(node)
+    if not path.startswith("/") or ".." in path.split("/") or ":" in path:
+        raise node.error(f"{path!r} is no absolute path", "name a folder as /scratch/sets")
+    return path
+
+
 def _off(node: YamlNode) -> str | None:
     """Return why a host is off; None for ``off: false``."""
     if isinstance(node.yaml, yaml.ScalarNode) and node.yaml.tag == "tag:yaml.org,2002:bool":
@@ -154,6 +161,11 @@ HOST_KEYS: Mapping[str, Key] = {
         _byte_count,
         SCALAR,
         "Most that data sets may take on the host, as 500GB: those unused for longest are deleted",
+    ),
+    "data_folder": Key(
+        _absolute,
+        TEXT,
+        "Folder on the host in which its users share data sets, as /scratch/sets; root makes it",
     ),
     "own_hosts": Key(
         truth,

@@ -69,6 +69,7 @@ class Host:
     modules: tuple[str, ...] = ()  # of jobs that name none
     off: str | None = None  # why nothing may use the host for now
     data_limit: int | None = None  # most bytes of its data sets, as far as these can be deleted
+    data_folder: str | None = None  # where its users share their data sets
 
 
 #: Seconds for which a run keeps GPUs that its project has borrowed, unless the project says otherwise.

@@ -322,8 +322,35 @@ class DataBegun:
             _require_folder(self.base, "base")
 
 
-#: Most damaged files, data sets and runs that a host names.
+#: Most damaged files, data sets, runs and users that a host names.
 MOST_NAMED = 64
+
+
+@frozen
+class DataNearby:
+    """Other users of a host who share a version of a data set."""
+
+    users: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.users) <= MOST_NAMED, "users", "names too many")
+
+
+@frozen
+class DataTaking:
+    """How far a host is with copying a version from another ``user`` of it: bytes, and once that is
+    ``over`` whether all is there (``whole``), or why not."""
+
+    bytes: int
+    over: bool
+    whole: bool
+    user: str
+    why: str
+
+    def __post_init__(self) -> None:
+        _require(self.bytes >= 0, "bytes", "is negative")
+        _require(len(self.user) <= 256, "user", "is too long")
+        _require(len(self.why) <= 2 * LONGEST_PATH, "why", "is too long")
 
 
 @frozen

@@ -47,8 +47,9 @@ SILENCE, REACH = 20.0, 4.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 #: Seconds without a byte after which a block that was asked for may be asked for again, elsewhere.
 OVERDUE = 3.0
-#: Seconds for which a host waits for news.
-NEWS = 1.0
+#: Seconds for which a host waits for news, and those that are gathered into one answer: to tell each of
+#: many hosts of each block costs more than a few milliseconds.
+NEWS, GATHERED = 1.0, 0.02
 #: Damaged blocks after which a host is asked for nothing more.
 MOST_BAD = 3
 _LINE = 256
@@ -119,10 +120,7 @@ class Passing:
 
     def _answer(self, line: ssl.SSLSocket, word: str, number: int) -> None:
         if word == "map":
-            with self._changed:
-                if _count(self.store.have) == number:
-                    self._changed.wait(NEWS)
-                have = self.store.have
+            have = self._news(number)
             bitmap = have.to_bytes(-(-self.store.count // 8), "little")
             line.sendall(b"map %d\n" % len(bitmap) + bitmap)
         elif word == "block" and 0 <= number < self.store.count and self.store.have >> number & 1:
@@ -137,6 +135,18 @@ class Passing:
                 line.sendall(view[at : at + (1 << 16)])
         else:
             line.sendall(b"none\n")
+
+    def _news(self, known: int) -> int:
+        """Return what is here, once that is not so many blocks, or after a while."""
+        until = time.monotonic() + NEWS
+        with self._changed:
+            while _count(self.store.have) == known and not self._over:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return self.store.have
+                self._changed.wait(left)
+        time.sleep(GATHERED)
+        return self.store.have
 
     # -- asking
 
@@ -177,7 +187,6 @@ class Passing:
             finally:
                 with self._changed:
                     self._asked.pop(number, None)
-                    self._changed.notify_all()
             if not got:
                 theirs &= ~(1 << number)
                 bad += 1

@@ -32,7 +32,7 @@ class Copy:
     def __init__(self, places: tuple[str, ...]) -> None:
         """Raises OSError, ValueError."""
         self._places = places
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         here = next(place for place in places if os.path.isdir(place))
         # It is read again and again, also after the copy has become a version and was renamed.
         self._manifest = os.open(os.path.join(here, "manifest"), os.O_RDONLY | os.O_CLOEXEC)
@@ -45,6 +45,16 @@ class Copy:
     def length_of(self, number: int) -> int:
         """Return the length of a block."""
         return self.cut.length_of(number)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all blocks are here."""
+        return self.have == (1 << self.count) - 1
+
+    @property
+    def place(self) -> str:
+        """The folder of the copy, or of the version."""
+        return self._places[0]
 
     def have_all(self) -> None:
         """Count all blocks as here: it is a version that is whole, or a folder of its user."""
@@ -97,6 +107,7 @@ class Copy:
         """Be as another look at the same copy has found it."""
         with self._lock:
             self.have, self._sums = other.have, other._sums
+            self._lock.notify_all()
 
     def read(self, number: int) -> Tuple[bytearray, str]:
         """Return a block and its sum: the one that it came with. Raises OSError."""
@@ -120,6 +131,21 @@ class Copy:
                     file.write(_NOTE.pack(number, digest))
                 self._sums[number] = digest
                 self.have |= 1 << number
+                self._lock.notify_all()
+
+    def wait_for(self, number: int, is_over: Callable[[], bool]) -> bool:
+        """Wait until a block is here; return False where it ``is_over`` before."""
+        with self._lock:
+            while not self.have >> number & 1:
+                if is_over():
+                    return False
+                self._lock.wait()
+        return True
+
+    def wake(self) -> None:
+        """Have all who wait for a block look again."""
+        with self._lock:
+            self._lock.notify_all()
 
 
 def take_from(place: str, base: str, going_on: Callable[[], object]) -> None:

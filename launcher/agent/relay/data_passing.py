@@ -11,6 +11,7 @@ from ..host.probe import addresses
 from ..mesh.passing import Passing
 from . import data_sums
 from .data_examine import NAMED
+from .data_proving import Proving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class DataPassing:
         self._copy: Copy | None = None
         self._passing: Passing | None = None
         self._pull: Pull | None = None
+        self._proving: Proving | None = None  # of a copy that is not whole
 
     def answer(self, request: Message) -> Message:
         """Do one of the things below. Raises Refused, OSError."""
@@ -52,6 +54,8 @@ class DataPassing:
         self._copy = (
             self._store.lent(self._version, folder) if folder else self._store.blocks(self._version)
         )
+        if not folder and not self._copy.is_whole:
+            self._proving = Proving(self._copy, self._copy.place)
         listener = free_ports.hold(request["ports"], 1, 1)[0]
         port = listener.getsockname()[1]
         self._passing = Passing(self._copy, request["spec"], listener.detach())
@@ -94,7 +98,8 @@ class DataPassing:
 
             self._pull = Pull(copy, passing.arrived)
         for number, urls in request["blocks"]:
-            self._pull.want(number, urls, request["follow"], request["headers"])
+            about = (request["follow"], request["headers"], request["readers"])
+            self._pull.want(number, urls, *about)
         return {}
 
     def part_passed(self, request: Message) -> Message:
@@ -122,11 +127,14 @@ class DataPassing:
         copy, passing = self._copy, self._passing
         assert copy is not None
         assert passing is not None
+        taken = self._proving.sums(self._going_on) if self._proving else {}
+        self._proving = None
         incoming = self._store.complete(self._version)
         bad: list[list[str]] = []
-        summed: set[bytes] = set()
         if data_sums.is_of_store(incoming):
-            bad, summed = data_sums.prove(incoming, request["keyed"], self._going_on)
+            bad, summed = data_sums.prove(incoming, request["keyed"], self._going_on, taken)
+        else:
+            summed = data_sums.right(incoming, taken)
         if bad:
             answer: Message = {"bad": bad[:NAMED], "count": len(bad)}
         else:
@@ -134,10 +142,11 @@ class DataPassing:
         if answer["count"] and os.path.isdir(incoming):
             again = self._store.blocks(self._version)
             copy.replace(again)
+            self._proving = Proving(copy, incoming)
         return answer
 
     def end(self) -> None:
         """Give and take nothing more."""
-        for one in (self._passing, self._pull):
+        for one in (self._passing, self._pull, self._proving):
             if one:
                 one.end()

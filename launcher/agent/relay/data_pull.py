@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ..base.blocks import Piece
     from .data_blocks import Copy
 
-#: Pieces that are read at once, and seconds for the store to send something.
-THREADS, SILENCE = 8, 30.0
+#: Seconds for the store to send something.
+SILENCE = 30.0
 #: How often a piece is asked for again that the store cannot send now, or cuts off.
 TRIES = 6
 LONGEST_PAUSE = 20.0
@@ -62,9 +62,11 @@ class Pull:
         urls: list[str],
         follow: bool = False,
         headers: Mapping[str, str] | None = None,
+        readers: int = 1,
     ) -> None:
         """Read a block, each of its pieces by one of these URLs. Returns at once. ``follow``: they are
-        those of web servers, and have no signature. ``headers`` are those that the store wants."""
+        those of web servers, and have no signature. ``headers`` are those that the store wants. So many
+        ``readers`` read pieces at once."""
         pieces = list(self._copy.cut.pieces(number))
         if len(pieces) != len(urls):
             raise ValueError("not as many URLs as the block has pieces")
@@ -74,7 +76,7 @@ class Pull:
             for piece, url in zip(pieces, urls):  # noqa: B905 - Python 3.8
                 self._left.append((wanted, piece, at, url))
                 at += piece.length
-            while self._threads < min(THREADS, len(self._left)):
+            while self._threads < min(readers, len(self._left)):
                 thread = threading.Thread(target=self._work)
                 thread.daemon = True
                 thread.start()

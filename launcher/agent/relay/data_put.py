@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..base.messages import Message
 
 #: Parts that are written at once.
-THREADS = 4
+THREADS = 8
 #: Seconds for a store to take or say something.
 SILENCE = 60.0
 TRIES = 5

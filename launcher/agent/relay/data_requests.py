@@ -6,6 +6,7 @@ import os
 
 from ..base import run_lock
 from ..base.protocol import BAD_REQUEST, Refused
+from .data_examine import NAMED
 from .data_store import DataStore
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..base.manifest import Entry
     from ..base.messages import Message
     from .data_folders import FolderReading
+    from .data_nearby import Taking
     from .data_passing import DataPassing
 
 
@@ -28,6 +30,7 @@ class DataRequests:
         self._named: dict[str, Entry] = {}  # those of it that the launcher was told
         self._reading: FolderReading | None = None  # of a source that is on this host
         self._passing: DataPassing | None = None  # of a copy in blocks, from host to host
+        self._taking: Taking | None = None  # of a copy from other users of this host
 
     def answer(self, request: Message) -> Message:
         """Do one of the things below. Raises Refused, OSError."""
@@ -40,7 +43,7 @@ class DataRequests:
     def do_begin(self, request: Message) -> Message:
         """Use a version that is here, or begin to bring it."""
         about = (request["name"], request["bytes"], request["files"], request["limit"])
-        return self._store.begin(request["version"], *about)
+        return self._store.begin(request["version"], *about, request.get("shared", ""))
 
     def do_room(self, request: Message) -> Message:
         """Make room for a copy whose manifest has come."""
@@ -73,9 +76,38 @@ class DataRequests:
         self._store.take_manifest(request["version"], request["payload"])
         return {}
 
+    def do_nearby(self, request: Message) -> Message:
+        """Return which other users of this host share a version."""
+        from .data_nearby import having
+
+        users = [user for _, user in having(request["shared"], self._root, request["version"])]
+        return {"users": users[:NAMED]}
+
+    def do_take(self, request: Message) -> Message:
+        """Copy a version from them for some seconds, from its start with ``first``."""
+        version = request["version"]
+        if request["first"]:
+            self._taking = self._store.take(version, request["shared"])
+        if self._taking is None:
+            raise Refused(BAD_REQUEST, "nothing is being taken")
+        answer = self._taking.go_on(request["seconds"])
+        if answer["over"] and answer["whole"]:
+            self._store.complete(version)
+        elif answer["over"]:
+            self._taking = None
+            self._store.leave(version)
+        return answer
+
+    def do_leave(self, request: Message) -> Message:
+        """Let go of a copy that is not complete."""
+        self._store.leave(request["version"])
+        return {}
+
     def do_seal(self, request: Message) -> Message:
         """Check what was brought, and let runs use it."""
-        return self._store.seal(request["version"])
+        taken, self._taking = self._taking, None
+        is_its = taken is not None and taken.version == request["version"]
+        return self._store.seal(request["version"], taken.summed if taken and is_its else ())
 
     def do_pass(self, request: Message) -> Message:
         """Take part in a copy from host to host: what to do is in ``part``."""

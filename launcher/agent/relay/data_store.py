@@ -13,6 +13,8 @@
                                arrived, and the times of files at their source
     data/locks/<version>       held while the version is brought or removed, shared while it is used
 
+A version or a copy may also be a link to a folder where other users may read it: see data_places.py.
+
 A run that is alive has links in its ``data/`` folder, and keeps what they lead to.
 """
 
@@ -24,7 +26,7 @@ import re
 
 from ..base import lean, manifest, protocol, run_lock
 from ..base.manifest import Entry
-from . import data_blocks, data_folders, data_sums, tree
+from . import data_blocks, data_folders, data_places, data_sums, tree
 from .data_examine import NAMED, digest, examine
 from .data_links import link, link_absolute, link_in_code, remove_links
 
@@ -34,13 +36,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.messages import Message
+    from . import data_nearby
 
 _VERSION = re.compile(r"[0-9a-f]{%d}\Z" % manifest.LENGTH)
 INCOMING = "incoming-"
 #: What was set apart to be deleted: its deletion may be interrupted.
 REMOVING = "removing-"
-#: Files and folders that are brought to the disk one by one; of more, it is all that the system holds.
-FEW = 100
 #: Part of the disk that bringing a set leaves free.
 MARGIN = 0.01
 
@@ -57,28 +58,32 @@ class DataStore:
 
     # -- bringing one
 
-    def begin(self, version: str, name: str, size: int, count: int, limit: int = 0) -> Message:
+    def begin(
+        self, version: str, name: str, size: int, count: int, limit: int = 0, shared: str = ""
+    ) -> Message:
         """Use a version if it is here. Else return the folder for a copy, whose lock this process holds,
         and ``base``: the files of another version of the name. ``busy``: another process has the lock.
         There is room for it, but with a base only once :meth:`room` was asked for. ``limit``: most
-        bytes that all versions shall take, as far as they can be removed; 0 for as many as fit."""
+        bytes that all versions shall take, as far as they can be removed; 0 for as many as fit.
+        ``shared``: the folder in which this host's users share what they have; "" for none."""
         place = self._place(version)
+        home = data_places.own_folder(shared, self.root) if shared else ""
         os.makedirs(os.path.join(self.folder, "locks"), mode=0o700, exist_ok=True)
         if self._has(version):
             return {"have": True}
         if not self._lock(version, fcntl.LOCK_EX):
             return {"have": False, "busy": True}
-        if os.path.isdir(place):  # since a moment ago
+        if os.path.isdir(place) or data_places.adopt(place, home):  # since a moment ago
             self._lock(version, fcntl.LOCK_SH)
             return {"have": True}
         incoming = os.path.join(self.folder, INCOMING + version)
-        os.makedirs(os.path.join(incoming, "files"), mode=0o700, exist_ok=True)
+        data_places.begin(incoming, home)
         self._limits[version] = limit
         base = self._base(name)
         if not base:
-            wanted = size - _taken(incoming)
+            wanted = size - data_places.taken(incoming)
             self._keep_to(limit, wanted)
-            self._make_room(wanted)
+            self._make_room(incoming, wanted)
         about = {"name": name, "bytes": size, "files": count}
         _write(os.path.join(incoming, "about.json"), lean.dumps(about).encode())
         return {"have": False, "folder": incoming, "base": base}
@@ -95,14 +100,14 @@ class DataStore:
         incoming = self._incoming(version)
         about = _about(incoming)
         base = self._base(str(about.get("name")))
-        wanted = int(about.get("bytes", 0)) - _taken(incoming)
+        wanted = int(about.get("bytes", 0)) - data_places.taken(incoming)
         try:
             kept = os.path.basename(os.path.dirname(base))
             shared = data_sums.shared(incoming, base, self._going_on) if base else 0
             self._keep_to(self._limits.get(version, 0), wanted - shared, kept)
-            self._make_room(wanted - shared, kept)
+            self._make_room(incoming, wanted - shared, kept)
         except protocol.Refused:
-            self._make_room(wanted)
+            self._make_room(incoming, wanted)
         return {"have": False, "folder": incoming, "base": self._base(str(about.get("name")))}
 
     def use_if_here(self, version: str) -> bool:
@@ -126,16 +131,16 @@ class DataStore:
     def _base(self, name: str) -> str:
         """Return the files of the version of this name that was used last; "" if there is none."""
         mine = [one for one in self._versions() if self._about(one).get("name") == name]
-        newest = max(mine, key=lambda one: tree.mtime(self._place(one)), default=None)
+        newest = max(mine, key=lambda one: data_places.used(self._place(one)), default=None)
         return os.path.join(self._place(newest), "files") if newest else ""
 
-    def _make_room(self, wanted: int, kept: str = "") -> None:
+    def _make_room(self, incoming: str, wanted: int, kept: str = "") -> None:
         """Remove what was not used for longest, if the disk is too full for a new version; but not the
         version ``kept``."""
         while True:
-            disk = os.statvfs(self.folder)
+            disk = os.statvfs(incoming)
             free = disk.f_bavail * disk.f_frsize - int(MARGIN * disk.f_blocks * disk.f_frsize)
-            if free >= wanted or not self._remove_oldest(kept):
+            if free >= wanted or not self._remove_oldest(kept, data_places.device(incoming)):
                 break
         if free < wanted:
             text = "%d bytes are needed, and %d are free; nothing more can be removed"
@@ -144,9 +149,36 @@ class DataStore:
     def _keep_to(self, limit: int, more: int = 0, kept: str = "") -> None:
         """Remove what was not used for longest, until all versions and so many bytes ``more`` take no
         more than a limit; but not the version ``kept``, nor what is in use or pinned."""
-        while limit and tree.disk_use(self.folder, set(), self._going_on) + more > limit:
+        while limit and data_places.disk_use(self.folder, set(), self._going_on) + more > limit:
             if not self._remove_oldest(kept):
                 break
+
+    # -- from other users
+
+    def take(self, version: str, shared: str) -> data_nearby.Taking:
+        """Return what copies a version from other users of this host, whose folders are in ``shared``,
+        as far as no other version of its name has it. Raises Refused, OSError."""
+        from . import data_nearby
+
+        incoming = self._incoming(version)
+        self._take_from_base(incoming)
+        about = (shared, self.root, version, incoming, self._going_on)
+        return data_nearby.Taking(*about)
+
+    def _take_from_base(self, incoming: str) -> None:
+        base = self._base(str(_about(incoming).get("name")))
+        if data_sums.is_of_store(incoming):
+            for _ in data_sums.missing(incoming, base):
+                self._going_on()
+        else:
+            data_blocks.take_from(incoming, base, self._going_on)
+
+    def leave(self, version: str) -> None:
+        """Let go of a copy that is not complete: somebody else may bring the rest."""
+        if self._checked(version) in self._locks:
+            self._unlock(version)
+
+    # -- completing one
 
     def seal(self, version: str, summed: Collection[bytes] = ()) -> Message:
         """Check all of an incoming copy, and make it a version that is complete. Return the paths that
@@ -166,8 +198,11 @@ class DataStore:
         for name in os.listdir(incoming):
             if name in ("sums", data_blocks.TIMES) or name.startswith(data_blocks.NOTES):
                 _remove_file(os.path.join(incoming, name))
-        _flush(incoming)  # a power cut must not leave empty files in a version that looks whole
-        os.rename(incoming, self._place(version))
+        data_places.flush(
+            incoming
+        )  # a power cut must not leave empty files in a version that looks whole
+        data_places.move(incoming, self._place(version))
+        data_places.show(self._place(version))
         self._lock(version, fcntl.LOCK_SH)
         self._keep_to(self._limits.pop(version, 0))
         return {"bad": [], "count": 0}
@@ -210,12 +245,7 @@ class DataStore:
             found.have_all()
             return found
         incoming = self._incoming(version)
-        base = self._base(str(_about(incoming).get("name")))
-        if data_sums.is_of_store(incoming):
-            for _ in data_sums.missing(incoming, base):
-                self._going_on()
-        else:
-            data_blocks.take_from(incoming, base, self._going_on)
+        self._take_from_base(incoming)
         found = data_blocks.Copy((incoming, place))
         found.load(self._going_on)
         return found
@@ -311,9 +341,9 @@ class DataStore:
                     "version": bare,
                     "whole": whole,
                     "name": str(about.get("name", "?")),
-                    "bytes": about.get("bytes", 0) if whole else _bytes(place),
+                    "bytes": about.get("bytes", 0) if whole else data_places.size(place),
                     "files": about.get("files", 0) if whole else 0,
-                    "used": tree.mtime(place),
+                    "used": data_places.used(place),
                     "pinned": os.path.exists(os.path.join(place, "pinned")),
                     "runs": users.get(bare, [])[:NAMED],
                 }
@@ -330,8 +360,8 @@ class DataStore:
         bad, count = examine(place, "", False, self._going_on)
         if count and self._may_remove(version):
             incoming = os.path.join(self.folder, INCOMING + version)
-            tree.remove(incoming)
-            os.rename(place, incoming)
+            data_places.delete(incoming)
+            data_places.move(place, incoming)
             for folder, _, _ in os.walk(os.path.join(incoming, "files")):
                 os.chmod(folder, 0o700)
             data_sums.note_contents(incoming)
@@ -376,11 +406,14 @@ class DataStore:
         freed += data_folders.forget_lost(self.folder, self._users().get)
         return {"freed": freed, "kept": kept}
 
-    def _remove_oldest(self, but: str) -> bool:
-        """Remove the version or copy that was not used for longest, ``but`` one; return whether there
-        was any."""
+    def _remove_oldest(self, but: str, device: int = -1) -> bool:
+        """Remove the version or copy that was not used for longest, ``but`` one, on any disk or on the
+        ``device``; return whether there was any."""
         kept: list[str] = []
         for one in sorted(self.listed(), key=lambda one: one["used"]):
+            name = one["version"] if one["whole"] else INCOMING + one["version"]
+            if device >= 0 and data_places.device(os.path.join(self.folder, name)) != device:
+                continue
             is_used = one["pinned"] or one["runs"] or one["version"] in self._locks
             if not is_used and one["version"] != but and self._removed(one["version"], kept):
                 return True
@@ -397,12 +430,12 @@ class DataStore:
             return 0
         freed = 0
         for place in found:
-            freed += max(_bytes(place), 1)
+            freed += max(data_places.size(place), 1)
             remove_links(place)
             apart = os.path.join(self.folder, REMOVING + version)
-            tree.remove(apart)
-            os.rename(place, apart)  # at once: nobody sees a half of it
-            tree.remove(apart)
+            data_places.delete(apart)
+            data_places.move(place, apart)  # at once: nobody sees a half of it
+            data_places.delete(apart)
             self._going_on()
         self._unlock(version)
         return freed
@@ -422,7 +455,7 @@ class DataStore:
         """Yield the complete versions; with a ``prefix`` also what starts with it."""
         for name in sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else ():
             bare = name[len(prefix) :] if prefix and name.startswith(prefix) else name
-            if _VERSION.match(bare):
+            if _VERSION.match(bare) and os.path.isdir(os.path.join(self.folder, name)):
                 yield name
 
     def _about(self, version: str) -> Message:
@@ -472,45 +505,3 @@ def _remove_file(path: str) -> None:
 def _write(path: str, data: bytes) -> None:
     with open(path, "wb") as file:
         file.write(data)
-
-
-def _taken(place: str) -> int:
-    """Return the room that a copy alone takes on the disk: its files may have holes, or be those of
-    another version."""
-    total = 0
-    for base, _, names in os.walk(place):
-        for name in names:
-            status = os.lstat(os.path.join(base, name))
-            if status.st_nlink == 1:
-                total += min(status.st_size, status.st_blocks * 512)
-    return total
-
-
-def _flush(place: str) -> None:
-    """Have all files of a folder on the disk. Of few files, nothing else is waited for: what others
-    have written here may take long."""
-    paths = []
-    for base, _, names in os.walk(place):
-        paths += [base, *(os.path.join(base, name) for name in names)]
-        if len(paths) > FEW:
-            os.sync()
-            return
-    for path in paths:
-        if os.path.islink(path):
-            continue
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def _bytes(place: str) -> int:
-    total = 0
-    for base, _, names in os.walk(place):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(base, name)).st_size
-            except OSError:
-                continue
-    return total

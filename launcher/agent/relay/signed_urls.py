@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import functools
 import http.client
+import select
 import threading
 import urllib.error
 import urllib.parse
@@ -17,6 +19,7 @@ import urllib.request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
@@ -62,6 +65,14 @@ class _Elsewhere(urllib.request.HTTPRedirectHandler):
         return urllib.request.Request(args[-1].replace(" ", "%20"), headers=dict(req.headers))
 
 
+class _Lines(threading.local):
+    """The connections of a thread to stores, by scheme and place, that may be asked again."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, str], http.client.HTTPConnection] = {}
+
+
+_lines = _Lines()
 _opener = urllib.request.build_opener(_Here)
 _following = urllib.request.build_opener(_Elsewhere)
 
@@ -84,11 +95,15 @@ def answer(request: urllib.request.Request, silence: float, follow: bool = False
     OSError for a disk.
     """
     try:
-        with (_following if follow else _opener).open(request, timeout=silence) as found:
-            yield found
+        if follow or _has_proxy(request.type, request.host):
+            with (_following if follow else _opener).open(request, timeout=silence) as found:
+                yield found
+        else:
+            with _kept_open(request, silence) as found:
+                yield found
     except urllib.error.HTTPError as error:
         with error:
-            raise _of_status(error)
+            raise _of_status(error.code, error.headers)
     except http.client.HTTPException as error:
         raise Again(type(error).__name__)
     except OSError as error:
@@ -98,12 +113,88 @@ def answer(request: urllib.request.Request, silence: float, follow: bool = False
         raise Again(str(getattr(inner, "strerror", None) or type(inner).__name__))
 
 
-def _of_status(error: urllib.error.HTTPError) -> Exception:
-    if error.code not in AGAIN:
-        return Refusal(error.code)
-    after = error.headers.get("Retry-After") or ""
+@functools.lru_cache(maxsize=None)
+def _has_proxy(scheme: str, host: str) -> bool:
+    return scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+
+
+@contextlib.contextmanager
+def _kept_open(request: urllib.request.Request, silence: float) -> Iterator[Any]:
+    """Send a request over this thread's connection to its store, and keep that for the next one where
+    all of the answer was read. Raises Again, Refusal, HTTPException, OSError."""
+    place = (request.type, request.host)
+    try:
+        line, found = _asked(place, request, silence)
+    except OSError as error:
+        raise urllib.error.URLError(error)  # of a connection, whatever its number
+    try:
+        if not 200 <= found.status < 300:
+            found.read(1 << 16)
+            raise _of_status(found.status, found.headers)
+        yield found
+    finally:
+        if found.length == 0 and not found.isclosed():
+            found.read()
+        if found.isclosed() and not found.will_close:
+            _lines.open[place] = line
+        else:
+            line.close()
+
+
+def _asked(
+    place: tuple[str, str], request: urllib.request.Request, silence: float
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """Send a request, over a new connection if the one that there was is not open any more."""
+    headers = {"User-Agent": "launcher", **request.headers}
+    line = _lines.open.pop(place, None)
+    is_new = line is None or _has_ended(line)
+    while True:
+        if is_new or line is None:
+            line = _new(place, silence)
+        try:
+            line.request(request.get_method(), request.selector, request.data, headers)
+            return line, line.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionError):
+            line.close()
+            if is_new or request.data is not None:  # of which a part was sent
+                raise
+            is_new = True
+        except BaseException:
+            line.close()
+            raise
+
+
+def _has_ended(line: http.client.HTTPConnection) -> bool:
+    """Return whether the other end has closed a connection while nothing was asked."""
+    waiting = select.poll()
+    waiting.register(line.sock, select.POLLIN)
+    if not waiting.poll(0):
+        return False
+    line.close()
+    return True
+
+
+def _new(place: tuple[str, str], silence: float) -> http.client.HTTPConnection:
+    scheme, host = place
+    if scheme == "https":
+        return http.client.HTTPSConnection(host, timeout=silence, context=_secure())
+    return http.client.HTTPConnection(host, timeout=silence)
+
+
+@functools.lru_cache(maxsize=None)
+def _secure() -> ssl.SSLContext:
+    """Return what trusts the authorities of this host; to read them takes milliseconds."""
+    import ssl
+
+    return ssl.create_default_context()
+
+
+def _of_status(status: int, headers: Any) -> Exception:
+    if status not in AGAIN:
+        return Refusal(status)
+    after = headers.get("Retry-After") or ""
     seconds = float(after) if after.isascii() and after.isdigit() else 0.0
-    return Again("the server answers %d" % error.code, seconds)
+    return Again("the server answers %d" % status, seconds)
 
 
 def what_failed(error: Exception) -> str:

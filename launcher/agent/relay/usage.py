@@ -10,7 +10,7 @@ import stat
 from ..base import run_lock
 from ..host.machine import OTHERS
 from ..processes import processes
-from . import tree
+from . import data_places, tree
 from .environments import Environments
 from .image_store import ImageStore
 
@@ -78,7 +78,7 @@ def usage(root: str, going_on: Callable[[], object]) -> Message:
         "agents": agents[:MOST],
         "envs": envs[:MOST],
         "images": ImageStore(root, going_on).kept()[:MOST],
-        "data": tree.disk_use(os.path.join(root, "data"), seen, going_on),
+        "data": data_places.disk_use(os.path.join(root, "data"), seen, going_on),
         "stubs": len(_stubs()),
     }
 

@@ -470,6 +470,17 @@ def _data_not_passed(event: ev.DataNotPassed) -> Line:
 
 
 @line_of.register
+def _data_taken(event: ev.DataTaken) -> Line:
+    if event.why:
+        text = (
+            f"data set {event.name} comes from its source, and not from {event.user}'s copy there"
+        )
+        return Line(f"{event.host}: {text}: {event.why}", "yellow")
+    text = f"{event.host}: data set {event.name} is copied from {event.user}'s there"
+    return Line(f"{text}: {size(event.bytes)}", dim=True)
+
+
+@line_of.register
 def _checkpoint_kept(event: ev.CheckpointKept) -> Line:
     what = f"{counted(event.files, 'file')}, {size(event.bytes)}"
     return Line(f"kept checkpoint {event.number} {event.where}: {what}", dim=True)

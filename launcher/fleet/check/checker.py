@@ -281,7 +281,9 @@ class Visitor:
 
         async def one(name: str) -> None:
             request = {
-                **image_request(job, wanted, self.surveys[name].facts),
+                **image_request(
+                    job, wanted, self.surveys[name].facts, self.hosts[name].data_folder
+                ),
                 "pinned": _NO_IMAGE if file.is_unbuilt else file.id,
                 "machine": file.machine,
             }

@@ -19,7 +19,7 @@ from ...spec.ssh_config import ssh_config as entry
 _HEAD = "written by: launcher inventory export"
 _ANSIBLES = ("all", "ungrouped")
 #: What no other tool has a word for.
-_NOBODYS = ("gpu_model", "prepare", "off", "data_limit")
+_NOBODYS = ("gpu_model", "prepare", "off", "data_limit", "data_folder")
 _LAUNCHERS_OWN = (
     "python",
     "workdir",

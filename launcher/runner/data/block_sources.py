@@ -25,6 +25,9 @@ from .member import Member
 #: Blocks at once, in this machine's memory; for one host; and that one host reads from a store. Of short
 #: blocks it is more.
 AT_ONCE, FOR_ONE, FROM_STORE = 6, 2, 4
+#: Requests to a store that are open at once: of a host, of all hosts together for large objects, and of
+#: a host at least; and up to which size of an object its start takes longer than its bytes.
+READERS, TOGETHER, LEAST_READERS, SMALL = 8, 16, 2, 1 << 18
 #: How often a host may be refused by the store until others read in its place.
 REFUSALS = 3
 #: Seconds for a host to take a block: over the slowest line.
@@ -36,10 +39,11 @@ LOOK = 0.15
 class BlockSource(Protocol):
     """Gives blocks to hosts."""
 
-    #: Blocks that it gives to one host at once.
-    at_once: int
     #: Why a host could not read, and what to do about it.
     refusal: tuple[str, str] | None
+
+    def begin(self, hosts: int) -> int:
+        """Prepare to give to so many hosts; return how many blocks each of them gets at once."""
 
     def can_feed(self, one: Member) -> bool:
         """Return whether a host may get blocks from it."""
@@ -69,8 +73,12 @@ class FromHere:
     def __init__(self, delivered: Delivered) -> None:
         self._one = delivered
         more = max(1, (1 << 20) // blocks.length_for(delivered.listed.version.bytes))
-        self.at_once = FOR_ONE * more
+        self._for_one = FOR_ONE * more
         self._gate = asyncio.Semaphore(AT_ONCE * more)
+
+    def begin(self, hosts: int) -> int:
+        """Return the same for each, however many there are: all together take turns."""
+        return self._for_one
 
     def can_feed(self, one: Member) -> bool:
         """Return True: whatever there is can be sent."""
@@ -120,9 +128,18 @@ class FromStore:
 
     def __init__(self, delivered: Delivered, store: Remote) -> None:
         self._one, self._store = delivered, store
-        length = blocks.length_for(delivered.listed.version.bytes)
-        self.at_once = FROM_STORE * max(1, blocks.LENGTH // length)  # as many bytes as of long ones
+        self._readers = READERS
         self.refusal: tuple[str, str] | None = None
+
+    def begin(self, hosts: int) -> int:
+        """Return so many that a part of a small set is left for whoever is faster. Few of them are read
+        at the same time by one of many hosts: a block that is half there is passed on to nobody."""
+        version = self._one.listed.version
+        length = blocks.length_for(version.bytes)
+        if version.bytes > SMALL * max(1, version.files):
+            self._readers = max(LEAST_READERS, TOGETHER // hosts)
+        most = FROM_STORE * max(1, blocks.LENGTH // length)  # as many bytes as of long ones
+        return min(most, max(FROM_STORE, version.bytes // length // (2 * hosts)))
 
     def can_feed(self, one: Member) -> bool:
         """Return whether the store has not refused this host again and again."""
@@ -149,6 +166,7 @@ class FromStore:
                 blocks=[[number, urls]],
                 follow=self._store.follow,
                 headers=dict(self._store.headers),
+                readers=self._readers,
             )
             while number not in one.failed and not one.have >> number & 1:
                 if not one.is_alive:
@@ -177,11 +195,14 @@ class FromStore:
 class FromHost:
     """A folder of a host that is a member: it passes its blocks on, as every host does."""
 
-    at_once: int = 0
     refusal: tuple[str, str] | None = None
 
     def __init__(self, delivered: Delivered) -> None:
         self._one = delivered
+
+    def begin(self, hosts: int) -> int:
+        """Return 0: this machine has nothing to give."""
+        return 0
 
     def can_feed(self, one: Member) -> bool:
         """Return False: this machine has nothing to give."""

@@ -33,7 +33,7 @@ async def bring(host: Host, one: Delivered, progress: OnPercent) -> int:
     copied = 0
     examined = DataExamined((), 0)
     for attempt in range(TRIES):
-        begun = await _begin(host, one)
+        begun = await begin(host, one)
         if begun.have:
             return copied
         copied += await _copy(host, one, begun, not attempt, progress)
@@ -56,7 +56,7 @@ async def bring(host: Host, one: Delivered, progress: OnPercent) -> int:
     )
 
 
-async def _begin(host: Host, one: Delivered) -> DataBegun:
+async def begin(host: Host, one: Delivered) -> DataBegun:
     """Wait until the version is there, or until nobody else brings it."""
     version = one.listed.version
     while True:
@@ -69,6 +69,7 @@ async def _begin(host: Host, one: Delivered) -> DataBegun:
             bytes=version.bytes,
             files=version.files,
             limit=host.agent.host.data_limit or 0,
+            shared=host.agent.host.data_folder or "",
         )
         if not begun.busy:
             return begun

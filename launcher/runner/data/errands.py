@@ -93,7 +93,9 @@ class Place:
                 seeds.append(await stack.enter_async_context(self.reach(source)))
             if lacking:
                 one = Delivered(data, listed)
-                done |= await bring_all(lacking, one, told, told_alone, seeds=seeds)
+                done |= await bring_all(
+                    lacking, one, told, told_alone, seeds=seeds, on_event=on_event
+                )
         having = [name for name, sent in done.items() if not isinstance(sent, HostError)]
         await in_thread(whereabouts.note, data, having, listed.version)
         return {one.name: done[one.name] for one in self.hosts}

@@ -19,6 +19,7 @@ from ...transport.agent_client import Agent
 from ...transport.answers import DataBegun, DataExamined, DataOpened, DataPassed
 from ...transport.certificates import certify
 from ..concurrency import cancel, in_thread
+from ..listeners import OnEvent, ignore_event
 from .block_sources import SLOW, FromHost, source_of
 from .delivery import BUSY, BYTES_A_SECOND, PATIENCE, TRIES, bring, bring_manifest
 from .host import Delivered, Host
@@ -49,12 +50,33 @@ async def bring_all(
     on_alone: OnAlone = lambda hosts: None,
     ports: tuple[int, int] = PORTS,
     seeds: Sequence[Host] = (),
+    on_event: OnEvent = ignore_event,
 ) -> dict[str, int | HostError]:
     """Make sure that hosts have a version; return the bytes that travelled to each, or its error.
 
     ``seeds`` are hosts that may have it, and pass it on. What one host cannot do, or that it is lost,
-    does not keep the others from getting it.
+    does not keep the others from getting it. ``on_event`` gets DataTaken.
     """
+    taken: dict[str, int | HostError] = {}
+    if any(host.agent.host.data_folder for host in hosts):
+        from .nearby import take_nearby  # few hosts have users who share
+
+        taken = await take_nearby(hosts, one, progress, on_event)
+        seeds = [*seeds, *(host for host in hosts if isinstance(taken.get(host.name), int))]
+        hosts = [host for host in hosts if host.name not in taken]
+    if not hosts:
+        return taken
+    return taken | await _bring_all(hosts, one, progress, on_alone, ports, seeds)
+
+
+async def _bring_all(
+    hosts: Sequence[Host],
+    one: Delivered,
+    progress: OnProgress,
+    on_alone: OnAlone,
+    ports: tuple[int, int],
+    seeds: Sequence[Host],
+) -> dict[str, int | HostError]:
     group = _Group(one, progress, on_alone, ports)
     if one.listed.there:
         return await _from_host(group, hosts, seeds, one.listed.there)
@@ -186,6 +208,7 @@ class _Group:
                 bytes=version.bytes,
                 files=version.files,
                 limit=host.agent.host.data_limit or 0,
+                shared=host.agent.host.data_folder or "",
             )
             one.is_whole = begun.have
             if begun.busy:
@@ -217,10 +240,11 @@ class _Group:
                 joining.append(self._say(one, "join", peers=peers))
         await asyncio.gather(*joining)
         tending = [asyncio.ensure_future(self._tend(one)) for one in lacking if one.is_alive]
+        # Host by host: so blocks arrive about in their order, and sums are taken meanwhile.
         feeding = [
             asyncio.ensure_future(self._feed(one))
+            for _ in range(self._source.begin(len(lacking)))
             for one in lacking
-            for _ in range(self._source.at_once)
         ]
         try:
             await asyncio.gather(*tending)

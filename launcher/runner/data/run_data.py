@@ -183,6 +183,7 @@ class RunData:
             alone,
             self._context.job.master_port,
             seeds,
+            self._context.add,
         )
         for host, copied in found.items():
             if not isinstance(copied, HostError):
