@@ -35,7 +35,9 @@ def _some(kind: type[errors.LauncherError]) -> errors.LauncherError:
     return made
 
 
-@pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy]
+)
 def test_every_error_comes_whole_from_another_process(again: Any) -> None:
     """A pool of processes hangs for ever on an error that it cannot load."""
     kinds = [one for one in vars(errors).values() if isinstance(one, type)]
