@@ -6,7 +6,7 @@ import io
 import linecache
 from collections import ChainMap
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 #: What cloudpickle since 3.1.3 writes in place of a file's name.
 _NAMELESS = "<dynamic-code>"
@@ -32,7 +32,7 @@ def pickled(cloudpickle: Any, value: object) -> tuple[bytes, Lines]:
         )
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-        dispatch_table = ChainMap({CodeType: reduced}, known)
+        dispatch_table: ClassVar[Any] = ChainMap({CodeType: reduced}, known)
 
     file = io.BytesIO()
     Pickler(file).dump(value)

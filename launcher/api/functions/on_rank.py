@@ -96,14 +96,15 @@ def _packed(returns, value):  # type: (str, object) -> bytes
     """Return what the function returned as the bytes of a file."""
     try:
         if returns == "json":
-            return json.dumps(value).encode("utf-8")
-        data = sys.modules["cloudpickle"].dumps(value)  # type: bytes
-        return data
+            data = json.dumps(value).encode("utf-8")
+        else:
+            data = sys.modules["cloudpickle"].dumps(value)
     except Exception as error:
         raise TypeError(
             "the function returned a %s, which cannot be sent back: %s. Return plain values, such as a"
             " list" % (type(value).__name__, error)
         ) from error
+    return data
 
 
 def _write(path, data, scratch):  # type: (str, bytes, str) -> None

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import CodeType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import cloudpickle
 import pytest
@@ -127,7 +127,7 @@ def test_a_traceback_shows_the_lines_of_a_function_that_travels_by_value(
         return make, tuple("<dynamic-code>" if v == code.co_filename else v for v in values)
 
     class Nameless(cloudpickle.CloudPickler):  # type: ignore[misc]
-        dispatch_table = ChainMap({CodeType: nameless}, known)
+        dispatch_table: ClassVar[Any] = ChainMap({CodeType: nameless}, known)
 
     if not writes_names:
         monkeypatch.setattr(cloudpickle, "CloudPickler", Nameless)
