@@ -358,6 +358,25 @@ with launcher.Client("inventory.yaml") as client:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_a_program_that_logs_gets_no_lines_of_ssh(sandbox: Launcher) -> None:
+    """Hydra logs at INFO, as do many; who asks for asyncssh's own lines gets them."""
+    program = """
+import logging, sys, launcher
+logging.basicConfig(level="INFO")
+if sys.argv[1:]:
+    logging.getLogger("asyncssh").setLevel("INFO")
+with launcher.Client("inventory.yaml") as client:
+    assert client.run("true", framework="env").wait().status == "succeeded"
+"""
+    for words, is_told in ((), False), (("ask",), True):
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=sandbox.work, env=sandbox.environment(), capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert (ended.returncode, "Opening SSH connection" in ended.stderr) == (0, is_told)
+        assert is_told or ended.stderr == ""
+
+
 #: Starts a run that lasts until a file is there, and ends without closing anything.
 ENDS = """
 import launcher, os, sys

@@ -127,6 +127,17 @@ def test_of_a_run(recorded: Any, use: Use, words: str) -> None:
         use(recorded)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [({"time": "soon"}, "time: not a duration: 'soon' (30s, 5m, 2h)"), ({"stdin": "x"}, "stdin: ")],
+)
+def test_an_option_as_text_is_named_once(wanted: dict[str, str], words: str) -> None:
+    with pytest.raises(InputError) as refused:
+        library.parse_options(wanted)
+    assert str(refused.value).startswith(words)
+    assert str(refused.value).count(next(iter(wanted)) + ":") == 1
+
+
 @pytest.mark.parametrize("client", ["inventory.yaml", None, library.AsyncClient()])
 def test_what_is_no_client_is_told_so(client: Any) -> None:
     for kind in (library.processes, library.Executor):
