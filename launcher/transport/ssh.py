@@ -33,7 +33,7 @@ from .ssh_keys import OfferedKeys
 from .ssh_lookup import SshLookup
 from .ssh_settings import SshSettings
 
-# At INFO asyncssh logs every command and channel: forty lines a run in a program that logs at that level.
+# At INFO asyncssh logs every command and channel: forty lines a run, in a program that logs so much.
 if logging.getLogger("asyncssh").level == logging.NOTSET:
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
