@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -20,8 +21,18 @@ T = TypeVar("T")
 LOOK = 0.5
 
 
+#: What the threads are called.
+NAME = "launcher"
+
 #: Those that run, for the end of the program.
 _alive: set[LoopThread] = set()
+
+
+def _is_for_the_program(record: logging.LogRecord) -> bool:
+    """Return whether a line of asyncssh is one that a program which logs much wants: at INFO there are
+    forty for each run. Those of its own connections are, and all if it has set that logger's level."""
+    is_ours = record.threadName == NAME and record.levelno < logging.WARNING
+    return not is_ours or logging.getLogger("asyncssh").level != logging.NOTSET
 
 
 def _end_of_program() -> None:
@@ -134,8 +145,9 @@ class LoopThread:
                 raise LauncherError("this program ends")
             if self._thread is None:
                 ready = threading.Event()
+                logging.getLogger("asyncssh").addFilter(_is_for_the_program)
                 self._thread = threading.Thread(
-                    target=lambda: asyncio.run(self._serve(ready)), name="launcher", daemon=True
+                    target=lambda: asyncio.run(self._serve(ready)), name=NAME, daemon=True
                 )
                 self._thread.start()
                 ready.wait()

@@ -6,7 +6,6 @@ Every failure to connect becomes an error with the host's name, its cause and wh
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import shlex
 import warnings
@@ -32,10 +31,6 @@ from .proxy_command import ProxyCommand
 from .ssh_keys import OfferedKeys
 from .ssh_lookup import SshLookup
 from .ssh_settings import SshSettings
-
-# At INFO asyncssh logs every command and channel: forty lines a run, in a program that logs so much.
-if logging.getLogger("asyncssh").level == logging.NOTSET:
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 #: Seconds in one stage (TCP, banner, key exchange, login) after which a host is given up: a healthy
 #: sshd answers at once, but not on a machine that swaps, and a false alarm costs a run.
