@@ -34,6 +34,7 @@ from ..spec.environments import Environment
 from ..spec.errors import InputError, StoreError, WheelsNotFetched
 from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
+from ..spec.version import installs
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
 from . import uv_settings
@@ -58,7 +59,7 @@ MOST = 1 << 24
 _PIECE = 1 << 20
 #: Also in pyproject.toml.
 _PACKAGING = "packaging>=26.1"
-_EXTRA = "pip install 'launcher-ssh[wheels]'"
+_EXTRA = installs("wheels")
 #: Called with what goes on, and with bytes: so far, and of how many.
 OnSaid = Callable[[str, int, int], None]
 

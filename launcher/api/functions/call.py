@@ -15,7 +15,7 @@ from ...spec import given
 from ...spec.errors import InputError
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
-from ...spec.version import DISTRIBUTION
+from ...spec.version import installs
 from . import lines, modules
 
 Returns = Literal["pickle", "json"]
@@ -127,7 +127,7 @@ def _cloudpickle() -> Any:
     except ImportError as error:
         raise InputError(
             f"functions travel by cloudpickle, which is not installed here ({error})",
-            f"{sys.executable} -m pip install '{DISTRIBUTION}[functions]', or cloudpickle",
+            f"{installs('functions')}, or cloudpickle",
         ) from None
     return cloudpickle
 
