@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from ..fleet.bootstrap.plan import STEPS, VENV, requirement_lines
 from ..fleet.bootstrap.plan import chosen as chosen_steps
 from ..fleet.discovery import plain
 from ..spec.errors import InputError
-from ..spec.version import DISTRIBUTION
+from ..spec.version import installs
 
 if TYPE_CHECKING:
     from typing import Any
@@ -33,6 +32,6 @@ def bootstrap_hosts(asker: Asker, tell: Tell, **wanted: Any) -> list[HostOutcome
     except ImportError as error:
         raise InputError(
             f"bootstrap needs Fabric, which is not installed here ({error})",
-            f"{sys.executable} -m pip install '{DISTRIBUTION}[bootstrap]', or 'fabric>=3.2,<4'",
+            f"{installs('bootstrap')}, or 'fabric>=3.2,<4'",
         ) from None
     return bootstrap(BootstrapRequest(**wanted), asker, tell)

@@ -724,10 +724,11 @@ class Client(_Catalog):
     def close(self) -> None:
         """Stop the runs that this client started and still follows, and wait for their receipts.
 
-        Runs that it attached to continue on their hosts. Ctrl-C meanwhile kills the stopping runs.
+        Runs that it attached to continue on their hosts. Ctrl-C meanwhile kills the stopping runs. In a
+        forked process this does nothing: the runs are followed by its parent.
         """
         try:
-            if self._client._live:
+            if self._client._live and not self._loop.is_of_parent:
                 self._loop.call(self._client.aclose())
         except KeyboardInterrupt:
             self._loop.call(self._client.aclose())

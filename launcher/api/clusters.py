@@ -39,7 +39,8 @@ def check(job: Job) -> None:
 
 
 async def dashboard_port(run: AsyncRunHandle) -> int:
-    """Return the port of a run's dashboard on its first host. Raises InputError if it has none (yet)."""
+    """Return the port of a run's dashboard on its first host. Raises InputError if it has none (yet), or
+    none any more."""
     found: dict[int, int] = {}
     async for line in run.lines():
         attempt, _, log = line.name.partition("/")
@@ -50,6 +51,11 @@ async def dashboard_port(run: AsyncRunHandle) -> int:
         raise InputError(
             f"{run.name} has no dashboard: no Dask or Ray cluster of it has come up",
             "name a port of its host: launcher forward RUN PORT",
+        )
+    if run.receipt is not None:
+        raise InputError(
+            f"{run.name} has ended, and its dashboard with it",
+            f"launcher rerun {run.name} starts the cluster again",
         )
     return found[max(found)]
 

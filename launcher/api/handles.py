@@ -328,7 +328,7 @@ class AsyncRunHandle(RecordedRun):
         ``grace`` is in seconds; None takes the job's. A run that has ended ignores it; a run
         without a follower stops with the next ``wait`` or ``stop``.
         """
-        grace = given.value("grace", float | None, grace)
+        grace = _grace(grace)
         if self.receipt is None:
             self._following.stop(grace)
 
@@ -660,7 +660,7 @@ class RunHandle(RecordedRun):
         ``grace`` is in seconds; None takes the job's. Callbacks may call it. A run that has ended
         ignores it; a run without a follower stops with the next ``wait`` or ``stop``.
         """
-        wanted = given.value("grace", float | None, grace)
+        wanted = _grace(grace)
         self._loop.soon(partial(self._handle.request_stop, wanted))
 
     def stop(self, grace: float | None = None) -> Receipt:
@@ -788,6 +788,12 @@ class RunHandle(RecordedRun):
         returned.
         """
         return self._loop.call(self._handle.rm(force))
+
+
+def _grace(wanted: float | None) -> float | None:
+    found: float | None = given.value("grace", float | None, wanted)
+    given.require("grace", found, 0)
+    return found
 
 
 def _ranks(wanted: Collection[int] | None) -> tuple[int, ...] | None:

@@ -130,7 +130,9 @@ def parse_options(values: Mapping[str, Any]) -> RunOptions:
         try:
             found |= read_options(json.dumps({name: value}), name)
         except InputError as error:
-            raise InputError(f"{name}: {error.message}", error.hint) from None
+            is_named = error.message.startswith(f"{name}:")
+            message = error.message if is_named else f"{name}: {error.message}"
+            raise InputError(message, error.hint) from None
     return cast(RunOptions, found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -20,13 +21,30 @@ T = TypeVar("T")
 LOOK = 0.5
 
 
+#: What the threads are called.
+NAME = "launcher"
+
 #: Those that run, for the end of the program.
 _alive: set[LoopThread] = set()
+
+
+def _is_for_the_program(record: logging.LogRecord) -> bool:
+    """Return whether a line of asyncssh is one that a program which logs much wants: at INFO there are
+    forty for each run. Those of its own connections are, and all if it has set that logger's level."""
+    is_ours = record.threadName == NAME and record.levelno < logging.WARNING
+    return not is_ours or logging.getLogger("asyncssh").level != logging.NOTSET
 
 
 def _end_of_program() -> None:
     for one in list(_alive):
         one._leave()
+
+
+def _leave_to_the_parent() -> None:
+    """Serve nobody in a forked process: the threads, and the runs that they follow, are its parent's."""
+    for one in _alive:
+        one._forked()
+    _alive.clear()
 
 
 @cache
@@ -38,7 +56,7 @@ def _ask_for_a_call_at_the_end() -> None:
 
     with suppress(RuntimeError):  # the program ends already
         getattr(threading, "_register_atexit", atexit.register)(_end_of_program)
-    os.register_at_fork(after_in_child=_alive.clear)  # the threads are the parent's
+    os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 
 class LoopThread:
@@ -53,11 +71,13 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over: asyncio.Event | None = None
         self._closed = False
+        self.is_of_parent = False  # whether another process, which forked this one, has the thread
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop, and return its result. Cancel it if the caller is interrupted.
 
-        Raises LauncherError in the loop's own thread, where waiting would never end, and after close.
+        Raises LauncherError in the loop's own thread and in a forked process, where waiting would never
+        end, and after close.
         """
         try:
             loop = self._running()
@@ -74,7 +94,9 @@ class LoopThread:
             raise
 
     def soon(self, work: Callable[[], None]) -> None:
-        """Run something short in the loop, without waiting; if there is no loop, run it here."""
+        """Run something short in the loop, without waiting; if there is no loop, run it here. Raises
+        LauncherError in a forked process."""
+        self._require_own()
         if self._loop is None or self._is_here():
             work()
         else:
@@ -99,7 +121,18 @@ class LoopThread:
     def _is_here(self) -> bool:
         return threading.current_thread() is self._thread
 
+    def _forked(self) -> None:
+        self.is_of_parent, self._guard, self._thread = True, threading.Lock(), None
+
+    def _require_own(self) -> None:
+        if self.is_of_parent:
+            raise LauncherError(
+                "this client belongs to the process that forked this one",
+                "make another one here: launcher.Client(...).attach(RUN) finds its runs",
+            )
+
     def _running(self) -> asyncio.AbstractEventLoop:
+        self._require_own()
         if self._is_here():
             raise LauncherError(
                 "a callback of a client cannot wait for that client",
@@ -112,8 +145,9 @@ class LoopThread:
                 raise LauncherError("this program ends")
             if self._thread is None:
                 ready = threading.Event()
+                logging.getLogger("asyncssh").addFilter(_is_for_the_program)
                 self._thread = threading.Thread(
-                    target=lambda: asyncio.run(self._serve(ready)), name="launcher", daemon=True
+                    target=lambda: asyncio.run(self._serve(ready)), name=NAME, daemon=True
                 )
                 self._thread.start()
                 ready.wait()

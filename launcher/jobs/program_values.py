@@ -17,6 +17,8 @@ LAYER = "argument"
 _OTHERS = frozenset(
     {"resources", "environment", "checkpoints", "data", "roles", "output_credential", "sources"}
 )
+#: The least that a number may be, as a file says it in ``job_file``.
+_LEAST = {"gpus": 0, "nproc_per_node": 1, "max_restarts": 0, "min_nodes": 1, "grace": 0}
 
 
 def read(name: str, value: Any) -> Any:
@@ -27,13 +29,21 @@ def read(name: str, value: Any) -> Any:
         return _variables(value)
     if name == "secrets":
         return given.secrets(name, value)
-    return value if name in _OTHERS else given.value(name, _kinds()[name], value)
+    if name in _OTHERS:
+        return value
+    found = given.value(name, _kinds()[name], value)
+    if name in _LEAST:
+        given.require(name, found, _LEAST[name])
+    return found
 
 
 def resources(values: Mapping[str, Any]) -> Resources:
     """Return resources, whose names and types a program may have wrong. Raises ValueError."""
     try:
-        return Resources(**given.values(Resources, values))
+        found = given.values(Resources, values)
+        for name in found.keys() & _LEAST.keys():
+            given.require(name, found[name], _LEAST[name])
+        return Resources(**found)
     except InputError as error:
         raise ValueError(error.message) from None
 

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ..spec.errors import InputError
+from ..spec.version import installs
 
 if TYPE_CHECKING:
     import apprise
@@ -45,7 +46,7 @@ def _service(url: str) -> apprise.NotifyBase:
         import apprise
     except ModuleNotFoundError as error:
         raise InputError(
-            f"--notify {PREFIX}...: this needs {error.name}", "pip install 'launcher-ssh[notify]'"
+            f"--notify {PREFIX}...: this needs {error.name}", installs("notify")
         ) from None
     service = apprise.Apprise.instantiate(url)
     if service is None:

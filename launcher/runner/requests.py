@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +10,13 @@ from ..jobs import command
 from ..jobs.environments import replaced_in, with_python
 from ..jobs.layout import RERUN, check_split
 from ..jobs.run_options import PRIORITIES
-from ..spec import data
+from ..spec import data, given
 from ..spec import inventory as inventories
 from ..spec.environments import Environment
 from ..spec.errors import InputError, suggestion
 from ..spec.gpu_models import read_count
 from ..spec.model import Inventory, Job, Layout, Request, Resources
+from ..spec.rates import LEAST_RATE
 from . import credentials
 from .policy import projects
 from .policy.passed_over import takes_what_is_free
@@ -30,6 +31,7 @@ def make_request(job: Job, inventory: Inventory, **options: Any) -> Request:
         restarts = options.get("max_restarts", job.max_restarts)
         check_stdin(job, bool(restarts), bool(options.get("preemptible")))
     check_waiting(job, **{name: one for name, one in options.items() if name in _WAITING})
+    check_numbers(options)
     if job.resources.gpus and job.num_nodes and not job.roles:
         check_split(job, job.num_nodes)
     options = {"max_restarts": job.max_restarts, "min_nodes": job.min_nodes, **options}
@@ -89,6 +91,24 @@ def check_project(job: Job, inventory: Inventory, project: str | None, preemptib
     rule = projects.rule_of(inventory, project)
     if job.resources.gpus:
         projects.require_fit(rule, job.resources.gpus, preemptible)
+
+
+#: The least that numbers of a request may be; of some, they have to be more.
+_LEAST = {"pull_every": 0, "lost_after": 0, "max_rate": 0, "columns": 1, "max_restarts": 0}
+_MORE_THAN_NOTHING = ("orphan_timeout", "stall_timeout")
+
+
+def check_numbers(options: Mapping[str, Any]) -> None:
+    """Raise InputError for a number of which no run can make sense."""
+    for name, least in _LEAST.items():
+        given.require(name, options.get(name), least)
+    for name in _MORE_THAN_NOTHING:
+        given.require(name, options.get(name), 0, more=True)
+    if 0 < options.get("max_rate", 0) < LEAST_RATE:
+        raise InputError(
+            f"max_rate: {options['max_rate']} bytes a second are less than {LEAST_RATE}",
+            "0 means no limit",
+        )
 
 
 _WAITING = ("wait", "priority", "time_limit")

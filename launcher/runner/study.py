@@ -5,7 +5,6 @@ The sweep's folder is what is kept: a study is made anew from the trials that it
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from ..jobs.matrix import Choice, Matrix, Trial
 from ..jobs.sweep_file import Settings
 from ..records.sweep_folder import PRUNED, SUCCEEDED, TrialRecord
 from ..spec.errors import InputError
-from ..spec.version import DISTRIBUTION
+from ..spec.version import installs
 
 if TYPE_CHECKING:
     import optuna
@@ -150,7 +149,7 @@ def _imported(settings: Settings) -> Any:
         what = f"pruner: {settings.pruner}" if settings.pruner else "sampler: tpe"
         raise InputError(
             f"{what} needs Optuna, which is not installed here",
-            f"{sys.executable} -m pip install '{DISTRIBUTION}[sweep]', or 'optuna>=5,<6'",
+            f"{installs('sweep')}, or 'optuna>=5,<6'",
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -6,10 +6,11 @@ import re
 
 from ..fleet import builders
 from ..spec.errors import InputError
+from ..spec.version import installs
 
 #: Also in pyproject.toml.
 PACKAGING = (26, 1)
-EXTRA = "pip install 'launcher-ssh[wheels]'"
+EXTRA = installs("wheels")
 
 
 def require_tools() -> None:

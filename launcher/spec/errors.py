@@ -47,6 +47,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 #: What to do about a host on which something hangs.
 HANGS = "is a disk or a network file system hanging on the host? check df and nvidia-smi there"
@@ -65,6 +66,15 @@ class LauncherError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let errors be pickled and copied, as between processes of a pool: ``args`` are the message
+        alone, and no constructor is called with them."""
+        return _made_again, (type(self), self.args), dict(self.__dict__)
+
+
+def _made_again(kind: type[LauncherError], args: tuple[object, ...]) -> LauncherError:
+    return kind.__new__(kind, *args)
 
 
 class InputError(LauncherError):

@@ -29,6 +29,12 @@ def value(name: str, kind: Any, given: Any) -> Any:
         raise InputError(f"{name}{'' if text.startswith('[') else ': '}{text}") from None
 
 
+def require(name: str, given: float | None, least: float, *, more: bool = False) -> None:
+    """Raise InputError for a number that is less than ``least``, or no ``more`` than that."""
+    if given is not None and (given < least or (more and given == least)):
+        raise InputError(f"{name}: {given:g} is {'not more' if more else 'less'} than {least:g}")
+
+
 def values(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a program gives by name, as a TypedDict or the fields of a class have it. Raises
     InputError, first of all for a name that these have not."""

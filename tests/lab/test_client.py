@@ -326,6 +326,57 @@ def test_a_program_that_ends_without_closing_leaves_its_run_to_the_next(sandbox:
         assert (receipt.reason, receipt.left) == ("by-user", 0)
 
 
+def test_a_forked_process_leaves_the_run_to_its_parent(sandbox: Launcher) -> None:
+    """It reads its records, is told what to do for more, and ends as one does."""
+    program = """
+import launcher, os
+words = ["sh", "-c", f"until test -e {os.getcwd()}/go; do sleep 0.1; done"]
+with launcher.Client("inventory.yaml") as client:
+    run = client.run(words, framework="env")
+    assert run.wait_until_started() is None
+    child = os.fork()
+    if not child:
+        assert (run.status, client.names()) == ("running", [run.name])
+        for ask in (run.wait, run.stop, run.request_stop, client.queue):
+            try:
+                ask()
+            except launcher.LauncherError as error:
+                assert "forked" in str(error) and "launcher.Client" in error.hint
+            else:
+                raise AssertionError(ask)
+        with launcher.Client() as other:
+            assert other.attach(run.name).followed_by_another
+    else:
+        assert os.waitpid(child, 0)[1] == 0
+        open("go", "w").close()
+        assert run.wait().status == "succeeded"
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=sandbox.work, env=sandbox.environment(), capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_program_that_logs_gets_no_lines_of_ssh(sandbox: Launcher) -> None:
+    """Hydra logs at INFO, as do many; who asks for asyncssh's own lines gets them."""
+    program = """
+import logging, sys, launcher
+logging.basicConfig(level="INFO")
+if sys.argv[1:]:
+    logging.getLogger("asyncssh").setLevel("INFO")
+with launcher.Client("inventory.yaml") as client:
+    assert client.run("true", framework="env").wait().status == "succeeded"
+"""
+    for words, is_told in ((), False), (("ask",), True):
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=sandbox.work, env=sandbox.environment(), capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert (ended.returncode, "Opening SSH connection" in ended.stderr) == (0, is_told)
+        assert is_told or ended.stderr == ""
+
+
 #: Starts a run that lasts until a file is there, and ends without closing anything.
 ENDS = """
 import launcher, os, sys

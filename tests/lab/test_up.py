@@ -71,6 +71,8 @@ def test_it_is_kept_until_it_is_stopped(user: Launcher) -> None:
     receipt = json.loads(stopped.stdout)
     assert receipt["status"] == "stopped"
     assert [host["left"] for host in receipt["hosts"]] == [0, 0]
+    gone = user.call("tunnel", name, timeout=60)
+    assert (gone.returncode, "and its dashboard with it" in gone.stderr) == (2, True), gone.stderr
 
     user.inventory.write_text(user.inventory.read_text().replace('"}', '", "NOBODY_JOINS": "1"}'))
     failed = user.call("up", "--framework", "dask", "--nodes", "2", "--nproc-per-node", "1")

@@ -15,8 +15,8 @@ from ...spec import given
 from ...spec.errors import InputError
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
-from ...spec.version import DISTRIBUTION
-from . import modules
+from ...spec.version import installs
+from . import lines, modules
 
 Returns = Literal["pickle", "json"]
 
@@ -65,7 +65,7 @@ def files_of(
         raise InputError(f"returns: {returns} is neither pickle nor json")
     cloudpickle = _cloudpickle()
     try:
-        call = cloudpickle.dumps((function, tuple(args), dict(kwargs)))
+        call, known = lines.pickled(cloudpickle, (function, tuple(args), dict(kwargs)))
     except Exception as error:  # whatever __reduce__ of a user's class raises
         name = getattr(function, "__name__", repr(function))
         raise InputError(
@@ -78,6 +78,7 @@ def files_of(
         "python": "{}.{}".format(*sys.version_info[:2]),
         "returns": returns,
         "paths": import_paths(sys.path, workdir),
+        "lines": known,
     }
     library = Path(cloudpickle.__file__).parent
     program = Path(__file__).with_name("on_rank.py")
@@ -126,7 +127,7 @@ def _cloudpickle() -> Any:
     except ImportError as error:
         raise InputError(
             f"functions travel by cloudpickle, which is not installed here ({error})",
-            f"{sys.executable} -m pip install '{DISTRIBUTION}[functions]', or cloudpickle",
+            f"{installs('functions')}, or cloudpickle",
         ) from None
     return cloudpickle
 

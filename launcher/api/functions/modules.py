@@ -64,7 +64,8 @@ def packages() -> list[str]:
 
 def _own_file(name: str, workdir: Path) -> Path | None:
     file = getattr(sys.modules.get(name), "__file__", None)
-    if name == "__main__" or not isinstance(file, str):
+    travels = name == "__main__" or name.partition(".")[0] == "cloudpickle"
+    if travels or not isinstance(file, str):
         return None
     path = Path(os.path.realpath(file))
     elsewhere = [*packages(), *site.getsitepackages(), sys.prefix, sys.base_prefix]

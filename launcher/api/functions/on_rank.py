@@ -4,13 +4,20 @@ Standard library and Python 3.8, so that also a Python that cannot load the func
 """
 
 import json
+import linecache
 import os
 import sys
 import traceback
 
+#: Characters of what a rank says about its failure, at most: the beginning and the end are kept.
+MESSAGE, TRACEBACK = 4000, 60000
+
 
 def main():  # type: () -> None
-    """Call the function of this run, and keep what it returns, or why it did not."""
+    """Call the function of this run, and keep what it returns, or why it did not.
+
+    Where files go is read before: the function may change the environment.
+    """
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, "call.json"), encoding="utf-8") as file:
         about = json.load(file)
@@ -19,17 +26,39 @@ def main():  # type: () -> None
     folder = os.path.join(os.environ["LAUNCHER_OUTPUT_DIR"], "returned", "attempt-" + attempt)
     os.makedirs(folder, exist_ok=True)
     stem = os.path.join(folder, "rank-" + rank)
+    scratch = os.path.join(os.environ["LAUNCHER_RUN_DIR"], "rank-" + rank)
     try:
         _require(about["python"])
-        keep(stem, about["returns"], _call(here, about["paths"]))
+        _show_lines(about["lines"])
+        value = _call(here, about["paths"])
+        _write(stem + "." + about["returns"], _packed(about["returns"], value), scratch)
     except BaseException as error:
         trace = error.__traceback__
         while trace and trace.tb_frame.f_code.co_filename == __file__:
             trace = trace.tb_next
-        lines = traceback.format_exception(type(error), error, trace)
-        said = {"type": type(error).__name__, "message": str(error), "traceback": "".join(lines)}
-        _write(stem + ".error", json.dumps(said).encode("utf-8", "backslashreplace"))
+        said = {
+            "type": type(error).__name__,
+            "message": _shortened(_text(error), MESSAGE),
+            "traceback": _shortened(
+                "".join(traceback.format_exception(type(error), error, trace)), TRACEBACK
+            ),
+        }
+        _write(stem + ".error", json.dumps(said).encode("utf-8"), scratch)
         raise
+
+
+def _text(error):  # type: (BaseException) -> str
+    try:
+        return str(error)
+    except Exception:  # whatever __str__ of a user's class raises
+        return "<its str() failed>"
+
+
+def _shortened(text, most):  # type: (str, int) -> str
+    left = len(text) - most
+    if left <= 0:
+        return text
+    return "%s\n... %d characters ...\n%s" % (text[: most // 2], left, text[-(most // 2) :])
 
 
 def _require(python):  # type: (str) -> None
@@ -53,8 +82,18 @@ def _call(here, paths):  # type: (str, list[str]) -> object
     return function(*args, **kwargs)
 
 
-def keep(stem, returns, value):  # type: (str, str, object) -> None
-    """Write what the function returned."""
+def _show_lines(lines):  # type: (dict[str, dict[str, str]]) -> None
+    """Have tracebacks show the lines of functions whose files are not here, as those of a notebook."""
+    for name, known in lines.items():
+        all_lines = ["\n"] * max(map(int, known))
+        for number, line in known.items():
+            all_lines[int(number) - 1] = line
+        # Without a time of change, nobody looks for a file of that name.
+        linecache.cache[name] = (sum(map(len, all_lines)), None, all_lines, name)
+
+
+def _packed(returns, value):  # type: (str, object) -> bytes
+    """Return what the function returned as the bytes of a file."""
     try:
         if returns == "json":
             data = json.dumps(value).encode("utf-8")
@@ -65,12 +104,11 @@ def keep(stem, returns, value):  # type: (str, str, object) -> None
             "the function returned a %s, which cannot be sent back: %s. Return plain values, such as a"
             " list" % (type(value).__name__, error)
         ) from error
-    _write(stem + "." + returns, data)
+    return data
 
 
-def _write(path, data):  # type: (str, bytes) -> None
+def _write(path, data, scratch):  # type: (str, bytes, str) -> None
     """Write a file whole or not at all: outputs are brought at any moment."""
-    scratch = os.path.join(os.environ["LAUNCHER_RUN_DIR"], os.path.basename(path))
     with open(scratch, "wb") as file:
         file.write(data)
     os.replace(scratch, path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ...spec.errors import InputError
+from ...spec.version import installs
 from .. import options
 from ..follow import hangups
 from ..inventory_lookup import find_inventory, loaded
@@ -32,7 +33,7 @@ def command(inventory: str | None, port: int, no_browser: bool, read_only: bool)
     try:
         from ...web.server import serve
     except ModuleNotFoundError as error:
-        raise InputError(f"the console needs {error.name}", "pip install '.[console]'") from None
+        raise InputError(f"the console needs {error.name}", installs("console")) from None
     client = new_client(_hosts(inventory))
     serve(
         port,

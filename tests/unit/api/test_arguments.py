@@ -58,6 +58,18 @@ OF_CLIENT: list[tuple[Use, str]] = [
         "resources: nproc_per_node: expected a whole number",
     ),
     (lambda c: c.run("t1.py", max_restarts="x"), "max_restarts: expected a whole number"),
+    (lambda c: c.run("t1.py", nproc_per_node=0), "resources: nproc_per_node: 0 is less than 1"),
+    (lambda c: c.run("t1.py", nproc_per_node=-1), "resources: nproc_per_node: -1 is less than 1"),
+    (lambda c: c.run("t1.py", gpus=-1), "resources: gpus: -1 is less than 0"),
+    (lambda c: c.run("t1.py", max_restarts=-1), "max_restarts: -1 is less than 0"),
+    (lambda c: c.run("t1.py", min_nodes=0), "min_nodes: 0 is less than 1"),
+    (lambda c: c.run("t1.py", grace=-1.5), "grace: -1.5 is less than 0"),
+    (lambda c: c.run("t1.py", pull_every=-1), "pull_every: -1 is less than 0"),
+    (lambda c: c.run("t1.py", lost_after=-1), "lost_after: -1 is less than 0"),
+    (lambda c: c.run("t1.py", stall_timeout=0), "stall_timeout: 0 is not more than 0"),
+    (lambda c: c.run("t1.py", orphan_timeout=-2), "orphan_timeout: -2 is not more than 0"),
+    (lambda c: c.run("t1.py", max_rate=-5), "max_rate: -5 is less than 0"),
+    (lambda c: c.run("t1.py", max_rate=5), "max_rate: 5 bytes a second are less than 10000"),
     (lambda c: c.run("t1.py", setup=3), "setup: expected text, got a whole number"),
     (lambda c: c.run("t1.py", outputs=[3]), r"outputs\[0\]: expected text"),
     (lambda c: c.run("t1.py", workdir=3), "workdir: expected text, got a whole number"),
@@ -107,11 +119,23 @@ def test_of_a_client(use: Use, words: str) -> None:
         (lambda run: run.wait(timeout="x"), "timeout: expected a number, got text"),
         (lambda run: run.stop(grace="x"), "grace: expected a number, got text"),
         (lambda run: run.request_stop(grace="x"), "grace: expected a number, got text"),
+        (lambda run: run.stop(grace=-1), "grace: -1 is less than 0"),
     ],
 )
 def test_of_a_run(recorded: Any, use: Use, words: str) -> None:
     with pytest.raises(InputError, match=f"^{words}"):
         use(recorded)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [({"time": "soon"}, "time: not a duration: 'soon' (30s, 5m, 2h)"), ({"stdin": "x"}, "stdin: ")],
+)
+def test_an_option_as_text_is_named_once(wanted: dict[str, str], words: str) -> None:
+    with pytest.raises(InputError) as refused:
+        library.parse_options(wanted)
+    assert str(refused.value).startswith(words)
+    assert str(refused.value).count(next(iter(wanted)) + ":") == 1
 
 
 @pytest.mark.parametrize("client", ["inventory.yaml", None, library.AsyncClient()])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import json
+import linecache
 import operator
 import subprocess
 import sys
 import threading
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from types import CodeType
+from typing import Any, ClassVar, cast
 
+import cloudpickle
 import pytest
 
 import launcher as library
@@ -78,6 +82,66 @@ def test_a_rank_says_why_it_failed(tmp_path: Path) -> None:
     assert "on_rank" not in said.traceback
     assert "__main__" not in said.traceback
     assert "\x1b" not in said.message + said.traceback
+
+
+def test_a_rank_says_why_whatever_the_function_does(tmp_path: Path) -> None:
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def no_words() -> None:
+        raise SilentError
+
+    def too_many() -> None:
+        raise ValueError("x" * 3_000_000)
+
+    def no_environment() -> None:
+        import os
+
+        os.environ.clear()
+        raise KeyError("HOME")
+
+    for function, kind, words in (
+        (no_words, "SilentError", "<its str() failed>"),
+        (too_many, "ValueError", "... 2996000 characters ..."),
+        (no_environment, "KeyError", "HOME"),
+    ):
+        ran = on_this_rank(tmp_path, files(function=function, args=()))
+        assert ran.returncode == 1
+        said = call.error_of(tmp_path / "outputs", 2, 1)
+        assert said is not None
+        assert (said.type, words in said.message) == (kind, True), said
+        assert f"in {function.__name__}" in said.traceback
+
+
+@pytest.mark.parametrize("writes_names", [True, False])
+def test_a_traceback_shows_the_lines_of_a_function_that_travels_by_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes_names: bool
+) -> None:
+    """They are in a file that the host has not, or in the cell of a notebook: in no file. cloudpickle
+    3.1.3 leaves the name of the file out."""
+    known = cloudpickle.CloudPickler.dispatch_table
+
+    def nameless(code: CodeType) -> tuple[Any, ...]:
+        make, values = known[CodeType](code)
+        return make, tuple("<dynamic-code>" if v == code.co_filename else v for v in values)
+
+    class Nameless(cloudpickle.CloudPickler):  # type: ignore[misc]
+        dispatch_table: ClassVar[Any] = ChainMap({CodeType: nameless}, known)
+
+    if not writes_names:
+        monkeypatch.setattr(cloudpickle, "CloudPickler", Nameless)
+    cell = "def outer():\n    def inner():\n        return 1 / 0  # here\n    inner()\n"
+    linecache.cache["/tmp/a/cell-7"] = (len(cell), None, cell.splitlines(True), "/tmp/a/cell-7")
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(cell, "/tmp/a/cell-7", "exec"), names)  # as a notebook does
+    given = files(function=names["outer"], args=())
+    about = json.loads(given[f"{call.PACKAGE}/call.json"])
+    assert list(about["lines"]) == ["/tmp/a/cell-7"]
+    assert on_this_rank(tmp_path, given).returncode == 1
+    said = call.error_of(tmp_path / "outputs", 2, 1)
+    assert said is not None
+    assert 'File "/tmp/a/cell-7", line 3, in inner\n    return 1 / 0  # here' in said.traceback
 
 
 def test_a_rank_with_another_python_loads_nothing(tmp_path: Path) -> None:

@@ -23,7 +23,16 @@ if "fork" in sys.argv:
     child = os.fork()
     if child:
         assert os.waitpid(child, 0)[1] == 0
+        assert thread.call(work()) == os.getpid()
     else:
+        for ask in (lambda: thread.call(work()), lambda: thread.soon(work)):
+            try:
+                ask()
+            except Exception as error:
+                assert "belongs to the process that forked this one" in str(error), error
+            else:
+                assert False
+        thread.close()
         sys.stdout.write("child\\n")
 """
 
