@@ -29,8 +29,9 @@ LARGEST, PRINTED = 1 << 18, 1 << 16
 HIGH = 800
 #: Names of folders where packages are installed.
 INSTALLED = ("site-packages", "dist-packages")
-#: Asks whether what was imported can still be used: an attempt of the run was over.
-CHECK = b"?"
+#: Asks whether what was imported can still be used: an attempt of the run was over. And what begins a
+#: message with what ps(1) is to show of a helper that is kept.
+CHECK, NOTE = b"?", b"n"
 #: Files that a process has open once it works with a GPU.
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
@@ -48,8 +49,10 @@ def parts(data: bytes) -> Parts:
 
 def serve(asked: str) -> bool:
     """Preload, and serve the supervisor. Return True in a rank, False once the supervisor is gone."""
-    number, _, names = asked.rstrip().partition(" ")
+    number, names, *kept = asked.split()
     line = _socket.socket(fileno=_high(int(number)))
+    if kept:
+        _forget_note()
     # The folder of the code, in which Python was started, may be made anew any moment.
     os.chdir(os.path.dirname(os.getcwd()))
     prctl = _prctl()
@@ -69,7 +72,15 @@ def serve(asked: str) -> bool:
         return False
     files = _files()
     line.send(b"r")
-    return Forks(line, names.split(","), before, read, prctl, files).serve()
+    return Forks(line, names.split(","), before, read, prctl, files, bool(kept)).serve()
+
+
+def _forget_note() -> None:
+    """Take the argument off that only ps(1) is to show: a helper that is kept has none of a run's."""
+    del sys.argv[1:]
+    words = getattr(sys, "orig_argv", None)
+    if words:
+        del words[-1]
 
 
 def _files() -> dict[str, Stamp]:
@@ -200,8 +211,9 @@ class Forks:
         read: set[str],
         prctl: Callable[[int, int], int],
         files: dict[str, Stamp],
+        is_kept: bool,
     ) -> None:
-        self._files = files
+        self._files, self._is_kept = files, is_kept
         self._line, self._before, self._read, self._prctl = line, before, read, prctl
         self._names = [name.split(".")[0] for name in names]
         self._own = list(sys.argv[1:])
@@ -217,6 +229,9 @@ class Forks:
             if data == CHECK:
                 problem = self._changed() or _problem()
                 self._line.send(b"f" + os.fsencode(problem)[:2000] if problem else b"r")
+                continue
+            if data[:1] == NOTE and not extra:
+                _show_arguments(1, [os.fsdecode(data[1:])])
                 continue
             passed = (
                 [extra[0][2][at : at + 4] for at in range(0, len(extra[0][2]), 4)] if extra else []
@@ -255,7 +270,7 @@ class Forks:
                 os._exit(0)
             os.close(reader)
             os.close(writer)
-            self._become(asked, streams)
+            self._become(streams)
             return ""
         os.close(writer)
         pid = os.read(reader, 32)
@@ -274,7 +289,7 @@ class Forks:
 
     def _hindrance(self, asked: Parts) -> str:
         """Return a code and a detail of what is in the way of a rank; "" for nothing."""
-        names = [text.partition("=")[0] for text in asked.get("S", [])]
+        names = asked.get("N", [])
         known = [name for name in names if name in self._read]
         if known:
             return "read-already " + known[0]
@@ -335,11 +350,13 @@ class Forks:
 
     # -- in the rank
 
-    def _become(self, asked: Parts, streams: list[int]) -> None:
-        """Turn this fork into the rank. It never returns where that fails."""
+    def _become(self, streams: list[int]) -> None:
+        """Turn this fork into the rank, which only now reads what it alone has. It never returns where
+        that fails."""
         gate = streams[3]
         try:
             self._line.close()
+            asked = parts(_taken(gate, int.from_bytes(_taken(gate, 4), "big")))
             printed = [os.pread(number, PRINTED, 0) for number in (1, 2)]
             os.setsid()
             for number, fd in enumerate(streams[:3]):
@@ -355,6 +372,8 @@ class Forks:
             if os.getppid() != int(asked["P"][0]):
                 os._exit(1)
             os.close(gate)
+            for place in asked.get("W", []):
+                _move(place, asked["I"][0])
             for text in asked.get("S", []):
                 name, _, value = text.partition("=")
                 os.environ[name] = value
@@ -376,13 +395,32 @@ class Forks:
 
     def _take_arguments(self, arguments: list[str]) -> None:
         """Have the arguments of this rank where those of the helper are."""
-        if arguments == self._own:
+        if arguments == self._own and not self._is_kept:
             return
         sys.argv[1:] = arguments
         words = getattr(sys, "orig_argv", None)
         if words is not None:
             words[len(words) - len(self._own) :] = arguments
-        _show_arguments(len(self._own), arguments)
+        _show_arguments(1 if self._is_kept else len(self._own), arguments)
+
+
+def _taken(gate: int, size: int) -> bytes:
+    """Read so many bytes. Exit where the supervisor is gone."""
+    data = b""
+    while len(data) < size:
+        piece = os.read(gate, size - len(data))
+        if not piece:
+            os._exit(1)
+        data += piece
+    return data
+
+
+def _move(place: str, folder: str) -> None:
+    """Have the folder of the run where the place of the helper is in a variable: in PATH, and in what
+    the environment has made of that."""
+    for name, value in list(os.environ.items()):
+        if place in value:
+            os.environ[name] = value.replace(place, folder)
 
 
 def _show_arguments(own: int, arguments: list[str]) -> None:
@@ -422,7 +460,8 @@ def _show_variables(own: list[str]) -> None:
             new += [] if path is None else [b"PYTHONPATH=" + path + b"\0"]
         room = sum(len(word) + 1 for word in words[first : at + 1])
         left = room - sum(map(len, new)) - (0 if is_last else len(MADE_HELPER) + 1)
-        for word in sorted((os.fsencode(one) + b"\0" for one in own), key=len):
+        # Those by which others find the processes of a run come first.
+        for word in sorted((os.fsencode(one) + b"\0" for one in own), key=_rank_of):
             if len(word) <= left:
                 new.append(word)
                 left -= len(word)
@@ -432,6 +471,10 @@ def _show_variables(own: list[str]) -> None:
             memory.write(shown.ljust(room, b"\0"))
     except (OSError, ValueError, StopIteration):
         pass
+
+
+def _rank_of(word: bytes) -> tuple[bool, int]:
+    return not word.startswith(b"LAUNCHER_"), len(word)
 
 
 def _print(printed: list[bytes]) -> None:
