@@ -202,9 +202,17 @@ class HostSession:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""
         await self._line.probe(True, self._context.job.paths_needed)
 
-    async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> bool:
+    async def supervise(
+        self,
+        layout: Layout,
+        attempt: int,
+        record: Mapping[str, Any],
+        warm: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Make sure that a supervisor runs, which also keeps ``record``, the contents of ``run.json``.
         Return whether it is that of the attempt before. Raises HostError.
+
+        ``warm`` is what it will be asked to import: what an earlier run has left may be used for that.
 
         It stops the run on its own when no launcher contacts it for the request's ``orphan_timeout``
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
@@ -217,7 +225,9 @@ class HostSession:
         request = self._context.request
         self.phase = Phase.SUPERVISED
         self._belongings.place(attempt, layout, log_hosts(self._context.events))
-        again = {"next": 1} if attempt > 0 and self._context.job.preload else {}
+        again: dict[str, Any] = {"next": 1} if attempt > 0 and self._context.job.preload else {}
+        if warm is not None:
+            again["warm"] = warm
         answer = await self.agent.answer(
             answers.Supervised,
             "supervise",
@@ -230,6 +240,7 @@ class HostSession:
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
                 "own_hosts": self.facts.has_own_hosts,
+                "keep": request.job.keep_warm if request.job.preload else None,
             },
             record={**record, "attempt": attempt},
             programs=programs,

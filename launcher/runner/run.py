@@ -346,7 +346,7 @@ class Run:
         builds = any(one.recipe for one in all_of(job))
         if job.preload and self.layout.nodes and not installs and not builds:
             launch = self._first_launch()
-            await launch.supervise()
+            await launch.supervise(warm=True)
             await launch.preload()
 
     def _first_launch(self) -> Launch:
@@ -444,7 +444,7 @@ class Run:
         await self._environments.give(self.hosts.active, self.layout)
         self.hosts.settle(with_built(self.layout, self.hosts.active))
         launch = self._first_launch()
-        await launch.supervise()
+        await launch.supervise(warm=not self._place.starts_by_itself)
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):
             await self._hand_over(earlier or "")

@@ -35,6 +35,8 @@ CHECK, NOTE = b"?", b"n"
 #: Files that a process has open once it works with a GPU.
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
+#: Bytes of a PyConfig (CPython 3.8 to 3.14) at most: it is a part of something larger.
+CONFIG = 1024
 #: How the variable begins that made this Python a helper.
 MADE_HELPER = b"LAUNCHER_PRELOAD="
 
@@ -51,6 +53,7 @@ def serve(asked: str) -> bool:
     """Preload, and serve the supervisor. Return True in a rank, False once the supervisor is gone."""
     number, names, *kept = asked.split()
     line = _socket.socket(fileno=_high(int(number)))
+    started = os.getcwd() if kept else ""
     if kept:
         _forget_note()
     # The folder of the code, in which Python was started, may be made anew any moment.
@@ -72,7 +75,7 @@ def serve(asked: str) -> bool:
         return False
     files = _files()
     line.send(b"r")
-    return Forks(line, names.split(","), before, read, prctl, files, bool(kept)).serve()
+    return Forks(line, names.split(","), before, read, prctl, files, started).serve()
 
 
 def _forget_note() -> None:
@@ -211,9 +214,9 @@ class Forks:
         read: set[str],
         prctl: Callable[[int, int], int],
         files: dict[str, Stamp],
-        is_kept: bool,
+        started: str,
     ) -> None:
-        self._files, self._is_kept = files, is_kept
+        self._files, self._started, self._is_kept = files, started, bool(started)
         self._line, self._before, self._read, self._prctl = line, before, read, prctl
         self._names = [name.split(".")[0] for name in names]
         self._own = list(sys.argv[1:])
@@ -372,8 +375,7 @@ class Forks:
             if os.getppid() != int(asked["P"][0]):
                 os._exit(1)
             os.close(gate)
-            for place in asked.get("W", []):
-                _move(place, asked["I"][0])
+            self._be_of_run(asked)
             for text in asked.get("S", []):
                 name, _, value = text.partition("=")
                 os.environ[name] = value
@@ -392,6 +394,13 @@ class Forks:
 
             traceback.print_exc()
             os._exit(127)
+
+    def _be_of_run(self, asked: Parts) -> None:
+        """Have the folders of this run where those of a helper are that is kept for others."""
+        if self._started and not os.path.isabs(sys.argv[0]):
+            _find_script(self._started, os.getcwd())
+        for place in asked.get("W", []):
+            _move(place, asked["I"][0])
 
     def _take_arguments(self, arguments: list[str]) -> None:
         """Have the arguments of this rank where those of the helper are."""
@@ -421,6 +430,41 @@ def _move(place: str, folder: str) -> None:
     for name, value in list(os.environ.items()):
         if place in value:
             os.environ[name] = value.replace(place, folder)
+
+
+def _find_script(started: str, folder: str) -> None:
+    """Have the interpreter open its script in the folder of this run. It has made the path absolute as
+    it started: in ``started``, which leads here as well, but tracebacks should not say that."""
+    try:
+        import ctypes
+
+        python = ctypes.pythonapi
+        python._Py_GetConfig.restype = python.PyMem_RawMalloc.restype = ctypes.c_void_p
+        config, size = python._Py_GetConfig(), ctypes.sizeof(ctypes.c_wchar)
+        prefix = (started + "/").encode("utf-32-le", "surrogateescape")
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            for at, text in _pointers(memory, config, len(prefix)):
+                if size == 4 and text == prefix:
+                    rest = ctypes.wstring_at(ctypes.c_void_p.from_address(at).value or 0)
+                    path = ctypes.create_unicode_buffer(folder + rest[len(started) :])
+                    # Python frees it in the end.
+                    new = python.PyMem_RawMalloc(ctypes.c_size_t(ctypes.sizeof(path)))
+                    ctypes.memmove(new, path, ctypes.sizeof(path))
+                    ctypes.c_void_p.from_address(at).value = new
+    except Exception:  # another Python: the path leads to the script all the same
+        pass
+
+
+def _pointers(memory: Any, config: int, size: int) -> Iterator[Tuple[int, bytes]]:
+    """Yield the places in the configuration of Python that may be pointers, and what these point to."""
+    memory.seek(config)
+    words = memory.read(CONFIG)
+    for at in range(0, len(words) - 7, 8):
+        try:
+            memory.seek(int.from_bytes(words[at : at + 8], sys.byteorder))
+            yield config + at, memory.read(size)
+        except (OSError, OverflowError, ValueError):
+            continue
 
 
 def _show_arguments(own: int, arguments: list[str]) -> None:

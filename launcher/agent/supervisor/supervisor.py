@@ -724,7 +724,7 @@ class Supervisor:
             return
         # In a scope of its own a process has the limits of one run: see login_session.py.
         self.keeps = not self.children.owned.scope.pids
-        self._record("KeptWarm", seconds=self.keep, until=time.time() + self.keep, kept=self.keeps)
+        self._record("KeptWarm", seconds=self.keep, kept=self.keeps)
 
 
 def _port_taken(port: int) -> Message:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds to import everything; and for an answer about one rank.
 IMPORTS, ANSWERS = 120.0, 10.0
+#: What stands for the folder of the code in the place of a helper that is kept.
+CODE = "code"
 #: What the imports print.
 PRINTED, COMPLAINTS = "preload.out", "preload.err"
 #: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
@@ -336,6 +338,8 @@ class Warm:
         own = [sys.executable, "-I", "-S", "-c", _TRY, words, INSIDE]
         streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
         try:
+            if self.place and os.path.islink(cwd):
+                os.unlink(cwd)
             os.makedirs(cwd, exist_ok=True)  # empty, while the code is being copied
             for path in (PRINTED, COMPLAINTS):
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
@@ -382,6 +386,8 @@ class Warm:
         gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         opened = []
         try:
+            if self.place:
+                _lead(os.path.join(self.place, CODE), rank.cwd)
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             opened += [os.open(path, flags, 0o600) for path in (stdout, stderr)]
             passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in [*opened, theirs.fileno()])
@@ -442,7 +448,9 @@ def asked_of(
     run: warm_rules.OfRun | None,
 ) -> Asked:
     """Return what is asked of a helper; of one that is kept, without what is the run's."""
-    return Asked(modules, argv, warm_rules.shared(env, run), run.place if run else cwd, stacks)
+    if run:
+        cwd = os.path.join(run.place, CODE)
+    return Asked(modules, argv, warm_rules.shared(env, run), cwd, stacks)
 
 
 def note(text: str) -> str:
@@ -458,6 +466,7 @@ class _Rank:
     def __init__(
         self, launch: processes.Launch, held: Held | None, run: warm_rules.OfRun | None
     ) -> None:
+        self.cwd = launch.cwd
         known = warm_rules.command(launch.argv)
         variables = warm_rules.own(launch.env, run)
         question = [("D", launch.cwd)]
@@ -471,6 +480,17 @@ class _Rank:
             own += [("G", held["group"]), ("L", "1" if held.get("by_group") else "0")]
         self.question, whole = _encoded(question), _encoded(own)
         self.own = len(whole).to_bytes(4, "big") + whole
+
+
+def _lead(link: str, folder: str) -> None:
+    """Have a path lead to the code of a run: the one in which the helper was started."""
+    if os.path.islink(link):
+        if os.readlink(link) == folder:
+            return
+        os.unlink(link)
+    else:
+        os.rmdir(link)
+    os.symlink(folder, link)
 
 
 def _encoded(found: list[tuple[str, str]]) -> bytes:
