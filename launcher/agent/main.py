@@ -28,7 +28,7 @@ def main() -> None:
     elif part == "slurm":
         from .mesh.slurm import main as run
     elif part == "kept":
-        from .supervisor.kept import main as run
+        from .relay.kept_pythons import wait as run
     elif part in ("head", "peer"):
         from .mesh.peers import main as run
 

@@ -104,6 +104,19 @@ def end(root: str) -> int:
     return len(found)
 
 
+def wait(argv: list[str]) -> None:
+    """Run ``kept NUMBER TEXT``: wait for the next run; the text is for ps(1)."""
+    from ..supervisor import kept
+
+    kept.serve(int(argv[0]), _store)
+
+
+def _store(supply: Message, age: float, silent: float, alone: bool) -> None:
+    from . import unattended  # few runs have it, and only at their end
+
+    unattended.begin(supply, age, silent, alone)
+
+
 def _ask(place: str, message: dict[str, Any], patience: float = PATIENCE) -> Message:
     """Return what the owner of a place answers; nothing where it does not, or another was quicker."""
     try:

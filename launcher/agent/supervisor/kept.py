@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Tuple
 
     from ..base.messages import Message
+    from .daemon import Store
 
 #: Seconds between two looks at the files that were imported, and at the memory of the host.
 LOOK = 30.0
@@ -36,12 +37,15 @@ LEAST_MEMORY = 1 / 20
 GONE = 2.0
 
 
-def main(argv: list[str]) -> None:
-    """Run ``kept NUMBER TEXT``: the number is that of a file with what :class:`Keeper` has left."""
-    with os.fdopen(int(argv[0]), "rb") as file:
+def serve(number: int, store: Store) -> None:
+    """Wait, and be the supervisor of the next run, which may ``store`` its outputs. Never returns.
+
+    ``number`` is that of a file with what :class:`Keeper` has left.
+    """
+    with os.fdopen(number, "rb") as file:
         left = lean.loads(file.read().decode())
     try:
-        Kept(left).serve()
+        Kept(left, store).serve()
     except Exception:
         import traceback
 
@@ -51,7 +55,8 @@ def main(argv: list[str]) -> None:
 
 
 class Kept:
-    def __init__(self, left: dict[str, Any]) -> None:
+    def __init__(self, left: dict[str, Any], store: Store) -> None:
+        self._store = store
         for name in ("line", "listener", "lock"):
             os.set_inheritable(left[name], False)
         self._keeper = Keeper(left["place"], left["lock"], left["login"], left["own_hosts"])
@@ -186,7 +191,7 @@ class Kept:
 
         spec = dict(message["spec"], place=self._keeper.place)
         there = daemon.There(self._keeper, self._warm, client.fileno(), message.get("hosts"))
-        daemon.become_supervisor(message["run_dir"], spec, tell, _store, there)  # type: ignore[arg-type]
+        daemon.become_supervisor(message["run_dir"], spec, tell, self._store, there)  # type: ignore[arg-type]
 
     def _join(self, group: str) -> None:
         """Be in the control group of the next login, where we may: with that of the last one, systemd
@@ -194,12 +199,6 @@ class Kept:
         if group and group != inherited.own_group():
             for pid in (os.getpid(), *self._warm.pids):
                 cgroup.write(group, "cgroup.procs", str(pid))
-
-
-def _store(supply: Message, age: float, silent: float, alone: bool) -> None:
-    from ..relay import unattended  # few runs have it, and only at their end
-
-    unattended.begin(supply, age, silent, alone)
 
 
 def _uid(client: Socket) -> int:
