@@ -127,7 +127,13 @@ def test_nothing_of_the_run_is_left_in_what_is_kept(launcher: Launcher, clean: l
         (keeper,), (helper,) = _kept(host), _helpers(host)
         pids = [str(one.pid) for one in (keeper, helper)]
         seen = host.run("sh", "-c", LOOK, "look", *pids).stdout.decode()
-        for word in (ran.folder.name, token, "LAUNCHER_RUN", "--argument-of-first", "supervisor.log"):
+        for word in (
+            ran.folder.name,
+            token,
+            "LAUNCHER_RUN",
+            "--argument-of-first",
+            "supervisor.log",
+        ):
             assert word not in seen, word
         search = (
             "import sys\nfor pid in sys.argv[3:]:\n"
