@@ -51,10 +51,11 @@ class Launch:
     async def supervise(self, warm: bool = False) -> None:
         """Start a supervisor on every host, and follow it. Raises HostError.
 
-        ``warm``: it will be asked to import modules, and may use what an earlier run has left.
+        ``warm``: it will be asked to import modules, and may use what an earlier run has left, if this
+        one leaves it, too.
         """
         record = self.context.describe(self.layout)
-        requests = self._preload_requests() if warm else {}
+        requests = self._preload_requests() if warm and self.context.job.keep_warm else {}
 
         async def one(session: HostSession) -> None:
             asked = requests.get(session.name)
