@@ -11,7 +11,7 @@ import pytest
 
 from support import journals
 from support import lab as labs
-from support.command import Launcher, Ran, kill_follower, of_runs
+from support.command import Launcher, Ran, kill_follower, of_runs, wait_for
 
 #: Where a host has a package of its own, which counts how often it is imported.
 PACKAGES = "/root/packages"
@@ -267,6 +267,7 @@ def test_a_run_that_took_it_ends_like_any_other(
     process = launcher.start(*ONE, *KEEP, "train.py")
     labs.wait_until(lambda: len(_events(launcher, "AllStarted")) == 2, "it runs", 60)
     host, run = clean.hosts["lab1"], max(launcher.home.glob("runs/*"), key=os.path.getmtime)
+    wait_for(run / "logs" / "attempt-0" / "rank-0.out", b"before True", process)
     if end == "stop":
         os.kill(process.pid, signal.SIGINT)
     elif end == "launcher":

@@ -450,6 +450,8 @@ def asked_of(
     """Return what is asked of a helper; of one that is kept, without what is the run's."""
     if run:
         cwd = os.path.join(run.place, CODE)
+        known = warm_rules.command(argv)
+        argv = known[0] + known[1] if known else argv[:1]  # no arguments
     return Asked(modules, argv, warm_rules.shared(env, run), cwd, stacks)
 
 
