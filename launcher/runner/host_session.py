@@ -77,6 +77,8 @@ class HostSession:
         self.containers: dict[str, Container] = {}
         self.has_died = False  # its supervisor, while the run waited there
         self.supervisions = 0  # how often a supervisor was made sure of
+        self._supervised: tuple[int, Mapping[str, Any]] | None = None  # an attempt, and its record
+        self.was_asked_to_preload = False  # since then
         self.keeps_warm: int | None = None  # the attempt whose imports it keeps for the next one
         self._context = context
         self._line = HostConnection(self.host, dialler, self._listen)
@@ -247,7 +249,15 @@ class HostSession:
             **again,
         )
         self.supervisions += 1
+        self._supervised = attempt, record
+        self.was_asked_to_preload = False
         return bool(answer.stayed)
+
+    def has_supervisor(self, attempt: int, record: Mapping[str, Any]) -> bool:
+        """Return whether a supervisor of this attempt is followed that has kept this very record, as far
+        as is known: then nothing has to be made sure of."""
+        is_followed = self.phase is Phase.FOLLOWED and not self.has_died and self.is_in_reach
+        return is_followed and self._supervised == (attempt, record)
 
     async def follow(self, lost_after: float) -> None:
         """Follow the supervisor, in the background once it has answered.

@@ -67,7 +67,11 @@ class Launch:
                     self._note_loss(session)
             await session.follow(self.context.request.lost_after)
 
-        await together(one(session) for session in self.sessions)
+        await together(
+            one(session)
+            for session in self.sessions
+            if not session.has_supervisor(self.attempt, record)
+        )
 
     # -- the job's setup
 
@@ -175,10 +179,14 @@ class Launch:
                 self.context.add(
                     ev.Preloaded(time.time(), session.name, 0.0, Cold.PREPARE, attempt=self.attempt)
                 )
-            elif request := requests.get(session.name):
-                asked.append(session.insist(**request))
-                session.keeps_warm = self.attempt
+            elif (request := requests.get(session.name)) and not session.was_asked_to_preload:
+                asked.append(self._ask_to_preload(session, request))
         await together(asked)
+
+    async def _ask_to_preload(self, session: HostSession, request: Mapping[str, Any]) -> None:
+        session.keeps_warm = self.attempt
+        await session.insist(**request)
+        session.was_asked_to_preload = True
 
     def _is_prepared(self, session: HostSession) -> bool:
         return bool(self.context.job.prepare or session.host.prepare)

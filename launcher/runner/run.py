@@ -29,7 +29,7 @@ from ..transport import rates, rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, shutdown
 from .attempts import Attempts
-from .concurrency import beside, in_thread, race, together
+from .concurrency import beside, both, in_thread, race, together
 from .context import RunContext
 from .data.run_data import RunData
 from .environments import Environments, with_built
@@ -313,8 +313,10 @@ class Run:
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code; meanwhile it imports what the job preloads."""
+        await both(self._preload_early(), self._give_code())
+
+    async def _give_code(self) -> None:
         context, sessions, code = self.context, self.hosts.active, self._code
-        await self._preload_early()
         if code is None:
             other = context.request.code_of
             assert other
