@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -292,3 +293,36 @@ def test_keep_warm_needs_preload(launcher: Launcher, clean: labs.Lab) -> None:
     assert ran.code == 2 and "--preload torch --keep-warm 10m" in ran.err
     ran = launcher.run(*ONE, "--preload", "big", "--keep-warm", "2d", "train.py")
     assert ran.code == 2 and "a day at most" in ran.err
+
+
+#: Connects to a socket in a folder, and asks whoever listens to end.
+MEDDLES = (
+    "import os, socket, sys\nos.chdir(sys.argv[1])\ns = socket.socket(socket.AF_UNIX)\n"
+    "s.connect('sock')\n"
+    'try:\n    s.sendall(b\'{"op":"end"}\\n\')\n    said = s.recv(9)\n'
+    "except OSError:\n    said = b''\nprint('said', said)\n"
+)
+
+
+def test_another_user_cannot_talk_to_what_is_kept(launcher: Launcher, clean: labs.Lab) -> None:
+    """Not even where all folders on the way were opened: the kernel says who it is."""
+    launcher.script(SCRIPT)
+    _keep(launcher, clean)
+    host = clean.hosts["lab1"]
+    host.add_user("mallory", "not needed")
+    (kept,) = _kept(host)
+    place = host.run("readlink", f"/proc/{kept.pid}/cwd").stdout.decode().strip()
+    meddle = ("su", "mallory", "-s", "/usr/bin/python3", "--", "-c", MEDDLES, place)
+    assert host.run(*meddle, check=False).returncode != 0
+    folders = [place, *(str(folder) for folder in Path(place).parents)][:-1]
+    modes = [host.run("stat", "-c", "%a", one).stdout.decode().strip() for one in folders]
+    host.run("chmod", "755", *folders)
+    host.run("chmod", "777", f"{place}/sock")
+    try:
+        assert b"said b''" in host.run(*meddle).stdout
+    finally:
+        for folder, mode in zip(folders, modes, strict=True):
+            host.run("chmod", mode, folder)
+    assert [one.pid for one in _kept(host)] == [kept.pid]
+    ran = launcher.run(*ONE, *KEEP, "train.py")
+    assert ran.code == 0 and "before True" in ran.out and _counted(clean) == 1, ran.err
