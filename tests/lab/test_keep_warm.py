@@ -326,3 +326,17 @@ def test_another_user_cannot_talk_to_what_is_kept(launcher: Launcher, clean: lab
     assert [one.pid for one in _kept(host)] == [kept.pid]
     ran = launcher.run(*ONE, *KEEP, "train.py")
     assert ran.code == 0 and "before True" in ran.out and _counted(clean) == 1, ran.err
+
+
+def test_the_last_attempt_of_a_run_that_restarts_leaves_it(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    launcher.script(
+        "import os, sys\nprint('before', 'big' in sys.modules)\n"
+        "sys.exit(os.environ['LAUNCHER_ATTEMPT'] < sys.argv[1])\n"
+    )
+    for restarts, code in (("1", 0), ("3", 1)):  # the second run fails to its end
+        ran = launcher.run(*ONE, *KEEP, "--max-restarts", "2", "train.py", restarts)
+        assert ran.code == code, ran.err
+        assert ran.out.count("before True") == int(restarts) + (1 - code), ran.out
+        assert _counted(clean) == len(_kept(clean.hosts["lab1"])) == 1

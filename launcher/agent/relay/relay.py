@@ -315,7 +315,10 @@ class Relay(SelfTests):
         if why:
             spec["unlike"] = why
         if spec.get("keep"):
-            spec["place"] = kept_pythons.make(self.root, request.get("programs", {}))
+            try:
+                spec["place"] = kept_pythons.make(self.root, request.get("programs", {}))
+            except OSError:
+                pass  # a full disk: then nothing is kept
         return False
 
     def do_kept(self, request: Message) -> Message:

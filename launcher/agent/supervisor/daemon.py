@@ -95,6 +95,7 @@ def become_supervisor(
             tell("")  # another supervisor owns this run
             return
         keeper = there.keeper or _new_keeper(spec)
+        spec["place"] = keeper.place if keeper else ""
         supervisor = Supervisor(spec, _own_hosts(spec, keeper, there), None, there.warm)
         tell("")
         supervisor = _serve(supervisor)

@@ -111,9 +111,10 @@ class Supervisor:
         self.metrics = Metrics()
         self.meeting = Meeting()
         self.warm: Warm | None = before.warm if before else warm  # modules are imported ahead
-        self.keep = spec.get("keep") or 0.0  # seconds for which the next run may use that
+        self._place: str = before._place if before else spec.get("place") or ""
+        #: Seconds for which the next run may use that, and whether it may.
+        self.keep = (spec.get("keep") or 0.0) if self._place else 0.0
         self.keeps = False
-        self._place = spec.get("place") or ""
         self._unlike = spec.get("unlike")  # why nothing that an earlier run has left could be used
         self.stays = False  # for the next attempt, once it is over
         self._may_stay = True

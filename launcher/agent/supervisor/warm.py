@@ -491,7 +491,7 @@ def _lead(link: str, folder: str) -> None:
             return
         os.unlink(link)
     else:
-        os.rmdir(link)
+        os.rename(link, "%s.%d" % (link, time.monotonic_ns()))  # what prepares a rank may write there
     os.symlink(folder, link)
 
 
