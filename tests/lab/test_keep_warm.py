@@ -340,3 +340,22 @@ def test_the_last_attempt_of_a_run_that_restarts_leaves_it(
         assert ran.code == code, ran.err
         assert ran.out.count("before True") == int(restarts) + (1 - code), ran.out
         assert _counted(clean) == len(_kept(clean.hosts["lab1"])) == 1
+
+
+def test_it_ends_when_a_file_of_it_changes(launcher: Launcher, clean: labs.Lab) -> None:
+    """It looks every half minute, while no run asks for it."""
+    launcher.script(SCRIPT)
+    _keep(launcher, clean)
+    host = clean.hosts["lab1"]
+    host.write(f"{PACKAGES}/big.py", (COUNTS + "NEW = 1\n").encode())
+    labs.wait_until(lambda: not _helpers(host) and not _kept(host), "it has noticed", 60)
+
+
+def test_a_host_keeps_four_at_most(launcher: Launcher, clean: labs.Lab) -> None:
+    host = clean.hosts["lab1"]
+    for number in range(5):
+        launcher.script(SCRIPT, f"part{number}.py")
+        assert launcher.run(*ONE, *KEEP, f"part{number}.py").code == 0
+    labs.wait_until(lambda: len(_kept(host)) == 4, "the oldest one has ended", 10)
+    shown = launcher.call("warm", "-i", str(launcher.inventory)).stdout
+    assert "part4.py" in shown and "part0.py" not in shown

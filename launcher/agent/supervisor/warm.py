@@ -491,7 +491,9 @@ def _lead(link: str, folder: str) -> None:
             return
         os.unlink(link)
     else:
-        os.rename(link, "%s.%d" % (link, time.monotonic_ns()))  # what prepares a rank may write there
+        os.rename(
+            link, "%s.%d" % (link, time.monotonic_ns())
+        )  # what prepares a rank may write there
     os.symlink(folder, link)
 
 
