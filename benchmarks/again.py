@@ -1,7 +1,8 @@
-"""The second start: a line of a script was edited, and it runs again on 2 hosts that know everything else.
+"""The second start: a line of a script was edited, and it runs again on hosts that know everything else.
 
 From Enter until rank 0 has printed its first line, which comes before any import, and until all ranks have
-torch. Times are those of the script itself: all hosts of the lab have one clock.
+torch, on 2 hosts; the first line alone, of a script that imports nothing, on 8. Times are those of the script
+itself: all hosts of the lab have one clock. With --keep-warm, the round before has left torch on the hosts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 from .measure import CommandError, Sample, race, ratios, run, spread, table
 from .place import Place, place
 
-NODES = 2
+NODES, MORE = 2, 8
+KEEP = ("--preload", "torch", "--keep-warm", "10m")
 SCRIPT = """\
 import os
 import time
@@ -29,58 +31,80 @@ import torch
 print("torch", os.environ["RANK"], time.time(), edited, flush=True)
 """
 _edits = itertools.count()
+HAND = "by hand: rsync, ssh"
 
 
-def by_hand(here: Place, code: Path) -> list[str]:
-    """One shell that copies to both hosts at once, and starts a rank on each."""
+PRINTS = """\
+import os, time
+
+print("first", os.environ["RANK"], time.time(), {edited}, flush=True)
+"""
+
+
+def by_hand(here: Place, nodes: int, code: Path) -> list[str]:
+    """One shell that copies to all hosts at once, and starts a rank on each."""
     lines = []
-    for rank, name in enumerate(here.names(NODES)):
+    for rank, name in enumerate(here.names(nodes)):
         there = f"cd code && RANK={rank} {sys.executable} train.py"
         copy = f"rsync -a -e {shlex.quote(here.ssh())} {shlex.quote(str(code))}/ {name}:code/"
         lines.append(f"{{ {copy} && {here.ssh()} {name} {shlex.quote(there)}; }} & p{rank}=$!")
-    waits = "\n".join(f"wait $p{rank} || exit 1" for rank in range(NODES))
+    waits = "\n".join(f"wait $p{rank} || exit 1" for rank in range(nodes))
     return ["bash", "-c", "\n".join(lines) + "\n" + waits]
 
 
 def main(rounds: int) -> str:
-    """The table."""
-    with place(NODES) as here:
+    """The tables."""
+    ways = {
+        "launcher --preload torch --keep-warm 10m": KEEP,
+        "launcher --preload torch": KEEP[:2],
+        "launcher": (),
+    }
+    both = _compared(NODES, SCRIPT, ways, ("first", "torch"), rounds)
+    alone = _compared(MORE, PRINTS, {name: ways[name] for name in [*ways][::2]}, ("first",), rounds)
+    return f"{NODES} hosts, a script that imports torch:\n\n{both}\n\n{MORE} hosts, one that prints:\n\n{alone}"
+
+
+def _compared(
+    nodes: int, script: str, ways: dict[str, tuple[str, ...]], words: tuple[str, ...], rounds: int
+) -> str:
+    """The table of some ways to start a script, and of that by hand."""
+    with place(nodes) as here:
         code = here.scratch / "code"
         code.mkdir()
-        seen: dict[str, dict[str, list[Sample]]] = {"first": {}, "torch": {}}
+        seen: dict[str, dict[str, list[Sample]]] = {word: {} for word in words}
 
         def once(name: str, argv: list[str]) -> Sample:
             edited = next(_edits)
-            (code / "train.py").write_text(SCRIPT.format(edited=edited))
+            (code / "train.py").write_text(script.format(edited=edited))
             said = here.scratch / "said"
             began = time.time()
             with said.open("wb") as out:
                 whole = run(argv, env=here.env, cwd=here.empty, out=out)
             text = said.read_text()
-            seen["first"].setdefault(name, []).append(_until(text, "first", "0", edited, began))
-            seen["torch"].setdefault(name, []).append(_until(text, "torch", r"\d", edited, began))
+            for word, kept in seen.items():
+                ranks = ("0", 1) if word == "first" else (r"\d", nodes)
+                kept.setdefault(name, []).append(_until(text, word, *ranks, edited, began))
             return whole
 
-        def ours(*words: str) -> list[str]:
-            options = ("--nproc-per-node", "1", "--framework", "torch", *words)
-            return here.launcher(NODES, *options, "train.py", workdir=code)
-
+        options = ("--nproc-per-node", "1", "--framework", "torch")
         commands = {
-            "launcher --preload torch": ours("--preload", "torch"),
-            "launcher": ours(),
-            "by hand: rsync, ssh": by_hand(here, code),
+            name: here.launcher(nodes, *options, *own, "train.py", workdir=code)
+            for name, own in ways.items()
         }
+        commands[HAND] = by_hand(here, nodes, code)
         samples = race({name: _contender(once, name, commands[name]) for name in commands}, rounds)
-    hand = "by hand: rsync, ssh"
     rows = []
     for name, whole in samples.items():
         row = [name]
         for kept in seen.values():
             row += [spread([one.wall for one in kept[name][1:]])]
-            row += ["1" if name == hand else spread(ratios(kept[name][1:], kept[hand][1:]))]
-        rows.append([*row, spread([one.wall for one in whole])])
-    head = ["", "first line, s", "of by hand", "all have torch, s", "of by hand", "in all, s"]
-    return table(head, rows)
+            row += ["1" if name == HAND else spread(ratios(kept[name][1:], kept[HAND][1:]))]
+        rows.append([*row, spread([one.wall for one in whole]), spread([one.cpu for one in whole])])
+    what = {"first": "first line, s", "torch": "all have torch, s"}
+    head = [""]
+    for word in words:
+        head += [what[word], "of by hand"]
+    return table([*head, "in all, s", "CPU here, s"], rows)
 
 
 def _contender(
@@ -89,9 +113,9 @@ def _contender(
     return lambda: once(name, argv)
 
 
-def _until(text: str, word: str, rank: str, edited: int, began: float) -> Sample:
+def _until(text: str, word: str, rank: str, count: int, edited: int, began: float) -> Sample:
     """When the last of these ranks said this, and that it was the edited script."""
     found = re.findall(rf"\b{word} {rank} (\d+\.\d+) {edited}$", text, re.MULTILINE)
-    if len(found) != (1 if rank == "0" else NODES):
+    if len(found) != count:
         raise CommandError(f"not every rank said {word} {edited}: {text}")
     return Sample(max(map(float, found)) - began)

@@ -27,6 +27,8 @@ def main() -> None:
         from .mesh.sharing import main as run
     elif part == "slurm":
         from .mesh.slurm import main as run
+    elif part == "kept":
+        from .relay.kept_pythons import wait as run
     elif part in ("head", "peer"):
         from .mesh.peers import main as run
 

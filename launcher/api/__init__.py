@@ -25,7 +25,7 @@
                           ``select`` ``diff`` ``annotate`` ``refresh`` ``rm``; async only:
                           ``follow_all``
 ``Client``, for hosts     ``inventory`` ``host_runs`` ``host_gpus`` ``queue`` ``projects`` ``cluster``
-                          ``reload`` ``exec`` ``push``; async only: ``watch_cluster``
+                          ``kept_pythons`` ``reload`` ``exec`` ``push``; async only: ``watch_cluster``
 ``RunHandle``, to read    ``name`` ``folder`` ``job`` ``layout`` ``started`` ``status`` ``state()``
                           ``events()`` ``followed`` ``receipt`` ``lines()`` ``logs()``
                           ``outputs`` ``reader()``

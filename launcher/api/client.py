@@ -41,6 +41,8 @@ from .arguments import RerunOptions, RunArguments, RunOptions
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from ..fleet.kept_pythons import Kept as Kept
+    from ..fleet.kept_pythons import KeptPython as KeptPython
     from ..records.receipt import Receipt
     from ..runner.attach import Following
     from ..runner.cluster import Cluster as Cluster
@@ -538,6 +540,14 @@ class AsyncClient(_Catalog):
         async with self.hosts_up(self.inventory):
             return await ask_gpus(self.inventory)
 
+    async def kept_pythons(self, end: bool = False) -> dict[str, Kept | HostError]:
+        """Ask the hosts of the inventory which Pythons they keep for the next run (``keep_warm``); with
+        ``end``, have them end all of yours. Return the answer or error of each. Raises InputError."""
+        from ..fleet.kept_pythons import ask_kept
+
+        async with self.hosts_up(self.inventory):
+            return await ask_kept(self.inventory, end)
+
     async def follow_all(self, leaving: asyncio.Event, tell: Callable[[News], None]) -> int:
         """Follow all unfinished runs of this machine that nobody else follows, also new ones, until
         ``leaving`` is set; return how many continue without this client then.
@@ -910,6 +920,11 @@ class Client(_Catalog):
         Raises InputError.
         """
         return self._loop.call(self._client.host_gpus())
+
+    def kept_pythons(self, end: bool = False) -> dict[str, Kept | HostError]:
+        """Ask the hosts of the inventory which Pythons they keep for the next run (``keep_warm``); with
+        ``end``, have them end all of yours. Return the answer or error of each. Raises InputError."""
+        return self._loop.call(self._client.kept_pythons(end))
 
     def queue(self) -> tuple[Queue, dict[str, HostError]]:
         """Ask the hosts of the inventory who holds their GPUs, who waits for them, and what for. Return

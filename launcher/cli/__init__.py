@@ -66,6 +66,7 @@ _ABOUT = {
     "top": "show what all GPUs do, who holds them and who waits, as it changes",
     "queue": "show who holds GPUs and who waits for them; move a waiting run",
     "project": "show what each project has and may have; choose yours",
+    "warm": "show which Pythons hosts keep for your next run, or end them",
     "reserve": "hold GPUs for work by hand, until a time that everybody sees",
     "up": "keep a Dask or Ray cluster over hosts until launcher stop",
     "ls": "list runs: status, when, how long, commit, command",

@@ -193,6 +193,11 @@ KEYS: Mapping[str, Key] = {
         TEXTS,
         "Modules that each host imports once, ahead of its ranks: [torch, transformers]",
     ),
+    "keep_warm": Key(
+        checked(preload.keep_time),
+        SCALAR,
+        "How long the next run may use what was imported, as 10m; a day at most",
+    ),
     "setup": Key(text, TEXT, "Shell script to run once on every host before the start"),
     "run": Key(command.read, TEXTS, "What to run: script and arguments; for `env`: a shell script"),
     "include": Key(
@@ -420,6 +425,7 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     values["roles"] = kept
     environments.check_roles(named, kept)
     preload.check(values.get("preload", ()), framework, named, kept)
+    preload.check_kept(values.get("preload", ()), values.get("keep_warm"))
     _check_gpus(values.get("resources", Resources()))
     outputs.check(values.get("outputs", ()))
     credential = values.get("output_credential", "")
@@ -625,6 +631,7 @@ _FROM_TEXT: Mapping[str, Callable[[str], Any]] = {
     "master_addr": address,
     "master_port": port_range,
     "grace": seconds,
+    "keep_warm": preload.keep_time,
     "output_to": data_values.target,
 }
 

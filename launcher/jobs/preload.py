@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterable
 
 from ..frameworks import BUILTIN, Framework, get
+from ..spec.durations import seconds
 from ..spec.environments import Environment
 from ..spec.errors import InputError
 from ..spec.model import Role
 from ..spec.yaml_document import YamlNode, texts
 
+#: Seconds for which what was imported may stay, at most.
+LONGEST = 86400.0
 #: Names of Python modules, with dots; ASCII, as they travel with commas in between.
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -30,6 +33,23 @@ def read_preload(node: YamlNode) -> tuple[str, ...]:
         return names(texts(node))
     except ValueError as error:
         raise node.error(f"preload: {error}", "such as preload: [torch, transformers]") from None
+
+
+def keep_time(text: str) -> float:
+    """Return for how many seconds what was imported stays. Raises ValueError."""
+    found = seconds(text)
+    if found > LONGEST:
+        raise ValueError(f"{text}: a day at most")
+    return found
+
+
+def check_kept(modules: tuple[str, ...], keep: float | None) -> None:
+    """Raise InputError if there is nothing to keep for the next run."""
+    if keep and not modules:
+        raise InputError(
+            "--keep-warm: this run imports nothing ahead that could be kept",
+            "say what its ranks import, as --preload torch --keep-warm 10m",
+        )
 
 
 def check(

@@ -25,6 +25,7 @@ _NEW: Mapping[type, Collection[str]] = {
         "environment",
         "include",
         "keep_on_host",
+        "keep_warm",
         "launcher_options",
         "modules",
         "output_credential",

@@ -200,7 +200,7 @@ class WordsNotCopied(Event):
 class Preloaded(Event):
     """A host has imported modules ahead of its ranks, in so many seconds; or ``problem`` is why not.
 
-    ``kept``: an attempt before had imported them, and in these seconds they were found to be as good.
+    ``kept``: an attempt before, or a run, had imported them; these seconds were for a look at that.
     """
 
     host: str
@@ -212,8 +212,20 @@ class Preloaded(Event):
 
 
 @frozen
+class KeptWarm(Event):
+    """What a host has imported stays there for so many seconds once the run is over, from when no other
+    attempt follows. Not ``kept``: it would have to leave the run's scope of systemd, which it cannot."""
+
+    host: str
+    seconds: float
+    kept: bool = True
+    attempt: int = 0
+
+
+@frozen
 class ImportedAnew(Event):
-    """A host could not use what it had imported for the attempt before: it imports everything again."""
+    """A host could not use what it had imported for the attempt or the run before: it imports everything
+    again."""
 
     host: str
     why: Cold
@@ -977,6 +989,7 @@ JOURNALED = (
     UrlsLeft,
     StoredAlone,
     Preloaded,
+    KeptWarm,
     ImportedAnew,
     StartedCold,
     ShareTroubled,

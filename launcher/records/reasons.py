@@ -72,9 +72,11 @@ class Cold(StrEnum):
     TOO_LARGE = "too-large"
     FORK_FAILED = "fork-failed"
     NO_ANSWER = "no-answer"
-    #: Of what an attempt before has imported.
+    #: Of what an attempt or a run before has imported.
     GONE = "gone"
     FILE_CHANGED = "file-changed"
+    OTHER_MODULES = "other-modules"
+    OTHER_LOGIN = "other-login"
 
 
 class ShareTrouble(StrEnum):

@@ -348,7 +348,7 @@ class Attempts:
     async def _supervise_again(self) -> None:
         await shutdown.let_go(self._context, self._hosts.aside)
         launch = self._launch()
-        await launch.supervise()
+        await launch.supervise(warm=True)
         await launch.preload()
 
     def _launch(self) -> Launch:

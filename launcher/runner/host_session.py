@@ -77,6 +77,8 @@ class HostSession:
         self.containers: dict[str, Container] = {}
         self.has_died = False  # its supervisor, while the run waited there
         self.supervisions = 0  # how often a supervisor was made sure of
+        self._supervised: tuple[int, Mapping[str, Any]] | None = None  # an attempt, and its record
+        self.was_asked_to_preload = False  # since then
         self.keeps_warm: int | None = None  # the attempt whose imports it keeps for the next one
         self._context = context
         self._line = HostConnection(self.host, dialler, self._listen)
@@ -202,9 +204,17 @@ class HostSession:
         """Measure the host again: its GPUs may have been taken. Raises HostError."""
         await self._line.probe(True, self._context.job.paths_needed)
 
-    async def supervise(self, layout: Layout, attempt: int, record: Mapping[str, Any]) -> bool:
+    async def supervise(
+        self,
+        layout: Layout,
+        attempt: int,
+        record: Mapping[str, Any],
+        warm: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Make sure that a supervisor runs, which also keeps ``record``, the contents of ``run.json``.
         Return whether it is that of the attempt before. Raises HostError.
+
+        ``warm`` is what it will be asked to import: what an earlier run has left may be used for that.
 
         It stops the run on its own when no launcher contacts it for the request's ``orphan_timeout``
         seconds, and reports when no rank makes progress for its ``stall_timeout``. Only if the user
@@ -217,7 +227,9 @@ class HostSession:
         request = self._context.request
         self.phase = Phase.SUPERVISED
         self._belongings.place(attempt, layout, log_hosts(self._context.events))
-        again = {"next": 1} if attempt > 0 and self._context.job.preload else {}
+        again: dict[str, Any] = {"next": 1} if attempt > 0 and self._context.job.preload else {}
+        if warm is not None:
+            again["warm"] = warm
         answer = await self.agent.answer(
             answers.Supervised,
             "supervise",
@@ -230,13 +242,22 @@ class HostSession:
                 "stall": request.stall_timeout or STALL,
                 "inside": request.stall_timeout is not None,
                 "own_hosts": self.facts.has_own_hosts,
+                "keep": request.job.keep_warm if request.job.preload else None,
             },
             record={**record, "attempt": attempt},
             programs=programs,
             **again,
         )
         self.supervisions += 1
+        self._supervised = attempt, record
+        self.was_asked_to_preload = False
         return bool(answer.stayed)
+
+    def has_supervisor(self, attempt: int, record: Mapping[str, Any]) -> bool:
+        """Return whether a supervisor of this attempt is followed that has kept this very record, as far
+        as is known: then nothing has to be made sure of."""
+        is_followed = self.phase is Phase.FOLLOWED and not self.has_died and self.is_in_reach
+        return is_followed and self._supervised == (attempt, record)
 
     async def follow(self, lost_after: float) -> None:
         """Follow the supervisor, in the background once it has answered.

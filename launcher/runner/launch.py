@@ -48,12 +48,18 @@ class Launch:
     layout: Layout
     attempt: int
 
-    async def supervise(self) -> None:
-        """Start a supervisor on every host, and follow it. Raises HostError."""
+    async def supervise(self, warm: bool = False) -> None:
+        """Start a supervisor on every host, and follow it. Raises HostError.
+
+        ``warm``: it will be asked to import modules, and may use what an earlier run has left, if this
+        one leaves it, too.
+        """
         record = self.context.describe(self.layout)
+        requests = self._preload_requests() if warm and self.context.job.keep_warm else {}
 
         async def one(session: HostSession) -> None:
-            stayed = await session.supervise(self.layout, self.attempt, record)
+            asked = requests.get(session.name)
+            stayed = await session.supervise(self.layout, self.attempt, record, asked)
             before = session.keeps_warm
             if before is not None and before < self.attempt:
                 session.keeps_warm = None
@@ -61,7 +67,11 @@ class Launch:
                     self._note_loss(session)
             await session.follow(self.context.request.lost_after)
 
-        await together(one(session) for session in self.sessions)
+        await together(
+            one(session)
+            for session in self.sessions
+            if not session.has_supervisor(self.attempt, record)
+        )
 
     # -- the job's setup
 
@@ -161,19 +171,36 @@ class Launch:
         known = self._preloaded()
         if not self.context.job.preload:
             return
-        plan = self.plan(self.layout, planner.NOWHERE)
-        asked = []
+        requests, asked = self._preload_requests(), []
         for session in self.sessions:
             if session.name in known:
                 continue
-            if self.context.job.prepare or session.host.prepare:
+            if self._is_prepared(session):
                 self.context.add(
                     ev.Preloaded(time.time(), session.name, 0.0, Cold.PREPARE, attempt=self.attempt)
                 )
-            elif processes := _part_of(session, plan).processes:
-                asked.append(session.insist(**self._preload_request(session, processes[0])))
-                session.keeps_warm = self.attempt
+            elif (request := requests.get(session.name)) and not session.was_asked_to_preload:
+                asked.append(self._ask_to_preload(session, request))
         await together(asked)
+
+    async def _ask_to_preload(self, session: HostSession, request: Mapping[str, Any]) -> None:
+        session.keeps_warm = self.attempt
+        await session.insist(**request)
+        session.was_asked_to_preload = True
+
+    def _is_prepared(self, session: HostSession) -> bool:
+        return bool(self.context.job.prepare or session.host.prepare)
+
+    def _preload_requests(self) -> dict[str, dict[str, Any]]:
+        """Return what each host is sent to import modules, if it can. It contains secrets."""
+        if not self.context.job.preload:
+            return {}
+        plan = self.plan(self.layout, planner.NOWHERE)
+        return {
+            session.name: self._preload_request(session, processes[0])
+            for session in self.sessions
+            if not self._is_prepared(session) and (processes := _part_of(session, plan).processes)
+        }
 
     def _preload_request(self, session: HostSession, process: Process) -> dict[str, Any]:
         """Return what a host is sent to import modules. It contains secrets."""

@@ -30,7 +30,7 @@ from ..transport import rates, rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, shutdown
 from .attempts import Attempts
-from .concurrency import beside, in_thread, race, together
+from .concurrency import beside, both, in_thread, race, together
 from .context import RunContext
 from .data.run_data import RunData
 from .environments import Environments, with_built
@@ -314,8 +314,10 @@ class Run:
 
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code; meanwhile it imports what the job preloads."""
+        await both(self._preload_early(), self._give_code())
+
+    async def _give_code(self) -> None:
         context, sessions, code = self.context, self.hosts.active, self._code
-        await self._preload_early()
         if code is None:
             other = context.request.code_of
             assert other
@@ -347,7 +349,7 @@ class Run:
         builds = any(one.recipe for one in all_of(job))
         if job.preload and self.layout.nodes and not installs and not builds:
             launch = self._first_launch()
-            await launch.supervise()
+            await launch.supervise(warm=True)
             await launch.preload()
 
     def _first_launch(self) -> Launch:
@@ -445,7 +447,7 @@ class Run:
         await self._environments.give(self.hosts.active, self.layout)
         self.hosts.settle(with_built(self.layout, self.hosts.active))
         launch = self._first_launch()
-        await launch.supervise()
+        await launch.supervise(warm=not self._place.starts_by_itself)
         earlier, job = self.context.request.resume_from, self.context.job
         if earlier or local_paths.into_outputs(job):
             await self._hand_over(earlier or "")

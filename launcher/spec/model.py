@@ -250,6 +250,7 @@ class Job:
     modules: tuple[str, ...] = ()  # loaded first
     prepare: str | None = None
     preload: tuple[str, ...] = ()  # modules that each host imports once, ahead of its ranks
+    keep_warm: float | None = None  # seconds for which the next run may use what was imported
     include: tuple[str, ...] = ()  # copied although it is ignored, or an output
     share: tuple[str, ...] = ()  # folders that all hosts of a run have alike
     outputs: tuple[str, ...] = ()

@@ -708,6 +708,36 @@ class Swept:
 
 
 @frozen
+class KeptPython:
+    """A Python on a host that has imported modules for the next run, and stays for ``left`` seconds."""
+
+    modules: tuple[str, ...]
+    command: str
+    since: float
+    left: float
+    pids: tuple[int, ...]
+    memory: int
+
+    def __post_init__(self) -> None:
+        _require(len(self.pids) <= MOST, "pids", "more processes than a host has")
+        _require(0 <= self.memory < 1 << 60, "memory", "more than a host has")
+        _require(len(self.command) <= LONGEST_PATH, "command", "is too long")
+        _require_moment(self.since, "since")
+        _require_moment(self.left, "left")
+
+
+@frozen
+class Kept:
+    """What a host keeps for the next run, and how many it has just ended."""
+
+    kept: tuple[KeptPython, ...]
+    ended: int
+
+    def __post_init__(self) -> None:
+        _require(len(self.kept) <= MOST and self.ended >= 0, "kept", "more than a host keeps")
+
+
+@frozen
 class Expiry:
     """When a supervisor stopped a run on its own, and how long no launcher had reached it."""
 

@@ -29,9 +29,10 @@ def received(host: labs.LabHost) -> int:
     return sum(int(counts.split()[0]) for name, counts in found.items() if name != "lo")
 
 
-def counted(launcher: Launcher, hosts: int, counts: Path) -> dict[str, Any]:
-    """Start a program that does nothing on all hosts."""
-    words = launcher.argv("--nodes", str(hosts), "--framework", "env", "--", "true")
+def counted(launcher: Launcher, hosts: int, counts: Path, *what: str) -> dict[str, Any]:
+    """Start a program on all hosts, by default one that does nothing."""
+    command = what or ("--", "true")
+    words = launcher.argv("--nodes", str(hosts), "--framework", "env", *command)
     done = subprocess.run(
         [sys.executable, "-m", "support.counted", *words[3:]],
         cwd=launcher.work,
@@ -67,3 +68,21 @@ def test_a_start_takes_the_work_it_took(
     assert again["requests"] == {op: hosts * count for op, count in OF_A_HOST.items()} | meeting
     assert again["modules"] < 640
     assert sum(map(received, clean.hosts.values())) - before < 60_000 * hosts
+
+
+@pytest.mark.usefixtures("by_asyncssh")
+def test_what_is_imported_ahead_costs_a_start_one_request(
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
+) -> None:
+    """The same with what an earlier run has left."""
+    hosts = len(clean.hosts)
+    launcher.script("print(1)\n")
+    counted(launcher, hosts, tmp_path / "first.json", "train.py")
+    for keep in ((), ("--keep-warm", "20s"), ("--keep-warm", "20s")):
+        words = ("--preload", "json", *keep, "train.py")
+        found = counted(launcher, hosts, tmp_path / "counts.json", *words)
+        meeting = {"listen": 1, "connect": hosts - 1, "unlisten": 1}
+        wanted = {op: hosts * count for op, count in (OF_A_HOST | {"preload": 1}).items()} | meeting
+        assert found["requests"] == wanted
+    assert "left by an earlier run on" in launcher.call("show", "-").stdout
+    launcher.call("warm", "-i", str(launcher.inventory), "--end")

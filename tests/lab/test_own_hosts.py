@@ -177,3 +177,21 @@ def test_check_names_it_where_it_would_work(hosts: labs.Lab, launcher: Launcher)
     shown = launcher.call("check", "-i", str(launcher.inventory), "--no-pairs").stdout
     assert "NET-LOOPBACK-NAME" in shown
     assert "own_hosts: true" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_what_is_kept_for_the_next_run_has_the_hosts_of_that(
+    launcher: Launcher, hosts: labs.Lab, user: str
+) -> None:
+    """With --keep-warm, the next run is in the namespace that the last one has entered."""
+    use(launcher, hosts, user)
+    launcher.script(
+        "import sys\nBEFORE = 'colorsys' in sys.modules\n" + RING + "print('before', BEFORE)\n"
+    )
+    words = ("--nodes", "2", "--framework", "torch", "--preload", "colorsys", "--keep-warm", "1m")
+    for _ in range(2):
+        ran = launcher.run(*words, "train.py", "20")
+        assert ran.code == 0 and "before True" in ran.out, ran.out + ran.err
+    shown = launcher.call("show", "-").stdout
+    assert "left by an earlier run on a,b" in " ".join(shown.split()), shown
+    assert "ended 2 Pythons" in launcher.call("warm", "-i", str(launcher.inventory), "--end").stdout

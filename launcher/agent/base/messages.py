@@ -116,6 +116,11 @@ class SupervisorSpec(TypedDict):
     inside: NotRequired[bool]
     #: Whether the run's processes get an /etc/hosts of their own.
     own_hosts: NotRequired[bool]
+    #: For how long what it has imported stays for other runs; its folder there, and why nothing that an
+    #: earlier run has left could be used: a code and a detail.
+    keep: NotRequired[float | None]
+    place: NotRequired[str]
+    unlike: NotRequired[List[str] | None]
 
 
 class StartRequest(TypedDict):

@@ -95,7 +95,8 @@ def standing(run_dir: str) -> Message:
 def strays(base: str) -> dict[int, str]:
     """Return ``{pid: run_dir}`` of processes of runs below ``base`` whose supervisor is gone."""
     mark, found = b"LAUNCHER_RUN_DIR=" + os.fsencode(base) + b"/", {}
-    for pid, variables in processes.environments():
+    there_now = processes.living()
+    for pid, variables in processes.environments(there_now):
         for variable in variables or ():
             if variable.startswith(mark):
                 name = os.fsdecode(variable[len(mark) :])
@@ -104,7 +105,7 @@ def strays(base: str) -> dict[int, str]:
                     found[pid] = run_dir
                 break
     there = os.path.realpath(base)
-    for pid, path in processes.writers(there):
+    for pid, path in processes.writers(there, there_now):
         name, inside = (path[len(there) + 1 :].split("/") + [""])[:2]
         run_dir = os.path.join(base, name)
         if inside == "logs" and not run_lock.is_alive(run_dir):

@@ -29,11 +29,14 @@ LARGEST, PRINTED = 1 << 18, 1 << 16
 HIGH = 800
 #: Names of folders where packages are installed.
 INSTALLED = ("site-packages", "dist-packages")
-#: Asks whether what was imported can still be used: an attempt of the run was over.
-CHECK = b"?"
+#: Asks whether what was imported can still be used: an attempt of the run was over. And what begins a
+#: message with what ps(1) is to show of a helper that is kept.
+CHECK, NOTE = b"?", b"n"
 #: Files that a process has open once it works with a GPU.
 DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 PR_SET_PDEATHSIG, SIGKILL = 1, 9
+#: Bytes of a PyConfig (CPython 3.8 to 3.14) at most: it is a part of something larger.
+CONFIG = 1024
 #: How the variable begins that made this Python a helper.
 MADE_HELPER = b"LAUNCHER_PRELOAD="
 
@@ -48,8 +51,11 @@ def parts(data: bytes) -> Parts:
 
 def serve(asked: str) -> bool:
     """Preload, and serve the supervisor. Return True in a rank, False once the supervisor is gone."""
-    number, _, names = asked.rstrip().partition(" ")
+    number, names, *kept = asked.split()
     line = _socket.socket(fileno=_high(int(number)))
+    started = os.getcwd() if kept else ""
+    if kept:
+        _forget_note()
     # The folder of the code, in which Python was started, may be made anew any moment.
     os.chdir(os.path.dirname(os.getcwd()))
     prctl = _prctl()
@@ -69,7 +75,15 @@ def serve(asked: str) -> bool:
         return False
     files = _files()
     line.send(b"r")
-    return Forks(line, names.split(","), before, read, prctl, files).serve()
+    return Forks(line, names.split(","), before, read, prctl, files, started).serve()
+
+
+def _forget_note() -> None:
+    """Take the argument off that only ps(1) is to show: a helper that is kept has none of a run's."""
+    del sys.argv[1:]
+    words = getattr(sys, "orig_argv", None)
+    if words:
+        del words[-1]
 
 
 def _files() -> dict[str, Stamp]:
@@ -200,8 +214,9 @@ class Forks:
         read: set[str],
         prctl: Callable[[int, int], int],
         files: dict[str, Stamp],
+        started: str,
     ) -> None:
-        self._files = files
+        self._files, self._started, self._is_kept = files, started, bool(started)
         self._line, self._before, self._read, self._prctl = line, before, read, prctl
         self._names = [name.split(".")[0] for name in names]
         self._own = list(sys.argv[1:])
@@ -217,6 +232,9 @@ class Forks:
             if data == CHECK:
                 problem = self._changed() or _problem()
                 self._line.send(b"f" + os.fsencode(problem)[:2000] if problem else b"r")
+                continue
+            if data[:1] == NOTE and not extra:
+                _show_arguments(1, [os.fsdecode(data[1:])])
                 continue
             passed = (
                 [extra[0][2][at : at + 4] for at in range(0, len(extra[0][2]), 4)] if extra else []
@@ -255,7 +273,7 @@ class Forks:
                 os._exit(0)
             os.close(reader)
             os.close(writer)
-            self._become(asked, streams)
+            self._become(streams)
             return ""
         os.close(writer)
         pid = os.read(reader, 32)
@@ -274,7 +292,7 @@ class Forks:
 
     def _hindrance(self, asked: Parts) -> str:
         """Return a code and a detail of what is in the way of a rank; "" for nothing."""
-        names = [text.partition("=")[0] for text in asked.get("S", [])]
+        names = asked.get("N", [])
         known = [name for name in names if name in self._read]
         if known:
             return "read-already " + known[0]
@@ -335,11 +353,13 @@ class Forks:
 
     # -- in the rank
 
-    def _become(self, asked: Parts, streams: list[int]) -> None:
-        """Turn this fork into the rank. It never returns where that fails."""
+    def _become(self, streams: list[int]) -> None:
+        """Turn this fork into the rank, which only now reads what it alone has. It never returns where
+        that fails."""
         gate = streams[3]
         try:
             self._line.close()
+            asked = parts(_taken(gate, int.from_bytes(_taken(gate, 4), "big")))
             printed = [os.pread(number, PRINTED, 0) for number in (1, 2)]
             os.setsid()
             for number, fd in enumerate(streams[:3]):
@@ -355,6 +375,7 @@ class Forks:
             if os.getppid() != int(asked["P"][0]):
                 os._exit(1)
             os.close(gate)
+            self._be_of_run(asked)
             for text in asked.get("S", []):
                 name, _, value = text.partition("=")
                 os.environ[name] = value
@@ -374,15 +395,76 @@ class Forks:
             traceback.print_exc()
             os._exit(127)
 
+    def _be_of_run(self, asked: Parts) -> None:
+        """Have the folders of this run where those of a helper are that is kept for others."""
+        if self._started and not os.path.isabs(sys.argv[0]):
+            _find_script(self._started, os.getcwd())
+        for place in asked.get("W", []):
+            _move(place, asked["I"][0])
+
     def _take_arguments(self, arguments: list[str]) -> None:
         """Have the arguments of this rank where those of the helper are."""
-        if arguments == self._own:
+        if arguments == self._own and not self._is_kept:
             return
         sys.argv[1:] = arguments
         words = getattr(sys, "orig_argv", None)
         if words is not None:
             words[len(words) - len(self._own) :] = arguments
-        _show_arguments(len(self._own), arguments)
+        _show_arguments(1 if self._is_kept else len(self._own), arguments)
+
+
+def _taken(gate: int, size: int) -> bytes:
+    """Read so many bytes. Exit where the supervisor is gone."""
+    data = b""
+    while len(data) < size:
+        piece = os.read(gate, size - len(data))
+        if not piece:
+            os._exit(1)
+        data += piece
+    return data
+
+
+def _move(place: str, folder: str) -> None:
+    """Have the folder of the run where the place of the helper is in a variable: in PATH, and in what
+    the environment has made of that."""
+    for name, value in list(os.environ.items()):
+        if place in value:
+            os.environ[name] = value.replace(place, folder)
+
+
+def _find_script(started: str, folder: str) -> None:
+    """Have the interpreter open its script in the folder of this run. It has made the path absolute as
+    it started: in ``started``, which leads here as well, but tracebacks should not say that."""
+    try:
+        import ctypes
+
+        python = ctypes.pythonapi
+        python._Py_GetConfig.restype = python.PyMem_RawMalloc.restype = ctypes.c_void_p
+        config, size = python._Py_GetConfig(), ctypes.sizeof(ctypes.c_wchar)
+        prefix = (started + "/").encode("utf-32-le", "surrogateescape")
+        with open("/proc/self/mem", "rb", buffering=0) as memory:
+            for at, text in _pointers(memory, config, len(prefix)):
+                if size == 4 and text == prefix:
+                    rest = ctypes.wstring_at(ctypes.c_void_p.from_address(at).value or 0)
+                    path = ctypes.create_unicode_buffer(folder + rest[len(started) :])
+                    # Python frees it in the end.
+                    new = python.PyMem_RawMalloc(ctypes.c_size_t(ctypes.sizeof(path)))
+                    ctypes.memmove(new, path, ctypes.sizeof(path))
+                    ctypes.c_void_p.from_address(at).value = new
+    except Exception:  # another Python: the path leads to the script all the same
+        pass
+
+
+def _pointers(memory: Any, config: int, size: int) -> Iterator[Tuple[int, bytes]]:
+    """Yield the places in the configuration of Python that may be pointers, and what these point to."""
+    memory.seek(config)
+    words = memory.read(CONFIG)
+    for at in range(0, len(words) - 7, 8):
+        try:
+            memory.seek(int.from_bytes(words[at : at + 8], sys.byteorder))
+            yield config + at, memory.read(size)
+        except (OSError, OverflowError, ValueError):
+            continue
 
 
 def _show_arguments(own: int, arguments: list[str]) -> None:
@@ -422,7 +504,8 @@ def _show_variables(own: list[str]) -> None:
             new += [] if path is None else [b"PYTHONPATH=" + path + b"\0"]
         room = sum(len(word) + 1 for word in words[first : at + 1])
         left = room - sum(map(len, new)) - (0 if is_last else len(MADE_HELPER) + 1)
-        for word in sorted((os.fsencode(one) + b"\0" for one in own), key=len):
+        # Those by which others find the processes of a run come first.
+        for word in sorted((os.fsencode(one) + b"\0" for one in own), key=_rank_of):
             if len(word) <= left:
                 new.append(word)
                 left -= len(word)
@@ -432,6 +515,10 @@ def _show_variables(own: list[str]) -> None:
             memory.write(shown.ljust(room, b"\0"))
     except (OSError, ValueError, StopIteration):
         pass
+
+
+def _rank_of(word: bytes) -> tuple[bool, int]:
+    return not word.startswith(b"LAUNCHER_"), len(word)
 
 
 def _print(printed: list[bytes]) -> None:

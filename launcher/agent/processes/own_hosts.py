@@ -58,6 +58,15 @@ class OwnHosts:
         _enter()
         _mount(file, HOSTS, MS_BIND)
 
+    @classmethod
+    def entered(cls, original: str) -> OwnHosts:
+        """Return that of this process, which has entered the namespace for a run before; ``original`` is
+        what is in the host's file, which nobody sees in there. Raises OSError."""
+        own = cls.__new__(cls)
+        own._original, own._file = original, HOSTS
+        own._write(original)
+        return own
+
     def name(self, entries: Iterable[HostEntry], own: str) -> None:
         """Have the names of the run's hosts lead to their addresses; ``own`` is this one's entry."""
         self._write(rewritten(self._original, entries, own, socket.gethostname()))

@@ -298,8 +298,35 @@ class Relay(SelfTests):
             finally:
                 self._let_go()
         attendance.end(run_dir)  # of an attempt before
+        is_new = "warm" in request and not run_lock.is_alive(run_dir)
+        if is_new and self._takes(run_dir, spec, request):
+            return {"stayed": 0}
         daemon.launch(run_dir, spec, _store)
         return {"stayed": 0}
+
+    def _takes(self, run_dir: str, spec: SupervisorSpec, request: Message) -> bool:
+        """Return whether what an earlier run has left is the supervisor of this one. If not, ``spec``
+        says why, and gets a place for what this run leaves."""
+        from . import kept_pythons  # few runs import anything ahead
+
+        why = kept_pythons.take(self.root, run_dir, spec, request)
+        if why == []:
+            return True
+        if why:
+            spec["unlike"] = why
+        if spec.get("keep"):
+            try:
+                spec["place"] = kept_pythons.make(self.root, request.get("programs", {}))
+            except OSError:
+                pass  # a full disk: then nothing is kept
+        return False
+
+    def do_kept(self, request: Message) -> Message:
+        """List the Pythons that are kept here for other runs; with ``end``, end them."""
+        from . import kept_pythons
+
+        ended = kept_pythons.end(self.root) if request.get("end") else 0
+        return {"kept": kept_pythons.listed(self.root), "ended": ended}
 
     def do_start(self, request: StartRequest) -> Message:
         """Start processes, once. A repeated request succeeds even if the supervisor is gone by then."""

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ..base.messages import (
         Message,
-        PreloadRequest,
         ProcessSpec,
         StartRequest,
     )
@@ -133,11 +132,6 @@ class Children:
         if process.get("container"):
             return {**self._secrets, **process["env"]}
         return {**self._env, **process["env"]}
-
-    def early_environment(self, request: PreloadRequest) -> dict[str, str]:
-        """Return the environment that the processes of the next stage will have."""
-        found = environment(request)
-        return {**found, **request["process"]["env"], "PATH": found["PATH"]}
 
     def exits(self) -> Iterator[tuple[Child, int]]:
         """Yield the processes that have exited, with their exit codes."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message, SupervisorSpec
     from ..processes.own_hosts import OwnHosts
+    from .keeper import Keeper
+    from .warm import Warm
 
     #: Begins to store outputs: see relay/unattended.py.
     Store = Callable[[Message, float, float, bool], None]
@@ -33,16 +35,25 @@ def launch(run_dir: str, spec: SupervisorSpec, store: Store | None = None) -> No
     Once the run is over there, ``store`` begins to store its outputs, if a launcher has left URLs for
     that. Raises OSError when it does not start.
     """
-    ready, tell = os.pipe()
+    ready, writer = os.pipe()
+
+    told: list[str] = []
+
+    def tell(problem: str) -> None:
+        if not told:
+            told.append(problem or "ready")
+            os.write(writer, told[0].encode())
+            os.close(writer)
+
     if os.fork() == 0:
         try:
             os.close(ready)
             os.setsid()
             if os.fork() == 0:
-                _become_supervisor(run_dir, spec, tell, store)
+                become_supervisor(run_dir, spec, tell, store, There(keep=writer))
         finally:
             os._exit(0)
-    os.close(tell)
+    os.close(writer)
     os.wait()
     with os.fdopen(ready, "rb") as pipe:
         answer = pipe.read().decode()
@@ -50,38 +61,108 @@ def launch(run_dir: str, spec: SupervisorSpec, store: Store | None = None) -> No
         raise OSError("the supervisor did not start: %s" % (answer or "it exited at once"))
 
 
-def _become_supervisor(run_dir: str, spec: SupervisorSpec, tell: int, store: Store | None) -> None:
+class There:
+    """What a process has already that becomes a supervisor: a descriptor to ``keep``, by which it tells
+    that it is one; and, if it was kept for this run, a Python that has imported modules, and the text of
+    the host's /etc/hosts."""
+
+    def __init__(
+        self,
+        keeper: Keeper | None = None,
+        warm: Warm | None = None,
+        keep: int = -1,
+        hosts: str | None = None,
+    ) -> None:
+        self.keeper, self.warm, self.hosts = keeper, warm, hosts
+        self.descriptors = {keep} | ({keeper.lock} if keeper else set())
+        self.descriptors |= {warm.state()[1]} if warm else set()
+
+
+def become_supervisor(
+    run_dir: str,
+    spec: SupervisorSpec,
+    tell: Callable[[str], None],
+    store: Store | None,
+    there: There,
+) -> None:
+    """Be the supervisor of a run until that is over, unless it has one. ``tell`` is called with "" once
+    it answers, or with the problem; then, maybe again, with what went wrong later."""
     try:
         os.chdir(run_dir)
-        _detach_streams(keep=tell)
+        _detach_streams(there.descriptors)
         lock = _own()
         if lock is None:
-            os.write(tell, b"ready")  # another supervisor owns this run
+            tell("")  # another supervisor owns this run
             return
-        supervisor = Supervisor(spec, _own_hosts(spec))
-        os.write(tell, b"ready")
-        os.close(tell)
+        keeper = there.keeper or _new_keeper(spec)
+        spec["place"] = keeper.place if keeper else ""
+        supervisor = Supervisor(spec, _own_hosts(spec, keeper, there), None, there.warm)
+        tell("")
         supervisor = _serve(supervisor)
-        os.close(lock)  # before clients notice the end: they may start another supervisor at once
-        left = supervisor.left_to_store()
-        if left and store:
-            store(*left)
-        supervisor.clients.close()
-        gathered, broadcast = supervisor.gathered, supervisor.broadcast
-        if gathered and gathered.is_needed:
-            _let_go(but={*gathered.descriptors, *broadcast.descriptors})
-            gathered.pass_on()
-        if broadcast.is_needed:
-            _let_go(but=broadcast.descriptors)
-            broadcast.pass_on()
+        _end(supervisor, keeper, lock, store)
     except Exception as error:
         import traceback
 
         traceback.print_exc()
-        try:
-            os.write(tell, str(error).encode())
-        except OSError:
-            pass
+        tell(str(error))
+
+
+def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store | None) -> None:
+    """Do what is left once the run is over here. What imports are kept for the next run leaves that to
+    another process."""
+    keeps = keeper is not None and _listens(supervisor, keeper)
+    if supervisor.warm and not keeps:
+        supervisor.warm.close()
+    os.close(lock)  # before clients notice the end: they may start another supervisor at once
+    if keeper and keeps:
+        from .keeper import apart  # few runs keep anything
+
+        if supervisor.left_to_store() or _passes_on(supervisor):
+            apart(lambda: _do_the_rest(supervisor, store))
+        supervisor.clients.close()
+        keeper.become()
+    if keeper:
+        keeper.close()
+    _do_the_rest(supervisor, store)
+
+
+def _listens(supervisor: Supervisor, keeper: Keeper) -> bool:
+    """Return whether the next run finds what this one has imported, if it is to."""
+    if not supervisor.keeps or not supervisor.warm or not supervisor.warm.is_ready:
+        return False
+    try:
+        keeper.listen(supervisor)  # before anybody notices the end: the next run may begin at once
+    except OSError:
+        return False
+    return True
+
+
+def _passes_on(supervisor: Supervisor) -> bool:
+    gathered = supervisor.gathered
+    return supervisor.broadcast.is_needed or bool(gathered and gathered.is_needed)
+
+
+def _do_the_rest(supervisor: Supervisor, store: Store | None) -> None:
+    """Have outputs stored, and other hosts told."""
+    left = supervisor.left_to_store()
+    if left and store:
+        store(*left)
+    supervisor.clients.close()
+    gathered, broadcast = supervisor.gathered, supervisor.broadcast
+    if gathered and gathered.is_needed:
+        _let_go(but={*gathered.descriptors, *broadcast.descriptors})
+        gathered.pass_on()
+    if broadcast.is_needed:
+        _let_go(but=broadcast.descriptors)
+        broadcast.pass_on()
+
+
+def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
+    if not spec.get("place"):
+        return None
+    from . import keeper  # few runs keep anything
+
+    return keeper.begun(spec)
 
 
 def _serve(supervisor: Supervisor) -> Supervisor:
@@ -98,12 +179,14 @@ def _serve(supervisor: Supervisor) -> Supervisor:
     return supervisor
 
 
-def _own_hosts(spec: SupervisorSpec) -> OwnHosts | None:
+def _own_hosts(spec: SupervisorSpec, keeper: Keeper | None, there: There) -> OwnHosts | None:
     if not spec.get("own_hosts"):
         return None
     from ..processes.own_hosts import OwnHosts
 
-    return OwnHosts("hosts")
+    if there.hosts is not None:
+        return OwnHosts.entered(there.hosts)
+    return OwnHosts(os.path.join(keeper.place if keeper else "", "hosts"))
 
 
 def _own() -> int | None:
@@ -139,14 +222,17 @@ def _owner_answers() -> bool:
             return False
 
 
-def _detach_streams(keep: int) -> None:
+def _detach_streams(keep: set[int]) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     log = plain_files.opened("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, 1024)
+    first = 3
+    for number in sorted(keep):
+        os.closerange(first, number)
+        first = max(first, number + 1)
+    os.closerange(first, 1024)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
 
 

@@ -53,7 +53,16 @@ _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 _SPEC = (
     {"run_id": str, "host": str, "grace": NUMBER},
-    {"attempt": int, "orphan_timeout": NUMBER, "stall": NUMBER, "inside": bool, "own_hosts": bool},
+    {
+        "attempt": int,
+        "orphan_timeout": NUMBER,
+        "stall": NUMBER,
+        "inside": bool,
+        "own_hosts": bool,
+        "keep": NUMBER,
+        "place": str,
+        "unlike": [str],
+    },
 )
 
 _START = (
@@ -88,6 +97,24 @@ _WAY: Any = {
     "addresses": TEXTS,
 }
 
+_PRELOAD: Any = (
+    {"modules": [str], "path": [str], "process": (_PROCESS, _PROCESS_MORE)},
+    {"own_path": str, "secrets": TEXTS},
+)
+#: The request to what is kept for other runs to be the supervisor of one: see kept.py.
+TAKE: Any = (
+    {
+        "run_dir": str,
+        "spec": _SPEC,
+        "preload": _PRELOAD,
+        "programs": TEXTS,
+        "environ": TEXTS,
+        "login": TEXTS,
+        "title": [str],
+    },
+    {"group": str, "hosts": str},
+)
+
 #: By request: the fields that it must have, and those that it may have.
 REQUESTS = {
     "start": _START,
@@ -97,10 +124,7 @@ REQUESTS = {
         {"project": str, "gpus": int},
         {"preemptible": int, "within": int, "min_runtime": NUMBER, "rules": _RULES},
     ),
-    "preload": (
-        {"modules": [str], "path": [str], "process": (_PROCESS, _PROCESS_MORE)},
-        {"own_path": str, "secrets": TEXTS},
-    ),
+    "preload": _PRELOAD,
     "wait": (
         {
             "ticket": (_TICKET, {}),

@@ -131,9 +131,10 @@ class _Stay:
         self._next = Supervisor(spec, owner.own_hosts, owner)
 
     def _end(self) -> None:
-        """Kill what has imported modules, and wait until it is gone."""
+        """Kill what has imported modules, and wait for that, unless it is kept for other runs."""
         owner, deadline = self._owner, time.monotonic() + GONE
-        if owner.warm:
+        owner.keeps = owner.keeps and not owner.terminated
+        if owner.warm and not owner.keeps:
             owner.warm.close()
             while owner.warm.pids and time.monotonic() < deadline:
                 for _ in owner.children.exits():

@@ -23,6 +23,7 @@ from . import machine, requests
 from .broadcast import Broadcast
 from .children import Children
 from .clients import Clients
+from .environment import early_environment
 from .feed import Feed
 from .machine import Machine
 from .meeting import Meeting
@@ -85,8 +86,10 @@ class Supervisor:
         spec: SupervisorSpec,
         own_hosts: OwnHosts | None = None,
         before: Supervisor | None = None,
+        warm: Warm | None = None,
     ) -> None:
-        """``before`` is that of the last attempt, in this process: see staying.py."""
+        """``before`` is that of the last attempt, in this process: see staying.py. ``warm`` was kept for
+        this run: see keeper.py."""
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
         self.machine = Machine(
@@ -107,7 +110,12 @@ class Supervisor:
         self.feed = Feed()
         self.metrics = Metrics()
         self.meeting = Meeting()
-        self.warm: Warm | None = before.warm if before else None  # modules are imported ahead
+        self.warm: Warm | None = before.warm if before else warm  # modules are imported ahead
+        self._place: str = before._place if before else spec.get("place") or ""
+        #: Seconds for which the next run may use that, and whether it may.
+        self.keep = (spec.get("keep") or 0.0) if self._place else 0.0
+        self.keeps = False
+        self._unlike = spec.get("unlike")  # why nothing that an earlier run has left could be used
         self.stays = False  # for the next attempt, once it is over
         self._may_stay = True
         #: URLs to store outputs by while no launcher is in touch, and when they came. They are secrets.
@@ -123,7 +131,7 @@ class Supervisor:
         self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self.clients: Clients = before.clients if before else Clients()
-        self.terminated = False
+        self.terminated = self._was_terminated = False
         self.signals = processes.watch_signals(self._note_termination)
         self._answers: dict[str, Callable[[Any], Message]] = {
             "start": self._start,
@@ -158,7 +166,7 @@ class Supervisor:
                 self._write(ready)
             self._reap()
             self._keep_time()
-        if not self.stays:
+        if not self.stays and not self.keeps:
             self._cool()
         for claim in self.registered:
             claim.close()
@@ -214,7 +222,7 @@ class Supervisor:
 
     def _keep_time(self) -> None:
         if self.terminated:
-            self.terminated = False
+            self.terminated, self._was_terminated = False, True
             if self.machine.waits and not self.machine.stopped:
                 self.machine.leave()
             else:
@@ -405,7 +413,7 @@ class Supervisor:
 
     def _run_begun(self, request: StartRequest) -> None:
         self._may_stay = bool(request.get("stay"))
-        if not self._may_stay:
+        if not self._may_stay and not self.keep:
             self._cool()
         if self.member:
             self.member.begin(time.monotonic())
@@ -440,13 +448,20 @@ class Supervisor:
         if not self.warm:
             from .warm import Warm  # most runs preload nothing
 
-            self.warm = Warm(self._record)
+            self.warm = Warm(self._record, self._place)
             self.children.helpers.append(self.warm)
+        if self._unlike:
+            self._record("ImportedAnew", why=self._unlike[0], detail=self._unlike[1][:500])
         process = request["process"]
-        env = self.children.early_environment(request)
+        env = early_environment(request)
         self.stacks.prepare(env)
         self.warm.begin(
-            request["modules"], process["argv"], env, process["cwd"], self.stacks.wanted
+            request["modules"],
+            process["argv"],
+            env,
+            process["cwd"],
+            self.stacks.wanted,
+            request.get("secrets") or {},
         )
         return {"ok": {}}
 
@@ -698,9 +713,19 @@ class Supervisor:
         in_touch = self.clients.alone_since is None and not self.gathered
         kept = self.warm is not None and self.warm.is_kept
         self.stays = self._may_stay and kept and in_touch and not left
-        if not self.stays:
+        self._decide_to_keep(left)
+        if not self.stays and not self.keeps:
             self._cool()
         self._record("HostEnded", **self.children.owned.close(left, self.stays))
+
+    def _decide_to_keep(self, left: list[int]) -> None:
+        """Decide whether what was imported stays here once the run is over, and write that down."""
+        if not self.keep or not self.warm or not self.warm.is_ready or left or self._was_terminated:
+            self.keeps = False
+            return
+        # In a scope of its own a process has the limits of one run: see login_session.py.
+        self.keeps = not self.children.owned.scope.pids
+        self._record("KeptWarm", seconds=self.keep, kept=self.keeps)
 
 
 def _port_taken(port: int) -> Message:

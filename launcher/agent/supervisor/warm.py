@@ -18,12 +18,14 @@ from . import warm_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..processes.limits import Held
 
 #: Seconds to import everything; and for an answer about one rank.
 IMPORTS, ANSWERS = 120.0, 10.0
+#: What stands for the folder of the code in the place of a helper that is kept.
+CODE = "code"
 #: What the imports print.
 PRINTED, COMPLAINTS = "preload.out", "preload.err"
 #: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
@@ -31,6 +33,8 @@ INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 VARIABLE = "LAUNCHER_PRELOAD"
 #: Bytes for variables of a rank, where others see them.
 ROOM = 2048
+#: Bytes of the argument of a helper that is kept, in which ranks show theirs.
+NOTE = 512
 #: The helper's end of the line: the descriptor behind the standard streams.
 LINE = 3
 #: Starts Python only if it gets as far as our sitecustomize: else it would execute the script. It sets
@@ -63,28 +67,40 @@ class Cold(Exception):
         self.code, self.detail = code, detail
 
 
-class _Asked:
+class Asked:
     """What is asked of a helper: modules, and a rank's command, variables and folder."""
 
     def __init__(
         self, modules: Sequence[str], argv: list[str], env: dict[str, str], cwd: str, stacks: bool
     ) -> None:
         self.modules, self.argv, self.cwd, self.stacks = list(modules), argv, cwd, stacks
-        self.env = warm_rules.without_rank(env)
+        self.env = env
+
+    def unlike(self, other: Asked, run: warm_rules.OfRun | None) -> tuple[str, str] | None:
+        """Return why a helper for this is none for the ``other``, of a ``run`` where it is kept."""
+        if self.modules != other.modules:
+            return "other-modules", ",".join(self.modules)
+        if (self.cwd, self.stacks) != (other.cwd, other.stacks):
+            return "other-command", ""
+        return warm_rules.hindrance(self.argv, self.env, other.argv, other.env, None, run)
 
 
 class Warm:
     """One helper at a time. ``record`` writes an event into the journal.
 
-    It serves an attempt, and the next one with the same helper if nothing has changed by then.
+    It serves an attempt, and the next one with the same helper if nothing has changed by then. With a
+    ``place``, a folder of its own, other runs may follow: then it knows nothing of the run.
     """
 
-    def __init__(self, record: Callable[..., None]) -> None:
+    def __init__(self, record: Callable[..., None], place: str = "") -> None:
+        self.place = place
+        self._run: warm_rules.OfRun | None = None  # whom it serves, where it is kept
+        self._secrets: frozenset[str] = frozenset()
         self._record = record
         self._pid: int | None = None
         self._killed: set[int] = set()  # helpers that have not exited yet
         self._line: Socket | None = None
-        self._asked: _Asked | None = None
+        self._asked: Asked | None = None
         self._began = 0.0
         self._ready = self._checks = self._reported = self._has_failed = False
         self._lost: tuple[str, str] | None = None  # why there is none any more that was ready
@@ -95,6 +111,11 @@ class Warm:
         self._record = record
         self.was_asked = False  # for modules, in this attempt
         self._told: set[tuple[str, str]] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a helper that has imported everything."""
+        return self._ready and self._pid is not None
 
     @property
     def is_kept(self) -> bool:
@@ -180,6 +201,46 @@ class Warm:
         self._lost = None
         self._hang_up()
 
+    # -- between two runs
+
+    def say(self, text: str) -> None:
+        """Have ps(1) show what the helper is there for."""
+        if self._line:
+            try:
+                self._line.send(b"n" + os.fsencode(note(text)))
+            except OSError:
+                pass  # it is gone, as the next look at it tells
+
+    def state(self) -> tuple[int, int, Asked]:
+        """Return what another program needs that this process becomes: see :meth:`resumed`."""
+        assert self._pid is not None
+        assert self._line is not None
+        assert self._asked is not None
+        return self._pid, self._line.fileno(), self._asked
+
+    @classmethod
+    def resumed(cls, place: str, pid: int, line: int, asked: Asked) -> Warm:
+        """Return one whose helper is there and has imported everything."""
+        warm = cls(lambda *_, **__: None, place)
+        warm._pid, warm._line, warm._asked = pid, Socket(fileno=line), asked
+        warm._ready = warm._reported = True
+        return warm
+
+    @property
+    def asked(self) -> Asked | None:
+        """What was asked of the helper."""
+        return self._asked
+
+    def changed(self) -> str | None:
+        """Return why the helper, which is idle, can be used no more; None where it can."""
+        assert self._line is not None
+        try:
+            self._line.send(b"?")
+        except OSError:
+            return "exited"
+        answer = _answer(self._line)
+        return None if answer == b"r" else answer[1:].decode("utf-8", "replace") or "no-answer"
+
     def _hang_up(self) -> None:
         if self._line:
             self._line.close()
@@ -196,7 +257,8 @@ class Warm:
 
     def _complaint(self) -> str:
         try:
-            text = plain_files.content(COMPLAINTS).decode("utf-8", "replace")
+            path = os.path.join(self.place, COMPLAINTS)
+            text = plain_files.content(path).decode("utf-8", "replace")
         except OSError:
             return ""
         return (text.strip().splitlines() or [""])[-1]
@@ -204,28 +266,35 @@ class Warm:
     # -- the helper
 
     def begin(
-        self, modules: Sequence[str], argv: list[str], env: dict[str, str], cwd: str, stacks: bool
+        self,
+        modules: Sequence[str],
+        argv: list[str],
+        env: dict[str, str],
+        cwd: str,
+        stacks: bool,
+        secrets: Iterable[str] = (),
     ) -> None:
-        """Have the helper of the attempt before checked, if there is one; else start one.
+        """Have the helper of the attempt or run before checked, if there is one; else start one.
 
-        ``argv`` and ``env`` are those of any rank; what differs between ranks does not matter. With
-        ``stacks``, ranks have the folder of our sitecustomize on their path anyway.
+        ``argv`` and ``env`` are those of any rank, and ``secrets`` the names of variables that are
+        some; what differs between ranks does not matter. With ``stacks``, ranks have the folder of our
+        sitecustomize on their path anyway.
         """
-        before, self._asked = self._asked, _Asked(modules, argv, env, cwd, stacks)
+        self._secrets = frozenset(secrets)
+        self._run = self._of_run(env)
+        before, now = self._asked, asked_of(modules, argv, env, cwd, stacks, self._run)
+        self._asked = now
         self.was_asked, self._began = True, time.monotonic()
         self._reported = self._has_failed = False
         if before is None or (self._line is None and self._lost is None):
             self._import()
             return
-        why = self._lost or self._unlike(before, self._asked) or self._ask_to_check()
+        why = self._lost or before.unlike(now, None) or self._ask_to_check()
         if why:
             self._import_anew(*why)
 
-    def _unlike(self, before: _Asked, now: _Asked) -> tuple[str, str] | None:
-        """Return why the helper is none for what is asked now."""
-        if (before.modules, before.cwd, before.stacks) != (now.modules, now.cwd, now.stacks):
-            return "other-command", ""
-        return warm_rules.hindrance(before.argv, before.env, now.argv, now.env, None)
+    def _of_run(self, env: dict[str, str]) -> warm_rules.OfRun | None:
+        return warm_rules.OfRun(env, self._secrets, self.place) if self.place else None
 
     def _ask_to_check(self) -> tuple[str, str] | None:
         assert self._line is not None
@@ -261,17 +330,22 @@ class Warm:
             self._report("relative-path", "")
             return
         prepared, python, arguments = known
+        if self.place:
+            arguments = [note("has imported %s" % ", ".join(asked.modules))]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         task = ("stacks" if asked.stacks else "plain", LINE, ",".join(asked.modules))
-        own = [sys.executable, "-I", "-S", "-c", _TRY, "%s %d %s" % task, INSIDE]
+        words = "%s %d %s" % task + (" kept" if self.place else "")
+        own = [sys.executable, "-I", "-S", "-c", _TRY, words, INSIDE]
         streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
         try:
+            if self.place and os.path.islink(cwd):
+                os.unlink(cwd)
             os.makedirs(cwd, exist_ok=True)  # empty, while the code is being copied
             for path in (PRINTED, COMPLAINTS):
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-                streams.append(os.open(path, flags, 0o600))
-            words = [*prepared, *own, *python, *arguments]
-            launch = processes.Launch(words, env, cwd)
+                streams.append(os.open(os.path.join(self.place, path), flags, 0o600))
+            command = [*prepared, *own, *python, *arguments]
+            launch = processes.Launch(command, env, cwd)
             self._pid = processes.start_with(launch, [*streams, theirs.fileno()])
             self._line = Socket(fileno=ours.detach())
         except OSError as error:
@@ -294,28 +368,30 @@ class Warm:
             if self._line is None or not self._ready:
                 raise Cold("exited")
             asked = self._asked
-            found = warm_rules.hindrance(asked.argv, asked.env, launch.argv, launch.env, held)
+            run = self._of_run(launch.env)
+            found = warm_rules.hindrance(asked.argv, asked.env, launch.argv, launch.env, held, run)
             if found:
                 raise Cold(*found)
-            return self._fork(self._line, launch, held, stdout, stderr)
+            rank = _Rank(launch, held, run)
+            return self._fork(self._line, rank, stdout, stderr)
         except Cold as why:
             if (why.code, why.detail) not in self._told:
                 self._told.add((why.code, why.detail))
                 self._record("StartedCold", why=why.code, detail=why.detail[:500])
         return None
 
-    def _fork(
-        self, line: Socket, launch: processes.Launch, held: Held | None, stdout: str, stderr: str
-    ) -> int:
+    def _fork(self, line: Socket, rank: _Rank, stdout: str, stderr: str) -> int:
         """Have the helper fork; the rank goes on once its pid is known here."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         opened = []
         try:
+            if self.place:
+                _lead(os.path.join(self.place, CODE), rank.cwd)
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             opened += [os.open(path, flags, 0o600) for path in (stdout, stderr)]
             passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in [*opened, theirs.fileno()])
-            line.sendmsg([_message(launch, held)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
+            line.sendmsg([rank.question], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
         except OSError as error:
             gate.close()
             raise Cold("no-answer", str(error.strerror)) from None
@@ -324,11 +400,11 @@ class Warm:
             for fd in opened:
                 os.close(fd)
         try:
-            return self._let_go(line, gate)
+            return self._let_go(line, gate, rank)
         finally:
             gate.close()  # a rank that was not let go exits
 
-    def _let_go(self, line: Socket, gate: socket.socket) -> int:
+    def _let_go(self, line: Socket, gate: socket.socket, rank: _Rank) -> int:
         answer = _answer(line)
         if answer[:1] == b"c":
             code, _, detail = answer[1:].decode("utf-8", "replace").partition(" ")
@@ -336,6 +412,11 @@ class Warm:
         if answer[:1] != b"p" or not answer[1:].isdigit():
             self.close()
             raise Cold("no-answer")
+        try:
+            gate.settimeout(ANSWERS)
+            gate.sendall(rank.own)
+        except OSError:
+            raise Cold("no-answer") from None
         state = _answer(gate)
         if state != b"0":
             raise Cold(
@@ -358,16 +439,65 @@ def _answer(line: socket.socket) -> bytes:
         return b""
 
 
-def _message(launch: processes.Launch, held: Held | None) -> bytes:
-    """Return a request for a rank: see ``parts`` in inside/preload.py."""
-    known = warm_rules.command(launch.argv)
-    own = {name: value for name, value in launch.env.items() if name in warm_rules.FREE}
-    found = [("D", launch.cwd), ("P", "%d" % os.getpid())]
-    found += [("A", word) for word in (known[2] if known else [])]
-    found += [("S", "%s=%s" % item) for item in own.items()]
-    found += [("F", name) for name in sorted(warm_rules.FREE)]
-    if held and held.get("group"):
-        found += [("G", held["group"]), ("L", "1" if held.get("by_group") else "0")]
+def asked_of(
+    modules: Sequence[str],
+    argv: list[str],
+    env: dict[str, str],
+    cwd: str,
+    stacks: bool,
+    run: warm_rules.OfRun | None,
+) -> Asked:
+    """Return what is asked of a helper; of one that is kept, without what is the run's."""
+    if run:
+        cwd = os.path.join(run.place, CODE)
+        known = warm_rules.command(argv)
+        argv = known[0] + known[1] if known else argv[:1]  # no arguments
+    return Asked(modules, argv, warm_rules.shared(env, run), cwd, stacks)
+
+
+def note(text: str) -> str:
+    """Return the argument by which ps(1) shows what a helper that is kept is there for."""
+    return ("(launcher %s)" % text).ljust(NOTE)[:NOTE]
+
+
+class _Rank:
+    """A rank to fork. ``question`` is for the helper: see ``parts`` in inside/preload.py. It has no
+    value of a variable and no argument, as what the helper has read would be in the memory of later
+    ranks: these are the fork's ``own``."""
+
+    def __init__(
+        self, launch: processes.Launch, held: Held | None, run: warm_rules.OfRun | None
+    ) -> None:
+        self.cwd = launch.cwd
+        known = warm_rules.command(launch.argv)
+        variables = warm_rules.own(launch.env, run)
+        question = [("D", launch.cwd)]
+        question += [("N", name) for name in variables]
+        question += [("F", name) for name in sorted(warm_rules.FREE)]
+        own = [("D", launch.cwd), ("P", "%d" % os.getpid())]
+        own += [("A", word) for word in (known[2] if known else [])]
+        own += [("S", "%s=%s" % item) for item in variables.items()]
+        own += [("W", run.place), ("I", run.run_dir)] if run else []
+        if held and held.get("group"):
+            own += [("G", held["group"]), ("L", "1" if held.get("by_group") else "0")]
+        self.question, whole = _encoded(question), _encoded(own)
+        self.own = len(whole).to_bytes(4, "big") + whole
+
+
+def _lead(link: str, folder: str) -> None:
+    """Have a path lead to the code of a run: the one in which the helper was started."""
+    if os.path.islink(link):
+        if os.readlink(link) == folder:
+            return
+        os.unlink(link)
+    else:
+        os.rename(
+            link, "%s.%d" % (link, time.monotonic_ns())
+        )  # what prepares a rank may write there
+    os.symlink(folder, link)
+
+
+def _encoded(found: list[tuple[str, str]]) -> bytes:
     if any("\0" in text for _, text in found):
         raise Cold("too-large")
     return b"".join(kind.encode() + os.fsencode(text) + b"\0" for kind, text in found)

@@ -6,7 +6,7 @@ import posixpath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Tuple
 
     from ..processes.limits import Held
@@ -51,6 +51,20 @@ FREE = frozenset(
         "WORLD_SIZE",
     }
 )
+#: Variables that differ between runs: they are like those of ranks in a Python that is kept for others.
+_OF_RUN = frozenset(
+    {
+        "LAUNCHER_HOST",
+        "LAUNCHER_NODE_RANK",
+        "LAUNCHER_OUTPUT_DIR",
+        "LAUNCHER_RUN_DIR",
+        "LAUNCHER_RUN_ID",
+    }
+)
+#: How variables begin that Python or a library reads in C as it starts: nobody could watch that.
+_AT_START = ("GLIBC_", "GOMP_", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
+#: The shortest name of a run that is looked for inside of values.
+_NAME = 8
 #: Options of Python that change nothing about how it starts; the second ones have a value.
 PLAIN, WITH_VALUE = ("-u", "-B", "-O", "-OO", "-b", "-q"), ("-X", "-W")
 
@@ -75,9 +89,45 @@ def command(argv: Sequence[str]) -> Tuple[list[str], list[str], list[str]] | Non
     return list(argv[:front]), words[:end], words[end:]
 
 
-def without_rank(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables with which modules are imported: what all ranks of a host have alike."""
-    return {name: value for name, value in env.items() if name not in FREE}
+class OfRun:
+    """What a Python that is kept for other runs must not know of this one: its name and folder, and the
+    values of its ``secrets``. ``place`` stands for the folder in PATH."""
+
+    def __init__(self, env: Mapping[str, str], secrets: Iterable[str], place: str) -> None:
+        self.run_id, self.run_dir = env["LAUNCHER_RUN_ID"], env["LAUNCHER_RUN_DIR"]
+        self.secrets, self.place = frozenset(secrets), place
+
+    def has(self, name: str, value: str) -> bool:
+        """Return whether a variable is the run's alone."""
+        if name in _OF_RUN or name in self.secrets:
+            return True
+        if name == "PATH" or name.startswith(_AT_START):
+            return False
+        named = self.run_id in value if len(self.run_id) >= _NAME else self.run_id == value
+        return named or self.run_dir in value
+
+    def elsewhere(self, value: str) -> str:
+        """Return a value with the place instead of the run's folder."""
+        return value.replace(self.run_dir, self.place)
+
+
+def own(env: Mapping[str, str], run: OfRun | None) -> dict[str, str]:
+    """Return the variables that only the rank has: those of a ``run``, too, in a Python that is kept."""
+    return {
+        name: value
+        for name, value in env.items()
+        if name in FREE or (run is not None and run.has(name, value))
+    }
+
+
+def shared(env: Mapping[str, str], run: OfRun | None) -> dict[str, str]:
+    """Return the variables with which modules are imported: what all ranks of a host have alike, and
+    without those of a ``run`` in a Python that is kept for others."""
+    mine = own(env, run)
+    found = {name: value for name, value in env.items() if name not in mine}
+    if run is not None and "PATH" in found:
+        found["PATH"] = run.elsewhere(found["PATH"])
+    return found
 
 
 def hindrance(
@@ -86,13 +136,15 @@ def hindrance(
     rank_argv: Sequence[str],
     rank_env: Mapping[str, str],
     held: Held | None,
+    run: OfRun | None = None,
 ) -> Hindrance | None:
     """Return why a rank cannot be forked from a Python that was started as ``argv`` with ``env``; None
-    where it can, as far as that is known without asking that Python."""
+    where it can, as far as that is known without asking that Python. ``run`` is that of the rank, where
+    the Python is kept."""
     ours, theirs = command(argv), command(rank_argv)
     if ours is None or theirs is None or ours[:2] != theirs[:2]:
         return "other-command", ""
-    wanted = without_rank(rank_env)
+    wanted = shared(rank_env, run)
     for name in sorted(wanted.keys() | env.keys()):
         if wanted.get(name) != env.get(name):
             return "other-variable", name

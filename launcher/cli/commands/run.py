@@ -63,6 +63,7 @@ GROUPS = {
         "modules",
         "prepare",
         "preload",
+        "keep_warm",
         "setup",
         "include",
         "from",
@@ -194,6 +195,11 @@ EXAMPLES = (
     multiple=True,
     metavar="MODULES",
     help="Import these once on each host, ahead of its ranks: torch,transformers.",
+)
+@click.option(
+    "--keep-warm",
+    metavar="T",
+    help="Keep what was imported on the hosts for the next run, for T: 10m; launcher warm shows it.",
 )
 @options.setup
 @click.option(

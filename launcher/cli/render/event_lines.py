@@ -19,9 +19,9 @@ from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .folding import groups
 from .log_lines import harmless
-from .preload import why_anew, why_cold
+from .preload import NO_SCOPE, why_anew, why_cold
 from .progress import moved
-from .tables import age, counted, due, duration, size
+from .tables import age, counted, due, duration, size, took
 
 #: Lines about many hosts, at once.
 LINES = 8
@@ -313,7 +313,7 @@ def until(latest: float | None, now: float) -> str:
 
 
 #: What many hosts may have to tell alike, at about the same time.
-_Alike = ev.GpusPassedOver | ev.ImportedAnew | ev.StartedCold
+_Alike = ev.GpusPassedOver | ev.ImportedAnew | ev.KeptWarm | ev.StartedCold
 OfManyHosts = _Alike | ev.StoredAlone
 
 
@@ -560,6 +560,17 @@ def _preloaded(event: ev.Preloaded) -> Line | None:
 def _imported_anew(event: ev.ImportedAnew) -> Line:
     why = harmless(why_anew(event.why, event.detail).encode()).decode()
     return Line(f"{event.host}: imports anew: {why}", "yellow")
+
+
+@line_of.register
+def _kept_warm(event: ev.KeptWarm) -> Line | None:
+    if event.kept:
+        return Line(
+            f"{event.host}: what was imported stays for {took(event.seconds)} after the run: "
+            "launcher warm",
+            dim=True,
+        )
+    return Line(f"{event.host}: what was imported does not stay: {NO_SCOPE}", "yellow")
 
 
 @line_of.register

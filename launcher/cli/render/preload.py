@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from ...records import events as ev
 from ...records.reasons import Cold
 from ...spec import nodeset
-from .tables import took
+from .tables import local, took
 
 _WHY = {
     Cold.IMPORT_FAILED: "{}",
@@ -30,6 +31,8 @@ _WHY = {
     Cold.NO_ANSWER: "the Python that imports does not answer",
     Cold.GONE: "nothing of the attempt before was left there",
     Cold.FILE_CHANGED: "{} has changed",
+    Cold.OTHER_MODULES: "what an earlier run has left is {}",
+    Cold.OTHER_LOGIN: "this login has another {} than that of the earlier run",
 }
 #: The same, where they mean something else for what an attempt before has imported.
 _WHY_ANEW = {
@@ -41,6 +44,10 @@ _WHY_ANEW = {
     Cold.OTHER_COMMAND: "the command is another one",
     Cold.OTHER_VARIABLE: "{} has another value",
 }
+
+
+#: Why nothing can stay.
+NO_SCOPE = "systemd ends the scope that limits the run"
 
 
 def why_cold(code: Cold, detail: str) -> str:
@@ -69,7 +76,10 @@ def preload_text(modules: Sequence[str], events: Sequence[ev.Event]) -> str:
     if warm := [one for one in done if not one.problem and not one.kept]:
         hosts = nodeset.fold(dict.fromkeys(one.host for one in warm))
         parts.append(f"imported on {hosts} in {took(max(one.seconds for one in warm))}")
-    if kept := [one for one in done if one.kept]:
+    if left := [one for one in done if one.kept and not one.attempt]:
+        hosts = nodeset.fold(dict.fromkeys(one.host for one in left))
+        parts.append(f"left by an earlier run on {hosts}")
+    if kept := [one for one in done if one.kept and one.attempt]:
         numbers = sorted({one.attempt for one in kept})
         hosts = nodeset.fold(dict.fromkeys(one.host for one in kept))
         attempts = f"attempt{'s' * (len(numbers) > 1)} {nodeset.fold_ranks(numbers)}"
@@ -78,4 +88,16 @@ def preload_text(modules: Sequence[str], events: Sequence[ev.Event]) -> str:
         parts.append(f"imported anew on {nodeset.fold(dict.fromkeys(places))}: {why}")
     for why, places in cold.items():
         parts.append(f"not used on {nodeset.fold(dict.fromkeys(places))}: {why}")
+    parts += _kept_for_others(events)
     return f"{', '.join(modules)} {'; '.join(parts)}" if parts else ""
+
+
+def _kept_for_others(events: Sequence[ev.Event]) -> Iterator[str]:
+    """Say for how long what was imported stays on which hosts, once the run is over."""
+    last = {one.host: one for one in events if isinstance(one, ev.KeptWarm)}
+    if there := [one for one in last.values() if one.kept]:
+        until = local(min(one.time + one.seconds for one in there))
+        hosts = nodeset.fold(one.host for one in there)
+        yield f"stays on {hosts} until {time.strftime('%H:%M:%S', until)}"
+    if not_there := [one.host for one in last.values() if not one.kept]:
+        yield f"does not stay on {nodeset.fold(not_there)}: {NO_SCOPE}"

@@ -58,6 +58,32 @@ def test_one_line_tells_what_became_of_it_in_later_attempts() -> None:
     )
 
 
+def test_one_line_tells_what_stays_for_the_next_run() -> None:
+    events = [
+        ev.Preloaded(1.0, "gpu1", 0.01, kept=True),
+        ev.Preloaded(1.0, "gpu2", 2.0),
+        *(ev.KeptWarm(9.0, host, 600.0) for host in ("gpu1", "gpu2")),
+        ev.KeptWarm(9.0, "gpu3", 600.0, False),
+    ]
+    text = preload_text(["torch"], events)
+    assert text.startswith(
+        "torch imported on gpu2 in 2.0 s; left by an earlier run on gpu1; stays on "
+    )
+    assert "stays on gpu[1-2] until " in text and "does not stay on gpu3: systemd ends" in text
+
+
+def test_what_is_kept_needs_modules_and_ends() -> None:
+    given = {"run": ("train.py",), "framework": "torch", "keep_warm": "10m"}
+    assert job_file.make({"flag": {**given, "preload": "torch"}}, {}).keep_warm == 600.0
+    with pytest.raises(InputError, match="imports nothing ahead") as found:
+        job_file.make({"flag": given}, {})
+    assert "--preload torch --keep-warm 10m" in found.value.hint
+    with pytest.raises(InputError, match="a day at most"):
+        job_file.make({"flag": {**given, "preload": "torch", "keep_warm": "25h"}}, {})
+    off = {"keep_warm": "0s"}  # instead of a file's
+    assert job_file.make({"file": given, "flag": off}, {}).keep_warm == 0.0
+
+
 @pytest.mark.parametrize("code", Cold)
 def test_every_reason_has_a_sentence(code: Cold) -> None:
     assert why_cold(code, "detail") and why_anew(code, "detail")

@@ -110,6 +110,13 @@ class Bench:
         self.warm.begin(modules or ("json",), argv, dict(self.env), str(self.code), False)
         self.until_imported()
 
+    def keep(self) -> str:
+        """Have what is imported kept for other runs; return its place."""
+        place = self.folder / "warm" / "0123456789ab"
+        place.mkdir(parents=True)
+        self.warm.place = str(place)
+        return str(place)
+
     def until_imported(self) -> None:
         """Wait until imports are over, or have failed."""
         deadline = time.monotonic() + 180
@@ -213,6 +220,55 @@ def test_a_forked_rank_is_as_one_started_by_itself(bench: Bench, words: tuple[st
         facts["streams"] = [os.path.basename(path)[1:] for path in facts["streams"]]
     assert ours == theirs
     assert ours["environ"]["RANK"] == "3" and not bench.cold
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "words",
+    [("train.py", "--x", "a b"), ("-u", "-m", "train", "1"), ("part/train.py",)],
+    ids=["script", "module", "folder"],
+)
+def test_so_is_one_of_another_run_than_the_one_that_imported(
+    bench: Bench, words: tuple[str, ...]
+) -> None:
+    """Only /proc/PID/environ has another PATH, and no more variables of the rank than fit there."""
+    place, path = bench.keep(), bench.env["PATH"]
+    own = {"PATH": f"{bench.folder}/bin:{path}", "TOKEN": "of the first run"}
+    argv = [sys.executable, *words, "--of-the-first-run"]
+    env = {**bench.env, **own}
+    bench.warm.begin(MODULES, argv, env, str(bench.code), False, ["TOKEN"])
+    bench.until_imported()
+    other = bench.folder / "runs" / "vivid-lynx-1c2d"
+    other.mkdir(parents=True)
+    bench.code = other / "code"
+    bench.env |= {
+        "PATH": f"{other}/bin:{path}",
+        "TOKEN": "of the second run",
+        "LAUNCHER_RUN_ID": other.name,
+        "LAUNCHER_RUN_DIR": str(other),
+        "LAUNCHER_OUTPUT_DIR": f"{other}/outputs",
+    }
+    bench.said.clear()
+    bench.warm.begin(
+        MODULES, [sys.executable, *words], dict(bench.env), str(bench.code), False, ["TOKEN"]
+    )
+    bench.until_imported()
+    assert [fields.get("kept") for _, fields in bench.said] == [True]
+    bench.script(FACTS, "part/train.py" if "part/train.py" in words else "train.py")
+    forked, started = bench.both(*words, RANK="3")
+    assert (forked[0], forked[2]) == (started[0], started[2]) == (0, "")
+    ours, theirs = json.loads(forked[1]), json.loads(started[1])
+    shown = set(ours.pop("shown")) ^ set(theirs.pop("shown"))
+    assert shown == {f"PATH={place}/bin:{path}", f"PATH={other}/bin:{path}"}
+    for facts in (ours, theirs):
+        facts["streams"] = [os.path.basename(path)[1:] for path in facts["streams"]]
+    assert ours == theirs and ours["environ"]["TOKEN"] == "of the second run"
+    bench.script(
+        "def train():\n    raise ValueError('no loss')\ntrain()\n",
+        words[-1] if words[-1].endswith(".py") else "train.py",
+    )
+    forked, started = bench.both(*words)
+    assert forked == started and (not words[0].endswith(".py") or str(other) in forked[2])
 
 
 @pytest.mark.parametrize("stacks", [False, True], ids=["plain", "stacks"])

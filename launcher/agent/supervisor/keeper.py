@@ -1,0 +1,192 @@
+"""Keeps a Python that has imported modules for the next run, once the run of its supervisor is over.
+
+Only descendants of a supervisor can be its ranks, so it is the supervisor's process that stays. It
+executes another program (kept.py): nothing of the run is in the memory of that, nor is anything of it
+open. What it needs to know comes in a file that has no name.
+See docs/decisions/0088-kept-between-runs.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from ..base import lean, local_sockets, protocol
+from ..base.lean import Socket, prctl, socket
+from ..processes import inherited, processes
+from . import places, warm_rules
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..base.messages import SupervisorSpec
+    from ..processes.inherited import Inherited
+    from .supervisor import Supervisor
+    from .warm import Warm
+
+#: What of the login's environment it has: nothing but these, until it gets that of the next login.
+_VARIABLES = ("HOME", "LAUNCHER_LOCK_SCOPE", "PATH")
+#: Most Pythons that wait for a run at a time, of one user: the oldest one ends.
+MOST = 4
+
+
+class Keeper:
+    """A place, owned by this process from the start of its run on."""
+
+    def __init__(self, place: str, lock: int, login: Inherited, own_hosts: bool) -> None:
+        self.place, self.lock, self.login, self.own_hosts = place, lock, login, own_hosts
+        self._listener: Socket | None = None
+        self._warm: Warm | None = None
+        self._until = 0.0
+
+    def listen(self, supervisor: Supervisor) -> None:
+        """Have the next run find this process. Raises OSError."""
+        warm, seconds = supervisor.warm, supervisor.keep
+        assert warm is not None
+        assert warm.asked is not None
+        self._warm, self._until = warm, time.time() + seconds
+        here = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.chdir(self.place)  # the path of a socket has at most 107 bytes
+            places.close(self.place)
+            self._listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._listener.bind(places.SOCKET)
+            self._listener.listen(16)
+        finally:
+            os.fchdir(here)
+            os.close(here)
+        warm.say("keeps %s for the next run, until %s" % (self._modules, self._end))
+        about = {
+            "modules": warm.asked.modules,
+            "command": _script(warm.asked.argv),
+            "since": time.time(),
+            "until": self._until,
+        }
+        there = list(places.waiting(self._root))
+        replaced = [place for place, other in there if _same(other, about)]
+        others = [place for place, _ in there if place not in replaced]
+        places.tell(self.place, about)
+        for place in [*replaced, *others[MOST - 1 :]]:
+            ask_to_end(place)
+
+    @property
+    def _root(self) -> str:
+        return os.path.dirname(os.path.dirname(self.place))
+
+    @property
+    def _modules(self) -> str:
+        assert self._warm is not None
+        assert self._warm.asked is not None
+        return ", ".join(self._warm.asked.modules)
+
+    @property
+    def _end(self) -> str:
+        return time.strftime("%H:%M:%S", time.localtime(self._until))
+
+    def close(self) -> None:
+        """Leave nothing of the place."""
+        places.remove(self.place)
+        os.close(self.lock)
+
+    def become(self) -> None:
+        """Become the program that waits for the next run. Raises OSError where that fails."""
+        assert self._listener is not None
+        assert self._warm is not None
+        pid, line, asked = self._warm.state()
+        prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+        state = os.memfd_create("launcher-kept")
+        open_here = {state, line, self._listener.fileno(), self.lock}
+        about = {
+            "place": self.place,
+            "pid": pid,
+            "line": line,
+            "listener": self._listener.fileno(),
+            "lock": self.lock,
+            "until": self._until,
+            "login": self.login,
+            "own_hosts": self.own_hosts,
+            "asked": {
+                "modules": asked.modules,
+                "argv": asked.argv,
+                "env": asked.env,
+                "cwd": asked.cwd,
+                "stacks": asked.stacks,
+            },
+        }
+        os.write(state, lean.dumps(about).encode("ascii"))
+        os.lseek(state, 0, os.SEEK_SET)
+        os.chdir(self.place)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        log = os.open("keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for number, fd in enumerate((null, log, log)):
+            os.dup2(fd, number)
+        close_all(open_here)
+        for fd in open_here:
+            os.set_inheritable(fd, True)
+        start = os.path.join(_agent_folder(), "start.py")
+        text = "(keeps %s for the next run, until %s)" % (self._modules, self._end)
+        words = [sys.executable, "-I", "-S", start, "kept", str(state), text]
+        env = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+        os.execve(sys.executable, words, env)
+
+
+def begun(spec: SupervisorSpec) -> Keeper | None:
+    """Return the keeper of a new supervisor, if the run wants one and it can be."""
+    place = spec.get("place")
+    if not place:
+        return None
+    try:
+        lock = places.own(place)
+    except OSError:
+        return None
+    return Keeper(place, lock, inherited.inherited(), bool(spec.get("own_hosts")))
+
+
+def apart(function: Callable[[], None]) -> None:
+    """Call a function in a process that is no child of this one; nobody would wait for it here."""
+    prctl(processes.PR_SET_CHILD_SUBREAPER, 0)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if os.fork() == 0:
+                function()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def close_all(but: set[int]) -> None:
+    """Close all descriptors but the standard streams and these."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) not in but:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the descriptor of the listing itself
+
+
+def ask_to_end(place: str) -> None:
+    """Ask the owner of a place to end; it is gone a moment later."""
+    try:
+        with local_sockets.connect(place, places.SOCKET) as line:
+            line.sendall(protocol.encode({"op": "end"}))
+    except OSError:
+        pass  # it ends by itself
+
+
+def _same(one: dict[str, object], other: dict[str, object]) -> bool:
+    return all(one.get(name) == other[name] for name in ("modules", "command"))
+
+
+def _script(argv: list[str]) -> str:
+    """Return the script or ``-m module`` of a command."""
+    known = warm_rules.command(argv)
+    words = known[1] if known else []
+    return " ".join(words[-2:] if words[-2:-1] == ["-m"] else words[-1:])
+
+
+def _agent_folder() -> str:
+    here = os.path.abspath(__file__)
+    return os.path.dirname(os.path.dirname(os.path.dirname(here)))
