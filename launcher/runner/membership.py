@@ -273,18 +273,14 @@ class Membership:
 
     def _require_majority(self, there: Mapping[str, ProjectsThere]) -> None:
         deciding = self._all.deciding
-        if len({deciding[host] for host in there}) < projects.majority(deciding):
-            raise HeldBack(self._no_majority(there))
-
-    def _no_majority(self, there: Mapping[str, ProjectsThere]) -> Standing:
-        silent = tuple(host for host in self._all.deciding if host not in there)
-        return Standing(False, WaitReason.NO_MAJORITY, silent=silent)
+        if not projects.suffice(there, deciding):
+            raise HeldBack(projects.no_majority(there, deciding))
 
     def _standing(self, said: Mapping[str, ProjectsThere], gpus: int) -> Standing:
         assert self.rule is not None
         deciding = self._all.deciding
-        if len({deciding[host] for host in said}) < projects.majority(deciding):
-            return self._no_majority(said)
+        if not projects.suffice(said, deciding):
+            return projects.no_majority(said, deciding)
         self.uses = projects.uses(self._rules, said, deciding)
         request = self._context.request
         return projects.standing(
