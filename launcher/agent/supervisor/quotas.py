@@ -3,7 +3,6 @@
 It is pure, so that a launcher and a host come to the same decision. Nothing is believed because a host
 or a user says so alone: whose a run is, is what the kernel of a host knows, and what a project may have
 is what the inventory says. See docs/decisions/0066-projects.md.
-
 """
 
 from __future__ import annotations
