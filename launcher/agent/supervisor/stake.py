@@ -1,4 +1,4 @@
-"""What a run that waits here has in its project: what it shows on this host, and what its leader asks for.
+"""What a waiting run has in its project on one host: what it shows, and what its leader asks for.
 
 See council.py for how the leader decides."""
 
