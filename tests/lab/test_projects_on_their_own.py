@@ -10,7 +10,7 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
-from support.waiting import Queue
+from support.waiting import KILL_HOLDER, Queue
 
 PROJECTS = """
 projects:
@@ -69,3 +69,99 @@ def test_one_host_starts_it_with_nobody_in_touch(queue: Queue) -> None:
     assert "0 of 1 has" in attached.stdout
     assert json.loads((folder / "receipt.json").read_text())["status"] == "succeeded"
     assert begun["hosts"] == ["gpu1"]
+
+
+THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_choice_of_hosts_and_all_of_them_start_it(queue: Queue) -> None:
+    """In its turn, and never beyond the quota: the second run of the project waits for the first."""
+    for host in queue.lab.hosts:
+        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
+    for host in queue.lab.hosts:
+        queue.until(f"on-{host}", "AllStarted")
+    of_team = ("--project", "team-a", "--gpus", "2")
+    one = queue.detached(
+        "one", *of_team, where="one of gpu[1-3]; whichever is free first starts it",
+        command="python3 hold.py one",
+    )  # fmt: skip
+    two = queue.detached(
+        "two", *of_team, "--nodes", "2", "--hosts", "gpu2,gpu3", where="gpu[2-3], which start it together",
+    )  # fmt: skip
+    assert {name: one["by_itself"] for name, one in waiting(queue).items()} == {
+        "one": True,
+        "two": True,
+    }
+    assert "its hosts" in queue.call().stdout
+    for host in queue.lab.hosts.values():
+        host.drop_packets()
+    queue.let_go("on-gpu3")
+    assert queue.until_there("gpu3", one.name, "BegunThere")["hosts"] == ["gpu3"]
+    queue.let_go("on-gpu1", "on-gpu2")
+    for host in queue.lab.hosts.values():
+        host.unblock()
+    labs.wait_until(lambda: waiting(queue)["two"]["why"] == "quota", "the quota holds it back", 60)
+    assert waiting(queue)["two"]["place"] is None
+    queue.let_go("one")
+    assert queue.until_there("gpu2", two.name, "BegunThere")["hosts"] == ["gpu2", "gpu3"]
+    for name, met in (("one", 0), ("two", 1)):
+        attached = queue.launcher.call("attach", name)
+        assert (attached.returncode, attached.stdout.count("met")) == (0, met), attached.stderr
+    for host in queue.lab.hosts:
+        assert not witnesses(queue, host)
+        assert not queue.lab.hosts[host].run("ls", "/root/.launcher/host/runs").stdout.split() or (
+            host in ("gpu2", "gpu3") or not queue.recorded(host, two.name)
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_with_too_few_hosts_it_waits_and_says_so(queue: Queue) -> None:
+    """It begins once they are back, though nobody follows it."""
+    queue.start("first", "--gpus", "2")
+    queue.until("first", "AllStarted")
+    folder = queue.detached(
+        "second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it"
+    )
+    for name in ("gpu2", "gpu3"):
+        queue.lab.hosts["gpu1"].drop_packets(name)
+    labs.wait_until(
+        lambda: waiting(queue)["second"]["why"] == "no-majority", "it has no majority", 90
+    )
+    third = queue.start("third", "--gpus", "2", command="true")
+    queue.until("third", "RunWaits")
+    queue.let_go("first")
+    assert third.wait(60) == 0, "it holds nobody back"
+    assert "BegunThere" not in queue.recorded("gpu1", folder.name)
+    queue.lab.hosts["gpu1"].unblock()
+    assert queue.until_there("gpu1", folder.name, "BegunThere")["hosts"] == ["gpu1"]
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_who_attaches_replaces_witnesses_and_who_stops_it_ends_them(queue: Queue) -> None:
+    queue.start("first", "--gpus", "2")
+    queue.until("first", "AllStarted")
+    queue.detached("second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it")
+    for host in ("gpu2", "gpu3"):
+        queue.lab.hosts[host].run("python3", "-c", KILL_HOLDER, "witness/second-")
+    labs.wait_until(
+        lambda: waiting(queue)["second"]["why"] == "no-majority", "it has no majority", 60
+    )
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    labs.wait_until(lambda: waiting(queue)["second"]["why"] == "busy", "they decide again", 60)
+    assert [len(witnesses(queue, host)) for host in ("gpu2", "gpu3")] == [1, 1]
+    queue.lab.hosts["gpu1"].run("python3", "-c", KILL_HOLDER, "wait/second-")
+    labs.wait_until(lambda: "wait/second-" in queue.sockets("gpu1"), "it waits again", 60)
+    labs.wait_until(lambda: waiting(queue)["second"]["why"] == "busy", "and they decide", 60)
+    assert [len(witnesses(queue, host)) for host in ("gpu2", "gpu3")] == [1, 1], "no others"
+    stopped = queue.launcher.call("stop", "--grace", "0", "second")
+    assert stopped.returncode == 0, stopped.stderr
+    assert not [one for host in queue.lab.hosts for one in witnesses(queue, host)]
+    assert "of/team-a" not in queue.sockets("gpu1")
