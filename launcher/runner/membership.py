@@ -200,18 +200,14 @@ class Membership:
         return self.standing
 
     async def take(self, gpus: Mapping[HostSession, Sequence[int]]) -> None:
-        """Use GPUs in the project's name. Raises HeldBack, HostError.
-
-        The run's own hosts show it first: whoever reads its name in a book can ask them about it.
-        """
+        """Use GPUs in the project's name. Raises HeldBack, HostError."""
         if self.rule is None or not gpus:
             return
         count = sum(map(len, gpus.values()))
         self._joined = tuple(gpus)
         done = False
         try:
-            await asyncio.gather(*(self._join(session, count) for session in gpus))
-            await self._round(count, [session.name for session in gpus])
+            await self._round(count, tuple(gpus))
             done = True
         except HeldBack as held:
             self.standing = held.standing
@@ -267,8 +263,13 @@ class Membership:
             rules=self.rules,
         )
 
-    async def _round(self, count: int, hosts: Sequence[str]) -> None:
-        """Decide on a majority of all hosts, and write the run into their books. Raises HeldBack."""
+    async def _round(self, count: int, sessions: Sequence[HostSession]) -> None:
+        """Decide on a majority of all hosts, and write the run into their books. Raises HeldBack,
+        HostError.
+
+        The run's own hosts show it before: whoever reads its name in a book can ask them about it. They
+        do not while others decide, or those that come at once would hold each other back.
+        """
         assert self.rule is not None
         desks, name = self.desks, self.rule.name
         answering = set(await desks.look())
@@ -286,7 +287,9 @@ class Membership:
             self.standing = self._standing(now, count)
             if self.standing.why is not None:
                 raise HeldBack(self.standing)
-            more = {"run": self._context.name, "gpus": count, "hosts": list(hosts)}
+            await asyncio.gather(*(self._join(session, count) for session in sessions))
+            hosts = [session.name for session in sessions]
+            more: dict[str, Any] = {"run": self._context.name, "gpus": count, "hosts": hosts}
             more["preemptible"] = int(self._context.request.preemptible)
             written = await self._each(list(locked), do="write", project=name, **more)
             self._require_majority({host: locked[host] for host in written})

@@ -1,9 +1,10 @@
 """Decides about the project of a run that waits on hosts which start it by themselves. Pure.
 
 The leader learns from all hosts in touch how projects stand there, and so how its own run does. When it
-is the run's turn, a round begins: the hosts that would start it show that they use GPUs in the project's
-name; the project is locked on a majority, in the one order in which everybody locks; all say how things
-stand now; and the run is written into the books of that majority. Launchers do the same. See
+is the run's turn, a round begins: the project is locked on a majority, in the one order in which
+everybody locks; all say how things stand now; if the rules allow it, the hosts that would start the run
+show that they use GPUs in the project's name, and then the run is written into the books of that
+majority. Launchers do the same. See
 docs/decisions/0066-projects.md and docs/decisions/0086-witnesses.md.
 """
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 ANSWERS, WHOLE = 3.0, 18.0
 #: Old runs that are removed from books at once.
 TIDIED = 64
-#: What the hosts that would start the run are asked first.
+#: What the hosts that would start the run are asked, before any book has it.
 ENTER = "enter"
 
 
@@ -177,7 +178,7 @@ class Council:
         if self.standing.why is not None:
             self.round.refuse()
             return [*words, *self._tidy(said)]
-        return [*words, *self._tidy(said), *self.round.write(now)]
+        return [*words, *self._tidy(said), *self.round.allow(now)]
 
     def _tidy(self, said: Mapping[str, Said]) -> Words:
         """Remove runs of the project that are over from the books of their user."""
@@ -207,7 +208,8 @@ class Round:
         words: Message,
         now: float,
     ) -> None:
-        self.step, self.is_refused, self.is_allowed, self.is_to_decide = ENTER, False, False, False
+        self.step = clerk.LOCK
+        self.is_refused = self.is_allowed = self.is_to_decide = False
         self.locked: set[str] = set()
         self.written: set[str] = set()
         self.said: dict[str, Message] = {}
@@ -225,12 +227,16 @@ class Round:
     # -- what happens
 
     def begin(self, now: float) -> Words:
-        """Have those that would start the run show that, before any book has it."""
+        """Lock the project, host by host."""
+        return self._next(now)
+
+    def allow(self, now: float) -> Words:
+        """Have those that would start the run show that, and write it into the books that are locked,
+        which unlocks them."""
+        self.is_to_decide = False
         return self._ask(self._chosen, ENTER, now + ANSWERS)
 
-    def write(self, now: float) -> Words:
-        """Write the run into the books that are locked, which unlocks them."""
-        self.is_to_decide = False
+    def _write(self, now: float) -> Words:
         late = [(host, self._word(clerk.UNLOCK)) for host in sorted(self._tried - self.locked)]
         return [*late, *self._ask(sorted(self.locked), clerk.WRITE, now + ANSWERS)]
 
@@ -294,16 +300,18 @@ class Round:
         """Take the next step once all have answered."""
         if self._open or self._is_over:
             return []
-        if self.step in (ENTER, clerk.LOCK) and self._to_lock:
+        if self.step == clerk.LOCK and self._to_lock:
             first = self._to_lock.pop(0)
             self._tried.add(first)
             return self._ask([first], clerk.LOCK, now + ANSWERS)
-        if self.step in (ENTER, clerk.LOCK):
+        if self.step == clerk.LOCK:
             if self._suffice(self.locked):
                 return self._ask(self._asked, clerk.LOOK, now + ANSWERS)
             self.refuse()
         elif self.step == clerk.LOOK:
             self.is_to_decide = True
+        elif self.step == ENTER:
+            return self._write(now)
         elif self.step == clerk.WRITE:
             self.is_allowed = self._suffice(self.written)
             self.is_refused = not self.is_allowed
