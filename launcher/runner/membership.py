@@ -146,6 +146,9 @@ class Membership:
         )
         self.uses: tuple[Use, ...] = ()
         self.standing = Standing(False)
+        self.missing: tuple[
+            str, ...
+        ] = ()  # hosts that do not reach the one which decides, if one does
         self._all_desks: Desks | None = None
         self._joined: tuple[HostSession, ...] = ()
 
@@ -198,6 +201,10 @@ class Membership:
                 projects.require_user(self.rule, there.user, host.name)
         self.standing = self._standing(said, gpus)
         return self.standing
+
+    def lack_majority(self) -> None:
+        """Note that the host which decides reaches too few others."""
+        self.standing = Standing(False, WaitReason.NO_MAJORITY, silent=self.missing)
 
     async def take(self, gpus: Mapping[HostSession, Sequence[int]]) -> None:
         """Use GPUs in the project's name. Raises HeldBack, HostError."""

@@ -290,14 +290,24 @@ class Place:
                     await sessions[0].insist(op="move", run=self._context.name, ticket=ticket)
             elif there := turn.waiting(self._in_sight()).get(self._name):
                 self._learn(next(iter(there.values())))
-            if self.membership.rule is not None:  # only to tell: its hosts decide
-                await self.membership.look(self._gpus)
-                self._takes = self._to_take_back() if self.membership.standing.within else ()
+            if self.membership.rule is not None:
+                await self._learn_standing()
             answer = self._decide()
             if answer is not None and (self._held or isinstance(answer, Wait)):
                 await self._tell(answer)
             most = MEASURE if self.membership.rule is None else PROJECT
             measured = await self._until_news(answer, measured, most)
+
+    async def _learn_standing(self) -> None:
+        """Learn how a run stands in its project whose hosts decide, only to tell it: they may lack a
+        majority where this launcher has one."""
+        await self.membership.look(self._gpus)
+        self._takes = self._to_take_back() if self.membership.standing.within else ()
+        claims = [one for stand in self._tickets.stands.values() for one in stand.members]
+        held = {one.held for one in claims if one.run == self._name and one.waits}
+        if WaitReason.NO_MAJORITY in held:
+            self._takes = ()
+            self.membership.lack_majority()
 
     def know(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Take note of what a run waits for that another launcher may have started."""

@@ -86,6 +86,7 @@ class Witnesses:
         said = await sessions[0].agent.ask("gang", run=self._context.name)
         gang, missing = said.get("gang"), said.get("missing")
         if isinstance(gang, dict) and isinstance(missing, list):
+            self._membership.missing = tuple(one for one in self._known if one in missing)
             names = [name for name in self._others(sessions) if name in missing]
             await asyncio.gather(*(self._start(name, gang) for name in names))
 
@@ -111,6 +112,11 @@ class Witnesses:
             )
             return next((place for place in places if place in tried and tried[place].ok), "")
         return ""
+
+    @property
+    def _known(self) -> list[str]:
+        """All hosts that decide, also those that are off."""
+        return list(self._membership.desks.deciding)
 
     def _others(self, sessions: Sequence[HostSession]) -> list[str]:
         own = {session.name for session in sessions}

@@ -15,7 +15,6 @@ import pytest
 
 from support import lab as labs
 from support.command import Launcher
-from support.waiting import KILL_HOLDER
 
 RUNS = int(os.environ.get("STORM_RUNS", "5"))
 #: Another one each time; a failure names it.
@@ -111,33 +110,19 @@ def test_hosts_keep_a_quota_whatever_breaks(own: labs.Lab, launcher: Launcher) -
     script = launcher.script(OWNED)
     runs: list[subprocess.Popen[bytes]] = []
     killed: set[subprocess.Popen[bytes]] = set()
-    names = [*own.hosts]
     try:
         while len(runs) < RUNS or any(run.poll() is None for run in runs):
             alive = [run for run in runs if run.poll() is None]
             if len(runs) < RUNS and len(alive) < AT_ONCE:
                 runs.append(_start_in_storm(launcher, dice, script))
-                continue
-            what, host = dice.random(), own.hosts[dice.choice(names)]
-            if what < 0.2:
-                host.run("python3", "-c", KILL_ANY, "witness/", check=False)
-            elif what < 0.25:
-                host.run("python3", "-c", KILL_ANY, "wait/", check=False)
-            elif what < 0.3 and len(runs) < RUNS and alive:
-                victim = dice.choice(alive)
+            elif victim := _break(own, dice, alive if len(runs) < RUNS else []):
                 killed.add(victim)
-                victim.kill()
-            elif what < 0.35:
-                for other in names:
-                    if other != host.name:
-                        host.drop_packets(other)
-                time.sleep(dice.uniform(0.1, 3.0))
-                host.unblock()
             time.sleep(dice.uniform(0.0, 0.5))
         bad = [
             run.communicate()[1].decode() for run in runs if run.returncode and run not in killed
         ]
         assert not bad, f"seed {SEED}: {bad[0]}"
+        launcher.call("ls")  # follows those whose launchers were killed
         for host in own.hosts.values():
             labs.wait_until(lambda host=host: not _left(host), f"{host.name} is let go of", 120)
     finally:
@@ -147,11 +132,42 @@ def test_hosts_keep_a_quota_whatever_breaks(own: labs.Lab, launcher: Launcher) -
     _require_quota(own, quota, 8)
 
 
-#: Kills any process that holds a socket of such a name.
-KILL_ANY = KILL_HOLDER.replace("(inode,) = {", "inodes = {").replace(
-    'if os.readlink(fd) == "socket:[%s]" % inode:',
-    'if inodes and os.readlink(fd) == "socket:[%s]" % min(inodes):',
-)
+def _break(
+    lab: labs.Lab, dice: random.Random, alive: list[subprocess.Popen[bytes]]
+) -> subprocess.Popen[bytes] | None:
+    """Break something, or nothing; return the launcher that was killed."""
+    what, host = dice.random(), lab.hosts[dice.choice([*lab.hosts])]
+    if what < 0.2:
+        host.run("python3", "-c", KILL_ANY, "witness/", check=False)
+    elif what < 0.25:
+        host.run("python3", "-c", KILL_ANY, "wait/", ".s", check=False)
+    elif what < 0.3 and alive:
+        victim = dice.choice(alive)
+        victim.kill()
+        return victim
+    elif what < 0.4:
+        host = lab.hosts[dice.choice(["gpu4", "gpu5"])]  # runs on several hosts have to meet
+        for other in lab.hosts:
+            if other != host.name:
+                host.drop_packets(other)
+        time.sleep(dice.uniform(0.1, 5.0))
+        host.unblock()
+    return None
+
+
+#: Kills a process that holds a socket of such a name, which has a field like the second argument.
+KILL_ANY = """
+import glob, os, sys
+mark, field = sys.argv[1], (sys.argv[2:] or [""])[0]
+names = [line.split() for line in open("/proc/net/unix") if "/" + mark in line]
+inodes = sorted(one[6] for one in names if one[5] == "01" and field in one[7].rpartition("/")[2])
+for fd in glob.glob("/proc/[0-9]*/fd/*") if inodes else ():
+    try:
+        if os.readlink(fd) == "socket:[%s]" % inodes[0]:
+            os.kill(int(fd.split("/")[2]), 9)
+    except OSError:
+        pass
+"""
 
 
 def _left(host: labs.LabHost) -> list[str]:

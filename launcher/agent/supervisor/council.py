@@ -14,11 +14,12 @@ from . import clerk, quotas
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from ..base.messages import BookFacts, GangProject, MemberFacts, Message
     from .quotas import Standing, Use
+    from .stands import Stand
 
     #: What to say to which host.
     Words = list[tuple[str, Message]]
@@ -122,15 +123,18 @@ class Council:
         wanted = self._project["gpus"], bool(self._project.get("preemptible"))
         self.standing = quotas.standing(self.rule, self.uses, self._run, *wanted)
 
-    @property
-    def borrowed(self) -> list[Use]:
-        """The runs that have GPUs beyond the quota of their project."""
-        return quotas.borrowing(self.rules, self.uses)
-
-    def enough_for_limit(self) -> list[str]:
-        """Return the runs of the project that would have to give GPUs back for its limit."""
-        gpus, borrowed = self._project["gpus"], self.borrowed
-        return quotas.enough_for_limit(self.rule, self.uses, self._run, gpus, borrowed)
+    def take_back(self, known: Sequence[Stand], begins: Callable[[Sequence[Stand]], bool]) -> None:
+        """Decide which runs are asked for GPUs that they have borrowed: for a run within its quota whose
+        turn it is not as things stand, or that the limit of its project holds back."""
+        self.takes = []
+        if not self.standing.within:
+            return
+        borrowed = quotas.borrowing(self.rules, self.uses)
+        if self.standing.why == quotas.LIMIT:
+            gpus = self._project["gpus"]
+            self.takes = quotas.enough_for_limit(self.rule, self.uses, self._run, gpus, borrowed)
+        elif self.standing.why is None and not begins(known):
+            self.takes = quotas.to_take_back(known, self._run, borrowed, begins)
 
     # -- a round
 

@@ -11,7 +11,7 @@ import time
 
 from ..base import protocol
 from ..host import free_ports, lookout, socket_names, tickets
-from . import gang, quotas, template, turns, vouching, waiting, ways
+from . import gang, template, turns, vouching, waiting, ways
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
 
@@ -352,22 +352,6 @@ class Gathered:
             self._next_look = now
             self._obey(leader.tell({"standing": standing}), now)
 
-    def _to_take_back(self, council: Council, known: Sequence[Stand]) -> list[str]:
-        """Return the runs that are asked for GPUs, which they have borrowed, for one whose turn it is
-        not, or that its project's limit holds back."""
-        if not council.standing.within:
-            return []
-        if council.standing.why == quotas.LIMIT:
-            return council.enough_for_limit()
-        if council.standing.why is not None:
-            return []
-        run = socket_names.short(self._run)
-
-        def begins(left: Sequence[Stand]) -> bool:
-            return isinstance(ways.decide(left, run, self._ways), gang.Turn)
-
-        return [] if begins(known) else quotas.to_take_back(known, run, council.borrowed, begins)
-
     def _tokens(self, number: int) -> Mapping[str, Mapping[str, Sequence[str]]]:
         """Return the tokens of a way; none of one that there is not."""
         return self._ways[number]["tokens"] if 0 <= number < len(self._ways) else {}
@@ -549,10 +533,15 @@ class Gathered:
         self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
         if self._council:
             standing = self._council.learn(now)
-            self._council.takes = self._to_take_back(self._council, known)
+            self._council.take_back(known, self._begins)
             if standing.why is not None:
                 return None
         return answer if isinstance(answer, gang.Turn) else None
+
+    def _begins(self, known: Sequence[Stand]) -> bool:
+        """Return whether it would be the run's turn if things stood so."""
+        answer = ways.decide(known, socket_names.short(self._run), self._ways)
+        return isinstance(answer, gang.Turn)
 
     def _stand(self, host: str, said: Message, age: float) -> Stand | None:
         shared = bool(self.request.get("ignore_foreign"))
