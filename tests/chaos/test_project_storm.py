@@ -76,7 +76,7 @@ def _require_quota(lab: labs.Lab, quota: int, limit: int) -> None:
 #: Three hosts have GPUs, and five decide.
 FIVE = tuple(labs.HostSpec(f"gpu{n}", gpus=4 if n < 4 else 0) for n in (1, 2, 3, 4, 5))
 #: Runs that are followed at once: each takes a process of its own.
-AT_ONCE = 8
+AT_ONCE = 10
 #: Lets go of its GPUs when nothing owns it any more.
 OWNED = """
 import os, sys, time
@@ -188,7 +188,7 @@ def _start_in_storm(
     nodes = dice.choice([1, 1, 2])
     words += ["--nodes", str(nodes), "--gpus", str(nodes * dice.choice([1, 2]))]
     kind = "soft" if soft else "firm"
-    return launcher.start(*words, f"python3 {script} {dice.uniform(3.0, 10.0):.2f} {kind}")
+    return launcher.start(*words, f"python3 {script} {dice.uniform(5.0, 20.0):.2f} {kind}")
 
 
 def _start(launcher: Launcher, dice: random.Random, script: str) -> subprocess.Popen[bytes]:
