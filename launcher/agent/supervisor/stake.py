@@ -39,6 +39,7 @@ class Stake:
         self._clerk = Clerk(run, now)
         self._entered: float | None = None  # until when, unless the run begins
         self._beside: list[Socket] = []
+        self._shown: tuple[object, ...] = ()  # what these say
 
     @property
     def has_entered(self) -> bool:
@@ -111,7 +112,7 @@ class Stake:
         """Wait no more."""
         for one in self._beside:
             one.close()
-        self._beside = []
+        self._beside, self._shown = [], ()
         self._clerk.close()
 
     def close(self) -> None:
@@ -134,7 +135,9 @@ class Stake:
 
     def show(self, ticket: Message) -> None:
         """Show what goes beside the ticket."""
-        before, self._beside = self._beside, []
-        for one in before:
+        wanted = (ticket["member"], ticket["takes"])
+        if wanted == self._shown:
+            return
+        for one in self._beside:
             one.close()
-        self._beside = projects.beside(self._run, ticket)
+        self._beside, self._shown = projects.beside(self._run, ticket), wanted
