@@ -185,6 +185,7 @@ class Attempts:
         address, port = meeting.master_addr, int(meeting.master_port)
         self._context.add(ev.HostsMet(began, address, port, meeting.interfaces))
         self._context.add(ev.AllStarted(began, self._number))
+        await self._place.membership.close()  # nobody needs these connections while it runs
 
     async def _let_others_go(self) -> None:
         """Let go of the hosts that waited, too, and were not chosen."""

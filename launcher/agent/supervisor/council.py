@@ -113,6 +113,8 @@ class Council:
         """Return how the run stands, as far as hosts have said. Nothing is promised by that."""
         said = {host: Said(one, now - at) for host, (one, at) in self._said.items()}
         self._judge(said)
+        if not self.standing.within or self.standing.why not in (None, quotas.LIMIT):
+            self.takes = []
         return self.standing
 
     def _judge(self, said: Mapping[str, Said]) -> None:
