@@ -18,7 +18,6 @@ from support.waiting import KILL_HOLDER, Queue
 PROJECTS = """
 projects:
   team-a: {quota: 2, limit: 4, users: [root]}
-  team-b: {quota: 1, users: [root, u2], min_runtime: 0s}
 """
 ONE_OF_THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2 if n == 1 else 0) for n in (1, 2, 3))
 
