@@ -141,16 +141,21 @@ class Attempts:
         self._gathered = self._gathered or Gathering(self._context, self._place)
         return self._gathered
 
+    @property
+    def _gathers(self) -> bool:
+        """Whether several hosts start it together, or decide together whether one may."""
+        return len(self._hosts.active) > 1 or self._place.membership.rule is not None
+
     async def _leave_to_hosts(self) -> None:
         """Let the hosts of the run start it when its turn has come, and wait for that."""
-        if len(self._hosts.active) > 1:
+        if self._gathers:
             await self._gathering.leave(self._launch())
             await self._until_begun()
             return
         from .left_to_host import wait_request
 
         (session,) = self._hosts.active
-        request = await wait_request(self._launch(), self._place.ticket_of_host())
+        request = await wait_request(self._launch(), *self._place.for_host())
         session.starts_by_itself = True
         await session.insist(**request, seconds=self._place.wait_left())
         log = self._context.event_log
@@ -163,7 +168,7 @@ class Attempts:
         Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
         stopped there otherwise.
         """
-        if len(self._hosts.active) > 1:
+        if self._gathers:
             plan = await self._gathering.until_begun(self._launch())
         else:
             plan = await self._until_begun_on(self._hosts.active[0])
@@ -180,6 +185,7 @@ class Attempts:
         address, port = meeting.master_addr, int(meeting.master_port)
         self._context.add(ev.HostsMet(began, address, port, meeting.interfaces))
         self._context.add(ev.AllStarted(began, self._number))
+        await self._place.membership.close()  # nobody needs these connections while it runs
 
     async def _let_others_go(self) -> None:
         """Let go of the hosts that waited, too, and were not chosen."""
@@ -216,7 +222,7 @@ class Attempts:
         require_secrets(self._context, [session.name])
         try:
             await self._launch().supervise()
-            request = await wait_request(self._launch(), self._place.ticket_of_host())
+            request = await wait_request(self._launch(), *self._place.for_host())
             await session.insist(**request, seconds=self._place.wait_left())
         except errors.ConnectionLost:
             session.reconnect()

@@ -30,6 +30,7 @@ from .place import Place
 from .policy.restart import PORT_TRIES
 from .stop import Stopped
 from .ways import find_ways, on
+from .witnesses import Witnesses
 
 #: Seconds for all hosts to find each other, before anybody is told that the run waits.
 MEET = 10.0
@@ -44,6 +45,7 @@ class Gathering:
 
     def __init__(self, context: RunContext, place: Place) -> None:
         self._context, self._place = context, place
+        self._witnesses = Witnesses(context, place.membership)
         self._is_told = False  # hosts wait, as far as this launcher knows
         self._left_out: set[str] = set()  # of which some did not answer when the others were told
         self._unfit: set[str] = set()  # and some cannot wait any more
@@ -54,15 +56,23 @@ class Gathering:
         names = tuple(session.name for session in launch.sessions)
         for session in launch.sessions:
             session.starts_by_itself = True
-        self._context.add(ev.LeftToHosts(time.time(), names, launch.layout.wanted))
+        if len(names) > 1:
+            self._context.add(ev.LeftToHosts(time.time(), names, launch.layout.wanted))
         while not self._is_told:
             try:
                 await self._tell(launch, ())
             except errors.ConnectionLost:
                 await self._reached(launch)
-        await self._context.event_log.until(
-            lambda: self._context.state.met is not None or self._is_decided(launch), MEET
-        )
+        async with beside(self._witnesses.keep(launch.sessions)):
+            await self._context.event_log.until(
+                lambda: self._have_met or self._is_decided(launch), MEET
+            )
+
+    @property
+    def _have_met(self) -> bool:
+        """Whether the hosts of the run are in touch, as far as this launcher knows."""
+        state = self._context.state
+        return state.met is not None or (bool(state.waits_on) and not state.waits_with)
 
     async def until_begun(self, launch: Launch) -> Plan:
         """Wait until all hosts of the run have begun it by themselves; return its plan.
@@ -73,8 +83,9 @@ class Gathering:
         sessions, log = launch.sessions, self._context.event_log
         for session in sessions:  # who takes a run up from its hosts has just learned that it waits
             session.starts_by_itself = session.name not in self._context.state.begun_on
-        self._is_told = self._is_told or self._context.state.met is not None
-        async with beside(self._place.watch(sessions, launch.layout)):
+        self._is_told = self._is_told or self._have_met
+        watching = self._place.watch(sessions, launch.layout)
+        async with beside(watching), beside(self._witnesses.keep(sessions)):
             while not self._has_begun(launch):
                 if self._has_failed(launch):
                     raise not_begun(self._context.state)
@@ -182,7 +193,7 @@ class Gathering:
         for _ in range(PORT_TRIES):
             meeting, ways = await find_ways(launch)
             key = secrets.token_hex(16)
-            told = left_to_hosts.requests(launch, ways, meeting, self._place, key)
+            told = left_to_hosts.requests(launch, ways, meeting, self._place, key, self._witnesses)
             await _supervise(whole, [one for one in dead if one is first and one.has_died])
             try:
                 answer = await first.insist(**told[first.name])

@@ -67,8 +67,11 @@ def is_possible(launch: Launch) -> bool:
     return bool(made == _request(launch, real, peers))
 
 
-async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request to wait on the only host of a launch, and to start there. It contains secrets.
+async def wait_request(
+    launch: Launch, ticket: Mapping[str, Any], rules: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the request to wait on the only host of a launch, and to start there, with the ``rules`` of
+    projects. It contains secrets.
 
     Raises FrameworkMissing, HostError.
     """
@@ -88,6 +91,7 @@ async def wait_request(launch: Launch, ticket: Mapping[str, Any]) -> dict[str, A
         "packed": list(framework_of(launch).packed),
         "ports": list(job.master_port),
         "ignore_foreign": int(launch.context.request.ignore_foreign),
+        "rules": rules,
     }
 
 

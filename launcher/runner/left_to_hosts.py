@@ -23,6 +23,7 @@ from .left_to_host import Choice, framework_of
 from .place import Place
 from .policy import turn
 from .ways import Way, layouts, number_of_ways, on
+from .witnesses import Witnesses
 
 #: Most ways to run that hosts are told of: they have a start request for each that they are part of.
 MOST_WAYS = 256
@@ -60,16 +61,23 @@ def is_possible(launch: Launch) -> bool:
 
 
 def requests(
-    launch: Launch, ways: Sequence[Way], meeting: Meeting, place: Place, key: str
+    launch: Launch,
+    ways: Sequence[Way],
+    meeting: Meeting,
+    place: Place,
+    key: str,
+    witnesses: Witnesses,
 ) -> dict[str, dict[str, Any]]:
     """Return the request for each host to wait with the others, and to start there. They contain
     secrets. ``meeting`` says how the hosts reach the first one: they meet at its port until then."""
+    project = place.for_hosts()
     model = launch.context.job.resources.gpu_model
     of_all: dict[str, Any] = {
         "op": "gather",
         "run": launch.layout.run_id,
         "gang": {
             "hosts": [session.name for session in launch.sessions],
+            **(witnesses.of_gang(launch.sessions, meeting) if project else {}),
             "address": meeting.address_of(launch.sessions[0].host),
             "port": int(meeting.master_port),
             "key": key,
@@ -81,6 +89,8 @@ def requests(
         "ports": list(launch.context.job.master_port),
         "ignore_foreign": int(launch.context.request.ignore_foreign),
         "seconds": place.wait_left(),
+        "rules": place.membership.rules,
+        **({"project": project} if project else {}),
     }
     told, starts = [], {session.name: dict[str, Any]() for session in launch.sessions}
     for number, way in enumerate(ways):

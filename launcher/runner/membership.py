@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -51,6 +51,11 @@ class Desks:
         self._desks = {host.name: _Desk(self._dialler, host) for host in inventory.on}
 
     @property
+    def everybody(self) -> list[str]:
+        """The hosts that are on."""
+        return list(self._desks)
+
+    @property
     def names(self) -> list[str]:
         """The hosts that decide, in the one order in which everybody locks them."""
         return sorted(set(self.deciding.values()) & set(self._desks))
@@ -68,6 +73,10 @@ class Desks:
         except (HostError, OSError, TimeoutError):
             return None
 
+    async def agent(self, name: str) -> Agent:
+        """Return the agent of a host. Raises HostError, OSError, TimeoutError."""
+        return await self._desks[name].agent()
+
     async def close(self) -> None:
         """Close all connections."""
         await asyncio.gather(*(desk.close() for desk in self._desks.values()))
@@ -82,22 +91,35 @@ class _Desk:
         self._agent: Agent | None = None
         self._connection: Connection | None = None
         self._failed: tuple[float, str] | None = None
+        self._opening = asyncio.Lock()
+
+    async def agent(self) -> Agent:
+        """Return the agent of the host. Raises HostError, OSError, TimeoutError."""
+        async with self._opening:
+            if self._agent is not None and not self._agent.closed.done():
+                return self._agent
+            if self._failed and time.monotonic() < self._failed[0] + AGAIN:
+                raise ConnectionLost(self._host.name, self._failed[1])
+            await self.close()
+            try:
+                async with asyncio.timeout(ANSWERS):
+                    self._connection = await self._dialler.connect(self._host.name)
+                    self._agent = await Agent.open(self._host, self._connection)
+                    return self._agent
+            except (HostError, OSError, TimeoutError) as error:
+                await self.close()
+                self._failed = time.monotonic(), str(error) or "no answer"
+                raise
 
     async def ask(self, **request: Any) -> ProjectsThere:
         """Return the answer. Raises HostError, OSError, TimeoutError."""
-        if self._failed and time.monotonic() < self._failed[0] + AGAIN:
-            raise ConnectionLost(self._host.name, self._failed[1])
+        agent = await self.agent()
         try:
             async with asyncio.timeout(ANSWERS):
-                if self._agent is None or self._agent.closed.done():
-                    await self.close()
-                    self._connection = await self._dialler.connect(self._host.name)
-                    self._agent = await Agent.open(self._host, self._connection)
-                return await self._agent.answer(ProjectsThere, "project", **request)
+                return await agent.answer(ProjectsThere, "project", **request)
         except (HostError, OSError, TimeoutError) as error:
             if not isinstance(error, HostError) or isinstance(error, ConnectionLost):
                 await self.close()
-            if self._agent is None:
                 self._failed = time.monotonic(), str(error) or "no answer"
             raise
 
@@ -124,13 +146,42 @@ class Membership:
         )
         self.uses: tuple[Use, ...] = ()
         self.standing = Standing(False)
-        self._desks: Desks | None = None
+        self.missing: tuple[
+            str, ...
+        ] = ()  # hosts that do not reach the one which decides, if one does
+        self._all_desks: Desks | None = None
         self._joined: tuple[HostSession, ...] = ()
 
     @property
     def borrowed(self) -> tuple[Use, ...]:
         """The runs that have borrowed GPUs, as of the last look."""
         return projects.borrowing(self._rules, self.uses)
+
+    @property
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """What hosts are told of all projects."""
+        return {
+            one.name: {"quota": one.quota, "users": list(one.users), "limit": one.limit}
+            for one in self._rules
+        }
+
+    def for_hosts(self, gpus: int) -> dict[str, Any] | None:
+        """Return what hosts have to know to decide about a run that wants so many GPUs; None for one
+        without a project."""
+        if self.rule is None:
+            return None
+        return {
+            "name": self.rule.name,
+            "gpus": gpus,
+            "rules": self.rules,
+            "voters": self.desks.deciding,
+            "preemptible": int(self._context.request.preemptible),
+            "min_runtime": self.rule.min_runtime,
+        }
+
+    def suffice(self, hosts: Collection[str]) -> bool:
+        """Return whether these hosts are enough to decide."""
+        return projects.suffice(hosts, self.desks.deciding)
 
     def require_fit(self, gpus: int) -> None:
         """Raise InputError for a run that can never begin."""
@@ -144,26 +195,26 @@ class Membership:
         """
         if self.rule is None:
             return self.standing
-        said = await self._all.look()
+        said = await self.desks.look()
         for host in self._context.request.hosts:
             if there := said.get(host.name):
                 projects.require_user(self.rule, there.user, host.name)
         self.standing = self._standing(said, gpus)
         return self.standing
 
-    async def take(self, gpus: Mapping[HostSession, Sequence[int]]) -> None:
-        """Use GPUs in the project's name. Raises HeldBack, HostError.
+    def lack_majority(self) -> None:
+        """Note that the host which decides reaches too few others."""
+        self.standing = Standing(False, WaitReason.NO_MAJORITY, silent=self.missing)
 
-        The run's own hosts show it first: whoever reads its name in a book can ask them about it.
-        """
+    async def take(self, gpus: Mapping[HostSession, Sequence[int]]) -> None:
+        """Use GPUs in the project's name. Raises HeldBack, HostError."""
         if self.rule is None or not gpus:
             return
         count = sum(map(len, gpus.values()))
         self._joined = tuple(gpus)
         done = False
         try:
-            await asyncio.gather(*(self._join(session, count) for session in gpus))
-            await self._round(count, [session.name for session in gpus])
+            await self._round(count, tuple(gpus))
             done = True
         except HeldBack as held:
             self.standing = held.standing
@@ -181,27 +232,29 @@ class Membership:
             one.agent.ask("member", run=self._context.name, project="", gpus=0) for one in joined
         )
         await asyncio.gather(*leaving, return_exceptions=True)
-        await self._each(self._all.names, do="drop", run=self._context.name)
+        await self._each(self.desks.names, do="drop", run=self._context.name)
 
     async def forget(self) -> None:
         """Remove the run from all books: it is over."""
-        if self.rule is not None and self._context.state.has_begun:
-            await self._each(self._all.names, do="drop", run=self._context.name)
+        state = self._context.state
+        if self.rule is not None and (state.has_begun or state.left_to):
+            await self._each(self.desks.everybody, do="leave", run=self._context.name)
 
     async def close(self) -> None:
         """Close all connections; they are opened again when they are needed."""
-        desks, self._desks = self._desks, None
+        desks, self._all_desks = self._all_desks, None
         if desks is not None:
             await desks.close()
 
     # -- the round
 
     @property
-    def _all(self) -> Desks:
-        if self._desks is None:
+    def desks(self) -> Desks:
+        """Connections to all hosts."""
+        if self._all_desks is None:
             request = self._context.request
-            self._desks = Desks(request.inventory, request.ask_passphrase)
-        return self._desks
+            self._all_desks = Desks(request.inventory, request.ask_passphrase)
+        return self._all_desks
 
     async def _join(self, session: HostSession, count: int) -> None:
         request = self._context.request
@@ -214,13 +267,18 @@ class Membership:
             preemptible=int(request.preemptible),
             within=int(self.standing.within),
             min_runtime=self.rule.min_runtime,
-            rules={one.name: {"quota": one.quota, "users": list(one.users)} for one in self._rules},
+            rules=self.rules,
         )
 
-    async def _round(self, count: int, hosts: Sequence[str]) -> None:
-        """Decide on a majority of all hosts, and write the run into their books. Raises HeldBack."""
+    async def _round(self, count: int, sessions: Sequence[HostSession]) -> None:
+        """Decide on a majority of all hosts, and write the run into their books. Raises HeldBack,
+        HostError.
+
+        The run's own hosts show it before: whoever reads its name in a book can ask them about it. They
+        do not while others decide, or those that come at once would hold each other back.
+        """
         assert self.rule is not None
-        desks, name = self._all, self.rule.name
+        desks, name = self.desks, self.rule.name
         answering = set(await desks.look())
         locked: dict[str, ProjectsThere] = {}
         try:
@@ -236,7 +294,9 @@ class Membership:
             self.standing = self._standing(now, count)
             if self.standing.why is not None:
                 raise HeldBack(self.standing)
-            more = {"run": self._context.name, "gpus": count, "hosts": list(hosts)}
+            await asyncio.gather(*(self._join(session, count) for session in sessions))
+            hosts = [session.name for session in sessions]
+            more: dict[str, Any] = {"run": self._context.name, "gpus": count, "hosts": hosts}
             more["preemptible"] = int(self._context.request.preemptible)
             written = await self._each(list(locked), do="write", project=name, **more)
             self._require_majority({host: locked[host] for host in written})
@@ -248,9 +308,9 @@ class Membership:
         over = [
             (host, run)
             for host, there in said.items()
-            for run in projects.over(there, said, self._all.deciding)
+            for run in projects.over(there, said, self.desks.deciding)
         ]
-        dropping = (self._all.ask(host, do="drop", run=run) for host, run in over[:TIDIED])
+        dropping = (self.desks.ask(host, do="drop", run=run) for host, run in over[:TIDIED])
         await asyncio.gather(*dropping)
 
     async def _lock(self, host: str) -> ProjectsThere | None:
@@ -258,7 +318,7 @@ class Membership:
         assert self.rule is not None
         until = time.monotonic() + LOCKED
         while time.monotonic() < until:
-            there = await self._all.ask(host, do="lock", project=self.rule.name)
+            there = await self.desks.ask(host, do="lock", project=self.rule.name)
             if there is None or there.locked:
                 return there
             if there.holder and there.holder not in self.rule.users:
@@ -268,23 +328,19 @@ class Membership:
 
     async def _each(self, names: Sequence[str], /, **request: Any) -> list[str]:
         """Ask hosts the same; return those that have done it."""
-        found = await asyncio.gather(*(self._all.ask(name, **request) for name in names))
+        found = await asyncio.gather(*(self.desks.ask(name, **request) for name in names))
         return [name for name, there in zip(names, found, strict=True) if there is not None]
 
     def _require_majority(self, there: Mapping[str, ProjectsThere]) -> None:
-        deciding = self._all.deciding
-        if len({deciding[host] for host in there}) < projects.majority(deciding):
-            raise HeldBack(self._no_majority(there))
-
-    def _no_majority(self, there: Mapping[str, ProjectsThere]) -> Standing:
-        silent = tuple(host for host in self._all.deciding if host not in there)
-        return Standing(False, WaitReason.NO_MAJORITY, silent=silent)
+        deciding = self.desks.deciding
+        if not projects.suffice(there, deciding):
+            raise HeldBack(projects.no_majority(there, deciding))
 
     def _standing(self, said: Mapping[str, ProjectsThere], gpus: int) -> Standing:
         assert self.rule is not None
-        deciding = self._all.deciding
-        if len({deciding[host] for host in said}) < projects.majority(deciding):
-            return self._no_majority(said)
+        deciding = self.desks.deciding
+        if not projects.suffice(said, deciding):
+            return projects.no_majority(said, deciding)
         self.uses = projects.uses(self._rules, said, deciding)
         request = self._context.request
         return projects.standing(

@@ -250,9 +250,18 @@ class Place:
         ticket = {**self._made(), "by_itself": True}
         return {**ticket, **self._only(self.sessions[0].name if self.sessions else "")}
 
+    def for_host(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return that ticket, and the rules by which the host believes those of others."""
+        return self.ticket_of_host(), self.membership.rules
+
     def ticket_for(self, host: str) -> dict[str, Any]:
         """Return the ticket that one of several hosts holds for the run, which they start together."""
-        return {**self._made(), "aside": False, **self._part(host), **self._only(host)}
+        made = {name: one for name, one in self._made().items() if name not in _OF_LEADER}
+        return {**made, "aside": False, **self._part(host), **self._only(host)}
+
+    def for_hosts(self) -> dict[str, Any] | None:
+        """Return what the hosts of the run have to know of its project, if it has one."""
+        return self.membership.for_hosts(self._gpus)
 
     def wait_left(self) -> float | None:
         """Return for how many seconds the run may wait from now on; None: for ever."""
@@ -276,15 +285,29 @@ class Place:
             if self._is_stale:
                 self._is_stale = False
                 with suppress(HostError):
-                    alone = len(sessions) == 1
+                    alone = len(sessions) == 1 and self.membership.rule is None
                     ticket = self.ticket_of_host() if alone else self.ticket_for(sessions[0].name)
                     await sessions[0].insist(op="move", run=self._context.name, ticket=ticket)
             elif there := turn.waiting(self._in_sight()).get(self._name):
                 self._learn(next(iter(there.values())))
+            if self.membership.rule is not None:
+                await self._learn_standing()
             answer = self._decide()
-            if isinstance(answer, Wait):
+            if answer is not None and (self._held or isinstance(answer, Wait)):
                 await self._tell(answer)
-            measured = await self._until_news(answer, measured)
+            most = MEASURE if self.membership.rule is None else PROJECT
+            measured = await self._until_news(answer, measured, most)
+
+    async def _learn_standing(self) -> None:
+        """Learn how a run stands in its project whose hosts decide, only to tell it: they may lack a
+        majority where this launcher has one."""
+        await self.membership.look(self._gpus)
+        self._takes = self._to_take_back() if self.membership.standing.within else ()
+        claims = [one for stand in self._tickets.stands.values() for one in stand.members]
+        held = {one.held for one in claims if one.run == self._name and one.waits}
+        if WaitReason.NO_MAJORITY in held:
+            self._takes = ()
+            self.membership.lack_majority()
 
     def know(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Take note of what a run waits for that another launcher may have started."""
@@ -464,6 +487,8 @@ class Place:
             await self._hold()
 
 
+#: What a ticket says that the leader of hosts which start the run decides.
+_OF_LEADER = ("within", "member", "takes")
 #: What its claim says of a waiting run, by the rule that holds it back. Also in
 #: launcher.agent.host.projects.
 _LETTERS = {WaitReason.QUOTA: "k", WaitReason.LIMIT: "l", WaitReason.NO_MAJORITY: "m"}

@@ -160,6 +160,35 @@ def test_who_borrows_gives_back_and_continues_where_it_was(users: tuple[Queue, Q
     assert {name: one["used"] for name, one in shares(root).items()} == {"team-a": 0, "team-b": 0}
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [HOSTS], indirect=True)
+def test_hosts_take_gpus_back_for_a_run_that_nobody_follows(users: tuple[Queue, Queue]) -> None:
+    """Of another user's run, which has them for as long as its project lets it."""
+    root, u2 = users
+    for queue in users:
+        text = queue.launcher.inventory.read_text()
+        queue.launcher.inventory.write_text(text.replace("min_runtime: 0s", "min_runtime: 12s"))
+    u2.launcher.script(COUNTS, "counts.py")
+    words = ("--hosts", "gpu1", "--gpus", "4", "--project", "team-b", "--preemptible")
+    u2.start("borrower", *words, command="python3 counts.py borrower")
+    until_it_counts(u2, "borrower")
+    owner = root.detached(
+        "owner", "--hosts", "gpu1", "--gpus", "2", "--project", "team-a",
+        where="gpu1, which starts it",
+    )  # fmt: skip
+    assert not [one for one in u2.events("borrower") if one["event"] == "TakenBack"]
+    assert "take/borrower-" in root.sockets("gpu1")
+    begun = root.until_there("gpu1", owner.name, "BegunThere")
+    back = u2.until("borrower", "TakenBack")
+    assert (back["user"], back["project"], back["run"]) == ("root", "team-a", owner.name)
+    assert u2.until("borrower", "RunRestarted")["reason"] == "preempted"
+    assert begun["hosts"] == ["gpu1"]
+    assert shares(root)["team-a"]["used"] in (0, 2)
+    attached = root.launcher.call("attach", "owner")
+    assert attached.returncode == 0, attached.stderr
+    u2.let_go("borrower")
+
+
 @frozen
 class Preempted:
     """A run of u2 that gave its GPUs back to root's `owner`, and waits again; its outputs go to a store."""

@@ -174,7 +174,7 @@ class WaitRequest(TypedDict):
     has a token in the place of every GPU, of its name and of every port; these come from the range
     ``ports``. The run waits for ``seconds`` at most (None: for ever). With ``ignore_foreign`` it takes
     GPUs that are used outside launcher, too. Of a word that begins with one of ``packed``, the rest is
-    in base64, with tokens inside.
+    in base64, with tokens inside. By ``rules``, it knows which runs a quota covers.
     """
 
     ticket: Message
@@ -186,6 +186,7 @@ class WaitRequest(TypedDict):
     seconds: NotRequired[float | None]
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]
+    rules: NotRequired[Dict[str, ProjectRule] | None]
 
 
 class Given(TypedDict):
@@ -198,12 +199,26 @@ class Given(TypedDict):
 
 class GangSpec(TypedDict):
     """How the supervisors of a run that waits on several ``hosts`` reach each other: all connect to the
-    first. ``address`` is where the others reach it, ``port`` where it listens until the run begins."""
+    first. ``address`` is where the others reach it, ``port`` where it listens until the run begins.
+    Those that are no hosts of the run find it at one of its ``addresses``, if there are any."""
 
     hosts: List[str]
     address: str
     port: int
     key: str
+    addresses: NotRequired[List[str] | None]
+
+
+class GangProject(TypedDict):
+    """The project ``name`` of a run that its hosts start, which wants so many GPUs in all. They know the
+    ``rules`` of all projects, and of each host of the inventory which one decides for its machine."""
+
+    name: str
+    gpus: int
+    rules: Dict[str, ProjectRule]
+    voters: Dict[str, str]
+    preemptible: NotRequired[int | None]
+    min_runtime: NotRequired[float | None]
 
 
 class Way(TypedDict):
@@ -224,7 +239,8 @@ class GatherRequest(TypedDict):
     Without a ``ticket`` the run needs no GPUs of this host. By host, ``gpus`` are those that the run
     may use. ``ways`` are those to run it, and ``starts`` what this host starts in each that it is part
     of, by its number, with tokens of all hosts of that way. A run with only one has the fields of that
-    here instead, and ``start``; its hosts meet at the address of the gang.
+    here instead, and ``start``; its hosts meet at the address of the gang. A run with a ``project``
+    begins once most hosts of the gang let it: those that are in no way of it only witness.
     """
 
     ticket: NotRequired[Message | None]
@@ -242,6 +258,8 @@ class GatherRequest(TypedDict):
     seconds: NotRequired[float | None]
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]
+    project: NotRequired[GangProject | None]
+    rules: NotRequired[Dict[str, ProjectRule] | None]
 
 
 class ErrorReport(TypedDict):
@@ -332,6 +350,7 @@ class ProjectRule(TypedDict):
 
     quota: int
     users: List[str]
+    limit: NotRequired[int | None]
 
 
 class MemberRequest(TypedDict):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..base.lean import Socket
-    from ..base.messages import MemberFacts, TakeFacts
+    from ..base.messages import MemberFacts, Message, TakeFacts
     from .socket_names import Seen
 
 #: Longest name of a project: it is a part of the name of a socket. Also in launcher.spec.inventory.
@@ -56,6 +56,21 @@ def enter(run: str, project: str, gpus: int, flags: str = "", since: float = 0.0
 def ask_back(victim: str, run: str) -> Socket:
     """Ask a run to give its GPUs to another one, until what is returned is closed. Raises OSError."""
     return socket_names.bind("take/%s/%s" % (socket_names.short(victim), sum_of(run)))
+
+
+def beside(run: str, ticket: Message) -> list[Socket]:
+    """Show of which project a waiting run is, and whom it asks for GPUs. What cannot be shown is not
+    worth the place in the queue."""
+    found: list[Socket] = []
+    member = ticket.get("member")
+    try:
+        if member:
+            found.append(enter(run, member["project"], member["gpus"], member["flags"]))
+        for victim in ticket.get("takes") or []:
+            found.append(ask_back(victim, run))
+    except OSError:
+        pass
+    return found
 
 
 def sum_of(run: str) -> str:

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
+    from ..host.project_round import ProjectRound
     from .data_requests import DataRequests
     from .elsewhere import Elsewhere
     from .environments import Environments
     from .images import Images
     from .now import Now
-    from .project_round import ProjectRound
     from .turn import Turn
 
 #: Seconds for a supervisor to answer.
@@ -372,7 +372,7 @@ class Relay(SelfTests):
     def do_project(self, request: Message) -> Message:
         """Look at the books of projects on this host, lock or write them."""
         if self.project is None:
-            from .project_round import ProjectRound  # few runs have a project
+            from ..host.project_round import ProjectRound  # few runs have a project
 
             self.project = ProjectRound()
         return self.project.answer(request)
@@ -384,6 +384,18 @@ class Relay(SelfTests):
     def do_gather(self, request: Message) -> Message:
         """Have it wait together with those of other hosts."""
         return self._ask(request)
+
+    def do_gang(self, request: Message) -> Message:
+        """Return how the hosts that wait together find each other, and which are out of touch."""
+        return self._ask(request)
+
+    def do_witness(self, request: Message) -> Message:
+        """Have this host take part in decisions about the project of a run that waits elsewhere."""
+        from ..supervisor import witness  # few runs have a project
+
+        _checked(request["run"])
+        witness.launch(request["run"], request["host"], request["gang"])
+        return {}
 
     def do_move(self, request: Message) -> Message:
         """Have it wait with another ticket."""

@@ -99,7 +99,7 @@ class Turn:
             before.close()
         for one in beside:
             one.close()
-        self._beside = _beside(self._run, wanted) if wanted else []
+        self._beside = projects.beside(self._run, wanted) if wanted else []
 
     def _stand(self) -> Message:
         self._lookout.look(self._run)
@@ -109,18 +109,3 @@ class Turn:
         except OSError:  # they are only shown; what counts is read by project_round.py
             members = []
         return {"tickets": self._lookout.tickets, "leased": leased, "members": members}
-
-
-def _beside(run: str, ticket: Message) -> list[Socket]:
-    """Show of which project a waiting run is, and whom it asks for GPUs. What cannot be shown is not
-    worth the place in the queue."""
-    found: list[Socket] = []
-    member = ticket.get("member")
-    try:
-        if member:
-            found.append(projects.enter(run, member["project"], member["gpus"], member["flags"]))
-        for victim in ticket.get("takes") or []:
-            found.append(projects.ask_back(victim, run))
-    except OSError:
-        pass
-    return found

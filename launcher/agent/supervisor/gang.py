@@ -3,7 +3,8 @@
 The first host leads. It alone decides, also on which hosts the run begins where it may choose. It asks
 these to claim, and begins once all hold their GPUs and ports. It writes that down before it tells
 anybody: whoever asks the leader knows whether the run has begun. See docs/decisions/0070-hosts-meet.md
-and docs/decisions/0082-hosts-choose.md.
+and docs/decisions/0082-hosts-choose.md. A run with a project begins once its council allows that,
+too: see council.py.
 
 Methods report what has happened and return instructions. ``now`` is a moment of one monotonic clock of
 this host; no clock of another one counts.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from ..base.messages import Given, Message
+    from .council import Council, Words
 
     #: What the run may claim now, from how things stand on hosts; None while it has to wait.
     Decide = Callable[[Mapping[str, Any]], Optional["Turn"]]
@@ -38,7 +40,7 @@ GATHER = 5.0
 #: Seconds until the leader tries again where somebody was quicker.
 PAUSE = 0.5
 
-WAITING, CLAIMING, BEGUN = "waiting", "claiming", "begun"
+WAITING, DECIDING, CLAIMING, BEGUN = "waiting", "deciding", "claiming", "begun"
 
 
 class Turn(Value):
@@ -93,7 +95,8 @@ class Stop(Value):
 
 class Leader:
     """The first host of a run: it decides for all. The run takes one of several ``ways``, each the hosts
-    that it would have then; without any, all of them."""
+    that it would have then; without any, all of them. Some of the others may be in none of them. A
+    ``council`` decides about the project of a run that has one."""
 
     def __init__(
         self,
@@ -102,8 +105,10 @@ class Leader:
         decide: Decide,
         now: float,
         ways: Iterable[Collection[str]] = (),
+        council: Council | None = None,
     ) -> None:
         self.phase = WAITING
+        self._council = council
         self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
         self._ways = [frozenset(way) - {here} for way in ways] or [frozenset(self._others)]
@@ -150,6 +155,8 @@ class Leader:
             moments += [] if self._suffice else [self._alone_since + FORSAKEN]
             moments += [self._gathers_until] if self._suffice and not self.has_met else []
             return min([one for one in moments if one > now], default=float("inf"))
+        if self.phase == DECIDING and self._council and self._council.round:
+            return self._council.round.next_tick()
         return float("inf") if self.is_done or self._over else self._until
 
     @property
@@ -183,11 +190,21 @@ class Leader:
         self._stands.pop(host, None)
         if did and not self._suffice:
             self._alone_since = now
-        return self._give_up(now) if self.phase == CLAIMING and host in self._turn.gpus else []
+        if self.phase == CLAIMING and host in self._turn.gpus:
+            return self._give_up(now)
+        if self._council:
+            self._council.parted(host)
+            self._is_news = True
+            return self._advised(self._council.lost(host, now), now)
+        return []
 
     def saw(self, host: str, stand: Any) -> None:
         """Note how things stand on a host: on this one, too. It decides at the next tick."""
         self._stands[host] = stand
+        self._is_news = True
+
+    def learned(self) -> None:
+        """Note that something is new of projects. It decides at the next tick."""
         self._is_news = True
 
     def heard(self, host: str, word: Message, now: float) -> list[Value]:
@@ -195,6 +212,10 @@ class Leader:
 
         A claim that it hears of too late, because it stood still, is void: its host may have let go.
         """
+        if "answer" in word:
+            if self._council is None or self.phase != DECIDING:
+                return []
+            return self._advised(self._council.heard(host, word["answer"], now), now)
         if self.phase == CLAIMING and now >= self._until:
             late = self._give_up(now)
             return late if "held" in word else [*late, *self.heard(host, word, now)]
@@ -227,6 +248,8 @@ class Leader:
     def begun(self, number: int, now: float) -> list[Value]:
         """Note that it is written down here that the run has begun: from now on it has."""
         self.phase, self._until = BEGUN, now + ANSWER
+        if self._council:
+            self._council.end()
         return [self._tell_begin(host) for host in self._others if host in self._in_touch]
 
     def could_not(self, number: int, now: float) -> list[Value]:
@@ -258,6 +281,8 @@ class Leader:
             return [*met, *self._look(now)]
         if self.phase == CLAIMING and now >= self._until:
             return self._give_up(now)
+        if self.phase == DECIDING and self._council:
+            return self._advised(self._council.tick(now), now)
         if self.phase == BEGUN and now >= self._until and not self.is_done:
             return [Stop(protocol.HOSTS_PARTED)]
         return met
@@ -265,7 +290,8 @@ class Leader:
     def _meet(self, now: float) -> list[Value]:
         """Note that all have met; or enough, once the others have had time to come."""
         late = self._suffice and now >= self._gathers_until
-        self.has_met = not self.missing or late
+        able = self._council is None or self._council.can_decide([self._here, *self._in_touch])
+        self.has_met = able and (not self.missing or late)
         self._is_news = self._is_news or self.has_met
         return self.tell({"met": 1}) if self.has_met else []
 
@@ -275,11 +301,31 @@ class Leader:
         turn = self._decide(self._stands) if self.has_met and self._suffice else None
         if turn is None or not set(turn.gpus) - {self._here} <= self._in_touch:
             return []
-        self.phase, self._until = CLAIMING, now + PATIENCE
         self._number += 1
         self._turn, self._held = turn, {}
+        if self._council is None:
+            return self._claim(now)
+        self.phase = DECIDING
+        chosen = [host for host, gpus in turn.gpus.items() if gpus]
+        in_touch = [self._here, *self._in_touch]
+        return self._advised(self._council.begin(self._number, chosen, in_touch, now), now)
+
+    def _advised(self, words: Words, now: float) -> list[Value]:
+        """Say what a council wants to be said, and go on once it has decided."""
+        said: list[Value] = [Send(host, word) for host, word in words]
+        found = self._council.round if self._council else None
+        if found and found.is_refused and self.phase in (DECIDING, CLAIMING):
+            return [*said, *self._give_up(now)]
+        if found and found.is_allowed and self.phase == DECIDING:
+            return [*said, *self._claim(now)]
+        return said
+
+    def _claim(self, now: float) -> list[Value]:
+        if not set(self._turn.gpus) - {self._here} <= self._in_touch:
+            return self._give_up(now)
+        self.phase, self._until = CLAIMING, now + PATIENCE
         if self.takes_part:
-            return [Claim(self._number, turn.gpus[self._here], turn.way)]
+            return [Claim(self._number, self._turn.gpus[self._here], self._turn.way)]
         return self._ask_others()
 
     def _ask_others(self) -> list[Value]:
@@ -300,6 +346,8 @@ class Leader:
     def _give_up(self, now: float) -> list[Value]:
         """Let everybody release what was claimed, and try again later."""
         self.phase, self._is_news, self._not_before = WAITING, True, now + PAUSE
+        if self._council:
+            self._council.end()
         return [Release(), *self.tell({"release": self._number})]
 
     def _tell_begin(self, host: str) -> Send:

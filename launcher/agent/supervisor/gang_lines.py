@@ -122,9 +122,13 @@ class Lines:
         self._lines: dict[Socket, _Line] = {}
         self._dialled: Socket | None = None
         self._dialled_at, self._dial_at, self._pause = now, now, FIRST_PAUSE
+        #: Where the leader may be, the address that is tried next in front.
+        self._addresses = list(spec.get("addresses") or [spec["address"]])
         self._listener: Socket | None = None
         if self._leads:
-            self._listener = listen(spec["port"], own_address(spec["address"]))
+            # Those that are no hosts of the run may reach another address of this one.
+            only = "" if spec.get("addresses") else own_address(spec["address"])
+            self._listener = listen(spec["port"], only)
             self._listener.setblocking(False)
 
     # -- for the supervisor's loop
@@ -214,9 +218,10 @@ class Lines:
         return line
 
     def _dial(self, now: float) -> None:
-        line = self._dialled = Socket(family_of(self._spec["address"]), socket.SOCK_STREAM)
+        address = self._addresses[0]
+        line = self._dialled = Socket(family_of(address), socket.SOCK_STREAM)
         line.setblocking(False)
-        code = line.connect_ex((self._spec["address"], self._spec["port"]))
+        code = line.connect_ex((address, self._spec["port"]))
         self._dialled_at = now
         if code not in (0, errno.EINPROGRESS):
             self._failed(now)
@@ -225,8 +230,13 @@ class Lines:
         if self._dialled:
             self._dialled.close()
         self._dialled = None
+        self._try_another()
         self._dial_at = now + self._pause
         self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+
+    def _try_another(self) -> None:
+        """Try the next address of the leader, if it has several."""
+        self._addresses.append(self._addresses.pop(0))
 
     def _connected(self, now: float) -> None:
         assert self._dialled
@@ -240,6 +250,8 @@ class Lines:
         self._lines.pop(line.socket, None)
         line.socket.close()
         if not self._leads:
+            if not line.host:
+                self._try_another()
             self._dial_at = now + self._pause
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
         return [(PARTED, line.host, {})] if line.host else []

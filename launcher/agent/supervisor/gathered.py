@@ -1,7 +1,7 @@
 """A run that waits on several hosts for GPUs, and begins there without a launcher: the part of one host.
 
 It holds the run's ticket here and all that the start needs, and does what gang.py says. See
-docs/decisions/0070-hosts-meet.md and 0082-hosts-choose.md.
+docs/decisions/0070-hosts-meet.md and 0082-hosts-choose.md; for runs with a project 0086-witnesses.md.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import time
 
 from ..base import protocol
 from ..host import free_ports, lookout, socket_names, tickets
-from . import gang, requests, template, turns, waiting, ways
+from . import gang, template, turns, vouching, waiting, ways
 from .gang_lines import JOINED, PARTED, Lines
+from .gang_words import fault_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
     from ..base.lean import Socket
     from ..base.messages import GatherRequest, Given, Message, StartRequest, TicketFacts, Way
+    from . import stake
+    from .council import Council
     from .stands import Stand
 
-    class Hands(Protocol):
+    class Hands(stake.Hands, Protocol):
         """The supervisor."""
 
         def lock(self, gpus: list[int]) -> bool:
@@ -53,53 +56,12 @@ if TYPE_CHECKING:
 
 #: Seconds for all hosts to hear of the start of a run that is over by then.
 LAST_WORDS = gang.ANSWER
-#: What a host says of its queue.
-_TICKET = {"run": str, "priority": int, "number": int, "hosts": int, "shares": [[int]]}
-_TICKET_MORE = {
-    "seconds": requests.NUMBER,
-    "only": [int],
-    "user": str,
-    "part": int,
-    "within": bool,
-}
-_STAND: Any = (
-    {
-        "tickets": [(_TICKET, _TICKET_MORE)],
-        "leased": {str: ({}, {"run": str, "left": requests.NUMBER})},
-        "outside": [int],
-    },
-    {},
-)
 #: What the ticket of each host says for itself.
 _OWN = ("only", "part")
+#: What the leader decides anew.
+_OF_PROJECT = ("within", "member", "takes")
 #: What no leader needs to know of a ticket.
 _OF_NO_USE = ("waited", "by_itself", "no_room")
-_GIVEN: Any = ({"gpus": [int], "names": [str], "ports": [int]}, {})
-#: What hosts say to each other: a word may have these fields, and only what fits is heard.
-_WORDS: dict[str, Any] = {
-    "stand": _STAND,
-    "held": int,
-    "names": [str],
-    "ports": [int],
-    "refused": int,
-    "begun": int,
-    "lapsed": int,
-    "over": str,
-    "claim": int,
-    "gpus": [int],
-    "release": int,
-    "begin": int,
-    "given": {str: _GIVEN},
-    "known": int,
-    "way": int,
-    "met": int,
-    "aside": int,
-    "ticket": ({"number": int, "hosts": int, "shares": [int]}, {"priority": int}),
-}
-#: The fields that belong to others.
-_NEEDS = {"held": ("names", "ports"), "claim": ("gpus",), "begin": ("given",)}
-#: Most tickets of a host, lists of shares in one, and nodes in all of these.
-MOST_TICKETS, MOST_SHARES, MOST_NODES = 512, 16, 1 << 16
 #: Why a run waits that no end of another one would let begin.
 HOPELESS = (turns.HOSTS_MISSING, turns.TOO_LARGE)
 #: Most characters of what ends a run.
@@ -117,10 +79,16 @@ class Gathered:
         self._run, self._here, self._hands = run, host, hands
         self._ways, self._starts = ways.ways_of(request)
         self._lines = Lines(request["gang"], host, now)
+        self._council: Council | None = None  # decides about its project, if it leads and has one
         self._leader = self._leads(request["gang"]["hosts"], now)
+        self._stake = self._staked(now)
+        self._is_project_news = False
         self._is_met = False  # it is written down that the hosts have met
         self._member = gang.Member(now)
-        self._asked = request.get("ticket")  # for the ticket that the run's user wants
+        asked = request.get("ticket")
+        self._asked = asked and {
+            name: one for name, one in asked.items() if name not in _OF_PROJECT
+        }  # for the ticket that the run's user wants
         self._shown: Message | None = None  # as it is now
         self._ticket: Socket | None = None
         self._since: float = now - (self._asked or {}).get("waited", 0.0)
@@ -145,8 +113,20 @@ class Gathered:
     def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
         if hosts[0] != self._here:
             return None
-        every = [way["tokens"] for way in self._ways]
-        return gang.Leader(self._here, hosts[1:], self._decide, now, every)
+        every, project = [way["tokens"] for way in self._ways], self.request.get("project")
+        if project:
+            from .council import Council  # few runs have a project
+
+            self._council = Council(self._run, project)
+        return gang.Leader(self._here, hosts[1:], self._decide, now, every, self._council)
+
+    def _staked(self, now: float) -> stake.Stake | None:
+        project = self.request.get("project")
+        if not project:
+            return None
+        from .stake import Stake
+
+        return Stake(self._run, project, self._hands, now)
 
     # -- for the supervisor's loop
 
@@ -167,6 +147,8 @@ class Gathered:
             moments += [self._next_look]
         if not self.has_begun and self._until > now:
             moments += [self._until]
+        if self._stake and not self.has_begun:
+            moments += [self._stake.next_look]
         return min(moments)
 
     def heard(self, ready: Iterable[object], now: float) -> None:
@@ -182,9 +164,14 @@ class Gathered:
         if self._part.phase == gang.WAITING and now >= self._next_look:
             self._next_look = now + lookout.LOOK
             self._see(now)
+        if self._stake and not self.has_begun:
+            is_waiting = self._part.phase == gang.WAITING
+            for word in self._stake.look(now, is_waiting):
+                self._tell_leader(word, now)
         self._obey(self._part.tick(now), now)
         if self._leader:
             self._note_progress(self._leader)
+            self._share_standing(self._leader, now)
         self._show(now)
 
     def _note_progress(self, leader: gang.Leader) -> None:
@@ -227,7 +214,14 @@ class Gathered:
     def close(self) -> None:
         """Leave the queue, and let go of everything."""
         self._leave()
+        if self._stake:
+            self._stake.close()
         self._lines.close()
+
+    @property
+    def missing(self) -> list[str]:
+        """The hosts that are not in touch, as the leader knows."""
+        return self._leader.missing if self._leader else []
 
     @property
     def is_needed(self) -> bool:
@@ -272,6 +266,8 @@ class Gathered:
 
     def _joined(self, host: str, now: float) -> None:
         self._told = None  # it may have forgotten
+        if self._stake and not self._leader:
+            self._stake.joined(now)
         if not self._leader:
             self._obey(self._member.joined(now), now)
             self._next_look = now
@@ -279,11 +275,13 @@ class Gathered:
         self._obey(self._leader.joined(host, now), now)
         if not self.has_begun:
             moved = {"ticket": self._moved} if self._moved else {}
-            self._lines.say(host, dict(moved, aside=int(self._aside)), now)
+            standing = {"standing": self._stake.standing} if self._stake else {}
+            self._lines.say(host, dict(moved, aside=int(self._aside), **standing), now)
         self._note_progress(self._leader)
 
     def _parted(self, host: str, now: float) -> None:
         self._stood.pop(host, None)
+        self._is_project_news = True
         if self._leader:
             self._obey(self._leader.parted(host, now), now)
         else:
@@ -293,6 +291,10 @@ class Gathered:
         if "stand" in word:
             self._stood[host] = now
             leader.saw(host, word["stand"])
+        if "said" in word and self._council:
+            self._council.saw(host, word["said"], now)
+            self._is_project_news = True
+            leader.learned()
         held = word.get("held")
         if held is not None and not self._fits(leader.way, host, word["names"], word["ports"]):
             word = {"refused": held}
@@ -303,7 +305,52 @@ class Gathered:
             self.move(word["ticket"], now)
         if "aside" in word:
             self._is_hopeless = bool(word["aside"])
+        if self._stake and not self.has_begun:
+            self._hear_of_project(self._stake, word, now)
         self._obey(self._member.heard(word, now), now)
+
+    # -- its project
+
+    def _hear_of_project(self, stake: stake.Stake, word: Message, now: float) -> None:
+        """Do what the leader says of the run's project, before its other instructions."""
+        if "standing" in word:
+            stake.standing = word["standing"]
+            self._next_look = now  # the ticket here becomes another one
+            self._show(now)
+        if "release" in word:
+            stake.release()
+        if "ask" in word:
+            self._answer(stake, word["ask"], now)
+
+    def _answer(self, stake: stake.Stake, ask: Message, now: float) -> None:
+        for word in stake.hear(ask, now):
+            self._tell_leader(word, now)
+
+    def _ask_here(self, instructions: Iterable[object], now: float) -> None:
+        """Do what this host, which leads, asks of itself: last, as more may follow from the answer."""
+        for one in instructions:
+            if isinstance(one, gang.Send) and one.host == self._here and self._stake:
+                self._answer(self._stake, one.word["ask"], now)
+
+    def _tell_leader(self, word: Message, now: float) -> None:
+        if self._leader:
+            self._hear_member(self._leader, self._here, word, now)
+        else:
+            self._lines.say("", word, now)
+
+    def _share_standing(self, leader: gang.Leader, now: float) -> None:
+        """Have the tickets on all hosts say how the run stands in its project."""
+        if self._council is None or self._stake is None or self.has_begun:
+            return
+        if self._is_project_news and leader.phase == gang.WAITING:
+            self._is_project_news = False
+            self._council.learn(now)
+        found, takes = self._council.standing, self._council.takes
+        standing: Message = {"within": int(found.within), "held": found.why or "", "takes": takes}
+        if standing != self._stake.standing:
+            self._stake.standing = standing
+            self._next_look = now
+            self._obey(leader.tell({"standing": standing}), now)
 
     def _tokens(self, number: int) -> Mapping[str, Mapping[str, Sequence[str]]]:
         """Return the tokens of a way; none of one that there is not."""
@@ -319,7 +366,8 @@ class Gathered:
     # -- what gang.py says
 
     def _obey(self, instructions: Iterable[object], now: float) -> None:
-        for one in instructions:
+        todo = list(instructions)
+        for one in todo:
             if isinstance(one, gang.Send):
                 self._lines.say(one.host, one.word, now)
             elif self._is_passing:
@@ -332,6 +380,7 @@ class Gathered:
                 self._begin(one, now)
             elif isinstance(one, gang.Stop):
                 self._hands.end(one.why[:LONGEST_WHY])
+        self._ask_here(todo, now)
 
     def _claim(self, claim: gang.Claim, now: float) -> None:
         """Lock and hold what the run is to have here, if things stand as the leader knows it."""
@@ -344,10 +393,12 @@ class Gathered:
             self._obey(part.refused(claim.number, now), now)
 
     def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
-        self._release()
+        self._let_go()
         self._has_room = self._hands.has_room()
         tokens = self._tokens(claim.way).get(self._here)
         if not tokens or len(claim.gpus) != len(tokens["gpus"]) or not self._has_room:
+            return None
+        if claim.gpus and self._stake and not self._stake.has_entered:
             return None
         if claim.gpus:
             self._ask_for_strangers(now)
@@ -357,13 +408,18 @@ class Gathered:
         try:
             self._held = free_ports.hold(self.request["ports"], count, count) if count else []
         except OSError:
-            self._release()
+            self._let_go()
             return None
         names = [self.request["names"].get(str(index), str(index)) for index in claim.gpus]
         ports = [one.getsockname()[1] for one in self._held]
         return {"gpus": list(claim.gpus), "names": names, "ports": ports}
 
     def _release(self) -> None:
+        if self._stake:
+            self._stake.release()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._let_ports_go()
         self._given = None
         self._hands.unlock()
@@ -382,6 +438,8 @@ class Gathered:
             self._obey(self._part.could_not(begin.number, now), now)
             return
         self.has_begun = True
+        if self._stake:
+            self._stake.begun()
         self._obey(self._part.begun(begin.number, now), now)
         self._leave()
         if start:
@@ -418,6 +476,8 @@ class Gathered:
         if self._ticket:
             self._ticket.close()
         self._ticket = None
+        if self._stake:
+            self._stake.leave_queue()
         self._lookout.close()
         self._let_ports_go()
 
@@ -431,7 +491,7 @@ class Gathered:
         if self._outside[1] and now > self._outside[0] + waiting.KNOWN:
             self._ask_for_strangers(now)
         stand: Message = {
-            "tickets": _once(self._told_of(one) for one in self._lookout.tickets),
+            "tickets": _once(map(self._told_of, self._believed())),
             "leased": {
                 str(index): {name: one[name] for name in ("run", "left") if name in one}
                 for index, one in self._lookout.leased.items()
@@ -445,6 +505,9 @@ class Gathered:
         if is_new and not self._leader:
             self._lines.say("", {"stand": stand}, now)
         return is_new
+
+    def _believed(self) -> list[TicketFacts]:
+        return vouching.vouched(self._lookout.tickets, self.request.get("rules"))
 
     def _told_of(self, ticket: TicketFacts) -> Message:
         """Return what the leader needs to know of a ticket: nothing that changes by itself, and of the
@@ -468,7 +531,17 @@ class Gathered:
                 known += [stand] if stand else []
         answer = ways.decide(known, run, self._ways)
         self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
+        if self._council:
+            standing = self._council.learn(now)
+            self._council.take_back(known, self._begins)
+            if standing.why is not None:
+                return None
         return answer if isinstance(answer, gang.Turn) else None
+
+    def _begins(self, known: Sequence[Stand]) -> bool:
+        """Return whether it would be the run's turn if things stood so."""
+        answer = ways.decide(known, socket_names.short(self._run), self._ways)
+        return isinstance(answer, gang.Turn)
 
     def _stand(self, host: str, said: Message, age: float) -> Stand | None:
         shared = bool(self.request.get("ignore_foreign"))
@@ -487,7 +560,8 @@ class Gathered:
         """Have the ticket here say how things are. Raises OSError the first time."""
         if self._asked is None or self.has_begun:
             return
-        aside = self._part.is_forsaken(now) or self._is_hopeless
+        is_held = self._stake is not None and self._stake.is_held
+        aside = self._part.is_forsaken(now) or self._is_hopeless or is_held
         if self._leader and aside != self._aside:
             self._obey(self._leader.tell({"aside": int(aside)}), now)
         self._aside = aside
@@ -497,6 +571,7 @@ class Gathered:
             aside=aside,
             by_itself=self._part.has_met,
             no_room=not self._has_room,
+            **(self._stake.of_ticket() if self._stake else {}),
         )
         if self._shown is not None and _same_ticket(ticket, self._shown):
             return
@@ -510,32 +585,13 @@ class Gathered:
         self._shown = ticket
         if before:
             before.close()
-
-
-def fault_of(word: Message) -> str:
-    """Return what is wrong with a word of another host; "" for nothing."""
-    for name, value in word.items():
-        if name in _WORDS:
-            fault = requests.fault(value, _WORDS[name], name)
-            missing = [one for one in _NEEDS.get(name, ()) if one not in word]
-            if fault or missing:
-                return fault or "%s is missing" % missing[0]
-    there = word.get("stand", {}).get("tickets", [])
-    shares = [pair for one in there for pair in one["shares"]]
-    if len(there) > MOST_TICKETS or any(len(one["shares"]) > MOST_SHARES for one in there):
-        return "more than a host says"
-    parts = [one.get("part") or 0 for one in there]
-    fits = all(0 <= one <= tickets.MOST_SHARE for one in parts)
-    if not fits or any(len(pair) != 2 or min(pair) <= 0 for pair in shares):
-        return "not the shares of a run"
-    if word.get("ticket", {}).get("priority", 0) not in tickets.PRIORITIES.values():
-        return "not a priority"
-    return "more nodes than there are" if sum(count for count, _ in shares) > MOST_NODES else ""
+        if self._stake:
+            self._stake.show(ticket)
 
 
 def _of_all(ticket: Message) -> Message:
     """Return what a ticket says that is the same on all hosts."""
-    return {name: one for name, one in ticket.items() if name not in _OWN}
+    return {name: one for name, one in ticket.items() if name not in (*_OWN, *_OF_PROJECT)}
 
 
 def _once(words: Iterable[Message]) -> list[Message]:

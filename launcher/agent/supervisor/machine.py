@@ -179,6 +179,8 @@ class Machine:
 
     def next_tick(self, now: float, alone_since: float | None) -> float:
         """Return the moment by which to call :meth:`tick`, if nothing happens before."""
+        if self.phase == IDLE and self.stopped:
+            return now  # nothing more is to come
         moments = [now + LOOK if self.is_ending else self._heartbeat.deadline]
         others = (self._kill_at, self._stop_orphans_at, self._until)
         moments += [moment for moment in others if moment is not None]

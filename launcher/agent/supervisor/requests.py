@@ -48,7 +48,12 @@ _HOST = {"host": str, "address": str, "names": [str]}
 _SHARE = {"host": str, "hub": str, "address": str, "port": int, "hosts": [str], "folders": [str]}
 _TICKET = {"number": int, "hosts": int, "shares": [int]}
 _NOTHING: Message = {}
-_RULES = {str: ({"quota": int, "users": [str]}, _NOTHING)}
+_RULES = {str: ({"quota": int, "users": [str]}, {"limit": int})}
+#: What hosts that wait together know of the project of their run.
+_PROJECT: Any = (
+    {"name": str, "gpus": int, "rules": _RULES, "voters": TEXTS},
+    {"preemptible": int, "min_runtime": NUMBER},
+)
 _NEWS = {"hub": str, "address": str, "port": int, "key": str, "hosts": int}
 
 _SPEC = (
@@ -134,11 +139,14 @@ REQUESTS = {
             "tokens": {str: [str]},
             "ports": [int],
         },
-        {"seconds": NUMBER, "ignore_foreign": int, "packed": [str]},
+        {"seconds": NUMBER, "ignore_foreign": int, "packed": [str], "rules": _RULES},
     ),
     "gather": (
         {
-            "gang": ({"hosts": [str], "address": str, "port": int, "key": str}, {}),
+            "gang": (
+                {"hosts": [str], "address": str, "port": int, "key": str},
+                {"addresses": [str]},
+            ),
             "gpus": {str: [int]},
             "names": TEXTS,
             "ports": [int],
@@ -155,8 +163,11 @@ REQUESTS = {
             "seconds": NUMBER,
             "ignore_foreign": int,
             "packed": [str],
+            "project": _PROJECT,
+            "rules": _RULES,
         },
     ),
+    "gang": ({}, {}),
     "move": ({"ticket": (_TICKET, {})}, {}),
     "unattended": (
         {

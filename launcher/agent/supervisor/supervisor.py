@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ..base.messages import (
         GatherRequest,
         Given,
+        MemberRequest,
         Message,
         PreloadRequest,
         ProcessSpec,
@@ -66,6 +67,7 @@ _OF_LAUNCHERS = (
     "claim",
     "wait",
     "gather",
+    "gang",
     "move",
     "member",
     "preload",
@@ -140,6 +142,7 @@ class Supervisor:
             "release": self._claim,
             "wait": self._wait,
             "gather": self._gather,
+            "gang": self._tell_gang,
             "move": lambda request: (self._gather if self.gathered else self._wait)(request),
             "member": self._join,
             "stop": self._stop,
@@ -559,6 +562,12 @@ class Supervisor:
             self.machine.wait()
         return {"ok": {}}
 
+    def _tell_gang(self, _: Message) -> Message:
+        """Return how the hosts that wait together find each other, and which are out of touch."""
+        if not self.gathered or self.gathered.has_begun or self.machine.stopped:
+            return {"ok": {"missing": []}}
+        return {"ok": {"gang": self.gathered.request["gang"], "missing": self.gathered.missing}}
+
     def _look_at_queue(self, now: float) -> None:
         """Begin if it is this run's turn; leave the queue if it is to be stopped."""
         if self.gathered:
@@ -755,9 +764,28 @@ class Hands:
 
     def met(self, request: GatherRequest) -> None:
         """Write down that the hosts start the run by themselves from now on."""
-        hosts, ways = request["gang"]["hosts"], request.get("ways")
+        ways = request.get("ways")
+        every = [way["tokens"] for way in ways] if ways else [request["tokens"]]
+        of_run = {host for tokens in every for host in tokens}
+        hosts = [host for host in request["gang"]["hosts"] if host in of_run]
+        if len(hosts) == 1:
+            self._owner._record("WaitsOnHost")
+            return
         wanted = len(ways[0]["tokens"]) if ways else 0
         self._owner._record("WaitsOnHosts", hosts=hosts, wanted=wanted)
+
+    def join(self, request: MemberRequest) -> bool:
+        """Use GPUs in the name of a project; return False if that cannot be shown."""
+        owner = self._owner
+        try:
+            owner._join(request)
+        except OSError:
+            return False
+        return owner.member is not None and owner.machine.phase == machine.IDLE
+
+    def leave_project(self) -> None:
+        """Use none any more."""
+        self._owner._join({"project": ""})
 
     def commit(self, request: StartRequest | None, given: Given, way: Way, seconds: float) -> bool:
         """Prepare the start, if there is one here, and write down that the run has begun this way;

@@ -7,7 +7,7 @@ then: the start request has a token in the place of each. See docs/decisions/005
 from __future__ import annotations
 
 from ..host import free_ports, gpu_locks, gpu_users, gpus, lookout, socket_names, tickets
-from . import stands, template, turns
+from . import stands, template, turns, vouching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ class Waiting:
 
     def _begins(self, outside: Sequence[int]) -> list[int]:
         shared = bool(self.request.get("ignore_foreign"))
-        leased, there = self._lookout.leased, self._lookout.tickets
+        leased = self._lookout.leased
+        there = vouching.vouched(self._lookout.tickets, self.request.get("rules"))
         stand = stand_of(self.request["gpus"], leased, there, outside, shared)
         for answer in stands.decide([stand], self._short, [HERE]):
             if answer.name == self._short and isinstance(answer, turns.Begin):

@@ -31,7 +31,7 @@ def ways_of(request: GatherRequest) -> tuple[list[Way], dict[str, StartRequest]]
 
 def hosts_with_gpus(ways: Iterable[Way]) -> list[str]:
     """Return the hosts of which any way needs GPUs."""
-    return sorted(frozenset[str]().union(*map(_with_gpus, ways)))
+    return sorted({host for way in ways for host in _with_gpus(way)})
 
 
 def decide(

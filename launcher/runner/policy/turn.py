@@ -126,7 +126,12 @@ def decide(stands: Sequence[Stand], run: str = "", hosts: Iterable[str] = ()) ->
 
     ``hosts`` are all those of ``run``, in sight or not.
     """
-    seen = [
+    return there.decide(seen(stands), short(run), hosts)
+
+
+def seen(stands: Iterable[Stand]) -> list[there.Stand]:
+    """Return how things stand as :mod:`launcher.agent.supervisor.stands` has it."""
+    return [
         there.Stand(
             one.host.name,
             turns.Host(one.gpus, one.uses, last=foreign(one.facts)),
@@ -135,7 +140,6 @@ def decide(stands: Sequence[Stand], run: str = "", hosts: Iterable[str] = ()) ->
         )
         for one in stands
     ]
-    return there.decide(seen, short(run), hosts)
 
 
 def of_run(answers: Iterable[Begin | Wait], run: str) -> Begin | Wait | None:

@@ -11,7 +11,7 @@ import pytest
 
 from launcher.agent.base.protocol import Refused
 from launcher.agent.host import project_books, projects, socket_names
-from launcher.agent.relay.project_round import ProjectRound
+from launcher.agent.host.project_round import ProjectRound
 from launcher.agent.supervisor.member import Member, who_takes
 
 
@@ -99,7 +99,7 @@ def test_a_book_is_written_only_under_a_lock_that_was_never_let_go(
     assert [book["run"] for book in one.answer(write)["books"]] == ["one"]
     one.answer({"do": "unlock"})
     assert two.answer({"do": "lock", "project": "team-a"})["locked"] is True
-    monkeypatch.setattr("launcher.agent.relay.project_round.time.monotonic", lambda: 1e12)
+    monkeypatch.setattr("launcher.agent.host.project_round.time.monotonic", lambda: 1e12)
     two.expire()
     with pytest.raises(Refused, match="let go"):
         two.answer({**write, "run": "two"})

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.agent.supervisor import council, quotas
 from launcher.records.reasons import WaitReason
 from launcher.runner.policy import projects
 from launcher.runner.policy.projects import Use
@@ -193,3 +194,79 @@ def test_a_project_that_is_not_there_is_refused() -> None:
         projects.rule_of(inventory(rules=()), "team-a")
     with pytest.raises(InputError, match="mallory on h1 may not use project team-a"):
         projects.require_user(RULE, "mallory", "h1")
+
+
+_USERS = st.sampled_from(["ann", "bob", "eve"])
+_RUNS = st.sampled_from(["r1", "r2", "r3", "r4"])
+_PROJECTS = st.sampled_from(["team-a", "team-b"])
+_MEMBERS = st.builds(
+    MemberThere,
+    project=_PROJECTS,
+    run=_RUNS,
+    user=_USERS,
+    gpus=st.integers(1, 6),
+    age=st.integers(0, 9).map(float),
+    preemptible=st.booleans(),
+    within=st.booleans(),
+    waits=st.booleans(),
+)
+_BOOKS = st.builds(
+    BookThere,
+    project=_PROJECTS,
+    run=_RUNS,
+    user=_USERS,
+    gpus=st.integers(1, 6),
+    hosts=st.lists(st.sampled_from([*NAMES, "h9"]), min_size=1, max_size=3).map(tuple),
+    preemptible=st.booleans(),
+)
+_SAID = st.builds(
+    ProjectsThere,
+    members=st.lists(_MEMBERS, max_size=4).map(tuple),
+    books=st.lists(_BOOKS, max_size=4).map(tuple),
+    user=_USERS,
+)
+
+
+def word_of(there: ProjectsThere) -> Any:
+    """Return the same as hosts say it to each other."""
+    books = [{**vars(one), "hosts": [*one.hosts]} for one in there.books]
+    return {"members": [vars(one) for one in there.members], "books": books, "user": there.user}
+
+
+@pytest.mark.thorough
+@settings(max_examples=80, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(NAMES), _SAID),
+    st.integers(0, 8),
+    st.one_of(st.none(), st.integers(0, 9)),
+    st.integers(1, 6),
+    st.booleans(),
+)
+def test_a_launcher_and_a_host_decide_alike(
+    said: dict[str, ProjectsThere], quota: int, limit: int | None, gpus: int, soft: bool
+) -> None:
+    other = Project("team-b", quota=1, users=("eve",))
+    rules = (Project("team-a", quota=quota, limit=limit, users=("ann", "bob")), other)
+    deciding = projects.voters(inventory(rules=rules))
+    used = projects.uses(rules, said, deciding)
+    mine = projects.standing(rules[0], used, "r1", gpus, soft)
+    request: Any = {
+        "name": "team-a",
+        "gpus": gpus,
+        "preemptible": int(soft),
+        "voters": deciding,
+        "rules": {
+            one.name: {"quota": one.quota, "limit": one.limit, "users": [*one.users]}
+            for one in rules
+        },
+    }
+    theirs = council.Council("r1", request)
+    for host, there in said.items():
+        theirs.saw(host, word_of(there), 0.0)
+    found = theirs.learn(0.0)
+    if not projects.suffice(said, deciding):
+        assert found.why == quotas.NO_MAJORITY
+        return
+    assert (found.within, found.why, found.used) == (mine.within, mine.why, mine.used)
+    assert theirs.uses == list(used)
+    assert quotas.borrowing(theirs.rules, theirs.uses) == list(projects.borrowing(rules, used))

@@ -1,0 +1,334 @@
+"""Decides about the project of a run that waits on hosts which start it by themselves. Pure.
+
+The leader learns from all hosts in touch how projects stand there, and so how its own run does. When it
+is the run's turn, a round begins: the project is locked on a majority, in the one order in which
+everybody locks; all say how things stand now; if the rules allow it, the hosts that would start the run
+show that they use GPUs in the project's name, and then the run is written into the books of that
+majority. Launchers do the same. See
+docs/decisions/0066-projects.md and docs/decisions/0086-witnesses.md.
+"""
+
+from __future__ import annotations
+
+from . import clerk, quotas
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from ..base.messages import BookFacts, GangProject, MemberFacts, Message
+    from .quotas import Standing, Use
+    from .stands import Stand
+
+    #: What to say to which host.
+    Words = list[tuple[str, Message]]
+
+#: Seconds for a host to answer; and for a whole round, which is less than any host keeps a lock.
+ANSWERS, WHOLE = 3.0, 18.0
+#: Old runs that are removed from books at once.
+TIDIED = 64
+#: What the hosts that would start the run are asked, before any book has it.
+ENTER = "enter"
+
+
+class Rule:
+    """What a project may have, as the request to wait says it."""
+
+    def __init__(self, name: str, said: Mapping[str, Any]) -> None:
+        self.name, self.quota, self.users = name, said["quota"], tuple(said["users"])
+        limit = said.get("limit")
+        self.most = float("inf") if limit is None else limit
+
+
+def rules_of(said: Mapping[str, Mapping[str, Any]]) -> list[Rule]:
+    """Return the rules of all projects."""
+    return [Rule(name, one) for name, one in sorted(said.items())]
+
+
+class Member:
+    """A run of a project as a host shows it, so many seconds later."""
+
+    def __init__(self, facts: MemberFacts, later: float = 0.0) -> None:
+        self.project, self.run, self.user = facts["project"], facts["run"], facts["user"]
+        self.gpus, self.age = facts["gpus"], facts["age"] + later
+        self.preemptible, self.within = facts["preemptible"], facts["within"]
+        self.waits = facts["waits"]
+
+
+class Book:
+    """What a book says of a run."""
+
+    def __init__(self, facts: BookFacts) -> None:
+        self.project, self.run, self.user = facts["project"], facts["run"], facts["user"]
+        self.gpus, self.preemptible, self.hosts = (
+            facts["gpus"],
+            facts["preemptible"],
+            facts["hosts"],
+        )
+
+
+class Said:
+    """How projects stand on a host, as it said so many seconds ago."""
+
+    def __init__(self, said: Message, later: float = 0.0) -> None:
+        self.members = [Member(one, later) for one in said["members"]]
+        self.books = [Book(one) for one in said["books"]]
+        self.user: str = said["user"]
+
+
+class Council:
+    """What the leader of a run knows of projects, and the round that it is in, if any.
+
+    ``standing`` is how the run stands, as far as is known; ``takes`` are those that are asked for GPUs.
+    """
+
+    def __init__(self, run: str, project: GangProject) -> None:
+        self._run, self._project = run, project
+        self.rules = rules_of(project["rules"])
+        self.rule = next(rule for rule in self.rules if rule.name == project["name"])
+        self.deciding: Mapping[str, str] = project["voters"]
+        self.standing: Standing = quotas.Standing(False, quotas.NO_MAJORITY)
+        self.takes: list[str] = []
+        self.uses: list[Use] = []
+        self.round: Round | None = None
+        self._said: dict[str, tuple[Message, float]] = {}
+
+    def can_decide(self, hosts: Iterable[str]) -> bool:
+        """Return whether these hosts are enough to decide."""
+        return quotas.suffice(hosts, self.deciding)
+
+    def saw(self, host: str, said: Message, now: float) -> None:
+        """Note how projects stand on a host; it cannot tell where it says nothing."""
+        if said:
+            self._said[host] = (said, now)
+        else:
+            self._said.pop(host, None)
+
+    def parted(self, host: str) -> None:
+        """Note that a host is out of touch."""
+        self._said.pop(host, None)
+
+    def learn(self, now: float) -> Standing:
+        """Return how the run stands, as far as hosts have said. Nothing is promised by that."""
+        said = {host: Said(one, now - at) for host, (one, at) in self._said.items()}
+        self._judge(said)
+        if not self.standing.within or self.standing.why not in (None, quotas.LIMIT):
+            self.takes = []
+        return self.standing
+
+    def _judge(self, said: Mapping[str, Said]) -> None:
+        if not self.can_decide(said):
+            self.standing = quotas.no_majority(said, self.deciding)
+            return
+        self.uses = quotas.uses(self.rules, said, self.deciding)
+        wanted = self._project["gpus"], bool(self._project.get("preemptible"))
+        self.standing = quotas.standing(self.rule, self.uses, self._run, *wanted)
+
+    def take_back(self, known: Sequence[Stand], begins: Callable[[Sequence[Stand]], bool]) -> None:
+        """Decide which runs are asked for GPUs that they have borrowed: for a run within its quota whose
+        turn it is not as things stand, or that the limit of its project holds back."""
+        self.takes = []
+        if not self.standing.within:
+            return
+        borrowed = quotas.borrowing(self.rules, self.uses)
+        if self.standing.why == quotas.LIMIT:
+            gpus = self._project["gpus"]
+            self.takes = quotas.enough_for_limit(self.rule, self.uses, self._run, gpus, borrowed)
+        elif self.standing.why is None and not begins(known):
+            self.takes = quotas.to_take_back(known, self._run, borrowed, begins)
+
+    # -- a round
+
+    def begin(
+        self, number: int, chosen: Collection[str], in_touch: Iterable[str], now: float
+    ) -> Words:
+        """Begin a round for a run that would begin on the hosts that are chosen."""
+        self.round = Round(number, chosen, in_touch, self.deciding, self._words(chosen), now)
+        return self.round.begin(now)
+
+    def _words(self, chosen: Collection[str]) -> Message:
+        """Return what hosts have to know in a round."""
+        return {
+            "project": self.rule.name,
+            "users": list(self.rule.users),
+            "gpus": self._project["gpus"],
+            "preemptible": int(bool(self._project.get("preemptible"))),
+            "within": int(self.standing.within),
+            "hosts": sorted(chosen),
+        }
+
+    def heard(self, host: str, answer: Message, now: float) -> Words:
+        """Take the answer of a host; return what to say next."""
+        return [] if self.round is None else self._go_on(self.round.heard(host, answer, now), now)
+
+    def lost(self, host: str, now: float) -> Words:
+        """Go on without a host that is out of touch."""
+        return [] if self.round is None else self._go_on(self.round.parted(host, now), now)
+
+    def tick(self, now: float) -> Words:
+        """Do what is due."""
+        return [] if self.round is None else self._go_on(self.round.tick(now), now)
+
+    def _go_on(self, words: Words, now: float) -> Words:
+        """Decide where all have said how things stand."""
+        if self.round is None or not self.round.is_to_decide:
+            return words
+        said = {host: Said(one) for host, one in self.round.said.items()}
+        self._said.update((host, (one, now)) for host, one in self.round.said.items())
+        if not self.can_decide(host for host in said if host in self.round.locked):
+            self.standing = quotas.no_majority(said, self.deciding)
+            self.round.refuse()
+            return words
+        self._judge(said)
+        if self.standing.why is not None:
+            self.round.refuse()
+            return [*words, *self._tidy(said)]
+        return [*words, *self._tidy(said), *self.round.allow(now)]
+
+    def _tidy(self, said: Mapping[str, Said]) -> Words:
+        """Remove runs of the project that are over from the books of their user."""
+        words: Words = []
+        for host, there in said.items():
+            mine = {book.run for book in there.books if book.project == self.rule.name}
+            over = [run for run in quotas.over(there, said, self.deciding) if run in mine]
+            if over:
+                words.append((host, {"ask": {"round": 0, "do": clerk.TIDY, "runs": over[:TIDIED]}}))
+        return words
+
+    def end(self) -> None:
+        """Be in no round any more."""
+        self.round = None
+
+
+class Round:
+    """One decision about a project. ``locked`` are the hosts whose books are locked, ``said`` how things
+    stand on each host as of these locks, and ``written`` the hosts whose books have the run."""
+
+    def __init__(
+        self,
+        number: int,
+        chosen: Collection[str],
+        in_touch: Iterable[str],
+        deciding: Mapping[str, str],
+        words: Message,
+        now: float,
+    ) -> None:
+        self.step = clerk.LOCK
+        self.is_refused = self.is_allowed = self.is_to_decide = False
+        self.locked: set[str] = set()
+        self.written: set[str] = set()
+        self.said: dict[str, Message] = {}
+        self._number, self._chosen, self._words = number, sorted(chosen), words
+        self._asked, self._deciding = sorted(set(in_touch) & set(deciding)), deciding
+        self._to_lock = [host for host in self._asked if deciding[host] == host]
+        self._tried: set[str] = set()  # hosts that were asked to lock
+        self._open: set[str] = set()  # and those that owe an answer
+        self._until = self._ends = now + WHOLE
+
+    def next_tick(self) -> float:
+        """Return the moment by which to call :meth:`tick`, if nothing happens before."""
+        return min(self._until, self._ends)
+
+    # -- what happens
+
+    def begin(self, now: float) -> Words:
+        """Lock the project, host by host."""
+        return self._next(now)
+
+    def allow(self, now: float) -> Words:
+        """Have those that would start the run show that, and write it into the books that are locked,
+        which unlocks them."""
+        self.is_to_decide = False
+        return self._ask(self._chosen, ENTER, now + ANSWERS)
+
+    def _write(self, now: float) -> Words:
+        late = [(host, self._word(clerk.UNLOCK)) for host in sorted(self._tried - self.locked)]
+        return [*late, *self._ask(sorted(self.locked), clerk.WRITE, now + ANSWERS)]
+
+    def refuse(self) -> None:
+        """Note that the run may not begin."""
+        self.is_to_decide, self.is_refused = False, True
+
+    def heard(self, host: str, answer: Message, now: float) -> Words:
+        """Take the answer of a host."""
+        is_due = answer["round"] == self._number and answer["do"] == self.step
+        if not is_due or host not in self._open or self._is_over:
+            return []
+        if answer.get("later"):
+            self._until = now + clerk.LOCKED + ANSWERS
+            return []
+        self._open.discard(host)
+        if answer["done"]:
+            if self.step == clerk.LOCK:
+                self.locked.add(host)
+            elif self.step == clerk.WRITE:
+                self.written.add(host)
+            elif self.step == clerk.LOOK and answer.get("said"):
+                self.said[host] = answer["said"]
+        elif self.step == ENTER:
+            self.refuse()
+        return self._next(now)
+
+    def parted(self, host: str, now: float) -> Words:
+        """Go on without a host: what it has locked or written counts no longer."""
+        self._asked = [one for one in self._asked if one != host]
+        self._to_lock = [one for one in self._to_lock if one != host]
+        self.locked.discard(host)
+        self.written.discard(host)
+        self.said.pop(host, None)
+        if host in self._chosen or (self.is_allowed and not self._suffice(self.written)):
+            self.is_allowed = False
+            self.refuse()
+        if host not in self._open:
+            return []
+        self._open.discard(host)
+        return self._next(now)
+
+    def tick(self, now: float) -> Words:
+        """Go on without those that do not answer."""
+        if self._is_over or now < self.next_tick():
+            return []
+        if self.step == ENTER or now >= self._ends:
+            self.refuse()
+            return []
+        self._asked = [host for host in self._asked if host not in self._open]
+        self._open.clear()
+        return self._next(now)
+
+    # -- steps
+
+    @property
+    def _is_over(self) -> bool:
+        return self.is_refused or self.is_allowed or self.is_to_decide
+
+    def _next(self, now: float) -> Words:
+        """Take the next step once all have answered."""
+        if self._open or self._is_over:
+            return []
+        if self.step == clerk.LOCK and self._to_lock:
+            first = self._to_lock.pop(0)
+            self._tried.add(first)
+            return self._ask([first], clerk.LOCK, now + ANSWERS)
+        if self.step == clerk.LOCK:
+            if self._suffice(self.locked):
+                return self._ask(self._asked, clerk.LOOK, now + ANSWERS)
+            self.refuse()
+        elif self.step == clerk.LOOK:
+            self.is_to_decide = True
+        elif self.step == ENTER:
+            return self._write(now)
+        elif self.step == clerk.WRITE:
+            self.is_allowed = self._suffice(self.written)
+            self.is_refused = not self.is_allowed
+        return []
+
+    def _suffice(self, hosts: Iterable[str]) -> bool:
+        return quotas.suffice(hosts, self._deciding)
+
+    def _ask(self, hosts: Sequence[str], do: str, until: float) -> Words:
+        self.step, self._open, self._until = do, set(hosts), until
+        return [(host, self._word(do)) for host in hosts]
+
+    def _word(self, do: str) -> Message:
+        return {"ask": dict(self._words, round=self._number, do=do)}

@@ -1,0 +1,135 @@
+"""A host that takes part in decisions about the project of a run which waits elsewhere.
+
+A quota is decided on more than half of all hosts, and a run that waits with nobody in touch needs some
+there that answer. A witness does no more than that: it is one process, holds no GPU and no ticket, and
+leaves nothing. It ends when the run has begun or is over, or when its user says so. See
+docs/decisions/0086-witnesses.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+
+from ..host import socket_names, witnesses
+from ..processes import processes
+from .clerk import Clerk
+from .gang_lines import JOINED, PARTED, Lines
+from .gang_words import fault_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..base.messages import GangSpec, Message
+
+#: Seconds without its leader until a witness ends: longer than a network is down over a weekend.
+FORSAKEN = 4 * 86400.0
+#: Most seconds between two looks.
+LONGEST = 5.0
+
+
+class Witness:
+    """One run's witness on this host, from when it listens until it is not needed. Raises OSError."""
+
+    def __init__(self, run: str, host: str, gang: GangSpec, now: float) -> None:
+        self._listener = socket_names.bind(witnesses.name_of(run, host, gang["key"]))
+        self._lines = Lines(gang, host, now)
+        self._clerk = Clerk(run, now)
+        self._heard = now  # when the leader was in touch last
+        self._is_in_touch = self._is_over = False
+
+    def serve(self) -> None:
+        """Return when it is not needed any more."""
+        while not self._is_over:
+            reading = [self._listener, *self._lines.readable]
+            found = select.select(reading, self._lines.writable, [], self._patience())
+            now = time.monotonic()
+            if self._listener in found[0] and witnesses.is_asked_to_end(self._listener):
+                break
+            self._take(self._lines.look([*found[0], *found[1]], now), now)
+            self._take(self._lines.keep_time(now), now)
+            if self._is_in_touch:
+                self._heard = now
+                self._say(self._clerk.look(now) if now >= self._clerk.next_look else [], now)
+            self._is_over = self._is_over or now > self._heard + FORSAKEN
+        self._clerk.close()
+        self._lines.close()
+        self._listener.close()
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        moments = [now + LONGEST, self._lines.next_look(now)]
+        moments += [self._clerk.next_look] if self._is_in_touch else []
+        return max(0.0, min(moments) - now)
+
+    def _take(self, news: Iterable[tuple[str, str, Message]], now: float) -> None:
+        for kind, _, word in news:
+            if kind == JOINED:
+                self._is_in_touch = True
+                self._clerk.joined(now)
+            elif kind == PARTED:
+                self._is_in_touch = False
+                self._clerk.close()
+            elif not fault_of(word):
+                self._hear(word, now)
+
+    def _hear(self, word: Message, now: float) -> None:
+        if "over" in word:
+            self._is_over = True
+        if "release" in word:
+            self._clerk.release()
+        if "ask" in word:
+            self._say(self._clerk.hear(word["ask"], now), now)
+
+    def _say(self, words: Iterable[Message], now: float) -> None:
+        for word in words:
+            self._lines.say("", word, now)
+
+
+def launch(run: str, host: str, gang: GangSpec) -> None:
+    """Start the witness of a run for ``host``, as the inventory calls this one, unless it is there; end
+    those of an earlier wait. Raises OSError when it does not start."""
+    name = witnesses.name_of(run, host, gang["key"])
+    witnesses.end(run, name, host)
+    if name in witnesses.there(run):
+        return
+    ready, tell = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.close(ready)
+            os.setsid()
+            if os.fork() == 0:
+                _become_witness(run, host, gang, tell)
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.wait()
+    with os.fdopen(ready, "rb") as pipe:
+        answer = pipe.read().decode()
+    if answer != "ready":
+        raise OSError(errno.EAGAIN, "the witness did not start: %s" % (answer or "it exited"))
+
+
+def _become_witness(run: str, host: str, gang: GangSpec, tell: int) -> None:
+    processes.forget_handlers()
+    os.chdir("/")
+    _detach_streams(keep=tell)
+    try:
+        witness = Witness(run, host, gang, time.monotonic())
+    except OSError as error:
+        os.write(tell, str(error).encode())
+        return
+    os.write(tell, b"ready")
+    os.close(tell)
+    witness.serve()
+
+
+def _detach_streams(keep: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 1024)

@@ -1,0 +1,246 @@
+"""Leaders that decide about one project at once: whatever is lost, delayed or cut off, it never has more
+than its quota, and somebody gets on."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.agent.supervisor import clerk, council, quotas
+from launcher.agent.supervisor.council import Council
+
+HOSTS = ("h1", "h2", "h3", "h4", "h5")
+QUOTA = 6
+#: The hosts of each run, and its GPUs.
+RUNS = {
+    "a": (("h1",), 4),
+    "b": (("h2",), 4),
+    "c": (("h1", "h3"), 2),
+    "d": (("h4",), 6),
+    "e": (("h2", "h5"), 1),
+}
+
+
+def project(gpus: int) -> Any:
+    return {
+        "name": "team-a",
+        "gpus": gpus,
+        "rules": {"team-a": {"quota": QUOTA, "users": ["ann"], "limit": None}},
+        "voters": {host: host for host in HOSTS},
+    }
+
+
+class World:
+    """Hosts with books, locks and what runs show; leaders of runs; words on their way, by leader and
+    host."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice, self.now, self.number = random.Random(seed), 0.0, 0
+        self.books: dict[str, dict[str, Any]] = {host: {} for host in HOSTS}
+        self.shown: dict[str, dict[str, int]] = {host: {} for host in HOSTS}
+        self.locks: dict[str, str] = {}
+        self.wanted: dict[str, list[tuple[str, Any]]] = {host: [] for host in HOSTS}
+        self.councils = {run: Council(run, project(gpus)) for run, (_, gpus) in RUNS.items()}
+        self.cut: set[tuple[str, str]] = set()
+        self.asked: dict[tuple[str, str], list[Any]] = {}
+        self.told: dict[tuple[str, str], list[Any]] = {}
+        self.alive: set[str] = set()
+        self.begun = 0
+
+    # -- leaders
+
+    def begin(self, run: str) -> None:
+        mine = RUNS[run][0]
+        if any((run, host) in self.cut for host in mine):
+            return
+        self.number += 1
+        in_touch = [host for host in HOSTS if (run, host) not in self.cut]
+        self.say(run, self.councils[run].begin(self.number, mine, in_touch, self.now))
+
+    def say(self, run: str, words: Any) -> None:
+        for host, word in words:
+            if (run, host) not in self.cut:
+                self.asked.setdefault((run, host), []).append(word["ask"])
+        found = self.councils[run].round
+        if found is None or not (found.is_allowed or found.is_refused):
+            return
+        self.councils[run].end()
+        if found.is_allowed:
+            self.alive.add(run)
+            self.begun += 1
+            self.check()
+        else:
+            for host in HOSTS:
+                if (run, host) not in self.cut:
+                    self.asked.setdefault((run, host), []).append({"do": "release"})
+
+    def check(self) -> None:
+        used = sum(RUNS[run][1] for run in self.alive)
+        assert used <= QUOTA, (sorted(self.alive), self.books)
+
+    def end(self, run: str) -> None:
+        """It is over, and some of its books are not reached."""
+        self.alive.discard(run)
+        for host in RUNS[run][0]:
+            self.shown[host].pop(run, None)
+        for host in self.dice.sample(HOSTS, self.dice.randint(0, 5)):
+            self.books[host].pop(run, None)
+
+    # -- hosts
+
+    def serve(self, run: str, host: str) -> None:
+        ask = self.asked[run, host].pop(0)
+        do = ask["do"]
+        if do == council.ENTER:
+            self.shown[host][run] = RUNS[run][1]
+        elif do == clerk.LOCK:
+            self.wanted[host].append((run, ask))
+            self.lock(host)
+            return
+        elif do == clerk.WRITE:
+            done = self.locks.get(host) == run
+            if done:
+                book = {"project": "team-a", "run": run, "user": "ann", "preemptible": False}
+                self.books[host][run] = {**book, "gpus": ask["gpus"], "hosts": ask["hosts"]}
+            self.unlock(run, host)
+            self.answer(run, host, ask, done)
+            return
+        elif do == "release":
+            self.shown[host].pop(run, None)
+            self.books[host].pop(run, None)
+        elif do == clerk.TIDY:
+            for one in ask["runs"]:
+                self.books[host].pop(one, None)
+        if do in ("release", clerk.UNLOCK):
+            self.unlock(run, host)
+        if do in (council.ENTER, clerk.LOOK):
+            said = self.said(host) if do == clerk.LOOK else {}
+            self.answer(run, host, ask, True, said=said)
+
+    def said(self, host: str) -> Any:
+        about = {"project": "team-a", "user": "ann", "age": 1.0, "preemptible": False}
+        members = [
+            {**about, "run": run, "gpus": gpus, "within": True, "waits": False}
+            for run, gpus in self.shown[host].items()
+        ]
+        return {"members": members, "books": [*self.books[host].values()], "user": "ann"}
+
+    def lock(self, host: str) -> None:
+        if host not in self.locks and self.wanted[host]:
+            run, ask = self.wanted[host].pop(0)
+            self.locks[host] = run
+            self.answer(run, host, ask, True)
+
+    def unlock(self, run: str, host: str) -> None:
+        self.wanted[host] = [one for one in self.wanted[host] if one[0] != run]
+        if self.locks.get(host) == run:
+            del self.locks[host]
+        self.lock(host)
+
+    def answer(self, run: str, host: str, ask: Any, done: bool, **more: Any) -> None:
+        word = {"round": ask["round"], "do": ask["do"], "done": int(done), **more}
+        self.told.setdefault((run, host), []).append(word)
+
+    # -- what happens
+
+    def part(self, run: str, host: str) -> None:
+        """Pull a cable: what is on its way is lost, and the host lets go of its lock."""
+        self.cut.add((run, host))
+        self.asked.pop((run, host), None)
+        self.told.pop((run, host), None)
+        self.unlock(run, host)
+        self.say(run, self.councils[run].lost(host, self.now))
+
+    def join(self, run: str, host: str) -> None:
+        """Put it back: what the host did for a start that has not come is void."""
+        self.cut.discard((run, host))
+        if run not in self.alive:
+            self.asked.setdefault((run, host), []).append({"do": "release"})
+
+    def step(self, calm: bool) -> None:
+        dice = self.dice
+        waiting = [one for one in self.asked if self.asked[one]]
+        answered = [one for one in self.told if self.told[one]]
+        idle = [run for run in RUNS if run not in self.alive and self.councils[run].round is None]
+        what = dice.random()
+        if what < 0.45 and waiting:
+            self.serve(*dice.choice(waiting))
+        elif what < 0.8 and answered:
+            run, host = dice.choice(answered)
+            word = self.told[run, host].pop(0)
+            self.say(run, self.councils[run].heard(host, word, self.now))
+        elif what < 0.88 and idle:
+            self.begin(dice.choice(idle))
+        elif what < 0.91 and self.alive:
+            self.end(dice.choice(sorted(self.alive)))
+        elif what < 0.94 and not calm:
+            run, host = dice.choice([*RUNS]), dice.choice(HOSTS)
+            (self.join if (run, host) in self.cut else self.part)(run, host)
+        elif what > 0.97:
+            self.now += 0.01 if calm else dice.choice([0.1, 1.0, 4.0])
+            for run in RUNS:
+                self.say(run, self.councils[run].tick(self.now))
+
+
+@pytest.mark.thorough
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_no_project_has_more_than_its_quota_whoever_decides_at_once(seed: int) -> None:
+    world = World(seed)
+    for _ in range(1500):
+        world.step(calm=False)
+
+
+def test_those_that_decide_at_once_do_not_block_each_other() -> None:
+    for seed in range(5):
+        world = World(seed)
+        for _ in range(8000):
+            world.step(calm=True)
+        assert world.begun > 5, "somebody gets on"
+
+
+def test_without_a_majority_it_says_who_is_missing() -> None:
+    mine = Council("a", project(4))
+    for host in ("h1", "h3"):
+        mine.saw(host, {"members": [], "books": [], "user": "ann"}, 0.0)
+    found = mine.learn(1.0)
+    assert (found.why, found.silent) == (quotas.NO_MAJORITY, ("h2", "h4", "h5"))
+    mine.saw("h5", {"members": [], "books": [], "user": "ann"}, 0.0)
+    assert mine.learn(1.0) == quotas.Standing(True, None, 0)
+    mine.saw("h5", {}, 2.0)  # it cannot tell any more
+    assert mine.learn(2.0).why == quotas.NO_MAJORITY
+
+
+def test_a_host_that_is_silent_is_passed_over_while_others_suffice() -> None:
+    world = World(0)
+    mine = world.councils["a"]
+    world.begin("a")
+    for _ in range(20):
+        for pair in [one for one in world.asked if world.asked[one] and one[1] != "h2"]:
+            world.serve(*pair)
+        for run, host in [one for one in world.told if world.told[one]]:
+            world.say(run, mine.heard(host, world.told[run, host].pop(0), world.now))
+        if mine.round is None:
+            break
+        if world.asked.pop(("a", "h2"), None) and mine.round.step == clerk.LOCK:
+            world.now += council.ANSWERS
+            world.say("a", mine.tick(world.now))
+    assert world.alive == {"a"}
+    assert [host for host in HOSTS if "a" in world.books[host]] == ["h1", "h3", "h4", "h5"]
+
+
+def test_a_run_that_others_have_no_room_for_is_held_back() -> None:
+    world = World(0)
+    world.shown["h2"]["b"] = 4
+    world.begin("a")
+    mine = world.councils["a"]
+    while mine.round is not None:
+        for pair in [one for one in world.asked if world.asked[one]]:
+            world.serve(*pair)
+        for run, host in [one for one in world.told if world.told[one]]:
+            world.say(run, mine.heard(host, world.told[run, host].pop(0), world.now))
+    assert (mine.standing.why, mine.standing.used, world.alive) == (quotas.QUOTA, 4, set())
