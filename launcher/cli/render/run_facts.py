@@ -23,6 +23,9 @@ from .event_lines import left_to
 from .metrics import host_line
 from .tables import counted, cut, local, moment, size, took
 
+#: What takes longer does not happen: a year.
+_NEVER = 365 * 86400.0
+
 
 @frozen
 class Facts:
@@ -80,7 +83,10 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         yield "used", used
     yield from _variables(facts)
     if changed := options_of(request):
-        yield "options", ", ".join(f"{name} {_said(value)}" for name, value in changed.items())
+        yield (
+            "options",
+            ", ".join(f"{name} {_said(name, value)}" for name, value in changed.items()),
+        )
 
 
 def _images(job: Job, layout: Layout) -> Iterator[tuple[str, str]]:
@@ -106,8 +112,12 @@ def _with(credential: str) -> str:
     return f" with credential {credential}" if credential else ""
 
 
-def _said(value: object) -> str:
-    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
+def _said(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return ("no", "yes")[value]
+    if isinstance(value, float):  # all of these are seconds
+        return "never" if value >= _NEVER else took(value)
+    return f"{size(value)}/s" if name == "max_rate" and isinstance(value, int) else str(value)
 
 
 def _commands(job: Job) -> Iterator[str]:

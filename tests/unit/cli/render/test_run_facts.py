@@ -12,12 +12,14 @@ from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request, Rol
 
 
 def test_options_are_named_in_words_of_people() -> None:
-    request = Request(Job(("train.py",)), Inventory(()), (), check=False, max_restarts=2)
+    asked = {"check": False, "max_restarts": 2, "lost_after": 600.0, "stall_timeout": 3e8}
+    request = Request(Job(("train.py",)), Inventory(()), (), max_rate=2_000_000, **asked)
     facts = Facts(request, Code(), Layout("r", ()), (), started=0.0, ended=None)
-    (line,) = [one for one in map(click.unstyle, facts_lines(facts, 60.0, 80)) if "option" in one]
+    (line,) = [one for one in map(click.unstyle, facts_lines(facts, 60.0, 120)) if "option" in one]
     assert line.split()[0] == "options"
-    assert "check no" in line
-    assert "max_restarts 2" in line
+    said = set(line.removeprefix("options").strip().split(", "))
+    assert {"check no", "max_restarts 2", "lost_after 10 min", "stall_timeout never"} <= said
+    assert "max_rate 2.0 MB/s" in said
 
 
 def test_each_image_is_shown_with_its_id_where_it_was() -> None:
