@@ -329,10 +329,12 @@ class _Fetching:
             address = index_logins.bare(one.source)
             return web_file.save(address, to, login, on_read, one.size).sha256
         except StoreError as error:
-            raise _refused(one, error, bool(login)) from None
+            raise _refused(one, error, bool(login), self.logins.gets_none(one)) from None
 
 
-def _refused(one: Wheel, error: StoreError, has_login: bool) -> WheelsNotFetched:
+def _refused(
+    one: Wheel, error: StoreError, has_login: bool, gets_none: bool
+) -> WheelsNotFetched:
     hint = "start again: what has come stays here"
     if "where it ends" in error.message:
         hint = error.hint
@@ -341,6 +343,7 @@ def _refused(one: Wheel, error: StoreError, has_login: bool) -> WheelsNotFetched
             f"uv auth login {_server(one)}; or ~/.netrc, or UV_INDEX_NAME_USERNAME and ..._PASSWORD"
         )
         hint = "is the login for its server right, and may it read this?" if has_login else hint
+        hint = "uv's settings say that it is told no login: authenticate" if gets_none else hint
     elif "answers 404" in error.message or "answers 410" in error.message:
         hint = f"the index has it no more: uv lock --upgrade-package {one.package}"
     said = error.message.replace(index_logins.bare(one.source), index_logins.without(one.source))

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from launcher.records import events as ev
-from launcher.runner import kept_notes, wheel_cache
+from launcher.runner import kept_notes, wheel_cache, wheel_logins
 from launcher.runner.wheel_cache import WheelCache, WheelSet
 from launcher.spec.environments import Environment
 from launcher.spec.errors import NoEnvironment, WheelsNotFetched
@@ -361,19 +361,66 @@ def test_logins_that_programs_keep(
         with pytest.raises(WheelsNotFetched, match=r"the wheels of \. for ") as raised:
             here.fetched(here.wants("two\n"))
         assert "hunter2" not in raised.value.message + raised.value.hint + here.logged
-        # Of a lock with sums, uv asks nobody: the files are the first.
-        files, file = index.url.replace("simple", "files/"), "two-1.0-py3-none-any.whl"
-        made = hashlib.sha256((index.folder / file).read_bytes()).hexdigest()
-        lock = LOCK.format(url=index.url, kind="url", files=files)
-        lock = lock.replace(f'{file}"', f'{file}", hash = "sha256:{made}"')
         with pytest.raises(WheelsNotFetched, match="answers 401") as raised:
-            here.fetched(here.locks(lock))
+            here.fetched(here.locks(of_files(index)))
         assert "is the login for its server right" in raised.value.hint
         assert f"['get', '{index.server}', 'other']" in asked.read_text()
         return
     assert here.fetched(here.wants("two\n")).count == 1
     assert "hunter2" not in repr(here.events) + here.logged
     assert asked.exists() == (way not in ("uv", "token")), "who is not to be asked is not"
+
+
+def of_files(index: PackageIndex) -> str:
+    """Return a lock, of which uv asks no index: the files are the first that anybody asks for."""
+    files, file = index.url.replace("simple", "files/"), "two-1.0-py3-none-any.whl"
+    made = hashlib.sha256((index.folder / file).read_bytes()).hexdigest()
+    lock = LOCK.format(url=index.url, kind="url", files=files)
+    return lock.replace(f'{file}"', f'{file}", hash = "sha256:{made}"')
+
+
+def test_an_index_that_is_told_no_login(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``authenticate = "never"`` holds wherever a login is written, or kept."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login u password hunter2\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    index.login = "Basic " + base64.b64encode(b"u:hunter2").decode()
+    settings = f'index = [{{url = "{index.url}", default = true, authenticate = "never"}}]\n'
+    (here.folder / "uv.toml").write_text(settings)
+    with pytest.raises(WheelsNotFetched, match="answers 401") as raised:
+        here.fetched(here.locks(of_files(index)))
+    assert "authenticate" in raised.value.hint
+    (here.folder / "uv.toml").write_text(settings.replace("never", "auto"))
+    assert here.fetched(here.locks(of_files(index))).count == 1
+
+
+def test_a_keyring_that_does_not_answer(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It waits for somebody who is not there: it is asked once, and ends with what it has started."""
+    (tmp_path / "bin").mkdir()
+    keyring, asked = tmp_path / "bin" / "keyring", tmp_path / "asked"
+    keyring.write_text(f"#!/bin/sh\nsleep 600 &\necho $! >> {asked}\nwait\n")
+    keyring.chmod(0o755)
+    for name, value in {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "NETRC": str(tmp_path / "none"),
+        "UV_DEFAULT_INDEX": index.url.replace("//", "//u@"),
+        "UV_KEYRING_PROVIDER": "subprocess",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(wheel_logins, "UNLOCKING", 0.5)
+    index.login = "Basic x"
+    with pytest.raises(WheelsNotFetched, match="answers 401"):
+        here.fetched(here.locks(of_files(index)))
+    (waiting,) = asked.read_text().split()
+    waited(lambda: not Path("/proc", waiting).exists())
 
 
 def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
