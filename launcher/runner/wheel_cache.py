@@ -332,9 +332,7 @@ class _Fetching:
             raise _refused(one, error, bool(login), self.logins.gets_none(one)) from None
 
 
-def _refused(
-    one: Wheel, error: StoreError, has_login: bool, gets_none: bool
-) -> WheelsNotFetched:
+def _refused(one: Wheel, error: StoreError, has_login: bool, gets_none: bool) -> WheelsNotFetched:
     hint = "start again: what has come stays here"
     if "where it ends" in error.message:
         hint = error.hint

@@ -128,7 +128,8 @@ class Logins:
 
 
 async def _answer(running: ChildProcess, asked: bytes) -> str:
-    assert running.stdin and running.stdout
+    assert running.stdin
+    assert running.stdout
     running.stdin.write(asked)
     running.stdin.close()
     out = await running.stdout.read()

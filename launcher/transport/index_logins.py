@@ -41,8 +41,9 @@ class Login:
 
 @frozen
 class Indexes:
-    """What uv is told of indexes: names ("": none) and URLs, which may have logins; what ``authenticate``
-    is for those that have it, by their URLs without a login, and whether ``keyring`` is asked."""
+    """What uv is told of indexes: names ("": none) and URLs, which may have logins; what
+    ``authenticate`` is for those that have it, by their URLs without a login, and whether ``keyring`` is
+    asked."""
 
     named: Sequence[tuple[str, str]] = ()
     policies: Mapping[str, str] = field(default_factory=dict)
