@@ -478,7 +478,8 @@ def _settled(key: str, count: int) -> WheelSet:
 
 
 def _as_set(listed: listing.Listed, count: int) -> WheelSet:
-    return WheelSet(Delivered(DataSet(NAME, os.fspath(listed.folder)), listed), count)
+    # Not shared: they may be of an index that only this user may read, and nobody has called them data.
+    return WheelSet(Delivered(DataSet(NAME, os.fspath(listed.folder)), listed, False), count)
 
 
 def _discard(key: str) -> None:
