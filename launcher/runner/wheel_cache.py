@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -35,6 +36,7 @@ from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
+from ..transport.child_process import ChildProcess
 from . import uv_settings, wheel_tools
 from .concurrency import Interrupted, in_own_thread, in_thread, in_threads
 from .data import listing
@@ -109,10 +111,11 @@ class WheelCache:
         wheel_tools.require_tools()
         began = time.time()
         await in_thread(self._require_same, wanted)
-        say(f"uv finds out which wheels {host} needs", 0, 0)
+        indexes = await in_thread(self._indexes, wanted)
+        asks = ", and may ask keyring" if indexes.has_keyring else ""
+        say(f"uv finds out which wheels {host} needs{asks}", 0, 0)
         lock = await self._resolved(host, wanted)
         chosen = wheels.chosen(lock, host, wanted, self._wanted.recipe)
-        indexes = await in_thread(self._indexes, wanted)
         folder = (self._workdir / wanted.files[0]).parent
         logins = Logins(indexes, folder, os.environ, lambda said: say(said, 0, 0))
         fetching = _Fetching(key, chosen, logins)
@@ -154,20 +157,13 @@ class WheelCache:
             ]
             env = {name: v for name, v in os.environ.items() if name not in ("VIRTUAL_ENV",)}
             env |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
-            running = await asyncio.create_subprocess_exec(
-                *argv,
-                cwd=first.parent,
-                env=env,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            running = await ChildProcess.start(argv, cwd=first.parent, env=env)
             try:
-                _, said = await running.communicate()
+                assert running.stderr
+                said = await running.stderr.read()
+                await running.wait()
             finally:
-                if running.returncode is None:
-                    running.kill()
-                    await running.wait()
+                await running.end(signal.SIGKILL)  # with a keyring that it asks
             if running.returncode:
                 raise self._unresolved(said.decode("utf-8", "replace"), wanted)
             return tomllib.loads(to.read_text())

@@ -70,6 +70,7 @@ class Machine:
         self.events: list[ev.Event] = []
         self.waits = asyncio.Event()
         self.logged = ""
+        self.said: list[str] = []
 
     def wants(self, text: str) -> WantedWheels:
         """Write requirements; return what a host says that is to build them."""
@@ -100,6 +101,7 @@ class Machine:
         return await cache.get("gpu1", wanted, self.say)
 
     def say(self, said: str, done: int, total: int) -> None:
+        self.said.append(said)
         if "waits for another run that fetches the same" in said:
             self.waits.set()
 
@@ -399,10 +401,9 @@ def test_an_index_that_is_told_no_login(
     assert here.fetched(here.locks(of_files(index))).count == 1
 
 
-def test_a_keyring_that_does_not_answer(
-    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """It waits for somebody who is not there: it is asked once, and ends with what it has started."""
+@pytest.fixture
+def silent(index: PackageIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A keyring that waits for somebody who is not there; it notes who waits for it."""
     (tmp_path / "bin").mkdir()
     keyring, asked = tmp_path / "bin" / "keyring", tmp_path / "asked"
     keyring.write_text(f"#!/bin/sh\nsleep 600 &\necho $! >> {asked}\nwait\n")
@@ -415,12 +416,33 @@ def test_a_keyring_that_does_not_answer(
         "UV_KEYRING_PROVIDER": "subprocess",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(wheel_logins, "UNLOCKING", 0.5)
     index.login = "Basic x"
+    return asked
+
+
+def test_a_keyring_that_does_not_answer(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, silent: Path
+) -> None:
+    """It is asked once, and ends with what it has started."""
+    monkeypatch.setattr(wheel_logins, "UNLOCKING", 0.5)
     with pytest.raises(WheelsNotFetched, match="answers 401"):
         here.fetched(here.locks(of_files(index)))
-    (waiting,) = asked.read_text().split()
+    (waiting,) = silent.read_text().split()
     waited(lambda: not Path("/proc", waiting).exists())
+
+
+def test_a_run_that_is_stopped_while_uv_asks(here: Machine, silent: Path) -> None:
+    """uv waits for a keyring as long as that takes: the run says so, and ends both."""
+
+    async def stopped() -> None:
+        fetching = asyncio.ensure_future(here.fetch(here.wants("two\n")))
+        await asyncio.to_thread(waited, lambda: silent.exists() and silent.read_text().strip())
+        fetching.cancel()
+        await asyncio.wait([fetching])
+
+    asyncio.run(stopped())
+    waited(lambda: not any(Path("/proc", one).exists() for one in silent.read_text().split()))
+    assert here.said == ["uv finds out which wheels gpu1 needs, and may ask keyring"]
 
 
 def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,7 +456,7 @@ def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list((here.home / "wheels" / "files").iterdir())
 
 
-def waited(come: Callable[[], bool]) -> None:
+def waited(come: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not come():
         assert time.monotonic() < deadline
