@@ -154,6 +154,23 @@ def test_a_version_that_is_removed_leaves_nothing(both: Both) -> None:
     assert two.do("nearby") == {"users": []}
 
 
+def test_a_removal_that_was_interrupted_is_finished(both: Both) -> None:
+    """What it left takes room, and has no name that anybody could ask for."""
+    one, _ = both
+    theirs = one.bring()
+    link = one.root / "data" / one.version
+    apart = theirs.with_name(f"removing-{one.version}")
+    theirs.rename(apart)
+    link.unlink()
+    link.with_name(f"removing-{one.version}").symlink_to(apart)
+    (apart / "files" / "large").unlink()
+    again = DataRequests(str(one.root), lambda *_: None)
+    assert again.answer({"do": "prune", "keep": 1 << 40})["freed"] > 0
+    assert not apart.exists()
+    assert not [*(one.root / "data").glob("removing-*")]
+    assert one.bring().is_relative_to(one.shared)
+
+
 #: What becomes of a copy, before it is read or while it is, and the reason why it is not taken.
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (lambda at: os.truncate(at / "large", 1000), "1000 bytes instead of 5000000"),
