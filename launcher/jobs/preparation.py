@@ -10,23 +10,36 @@ from .activation import activation
 from .environments import around, is_in_image, modules_on, on_host
 
 #: What a login shell would have: environment modules are a function of the shell, and of those that it
-#: starts. To define it takes longer than all else that is prepared, so whoever calls it first does so.
+#: starts. To define it takes longer than all else that is prepared, so whoever calls it first does so:
+#: also a script behind "set -eu", which the files of modules do not always bear.
 _LATER = """\
+if type launcher_modules >/dev/null 2>&1; then unset -f module ml launcher_modules; fi
 type module >/dev/null 2>&1 || for each in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh \\
   "$MODULESHOME/init/bash" "$LMOD_PKG/init/bash" \\
   /usr/share/modules/init/bash /usr/share/lmod/lmod/init/bash; do
   if [ -r "$each" ]; then
-    eval "launcher_modules() { unset -f module ml launcher_modules; . $(printf %q "$each"); }"
-    module() { launcher_modules; module "$@"; }
-    ml() { launcher_modules; ml "$@"; }
+    launcher_start=$each
+    eval "launcher_modules() {
+      unset -f module ml launcher_modules
+      local launcher_set=\\$-
+      set +u
+      . $(printf %q "$each")
+      case \\$launcher_set in *u*) set -u;; esac
+    }"
+    module() { launcher_modules || :; module "$@"; }
+    ml() { launcher_modules || :; ml "$@"; }
     export -f launcher_modules module ml
     break
   fi
 done
 """
-#: At once, for lines that may change where modules are.
+#: At once, for lines that may change where modules are; not in a function, to which what the file
+#: declares would belong.
 _NOW = """\
-if type launcher_modules >/dev/null 2>&1; then launcher_modules; fi
+if type launcher_modules >/dev/null 2>&1; then
+  unset -f module ml launcher_modules
+  . "$launcher_start"
+fi
 launcher_load() {
   if ! type module >/dev/null 2>&1; then
     echo "launcher: modules: this host has no module command" >&2

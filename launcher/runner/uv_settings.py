@@ -61,16 +61,17 @@ def indexes(
     folder: Path, files: Iterable[Path], environ: Mapping[str, str]
 ) -> index_logins.Indexes:
     """Return what uv is told of indexes in a folder, for requirements in ``files``. Blocks."""
-    found, always = list(index_logins.named(environ)), set()
+    found, policies = list(index_logins.named(environ)), dict[str, str]()
     provider = environ.get("UV_KEYRING_PROVIDER", "")
     for _, table in _tables(folder, environ):
         found += _of_table(table)
-        always |= {index_logins.without(url).rstrip("/") for url in _always(table)}
+        for url, policy in _policies(table):
+            policies.setdefault(index_logins.without(url).rstrip("/"), policy)
         for one in _with_pip(table):
             provider = provider or str(one.get("keyring-provider", ""))
     for path in files:
         found += [("", value) for value in _NAMES.findall(_text(path))]
-    return index_logins.Indexes(found, frozenset(always), provider == "subprocess")
+    return index_logins.Indexes(found, policies, provider == "subprocess")
 
 
 def origin(folder: Path, environ: Mapping[str, str]) -> str:
@@ -218,12 +219,12 @@ def _of_table(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "", str(value)
 
 
-def _always(table: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the indexes that want a login whatever they answer without one."""
+def _policies(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the indexes of settings that say when they get a login, with that."""
     for one in _with_pip(table):
         for index in _indexes_of(one):
-            if index.get("authenticate") == "always":
-                yield str(index["url"])
+            if policy := index.get("authenticate"):
+                yield str(index["url"]), str(policy)
 
 
 def _with_pip(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

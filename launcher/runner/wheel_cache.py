@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -35,6 +36,7 @@ from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
 from ..transport import index_logins
 from ..transport.answers import WantedWheels
+from ..transport.child_process import ChildProcess
 from . import uv_settings, wheel_tools
 from .concurrency import Interrupted, in_own_thread, in_thread, in_threads
 from .data import listing
@@ -109,10 +111,11 @@ class WheelCache:
         wheel_tools.require_tools()
         began = time.time()
         await in_thread(self._require_same, wanted)
-        say(f"uv finds out which wheels {host} needs", 0, 0)
+        indexes = await in_thread(self._indexes, wanted)
+        asks = ", and may ask keyring" if indexes.has_keyring else ""
+        say(f"uv finds out which wheels {host} needs{asks}", 0, 0)
         lock = await self._resolved(host, wanted)
         chosen = wheels.chosen(lock, host, wanted, self._wanted.recipe)
-        indexes = await in_thread(self._indexes, wanted)
         folder = (self._workdir / wanted.files[0]).parent
         logins = Logins(indexes, folder, os.environ, lambda said: say(said, 0, 0))
         fetching = _Fetching(key, chosen, logins)
@@ -154,20 +157,13 @@ class WheelCache:
             ]
             env = {name: v for name, v in os.environ.items() if name not in ("VIRTUAL_ENV",)}
             env |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
-            running = await asyncio.create_subprocess_exec(
-                *argv,
-                cwd=first.parent,
-                env=env,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
+            running = await ChildProcess.start(argv, cwd=first.parent, env=env)
             try:
-                _, said = await running.communicate()
+                assert running.stderr
+                said = await running.stderr.read()
+                await running.wait()
             finally:
-                if running.returncode is None:
-                    running.kill()
-                    await running.wait()
+                await running.end(signal.SIGKILL)  # with a keyring that it asks
             if running.returncode:
                 raise self._unresolved(said.decode("utf-8", "replace"), wanted)
             return tomllib.loads(to.read_text())
@@ -329,10 +325,10 @@ class _Fetching:
             address = index_logins.bare(one.source)
             return web_file.save(address, to, login, on_read, one.size).sha256
         except StoreError as error:
-            raise _refused(one, error, bool(login)) from None
+            raise _refused(one, error, bool(login), self.logins.gets_none(one)) from None
 
 
-def _refused(one: Wheel, error: StoreError, has_login: bool) -> WheelsNotFetched:
+def _refused(one: Wheel, error: StoreError, has_login: bool, gets_none: bool) -> WheelsNotFetched:
     hint = "start again: what has come stays here"
     if "where it ends" in error.message:
         hint = error.hint
@@ -341,6 +337,7 @@ def _refused(one: Wheel, error: StoreError, has_login: bool) -> WheelsNotFetched
             f"uv auth login {_server(one)}; or ~/.netrc, or UV_INDEX_NAME_USERNAME and ..._PASSWORD"
         )
         hint = "is the login for its server right, and may it read this?" if has_login else hint
+        hint = "uv's settings say that it is told no login: authenticate" if gets_none else hint
     elif "answers 404" in error.message or "answers 410" in error.message:
         hint = f"the index has it no more: uv lock --upgrade-package {one.package}"
     said = error.message.replace(index_logins.bare(one.source), index_logins.without(one.source))
@@ -477,7 +474,8 @@ def _settled(key: str, count: int) -> WheelSet:
 
 
 def _as_set(listed: listing.Listed, count: int) -> WheelSet:
-    return WheelSet(Delivered(DataSet(NAME, os.fspath(listed.folder)), listed), count)
+    # Not shared: they may be of an index that only this user may read, and nobody has called them data.
+    return WheelSet(Delivered(DataSet(NAME, os.fspath(listed.folder)), listed, False), count)
 
 
 def _discard(key: str) -> None:

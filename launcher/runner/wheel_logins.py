@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
+import subprocess
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..fleet import builders
 from ..transport import index_logins
+from ..transport.child_process import ChildProcess
 from .policy.wheels import Wheel
 
 #: Seconds for uv to answer, which may have to refresh a token; and for somebody to unlock a keyring.
@@ -34,18 +37,25 @@ class Logins:
     ) -> None:
         self._indexes, self._folder, self._environ, self._say = indexes, folder, environ, say
         self._asked: dict[tuple[object, str], str] = {}
+        self._silent: set[str] = set()  # programs that have not answered
 
     async def learn(self, wheels: Sequence[Wheel]) -> None:
         """Ask for the logins of wheels for which none is written."""
         for one in wheels:
             if urllib.parse.urlsplit(one.source).scheme in ("http", "https"):
                 key, login = _key(one), self._written(one)
-                if not login.is_whole and key not in self._asked:
+                if not (login.is_whole or self.gets_none(one) or key in self._asked):
                     self._asked[key] = await self._ask(one, login.user)
 
     def of(self, one: Wheel) -> str:
         """Return the header for a wheel; "" for none."""
+        if self.gets_none(one):
+            return ""
         return self._asked.get(_key(one), "") or self._written(one).header
+
+    def gets_none(self, one: Wheel) -> bool:
+        """Return whether settings say that the server of a wheel is told no login, whoever has one."""
+        return self._indexes.policy(one.source, one.index) == "never"
 
     def _written(self, one: Wheel) -> index_logins.Login:
         return index_logins.login(one.source, self._environ, self._indexes.named, one.index)
@@ -59,7 +69,7 @@ class Logins:
         for address in places:
             if found := await self._of_uv(address, user):
                 return found
-        is_wanted = any(one.rstrip("/") in self._indexes.always for one in indexes)
+        is_wanted = "always" in (self._indexes.policies.get(url.rstrip("/")) for url in indexes)
         if not self._indexes.has_keyring or not (user or is_wanted):
             return ""
         for service in (*places, urllib.parse.urlsplit(source).netloc):
@@ -92,28 +102,38 @@ class Logins:
         return index_logins.basic(user, lines[0].rstrip()) if user and lines else ""
 
     async def _said(self, argv: Sequence[str], patience: float, asked: bytes = b"") -> str:
-        """Return what a program prints; "" if it fails. What it says on stderr may be anything."""
+        """Return what a program prints; "" if it fails. What it says on stderr may be anything. Who says
+        nothing for too long is not asked again: each file would wait as long."""
+        if argv[0] in self._silent:
+            return ""
         try:
-            running = await asyncio.create_subprocess_exec(
-                *argv,
+            running = await ChildProcess.start(
+                argv,
                 cwd=self._folder,
-                env=dict(self._environ),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+                env=self._environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
             )
         except OSError:
             return ""
         try:
             async with asyncio.timeout(patience):
-                out, _ = await running.communicate(asked)
+                return await _answer(running, asked)
         except TimeoutError:
+            self._silent.add(argv[0])
             return ""
         finally:
-            if running.returncode is None:
-                running.kill()
-                await running.wait()
-        return "" if running.returncode else out.decode("utf-8", "replace")
+            await running.end(signal.SIGKILL)  # with whom it asks in its turn
+
+
+async def _answer(running: ChildProcess, asked: bytes) -> str:
+    assert running.stdin
+    assert running.stdout
+    running.stdin.write(asked)
+    running.stdin.close()
+    out = await running.stdout.read()
+    return "" if await running.wait() else out.decode("utf-8", "replace")
 
 
 def _key(one: Wheel) -> tuple[object, str]:

@@ -9,6 +9,7 @@ import base64
 import re
 import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
 
 from ..spec.frozen import frozen
 
@@ -40,12 +41,22 @@ class Login:
 
 @frozen
 class Indexes:
-    """What uv is told of indexes: names ("": none) and URLs, which may have logins; those that want a
-    login always, and whether ``keyring`` is asked."""
+    """What uv is told of indexes: names ("": none) and URLs, which may have logins; what
+    ``authenticate`` is for those that have it, by their URLs without a login, and whether ``keyring`` is
+    asked."""
 
     named: Sequence[tuple[str, str]] = ()
-    always: frozenset[str] = frozenset()
+    policies: Mapping[str, str] = field(default_factory=dict)
     has_keyring: bool = False
+
+    def policy(self, address: str, index: str) -> str:
+        """Return when a file gets a login: ``always``, ``never``, or "" for when that is needed. The
+        ``index`` that lists it decides about its own server, and else who has the file in its folder,
+        as with uv."""
+        if index and server(index) == server(address):
+            return self.policies.get(without(index).rstrip("/"), "")
+        above = [url for url in self.policies if _is_below(address, url)]
+        return self.policies[max(above, key=len)] if above else ""
 
 
 def login(
@@ -88,6 +99,12 @@ def _of_name(name: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     words = (environ.get(f"UV_INDEX_{variable}_{w}", "") for w in ("USERNAME", "PASSWORD"))
     found = tuple(words)
     return found if name and any(found) else ()
+
+
+def _is_below(address: str, index: str) -> bool:
+    """Return whether a file is where an index is: beside its list, which is called ``simple``."""
+    root = _place(index).removesuffix("/simple") + "/"
+    return server(address) == server(index) and urllib.parse.urlsplit(address).path.startswith(root)
 
 
 def _place(url: str) -> str:

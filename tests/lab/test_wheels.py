@@ -58,6 +58,11 @@ def test_wheels_are_fetched_once_and_given_to_hosts(
 ) -> None:
     (launcher.work / "requirements.txt").write_text("one\n")
     launcher.script(SHOW, "show.py")
+    # Wheels are not shared with other users, who might not read the index: no folder is missed.
+    text = launcher.inventory.read_text()
+    launcher.inventory = launcher.work.parent / "inventory.yaml"
+    shared = "defaults: {data_folder: /srv/none, "
+    launcher.inventory.write_text(text.replace("defaults: {", shared, 1))
     give_uv(launcher)
     before = bare.sent()
     ran = launcher.run(*WORDS, "show.py")

@@ -40,6 +40,7 @@ class Copy:
         self.count = self.cut.count
         self.have = 0
         self._sums: dict[int, bytes] = {}
+        self._written: set[int] = set()  # by a thread, at this moment
         self._notes = os.path.join(places[0], "%s-%d" % (NOTES, self.cut.length))
 
     def length_of(self, number: int) -> int:
@@ -122,16 +123,24 @@ class Copy:
         return data, (known or hashlib.sha256(data).digest()).hex()
 
     def write(self, number: int, data: bytes | bytearray, checksum: str) -> None:
-        """Write a block, and note it. Raises OSError."""
+        """Write a block, and note it. One that is here, or that another thread writes, stays as it is:
+        its file may be summed by now. Raises OSError."""
         digest = bytes.fromhex(checksum)
-        blocks.write(self.cut, number, os.path.join(self._places[0], "files"), data)
         with self._lock:
-            if not self.have >> number & 1:
+            if self.have >> number & 1 or number in self._written:
+                return
+            self._written.add(number)
+        try:
+            blocks.write(self.cut, number, os.path.join(self._places[0], "files"), data)
+            with self._lock:
                 with open(self._notes, "ab", 0) as file:
                     file.write(_NOTE.pack(number, digest))
                 self._sums[number] = digest
                 self.have |= 1 << number
                 self._lock.notify_all()
+        finally:
+            with self._lock:
+                self._written.discard(number)
 
     def wait_for(self, number: int, is_over: Callable[[], bool]) -> bool:
         """Wait until a block is here; return False where it ``is_over`` before."""

@@ -12,6 +12,7 @@ In launcher's own folder, ``data/<version>`` is then a link to it: everything el
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import stat
@@ -50,8 +51,15 @@ def own_folder(shared: str, root: str) -> str:
     about = os.lstat(place)
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid():
         raise Refused("no-data-folder", "%s belongs to %s" % (place, user_name(about.st_uid)))
+    _require_own(place)  # one's own folder may have been moved here by who may write to it
     os.chmod(place, 0o755)  # who may enter the shared folder is decided there
     return place
+
+
+def _require_own(place: str) -> None:
+    found = trust.weakness(place)
+    if found:
+        raise Refused("no-data-folder", found)
 
 
 def _own_name(root: str) -> str:
@@ -73,10 +81,11 @@ def others(shared: str, root: str) -> Iterator[str]:
     """Yield the names of the folders of others in a shared one; none of one that cannot be read."""
     mine = _own_name(root)
     try:
-        names = os.listdir(shared)
+        with os.scandir(shared) as there:
+            names = [one.name for one in itertools.islice(there, MOST)]
     except OSError:
         return
-    for name in names[:MOST]:
+    for name in names:
         if name != mine:
             yield name
 
@@ -94,26 +103,31 @@ def begin(place: str, home: str) -> None:
 
 def adopt(place: str, home: str) -> bool:
     """Return whether a version is in a shared folder already, from where it is used from now on: what
-    had linked it was interrupted."""
+    had linked it was interrupted. Raises Refused."""
     there = os.path.join(home, os.path.basename(place)) if home else ""
     if not there or not os.path.isdir(there):
         return False
+    _require_own(os.path.join(there, "files"))
     if os.path.islink(place):
         os.unlink(place)
     os.symlink(there, place)
+    show(place)
     return True
 
 
 def move(old: str, new: str) -> None:
-    """Give a version or a copy another name in its folder, at once. Raises OSError."""
+    """Give a version or a copy another name in its folder, at once; others may not read it until it is
+    shown. Raises OSError."""
+    there = os.path.realpath(old)
+    if os.path.islink(old):
+        moved = os.path.join(os.path.dirname(there), os.path.basename(new))
+        os.chmod(there, 0o700)
+        os.rename(there, moved)
+    if os.path.islink(new):
+        os.unlink(new)  # what it led to is gone
     if not os.path.islink(old):
         os.rename(old, new)
         return
-    there = os.path.realpath(old)
-    moved = os.path.join(os.path.dirname(there), os.path.basename(new))
-    os.rename(there, moved)
-    if os.path.islink(new):
-        os.unlink(new)
     os.symlink(moved, new)
     os.unlink(old)
 

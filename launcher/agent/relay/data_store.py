@@ -391,7 +391,7 @@ class DataStore:
     def prune(self, keep: int) -> Message:
         """Delete what was not used for longest until ``keep`` bytes are left: no version that is in use
         or pinned."""
-        freed = 0
+        freed = self._finish_removals()
         kept: list[str] = []
         left = sorted(self.listed(), key=lambda one: one["used"])
         total = sum(one["bytes"] for one in left)
@@ -406,9 +406,24 @@ class DataStore:
         freed += data_folders.forget_lost(self.folder, self._users().get)
         return {"freed": freed, "kept": kept}
 
+    def _finish_removals(self) -> int:
+        """Delete the rest of what was set apart by a process that is gone; return its bytes."""
+        freed = 0
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
+            version, place = name[len(REMOVING) :], os.path.join(self.folder, name)
+            is_left = name.startswith(REMOVING) and _VERSION.match(version)
+            if is_left and version not in self._locks and self._lock(version, fcntl.LOCK_EX):
+                size = data_places.size(place)
+                data_places.delete(place)
+                freed += 0 if os.path.lexists(place) else size
+                self._unlock(version)
+        return freed
+
     def _remove_oldest(self, but: str, device: int = -1) -> bool:
         """Remove the version or copy that was not used for longest, ``but`` one, on any disk or on the
         ``device``; return whether there was any."""
+        if self._finish_removals():
+            return True
         kept: list[str] = []
         for one in sorted(self.listed(), key=lambda one: one["used"]):
             name = one["version"] if one["whole"] else INCOMING + one["version"]

@@ -107,7 +107,9 @@ def answer(request: urllib.request.Request, silence: float, follow: bool = False
     except http.client.HTTPException as error:
         raise Again(type(error).__name__)
     except OSError as error:
-        if error.errno in _OF_DISKS:
+        if (
+            error.errno in _OF_DISKS and type(error).__module__ != "ssl"
+        ):  # which has its own numbers
             raise
         inner = getattr(error, "reason", error)
         raise Again(str(getattr(inner, "strerror", None) or type(inner).__name__))

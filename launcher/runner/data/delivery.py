@@ -69,7 +69,7 @@ async def begin(host: Host, one: Delivered) -> DataBegun:
             bytes=version.bytes,
             files=version.files,
             limit=host.agent.host.data_limit or 0,
-            shared=host.agent.host.data_folder or "",
+            shared=one.folder(host),
         )
         if not begun.busy:
             return begun

@@ -24,9 +24,7 @@ async def take_nearby(
 ) -> dict[str, int | HostError]:
     """Return the bytes that travelled to hosts that have a version of their own now, and errors. A host
     where nobody else has it, or whose copy is not good, is not among them: it gets it as always."""
-    asked = [
-        host for host in hosts if host.agent.host.data_folder and host.name != one.listed.there
-    ]
+    asked = [host for host in hosts if one.folder(host) and host.name != one.listed.there]
 
     async def take(host: Host) -> int | HostError | None:
         try:
@@ -39,7 +37,7 @@ async def take_nearby(
 
 
 async def _take(host: Host, one: Delivered, progress: OnProgress, on_event: OnEvent) -> int | None:
-    version, shared = one.listed.version, host.agent.host.data_folder
+    version, shared = one.listed.version, one.folder(host)
     request = {"version": version.version, "shared": shared}
     there = await host.agent.answer(DataNearby, "data", do="nearby", **request)
     if not there.users:

@@ -58,7 +58,7 @@ async def bring_all(
     does not keep the others from getting it. ``on_event`` gets DataTaken.
     """
     taken: dict[str, int | HostError] = {}
-    if any(host.agent.host.data_folder for host in hosts):
+    if any(one.folder(host) for host in hosts):
         from .nearby import take_nearby  # few hosts have users who share
 
         taken = await take_nearby(hosts, one, progress, on_event)
@@ -208,7 +208,7 @@ class _Group:
                 bytes=version.bytes,
                 files=version.files,
                 limit=host.agent.host.data_limit or 0,
-                shared=host.agent.host.data_folder or "",
+                shared=self._one.folder(host),
             )
             one.is_whole = begun.have
             if begun.busy:

@@ -275,3 +275,43 @@ def test_modules_are_there_for_whoever_asks_first(tmp_path: Path) -> None:
     assert said("module --version >/dev/null 2>&1; echo ${MODULESHOME:-not asked}") != "not asked"
     activate.write_text(f"export VIRTUAL_ENV={tmp_path}\nmodule load null\n")
     assert said("echo $LOADEDMODULES") == "null"
+
+
+#: What a site may have in its file of modules: no variable is there of itself, and its last line fails.
+START = """
+[ "$NOBODY_HAS_SET_THIS" = 1 ] && export NOTHING=
+declare -x WHERE=/opt/modules
+module() { echo "module $* of ${WHERE-}"; }
+false
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have modules as :data:`START` defines them."""
+    start = tmp_path / "modules.sh"
+    start.write_text(START)
+    text = preparation._LATER.replace("/etc/profile.d/modules.sh", str(start))
+    monkeypatch.setattr(preparation, "_LATER", text)
+
+
+@pytest.mark.parametrize("strict", ["", "set -e", "set -u", "set -euo pipefail"])
+def test_a_strict_script_may_ask_first_for_modules(
+    site: None, tmp_path: Path, conda: Path, strict: str
+) -> None:
+    """What a site's file of modules does not bear is not on meanwhile, and is again behind it."""
+    show = f"{strict}\nmodule load cuda; module list >/dev/null; echo $-; echo behind"
+    done = _with(_front(conda), tmp_path, show)
+    assert (done.returncode, done.stderr) == (0, "")
+    loaded, options, last = done.stdout.splitlines()
+    assert loaded.startswith("module load cuda of")
+    assert last == "behind"
+    assert set("eu") & set(options) == set("eu") & set(strict.removeprefix("set"))
+
+
+def test_what_a_file_of_modules_declares_is_there(site: None, tmp_path: Path) -> None:
+    """For what the job prepares, and for its processes; also in a run that another one starts."""
+    job = Job(("x",), prepare="module load cuda")
+    front = prepared(Process("rank-0", 0, (), {}), job, _node(Host("gpu1"))).argv
+    done = _with((*front, *front), tmp_path, "echo $WHERE")
+    assert done.stdout == "module load cuda of /opt/modules\n" * 2 + "/opt/modules\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from launcher.records import events as ev
-from launcher.runner import kept_notes, wheel_cache
+from launcher.runner import kept_notes, wheel_cache, wheel_logins
 from launcher.runner.wheel_cache import WheelCache, WheelSet
 from launcher.spec.environments import Environment
 from launcher.spec.errors import NoEnvironment, WheelsNotFetched
@@ -70,6 +70,7 @@ class Machine:
         self.events: list[ev.Event] = []
         self.waits = asyncio.Event()
         self.logged = ""
+        self.said: list[str] = []
 
     def wants(self, text: str) -> WantedWheels:
         """Write requirements; return what a host says that is to build them."""
@@ -100,6 +101,7 @@ class Machine:
         return await cache.get("gpu1", wanted, self.say)
 
     def say(self, said: str, done: int, total: int) -> None:
+        self.said.append(said)
         if "waits for another run that fetches the same" in said:
             self.waits.set()
 
@@ -361,19 +363,86 @@ def test_logins_that_programs_keep(
         with pytest.raises(WheelsNotFetched, match=r"the wheels of \. for ") as raised:
             here.fetched(here.wants("two\n"))
         assert "hunter2" not in raised.value.message + raised.value.hint + here.logged
-        # Of a lock with sums, uv asks nobody: the files are the first.
-        files, file = index.url.replace("simple", "files/"), "two-1.0-py3-none-any.whl"
-        made = hashlib.sha256((index.folder / file).read_bytes()).hexdigest()
-        lock = LOCK.format(url=index.url, kind="url", files=files)
-        lock = lock.replace(f'{file}"', f'{file}", hash = "sha256:{made}"')
         with pytest.raises(WheelsNotFetched, match="answers 401") as raised:
-            here.fetched(here.locks(lock))
+            here.fetched(here.locks(of_files(index)))
         assert "is the login for its server right" in raised.value.hint
         assert f"['get', '{index.server}', 'other']" in asked.read_text()
         return
     assert here.fetched(here.wants("two\n")).count == 1
     assert "hunter2" not in repr(here.events) + here.logged
     assert asked.exists() == (way not in ("uv", "token")), "who is not to be asked is not"
+
+
+def of_files(index: PackageIndex) -> str:
+    """Return a lock, of which uv asks no index: the files are the first that anybody asks for."""
+    files, file = index.url.replace("simple", "files/"), "two-1.0-py3-none-any.whl"
+    made = hashlib.sha256((index.folder / file).read_bytes()).hexdigest()
+    lock = LOCK.format(url=index.url, kind="url", files=files)
+    return lock.replace(f'{file}"', f'{file}", hash = "sha256:{made}"')
+
+
+def test_an_index_that_is_told_no_login(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``authenticate = "never"`` holds wherever a login is written, or kept."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login u password hunter2\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    index.login = "Basic " + base64.b64encode(b"u:hunter2").decode()
+    settings = f'index = [{{url = "{index.url}", default = true, authenticate = "never"}}]\n'
+    (here.folder / "uv.toml").write_text(settings)
+    with pytest.raises(WheelsNotFetched, match="answers 401") as raised:
+        here.fetched(here.locks(of_files(index)))
+    assert "authenticate" in raised.value.hint
+    (here.folder / "uv.toml").write_text(settings.replace("never", "auto"))
+    assert here.fetched(here.locks(of_files(index))).count == 1
+
+
+@pytest.fixture
+def silent(index: PackageIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A keyring that waits for somebody who is not there; it notes who waits for it."""
+    (tmp_path / "bin").mkdir()
+    keyring, asked = tmp_path / "bin" / "keyring", tmp_path / "asked"
+    keyring.write_text(f"#!/bin/sh\nsleep 600 &\necho $! >> {asked}\nwait\n")
+    keyring.chmod(0o755)
+    for name, value in {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "XDG_DATA_HOME": str(tmp_path / "data"),
+        "NETRC": str(tmp_path / "none"),
+        "UV_DEFAULT_INDEX": index.url.replace("//", "//u@"),
+        "UV_KEYRING_PROVIDER": "subprocess",
+    }.items():
+        monkeypatch.setenv(name, value)
+    index.login = "Basic x"
+    return asked
+
+
+def test_a_keyring_that_does_not_answer(
+    here: Machine, index: PackageIndex, monkeypatch: pytest.MonkeyPatch, silent: Path
+) -> None:
+    """It is asked once, and ends with what it has started."""
+    monkeypatch.setattr(wheel_logins, "UNLOCKING", 0.5)
+    with pytest.raises(WheelsNotFetched, match="answers 401"):
+        here.fetched(here.locks(of_files(index)))
+    (waiting,) = silent.read_text().split()
+    waited(lambda: not Path("/proc", waiting).exists())
+
+
+def test_a_run_that_is_stopped_while_uv_asks(here: Machine, silent: Path) -> None:
+    """uv waits for a keyring as long as that takes: the run says so, and ends both."""
+
+    async def stopped() -> None:
+        fetching = asyncio.ensure_future(here.fetch(here.wants("two\n")))
+        await asyncio.to_thread(waited, lambda: silent.exists() and silent.read_text().strip())
+        fetching.cancel()
+        await asyncio.wait([fetching])
+
+    asyncio.run(stopped())
+    waited(lambda: not any(Path("/proc", one).exists() for one in silent.read_text().split()))
+    assert here.said == ["uv finds out which wheels gpu1 needs, and may ask keyring"]
 
 
 def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,7 +456,7 @@ def test_a_full_disk(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list((here.home / "wheels" / "files").iterdir())
 
 
-def waited(come: Callable[[], bool]) -> None:
+def waited(come: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not come():
         assert time.monotonic() < deadline

@@ -70,3 +70,17 @@ def test_no_message_has_a_login() -> None:
         "cannot fetch `https://index.lab:8443/x.whl#sha256=2` (https://index.lab/): https://h/y, why?"
     )
     assert index_logins.bare(address) == "https://index.lab:8443/x.whl?token=1"
+
+
+def test_when_a_file_gets_a_login() -> None:
+    """Its index decides, on its own server; of another server, the index beside whose list it is."""
+    urls = {"https://index.lab/open/simple": "never", "https://index.lab/own/simple": "always"}
+    policy = index_logins.Indexes(policies={**urls, "https://files.lab": "never"}).policy
+    file = "https://index.lab/files/x.whl"
+    assert policy(file, "https://index.lab/open/simple/") == "never"
+    assert policy(file, "https://u:p@index.lab/own/simple") == "always"
+    assert policy("https://index.lab/open/x.whl", "https://index.lab/other/simple") == ""
+    assert policy("https://files.lab/x.whl", "https://index.lab/own/simple") == "never"
+    assert policy("https://index.lab/open/x.whl", "") == "never"
+    assert policy("https://index.lab/opened/x.whl", "") == ""
+    assert policy("https://index.lab:8443/open/x.whl", "") == ""

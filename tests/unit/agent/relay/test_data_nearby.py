@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from launcher.agent.base import manifest
 from launcher.agent.base.protocol import Refused
+from launcher.agent.relay import data_places
 from launcher.agent.relay.data_requests import DataRequests
 
 LARGE = os.urandom(5_000_000)
@@ -152,6 +154,23 @@ def test_a_version_that_is_removed_leaves_nothing(both: Both) -> None:
     assert two.do("nearby") == {"users": []}
 
 
+def test_a_removal_that_was_interrupted_is_finished(both: Both) -> None:
+    """What it left takes room, and has no name that anybody could ask for."""
+    one, _ = both
+    theirs = one.bring()
+    link = one.root / "data" / one.version
+    apart = theirs.with_name(f"removing-{one.version}")
+    theirs.rename(apart)
+    link.unlink()
+    link.with_name(f"removing-{one.version}").symlink_to(apart)
+    (apart / "files" / "large").unlink()
+    again = DataRequests(str(one.root), lambda *_: None)
+    assert again.answer({"do": "prune", "keep": 1 << 40})["freed"] > 0
+    assert not apart.exists()
+    assert not [*(one.root / "data").glob("removing-*")]
+    assert one.bring().is_relative_to(one.shared)
+
+
 #: What becomes of a copy, before it is read or while it is, and the reason why it is not taken.
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (lambda at: os.truncate(at / "large", 1000), "1000 bytes instead of 5000000"),
@@ -252,3 +271,53 @@ def test_folders_that_others_could_change(tmp_path: Path) -> None:
     user.version = hashlib.sha256(user.text).hexdigest()[: manifest.LENGTH]
     with pytest.raises(Refused, match="belongs to"):
         user.begin()
+
+
+def test_a_folder_for_sets_that_is_gone(tmp_path: Path) -> None:
+    """Its disk is lost, or root has removed it: without the setting, a set comes as if it were new."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (tmp_path / "one").mkdir()
+    user = User(tmp_path / "one", shared, by_sha256)
+    _make_writable(user.bring())
+    shutil.rmtree(shared)
+    with pytest.raises(Refused, match="is no folder there"):
+        user.begin()
+    requests = DataRequests(str(user.root), lambda *_: None)
+    user.do = lambda what, **request: dict(  # type: ignore[method-assign]
+        requests.answer({"do": what, "version": user.version, **request})
+    )
+    assert user.bring().is_relative_to(user.root)
+    assert user.has_it
+
+
+def test_a_folder_that_another_user_may_have_put_there(tmp_path: Path) -> None:
+    """One's own folder can be moved by who may write to it: what is in it would pass for sealed."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (tmp_path / "one").mkdir()
+    user = User(tmp_path / "one", shared, by_sha256)
+    name = data_places._own_name(str(user.root))
+    planted = shared / name / user.version / "files"
+    planted.mkdir(parents=True)
+    (shared / name).chmod(0o2775)
+    with pytest.raises(Refused, match="may be written to by its group"):
+        user.begin()
+    (shared / name).chmod(0o755)
+    planted.chmod(0o777)
+    with pytest.raises(Refused, match="files may be written to by everybody"):
+        user.begin()
+
+
+def test_what_is_finished_later_is_shared_too(both: Both) -> None:
+    """A process that was killed just before it let others read a version."""
+    one, two = both
+    theirs = one.bring()
+    (one.root / "data" / one.version).unlink()
+    theirs.chmod(0o700)
+    again = User(one.root, one.shared, by_tag if one.is_of_store else by_sha256)
+    assert again.begin() == {"have": True}
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o755
+    assert len(two.do("nearby")["users"]) == 1

@@ -162,3 +162,10 @@ def test_a_connection_that_the_store_closes_is_replaced(
     assert store.read(tmp_path) == []
     assert store.write(tmp_path) == []
     assert store.requests == 2 * COUNT
+
+
+def test_an_error_of_tls_is_none_of_the_disk(serve: Callable[..., Store]) -> None:
+    """TLS has numbers of its own, and one of them is that of a broken disk: it is asked again."""
+    request = signed_urls.request_for(serve().url, False)
+    with pytest.raises(signed_urls.Again), signed_urls.answer(request, 10.0):
+        raise ssl.SSLSyscallError(ssl.SSL_ERROR_SYSCALL, "Some I/O error occurred")
