@@ -77,6 +77,7 @@ class Cold(StrEnum):
     FILE_CHANGED = "file-changed"
     OTHER_MODULES = "other-modules"
     OTHER_LOGIN = "other-login"
+    OTHER_AGENT = "other-agent"
 
 
 class ShareTrouble(StrEnum):

@@ -64,7 +64,7 @@ class Keeper:
             "since": time.time(),
             "until": self._until,
         }
-        there = list(places.waiting(self._root))
+        there = list(places.waiting(self.root))
         replaced = [place for place, other in there if _same(other, about)]
         others = [place for place, _ in there if place not in replaced]
         places.tell(self.place, about)
@@ -72,7 +72,8 @@ class Keeper:
             ask_to_end(place)
 
     @property
-    def _root(self) -> str:
+    def root(self) -> str:
+        """The folder that has the places."""
         return os.path.dirname(os.path.dirname(self.place))
 
     @property
@@ -125,7 +126,7 @@ class Keeper:
         close_all(open_here)
         for fd in open_here:
             os.set_inheritable(fd, True)
-        start = os.path.join(_agent_folder(), "start.py")
+        start = os.path.join(agent_folder(), "start.py")
         text = "(keeps %s for the next run, until %s)" % (self._modules, self._end)
         words = [sys.executable, "-I", "-S", start, "kept", str(state), text]
         env = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
@@ -187,6 +188,7 @@ def _script(argv: list[str]) -> str:
     return " ".join(words[-2:] if words[-2:-1] == ["-m"] else words[-1:])
 
 
-def _agent_folder() -> str:
+def agent_folder() -> str:
+    """Return the folder of the agent that this process runs, which is named by its contents."""
     here = os.path.abspath(__file__)
     return os.path.dirname(os.path.dirname(os.path.dirname(here)))

@@ -34,6 +34,15 @@ def make(root: str) -> str:
     return place
 
 
+def programs_of(place: str) -> dict[str, str]:
+    """Return the programs of a place that are first in PATH. Raises OSError."""
+    folder, found = os.path.join(place, "bin"), {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name)) as file:
+            found[name] = file.read()
+    return found
+
+
 def own(place: str) -> int:
     """Become the owner of a place, as long as what is returned is open. Raises OSError."""
     lock = os.open(

@@ -33,6 +33,7 @@ _WHY = {
     Cold.FILE_CHANGED: "{} has changed",
     Cold.OTHER_MODULES: "what an earlier run has left is {}",
     Cold.OTHER_LOGIN: "this login has another {} than that of the earlier run",
+    Cold.OTHER_AGENT: "another version of launcher has left what is there",
 }
 #: The same, where they mean something else for what an attempt before has imported.
 _WHY_ANEW = {
