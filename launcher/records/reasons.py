@@ -80,6 +80,16 @@ class Cold(StrEnum):
     OTHER_AGENT = "other-agent"
 
 
+class NotKept(StrEnum):
+    """Why what a host has imported does not stay there for the next run, though it was to."""
+
+    SCOPE = "scope"  # it would have to leave the run's scope of systemd, which it cannot
+    NO_PLACE = (
+        "no-place"  # what it needs in launcher's folder cannot be made there; the detail says why
+    )
+    ALONE = "alone"  # the host has begun the run without a launcher
+
+
 class ShareTrouble(StrEnum):
     """What went wrong with a shared folder of a run. ``agent/mesh/sharing.py`` names the same codes."""
 

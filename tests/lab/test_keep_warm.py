@@ -29,6 +29,11 @@ WAITS = (
     "import os, pathlib, sys, time\nprint('before', 'big' in sys.modules, flush=True)\n"
     "while not pathlib.Path('/root/go').exists():\n    time.sleep(0.01)\n"
 )
+#: Makes a folder where what is kept needs a file.
+MEDDLED = (
+    "import glob, os\nprint('before', 'big' in __import__('sys').modules)\n"
+    "for place in glob.glob('/root/.launcher/host/warm/*'):\n    os.makedirs(place + '/{}/x')\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -336,6 +341,31 @@ def test_a_run_that_took_it_ends_like_any_other(
     kept = 0 if end == "supervisor" else 1
     labs.wait_until(lambda: len(_kept(host)) == kept, f"{kept} is kept", 10)
     assert _counted(clean) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "script", "why"),
+    [
+        ("rm -rf ~/.launcher/host/warm; echo > ~/.launcher/host/warm", SCRIPT, "File exists"),
+        ("true", MEDDLED.format("keeper.log"), "Is a directory"),
+        ("true", MEDDLED.format("about.json.new"), "Is a directory"),
+        ("true", MEDDLED.format("sock"), "Address already in use"),
+    ],
+)
+def test_where_nothing_can_stay_the_run_goes_on_and_says_so(
+    launcher: Launcher, clean: labs.Lab, before: str, script: str, why: str
+) -> None:
+    host = clean.hosts["lab1"]
+    host.run("sh", "-c", "mkdir -p ~/.launcher/host; " + before)
+    launcher.script(script)
+    try:
+        ran = launcher.run(*ONE, *KEEP, "train.py")
+        assert ran.code == 0 and "before True" in ran.out, ran.err
+        assert f"lab1: what was imported does not stay: launcher's folder there: {why}" in ran.err
+        assert "nothing left running" in ran.out + ran.err and "stays" not in ran.err
+        labs.wait_until(lambda: not _helpers(host) and not _kept(host), "nothing stays", 10)
+    finally:
+        host.run("sh", "-c", "rm -rf ~/.launcher/host/warm")
 
 
 def test_keep_warm_needs_preload(launcher: Launcher, clean: labs.Lab) -> None:

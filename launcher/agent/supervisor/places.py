@@ -75,12 +75,17 @@ def known(place: str) -> dict[str, Any] | None:
     return about if isinstance(about, dict) else None
 
 
-def tell(place: str, about: dict[str, Any]) -> None:
-    """Write what a place is for. Raises OSError."""
-    path = os.path.join(place, ABOUT)
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def write(place: str, about: dict[str, Any]) -> None:
+    """Write what a place is for, where nobody finds it yet. Raises OSError."""
+    path = os.path.join(place, ABOUT + ".new")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as file:
         file.write(lean.dumps(about))
+
+
+def show(place: str) -> None:
+    """Have others find what was written. Raises OSError."""
+    path = os.path.join(place, ABOUT)
     os.rename(path + ".new", path)
 
 

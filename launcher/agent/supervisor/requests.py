@@ -61,6 +61,7 @@ _SPEC = (
         "own_hosts": bool,
         "keep": NUMBER,
         "place": str,
+        "no_place": str,
         "unlike": [str],
     },
 )
