@@ -57,6 +57,12 @@ if os.waitpid(pid, 0)[1]:
 env[b"%s"] = asked.ljust(%d)
 os.execvpe(program, sys.argv[3:], env)
 """ % (VARIABLE, VARIABLE, ROOM)
+#: Shows the environment with which it was started.
+_SHOW = """\
+import sys
+with open("/proc/self/environ", "rb") as file:
+    sys.stdout.buffer.write(file.read())
+"""
 
 
 class Cold(Exception):
@@ -289,12 +295,30 @@ class Warm:
         if before is None or (self._line is None and self._lost is None):
             self._import()
             return
-        why = self._lost or before.unlike(now, None) or self._ask_to_check()
+        why = self._lost or before.unlike(now, None) or self._is_prepared_otherwise()
+        why = why or self._ask_to_check()
         if why:
             self._import_anew(*why)
 
     def _of_run(self, env: dict[str, str]) -> warm_rules.OfRun | None:
         return warm_rules.OfRun(env, self._secrets, self.place) if self.place else None
+
+    def _is_prepared_otherwise(self) -> tuple[str, str] | None:
+        """Return what bash makes otherwise of the environment than when an earlier run imported, as
+        where a module file was changed."""
+        assert self._asked is not None
+        known = warm_rules.command(self._asked.argv)
+        if not self.place or self._pid is None or known is None or not known[0]:
+            return None
+        try:
+            os.makedirs(self._asked.cwd, exist_ok=True)
+            now = _prepared([*known[0], known[1][0]], self._asked.env, self._asked.cwd)
+            with open("/proc/%d/environ" % self._pid, "rb") as file:
+                before = _variables(file.read())
+        except OSError:
+            return "no-answer", ""
+        name = warm_rules.prepared_otherwise(before, now, INSIDE)
+        return ("other-variable", name) if name else None
 
     def _ask_to_check(self) -> tuple[str, str] | None:
         assert self._line is not None
@@ -427,6 +451,41 @@ class Warm:
         except OSError:
             raise Cold("no-answer") from None
         return int(answer[1:])
+
+
+def _prepared(python: list[str], env: dict[str, str], cwd: str) -> dict[str, str]:
+    """Return what a Python has of ``env`` that bash prepares. Raises OSError where it takes too long."""
+    reader, writer = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        argv = [*python, "-I", "-S", "-c", _SHOW]
+        pid = processes.start_with(processes.Launch(argv, env, cwd), [null, writer, null])
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+        os.close(null)
+    text, deadline = b"", time.monotonic() + ANSWERS
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            data = pipe.read(1 << 16)
+            if not data:
+                break
+            text += data
+        else:
+            text = b""
+    processes.send([pid, *processes.descendants(pid)], signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if not text:
+        raise OSError(0, "it shows no environment")
+    return _variables(text)
+
+
+def _variables(text: bytes) -> dict[str, str]:
+    """Return the variables of a text as in /proc/PID/environ."""
+    pairs = (os.fsdecode(one).partition("=") for one in text.split(b"\0"))
+    return {name: value for name, equals, value in pairs if equals}
 
 
 def _answer(line: socket.socket) -> bytes:
