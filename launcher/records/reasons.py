@@ -87,6 +87,7 @@ class NotKept(StrEnum):
     NO_PLACE = (
         "no-place"  # what it needs in launcher's folder cannot be made there; the detail says why
     )
+    TOO_OLD = "too-old"  # it was imported more than a day ago
     ALONE = "alone"  # the host has begun the run without a launcher
 
 

@@ -157,6 +157,9 @@ def test_nothing_of_the_run_is_left_in_what_is_kept(launcher: Launcher, clean: l
             "supervisor.log",
         ):
             assert word not in seen, word
+        place = host.run("readlink", f"/proc/{keeper.pid}/cwd").stdout.decode().strip()
+        there = host.run("find", place, "-printf", "%P %l\n").stdout.decode()
+        assert "about.json" in there and "code" not in there and "runs/" not in there
         found = host.run("python3", "-c", SEARCH, token, "--argument-of-first", *pids)
         assert b"found" not in found.stdout, found.stdout.decode()
         ran = launcher.run(*ONE, *KEEP, "--secret", "OTHER", "train.py", "second")
@@ -346,7 +349,7 @@ def test_a_run_that_took_it_ends_like_any_other(
 @pytest.mark.parametrize(
     ("before", "script", "why"),
     [
-        ("rm -rf ~/.launcher/host/warm; echo > ~/.launcher/host/warm", SCRIPT, "File exists"),
+        ("echo > ~/.launcher/host/warm", SCRIPT, "File exists"),
         ("true", MEDDLED.format("keeper.log"), "Is a directory"),
         ("true", MEDDLED.format("about.json.new"), "Is a directory"),
         ("true", MEDDLED.format("sock"), "Address already in use"),
@@ -356,7 +359,7 @@ def test_where_nothing_can_stay_the_run_goes_on_and_says_so(
     launcher: Launcher, clean: labs.Lab, before: str, script: str, why: str
 ) -> None:
     host = clean.hosts["lab1"]
-    host.run("sh", "-c", "mkdir -p ~/.launcher/host; " + before)
+    host.run("sh", "-c", "mkdir -p ~/.launcher/host; rm -rf ~/.launcher/host/warm; " + before)
     launcher.script(script)
     try:
         ran = launcher.run(*ONE, *KEEP, "train.py")

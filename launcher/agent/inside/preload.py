@@ -561,8 +561,10 @@ def _join(group: str, must: bool) -> None:
 
 
 def _be_different() -> None:
-    """Draw anew what each Python draws when it imports a module. ``random`` does so by itself."""
+    """Draw anew what each Python draws when it imports a module, and read the clock anew by which
+    ``logging`` counts. ``random`` draws by itself."""
     import importlib
+    import time
 
     importlib.invalidate_caches()
     numpy = sys.modules.get("numpy.random")
@@ -571,3 +573,7 @@ def _be_different() -> None:
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         process.current_process().authkey = os.urandom(32)
+    logging: Any = sys.modules.get("logging")
+    began = getattr(logging, "_startTime", None)
+    if began is not None:  # in nanoseconds since Python 3.13
+        logging._startTime = time.time_ns() if isinstance(began, int) else time.time()

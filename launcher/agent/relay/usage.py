@@ -92,10 +92,13 @@ def prune(
     envs: Sequence[str] = (),
     images: Sequence[str] = (),
 ) -> list[str]:
-    """Delete runs without a supervisor, versions of code, environments and images that no run uses, and
-    agents that no process uses; return the names of what is in use and stays."""
+    """Delete runs without a supervisor, versions of code, environments and images that no run uses,
+    agents that no process uses, and places of Pythons whose owner was killed; return the names of what
+    is in use and stays."""
     from ..processes import cgroup
+    from ..supervisor import places
 
+    places.clear(root)
     kept = []
     for name in runs:
         path = os.path.join(root, "runs", name)

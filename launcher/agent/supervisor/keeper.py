@@ -31,6 +31,8 @@ _VARIABLES = ("HOME", "LAUNCHER_LOCK_SCOPE", "PATH")
 #: Most Pythons that wait for a run at a time, of one user: with one more, the one whose time is over
 #: first ends.
 MOST = 4
+#: Seconds after an import until what was imported ends, however many runs have used it.
+OLDEST = 86400.0
 #: Seconds between the end of an attempt and of its run, where no other might have followed.
 SHORT = 1.0
 
@@ -43,13 +45,17 @@ class Keeper:
         self._listener: Socket | None = None
         self._log = -1
         self._warm: Warm | None = None
-        self._opened = self._until = 0.0
+        self._opened = self._seconds = 0.0
+
+    @staticmethod
+    def is_too_old(warm: Warm) -> bool:
+        """Return whether what was imported ends with this run."""
+        return time.time() > warm.imported + OLDEST
 
     def open(self, warm: Warm, seconds: float) -> None:
-        """Open all that it takes to wait for so many seconds, from now on. Raises OSError."""
+        """Open all that it takes to wait for so many seconds. Raises OSError."""
         assert warm.asked is not None
-        self._warm, self._opened = warm, time.time()
-        self._until = self._opened + seconds
+        self._warm, self._opened, self._seconds = warm, time.time(), seconds
         if self._log < 0:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             self._log = os.open(os.path.join(self.place, "keeper.log"), flags, 0o600)
@@ -76,9 +82,10 @@ class Keeper:
     def listen(self) -> None:
         """Have the next run find this process. Raises OSError."""
         assert self._warm is not None
+        places.forget_code(self.place)
         now = time.time()
         if now > self._opened + SHORT:  # another attempt might have followed
-            self._until += now - self._opened
+            self._opened = now
             places.write(self.place, self._about)
         about = self._about
         self._warm.say("keeps %s for the next run, until %s" % (self._modules, self._end))
@@ -88,6 +95,16 @@ class Keeper:
         places.show(self.place)
         for place in [*replaced, *others[MOST - 1 :]]:
             ask_to_end(place)
+
+    @property
+    def seconds(self) -> float:
+        """For how long it waits once the run is over."""
+        return round(self._until - self._opened, 3)
+
+    @property
+    def _until(self) -> float:
+        assert self._warm is not None
+        return min(self._opened + self._seconds, self._warm.imported + OLDEST)
 
     @property
     def _about(self) -> dict[str, Any]:
@@ -137,6 +154,7 @@ class Keeper:
             "until": self._until,
             "login": self.login,
             "own_hosts": self.own_hosts,
+            "imported": self._warm.imported,
             "asked": {
                 "modules": asked.modules,
                 "argv": asked.argv,

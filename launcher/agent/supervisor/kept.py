@@ -59,7 +59,9 @@ class Kept:
             os.set_inheritable(left[name], False)
         self._keeper = Keeper(left["place"], left["lock"], left["login"], left["own_hosts"])
         self._asked = Asked(**left["asked"])
-        self._warm = Warm.resumed(left["place"], left["pid"], left["line"], self._asked)
+        self._warm = Warm.resumed(
+            left["place"], left["pid"], left["line"], self._asked, left["imported"]
+        )
         self._listener = Socket(fileno=left["listener"])
         self._until = time.monotonic() + max(0.0, left["until"] - time.time())
         self._over = False

@@ -728,8 +728,9 @@ class Supervisor:
             return
         why, detail = self._why_not_kept(self.warm)
         self.keeps = not why
+        seconds = self._keeper.seconds if self._keeper and self.keeps else self.keep
         self._record(
-            "KeptWarm", seconds=self.keep, kept=self.keeps, why=why or None, detail=detail[:500]
+            "KeptWarm", seconds=seconds, kept=self.keeps, why=why or None, detail=detail[:500]
         )
 
     def _why_not_kept(self, warm: Warm) -> tuple[str, str]:
@@ -741,6 +742,8 @@ class Supervisor:
         if self.children.owned.scope.pids:
             return "scope", ""
         try:
+            if self._keeper.is_too_old(warm):
+                return "too-old", ""
             self._keeper.open(warm, self.keep)
         except OSError as error:
             return "no-place", error.strerror or str(error)

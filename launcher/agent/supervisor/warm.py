@@ -14,7 +14,7 @@ import time
 from ..base import plain_files
 from ..base.lean import Socket, signal, socket
 from ..processes import processes
-from . import warm_rules
+from . import places, warm_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Seconds to import everything; and for an answer about one rank.
 IMPORTS, ANSWERS = 120.0, 10.0
-#: What stands for the folder of the code in the place of a helper that is kept.
-CODE = "code"
 #: What the imports print.
 PRINTED, COMPLAINTS = "preload.out", "preload.err"
 #: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
@@ -108,6 +106,7 @@ class Warm:
         self._line: Socket | None = None
         self._asked: Asked | None = None
         self._began = 0.0
+        self.imported = 0.0  # when the helper began to import: time.time()
         self._ready = self._checks = self._reported = self._has_failed = False
         self._lost: tuple[str, str] | None = None  # why there is none any more that was ready
         self.serve(record)
@@ -225,11 +224,12 @@ class Warm:
         return self._pid, self._line.fileno(), self._asked
 
     @classmethod
-    def resumed(cls, place: str, pid: int, line: int, asked: Asked) -> Warm:
+    def resumed(cls, place: str, pid: int, line: int, asked: Asked, imported: float) -> Warm:
         """Return one whose helper is there and has imported everything."""
         warm = cls(lambda *_, **__: None, place)
         warm._pid, warm._line, warm._asked = pid, Socket(fileno=line), asked
         warm._ready = warm._reported = True
+        warm.imported = imported
         return warm
 
     @property
@@ -344,6 +344,7 @@ class Warm:
     def _import(self) -> None:
         """Start a helper, which imports."""
         assert self._asked is not None
+        self.imported = time.time()
         asked, env, cwd = self._asked, self._asked.env, self._asked.cwd
         known = warm_rules.command(asked.argv)
         paths = env.get("PYTHONPATH", "").split(os.pathsep) if env.get("PYTHONPATH") else []
@@ -411,7 +412,7 @@ class Warm:
         opened = []
         try:
             if self.place:
-                _lead(os.path.join(self.place, CODE), rank.cwd)
+                _lead(os.path.join(self.place, places.CODE), rank.cwd)
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             opened += [os.open(path, flags, 0o600) for path in (stdout, stderr)]
             passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in [*opened, theirs.fileno()])
@@ -508,7 +509,7 @@ def asked_of(
 ) -> Asked:
     """Return what is asked of a helper; of one that is kept, without what is the run's."""
     if run:
-        cwd = os.path.join(run.place, CODE)
+        cwd = os.path.join(run.place, places.CODE)
         known = warm_rules.command(argv)
         argv = known[0] + known[1] if known else argv[:1]  # no arguments
     return Asked(modules, argv, warm_rules.shared(env, run), cwd, stacks)
@@ -549,10 +550,8 @@ def _lead(link: str, folder: str) -> None:
         if os.readlink(link) == folder:
             return
         os.unlink(link)
-    else:
-        os.rename(
-            link, "%s.%d" % (link, time.monotonic_ns())
-        )  # what prepares a rank may write there
+    elif os.path.isdir(link):  # what prepares a rank may write there
+        os.rename(link, "%s.%d" % (link, time.monotonic_ns()))
     os.symlink(folder, link)
 
 

@@ -51,14 +51,18 @@ FREE = frozenset(
         "WORLD_SIZE",
     }
 )
-#: Variables that differ between runs: they are like those of ranks in a Python that is kept for others.
+#: Variables that differ between runs, or between logins of a user: they are like those of ranks in a
+#: Python that is kept for others.
 _OF_RUN = frozenset(
     {
+        "DBUS_SESSION_BUS_ADDRESS",
+        "KRB5CCNAME",
         "LAUNCHER_HOST",
         "LAUNCHER_NODE_RANK",
         "LAUNCHER_OUTPUT_DIR",
         "LAUNCHER_RUN_DIR",
         "LAUNCHER_RUN_ID",
+        "XAUTHORITY",
     }
 )
 #: How variables begin that Python or a library reads in C as it starts: nobody could watch that.

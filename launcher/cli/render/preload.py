@@ -50,6 +50,7 @@ _WHY_ANEW = {
 _WHY_NOT_KEPT = {
     NotKept.SCOPE: "systemd ends the scope that limits the run",
     NotKept.NO_PLACE: "launcher's folder there: {}",
+    NotKept.TOO_OLD: "it was imported more than a day ago",
     NotKept.ALONE: "the host began the run by itself",
 }
 

@@ -6,13 +6,14 @@ import io
 import os
 import signal
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from launcher.agent.relay import kept_pythons
-from launcher.agent.supervisor import kept, question
-from launcher.agent.supervisor.warm import Asked
+from launcher.agent.supervisor import keeper, kept, places, question
+from launcher.agent.supervisor.warm import Asked, Warm
 
 ENV = {"PATH": "/usr/bin", "TOKEN": "hush"}
 
@@ -30,6 +31,27 @@ def test_how_much_memory_is_left(monkeypatch: pytest.MonkeyPatch, text: str, lef
     monkeypatch.setattr("builtins.open", lambda *_: io.StringIO(text))
     assert kept._memory_left() == left
     assert (left < kept.LEAST_MEMORY) == (left == 0.04)
+
+
+@pytest.mark.parametrize(
+    ("age", "seconds"), [(0.0, 600.0), (keeper.OLDEST - 60.0, 60.0), (keeper.OLDEST + 1.0, None)]
+)
+def test_what_was_imported_ends_a_day_later(
+    tmp_path: Path, age: float, seconds: float | None
+) -> None:
+    warm = Warm(lambda *_, **__: None, str(tmp_path))
+    warm.imported, warm._asked = (
+        time.time() - age,
+        Asked(["a"], ["python", "x.py"], ENV, "/", False),
+    )
+    made = keeper.Keeper(str(tmp_path), -1, {}, False)
+    assert made.is_too_old(warm) == (seconds is None)
+    if seconds is not None:
+        made.open(warm, 600.0)
+        assert made.seconds == pytest.approx(seconds, abs=1.0)
+        made.listen()
+        about = places.known(str(tmp_path))
+        assert about and about["until"] == pytest.approx(time.time() + seconds, abs=2.0)
 
 
 @pytest.mark.parametrize(

@@ -355,11 +355,11 @@ def test_a_python_that_bash_runs_before_is_a_python_as_any(bench: Bench) -> None
 def test_ranks_draw_different_numbers(bench: Bench) -> None:
     pytest.importorskip("numpy")
     bench.script(
-        "import random, multiprocessing as m, numpy\n"
-        "print(random.random(), numpy.random.rand(), bytes(m.current_process().authkey))\n"
+        "import logging, random, multiprocessing as m, numpy\n"
+        "print(random.random(), numpy.random.rand(), logging._startTime, bytes(m.current_process().authkey))\n"
     )
-    bench.preload("numpy", "random", "multiprocessing")
-    one, other = (bench.end_of(bench.fork())[1].split(" ", 2) for _ in range(2))
+    bench.preload("numpy", "random", "multiprocessing", "logging")
+    one, other = (bench.end_of(bench.fork())[1].split(" ", 3) for _ in range(2))
     assert all(a != b for a, b in zip(one, other, strict=True))
 
 
