@@ -30,7 +30,10 @@ MOST = 20000
 
 def usage(root: str, going_on: Callable[[], object]) -> Message:
     """Return the bytes of everything below ``root``: a file with several names counts once, first for
-    the version of the code that it belongs to."""
+    the version of the code that it belongs to. Remove the places of Pythons whose owner was killed."""
+    from ..supervisor import places
+
+    places.clear(root)
     seen: set[tuple[int, int]] = set()
     code = [
         {
@@ -92,13 +95,10 @@ def prune(
     envs: Sequence[str] = (),
     images: Sequence[str] = (),
 ) -> list[str]:
-    """Delete runs without a supervisor, versions of code, environments and images that no run uses,
-    agents that no process uses, and places of Pythons whose owner was killed; return the names of what
-    is in use and stays."""
+    """Delete runs without a supervisor, versions of code, environments and images that no run uses, and
+    agents that no process uses; return the names of what is in use and stays."""
     from ..processes import cgroup
-    from ..supervisor import places
 
-    places.clear(root)
     kept = []
     for name in runs:
         path = os.path.join(root, "runs", name)

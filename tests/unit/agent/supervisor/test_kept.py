@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.agent.relay import kept_pythons
+from launcher.agent.relay import kept_pythons, usage
 from launcher.agent.supervisor import keeper, kept, places, question
 from launcher.agent.supervisor.warm import Asked, Warm
 
@@ -52,6 +52,24 @@ def test_what_was_imported_ends_a_day_later(
         made.listen()
         about = places.known(str(tmp_path))
         assert about and about["until"] == pytest.approx(time.time() + seconds, abs=2.0)
+
+
+def test_places_of_owners_that_were_killed_go_when_somebody_looks(tmp_path: Path) -> None:
+    dead, young, owned = (places.make(str(tmp_path)) for _ in range(3))
+    for place in (dead, owned):
+        os.makedirs(os.path.join(place, "code.1", "written"))
+        os.symlink(str(tmp_path), os.path.join(place, "code"))
+        lock = places.own(place)
+        if place == dead:
+            os.close(lock)
+        os.utime(place, (1.0, 1.0))
+    usage.usage(str(tmp_path), lambda: None)
+    left = {
+        os.path.join(tmp_path, places.FOLDER, name) for name in os.listdir(tmp_path / places.FOLDER)
+    }
+    assert left == {young, owned}
+    places.forget_code(owned)
+    assert os.listdir(owned) == ["supervisor.lock"] and tmp_path.exists()
 
 
 @pytest.mark.parametrize(
