@@ -16,7 +16,7 @@ from ..spec.typed_json import Mismatch, from_json
 from . import compat, formats
 from .failure import Failure as Failure
 from .failure import signal_name as signal_name
-from .reasons import Cold, PassedOver, ShareTrouble, StopReason, WaitReason
+from .reasons import Cold, NotKept, PassedOver, ShareTrouble, StopReason, WaitReason
 
 
 @frozen
@@ -214,12 +214,14 @@ class Preloaded(Event):
 @frozen
 class KeptWarm(Event):
     """What a host has imported stays there for so many seconds once the run is over, from when no other
-    attempt follows. Not ``kept``: it would have to leave the run's scope of systemd, which it cannot."""
+    attempt follows; not if it is not ``kept``, and ``why`` says why."""
 
     host: str
     seconds: float
     kept: bool = True
     attempt: int = 0
+    why: NotKept | None = None
+    detail: str = ""
 
 
 @frozen

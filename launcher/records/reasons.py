@@ -77,6 +77,18 @@ class Cold(StrEnum):
     FILE_CHANGED = "file-changed"
     OTHER_MODULES = "other-modules"
     OTHER_LOGIN = "other-login"
+    OTHER_AGENT = "other-agent"
+
+
+class NotKept(StrEnum):
+    """Why what a host has imported does not stay there for the next run, though it was to."""
+
+    SCOPE = "scope"  # it would have to leave the run's scope of systemd, which it cannot
+    NO_PLACE = (
+        "no-place"  # what it needs in launcher's folder cannot be made there; the detail says why
+    )
+    TOO_OLD = "too-old"  # it was imported more than a day ago
+    ALONE = "alone"  # the host has begun the run without a launcher
 
 
 class ShareTrouble(StrEnum):

@@ -77,7 +77,7 @@ class SecondLook:
             if one not in new and roles[one.name] - self._set_up.get(one.name, set())
         ]
         launch = Launch(self._context, [*new, *moved], layout, attempt)
-        await launch.supervise()
+        await launch.supervise(warm=True)
         if any(isinstance(event, ev.AllStarted) for event in self._context.events):
             await self._collector.pull(final=False)
             nodes = {node.host.name: node for node in layout.nodes}

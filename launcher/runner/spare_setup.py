@@ -55,7 +55,7 @@ class SpareSetup:
         await Environments(self._context).give([session], layout)
         layout = with_built(layout, [session])
         launch = Launch(self._context, [session], layout, attempt)
-        await launch.supervise()
+        await launch.supervise(warm=True)
         await self.give_outputs(session, fitting)
         await launch.setup()
         await self._check(session, layout)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support import journals
+from support import ROOT, journals
 from support import lab as labs
 from support.command import Launcher, Ran, kill_follower, of_runs, wait_for
 
@@ -27,6 +28,11 @@ SCRIPT = "import sys\nprint('before', 'big' in sys.modules, *sys.argv[1:])\nsys.
 WAITS = (
     "import os, pathlib, sys, time\nprint('before', 'big' in sys.modules, flush=True)\n"
     "while not pathlib.Path('/root/go').exists():\n    time.sleep(0.01)\n"
+)
+#: Makes a folder where what is kept needs a file.
+MEDDLED = (
+    "import glob, os\nprint('before', 'big' in __import__('sys').modules)\n"
+    "for place in glob.glob('/root/.launcher/host/warm/*'):\n    os.makedirs(place + '/{}/x')\n"
 )
 
 
@@ -111,6 +117,22 @@ done
 """
 
 
+#: Looks for two words in the memory of processes.
+SEARCH = (
+    "import sys\nfor pid in sys.argv[3:]:\n"
+    "  with open(f'/proc/{pid}/maps') as maps, open(f'/proc/{pid}/mem', 'rb', 0) as memory:\n"
+    "    for line in maps:\n"
+    "      span, mode, *rest = line.split()\n"
+    "      if mode[0] == 'r' and not line.rstrip().endswith(('[vvar]', '[vsyscall]')):\n"
+    "        first, last = (int(n, 16) for n in span.split('-'))\n"
+    "        memory.seek(first)\n"
+    "        try: text = memory.read(last - first) or b''\n"
+    "        except OSError: continue\n"
+    "        for word in sys.argv[1:3]:\n"
+    "          if word.encode() in text: print('found', word, 'in', pid, line)\n"
+)
+
+
 def test_nothing_of_the_run_is_left_in_what_is_kept(launcher: Launcher, clean: labs.Lab) -> None:
     """No variable, argument or secret, in its environment or its memory; no folder, no file, no group."""
     launcher.script(
@@ -135,27 +157,50 @@ def test_nothing_of_the_run_is_left_in_what_is_kept(launcher: Launcher, clean: l
             "supervisor.log",
         ):
             assert word not in seen, word
-        search = (
-            "import sys\nfor pid in sys.argv[3:]:\n"
-            "  with open(f'/proc/{pid}/maps') as maps, open(f'/proc/{pid}/mem', 'rb', 0) as memory:\n"
-            "    for line in maps:\n"
-            "      span, mode, *rest = line.split()\n"
-            "      if mode[0] == 'r' and not line.rstrip().endswith(('[vvar]', '[vsyscall]')):\n"
-            "        first, last = (int(n, 16) for n in span.split('-'))\n"
-            "        memory.seek(first)\n"
-            "        try: text = memory.read(last - first) or b''\n"
-            "        except OSError: continue\n"
-            "        for word in sys.argv[1:3]:\n"
-            "          if word.encode() in text: print('found', word, 'in', pid, line)\n"
-        )
-        # What is looked for is not to be found in the environment that is read.
-        found = host.run("python3", "-c", search, token, "--argument-of-first", *pids)
+        place = host.run("readlink", f"/proc/{keeper.pid}/cwd").stdout.decode().strip()
+        there = host.run("find", place, "-printf", "%P %l\n").stdout.decode()
+        assert "about.json" in there and "code" not in there and "runs/" not in there
+        found = host.run("python3", "-c", SEARCH, token, "--argument-of-first", *pids)
         assert b"found" not in found.stdout, found.stdout.decode()
         ran = launcher.run(*ONE, *KEEP, "--secret", "OTHER", "train.py", "second")
         assert "secret None other-secret" in ran.out and "before True" in ran.out, ran.out
         assert "--argument-of-first" not in ran.out and _counted(clean) == 1
     finally:
         del os.environ["TOKEN"], os.environ["OTHER"]
+
+
+def test_nothing_of_a_run_that_does_not_fit_gets_into_what_is_kept(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """It is asked with names and digests: no value of the run is in its memory."""
+    launcher.script(SCRIPT)
+    _keep(launcher, clean)
+    host = clean.hosts["lab1"]
+    (keeper,), (helper,) = _kept(host), _helpers(host)
+    token = launcher.env["TOKEN"] = "hush-" + "Zebra-" * 3
+    words = ("--secret", "TOKEN", "--env", "MARK=plain-" + "Zebra-" * 3)
+    ran = launcher.run(*ONE, "--preload", "big,json", "--keep-warm", "5m", *words, "train.py")
+    assert "imports anew: what an earlier run has left is big" in ran.err and len(_kept(host)) == 2
+    pids = (str(keeper.pid), str(helper.pid))
+    found = host.run("python3", "-c", SEARCH, token, "plain-" + "Zebra-" * 3, *pids)
+    assert b"found" not in found.stdout, found.stdout.decode()
+
+
+def test_what_another_version_of_launcher_has_left_is_not_used_and_ends(
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
+) -> None:
+    launcher.script(SCRIPT)
+    _keep(launcher, clean)
+    (old,) = _kept(clean.hosts["lab1"])
+    shutil.copytree(ROOT / "launcher", tmp_path / "other" / "launcher")
+    with (tmp_path / "other" / "launcher" / "agent" / "main.py").open("a") as file:
+        file.write("# another version\n")
+    launcher.env["PYTHONPATH"] = str(tmp_path / "other")
+    ran = launcher.run(*ONE, *KEEP, "train.py")
+    assert ran.code == 0 and "before True" in ran.out and _counted(clean) == 2, ran.err
+    assert "imports anew: another version of launcher has left what is there" in ran.err
+    labs.wait_until(lambda: len(_kept(clean.hosts["lab1"])) == 1, "the old one has ended", 10)
+    assert _kept(clean.hosts["lab1"])[0].argv[3] != old.argv[3]  # each has its own agent
 
 
 def test_what_is_kept_is_listed_and_ends_when_it_is_told_to(
@@ -256,6 +301,16 @@ def test_one_that_stands_still_does_not_hold_a_run_up(launcher: Launcher, clean:
     clean.hosts["lab1"].run("kill", "-STOP", str(kept.pid))
     ran = launcher.run(*ONE, *KEEP, "train.py")
     assert ran.code == 0 and "before True" in ran.out and _counted(clean) == 2, ran.err
+    # It hears of the run when that is over, and must not begin it again.
+    clean.hosts["lab1"].run("kill", "-CONT", str(kept.pid))
+    labs.wait_until(lambda: len(_kept(clean.hosts["lab1"])) == 1, "the old one has ended", 10)
+    (_, second) = sorted(launcher.home.glob("runs/*"), key=os.path.getmtime)
+    path = f"/root/.launcher/host/runs/{second.name}/journal.jsonl"
+    journal = clean.hosts["lab1"].run("cat", path).stdout
+    assert [one["event"] for one in journals.lines(journal)][-1] == "HostEnded"
+    # One that does not move is ended all the same.
+    (kept,) = _kept(clean.hosts["lab1"])
+    clean.hosts["lab1"].run("kill", "-STOP", str(kept.pid))
     assert "ended" in launcher.call("warm", "-i", str(launcher.inventory), "--end").stdout
     labs.wait_until(lambda: not _kept(clean.hosts["lab1"]), "all are gone", 10)
 
@@ -289,6 +344,31 @@ def test_a_run_that_took_it_ends_like_any_other(
     kept = 0 if end == "supervisor" else 1
     labs.wait_until(lambda: len(_kept(host)) == kept, f"{kept} is kept", 10)
     assert _counted(clean) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "script", "why"),
+    [
+        ("echo > ~/.launcher/host/warm", SCRIPT, "File exists"),
+        ("true", MEDDLED.format("keeper.log"), "Is a directory"),
+        ("true", MEDDLED.format("about.json.new"), "Is a directory"),
+        ("true", MEDDLED.format("sock"), "Address already in use"),
+    ],
+)
+def test_where_nothing_can_stay_the_run_goes_on_and_says_so(
+    launcher: Launcher, clean: labs.Lab, before: str, script: str, why: str
+) -> None:
+    host = clean.hosts["lab1"]
+    host.run("sh", "-c", "mkdir -p ~/.launcher/host; rm -rf ~/.launcher/host/warm; " + before)
+    launcher.script(script)
+    try:
+        ran = launcher.run(*ONE, *KEEP, "train.py")
+        assert ran.code == 0 and "before True" in ran.out, ran.err
+        assert f"lab1: what was imported does not stay: launcher's folder there: {why}" in ran.err
+        assert "nothing left running" in ran.out + ran.err and "stays" not in ran.err
+        labs.wait_until(lambda: not _helpers(host) and not _kept(host), "nothing stays", 10)
+    finally:
+        host.run("sh", "-c", "rm -rf ~/.launcher/host/warm")
 
 
 def test_keep_warm_needs_preload(launcher: Launcher, clean: labs.Lab) -> None:

@@ -100,9 +100,10 @@ def _ranks(host: labs.LabHost) -> list[labs.Process]:
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launcher) -> None:
     """With the code of the run, the checkpoints, and data whose source was on the lost one; that is
-    cleaned when it comes back."""
+    cleaned when it comes back. What it imports stays there for the next run, if that was asked for."""
     own.hosts["lab2"].write("/root/set/a", b"data of lab2")
-    with _running(own, launcher, "--data", "mine=lab2:/root/set") as run:
+    keep = ("--preload", "json", "--keep-warm", "5m")
+    with _running(own, launcher, "--data", "mine=lab2:/root/set", *keep) as run:
         own.hosts["lab2"].drop_packets("lab1")  # nor is it to hear of its loss from there
         _lose(own.hosts["lab2"])
         ran = run.end()
@@ -121,6 +122,8 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     assert [host["left"] for host in hosts.values()] == [0, 0, None]
     assert (hosts["lab2"]["departed"], hosts["lab2"]["problem"]) == ("lab3", "host-unreachable")
     assert "lost     lab2 (host-unreachable): lab3 replaced it" in ran.err
+    stays = [one for one in own.hosts["lab3"].processes() if one.argv[4:5] == ["kept"]]
+    assert len(stays) == 1 and "what was imported stays for 5 min" in ran.err
     outputs = {path.name: path.read_text() for path in (run.folder / "outputs").iterdir()}
     assert outputs == {
         "model.txt": "model-of-1",

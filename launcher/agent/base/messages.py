@@ -120,6 +120,7 @@ class SupervisorSpec(TypedDict):
     #: earlier run has left could be used: a code and a detail.
     keep: NotRequired[float | None]
     place: NotRequired[str]
+    no_place: NotRequired[str]  # why it has none
     unlike: NotRequired[List[str] | None]
 
 

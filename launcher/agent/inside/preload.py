@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 LARGEST, PRINTED = 1 << 18, 1 << 16
 #: Descriptors below this are left to the modules and the rank.
 HIGH = 800
-#: Names of folders where packages are installed.
-INSTALLED = ("site-packages", "dist-packages")
+#: Names of folders where packages are installed. Most names in another one that are compared.
+INSTALLED, MOST = ("site-packages", "dist-packages"), 10000
+#: How the files of modules end.
+MODULES = (".py", ".pyc", ".so")
 #: Asks whether what was imported can still be used: an attempt of the run was over. And what begins a
 #: message with what ps(1) is to show of a helper that is kept.
 CHECK, NOTE = b"?", b"n"
@@ -57,7 +59,8 @@ def serve(asked: str) -> bool:
     if kept:
         _forget_note()
     # The folder of the code, in which Python was started, may be made anew any moment.
-    os.chdir(os.path.dirname(os.getcwd()))
+    code = os.getcwd()
+    os.chdir(os.path.dirname(code))
     prctl = _prctl()
     before = frozenset(sys.modules)
     read: set[str] = set()
@@ -73,7 +76,7 @@ def serve(asked: str) -> bool:
     if problem:
         line.send(b"f" + os.fsencode(problem)[:2000])
         return False
-    files = _files()
+    files = _files(code)
     line.send(b"r")
     return Forks(line, names.split(","), before, read, prctl, files, started).serve()
 
@@ -86,11 +89,18 @@ def _forget_note() -> None:
         del words[-1]
 
 
-def _files() -> dict[str, Stamp]:
+def _files(code: str) -> dict[str, Stamp]:
     """Return what tells a change of what was imported: of modules, of the libraries that they have
-    loaded, and of the packages that they may have looked for."""
+    loaded, of the packages that they may have looked for, and of what says where those are. Not of the
+    folder of the ``code``: a module there that hides one of these is found when a rank is forked."""
+    own = os.path.realpath(code) + "/"
+    folders = [path for path in sys.path if not (os.path.realpath(path) + "/").startswith(own)]
     paths = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    paths += [path for path in sys.path if os.path.basename(path) in INSTALLED]
+    paths += [*folders, os.path.join(sys.prefix, "pyvenv.cfg")]
+    for folder in folders:
+        if os.path.basename(folder) in INSTALLED and os.path.isdir(folder):
+            lines = [name for name in os.listdir(folder) if name.endswith(".pth")]
+            paths += [os.path.join(folder, name) for name in lines]
     found = {path: _stamp(path) for path in paths if isinstance(path, str)}
     return {**{path: _stamp(path) for path in _libraries()}, **found}
 
@@ -107,15 +117,23 @@ def _libraries() -> set[str]:
 
 
 def _stamp(path: str) -> Stamp:
-    """Return time and size of a file, or what a folder of installed packages has: not byte code,
-    which ranks write."""
+    """Return time and size of a file, or what a folder of modules has: not byte code, which ranks
+    write, and of one where nothing is installed only what could be imported."""
     try:
-        if os.path.basename(path) in INSTALLED:
-            return tuple(sorted(name for name in os.listdir(path) if name != "__pycache__"))
+        if os.path.isdir(path):
+            everything = os.path.basename(path) in INSTALLED
+            names = [name for name in os.listdir(path) if name != "__pycache__"]
+            if everything or len(names) <= MOST:
+                return tuple(sorted(name for name in names if everything or _may_be_module(name)))
         known = os.stat(path)
     except OSError:
         return ()
     return known.st_mtime_ns, known.st_size
+
+
+def _may_be_module(name: str) -> bool:
+    stem, dot, _ = name.partition(".")
+    return stem.isidentifier() and (not dot or name.endswith(MODULES))
 
 
 def _high(number: int) -> int:
@@ -543,8 +561,10 @@ def _join(group: str, must: bool) -> None:
 
 
 def _be_different() -> None:
-    """Draw anew what each Python draws when it imports a module. ``random`` does so by itself."""
+    """Draw anew what each Python draws when it imports a module, and read the clock anew by which
+    ``logging`` counts. ``random`` draws by itself."""
     import importlib
+    import time
 
     importlib.invalidate_caches()
     numpy = sys.modules.get("numpy.random")
@@ -553,3 +573,7 @@ def _be_different() -> None:
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         process.current_process().authkey = os.urandom(32)
+    logging: Any = sys.modules.get("logging")
+    began = getattr(logging, "_startTime", None)
+    if began is not None:  # in nanoseconds since Python 3.13
+        logging._startTime = time.time_ns() if isinstance(began, int) else time.time()

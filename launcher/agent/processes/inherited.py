@@ -27,6 +27,7 @@ _STATUS = (
     "CapAmb",
     "NoNewPrivs",
     "Seccomp",
+    "SigBlk",
     "Cpus_allowed",
     "Mems_allowed",
 )
@@ -50,6 +51,9 @@ def inherited() -> Inherited:
         except OSError:
             pass
     found["nice value"] = str(os.getpriority(os.PRIO_PROCESS, 0))
+    policy, first = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
+    found["scheduling policy"] = "%d %d" % (policy, first)
+    found["coredump_filter"] = plain_files.text("/proc/self/coredump_filter").strip()
     found["oom_score_adj"] = plain_files.text("/proc/self/oom_score_adj").strip()
     found["security context"] = plain_files.text("/proc/self/attr/current").rstrip("\0\n")
     found["control group"] = group_of_logins(plain_files.text("/proc/self/cgroup"))

@@ -8,8 +8,13 @@ import sys
 import time
 
 from ..base import local_sockets, plain_files, programs, protocol, run_lock
+from ..base.lean import Socket, signal, socket
 from ..processes import inherited, processes
-from ..supervisor import places
+from ..supervisor import places, question
+from ..supervisor.environment import early_environment
+from ..supervisor.keeper import agent_folder, ask_to_end
+from ..supervisor.warm import asked_of
+from ..supervisor.warm_rules import OfRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds for one to answer: a run does not wait for what stands still.
 PATIENCE = 2.0
+#: Seconds for one that fits to be the supervisor of a run; then it is killed.
+BEGINS = 10.0
 #: Seconds to be gone, once it was asked to end; then it is killed.
 ENDS = 3.0
 
@@ -29,29 +36,75 @@ def take(root: str, run_dir: str, spec: SupervisorSpec, request: Message) -> lis
     found = [place for place, _ in places.waiting(root)]
     if not found:
         return None
-    message: dict[str, Any] = {
-        "op": "take",
+    begin: dict[str, Any] = {
+        "op": "begin",
         "run_dir": run_dir,
         "spec": spec,
-        "preload": request["warm"],
-        "programs": request.get("programs", {}),
         "environ": dict(os.environ),
-        "login": inherited.inherited(),
         "group": inherited.own_group(),
-        "title": [sys.executable, "-I", "-S", sys.argv[0], "relay", root],
     }
     if spec.get("own_hosts"):
-        message["hosts"] = plain_files.text("/etc/hosts")
+        begin["hosts"] = plain_files.text("/etc/hosts")
+    ask = _Questions(spec, request)
     reasons = []
     for place in found:
-        answer = _ask(place, message)
-        if "ok" in answer:
+        try:
+            why = _offer(place, ask.about(place), begin)
+        except OSError:
+            continue  # it is gone, or another run was quicker
+        if why == []:
             return []
-        if "unlike" in answer:
-            reasons.append([str(word) for word in answer["unlike"]])
+        if why:
+            reasons.append(why)
     # One for another command or other modules is none that anybody would expect to be used.
     reasons.sort(key=lambda why: (why[0] == "other-modules", why[0] == "other-command"))
     return reasons[0] if reasons else None
+
+
+class _Questions:
+    """Asks whether what is kept fits a run."""
+
+    def __init__(self, spec: SupervisorSpec, request: Message) -> None:
+        self._preload, self._programs = request["warm"], request.get("programs", {})
+        self._env = early_environment(self._preload)
+        self._stacks = bool(spec.get("inside"))
+        if self._stacks:
+            from ..supervisor.stacks import StackTaker
+
+            StackTaker(lambda *_, **__: None, True).prepare(self._env)
+        self._terms = {
+            "agent": os.path.basename(agent_folder()),
+            "own_hosts": bool(spec.get("own_hosts")),
+            "login": inherited.inherited(),
+        }
+
+    def about(self, place: str) -> Message:
+        """Return the question to the owner of a place."""
+        process, secrets = self._preload["process"], self._preload.get("secrets") or {}
+        run = OfRun(self._env, secrets, place)
+        modules, argv, cwd = self._preload["modules"], process["argv"], process["cwd"]
+        asked = asked_of(modules, argv, self._env, cwd, self._stacks, run)
+        key = os.urandom(question.KEY)
+        return {"op": "take", **self._terms, **question.question(asked, self._programs, key)}
+
+
+def _offer(place: str, ask: Message, begin: Message) -> list[str] | None:
+    """Have the owner of a place be a run's supervisor; return [] if it is, why it does not fit, or None
+    where it does not answer. Raises OSError."""
+    with local_sockets.connect(place, places.SOCKET) as line:
+        line.settimeout(PATIENCE)
+        line.sendall(protocol.encode(ask))
+        answer = _heard(line)
+        if "fits" not in answer:
+            return [str(word) for word in answer.get("unlike", [])] or None
+        line.settimeout(BEGINS)
+        line.sendall(protocol.encode(begin))
+        try:
+            return [] if "ok" in _heard(line) else None
+        except socket.timeout:
+            # It must not begin once another supervisor has: the line is open, so this is still its pid.
+            processes.send([_pid(line)], signal.SIGKILL)
+            return None
 
 
 def make(root: str, texts: dict[str, str]) -> str:
@@ -93,7 +146,7 @@ def end(root: str) -> int:
     """End all that is kept here; return how many there were."""
     found = [place for place, _ in places.waiting(root)]
     for place in found:
-        _ask(place, {"op": "end"}, 0.0)
+        ask_to_end(place)
     deadline = time.monotonic() + ENDS
     while any(map(run_lock.is_alive, found)) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -117,19 +170,20 @@ def _store(supply: Message, age: float, silent: float, alone: bool) -> None:
     unattended.begin(supply, age, silent, alone)
 
 
-def _ask(place: str, message: dict[str, Any], patience: float = PATIENCE) -> Message:
-    """Return what the owner of a place answers; nothing where it does not, or another was quicker."""
-    try:
-        with local_sockets.connect(place, places.SOCKET) as line:
-            line.settimeout(max(patience, 0.1))
-            line.sendall(protocol.encode(message))
-            decoder = protocol.Decoder(forgiving=True)
-            while patience and (data := line.recv(1 << 16)):
-                for answer, _ in decoder.feed(data):
-                    return answer
-    except OSError:
-        pass
+def _heard(line: Socket) -> Message:
+    """Return what the other end says; nothing where it hangs up."""
+    decoder = protocol.Decoder(forgiving=True)
+    while data := line.recv(1 << 16):
+        for answer, _ in decoder.feed(data):
+            return answer
     return {}
+
+
+def _pid(line: Socket) -> int:
+    """Return the process that listens at the other end (unix(7))."""
+    return int.from_bytes(
+        line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder
+    )
 
 
 def _memory(pid: int) -> int:

@@ -306,10 +306,13 @@ class Relay(SelfTests):
 
     def _takes(self, run_dir: str, spec: SupervisorSpec, request: Message) -> bool:
         """Return whether what an earlier run has left is the supervisor of this one. If not, ``spec``
-        says why, and gets a place for what this run leaves."""
+        says why, and gets a place for what this run leaves. A head start never costs the run."""
         from . import kept_pythons  # few runs import anything ahead
 
-        why = kept_pythons.take(self.root, run_dir, spec, request)
+        try:
+            why = kept_pythons.take(self.root, run_dir, spec, request)
+        except OSError:
+            why = None
         if why == []:
             return True
         if why:
@@ -317,8 +320,8 @@ class Relay(SelfTests):
         if spec.get("keep"):
             try:
                 spec["place"] = kept_pythons.make(self.root, request.get("programs", {}))
-            except OSError:
-                pass  # a full disk: then nothing is kept
+            except OSError as error:
+                spec["no_place"] = error.strerror or str(error)
         return False
 
     def do_kept(self, request: Message) -> Message:

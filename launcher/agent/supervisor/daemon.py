@@ -95,8 +95,7 @@ def become_supervisor(
             tell("")  # another supervisor owns this run
             return
         keeper = there.keeper or _new_keeper(spec)
-        spec["place"] = keeper.place if keeper else ""
-        supervisor = Supervisor(spec, _own_hosts(spec, keeper, there), None, there.warm)
+        supervisor = Supervisor(spec, _own_hosts(spec, keeper, there), None, there.warm, keeper)
         tell("")
         supervisor = _serve(supervisor)
         _end(supervisor, keeper, lock, store)
@@ -120,7 +119,16 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
         if supervisor.left_to_store() or _passes_on(supervisor):
             apart(lambda: _do_the_rest(supervisor, store))
         supervisor.clients.close()
-        keeper.become()
+        try:
+            keeper.become()
+        except OSError:
+            import traceback
+
+            traceback.print_exc()
+        if supervisor.warm:
+            supervisor.warm.close()
+        keeper.close()
+        return
     if keeper:
         keeper.close()
     _do_the_rest(supervisor, store)
@@ -131,7 +139,7 @@ def _listens(supervisor: Supervisor, keeper: Keeper) -> bool:
     if not supervisor.keeps or not supervisor.warm or not supervisor.warm.is_ready:
         return False
     try:
-        keeper.listen(supervisor)  # before anybody notices the end: the next run may begin at once
+        keeper.listen()  # before anybody notices the end: the next run may begin at once
     except OSError:
         return False
     return True
@@ -162,7 +170,11 @@ def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
         return None
     from . import keeper  # few runs keep anything
 
-    return keeper.begun(spec)
+    try:
+        return keeper.begun(spec)
+    except OSError as error:
+        spec["no_place"] = error.strerror or str(error)
+        return None
 
 
 def _serve(supervisor: Supervisor) -> Supervisor:

@@ -20,16 +20,21 @@ from . import places, warm_rules
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ..base.messages import SupervisorSpec
     from ..processes.inherited import Inherited
-    from .supervisor import Supervisor
     from .warm import Warm
 
 #: What of the login's environment it has: nothing but these, until it gets that of the next login.
 _VARIABLES = ("HOME", "LAUNCHER_LOCK_SCOPE", "PATH")
-#: Most Pythons that wait for a run at a time, of one user: the oldest one ends.
+#: Most Pythons that wait for a run at a time, of one user: with one more, the one whose time is over
+#: first ends.
 MOST = 4
+#: Seconds after an import until what was imported ends, however many runs have used it.
+OLDEST = 86400.0
+#: Seconds between the end of an attempt and of its run, where no other might have followed.
+SHORT = 1.0
 
 
 class Keeper:
@@ -38,41 +43,83 @@ class Keeper:
     def __init__(self, place: str, lock: int, login: Inherited, own_hosts: bool) -> None:
         self.place, self.lock, self.login, self.own_hosts = place, lock, login, own_hosts
         self._listener: Socket | None = None
+        self._log = -1
         self._warm: Warm | None = None
-        self._until = 0.0
+        self._opened = self._seconds = 0.0
 
-    def listen(self, supervisor: Supervisor) -> None:
-        """Have the next run find this process. Raises OSError."""
-        warm, seconds = supervisor.warm, supervisor.keep
-        assert warm is not None
+    @staticmethod
+    def is_too_old(warm: Warm) -> bool:
+        """Return whether what was imported ends with this run."""
+        return time.time() > warm.imported + OLDEST
+
+    def open(self, warm: Warm, seconds: float) -> None:
+        """Open all that it takes to wait for so many seconds. Raises OSError."""
         assert warm.asked is not None
-        self._warm, self._until = warm, time.time() + seconds
+        self._warm, self._opened, self._seconds = warm, time.time(), seconds
+        if self._log < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._log = os.open(os.path.join(self.place, "keeper.log"), flags, 0o600)
+        if not self._listener:
+            self._listener = self._bound()
+        places.write(self.place, self._about)
+
+    def _bound(self) -> Socket:
         here = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+        listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             os.chdir(self.place)  # the path of a socket has at most 107 bytes
             places.close(self.place)
-            self._listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._listener.bind(places.SOCKET)
-            self._listener.listen(16)
+            listener.bind(places.SOCKET)
+            listener.listen(16)
+        except OSError:
+            listener.close()
+            raise
         finally:
             os.fchdir(here)
             os.close(here)
-        warm.say("keeps %s for the next run, until %s" % (self._modules, self._end))
-        about = {
-            "modules": warm.asked.modules,
-            "command": _script(warm.asked.argv),
-            "since": time.time(),
-            "until": self._until,
-        }
-        there = list(places.waiting(self._root))
+        return listener
+
+    def listen(self) -> None:
+        """Have the next run find this process. Raises OSError."""
+        assert self._warm is not None
+        places.forget_code(self.place)
+        now = time.time()
+        if now > self._opened + SHORT:  # another attempt might have followed
+            self._opened = now
+            places.write(self.place, self._about)
+        about = self._about
+        self._warm.say("keeps %s for the next run, until %s" % (self._modules, self._end))
+        there = list(places.waiting(self.root))
         replaced = [place for place, other in there if _same(other, about)]
         others = [place for place, _ in there if place not in replaced]
-        places.tell(self.place, about)
+        places.show(self.place)
         for place in [*replaced, *others[MOST - 1 :]]:
             ask_to_end(place)
 
     @property
-    def _root(self) -> str:
+    def seconds(self) -> float:
+        """For how long it waits once the run is over."""
+        return round(self._until - self._opened, 3)
+
+    @property
+    def _until(self) -> float:
+        assert self._warm is not None
+        return min(self._opened + self._seconds, self._warm.imported + OLDEST)
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        assert self._warm is not None
+        assert self._warm.asked is not None
+        return {
+            "modules": self._warm.asked.modules,
+            "command": _script(self._warm.asked.argv),
+            "since": time.time(),
+            "until": self._until,
+        }
+
+    @property
+    def root(self) -> str:
+        """The folder that has the places."""
         return os.path.dirname(os.path.dirname(self.place))
 
     @property
@@ -107,6 +154,7 @@ class Keeper:
             "until": self._until,
             "login": self.login,
             "own_hosts": self.own_hosts,
+            "imported": self._warm.imported,
             "asked": {
                 "modules": asked.modules,
                 "argv": asked.argv,
@@ -119,13 +167,12 @@ class Keeper:
         os.lseek(state, 0, os.SEEK_SET)
         os.chdir(self.place)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        log = os.open("keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        for number, fd in enumerate((null, log, log)):
+        for number, fd in enumerate((null, self._log, self._log)):
             os.dup2(fd, number)
         close_all(open_here)
         for fd in open_here:
             os.set_inheritable(fd, True)
-        start = os.path.join(_agent_folder(), "start.py")
+        start = os.path.join(agent_folder(), "start.py")
         text = "(keeps %s for the next run, until %s)" % (self._modules, self._end)
         words = [sys.executable, "-I", "-S", start, "kept", str(state), text]
         env = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
@@ -133,14 +180,11 @@ class Keeper:
 
 
 def begun(spec: SupervisorSpec) -> Keeper | None:
-    """Return the keeper of a new supervisor, if the run wants one and it can be."""
+    """Return the keeper of a new supervisor, if the run wants one. Raises OSError where it cannot be."""
     place = spec.get("place")
     if not place:
         return None
-    try:
-        lock = places.own(place)
-    except OSError:
-        return None
+    lock = places.own(place)
     return Keeper(place, lock, inherited.inherited(), bool(spec.get("own_hosts")))
 
 
@@ -187,6 +231,7 @@ def _script(argv: list[str]) -> str:
     return " ".join(words[-2:] if words[-2:-1] == ["-m"] else words[-1:])
 
 
-def _agent_folder() -> str:
+def agent_folder() -> str:
+    """Return the folder of the agent that this process runs, which is named by its contents."""
     here = os.path.abspath(__file__)
     return os.path.dirname(os.path.dirname(os.path.dirname(here)))

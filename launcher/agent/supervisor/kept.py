@@ -14,11 +14,9 @@ import time
 from ..base import lean, protocol
 from ..base.lean import Socket, socket
 from ..processes import cgroup, inherited, processes
-from . import daemon, places, requests
-from .environment import early_environment
-from .keeper import Keeper
-from .warm import Asked, Warm, asked_of
-from .warm_rules import OfRun
+from . import daemon, places, question, requests
+from .keeper import Keeper, agent_folder
+from .warm import Asked, Warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +59,9 @@ class Kept:
             os.set_inheritable(left[name], False)
         self._keeper = Keeper(left["place"], left["lock"], left["login"], left["own_hosts"])
         self._asked = Asked(**left["asked"])
-        self._warm = Warm.resumed(left["place"], left["pid"], left["line"], self._asked)
+        self._warm = Warm.resumed(
+            left["place"], left["pid"], left["line"], self._asked, left["imported"]
+        )
         self._listener = Socket(fileno=left["listener"])
         self._until = time.monotonic() + max(0.0, left["until"] - time.time())
         self._over = False
@@ -137,33 +137,32 @@ class Kept:
                 return
 
     def _take(self, client: Socket, message: Message) -> None:
-        wrong = requests.fault(message, requests.TAKE, "")
-        why = ("other-command", "") if wrong else self._unlike(message)
+        """Say whether a run can use what is kept; if it can, and whoever asks is still there to say so,
+        be its supervisor. Until then it is not known which run that is."""
+        why = self._unlike(message)
         if why:
             client.sendall(protocol.encode({"unlike": list(why)}))
+            if why[0] == "other-agent":
+                self._end()
             return
-        self._become_supervisor(client, message)
+        client.sendall(protocol.encode({"fits": {}}))
+        begin = _heard(client)
+        is_right = begin.get("op") == "begin" and not requests.fault(begin, requests.BEGIN, "")
+        if is_right and not _has_hung_up(client):
+            self._become_supervisor(client, begin)
 
     def _unlike(self, message: Message) -> Tuple[str, str] | None:
         """Return why a run can make no use of this process."""
-        spec, preload = message["spec"], message["preload"]
-        if bool(spec.get("own_hosts")) != self._keeper.own_hosts:
+        if message.get("agent") != os.path.basename(agent_folder()):
+            return "other-agent", ""  # a supervisor of another version than the run's relay
+        if requests.fault(message, requests.TAKE, ""):
+            return "other-command", ""
+        if message["own_hosts"] != self._keeper.own_hosts:
             return "other-login", "/etc/hosts"
         differs = inherited.differing(self._keeper.login, message["login"])
         if differs:
             return "other-login", differs
-        process = preload["process"]
-        env = early_environment(preload, message["environ"])
-        stacks = bool(spec.get("inside"))
-        if stacks:
-            from .stacks import StackTaker
-
-            StackTaker(lambda *_, **__: None, True).prepare(env)
-        run = OfRun(env, preload.get("secrets") or {}, self._keeper.place)
-        now = asked_of(preload["modules"], process["argv"], env, process["cwd"], stacks, run)
-        if _programs(self._keeper.place) != message["programs"]:
-            return "other-command", ""
-        return self._asked.unlike(now, None)
+        return question.unlike(self._asked, places.programs_of(self._keeper.place), message)
 
     def _become_supervisor(self, client: Socket, message: Message) -> None:
         """Be the supervisor of a run until that is over."""
@@ -175,7 +174,8 @@ class Kept:
         os.environ.update(message["environ"])
         self._join(message.get("group") or "")
         self._warm.say("has imported %s" % ", ".join(self._asked.modules))
-        processes.rename([*message["title"]])
+        start = os.path.join(agent_folder(), "start.py")
+        processes.rename([sys.executable, "-I", "-S", start, "relay", self._keeper.root])
 
         told: list[str] = []
 
@@ -207,6 +207,12 @@ def _uid(client: Socket) -> int:
     return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
+def _has_hung_up(client: Socket) -> bool:
+    poll = select.poll()
+    poll.register(client, select.POLLIN)
+    return bool(poll.poll(0))  # it has nothing more to say
+
+
 def _heard(client: Socket) -> Message:
     decoder = protocol.Decoder(forgiving=True)
     while True:
@@ -215,15 +221,6 @@ def _heard(client: Socket) -> Message:
             return {}
         for message, _ in decoder.feed(data):
             return message
-
-
-def _programs(place: str) -> dict[str, str]:
-    """Return the programs of a place that are first in PATH."""
-    folder, found = os.path.join(place, "bin"), {}
-    for name in os.listdir(folder):
-        with open(os.path.join(folder, name)) as file:
-            found[name] = file.read()
-    return found
 
 
 def _memory_left() -> float:

@@ -1,7 +1,7 @@
 """The places of Pythons that are kept for other runs: folders of this user, each with one owner.
 
-Nothing of a run is in them: the programs that are first in PATH, what imports have printed, a socket,
-and what the place is for. See docs/decisions/0088-kept-between-runs.md.
+Nothing of a run is in them once that is over: the programs that are first in PATH, what imports have
+printed, a socket, and what the place is for. See docs/decisions/0088-kept-between-runs.md.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FOLDER = "warm"
 #: In a place: where its owner listens, and what it waits for. The second one is there while it waits.
 SOCKET, ABOUT = "sock", "about.json"
+#: In a place: stands for the folder of the code, and leads to that of a run while it goes on.
+CODE = "code"
 #: Seconds for the owner of a new place to take it.
 TAKEN = 60.0
 
@@ -32,6 +34,15 @@ def make(root: str) -> str:
     os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
     os.mkdir(place, 0o700)
     return place
+
+
+def programs_of(place: str) -> dict[str, str]:
+    """Return the programs of a place that are first in PATH. Raises OSError."""
+    folder, found = os.path.join(place, "bin"), {}
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name)) as file:
+            found[name] = file.read()
+    return found
 
 
 def own(place: str) -> int:
@@ -66,12 +77,17 @@ def known(place: str) -> dict[str, Any] | None:
     return about if isinstance(about, dict) else None
 
 
-def tell(place: str, about: dict[str, Any]) -> None:
-    """Write what a place is for. Raises OSError."""
-    path = os.path.join(place, ABOUT)
-    fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def write(place: str, about: dict[str, Any]) -> None:
+    """Write what a place is for, where nobody finds it yet. Raises OSError."""
+    path = os.path.join(place, ABOUT + ".new")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as file:
         file.write(lean.dumps(about))
+
+
+def show(place: str) -> None:
+    """Have others find what was written. Raises OSError."""
+    path = os.path.join(place, ABOUT)
     os.rename(path + ".new", path)
 
 
@@ -84,16 +100,30 @@ def close(place: str) -> None:
             pass
 
 
+def forget_code(place: str) -> None:
+    """Remove what leads to the code of a run, and what was written there before it led to that."""
+    for name in os.listdir(place):
+        if name.split(".")[0] == CODE:
+            _remove(os.path.join(place, name))
+
+
 def remove(place: str) -> None:
     """Remove a place."""
     programs.remove(place)
-    for folder, folders, files in os.walk(place, topdown=False):
+    _remove(place)
+
+
+def _remove(path: str) -> None:
+    if os.path.islink(path):
+        _try(os.unlink, path)
+        return
+    for folder, folders, files in os.walk(path, topdown=False):
         for name in files:
             _try(os.unlink, os.path.join(folder, name))
         for name in folders:
-            path = os.path.join(folder, name)
-            _try(os.unlink if os.path.islink(path) else os.rmdir, path)
-    _try(os.rmdir, place)
+            inner = os.path.join(folder, name)
+            _try(os.unlink if os.path.islink(inner) else os.rmdir, inner)
+    _try(os.rmdir, path)
 
 
 def clear(root: str) -> None:

@@ -66,6 +66,7 @@ _SPEC = (
         "own_hosts": bool,
         "keep": NUMBER,
         "place": str,
+        "no_place": str,
         "unlike": [str],
     },
 )
@@ -106,17 +107,23 @@ _PRELOAD: Any = (
     {"modules": [str], "path": [str], "process": (_PROCESS, _PROCESS_MORE)},
     {"own_path": str, "secrets": TEXTS},
 )
-#: The request to what is kept for other runs to be the supervisor of one: see kept.py.
+#: The requests to what is kept for other runs: whether it fits one, and then to be its supervisor. See
+#: kept.py.
 TAKE: Any = (
     {
-        "run_dir": str,
-        "spec": _SPEC,
-        "preload": _PRELOAD,
-        "programs": TEXTS,
-        "environ": TEXTS,
+        "key": str,
+        "modules": [str],
+        "stacks": bool,
+        "command": str,
+        "programs": str,
+        "variables": TEXTS,
+        "own_hosts": bool,
         "login": TEXTS,
-        "title": [str],
     },
+    {},
+)
+BEGIN: Any = (
+    {"run_dir": str, "spec": _SPEC, "environ": TEXTS},
     {"group": str, "hosts": str},
 )
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ..processes.own_hosts import OwnHosts
     from .children import Helper
     from .gathered import Gathered
+    from .keeper import Keeper
     from .member import Member
     from .waiting import Waiting
     from .warm import Warm
@@ -89,9 +90,10 @@ class Supervisor:
         own_hosts: OwnHosts | None = None,
         before: Supervisor | None = None,
         warm: Warm | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         """``before`` is that of the last attempt, in this process: see staying.py. ``warm`` was kept for
-        this run: see keeper.py."""
+        this run, and the ``keeper`` keeps what it imports for the next one: see keeper.py."""
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
         self.machine = Machine(
@@ -113,9 +115,10 @@ class Supervisor:
         self.metrics = Metrics()
         self.meeting = Meeting()
         self.warm: Warm | None = before.warm if before else warm  # modules are imported ahead
-        self._place: str = before._place if before else spec.get("place") or ""
+        self._keeper: Keeper | None = before._keeper if before else keeper
+        self._no_place: str = before._no_place if before else spec.get("no_place") or ""
         #: Seconds for which the next run may use that, and whether it may.
-        self.keep = (spec.get("keep") or 0.0) if self._place else 0.0
+        self.keep = spec.get("keep") or 0.0
         self.keeps = False
         self._unlike = spec.get("unlike")  # why nothing that an earlier run has left could be used
         self.stays = False  # for the next attempt, once it is over
@@ -451,7 +454,7 @@ class Supervisor:
         if not self.warm:
             from .warm import Warm  # most runs preload nothing
 
-            self.warm = Warm(self._record, self._place)
+            self.warm = Warm(self._record, self._keeper.place if self._keeper else "")
             self.children.helpers.append(self.warm)
         if self._unlike:
             self._record("ImportedAnew", why=self._unlike[0], detail=self._unlike[1][:500])
@@ -729,12 +732,31 @@ class Supervisor:
 
     def _decide_to_keep(self, left: list[int]) -> None:
         """Decide whether what was imported stays here once the run is over, and write that down."""
+        self.keeps = False
         if not self.keep or not self.warm or not self.warm.is_ready or left or self._was_terminated:
-            self.keeps = False
             return
+        why, detail = self._why_not_kept(self.warm)
+        self.keeps = not why
+        seconds = self._keeper.seconds if self._keeper and self.keeps else self.keep
+        self._record(
+            "KeptWarm", seconds=seconds, kept=self.keeps, why=why or None, detail=detail[:500]
+        )
+
+    def _why_not_kept(self, warm: Warm) -> tuple[str, str]:
+        """Return why what was imported cannot stay, a code and a detail; "" where nothing is in the way:
+        then all is open that it takes."""
+        if not self._keeper:
+            return ("no-place", self._no_place) if self._no_place else ("alone", "")
         # In a scope of its own a process has the limits of one run: see login_session.py.
-        self.keeps = not self.children.owned.scope.pids
-        self._record("KeptWarm", seconds=self.keep, kept=self.keeps)
+        if self.children.owned.scope.pids:
+            return "scope", ""
+        try:
+            if self._keeper.is_too_old(warm):
+                return "too-old", ""
+            self._keeper.open(warm, self.keep)
+        except OSError as error:
+            return "no-place", error.strerror or str(error)
+        return "", ""
 
 
 def _port_taken(port: int) -> Message:

@@ -14,7 +14,7 @@ import time
 from ..base import plain_files
 from ..base.lean import Socket, signal, socket
 from ..processes import processes
-from . import warm_rules
+from . import places, warm_rules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Seconds to import everything; and for an answer about one rank.
 IMPORTS, ANSWERS = 120.0, 10.0
-#: What stands for the folder of the code in the place of a helper that is kept.
-CODE = "code"
 #: What the imports print.
 PRINTED, COMPLAINTS = "preload.out", "preload.err"
 #: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
@@ -57,6 +55,12 @@ if os.waitpid(pid, 0)[1]:
 env[b"%s"] = asked.ljust(%d)
 os.execvpe(program, sys.argv[3:], env)
 """ % (VARIABLE, VARIABLE, ROOM)
+#: Shows the environment with which it was started.
+_SHOW = """\
+import sys
+with open("/proc/self/environ", "rb") as file:
+    sys.stdout.buffer.write(file.read())
+"""
 
 
 class Cold(Exception):
@@ -102,6 +106,7 @@ class Warm:
         self._line: Socket | None = None
         self._asked: Asked | None = None
         self._began = 0.0
+        self.imported = 0.0  # when the helper began to import: time.time()
         self._ready = self._checks = self._reported = self._has_failed = False
         self._lost: tuple[str, str] | None = None  # why there is none any more that was ready
         self.serve(record)
@@ -219,11 +224,12 @@ class Warm:
         return self._pid, self._line.fileno(), self._asked
 
     @classmethod
-    def resumed(cls, place: str, pid: int, line: int, asked: Asked) -> Warm:
+    def resumed(cls, place: str, pid: int, line: int, asked: Asked, imported: float) -> Warm:
         """Return one whose helper is there and has imported everything."""
         warm = cls(lambda *_, **__: None, place)
         warm._pid, warm._line, warm._asked = pid, Socket(fileno=line), asked
         warm._ready = warm._reported = True
+        warm.imported = imported
         return warm
 
     @property
@@ -289,12 +295,30 @@ class Warm:
         if before is None or (self._line is None and self._lost is None):
             self._import()
             return
-        why = self._lost or before.unlike(now, None) or self._ask_to_check()
+        why = self._lost or before.unlike(now, None) or self._is_prepared_otherwise()
+        why = why or self._ask_to_check()
         if why:
             self._import_anew(*why)
 
     def _of_run(self, env: dict[str, str]) -> warm_rules.OfRun | None:
         return warm_rules.OfRun(env, self._secrets, self.place) if self.place else None
+
+    def _is_prepared_otherwise(self) -> tuple[str, str] | None:
+        """Return what bash makes otherwise of the environment than when an earlier run imported, as
+        where a module file was changed."""
+        assert self._asked is not None
+        known = warm_rules.command(self._asked.argv)
+        if not self.place or self._pid is None or known is None or not known[0]:
+            return None
+        try:
+            os.makedirs(self._asked.cwd, exist_ok=True)
+            now = _prepared([*known[0], known[1][0]], self._asked.env, self._asked.cwd)
+            with open("/proc/%d/environ" % self._pid, "rb") as file:
+                before = _variables(file.read())
+        except OSError:
+            return "no-answer", ""
+        name = warm_rules.prepared_otherwise(before, now, INSIDE)
+        return ("other-variable", name) if name else None
 
     def _ask_to_check(self) -> tuple[str, str] | None:
         assert self._line is not None
@@ -320,6 +344,7 @@ class Warm:
     def _import(self) -> None:
         """Start a helper, which imports."""
         assert self._asked is not None
+        self.imported = time.time()
         asked, env, cwd = self._asked, self._asked.env, self._asked.cwd
         known = warm_rules.command(asked.argv)
         paths = env.get("PYTHONPATH", "").split(os.pathsep) if env.get("PYTHONPATH") else []
@@ -387,7 +412,7 @@ class Warm:
         opened = []
         try:
             if self.place:
-                _lead(os.path.join(self.place, CODE), rank.cwd)
+                _lead(os.path.join(self.place, places.CODE), rank.cwd)
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
             opened += [os.open(path, flags, 0o600) for path in (stdout, stderr)]
             passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in [*opened, theirs.fileno()])
@@ -429,6 +454,41 @@ class Warm:
         return int(answer[1:])
 
 
+def _prepared(python: list[str], env: dict[str, str], cwd: str) -> dict[str, str]:
+    """Return what a Python has of ``env`` that bash prepares. Raises OSError where it takes too long."""
+    reader, writer = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        argv = [*python, "-I", "-S", "-c", _SHOW]
+        pid = processes.start_with(processes.Launch(argv, env, cwd), [null, writer, null])
+    except OSError:
+        os.close(reader)
+        raise
+    finally:
+        os.close(writer)
+        os.close(null)
+    text, deadline = b"", time.monotonic() + ANSWERS
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            data = pipe.read(1 << 16)
+            if not data:
+                break
+            text += data
+        else:
+            text = b""
+    processes.send([pid, *processes.descendants(pid)], signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if not text:
+        raise OSError(0, "it shows no environment")
+    return _variables(text)
+
+
+def _variables(text: bytes) -> dict[str, str]:
+    """Return the variables of a text as in /proc/PID/environ."""
+    pairs = (os.fsdecode(one).partition("=") for one in text.split(b"\0"))
+    return {name: value for name, equals, value in pairs if equals}
+
+
 def _answer(line: socket.socket) -> bytes:
     """Return what comes within a while; b"" for nothing."""
     if not select.select([line], [], [], ANSWERS)[0]:
@@ -449,7 +509,7 @@ def asked_of(
 ) -> Asked:
     """Return what is asked of a helper; of one that is kept, without what is the run's."""
     if run:
-        cwd = os.path.join(run.place, CODE)
+        cwd = os.path.join(run.place, places.CODE)
         known = warm_rules.command(argv)
         argv = known[0] + known[1] if known else argv[:1]  # no arguments
     return Asked(modules, argv, warm_rules.shared(env, run), cwd, stacks)
@@ -490,10 +550,8 @@ def _lead(link: str, folder: str) -> None:
         if os.readlink(link) == folder:
             return
         os.unlink(link)
-    else:
-        os.rename(
-            link, "%s.%d" % (link, time.monotonic_ns())
-        )  # what prepares a rank may write there
+    elif os.path.isdir(link):  # what prepares a rank may write there
+        os.rename(link, "%s.%d" % (link, time.monotonic_ns()))
     os.symlink(folder, link)
 
 

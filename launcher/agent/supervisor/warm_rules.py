@@ -51,18 +51,24 @@ FREE = frozenset(
         "WORLD_SIZE",
     }
 )
-#: Variables that differ between runs: they are like those of ranks in a Python that is kept for others.
+#: Variables that differ between runs, or between logins of a user: they are like those of ranks in a
+#: Python that is kept for others.
 _OF_RUN = frozenset(
     {
+        "DBUS_SESSION_BUS_ADDRESS",
+        "KRB5CCNAME",
         "LAUNCHER_HOST",
         "LAUNCHER_NODE_RANK",
         "LAUNCHER_OUTPUT_DIR",
         "LAUNCHER_RUN_DIR",
         "LAUNCHER_RUN_ID",
+        "XAUTHORITY",
     }
 )
 #: How variables begin that Python or a library reads in C as it starts: nobody could watch that.
 _AT_START = ("GLIBC_", "GOMP_", "KMP_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
+#: Variables of a helper that nothing prepares: what makes it one, and what a shell sets each time.
+_OF_HELPER = ("LAUNCHER_PRELOAD", "_")
 #: The shortest name of a run that is looked for inside of values.
 _NAME = 8
 #: Options of Python that change nothing about how it starts; the second ones have a value.
@@ -128,6 +134,23 @@ def shared(env: Mapping[str, str], run: OfRun | None) -> dict[str, str]:
     if run is not None and "PATH" in found:
         found["PATH"] = run.elsewhere(found["PATH"])
     return found
+
+
+def prepared_otherwise(before: Mapping[str, str], now: Mapping[str, str], inside: str) -> str:
+    """Return a variable that bash makes another one ``now`` than for a helper that began with those
+    ``before``, of which ``inside`` is the folder of ours; "" where all are the same."""
+    ours, theirs = dict(before), dict(now)
+    for name in _OF_HELPER:
+        ours.pop(name, None)
+        theirs.pop(name, None)
+    first, _, behind = ours.get("PYTHONPATH", "").partition(":")
+    if first == inside and not theirs.get("PYTHONPATH", "").startswith(inside):
+        ours["PYTHONPATH"] = behind
+        theirs.setdefault("PYTHONPATH", "")
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            return name
+    return ""
 
 
 def hindrance(

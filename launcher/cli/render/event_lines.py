@@ -19,7 +19,7 @@ from ...spec.frozen import frozen
 from ...spec.gpus import fold
 from .folding import groups
 from .log_lines import harmless
-from .preload import NO_SCOPE, why_anew, why_cold
+from .preload import why_anew, why_cold, why_not_kept
 from .progress import moved
 from .tables import age, counted, due, duration, size, took
 
@@ -570,7 +570,8 @@ def _kept_warm(event: ev.KeptWarm) -> Line | None:
             "launcher warm",
             dim=True,
         )
-    return Line(f"{event.host}: what was imported does not stay: {NO_SCOPE}", "yellow")
+    why = harmless(why_not_kept(event.why, event.detail).encode()).decode()
+    return Line(f"{event.host}: what was imported does not stay: {why}", "yellow")
 
 
 @line_of.register

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from ...records import events as ev
-from ...records.reasons import Cold
+from ...records.reasons import Cold, NotKept
 from ...spec import nodeset
 from .tables import local, took
 
@@ -33,6 +33,7 @@ _WHY = {
     Cold.FILE_CHANGED: "{} has changed",
     Cold.OTHER_MODULES: "what an earlier run has left is {}",
     Cold.OTHER_LOGIN: "this login has another {} than that of the earlier run",
+    Cold.OTHER_AGENT: "another version of launcher has left what is there",
 }
 #: The same, where they mean something else for what an attempt before has imported.
 _WHY_ANEW = {
@@ -46,8 +47,12 @@ _WHY_ANEW = {
 }
 
 
-#: Why nothing can stay.
-NO_SCOPE = "systemd ends the scope that limits the run"
+_WHY_NOT_KEPT = {
+    NotKept.SCOPE: "systemd ends the scope that limits the run",
+    NotKept.NO_PLACE: "launcher's folder there: {}",
+    NotKept.TOO_OLD: "it was imported more than a day ago",
+    NotKept.ALONE: "the host began the run by itself",
+}
 
 
 def why_cold(code: Cold, detail: str) -> str:
@@ -58,6 +63,11 @@ def why_cold(code: Cold, detail: str) -> str:
 def why_anew(code: Cold, detail: str) -> str:
     """Return why a host could not use what it had imported for the attempt before."""
     return _WHY_ANEW[code].format(detail).removesuffix(": ")
+
+
+def why_not_kept(code: NotKept | None, detail: str) -> str:
+    """Return why nothing stays on a host for the next run."""
+    return _WHY_NOT_KEPT[code or NotKept.SCOPE].format(detail)
 
 
 def preload_text(modules: Sequence[str], events: Sequence[ev.Event]) -> str:
@@ -99,5 +109,9 @@ def _kept_for_others(events: Sequence[ev.Event]) -> Iterator[str]:
         until = local(min(one.time + one.seconds for one in there))
         hosts = nodeset.fold(one.host for one in there)
         yield f"stays on {hosts} until {time.strftime('%H:%M:%S', until)}"
-    if not_there := [one.host for one in last.values() if not one.kept]:
-        yield f"does not stay on {nodeset.fold(not_there)}: {NO_SCOPE}"
+    not_there: dict[str, list[str]] = {}
+    for one in last.values():
+        if not one.kept:
+            not_there.setdefault(why_not_kept(one.why, one.detail), []).append(one.host)
+    for why, places in not_there.items():
+        yield f"does not stay on {nodeset.fold(places)}: {why}"

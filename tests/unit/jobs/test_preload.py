@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.cli.render.preload import preload_text, why_anew, why_cold
+from launcher.cli.render.preload import preload_text, why_anew, why_cold, why_not_kept
 from launcher.jobs import job_file, preload
 from launcher.records import events as ev
-from launcher.records.reasons import Cold
+from launcher.records.reasons import Cold, NotKept
 from launcher.spec.errors import InputError
 
 
@@ -63,13 +63,17 @@ def test_one_line_tells_what_stays_for_the_next_run() -> None:
         ev.Preloaded(1.0, "gpu1", 0.01, kept=True),
         ev.Preloaded(1.0, "gpu2", 2.0),
         *(ev.KeptWarm(9.0, host, 600.0) for host in ("gpu1", "gpu2")),
-        ev.KeptWarm(9.0, "gpu3", 600.0, False),
+        ev.KeptWarm(9.0, "gpu3", 600.0, False),  # of an earlier launcher: there was one reason
+        ev.KeptWarm(
+            9.0, "gpu4", 600.0, False, why=NotKept.NO_PLACE, detail="No space left on device"
+        ),
     ]
     text = preload_text(["torch"], events)
     assert text.startswith(
         "torch imported on gpu2 in 2.0 s; left by an earlier run on gpu1; stays on "
     )
     assert "stays on gpu[1-2] until " in text and "does not stay on gpu3: systemd ends" in text
+    assert text.endswith("does not stay on gpu4: launcher's folder there: No space left on device")
 
 
 def test_what_is_kept_needs_modules_and_ends() -> None:
@@ -87,3 +91,8 @@ def test_what_is_kept_needs_modules_and_ends() -> None:
 @pytest.mark.parametrize("code", Cold)
 def test_every_reason_has_a_sentence(code: Cold) -> None:
     assert why_cold(code, "detail") and why_anew(code, "detail")
+
+
+@pytest.mark.parametrize("code", NotKept)
+def test_every_reason_why_nothing_stays_has_a_sentence(code: NotKept) -> None:
+    assert why_not_kept(code, "detail")

@@ -355,11 +355,11 @@ def test_a_python_that_bash_runs_before_is_a_python_as_any(bench: Bench) -> None
 def test_ranks_draw_different_numbers(bench: Bench) -> None:
     pytest.importorskip("numpy")
     bench.script(
-        "import random, multiprocessing as m, numpy\n"
-        "print(random.random(), numpy.random.rand(), bytes(m.current_process().authkey))\n"
+        "import logging, random, multiprocessing as m, numpy\n"
+        "print(random.random(), numpy.random.rand(), logging._startTime, bytes(m.current_process().authkey))\n"
     )
-    bench.preload("numpy", "random", "multiprocessing")
-    one, other = (bench.end_of(bench.fork())[1].split(" ", 2) for _ in range(2))
+    bench.preload("numpy", "random", "multiprocessing", "logging")
+    one, other = (bench.end_of(bench.fork())[1].split(" ", 3) for _ in range(2))
     assert all(a != b for a, b in zip(one, other, strict=True))
 
 
@@ -544,6 +544,58 @@ def test_what_was_imported_depends_on_more_than_files_of_modules(bench: Bench, w
     assert [event for event, _ in said] == ["ImportedAnew", "Preloaded"]
     changed = library if what == "library" else site
     assert (said[0][1]["why"], said[0][1]["detail"]) == ("file-changed", str(changed))
+
+
+@pytest.mark.parametrize("what", ["pth", "earlier", "file", "output"])
+def test_what_was_imported_depends_on_where_python_looks(bench: Bench, what: str) -> None:
+    """A .pth file that names another folder, and a module that comes before the one that was found."""
+    site, early = bench.folder / "site-packages", bench.folder / "early"
+    site.mkdir()
+    early.mkdir()
+    (site / "own.pth").write_text("/somewhere\n")
+    (site / "big.py").write_text("import json\n")
+    bench.script("import big\n")
+    bench.preload("big", PYTHONPATH=f"{early}:{site}")
+    if what == "pth":
+        (site / "own.pth").write_text("/elsewhere/\n")
+    elif what == "earlier":
+        (early / "json").mkdir()
+    else:
+        (early / ("big.py" if what == "file" else "model.pt")).touch()
+    said = bench.next()
+    if what == "output":  # none that Python could import
+        assert [event for event, _ in said] == ["Preloaded"]
+        return
+    assert [event for event, _ in said] == ["ImportedAnew", "Preloaded"]
+    changed = site / "own.pth" if what == "pth" else early
+    assert (said[0][1]["why"], said[0][1]["detail"]) == ("file-changed", str(changed))
+
+
+def test_an_environment_that_bash_prepares_otherwise_is_another_one(bench: Bench) -> None:
+    """As a module file that was changed, or an activate.d of conda."""
+    packages, prepares = bench.folder / "packages", bench.folder / "modulefile"
+    packages.mkdir()
+    (packages / "big.py").touch()
+    bench.keep()
+    bench.env["PYTHONPATH"] = str(packages)
+    bench.script("import big, os\nprint(os.environ['MARK'])\n")
+    script = f'. {prepares}; exec "$@"\n'
+    argv = ["bash", "-c", script, "prepare", sys.executable, "train.py"]
+
+    def begin() -> list[str]:
+        bench.said.clear()
+        bench.warm.serve(lambda event, **fields: bench.said.append((event, fields)))
+        bench.warm.begin(("big",), argv, dict(bench.env), str(bench.code), False)
+        bench.until_imported()
+        return [f"{event} {fields.get('detail')}" for event, fields in bench.said]
+
+    prepares.write_text("export MARK=one\n")
+    assert begin() == ["Preloaded "] and begin() == ["Preloaded "]
+    prepares.write_text("export MARK=two\n")
+    assert begin() == ["ImportedAnew MARK", "Preloaded "]
+    assert begin() == ["Preloaded "]
+    prepares.write_text("exit 1\n")
+    assert begin()[0] == "ImportedAnew "
 
 
 @pytest.mark.thorough
