@@ -108,7 +108,9 @@ def test_a_set_comes_from_another_user(u1: User, u2: User, source: Path) -> None
     version = pushed["version"]
     assert pushed["sent"]["one"] > SIZE
     assert u1.there(version).startswith(f"{FOLDER}/u1.")
-    met = u2.launcher.call("queue", "-i", str(u2.launcher.inventory))  # the agent is there from now on
+    met = u2.launcher.call(
+        "queue", "-i", str(u2.launcher.inventory)
+    )  # the agent is there from now on
     assert met.returncode == 0, met.stderr
     before = u1.lab.sent()
     pushed, told = u2.push(source)
