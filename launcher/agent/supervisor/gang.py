@@ -190,10 +190,13 @@ class Leader:
         self._stands.pop(host, None)
         if did and not self._suffice:
             self._alone_since = now
+        if self._council:
+            self._council.parted(host)
+            if not self._suffice:
+                self._council.ask_nobody()
         if self.phase == CLAIMING and host in self._turn.gpus:
             return self._give_up(now)
         if self._council:
-            self._council.parted(host)
             self._is_news = True
             return self._advised(self._council.lost(host, now), now)
         return []

@@ -168,6 +168,8 @@ class Gathered:
             is_waiting = self._part.phase == gang.WAITING
             for word in self._stake.look(now, is_waiting):
                 self._tell_leader(word, now)
+            if not self._leader and self._member.is_forsaken(now):
+                self._stake.forsaken()
         self._obey(self._part.tick(now), now)
         if self._leader:
             self._note_progress(self._leader)
@@ -345,8 +347,10 @@ class Gathered:
         if self._is_project_news and leader.phase == gang.WAITING:
             self._is_project_news = False
             self._council.learn(now)
-        found, takes = self._council.standing, self._council.takes
-        standing: Message = {"within": int(found.within), "held": found.why or "", "takes": takes}
+        found = self._council.standing
+        standing: Message = {"within": 0, "held": found.why or "", "takes": []}
+        if not leader.is_forsaken(now):  # a run that cannot begin takes nothing from others
+            standing.update(within=int(found.within), takes=self._council.takes)
         if standing != self._stake.standing:
             self._stake.standing = standing
             self._next_look = now

@@ -62,6 +62,10 @@ class Stake:
         """Note that the leader is in touch: it may know nothing."""
         self._clerk.joined(now)
 
+    def forsaken(self) -> None:
+        """Ask nobody for GPUs, and claim no quota: nobody leads the run."""
+        self.standing = UNKNOWN
+
     def hear(self, ask: Message, now: float) -> list[Message]:
         """Do what the leader asks; return the answer, unless it comes later."""
         if ask["do"] != council.ENTER:
