@@ -15,7 +15,7 @@ from typing import Any
 
 from ..records.reasons import WaitReason
 from ..spec.errors import ConnectionLost, GpusInUse, HostError, LauncherError
-from ..spec.model import Host, Inventory
+from ..spec.model import Host, Inventory, Request
 from ..transport.agent_client import Agent
 from ..transport.answers import ProjectsThere
 from ..transport.connection import Connection
@@ -234,11 +234,11 @@ class Membership:
         await asyncio.gather(*leaving, return_exceptions=True)
         await self._each(self.desks.names, do="drop", run=self._context.name)
 
-    async def forget(self) -> None:
-        """Remove the run from all books: it is over."""
-        state = self._context.state
+    async def forget(self, books: bool) -> None:
+        """End the run's witnesses, and remove it from all ``books``: it is over."""
+        state, do = self._context.state, "leave" if books else "dismiss"
         if self.rule is not None and (state.has_begun or state.left_to):
-            await self._each(self.desks.everybody, do="leave", run=self._context.name)
+            await self._each(self.desks.everybody, do=do, run=self._context.name)
 
     async def close(self) -> None:
         """Close all connections; they are opened again when they are needed."""
@@ -346,6 +346,19 @@ class Membership:
         return projects.standing(
             self.rule, self.uses, self._context.name, gpus, request.preemptible
         )
+
+
+async def forget(request: Request, run: str, books: bool) -> None:
+    """End what hosts that answer have of a run which is over: its witnesses, and its ``books``."""
+    if request.project:
+        desks, do = (
+            Desks(request.inventory, request.ask_passphrase),
+            "leave" if books else "dismiss",
+        )
+        try:
+            await asyncio.gather(*(desks.ask(name, do=do, run=run) for name in desks.everybody))
+        finally:
+            await desks.close()
 
 
 def refusal(standing: Standing, project: str, most: int | None, gpus: int) -> GpusInUse:

@@ -233,6 +233,23 @@ def test_a_run_that_nobody_leads_takes_no_gpus_back(queue: Queue) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_who_stops_or_removes_a_run_that_nobody_leads_ends_its_witnesses(queue: Queue) -> None:
+    """Those on hosts that answer at the end, and the others when the run is removed."""
+    queue.start("first", "--gpus", "2")
+    queue.until("first", "AllStarted")
+    queue.detached("second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it")
+    queue.lab.hosts["gpu1"].run("python3", "-c", KILL_HOLDER, "wait/second-")
+    queue.lab.hosts["gpu3"].drop_packets()
+    queue.launcher.call("stop", "--grace", "0", "second")
+    assert [len(witnesses(queue, host)) for host in ("gpu2", "gpu3")] == [0, 1]
+    queue.lab.hosts["gpu3"].unblock()
+    removed = queue.launcher.call("rm", "second")
+    assert removed.returncode == 0, removed.stderr
+    assert not witnesses(queue, "gpu3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
     """While it waits, and once it has begun."""
     queue.start("first", "--gpus", "2")
