@@ -28,8 +28,8 @@ class ProjectRound:
         self._project, self._until = "", 0.0
 
     def answer(self, request: Message) -> Message:
-        """Do what a launcher asks for: look, lock, write, drop, leave, dismiss or unlock. Raises Refused,
-        OSError."""
+        """Do what a launcher asks for: look, lock, write, drop, leave, dismiss or unlock. Raises
+        Refused, OSError."""
         self.expire()
         do, project = request["do"], request.get("project", "")
         if do == "lock":

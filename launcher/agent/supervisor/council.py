@@ -216,8 +216,7 @@ class Council:
         """Remove runs of the project that are over from the books of their user."""
         words: Words = []
         for host, there in said.items():
-            mine = {book.run for book in there.books if book.project == self.rule.name}
-            over = [run for run in quotas.over(there, said, self.deciding) if run in mine]
+            over = quotas.over(there, said, self.deciding, self.rule.name)
             if over:
                 words.append((host, {"ask": {"round": 0, "do": clerk.TIDY, "runs": over[:TIDIED]}}))
         return words
