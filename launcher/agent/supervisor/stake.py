@@ -36,7 +36,8 @@ class Stake:
     def __init__(self, run: str, project: GangProject, hands: Hands, now: float) -> None:
         self.standing = UNKNOWN  # as the leader says
         self._run, self._project, self._hands = run, project, hands
-        self._clerk = Clerk(run, now)
+        users = [user for rule in project["rules"].values() for user in rule["users"]]
+        self._clerk = Clerk(run, now, users)
         self._entered: float | None = None  # until when, unless the run begins
         self._beside: list[Socket] = []
         self._shown: tuple[object, ...] = ()  # what these say

@@ -37,7 +37,7 @@ class Witness:
     def __init__(self, run: str, host: str, gang: GangSpec, now: float) -> None:
         self._listener = socket_names.bind(witnesses.name_of(run, host, gang["key"]))
         self._lines = Lines(gang, host, now)
-        self._clerk = Clerk(run, now)
+        self._clerk = Clerk(run, now, gang.get("users") or ())
         self._heard = now  # when the leader was in touch last
         self._is_in_touch = self._is_over = False
 
