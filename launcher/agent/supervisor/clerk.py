@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..base import lean
 from ..base.protocol import Refused
 from ..host import lookout, project_books, project_round
+from .round_steps import LOCK, LOCKED, LOOK, TIDY, UNLOCK, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,14 +18,12 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message
 
-#: Seconds to wait for a lock that somebody else has, and between two tries.
-LOCKED, PAUSE = 12.0, 0.05
+#: Seconds between two tries to get a lock that somebody else has.
+PAUSE = 0.05
 #: Most bytes of what is told of projects here: a word of a line has to hold it.
 MOST_TOLD = 1 << 19
 #: What is told of each user, what lives first.
 _KINDS = ("members", "books")
-#: What a leader asks for.
-LOOK, LOCK, WRITE, TIDY, UNLOCK = "look", "lock", "write", "tidy", "unlock"
 
 
 class Clerk:

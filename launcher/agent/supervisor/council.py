@@ -10,7 +10,8 @@ docs/decisions/0066-projects.md and docs/decisions/0086-witnesses.md.
 
 from __future__ import annotations
 
-from . import clerk, quotas
+from . import quotas, round_steps
+from .round_steps import ANSWERS, ENTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,14 +25,10 @@ if TYPE_CHECKING:
     #: What to say to which host.
     Words = list[tuple[str, Message]]
 
-#: Seconds for a host to answer; and for a whole round, which is less than any host keeps a lock.
-ANSWERS, WHOLE = 3.0, 18.0
 #: Seconds until it is tried again where too few hosts did their part: the first pause, and the longest.
 AGAIN, LONGEST_PAUSE = 10.0, 60.0
 #: Old runs that are removed from books at once.
 TIDIED = 64
-#: What the hosts that would start the run are asked, before any book has it.
-ENTER = "enter"
 
 
 class Rule:
@@ -218,7 +215,9 @@ class Council:
         for host, there in said.items():
             over = quotas.over(there, said, self.deciding, self.rule.name)
             if over:
-                words.append((host, {"ask": {"round": 0, "do": clerk.TIDY, "runs": over[:TIDIED]}}))
+                words.append(
+                    (host, {"ask": {"round": 0, "do": round_steps.TIDY, "runs": over[:TIDIED]}})
+                )
         return words
 
     def end(self) -> None:
@@ -240,7 +239,7 @@ class Round:
         words: Message,
         now: float,
     ) -> None:
-        self.step = clerk.LOCK
+        self.step = round_steps.LOCK
         self.is_refused = self.is_allowed = self.is_to_decide = False
         self.locked: set[str] = set()
         self.written: set[str] = set()
@@ -251,7 +250,7 @@ class Round:
         self._to_lock = [host for host in self._asked if deciding[host] == host]
         self._tried: set[str] = set()  # hosts that were asked to lock
         self._open: set[str] = set()  # and those that owe an answer
-        self._until = self._ends = now + WHOLE
+        self._until = self._ends = now + round_steps.WHOLE
 
     def next_tick(self) -> float:
         """Return the moment by which to call :meth:`tick`, if nothing happens before."""
@@ -271,8 +270,10 @@ class Round:
         return self._ask(self._chosen, ENTER, now + ANSWERS)
 
     def _write(self, now: float) -> Words:
-        late = [(host, self._word(clerk.UNLOCK)) for host in sorted(self._tried - self.locked)]
-        return [*late, *self._ask(sorted(self.locked), clerk.WRITE, now + ANSWERS)]
+        late = [
+            (host, self._word(round_steps.UNLOCK)) for host in sorted(self._tried - self.locked)
+        ]
+        return [*late, *self._ask(sorted(self.locked), round_steps.WRITE, now + ANSWERS)]
 
     def refuse(self) -> None:
         """Note that the run may not begin."""
@@ -290,15 +291,15 @@ class Round:
         if not is_due or host not in self._open or self._is_over:
             return []
         if answer.get("later"):
-            self._until = now + clerk.LOCKED + ANSWERS
+            self._until = now + round_steps.LOCKED + ANSWERS
             return []
         self._open.discard(host)
         if answer["done"]:
-            if self.step == clerk.LOCK:
+            if self.step == round_steps.LOCK:
                 self.locked.add(host)
-            elif self.step == clerk.WRITE:
+            elif self.step == round_steps.WRITE:
                 self.written.add(host)
-            elif self.step == clerk.LOOK and answer.get("said"):
+            elif self.step == round_steps.LOOK and answer.get("said"):
                 self.said[host] = answer["said"]
         elif self.step == ENTER:
             self.fail((), [host])
@@ -327,7 +328,7 @@ class Round:
             self.fail((), self._open)
             return []
         if now >= self._ends:
-            self.fail(self.written if self.step == clerk.WRITE else self.locked)
+            self.fail(self.written if self.step == round_steps.WRITE else self.locked)
             return []
         self._asked = [host for host in self._asked if host not in self._open]
         self._open.clear()
@@ -343,19 +344,19 @@ class Round:
         """Take the next step once all have answered."""
         if self._open or self._is_over:
             return []
-        if self.step == clerk.LOCK and self._to_lock:
+        if self.step == round_steps.LOCK and self._to_lock:
             first = self._to_lock.pop(0)
             self._tried.add(first)
-            return self._ask([first], clerk.LOCK, now + ANSWERS)
-        if self.step == clerk.LOCK:
+            return self._ask([first], round_steps.LOCK, now + ANSWERS)
+        if self.step == round_steps.LOCK:
             if self._suffice(self.locked):
-                return self._ask(self._asked, clerk.LOOK, now + ANSWERS)
+                return self._ask(self._asked, round_steps.LOOK, now + ANSWERS)
             self.fail(self.locked)
-        elif self.step == clerk.LOOK:
+        elif self.step == round_steps.LOOK:
             self.is_to_decide = True
         elif self.step == ENTER:
             return self._write(now)
-        elif self.step == clerk.WRITE:
+        elif self.step == round_steps.WRITE:
             self.is_allowed = self._suffice(self.written)
             if not self.is_allowed:
                 self.fail(self.written)

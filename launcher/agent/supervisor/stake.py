@@ -5,8 +5,9 @@ See council.py for how the leader decides."""
 from __future__ import annotations
 
 from ..host import projects
-from . import council, gang
+from . import gang
 from .clerk import Clerk
+from .round_steps import ENTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ class Stake:
 
     def hear(self, ask: Message, now: float) -> list[Message]:
         """Do what the leader asks; return the answer, unless it comes later."""
-        if ask["do"] != council.ENTER:
+        if ask["do"] != ENTER:
             return self._clerk.hear(ask, now)
         done = self._enter(ask, now)
-        return [{"answer": {"round": ask["round"], "do": council.ENTER, "done": int(done)}}]
+        return [{"answer": {"round": ask["round"], "do": ENTER, "done": int(done)}}]
 
     def look(self, now: float, is_waiting: bool) -> list[Message]:
         """Do what is due; return what to tell the leader. What was shown goes where nothing follows."""

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.agent.base import lean
 from launcher.agent.host import project_books
-from launcher.agent.supervisor import clerk
+from launcher.agent.supervisor import round_steps
 from launcher.agent.supervisor.clerk import Clerk, fitting
 
 
@@ -45,6 +45,6 @@ def test_books_of_users_that_no_project_has_are_not_told(
     monkeypatch.setattr(project_books, "PLACE", str(tmp_path))
     books = [*[book(f"run{n}", "eve", 200) for n in range(50)], book("mine", "ann")]
     monkeypatch.setattr(project_books, "read", lambda: [dict(one) for one in books])
-    look: Any = {"round": 1, "do": clerk.LOOK}
+    look: Any = {"round": 1, "do": round_steps.LOOK}
     (word,) = Clerk("run", 0.0, ["ann"]).hear(look, 0.0)
     assert (word["answer"]["done"], word["answer"]["said"]["books"]) == (1, books[-1:])
