@@ -148,6 +148,12 @@ class Council:
         elif self.standing.why is None and not begins(known):
             self.takes = quotas.to_take_back(known, self._run, borrowed, begins)
 
+    def shown(self, is_forsaken: bool) -> Message:
+        """Return what tickets say of the run: one that is forsaken takes nothing from others."""
+        found, takes = self.standing, self.takes
+        within = found.within and not is_forsaken
+        return {"within": int(within), "held": found.why or "", "takes": takes if within else []}
+
     def ask_nobody(self) -> None:
         """Ask no run for GPUs: this one could not begin with them."""
         self.takes = []
