@@ -11,6 +11,7 @@ from ..records.receipt import Because, NotBrought, Receipt
 from ..records.run_folder import read_as
 from ..spec.errors import HostError
 from ..spec.model import Layout, Node, Request
+from . import membership
 from .concurrency import in_thread
 from .files import outputs, seeding
 from .files.also import asked_for
@@ -35,12 +36,15 @@ async def finish(request: Request, layout: Layout) -> list[HostError]:
 async def forget(request: Request, layout: Layout, receipt: Receipt | None) -> list[HostError]:
     """Delete the run's folder on all its hosts; return the errors of hosts where it remains.
 
-    Hosts that were lost and replaced are included: they may be back.
+    Hosts that were lost and replaced are included: they may be back. On all hosts of the inventory that
+    answer, a run with a project may have witnesses and books.
     """
     nodes = {node.host.name: node for node in layout.nodes}
     names = [host.host for host in receipt.hosts if host.host not in nodes] if receipt else []
     others = [Node(request.inventory.host(name), 0, 0, 0) for name in names]
-    return await _visit(request, layout, [*nodes.values(), *others], remove=True)
+    errors = await _visit(request, layout, [*nodes.values(), *others], remove=True)
+    await membership.forget(request, layout.run_id, books=not errors)
+    return errors
 
 
 async def left_there(request: Request, layout: Layout, run: Path) -> tuple[NotBrought, ...]:

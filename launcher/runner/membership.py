@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..records.reasons import WaitReason
 from ..spec.errors import ConnectionLost, GpusInUse, HostError, LauncherError
-from ..spec.model import Host, Inventory
+from ..spec.model import Host, Inventory, Request
 from ..transport.agent_client import Agent
 from ..transport.answers import ProjectsThere
 from ..transport.connection import Connection
@@ -31,6 +31,8 @@ ANSWERS, AGAIN = 6.0, 10.0
 TIDIED = 64
 #: Seconds to wait for the lock of a project on one host, and between two tries.
 LOCKED, PAUSE = 12.0, 0.05
+#: Seconds for the hosts of a run to show it, while others wait for the locks.
+SHOWN = 3.0
 
 
 class HeldBack(Exception):
@@ -234,11 +236,11 @@ class Membership:
         await asyncio.gather(*leaving, return_exceptions=True)
         await self._each(self.desks.names, do="drop", run=self._context.name)
 
-    async def forget(self) -> None:
-        """Remove the run from all books: it is over."""
-        state = self._context.state
-        if self.rule is not None and (state.has_begun or state.left_to):
-            await self._each(self.desks.everybody, do="leave", run=self._context.name)
+    async def forget(self, books: bool) -> None:
+        """End the run's witnesses, and remove it from all ``books``: it is over."""
+        state, do = self._context.state, "leave" if books else "dismiss"
+        if self.rule is not None and (state.left_to or (books and state.has_begun)):
+            await self._each(self.desks.everybody, do=do, run=self._context.name)
 
     async def close(self) -> None:
         """Close all connections; they are opened again when they are needed."""
@@ -294,7 +296,7 @@ class Membership:
             self.standing = self._standing(now, count)
             if self.standing.why is not None:
                 raise HeldBack(self.standing)
-            await asyncio.gather(*(self._join(session, count) for session in sessions))
+            await shown({session.name: self._join(session, count) for session in sessions})
             hosts = [session.name for session in sessions]
             more: dict[str, Any] = {"run": self._context.name, "gpus": count, "hosts": hosts}
             more["preemptible"] = int(self._context.request.preemptible)
@@ -304,11 +306,12 @@ class Membership:
             await self._each(list(locked), do="unlock")
 
     async def _tidy(self, said: Mapping[str, ProjectsThere]) -> None:
-        """Remove runs of this user that are over from the books."""
+        """Remove runs of the project and this user that are over from the books."""
+        assert self.rule is not None
         over = [
             (host, run)
             for host, there in said.items()
-            for run in projects.over(there, said, self.desks.deciding)
+            for run in projects.over(there, said, self.desks.deciding, self.rule.name)
         ]
         dropping = (self.desks.ask(host, do="drop", run=run) for host, run in over[:TIDIED])
         await asyncio.gather(*dropping)
@@ -346,6 +349,30 @@ class Membership:
         return projects.standing(
             self.rule, self.uses, self._context.name, gpus, request.preemptible
         )
+
+
+async def shown(joining: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Wait until hosts show a run, by name. Raises HeldBack where one does not in time, HostError."""
+    tasks = {host: asyncio.ensure_future(one) for host, one in joining.items()}
+    try:
+        async with asyncio.timeout(SHOWN):
+            await asyncio.gather(*tasks.values())
+    except TimeoutError:
+        late = tuple(host for host, task in tasks.items() if task.cancelled())
+        raise HeldBack(Standing(False, WaitReason.NO_MAJORITY, silent=late)) from None
+
+
+async def forget(request: Request, run: str, books: bool) -> None:
+    """End what hosts that answer have of a run which is over: its witnesses, and its ``books``."""
+    if request.project:
+        desks, do = (
+            Desks(request.inventory, request.ask_passphrase),
+            "leave" if books else "dismiss",
+        )
+        try:
+            await asyncio.gather(*(desks.ask(name, do=do, run=run) for name in desks.everybody))
+        finally:
+            await desks.close()
 
 
 def refusal(standing: Standing, project: str, most: int | None, gpus: int) -> GpusInUse:

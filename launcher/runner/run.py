@@ -204,8 +204,9 @@ class Run:
         error = await self._error_of(self._write_script_log()) or error
         if self.context.state.waits_on and not self.context.state.has_begun:
             await self._place.forget(self.hosts.active)
-        if not any(session.lost for session in self.hosts.touched):
-            await self._place.membership.forget()  # nothing of it is left anywhere
+        # Where a host was lost, what runs there still counts; but nobody decides about it any more.
+        is_gone = not any(session.lost for session in self.hosts.touched)
+        await self._place.membership.forget(books=is_gone)
         try:
             use = await asyncio.to_thread(metric_files.uses, self.folder.path)
             final = await self._with_stored(self._conclude(error, use))

@@ -72,7 +72,8 @@ class Witnesses:
         places = self.addresses_of(first)
         if len(sessions) > 1:
             places = list(dict.fromkeys([meeting.address_of(first.host), *places]))
-        return {"hosts": hosts, "addresses": places}
+        users = {user for rule in self._membership.rules.values() for user in rule["users"]}
+        return {"hosts": hosts, "addresses": places, "users": sorted(users)}
 
     async def keep(self, sessions: Sequence[HostSession]) -> None:
         """Start the witnesses that are missing, now and later, until this is cancelled."""

@@ -169,6 +169,85 @@ def test_who_attaches_replaces_witnesses_and_who_stops_it_ends_them(queue: Queue
     assert "of/team-a" not in queue.sockets("gpu1")
 
 
+#: Holds the name that locks a project, for an account that no project has.
+HOLD_LOCK = """
+import os, socket, time
+os.setuid(12345)
+taken = socket.socket(socket.AF_UNIX)
+taken.bind("\\0launcher/project/team-a")
+taken.listen()
+time.sleep(1000)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_with_too_few_hosts_that_can_lock_it_waits_and_says_so(queue: Queue) -> None:
+    """It holds nobody back, and begins once they can."""
+    queue.start("first", "--gpus", "2")
+    queue.until("first", "AllStarted")
+    folder = queue.detached(
+        "second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it"
+    )
+    for name in ("gpu2", "gpu3"):
+        queue.lab.hosts[name].spawn("python3", "-c", HOLD_LOCK)
+        labs.wait_until(lambda name=name: "project/team-a" in queue.sockets(name), "it is held", 20)
+    third = queue.start("third", "--gpus", "2", command="true")
+    queue.until("third", "RunWaits")
+    queue.let_go("first")
+    assert third.wait(60) == 0, "it holds nobody back"
+    assert waiting(queue)["second"]["why"] == "no-majority"
+    assert "BegunThere" not in queue.recorded("gpu1", folder.name)
+    for name in ("gpu2", "gpu3"):
+        queue.lab.hosts[name].run("python3", "-c", KILL_HOLDER, "project/team-a")
+    queue.until_there("gpu1", folder.name, "BegunThere")
+
+
+BORROWED = """
+projects:
+  team-a: {quota: 0, limit: 4, users: [root], min_runtime: 1h}
+  team-b: {quota: 2, users: [root]}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_run_that_nobody_leads_takes_no_gpus_back(queue: Queue) -> None:
+    """It could not begin with them. Once it can, it asks again."""
+    text = queue.launcher.inventory.read_text()
+    queue.launcher.inventory.write_text(text.replace(PROJECTS, BORROWED))
+    queue.start("victim", "--gpus", "2", "--hosts", "gpu2", "--project", "team-a", "--preemptible")
+    queue.until("victim", "AllStarted")
+    queue.detached(
+        "taker", "--gpus", "2", "--nodes", "2", "--hosts", "gpu1,gpu2", "--project", "team-b",
+        where="gpu[1-2], which start it together",
+    )  # fmt: skip
+    labs.wait_until(lambda: "take/victim" in queue.sockets("gpu2"), "it asks for them", 30)
+    queue.lab.hosts["gpu1"].run("python3", "-c", KILL_HOLDER, "wait/taker-")
+    labs.wait_until(lambda: "take/victim" not in queue.sockets("gpu2"), "it asks no more", 30)
+    assert "of/team-b/taker" in queue.sockets("gpu2"), "it still waits there"
+    attached = queue.launcher.start_command("attach", "taker")
+    queue.started.append(attached)
+    labs.wait_until(lambda: "take/victim" in queue.sockets("gpu2"), "somebody leads it again", 60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_who_stops_or_removes_a_run_that_nobody_leads_ends_its_witnesses(queue: Queue) -> None:
+    """Those on hosts that answer at the end, and the others when the run is removed."""
+    queue.start("first", "--gpus", "2")
+    queue.until("first", "AllStarted")
+    queue.detached("second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it")
+    queue.lab.hosts["gpu1"].run("python3", "-c", KILL_HOLDER, "wait/second-")
+    queue.lab.hosts["gpu3"].drop_packets()
+    queue.launcher.call("stop", "--grace", "0", "second")
+    assert [len(witnesses(queue, host)) for host in ("gpu2", "gpu3")] == [0, 1]
+    queue.lab.hosts["gpu3"].unblock()
+    removed = queue.launcher.call("rm", "second")
+    assert removed.returncode == 0, removed.stderr
+    assert not witnesses(queue, "gpu3")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:

@@ -201,13 +201,15 @@ class Given(TypedDict):
 class GangSpec(TypedDict):
     """How the supervisors of a run that waits on several ``hosts`` reach each other: all connect to the
     first. ``address`` is where the others reach it, ``port`` where it listens until the run begins.
-    Those that are no hosts of the run find it at one of its ``addresses``, if there are any."""
+    Those that are no hosts of the run find it at one of its ``addresses``, if there are any, and tell it
+    of the ``users`` that some project has."""
 
     hosts: List[str]
     address: str
     port: int
     key: str
     addresses: NotRequired[List[str] | None]
+    users: NotRequired[List[str] | None]
 
 
 class GangProject(TypedDict):

@@ -28,8 +28,8 @@ class ProjectRound:
         self._project, self._until = "", 0.0
 
     def answer(self, request: Message) -> Message:
-        """Do what a launcher asks for: look, lock, write, drop, leave or unlock. Raises Refused,
-        OSError."""
+        """Do what a launcher asks for: look, lock, write, drop, leave, dismiss or unlock. Raises
+        Refused, OSError."""
         self.expire()
         do, project = request["do"], request.get("project", "")
         if do == "lock":
@@ -41,6 +41,8 @@ class ProjectRound:
             project_books.remove(request["run"])
         elif do == "leave":  # the run is over: nothing of it is left here
             project_books.remove(request["run"])
+            witnesses.end(request["run"])
+        elif do == "dismiss":  # it is over, as far as is known: some of its hosts may still show it
             witnesses.end(request["run"])
         elif do == "unlock":
             self.unlock()

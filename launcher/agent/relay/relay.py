@@ -583,12 +583,15 @@ class Relay(SelfTests):
         cgroup.end(self.run_dir)
         programs.remove(self.run_dir)
         tree.remove(self.run_dir)
+        _end_witnesses(request["run"])
         return {}
 
     def do_sweep(self, request: Message) -> Message:
         """Look for processes of the run among all of this host; kill them if asked to."""
         run_dir = self._use(request["run"])
         seconds = request.get("seconds", 2.0)
+        if request["kill"]:
+            _end_witnesses(request["run"])
         return run_folders.sweep(run_dir, request["run"], request["host"], request["kill"], seconds)
 
     # -- the run and its supervisor
@@ -732,3 +735,9 @@ def main(argv: list[str]) -> None:
     except BrokenPipeError:
         pass
     os._exit(0)  # nothing to flush: the relay writes to the descriptor
+
+
+def _end_witnesses(run: str) -> None:
+    from ..host import witnesses  # few runs have a project
+
+    witnesses.end(run)

@@ -9,28 +9,30 @@ from __future__ import annotations
 from ..base import lean
 from ..base.protocol import Refused
 from ..host import lookout, project_books, project_round
+from .round_steps import LOCK, LOCKED, LOOK, TIDY, UNLOCK, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from ..base.messages import Message
 
-#: Seconds to wait for a lock that somebody else has, and between two tries.
-LOCKED, PAUSE = 12.0, 0.05
+#: Seconds between two tries to get a lock that somebody else has.
+PAUSE = 0.05
 #: Most bytes of what is told of projects here: a word of a line has to hold it.
 MOST_TOLD = 1 << 19
-#: What a leader asks for.
-LOOK, LOCK, WRITE, TIDY, UNLOCK = "look", "lock", "write", "tidy", "unlock"
+#: What is told of each user, what lives first.
+_KINDS = ("members", "books")
 
 
 class Clerk:
-    """The books of this host, in the service of one run that waits."""
+    """The books of this host, in the service of one run that waits. It tells of the ``users`` that some
+    project has; of all, where it does not know these."""
 
-    def __init__(self, run: str, now: float) -> None:
+    def __init__(self, run: str, now: float, users: Iterable[str] = ()) -> None:
         self.next_look = now
-        self._run = run
+        self._run, self._users = run, frozenset(users)
         self._round = project_round.ProjectRound()
         self._wanted: tuple[Message, float] | None = None  # a lock, and until when to try
         self._next_told = now
@@ -125,7 +127,32 @@ class Clerk:
         except OSError:
             return {}
         found["members"] = [one for one in found["members"] if not one["waits"]]
-        return found if len(lean.dumps(found)) <= MOST_TOLD else {}
+        if self._users:
+            known = self._users.union([found["user"]])
+            for kind in _KINDS:
+                found[kind] = [one for one in found[kind] if one["user"] in known]
+        return fitting(found, MOST_TOLD)
+
+
+def fitting(found: Message, most: int) -> Message:
+    """Return of what is found here as much as has so many bytes: all of users who have little, and of
+    those who have much the same amount, so that nobody crowds out others. Pure."""
+    if len(lean.dumps(found)) <= most:
+        return found
+    of_user: dict[str, list[tuple[int, str, Message]]] = {}
+    for kind in _KINDS:
+        for one in found[kind]:
+            of_user.setdefault(one["user"], []).append((len(lean.dumps(one)) + 2, kind, one))
+    told: Message = dict(found, **{kind: [] for kind in _KINDS})
+    left = most - len(lean.dumps(told))
+    there = sorted(of_user.values(), key=lambda some: sum(size for size, _, _ in some))
+    for number, some in enumerate(there):
+        share = left // (len(there) - number)
+        for size, kind, one in some:
+            if size <= share:
+                share, left = share - size, left - size
+                told[kind].append(one)
+    return told
 
 
 def _answer(ask: Message, done: bool, **more: Any) -> Message:

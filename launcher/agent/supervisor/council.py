@@ -10,7 +10,8 @@ docs/decisions/0066-projects.md and docs/decisions/0086-witnesses.md.
 
 from __future__ import annotations
 
-from . import clerk, quotas
+from . import quotas, round_steps
+from .round_steps import ANSWERS, ENTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +25,10 @@ if TYPE_CHECKING:
     #: What to say to which host.
     Words = list[tuple[str, Message]]
 
-#: Seconds for a host to answer; and for a whole round, which is less than any host keeps a lock.
-ANSWERS, WHOLE = 3.0, 18.0
+#: Seconds until it is tried again where too few hosts did their part: the first pause, and the longest.
+AGAIN, LONGEST_PAUSE = 10.0, 60.0
 #: Old runs that are removed from books at once.
 TIDIED = 64
-#: What the hosts that would start the run are asked, before any book has it.
-ENTER = "enter"
 
 
 class Rule:
@@ -93,6 +92,8 @@ class Council:
         self.uses: list[Use] = []
         self.round: Round | None = None
         self._said: dict[str, tuple[Message, float]] = {}
+        self._failed = self.standing  # where too few hosts did their part in the last round
+        self._again_at, self._pause = float("-inf"), AGAIN
 
     def can_decide(self, hosts: Iterable[str]) -> bool:
         """Return whether these hosts are enough to decide."""
@@ -106,11 +107,20 @@ class Council:
             self._said.pop(host, None)
 
     def parted(self, host: str) -> None:
-        """Note that a host is out of touch."""
+        """Note that a host is out of touch: once it is back, it may do its part."""
         self._said.pop(host, None)
+        if host in self._failed.silent:
+            self._again_at = float("-inf")
 
     def learn(self, now: float) -> Standing:
-        """Return how the run stands, as far as hosts have said. Nothing is promised by that."""
+        """Return how the run stands, as far as hosts have said. Nothing is promised by that.
+
+        Where too few did their part when it was the run's turn, that counts for a while: the run holds
+        nobody back.
+        """
+        if now < self._again_at:
+            self.standing, self.takes = self._failed, []
+            return self.standing
         said = {host: Said(one, now - at) for host, (one, at) in self._said.items()}
         self._judge(said)
         if not self.standing.within or self.standing.why not in (None, quotas.LIMIT):
@@ -138,6 +148,16 @@ class Council:
         elif self.standing.why is None and not begins(known):
             self.takes = quotas.to_take_back(known, self._run, borrowed, begins)
 
+    def shown(self, is_forsaken: bool) -> Message:
+        """Return what tickets say of the run: one that is forsaken takes nothing from others."""
+        found, takes = self.standing, self.takes
+        within = found.within and not is_forsaken
+        return {"within": int(within), "held": found.why or "", "takes": takes if within else []}
+
+    def ask_nobody(self) -> None:
+        """Ask no run for GPUs: this one could not begin with them."""
+        self.takes = []
+
     # -- a round
 
     def begin(
@@ -145,7 +165,7 @@ class Council:
     ) -> Words:
         """Begin a round for a run that would begin on the hosts that are chosen."""
         self.round = Round(number, chosen, in_touch, self.deciding, self._words(chosen), now)
-        return self.round.begin(now)
+        return self._go_on(self.round.begin(now), now)
 
     def _words(self, chosen: Collection[str]) -> Message:
         """Return what hosts have to know in a round."""
@@ -154,7 +174,6 @@ class Council:
             "users": list(self.rule.users),
             "gpus": self._project["gpus"],
             "preemptible": int(bool(self._project.get("preemptible"))),
-            "within": int(self.standing.within),
             "hosts": sorted(chosen),
         }
 
@@ -171,29 +190,40 @@ class Council:
         return [] if self.round is None else self._go_on(self.round.tick(now), now)
 
     def _go_on(self, words: Words, now: float) -> Words:
-        """Decide where all have said how things stand."""
-        if self.round is None or not self.round.is_to_decide:
+        """Decide where all have said how things stand; note what has become of the round."""
+        if self.round is None:
             return words
-        said = {host: Said(one) for host, one in self.round.said.items()}
-        self._said.update((host, (one, now)) for host, one in self.round.said.items())
-        if not self.can_decide(host for host in said if host in self.round.locked):
-            self.standing = quotas.no_majority(said, self.deciding)
-            self.round.refuse()
-            return words
+        words = [*words, *(self._decide(self.round, now) if self.round.is_to_decide else [])]
+        if self.round.is_allowed:
+            self._pause = AGAIN
+        if self.round.is_refused and self.round.lacking is not None:
+            self._failed = quotas.Standing(False, quotas.NO_MAJORITY, silent=self.round.lacking)
+            self.standing, self.takes = self._failed, []
+            self._again_at, self._pause = now + self._pause, min(LONGEST_PAUSE, 2 * self._pause)
+        return words
+
+    def _decide(self, found: Round, now: float) -> Words:
+        said = {host: Said(one) for host, one in found.said.items()}
+        self._said.update((host, (one, now)) for host, one in found.said.items())
+        whole = found.locked.intersection(said)
+        if not self.can_decide(whole):
+            found.fail(whole)
+            return []
         self._judge(said)
         if self.standing.why is not None:
-            self.round.refuse()
-            return [*words, *self._tidy(said)]
-        return [*words, *self._tidy(said), *self.round.allow(now)]
+            found.refuse()
+            return self._tidy(said)
+        return [*self._tidy(said), *found.allow(self.standing.within, now)]
 
     def _tidy(self, said: Mapping[str, Said]) -> Words:
         """Remove runs of the project that are over from the books of their user."""
         words: Words = []
         for host, there in said.items():
-            mine = {book.run for book in there.books if book.project == self.rule.name}
-            over = [run for run in quotas.over(there, said, self.deciding) if run in mine]
+            over = quotas.over(there, said, self.deciding, self.rule.name)
             if over:
-                words.append((host, {"ask": {"round": 0, "do": clerk.TIDY, "runs": over[:TIDIED]}}))
+                words.append(
+                    (host, {"ask": {"round": 0, "do": round_steps.TIDY, "runs": over[:TIDIED]}})
+                )
         return words
 
     def end(self) -> None:
@@ -203,7 +233,8 @@ class Council:
 
 class Round:
     """One decision about a project. ``locked`` are the hosts whose books are locked, ``said`` how things
-    stand on each host as of these locks, and ``written`` the hosts whose books have the run."""
+    stand on each host as of these locks, and ``written`` the hosts whose books have the run. One that is
+    refused because hosts did not do their part is ``lacking`` these."""
 
     def __init__(
         self,
@@ -214,17 +245,18 @@ class Round:
         words: Message,
         now: float,
     ) -> None:
-        self.step = clerk.LOCK
+        self.step = round_steps.LOCK
         self.is_refused = self.is_allowed = self.is_to_decide = False
         self.locked: set[str] = set()
         self.written: set[str] = set()
         self.said: dict[str, Message] = {}
+        self.lacking: tuple[str, ...] | None = None
         self._number, self._chosen, self._words = number, sorted(chosen), words
         self._asked, self._deciding = sorted(set(in_touch) & set(deciding)), deciding
         self._to_lock = [host for host in self._asked if deciding[host] == host]
         self._tried: set[str] = set()  # hosts that were asked to lock
         self._open: set[str] = set()  # and those that owe an answer
-        self._until = self._ends = now + WHOLE
+        self._until = self._ends = now + round_steps.WHOLE
 
     def next_tick(self) -> float:
         """Return the moment by which to call :meth:`tick`, if nothing happens before."""
@@ -236,19 +268,28 @@ class Round:
         """Lock the project, host by host."""
         return self._next(now)
 
-    def allow(self, now: float) -> Words:
-        """Have those that would start the run show that, and write it into the books that are locked,
-        which unlocks them."""
+    def allow(self, within: bool, now: float) -> Words:
+        """Have those that would start the run show that, ``within`` its quota or not, and write it into
+        the books that are locked, which unlocks them."""
         self.is_to_decide = False
+        self._words["within"] = int(within)
         return self._ask(self._chosen, ENTER, now + ANSWERS)
 
     def _write(self, now: float) -> Words:
-        late = [(host, self._word(clerk.UNLOCK)) for host in sorted(self._tried - self.locked)]
-        return [*late, *self._ask(sorted(self.locked), clerk.WRITE, now + ANSWERS)]
+        late = [
+            (host, self._word(round_steps.UNLOCK)) for host in sorted(self._tried - self.locked)
+        ]
+        return [*late, *self._ask(sorted(self.locked), round_steps.WRITE, now + ANSWERS)]
 
     def refuse(self) -> None:
         """Note that the run may not begin."""
         self.is_to_decide, self.is_refused = False, True
+
+    def fail(self, able: Collection[str], wanted: Iterable[str] = ()) -> None:
+        """Note that of those ``wanted``, which by default are all that lock, too few were able."""
+        self.refuse()
+        whole = set(wanted) or set(self._deciding.values())
+        self.lacking = tuple(sorted(whole.difference(able)))
 
     def heard(self, host: str, answer: Message, now: float) -> Words:
         """Take the answer of a host."""
@@ -256,18 +297,18 @@ class Round:
         if not is_due or host not in self._open or self._is_over:
             return []
         if answer.get("later"):
-            self._until = now + clerk.LOCKED + ANSWERS
+            self._until = now + round_steps.LOCKED + ANSWERS
             return []
         self._open.discard(host)
         if answer["done"]:
-            if self.step == clerk.LOCK:
+            if self.step == round_steps.LOCK:
                 self.locked.add(host)
-            elif self.step == clerk.WRITE:
+            elif self.step == round_steps.WRITE:
                 self.written.add(host)
-            elif self.step == clerk.LOOK and answer.get("said"):
+            elif self.step == round_steps.LOOK and answer.get("said"):
                 self.said[host] = answer["said"]
         elif self.step == ENTER:
-            self.refuse()
+            self.fail((), [host])
         return self._next(now)
 
     def parted(self, host: str, now: float) -> Words:
@@ -289,8 +330,11 @@ class Round:
         """Go on without those that do not answer."""
         if self._is_over or now < self.next_tick():
             return []
-        if self.step == ENTER or now >= self._ends:
-            self.refuse()
+        if self.step == ENTER:
+            self.fail((), self._open)
+            return []
+        if now >= self._ends:
+            self.fail(self.written if self.step == round_steps.WRITE else self.locked)
             return []
         self._asked = [host for host in self._asked if host not in self._open]
         self._open.clear()
@@ -306,21 +350,22 @@ class Round:
         """Take the next step once all have answered."""
         if self._open or self._is_over:
             return []
-        if self.step == clerk.LOCK and self._to_lock:
+        if self.step == round_steps.LOCK and self._to_lock:
             first = self._to_lock.pop(0)
             self._tried.add(first)
-            return self._ask([first], clerk.LOCK, now + ANSWERS)
-        if self.step == clerk.LOCK:
+            return self._ask([first], round_steps.LOCK, now + ANSWERS)
+        if self.step == round_steps.LOCK:
             if self._suffice(self.locked):
-                return self._ask(self._asked, clerk.LOOK, now + ANSWERS)
-            self.refuse()
-        elif self.step == clerk.LOOK:
+                return self._ask(self._asked, round_steps.LOOK, now + ANSWERS)
+            self.fail(self.locked)
+        elif self.step == round_steps.LOOK:
             self.is_to_decide = True
         elif self.step == ENTER:
             return self._write(now)
-        elif self.step == clerk.WRITE:
+        elif self.step == round_steps.WRITE:
             self.is_allowed = self._suffice(self.written)
-            self.is_refused = not self.is_allowed
+            if not self.is_allowed:
+                self.fail(self.written)
         return []
 
     def _suffice(self, hosts: Iterable[str]) -> bool:

@@ -112,6 +112,7 @@ class Leader:
         self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
         self._ways = [frozenset(way) - {here} for way in ways] or [frozenset(self._others)]
+        self._waits_on = frozenset([here]).union(*self._ways)  # the others only decide
         self._in_touch: set[str] = set()
         self._stands: dict[str, Any] = {}
         self._number = 0  # of the last round of claims
@@ -190,10 +191,13 @@ class Leader:
         self._stands.pop(host, None)
         if did and not self._suffice:
             self._alone_since = now
+        if self._council:
+            self._council.parted(host)
+            if not self._suffice:
+                self._council.ask_nobody()
         if self.phase == CLAIMING and host in self._turn.gpus:
             return self._give_up(now)
         if self._council:
-            self._council.parted(host)
             self._is_news = True
             return self._advised(self._council.lost(host, now), now)
         return []
@@ -219,17 +223,17 @@ class Leader:
         if self.phase == CLAIMING and now >= self._until:
             late = self._give_up(now)
             return late if "held" in word else [*late, *self.heard(host, word, now)]
-        mine = self.phase == CLAIMING and host in self._turn.gpus and host not in self._held
-        if mine and word.get("held") == self._number:
+        claims = self.phase == CLAIMING and host in self._turn.gpus
+        if claims and host not in self._held and word.get("held") == self._number:
             return self._hold(host, word, now)
-        if self.phase == CLAIMING and word.get("refused") == self._number:
+        if claims and word.get("refused") == self._number:
             return self._give_up(now)
         if self.phase == BEGUN and word.get("begun") == self._number:
             self._begun.add(host)
             return [Send(host, {"known": self._number})]
         if self.phase == BEGUN and word.get("lapsed") == self._number and not self._over:
             return [Stop(protocol.HOSTS_PARTED)]
-        needed = self.phase != BEGUN or host in self._turn.gpus
+        needed = host in (self._turn.gpus if self.phase == BEGUN else self._waits_on)
         if needed and "over" in word and not self._over:
             return [Stop(str(word["over"]))]
         return []

@@ -32,6 +32,8 @@ JOINED, PARTED, SAID = "joined", "parted", "said"
 
 #: Seconds between two tries to reach the leader: the first pause, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
+#: After so many seconds without the leader, the longest pause of a host that may wait for days.
+LONG, PATIENT_PAUSE = 3600.0, 60.0
 #: Seconds to connect, and for a caller to prove that it is a host of this run.
 PATIENCE = 10.0
 #: Seconds between two signs of life, and without any until a line counts as lost.
@@ -122,6 +124,7 @@ class Lines:
         self._lines: dict[Socket, _Line] = {}
         self._dialled: Socket | None = None
         self._dialled_at, self._dial_at, self._pause = now, now, FIRST_PAUSE
+        self._parted_at = now
         #: Where the leader may be, the address that is tried next in front.
         self._addresses = list(spec.get("addresses") or [spec["address"]])
         self._listener: Socket | None = None
@@ -231,8 +234,12 @@ class Lines:
             self._dialled.close()
         self._dialled = None
         self._try_another()
+        self._dial_later(now)
+
+    def _dial_later(self, now: float) -> None:
+        longest = PATIENT_PAUSE if now > self._parted_at + LONG else LONGEST_PAUSE
         self._dial_at = now + self._pause
-        self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+        self._pause = min(longest, 2 * self._pause)
 
     def _try_another(self) -> None:
         """Try the next address of the leader, if it has several."""
@@ -252,8 +259,9 @@ class Lines:
         if not self._leads:
             if not line.host:
                 self._try_another()
-            self._dial_at = now + self._pause
-            self._pause = min(LONGEST_PAUSE, 2 * self._pause)
+            if line.host:
+                self._parted_at = now
+            self._dial_later(now)
         return [(PARTED, line.host, {})] if line.host else []
 
     def _serve(self, line: _Line, now: float) -> list[News]:

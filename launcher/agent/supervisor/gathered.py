@@ -11,7 +11,7 @@ import time
 
 from ..base import protocol
 from ..host import free_ports, lookout, socket_names, tickets
-from . import gang, template, turns, vouching, waiting, ways
+from . import gang, gang_stands, template, turns, vouching, waiting, ways
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from ..base.lean import Socket
-    from ..base.messages import GatherRequest, Given, Message, StartRequest, TicketFacts, Way
+    from ..base.messages import GatherRequest, Given, Message, StartRequest, Way
     from . import stake
     from .council import Council
     from .stands import Stand
@@ -60,8 +60,6 @@ LAST_WORDS = gang.ANSWER
 _OWN = ("only", "part")
 #: What the leader decides anew.
 _OF_PROJECT = ("within", "member", "takes")
-#: What no leader needs to know of a ticket.
-_OF_NO_USE = ("waited", "by_itself", "no_room")
 #: Why a run waits that no end of another one would let begin.
 HOPELESS = (turns.HOSTS_MISSING, turns.TOO_LARGE)
 #: Most characters of what ends a run.
@@ -168,6 +166,8 @@ class Gathered:
             is_waiting = self._part.phase == gang.WAITING
             for word in self._stake.look(now, is_waiting):
                 self._tell_leader(word, now)
+            if not self._leader and self._member.is_forsaken(now):
+                self._stake.forsaken()
         self._obey(self._part.tick(now), now)
         if self._leader:
             self._note_progress(self._leader)
@@ -296,7 +296,7 @@ class Gathered:
             self._is_project_news = True
             leader.learned()
         held = word.get("held")
-        if held is not None and not self._fits(leader.way, host, word["names"], word["ports"]):
+        if held is not None and not ways.fits(self._ways, leader.way, host, word):
             word = {"refused": held}
         self._obey(leader.heard(host, word, now), now)
 
@@ -345,23 +345,11 @@ class Gathered:
         if self._is_project_news and leader.phase == gang.WAITING:
             self._is_project_news = False
             self._council.learn(now)
-        found, takes = self._council.standing, self._council.takes
-        standing: Message = {"within": int(found.within), "held": found.why or "", "takes": takes}
+        standing = self._council.shown(leader.is_forsaken(now))
         if standing != self._stake.standing:
             self._stake.standing = standing
             self._next_look = now
             self._obey(leader.tell({"standing": standing}), now)
-
-    def _tokens(self, number: int) -> Mapping[str, Mapping[str, Sequence[str]]]:
-        """Return the tokens of a way; none of one that there is not."""
-        return self._ways[number]["tokens"] if 0 <= number < len(self._ways) else {}
-
-    def _fits(self, number: int, host: str, names: Sequence[str], ports: Sequence[int]) -> bool:
-        tokens = self._tokens(number).get(host)
-        if tokens is None:
-            return False
-        known = all(0 < port < 1 << 16 for port in ports)
-        return known and len(names) == len(tokens["names"]) and len(ports) == len(tokens["ports"])
 
     # -- what gang.py says
 
@@ -395,7 +383,7 @@ class Gathered:
     def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
         self._let_go()
         self._has_room = self._hands.has_room()
-        tokens = self._tokens(claim.way).get(self._here)
+        tokens = ways.tokens_of(self._ways, claim.way).get(self._here)
         if not tokens or len(claim.gpus) != len(tokens["gpus"]) or not self._has_room:
             return None
         if claim.gpus and self._stake and not self._stake.has_entered:
@@ -449,7 +437,7 @@ class Gathered:
         self, number: int, given: Mapping[str, Given], now: float
     ) -> list[StartRequest] | None:
         """Return what to start here, if anything, once it is written down; None if it cannot be."""
-        if not self._is_whole(number, given):
+        if not ways.is_whole(self._ways, number, given):
             return None
         way, waited = self._ways[number], self.waited(now)
         if self._here not in given:  # it was chosen by this host, which is not part of it
@@ -460,16 +448,6 @@ class Gathered:
             return None
         filled = template.filled_together(start, way["tokens"], given, packed)
         return [filled] if self._hands.commit(filled, self._given, way, waited) else None
-
-    def _is_whole(self, number: int, given: Mapping[str, Given]) -> bool:
-        """Return whether each host of a way was given what it asked for."""
-        tokens = self._tokens(number)
-        for host, own in tokens.items():
-            there = given.get(host)
-            fits = there and self._fits(number, host, there["names"], there["ports"])
-            if not there or not fits or len(there["gpus"]) != len(own["gpus"]):
-                return False
-        return bool(tokens)
 
     def _leave(self) -> None:
         """Leave the queue."""
@@ -490,30 +468,16 @@ class Gathered:
         self._lookout.look(self._run)
         if self._outside[1] and now > self._outside[0] + waiting.KNOWN:
             self._ask_for_strangers(now)
-        stand: Message = {
-            "tickets": _once(map(self._told_of, self._believed())),
-            "leased": {
-                str(index): {name: one[name] for name in ("run", "left") if name in one}
-                for index, one in self._lookout.leased.items()
-            },
-            "outside": self._outside[1],
-        }
+        believed = vouching.vouched(self._lookout.tickets, self.request.get("rules"))
+        stand = gang_stands.told(self._run, believed, self._lookout.leased, self._outside[1])
         if self._leader:
             self._stood[self._here] = now
             self._leader.saw(self._here, stand)
-        is_new, self._told = _without_times(stand) != self._told, _without_times(stand)
+        known, self._told = self._told, gang_stands.without_times(stand)
+        is_new = known != self._told
         if is_new and not self._leader:
             self._lines.say("", {"stand": stand}, now)
         return is_new
-
-    def _believed(self) -> list[TicketFacts]:
-        return vouching.vouched(self._lookout.tickets, self.request.get("rules"))
-
-    def _told_of(self, ticket: TicketFacts) -> Message:
-        """Return what the leader needs to know of a ticket: nothing that changes by itself, and of the
-        run's own nothing that only others have to know."""
-        said = {name: one for name, one in ticket.items() if name not in _OF_NO_USE}
-        return dict(said, aside=ticket["aside"] and ticket["run"] != socket_names.short(self._run))
 
     def _ask_for_strangers(self, now: float) -> None:
         """Learn who works outside launcher, unless that was asked a moment ago."""
@@ -527,7 +491,8 @@ class Gathered:
         known = []
         for host in ways.hosts_with_gpus(self._ways):
             if host in said:
-                stand = self._stand(host, said[host], now - self._stood.get(host, now))
+                age = now - self._stood.get(host, now)
+                stand = gang_stands.read(self.request, host, said[host], age)
                 known += [stand] if stand else []
         answer = ways.decide(known, run, self._ways)
         self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
@@ -542,19 +507,6 @@ class Gathered:
         """Return whether it would be the run's turn if things stood so."""
         answer = ways.decide(known, socket_names.short(self._run), self._ways)
         return isinstance(answer, gang.Turn)
-
-    def _stand(self, host: str, said: Message, age: float) -> Stand | None:
-        shared = bool(self.request.get("ignore_foreign"))
-        leased: dict[int, Any] = {}
-        try:
-            for index, holder in said["leased"].items():
-                left = holder.get("left")
-                leased[int(index)] = dict(holder, left=None if left is None else left - age)
-            return waiting.stand_of(
-                self.request["gpus"][host], leased, said["tickets"], said["outside"], shared, host
-            )
-        except (ValueError, TypeError, KeyError, IndexError):
-            return None  # not what a supervisor says
 
     def _show(self, now: float) -> None:
         """Have the ticket here say how things are. Raises OSError the first time."""
@@ -592,21 +544,6 @@ class Gathered:
 def _of_all(ticket: Message) -> Message:
     """Return what a ticket says that is the same on all hosts."""
     return {name: one for name, one in ticket.items() if name not in (*_OWN, *_OF_PROJECT)}
-
-
-def _once(words: Iterable[Message]) -> list[Message]:
-    """Return these without repetitions: a ticket that is entered anew is there twice for a moment."""
-    found: list[Message] = []
-    for one in words:
-        if one not in found[-1:]:
-            found.append(one)
-    return found
-
-
-def _without_times(stand: Message) -> Message:
-    """Return how things stand without what changes all the time."""
-    leased = {index: one.get("run") for index, one in stand["leased"].items()}
-    return dict(stand, leased=leased)
 
 
 def _same_ticket(one: Message, other: Message) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         TicketFacts,
     )
 
+_LIMIT = projects.HELD["l"]
+
 
 class Member:
     """What a run is in its project, until it is closed. Raises OSError."""
@@ -76,10 +78,13 @@ def who_takes(
 ) -> MemberFacts | None:
     """Return the run for which a preemptible one has to give its GPUs back: one that waits here with a
     ticket of the user who asks, in the name of a project of that user's, within its quota as far as this
-    host can see. Pure."""
+    host can see. One that stands aside could not begin with them, unless it does so for the limit of its
+    project, which they are part of. Pure."""
     by_sum = {(one["user"], one["sum"]) for one in asked}
     there = list(members)
-    tickets_of = {(one.get("user"), one["run"]) for one in waiting if one.get("within")}
+    covered = [one for one in waiting if one.get("within")]
+    tickets_of = {(one.get("user"), one["run"]) for one in covered}
+    before_others = {(one.get("user"), one["run"]) for one in covered if not one["aside"]}
     for one in there:
         rule = rules.get(one["project"])
         if (
@@ -91,7 +96,8 @@ def who_takes(
             continue
         if (one["user"], projects.sum_of(one["run"])) not in by_sum:
             continue
-        if (one["user"], one["run"]) not in tickets_of:
+        able = tickets_of if one["held"] == _LIMIT else before_others
+        if (one["user"], one["run"]) not in able:
             continue
         used = sum(
             other["gpus"]

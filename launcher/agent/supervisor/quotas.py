@@ -174,15 +174,20 @@ def _count(found: dict[tuple[str, str], Use], use: Use) -> None:
     )
 
 
-def over(there: Said, said: Mapping[str, Said], deciding: Mapping[str, str]) -> list[str]:
-    """Return the runs in the book of a host's own user that are over, by what all hosts say."""
+def over(
+    there: Said, said: Mapping[str, Said], deciding: Mapping[str, str], project: str
+) -> list[str]:
+    """Return the runs of a project in the book of a host's own user that are over, by what all hosts
+    say. Only who has locked a project knows that of it: a run that is about to begin is in a book, too.
+    """
     shown = {
         (one.run, one.project) for each in said.values() for one in each.members if not one.waits
     }
     return [
         book.run
         for book in there.books
-        if book.user == there.user
+        if book.project == project
+        and book.user == there.user
         and (short(book.run), book.project) not in shown
         and _is_over(book, said, deciding)
     ]

@@ -152,7 +152,7 @@ REQUESTS = {
         {
             "gang": (
                 {"hosts": [str], "address": str, "port": int, "key": str},
-                {"addresses": [str]},
+                {"addresses": [str], "users": [str]},
             ),
             "gpus": {str: [int]},
             "names": TEXTS,

@@ -5,8 +5,9 @@ See council.py for how the leader decides."""
 from __future__ import annotations
 
 from ..host import projects
-from . import council, gang
+from . import gang
 from .clerk import Clerk
+from .round_steps import ENTER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Stake:
     def __init__(self, run: str, project: GangProject, hands: Hands, now: float) -> None:
         self.standing = UNKNOWN  # as the leader says
         self._run, self._project, self._hands = run, project, hands
-        self._clerk = Clerk(run, now)
+        users = [user for rule in project["rules"].values() for user in rule["users"]]
+        self._clerk = Clerk(run, now, users)
         self._entered: float | None = None  # until when, unless the run begins
         self._beside: list[Socket] = []
         self._shown: tuple[object, ...] = ()  # what these say
@@ -62,12 +64,16 @@ class Stake:
         """Note that the leader is in touch: it may know nothing."""
         self._clerk.joined(now)
 
+    def forsaken(self) -> None:
+        """Ask nobody for GPUs, and claim no quota: nobody leads the run."""
+        self.standing = UNKNOWN
+
     def hear(self, ask: Message, now: float) -> list[Message]:
         """Do what the leader asks; return the answer, unless it comes later."""
-        if ask["do"] != council.ENTER:
+        if ask["do"] != ENTER:
             return self._clerk.hear(ask, now)
         done = self._enter(ask, now)
-        return [{"answer": {"round": ask["round"], "do": council.ENTER, "done": int(done)}}]
+        return [{"answer": {"round": ask["round"], "do": ENTER, "done": int(done)}}]
 
     def look(self, now: float, is_waiting: bool) -> list[Message]:
         """Do what is due; return what to tell the leader. What was shown goes where nothing follows."""

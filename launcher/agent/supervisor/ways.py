@@ -11,8 +11,9 @@ from . import gang, stands, turns
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
-    from ..base.messages import GatherRequest, StartRequest, Way
+    from ..base.messages import GatherRequest, Given, StartRequest, Way
 
 
 def ways_of(request: GatherRequest) -> tuple[list[Way], dict[str, StartRequest]]:
@@ -67,3 +68,28 @@ def _with_gpus(way: Way) -> frozenset[str]:
 def _turn(number: int, way: Way, gpus: Mapping[str, Sequence[int]]) -> gang.Turn:
     mine = {host: list(gpus.get(host, ()))[:count] for host, count in way["counts"].items()}
     return gang.Turn(number, mine)
+
+
+def tokens_of(ways: Sequence[Way], number: int) -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """Return the tokens of a way; none of one that there is not."""
+    return ways[number]["tokens"] if 0 <= number < len(ways) else {}
+
+
+def fits(ways: Sequence[Way], number: int, host: str, given: Mapping[str, Any]) -> bool:
+    """Return whether a host has as many ``names`` and ``ports`` as a way has tokens for."""
+    tokens, ports = tokens_of(ways, number).get(host), given["ports"]
+    if tokens is None or not all(0 < port < 1 << 16 for port in ports):
+        return False
+    return len(given["names"]) == len(tokens["names"]) and len(ports) == len(tokens["ports"])
+
+
+def is_whole(ways: Sequence[Way], number: int, given: Mapping[str, Given]) -> bool:
+    """Return whether each host of a way was given what it asked for."""
+    tokens = tokens_of(ways, number)
+    for host, own in tokens.items():
+        there = given.get(host)
+        if not there or not fits(ways, number, host, there):
+            return False
+        if len(there["gpus"]) != len(own["gpus"]):
+            return False
+    return bool(tokens)

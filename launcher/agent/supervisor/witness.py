@@ -1,9 +1,10 @@
 """A host that takes part in decisions about the project of a run which waits elsewhere.
 
 A quota is decided on more than half of all hosts, and a run that waits with nobody in touch needs some
-there that answer. A witness does no more than that: it is one process, holds no GPU and no ticket, and
-leaves nothing. It ends when the run has begun or is over, or when its user says so. See
-docs/decisions/0086-witnesses.md.
+there that answer. A witness does no more than that: it is one process, and holds no GPU and no ticket.
+It ends when the run has begun or is over, or when its user says so. What it wrote into its user's books
+stays there until the run ends, or the next decision about the project finds that it has.
+See docs/decisions/0086-witnesses.md.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Witness:
     def __init__(self, run: str, host: str, gang: GangSpec, now: float) -> None:
         self._listener = socket_names.bind(witnesses.name_of(run, host, gang["key"]))
         self._lines = Lines(gang, host, now)
-        self._clerk = Clerk(run, now)
+        self._clerk = Clerk(run, now, gang.get("users") or ())
         self._heard = now  # when the leader was in touch last
         self._is_in_touch = self._is_over = False
 

@@ -63,10 +63,14 @@ def uses(
 
 
 def over(
-    there: ProjectsThere, said: Mapping[str, ProjectsThere], deciding: Mapping[str, str]
+    there: ProjectsThere,
+    said: Mapping[str, ProjectsThere],
+    deciding: Mapping[str, str],
+    project: str,
 ) -> tuple[str, ...]:
-    """Return the runs in the book of a host's own user that are over, by what all hosts say."""
-    return tuple(quotas.over(there, said, deciding))
+    """Return the runs of a project in the book of a host's own user that are over, by what all hosts
+    say."""
+    return tuple(quotas.over(there, said, deciding, project))
 
 
 def vouched(rules: Iterable[Project], said: Turns) -> Turns:

@@ -119,7 +119,7 @@ def member(run: str, **more: Any) -> Any:
 
 
 def ticket(run: str, **more: Any) -> Any:
-    return {"run": run, "user": "ann", "within": True, **more}
+    return {"run": run, "user": "ann", "within": True, "aside": False, **more}
 
 
 def asks(run: str, user: str = "ann") -> Any:
@@ -137,6 +137,7 @@ def asks(run: str, user: str = "ann") -> Any:
         ([asks("me")], [member("me", within=False)], [ticket("me")]),
         ([asks("me")], [member("me", waits=False)], [ticket("me")]),
         ([asks("me")], [member("me")], [ticket("me", within=False)]),
+        ([asks("me")], [member("me")], [ticket("me", aside=True)]),
         ([asks("me")], [member("me")], []),
         ([asks("me")], [member("me", gpus=5)], [ticket("me")]),
         ([asks("me")], [member("me"), member("has", waits=False, gpus=3)], [ticket("me")]),
@@ -153,6 +154,11 @@ def test_who_is_within_the_quota_takes_gpus_back() -> None:
     theirs = member("forged", waits=False, user="eve", gpus=9)
     found = who_takes([asks("me")], RULES, [member("me"), soft, theirs], [ticket("me")])
     assert found is not None and found["run"] == "me"
+
+
+def test_who_is_within_the_quota_but_at_the_limit_takes_gpus_back_though_it_stands_aside() -> None:
+    mine, waits = member("me", held="limit"), ticket("me", aside=True)
+    assert who_takes([asks("me")], RULES, [mine], [waits]) == mine
 
 
 def test_a_run_gives_back_only_what_it_has_had_for_its_time() -> None:

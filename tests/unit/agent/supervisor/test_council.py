@@ -4,17 +4,20 @@ than its quota, and somebody gets on."""
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.agent.supervisor import clerk, council, quotas
+from launcher.agent.supervisor import gang, quotas, round_steps
 from launcher.agent.supervisor.council import Council
 
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
 QUOTA = 6
+#: How projects stand where nothing is.
+SAID: Any = {"members": [], "books": [], "user": "ann"}
 #: The hosts of each run, and its GPUs.
 RUNS = {
     "a": (("h1",), 4),
@@ -95,13 +98,13 @@ class World:
     def serve(self, run: str, host: str) -> None:
         ask = self.asked[run, host].pop(0)
         do = ask["do"]
-        if do == council.ENTER:
+        if do == round_steps.ENTER:
             self.shown[host][run] = RUNS[run][1]
-        elif do == clerk.LOCK:
+        elif do == round_steps.LOCK:
             self.wanted[host].append((run, ask))
             self.lock(host)
             return
-        elif do == clerk.WRITE:
+        elif do == round_steps.WRITE:
             done = self.locks.get(host) == run
             if done:
                 book = {"project": "team-a", "run": run, "user": "ann", "preemptible": False}
@@ -112,13 +115,13 @@ class World:
         elif do == "release":
             self.shown[host].pop(run, None)
             self.books[host].pop(run, None)
-        elif do == clerk.TIDY:
+        elif do == round_steps.TIDY:
             for one in ask["runs"]:
                 self.books[host].pop(one, None)
-        if do in ("release", clerk.UNLOCK):
+        if do in ("release", round_steps.UNLOCK):
             self.unlock(run, host)
-        if do in (council.ENTER, clerk.LOOK):
-            said = self.said(host) if do == clerk.LOOK else {}
+        if do in (round_steps.ENTER, round_steps.LOOK):
+            said = self.said(host) if do == round_steps.LOOK else {}
             self.answer(run, host, ask, True, said=said)
 
     def said(self, host: str) -> Any:
@@ -215,6 +218,90 @@ def test_without_a_majority_it_says_who_is_missing() -> None:
     assert mine.learn(2.0).why == quotas.NO_MAJORITY
 
 
+def test_a_run_that_lost_a_host_which_it_needs_asks_nobody_for_gpus() -> None:
+    mine = Council("a", project(4))
+
+    def decide(stands: Any) -> None:
+        mine.learn(0.0)
+        mine.takes = ["victim"]
+
+    leader = gang.Leader("h1", HOSTS[1:], decide, 0.0, [["h1", "h2"]], mine)
+    for host in HOSTS:
+        mine.saw(host, SAID, 0.0)
+        leader.joined(host, 0.0)
+    leader.saw("h1", {})
+    leader.tick(0.0)
+    assert mine.takes == ["victim"]
+    leader.parted("h3", 1.0)
+    leader.tick(1.0)
+    assert mine.takes == ["victim"], "it needs h1 and h2"
+    leader.parted("h2", 2.0)
+    assert (mine.takes, leader.is_forsaken(2.0 + gang.FORSAKEN)) == ([], True)
+
+
+def test_a_host_that_parts_while_the_run_claims_is_heard_no_more() -> None:
+    mine = Council("a", project(4))
+    turn = gang.Turn(0, {"h1": [0], "h2": [0]})
+    leader = gang.Leader("h1", HOSTS[1:], lambda stands: turn, 0.0, [["h1", "h2"]], mine)
+    for host in HOSTS:
+        mine.saw(host, SAID, 0.0)
+        leader.joined(host, 0.0)
+    leader.saw("h1", {})
+    words = [*leader.tick(0.0)]
+    while words and leader.phase == gang.DECIDING:
+        one = words.pop(0)
+        ask = one.word.get("ask") if isinstance(one, gang.Send) else None
+        if ask:
+            said = {"said": SAID} if ask["do"] == round_steps.LOOK else {}
+            answer = {"round": ask["round"], "do": ask["do"], "done": 1, **said}
+            words += leader.heard(one.host, {"answer": answer}, 0.0)
+    assert leader.phase == gang.CLAIMING
+    for word in ({"over": "by-user"}, {"refused": 1}):
+        assert leader.heard("h5", word, 1.0) == [], "it only decides"
+    for host in HOSTS[1:4]:
+        leader.parted(host, 1.0)
+    assert mine.learn(1.0).silent == HOSTS[1:4]
+
+
+@pytest.mark.parametrize("refused", [round_steps.LOCK, round_steps.WRITE, round_steps.ENTER])
+def test_where_too_few_hosts_do_their_part_it_says_so_and_tries_again_later(refused: str) -> None:
+    """Until then it holds nobody back."""
+    mine, now = Council("a", project(4)), 0.0
+    for host in HOSTS:
+        mine.saw(host, SAID, 0.0)
+    able, tries = HOSTS[:2], list[float]()
+
+    def decide(stands: Any) -> gang.Turn | None:
+        if mine.learn(now).why:
+            return None
+        tries.append(now)
+        return gang.Turn(0, {"h3": [0]})
+
+    leader = gang.Leader("h1", HOSTS[1:], decide, now, [["h3"]], mine)
+    for host in HOSTS[1:]:
+        leader.joined(host, now)
+    while now < 200:
+        leader.saw("h1", {})
+        words = leader.tick(now)
+        while words:
+            one = words.pop(0)
+            ask = one.word.get("ask") if isinstance(one, gang.Send) else None
+            if not ask:
+                continue
+            done = int(ask["do"] != refused or one.host in able)
+            said = {"said": SAID} if ask["do"] == round_steps.LOOK else {}
+            answer = {"round": ask["round"], "do": ask["do"], "done": done, **said}
+            words += leader.heard(one.host, {"answer": answer}, now)
+        assert leader.phase == gang.WAITING
+        assert mine.learn(now).why == quotas.NO_MAJORITY
+        now += 1
+    assert mine.standing.silent == (("h3",) if refused == round_steps.ENTER else HOSTS[2:])
+    assert [later - before for before, later in pairwise(tries)] == [10, 20, 40, 60, 60]
+    mine.parted("h3")
+    mine.saw("h3", SAID, now)
+    assert mine.learn(now).why is None, "it may do its part once it is back"
+
+
 def test_a_host_that_is_silent_is_passed_over_while_others_suffice() -> None:
     world = World(0)
     mine = world.councils["a"]
@@ -226,8 +313,8 @@ def test_a_host_that_is_silent_is_passed_over_while_others_suffice() -> None:
             world.say(run, mine.heard(host, world.told[run, host].pop(0), world.now))
         if mine.round is None:
             break
-        if world.asked.pop(("a", "h2"), None) and mine.round.step == clerk.LOCK:
-            world.now += council.ANSWERS
+        if world.asked.pop(("a", "h2"), None) and mine.round.step == round_steps.LOCK:
+            world.now += round_steps.ANSWERS
             world.say("a", mine.tick(world.now))
     assert world.alive == {"a"}
     assert [host for host in HOSTS if "a" in world.books[host]] == ["h1", "h3", "h4", "h5"]

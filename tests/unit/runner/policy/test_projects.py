@@ -93,6 +93,17 @@ def test_what_strangers_say_counts_for_nothing_and_a_silent_host_for_its_run() -
     assert found == {"lives": 2, "silent": 1}
 
 
+def test_only_runs_of_the_project_that_is_locked_are_known_to_be_over() -> None:
+    """One of another project may be about to begin: its book is written before anything shows it."""
+    books = (
+        BookThere("team-a", "over", "ann", 3, ("h1",)),
+        BookThere("team-b", "begins", "ann", 3, ("h1",)),
+    )
+    there = {"h1": said(books=books)}
+    deciding = projects.voters(inventory())
+    assert projects.over(there["h1"], there, deciding, "team-a") == ("over",)
+
+
 def history(seed: int) -> list[tuple[str, int, int, bool, tuple[str, ...], tuple[str, ...]]]:
     """Steps: what happens, to which run, with how many GPUs, preemptible or not, on which hosts, and
     which hosts can be reached."""
