@@ -55,6 +55,7 @@ def _time_by_hand(project: Project, lab: labs.Lab, launcher: Launcher) -> float:
     introduce(lab)
     hosts = list(lab.hosts.values())
     back = launcher.work.with_name("by hand")
+    back.mkdir()
     ssh = f"ssh -F {shlex.quote(str(lab.ssh_config))}"
     script = by_hand(project, hosts, python_of(project.python), launcher.work, ssh, back)
     began = time.monotonic()
