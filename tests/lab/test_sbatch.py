@@ -256,3 +256,42 @@ def test_an_array_is_a_sweep(launcher: Launcher, clean: labs.Lab) -> None:
     for element, said in logs.items():
         own = launcher.work / f"grid-{numbers[0][1]}_{element}.out"
         assert own.read_text().splitlines() == said
+
+
+#: It overrides what torchrun reads from PET_RDZV_CONF by an option, as Accelerate's does.
+ACCELERATE = r"""#!/bin/sh
+echo "accelerate of $LAUNCHER_HOST got: $*"
+"""
+LAUNCHES = r"""#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+export PATH=$PWD/tools:$PATH
+srun accelerate launch --rdzv_backend c10d 'two  words'
+srun accelerate launch --rdzv_conf a=1 train.py
+srun -N1 -n1 accelerate env
+rm tools/accelerate
+srun -N1 -n1 accelerate launch train.py
+"""
+
+
+def test_accelerate_in_a_batch_script_knows_which_host_is_first(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """By an option, since Accelerate takes no notice of the variable."""
+    (launcher.work / "tools").mkdir()
+    launcher.script(ACCELERATE, "tools/accelerate")
+    (launcher.work / "tools" / "accelerate").chmod(0o755)
+    launcher.script(LAUNCHES, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    said = ran.log("node-0.out").decode().splitlines()
+    assert sorted(said[:2]) == [
+        "accelerate of lab1 got: launch --rdzv_conf is_host=true --rdzv_backend c10d two  words",
+        "accelerate of lab2 got: launch --rdzv_backend c10d two  words",
+    ], ran.err
+    assert sorted(said[2:]) == [
+        "accelerate of lab1 got: env",
+        "accelerate of lab1 got: launch --rdzv_conf a=1 train.py",
+        "accelerate of lab2 got: launch --rdzv_conf a=1 train.py",
+    ]
+    assert "accelerate: command not found" in ran.log("node-0.err").decode()
+    assert ran.code == 127

@@ -20,7 +20,7 @@ import time
 
 from ..base import frames, programs, protocol
 from ..base.tcp import keep_alive, listen, own_address
-from . import slurm, slurm_nodes
+from . import accelerate, slurm, slurm_nodes
 from .commands import LOOK, Commands, hang_up, say, signal_group
 from .tls import context, join, name_in
 
@@ -66,9 +66,11 @@ class Member:
         start = [sys.executable, "-I", "-S", os.path.abspath(sys.argv[0])]
         more = slurm.PROGRAMS if self.is_slurm else ()
         shims = dict(PROGRAMS, **{name: "slurm %s {run_dir}" % name for name in more})
+        texts = {"accelerate": accelerate.PROGRAM} if self.is_slurm else {}
         for name, rest in shims.items():
             words = start + [w.format(run_dir=self.run_dir) for w in rest.split()]
-            text = '#!/bin/sh\nexec %s "$@"\n' % " ".join(_quoted(word) for word in words)
+            texts[name] = '#!/bin/sh\nexec %s "$@"\n' % " ".join(_quoted(word) for word in words)
+        for name, text in texts.items():
             path = os.path.join(folder, name)
             with open(path, "w") as file:
                 file.write(text)
