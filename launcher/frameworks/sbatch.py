@@ -14,9 +14,11 @@ from .torch import COMPUTED
 
 #: How many tasks srun starts on each host, where that is not the number of ranks.
 TASKS_PER_NODE = "SLURM_NTASKS_PER_NODE"
+#: The signal that comes some time before the time limit: ``B:USR1@60``.
+SIGNAL = "SBATCH_SIGNAL"
 #: What the agent on each host sets, which alone knows it.
 OF_HOST = frozenset(
-    ("SLURM_CPUS_ON_NODE", "SLURM_JOB_GID", "SLURM_JOB_START_TIME", "SLURM_JOB_UID",
+    ("SLURM_CPUS_ON_NODE", "SLURM_JOB_END_TIME", "SLURM_JOB_GID", "SLURM_JOB_START_TIME", "SLURM_JOB_UID",
      "SLURM_JOB_USER", "SLURM_TASK_PID")
 )  # fmt: skip
 
