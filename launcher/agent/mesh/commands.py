@@ -142,7 +142,7 @@ class Commands:
             if kind != frames.INPUT:
                 return
             if data:
-                stdin.take(data, lambda size: _say_soon(writer, frames.TAKEN, {"taken": size}))
+                stdin.take(data, lambda size: say_soon(writer, frames.TAKEN, {"taken": size}))
             else:
                 stdin.end()
 
@@ -259,7 +259,8 @@ async def say(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) 
         pass
 
 
-def _say_soon(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) -> None:
+def say_soon(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) -> None:
+    """Write a frame that is short, without waiting for room."""
     try:
         writer.write(frames.frame(kind, data))
     except LOST:

@@ -21,7 +21,7 @@ import time
 from ..base import frames, programs, protocol
 from ..base.tcp import keep_alive, listen, own_address
 from . import accelerate, slurm, slurm_nodes, slurm_queue, slurm_signals
-from .commands import LOOK, Commands, hang_up, say, signal_group
+from .commands import LOOK, Commands, hang_up, say, say_soon, signal_group
 from .tls import context, join, name_in
 
 TYPE_CHECKING = False
@@ -184,8 +184,7 @@ class Head(Member):
         self.commands.send(asked.number)
         for control in self._peers.values():
             if control.done():
-                message = {"signal": asked.number}
-                asyncio.ensure_future(say(control.result(), frames.ASK, message))
+                say_soon(control.result(), frames.ASK, {"signal": asked.number})
 
     async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = name_in(writer)
