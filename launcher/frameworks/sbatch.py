@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import ClassVar
 
 from ..spec.model import Process
 from . import rsh, slurm
 from .base import Framework, Place
+from .env import ACCELERATE
 from .torch import COMPUTED
 
 #: How many tasks srun starts on each host, where that is not the number of ranks.
@@ -36,6 +39,7 @@ class Sbatch(Framework):
     } | {"CUDA_VISIBLE_DEVICES"}
     shell = True
     joins_hosts = True
+    programs: ClassVar[Mapping[str, str]] = {"accelerate": ACCELERATE}
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return the script on the first host, and a peer on the others."""

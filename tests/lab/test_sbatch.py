@@ -274,7 +274,7 @@ srun -N1 -n1 accelerate launch train.py
 """
 
 
-def test_accelerate_in_a_batch_script_knows_which_host_is_first(
+def test_accelerate_in_a_script_knows_which_host_is_first(
     launcher: Launcher, clean: labs.Lab
 ) -> None:
     """By an option, since Accelerate takes no notice of the variable."""
@@ -295,6 +295,15 @@ def test_accelerate_in_a_batch_script_knows_which_host_is_first(
     ]
     assert "accelerate: command not found" in ran.log("node-0.err").decode()
     assert ran.code == 127
+    launcher.script(ACCELERATE, "tools/accelerate")
+    (launcher.work / "tools" / "accelerate").chmod(0o755)
+    shutil.rmtree(ran.folder)
+    text = "PATH=$PATH:$PWD/tools; accelerate launch train.py"
+    ran = launcher.run("--nodes", "2", "--framework", "env", text)
+    assert ran.log("node-0.out") == (
+        b"accelerate of lab1 got: launch --rdzv_conf is_host=true train.py\n"
+    )
+    assert ran.log("node-1.out") == b"accelerate of lab2 got: launch train.py\n"
 
 
 #: As sites' pages on long jobs have it: a warning, a checkpoint, and the job queued again.

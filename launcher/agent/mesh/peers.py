@@ -20,7 +20,7 @@ import time
 
 from ..base import frames, programs, protocol
 from ..base.tcp import keep_alive, listen, own_address
-from . import accelerate, slurm, slurm_nodes, slurm_queue, slurm_signals
+from . import slurm, slurm_nodes, slurm_queue, slurm_signals
 from .commands import LOOK, Commands, hang_up, say, say_soon, signal_group
 from .tls import context, join, name_in
 
@@ -66,15 +66,20 @@ class Member:
         start = [sys.executable, "-I", "-S", os.path.abspath(sys.argv[0])]
         more = slurm.PROGRAMS if self.is_slurm else ()
         shims = dict(PROGRAMS, **{name: "slurm %s {run_dir}" % name for name in more})
-        texts = {"accelerate": accelerate.PROGRAM} if self.is_slurm else {}
         for name, rest in shims.items():
             words = start + [w.format(run_dir=self.run_dir) for w in rest.split()]
-            texts[name] = '#!/bin/sh\nexec %s "$@"\n' % " ".join(_quoted(word) for word in words)
-        for name, text in texts.items():
+            text = '#!/bin/sh\nexec %s "$@"\n' % " ".join(_quoted(word) for word in words)
             path = os.path.join(folder, name)
             with open(path, "w") as file:
                 file.write(text)
             os.chmod(path, 0o700)
+        # In front of what a batch script puts first in PATH, too.
+        there, here = (
+            os.path.join(one, "accelerate")
+            for one in (programs.folder(self.run_dir, "bin"), folder)
+        )
+        if self.is_slurm and os.path.isfile(there) and not os.path.lexists(here):
+            os.symlink(there, here)
 
     async def listen_here(self) -> asyncio.AbstractServer:
         """Open the socket for the programs in ``relay``."""

@@ -17,7 +17,7 @@ from ..base.local_sockets import PEER, connect, node_of
 from . import slurm_signals
 from .slurm_nodes import FAILED, NODES, chosen, count, number, repeated, spread, warn, write
 from .slurm_options import SRUN, Wrong, ignored
-from .slurm_streams import Outputs, Source, sources
+from .slurm_streams import Outputs, Source, Task, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,13 +32,6 @@ PROGRAMS = ("srun", "scontrol", "sbatch", "squeue", "hostname")
 #: Variables of a shell and of this program that no task takes over.
 _OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_", NODES))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-class Task:
-    """One task of a step: where it runs, and its variables."""
-
-    def __init__(self, node: Node, rank: int, env: Dict[str, str]) -> None:
-        self.node, self.rank, self.env = node, rank, env
 
 
 def tasks(nodes: List[Node], options: Options, step: int) -> List[Task]:

@@ -1,4 +1,4 @@
-"""The streams of the tasks of ``srun``: the files that ``--output`` and ``--input`` name for them."""
+"""The tasks of a step, and their streams: the files that ``--output`` and ``--input`` of srun name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ if TYPE_CHECKING:
     from typing import Dict, List, Tuple
 
     from ..base.lean import Socket
-    from .slurm import Task
+    from .slurm_nodes import Node
     from .slurm_options import Options
 
 #: Where a name of a file has a task's own value: ``%t``, or ``%4t`` with zeros in front.
 _PLACE = re.compile(r"%([0-9]{0,2})([%AJNajnstux])")
+
+
+class Task:
+    """One task of a step: where it runs, and its variables."""
+
+    def __init__(self, node: Node, rank: int, env: Dict[str, str]) -> None:
+        self.node, self.rank, self.env = node, rank, env
 
 
 class Outputs:

@@ -172,7 +172,7 @@ def test_run_reads_a_batch_script(tmp_path: Path) -> None:
     job.write_text("#!/bin/bash\n#SBATCH -N 2 --time=10\nsrun a\n")
     found = formats.batch_script([str(job), "it's", "b"])
     assert found is not None
-    assert found.values["run"][0].startswith("set -- 'it'\"'\"'s' b\nset +e\n")
+    assert found.values["run"][0].startswith("set -- 'it'\"'\"'s' b; set +e\n")
     assert found.values["resources"] == Resources(nproc_per_node=1)
     assert found.options == {"time": 600.0}
     with pytest.raises(InputError, match="is no array, so there is one run"):
