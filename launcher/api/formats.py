@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -152,9 +153,22 @@ def _has_matrix(text: str) -> bool:
 
 
 def _with_arguments(values: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    if not words[1:]:
-        return dict(values)
-    return {**values, "run": (f"set -- {shlex.join(words[1:])}\n{values['run'][0]}",)}
+    """Return the values of a job whose script has arguments, and its own path for ``$0``.
+
+    All of that is in its first line, so that the lines of bash's errors are the file's.
+    """
+    path = os.path.relpath(words[0])
+    own = "" if path.startswith("..") else f"{_named(path)}; "
+    given = f"set -- {shlex.join(words[1:])}; " if words[1:] else ""
+    return {**values, "run": (f"{own}{given}{values['run'][0]}",)}
+
+
+def _named(path: str) -> str:
+    """Return the shell command that gives a script its path in the copy of the workdir, where it is
+    there: ``sbatch $0`` and ``dirname $0`` need that. Bash before 5.0 keeps its own."""
+    quoted = shlex.quote(path)
+    name = f'BASH_ARGV0="$PWD"/{quoted} LAUNCHER_SLURM_SCRIPT="$PWD"/{quoted}'
+    return f"if [ -f {quoted} ]; then {name}; export LAUNCHER_SLURM_SCRIPT; fi"
 
 
 def _run_options(text: str, source: str) -> dict[str, Any]:

@@ -213,15 +213,41 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
         _check_script(Path(job.workdir), *job.run)
         if job.sources["framework"] in ("default", *SETTINGS) and not job.roles:
             _check_inside(Path(job.workdir), job.run)
-    return job
+    return _with_lone_torchrun(job)
+
+
+def _with_lone_torchrun(job: Job) -> Job:
+    """Return a job whose script starts ``torchrun --standalone`` with one host for that: it would wait
+    for the others of the plan, where none comes."""
+    if job.framework != "env" or job.roles or not job.run:
+        return job
+    found = _started(Path(job.workdir), job.run, job.shell)
+    return replace(job, envs={"PET_NNODES": "1", **job.envs}) if found and found.alone else job
 
 
 def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
     """Raise InputError for a script, or a target of make, that would start ranks in each rank."""
+    if path := wrapped_commands.python_script(run):
+        from ..jobs import own_ranks
+
+        if line := own_ranks.line_of(_text_of(folder / path), run):
+            foreign_terms.refuse_spawning(path, line)
+    if found := _started(folder, run):
+        path = wrapped_commands.script(run)
+        is_batch = path and re.search(r"(?m)^#SBATCH\s", _text_of(folder / path))
+        foreign_terms.check_script(found, path if is_batch else "")
+
+
+def _started(
+    folder: Path, run: tuple[str, ...], shell: bool = False
+) -> wrapped_commands.Started | None:
+    """Return what a command's script, or its target of make, starts; None for no launcher."""
 
     def read(path: str) -> str:
         return _text_of(folder / path)
 
+    if shell:
+        return wrapped_commands.started(run[0], "", read)
     if (made := wrapped_commands.made(run)) is not None:
         inside = made.folder
 
@@ -231,19 +257,8 @@ def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
         for name in [made.file] if made.file else ["GNUmakefile", "makefile", "Makefile"]:
             if text := beside(name):
                 found = wrapped_commands.started_by_make(text, made.targets, name, beside)
-                if found:
-                    path = os.path.join(inside, found.path)
-                    foreign_terms.check_script(replace(found, path=path))
-                return
-    if path := wrapped_commands.python_script(run):
-        from ..jobs import own_ranks
-
-        if line := own_ranks.line_of(read(path), run):
-            foreign_terms.refuse_spawning(path, line)
-    if found := wrapped_commands.started_by(run, read):
-        path = wrapped_commands.script(run)
-        is_batch = bool(re.search(r"(?m)^#SBATCH\s", read(path)))
-        foreign_terms.check_script(found, path if is_batch else "")
+                return found and replace(found, path=os.path.join(inside, found.path))
+    return wrapped_commands.started_by(run, read)
 
 
 def _text_of(path: Path) -> str:

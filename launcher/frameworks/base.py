@@ -158,6 +158,8 @@ class Framework(ABC):
     joins_hosts: ClassVar[bool] = False
     #: Whether its own launcher may be started by a command that chooses an environment, as ``uv run``.
     takes_wrapper: ClassVar[bool] = False
+    #: Shell scripts that are first in PATH, by their names: they pass over themselves.
+    programs: ClassVar[Mapping[str, str]] = {}
     #: Part of the path of a library that ranks have loaded which are to meet; "" where they may as well
     #: work alone. Its user is told if none of them ever has a connection to another.
     meets_by: ClassVar[str] = ""

@@ -5,12 +5,36 @@ RANK is the rank of the *node*, as VESSL defines it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 from ..spec.model import Process
 from ..spec.process_key import ProcessKey
 from . import rsh
 from .base import Cast, Framework, Place
+
+#: An ``accelerate`` in front of the real one, which hands it what torchrun reads from PET_RDZV_CONF.
+#: Accelerate overrides that variable by an option of its own, which is empty unless it is given. Then
+#: no host whose own name leads to loopback knows that it is the first, and none starts c10d's store.
+ACCELERATE = r"""#!/bin/sh
+set -f
+IFS=:
+for folder in $PATH; do
+  program=$folder/accelerate
+  if [ "$program" -ef "$0" ] || [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
+  if [ "$1" = launch ] && [ -n "$PET_RDZV_CONF" ]; then
+    case " $*" in
+      *[\ :]--rdzv_conf*) ;;
+      *) shift; set -- launch --rdzv_conf "$PET_RDZV_CONF" "$@" ;;
+    esac
+  fi
+  unset IFS
+  exec "$program" "$@"
+done
+echo "accelerate: command not found" >&2
+exit 127
+"""
 
 
 class Env(Framework):
@@ -37,6 +61,7 @@ class Env(Framework):
     shell = True
     allreduce = "torch"
     preloads = True
+    programs: ClassVar[Mapping[str, str]] = {"accelerate": ACCELERATE}
     cast = Cast(own_ranks=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:

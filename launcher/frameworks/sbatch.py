@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import ClassVar
 
 from ..spec.model import Process
 from . import rsh, slurm
 from .base import Framework, Place
+from .env import ACCELERATE
 from .torch import COMPUTED
 
 #: How many tasks srun starts on each host, where that is not the number of ranks.
 TASKS_PER_NODE = "SLURM_NTASKS_PER_NODE"
+#: The signal that comes some time before the time limit: ``B:USR1@60``.
+SIGNAL = "SBATCH_SIGNAL"
 #: What the agent on each host sets, which alone knows it.
 OF_HOST = frozenset(
-    ("SLURM_CPUS_ON_NODE", "SLURM_JOB_GID", "SLURM_JOB_START_TIME", "SLURM_JOB_UID",
-     "SLURM_JOB_USER", "SLURM_TASK_PID")
+    ("SLURM_CPUS_ON_NODE", "SLURM_JOB_END_TIME", "SLURM_JOB_GID", "SLURM_JOB_START_TIME",
+     "SLURM_JOB_UID", "SLURM_JOB_USER", "SLURM_TASK_PID")
 )  # fmt: skip
 
 
@@ -34,6 +39,7 @@ class Sbatch(Framework):
     } | {"CUDA_VISIBLE_DEVICES"}
     shell = True
     joins_hosts = True
+    programs: ClassVar[Mapping[str, str]] = {"accelerate": ACCELERATE}
 
     def processes(self, place: Place) -> tuple[Process, ...]:
         """Return the script on the first host, and a peer on the others."""

@@ -260,11 +260,12 @@ def _conda(options: tuple[str, ...]) -> str:
 
 @frozen
 class Started:
-    """The line of a file that starts a launcher, and which."""
+    """The line of a file that starts a launcher, and which; ``alone``: by ``torchrun --standalone``."""
 
     path: str
     line: int
     name: str
+    alone: bool = False
 
 
 #: Returns the text of a script by its path, "" for what is none.
@@ -322,7 +323,10 @@ def started(
             depth += words[:1] == ("if",)
         words = _program_of(words, variables)
         name = _starts(words)
-        found = Started(path, line, name) if name else started_by(_sourced(words), read, known)
+        alone = "--standalone" in words
+        found = (
+            Started(path, line, name, alone) if name else started_by(_sourced(words), read, known)
+        )
         if found:
             candidate = candidate or found
             if not depth:
@@ -440,7 +444,7 @@ def started_by_make(
         for line, command in recipe:
             recipe_line = _filled(command.lstrip("@+- \t"), variables)
             if found := started(recipe_line, "", read, known):
-                return found if found.path else Started(path, line, found.name)
+                return found if found.path else Started(path, line, found.name, found.alone)
     return None
 
 

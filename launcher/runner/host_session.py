@@ -14,6 +14,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any, TypeVar
 
+from .. import frameworks
 from ..fleet import cleanup
 from ..jobs.environments import images_of, needed_on, on_host, programs_folder, with_python
 from ..jobs.gpus import with_foreign_held
@@ -495,6 +496,7 @@ def _programs(job: Job, python: str, there: Mapping[str, Container]) -> dict[str
     """Return what is first in PATH, so that ``python`` is this one, and in images that of each. One
     without Python gets none: what is called so there would start itself."""
     programs = _pythons(python)
+    programs |= frameworks.get(job.framework).programs
     for one in images_of(job):
         if its := there.get(one.key):
             folder = programs_folder(job, one)

@@ -256,3 +256,150 @@ def test_an_array_is_a_sweep(launcher: Launcher, clean: labs.Lab) -> None:
     for element, said in logs.items():
         own = launcher.work / f"grid-{numbers[0][1]}_{element}.out"
         assert own.read_text().splitlines() == said
+
+
+#: It overrides what torchrun reads from PET_RDZV_CONF by an option, as Accelerate's does.
+ACCELERATE = r"""#!/bin/sh
+echo "accelerate of $LAUNCHER_HOST got: $*"
+"""
+LAUNCHES = r"""#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+export PATH=$PWD/tools:$PATH
+srun accelerate launch --rdzv_backend c10d 'two  words'
+srun accelerate launch --rdzv_conf a=1 train.py
+srun -N1 -n1 accelerate env
+rm tools/accelerate
+srun -N1 -n1 accelerate launch train.py
+"""
+
+
+def test_accelerate_in_a_script_knows_which_host_is_first(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """By an option, since Accelerate takes no notice of the variable."""
+    (launcher.work / "tools").mkdir()
+    launcher.script(ACCELERATE, "tools/accelerate")
+    (launcher.work / "tools" / "accelerate").chmod(0o755)
+    launcher.script(LAUNCHES, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    said = ran.log("node-0.out").decode().splitlines()
+    assert sorted(said[:2]) == [
+        "accelerate of lab1 got: launch --rdzv_conf is_host=true --rdzv_backend c10d two  words",
+        "accelerate of lab2 got: launch --rdzv_backend c10d two  words",
+    ], ran.err
+    assert sorted(said[2:]) == [
+        "accelerate of lab1 got: env",
+        "accelerate of lab1 got: launch --rdzv_conf a=1 train.py",
+        "accelerate of lab2 got: launch --rdzv_conf a=1 train.py",
+    ]
+    assert "accelerate: command not found" in ran.log("node-0.err").decode()
+    assert ran.code == 127
+    launcher.script(ACCELERATE, "tools/accelerate")
+    (launcher.work / "tools" / "accelerate").chmod(0o755)
+    shutil.rmtree(ran.folder)
+    text = "PATH=$PATH:$PWD/tools; accelerate launch train.py"
+    ran = launcher.run("--nodes", "2", "--framework", "env", text)
+    assert ran.log("node-0.out") == (
+        b"accelerate of lab1 got: launch --rdzv_conf is_host=true train.py\n"
+    )
+    assert ran.log("node-1.out") == b"accelerate of lab2 got: launch train.py\n"
+
+
+#: As sites' pages on long jobs have it: a warning, a checkpoint, and the job queued again.
+WARNED = r"""#!/bin/bash
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --time=00:00:08
+#SBATCH --signal=B:USR1@5
+warned() {
+    echo "the script is warned"
+    kill -USR1 $step; wait $step; echo "the step: $?"
+    exit 0
+}
+trap warned USR1
+srun -l python3 save.py &
+step=$!
+echo "left: $(squeue -h -j $SLURM_JOB_ID -o %L)"
+wait $step
+"""
+SAVE = r"""
+import os, signal, sys, time
+def save(number, frame):
+    print("saved after", signal.Signals(number).name, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGUSR1, save)
+signal.signal(signal.SIGINT, save)
+print("trains", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_batch_script_is_warned_before_its_time_is_over(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """``B:`` warns the script, whose srun passes the signal on; without it, all tasks of all hosts."""
+    launcher.script(SAVE, "save.py")
+    launcher.script(WARNED, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 0, ran.out + ran.err
+    said = ran.log("node-0.out").decode().splitlines()
+    assert sum("saved after SIGUSR1" in line for line in said) == 2, said
+    assert "the script is warned" in said and said[-1] == "the step: 0"
+    assert any(line in said for line in ("left: 0:08", "left: 0:07", "left: 0:06"))
+    assert "SIGUSR1 to the script, 5 s before --time" in ran.log("node-0.err").decode()
+    assert "--signal" not in ran.err
+    tasks = WARNED.replace("B:USR1@5", "SIGINT@5").replace("trap warned", "# ")
+    launcher.script(tasks, "job.sbatch")
+    shutil.rmtree(ran.folder)
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 0, ran.out + ran.err
+    assert sum(b"saved after SIGINT" in line for line in ran.log("node-0.out").splitlines()) == 2
+
+
+ASKS = r"""#!/bin/bash
+#SBATCH --job-name=asks
+#SBATCH --time=01:00:00
+echo "named ${0##*/} in $(cd "$(dirname "$0")" && pwd -P | sed 's:.*/::')"
+squeue
+squeue -h -j "$SLURM_JOB_ID" -O "JobID:.12,StateCompact:4,TimeLimit"
+squeue -u nobody -h -o %i
+squeue -j 7; echo "squeue $?"
+scontrol show job $SLURM_JOB_ID | grep -o 'JobState=[A-Z]*\|TimeLimit=[0-9:]*\|Command=.*'
+scontrol requeue $SLURM_JOB_ID; echo "requeue $?"
+[ "${1:-}" = again ] || { sbatch "$0" again; echo "submitted $?"; }
+no-such-program
+"""
+
+
+def test_a_batch_script_asks_for_itself(launcher: Launcher, clean: labs.Lab) -> None:
+    launcher.script(ASKS, "jobs/asks.sh")
+    ran = launcher.run("jobs/asks.sh")
+    assert ran.code == 127
+    said = ran.log("node-0.out").decode().splitlines()
+    told = ran.log("node-0.err").decode()
+    assert said[0] == "named asks.sh in jobs", told
+    assert " ".join(said[1].split()) == "JOBID PARTITION NAME USER ST TIME NODES NODELIST(REASON)"
+    number, _, name, user, state = said[2].split()[:5]
+    assert (name, user, state) == ("asks", "root", "R")
+    assert said[3] == number.rjust(12) + "R   1:00:00".ljust(24)
+    assert said[4:7] == ["squeue 1", "JobState=RUNNING", "TimeLimit=1:00:00"]
+    assert said[7].endswith("/code/jobs/asks.sh")
+    assert said[8:10] == ["requeue 1", f"Submitted batch job {int(number) + 1}"]
+    assert said[10] == "named asks.sh in jobs", "sbatch $0 runs it again"
+    assert said[-1] == "submitted 127"
+    assert "slurm_load_jobs error: Invalid job id specified" in told
+    assert "requeue: no queue starts this run again" in told
+    assert "asks.sh: line 12: no-such-program: command not found" in told
+
+
+def test_srun_refuses_a_program_of_mpich(launcher: Launcher, clean: labs.Lab) -> None:
+    """Its tasks would compute alone, and exit with 0."""
+    program = b"\x7fELF" + bytes(99) + b"\0libmpich.so.12\0"
+    (launcher.work / "solver").write_bytes(program)
+    (launcher.work / "solver").chmod(0o755)
+    script = "#!/bin/bash\n#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=1\nsrun -Q ./solver\n"
+    launcher.script(script, "job.sbatch")
+    ran = launcher.run("job.sbatch")
+    assert ran.code == 1
+    assert "its 2 tasks would not meet, as there is no PMI" in ran.log("node-0.err").decode()

@@ -4,6 +4,7 @@ A frame is a letter, the length of its data in four bytes, and the data. One com
 
 ``j`` {"host", "command"}   ── first, once, from the side that wants the command to run
 ``i`` bytes                 ── its standard input; empty at the end of input
+``s`` {"signal": n}         ── a signal for it
 ``t`` {"taken": n}          ── reply: n bytes of input were taken
 ``o``, ``e`` bytes          ── reply: its standard output and error
 ``x`` {"code": n}           ── reply: it exited; or {"trouble": text}: it cannot run
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from .messages import Message
 
-ASK, INPUT, TAKEN, OUTPUT, ERROR, EXIT = b"j", b"i", b"t", b"o", b"e", b"x"
+ASK, INPUT, SIGNAL, TAKEN, OUTPUT, ERROR, EXIT = b"j", b"i", b"s", b"t", b"o", b"e", b"x"
 #: Most bytes of standard input in flight to a command. The reader of frames never waits for a
 #: command, so it always notices when the other side is gone.
 WINDOW = 1 << 18
@@ -40,7 +41,7 @@ def frame(kind: bytes, data: bytes | Message = b"") -> bytes:
 def size_of(head: bytes) -> tuple[bytes, int]:
     """Return ``(kind, length)``. Raises ValueError when this is not the head of a frame."""
     kind, length = HEAD.unpack(head)
-    if length > LARGEST or kind not in (ASK, INPUT, TAKEN, OUTPUT, ERROR, EXIT):
+    if length > LARGEST or kind not in (ASK, INPUT, SIGNAL, TAKEN, OUTPUT, ERROR, EXIT):
         raise ValueError("not a frame: %r" % (head,))
     return kind, length
 

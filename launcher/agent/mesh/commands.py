@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 
-from ..base import frames
+from ..base import frames, lean
 from ..base.memory_files import in_memory
 from ..processes import processes
 
@@ -35,6 +35,7 @@ class Commands:
         self._env, self._cwd, self._grace = env, cwd, grace
         self._ends: dict[int, asyncio.Future[int]] = {}  # exit codes by pid
         self._served: set[asyncio.Task[None]] = set()
+        self._groups: set[int] = set()  # of commands that are served
         self._stopping = asyncio.Event()
         asyncio.get_event_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
@@ -55,6 +56,11 @@ class Commands:
     def stop(self) -> None:
         """Stop all commands, as if their connections had closed."""
         self._stopping.set()
+
+    def send(self, number: int) -> None:
+        """Send a signal to all commands that are served."""
+        for group in self._groups:
+            signal_group(group, number)
 
     async def finish(self) -> None:
         """Wait until no command is left."""
@@ -80,13 +86,15 @@ class Commands:
         except OSError as error:
             await say(writer, frames.EXIT, {"trouble": "cannot start sh: %s" % error})
             return
+        self._groups.add(pid)
+        ended.add_done_callback(lambda _: self._groups.discard(pid))
         stdin, transports = await _writing(pipes[0])
         outputs = []
         for fd, kind in ((pipes[1], frames.OUTPUT), (pipes[2], frames.ERROR)):
             stream, transport = await _reading(fd)
             outputs.append(_pass_on(stream, writer, kind))
             transports.append(transport)
-        hearing = asyncio.ensure_future(self._hear(reader, writer, stdin))
+        hearing = asyncio.ensure_future(self._hear(reader, writer, stdin, pid))
         telling = asyncio.ensure_future(self._tell(writer, outputs, ended))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -122,15 +130,19 @@ class Commands:
         return pid, ended, ours
 
     async def _hear(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stdin: _Input
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stdin: _Input, pid: int
     ) -> None:
-        """Pass input on until the connection closes. Never wait for the command."""
+        """Pass input and signals on until the connection closes. Never wait for the command."""
         while True:
             kind, data = await frames.read(reader)
+            if kind == frames.SIGNAL:
+                if pid in self._groups:
+                    signal_group(pid, lean.loads(data.decode("utf-8"))["signal"])
+                continue
             if kind != frames.INPUT:
                 return
             if data:
-                stdin.take(data, lambda size: _say_soon(writer, frames.TAKEN, {"taken": size}))
+                stdin.take(data, lambda size: say_soon(writer, frames.TAKEN, {"taken": size}))
             else:
                 stdin.end()
 
@@ -247,7 +259,8 @@ async def say(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) 
         pass
 
 
-def _say_soon(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) -> None:
+def say_soon(writer: asyncio.StreamWriter, kind: bytes, data: bytes | Message) -> None:
+    """Write a frame that is short, without waiting for room."""
     try:
         writer.write(frames.frame(kind, data))
     except LOST:

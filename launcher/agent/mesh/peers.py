@@ -20,8 +20,8 @@ import time
 
 from ..base import frames, programs, protocol
 from ..base.tcp import keep_alive, listen, own_address
-from . import slurm, slurm_nodes
-from .commands import LOOK, Commands, hang_up, say, signal_group
+from . import slurm, slurm_nodes, slurm_queue, slurm_signals
+from .commands import LOOK, Commands, hang_up, say, say_soon, signal_group
 from .tls import context, join, name_in
 
 TYPE_CHECKING = False
@@ -73,6 +73,13 @@ class Member:
             with open(path, "w") as file:
                 file.write(text)
             os.chmod(path, 0o700)
+        # In front of what a batch script puts first in PATH, too.
+        there, here = (
+            os.path.join(one, "accelerate")
+            for one in (programs.folder(self.run_dir, "bin"), folder)
+        )
+        if self.is_slurm and os.path.isfile(there) and not os.path.lexists(here):
+            os.symlink(there, here)
 
     async def listen_here(self) -> asyncio.AbstractServer:
         """Open the socket for the programs in ``relay``."""
@@ -147,18 +154,42 @@ class Head(Member):
         env["PATH"] = os.path.join(self.run_dir, "relay") + os.pathsep + env["PATH"]
         if self.is_slurm:  # tasks have it, too, as the script does
             env["SLURM_JOB_START_TIME"] = str(int(time.time()))
+            if self.spec.get("ends"):
+                env[slurm_queue.ENDS] = str(int(self.spec["ends"]))
         try:
             pid, ended = self.commands.start(argv, env, [0, 1, 2])
         except OSError as error:
             sys.stderr.write("launcher: cannot start %s: %s\n" % (argv[0], error.strerror))
             return protocol.not_started(error)
         self.loop.add_signal_handler(signal.SIGTERM, lambda: _pass_on(pid, signal.SIGTERM))
+        warning = self._warn_in_time(pid)
         code = await ended
+        if warning:
+            warning.cancel()
         for look in range(SETTLE):
             if look * LOOK >= (AFTER if code else 0) and not (self.asking or signal_group(pid, 0)):
                 break
             await asyncio.sleep(LOOK)
         return code
+
+    def _warn_in_time(self, pid: int) -> asyncio.TimerHandle | None:
+        """Have the batch script, which is ``pid``, or its tasks get the signal that it asks for."""
+        asked = slurm_signals.wanted(self.env) if self.is_slurm and self.spec.get("ends") else None
+        if asked is None:
+            return None
+        delay = max(0.0, self.spec["ends"] - time.time() - asked.seconds)
+        return self.loop.call_later(delay, self._warn, pid, asked)
+
+    def _warn(self, pid: int, asked: slurm_signals.Wanted) -> None:
+        whom = "the script" if asked.to_script else "all tasks"
+        _note("SIG%s to %s, %d s before --time is over" % (asked.name, whom, asked.seconds))
+        if asked.to_script:
+            _pass_on(pid, asked.number)
+            return
+        self.commands.send(asked.number)
+        for control in self._peers.values():
+            if control.done():
+                say_soon(control.result(), frames.ASK, {"signal": asked.number})
 
     async def _dialled(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host = name_in(writer)
@@ -253,6 +284,10 @@ class Peer(Member):
             while message:
                 if "over" in message:
                     return 0
+                if "signal" in message:
+                    self.commands.send(message["signal"])
+                    message = await frames.read_message(reader)
+                    continue
                 task = asyncio.ensure_future(self._serve_one(message["token"]))
                 self._serving.add(task)
                 task.add_done_callback(self._serving.discard)

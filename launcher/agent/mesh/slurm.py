@@ -1,4 +1,4 @@
-"""``srun``, ``scontrol show hostnames`` and ``sbatch`` for batch scripts, through the agents.
+"""``srun``, ``sbatch``, ``scontrol`` and ``squeue`` for batch scripts, through the agents.
 
 The framework ``sbatch`` describes the nodes in LAUNCHER_SLURM. A step's tasks have the variables that
 the batch script has changed, and the folder that it is in, on any node.
@@ -14,12 +14,13 @@ import sys
 from ..base import frames, lean
 from ..base.lean import signal
 from ..base.local_sockets import PEER, connect, node_of
-from .slurm_nodes import FAILED, NODES, chosen, count, expand, number, repeated, spread, warn, write
+from . import slurm_signals
+from .slurm_nodes import FAILED, NODES, chosen, count, number, repeated, spread, warn, write
 from .slurm_options import SRUN, Wrong, ignored
+from .slurm_streams import Outputs, Source, Task, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Dict, List, NoReturn, Optional, Tuple
 
     from ..base.lean import Socket
@@ -27,19 +28,10 @@ if TYPE_CHECKING:
     from .slurm_options import Options
 
 #: The programs that a batch script finds first on PATH.
-PROGRAMS = ("srun", "scontrol", "sbatch", "hostname")
-#: Where a name of a file has a task's own value: ``%t``, or ``%4t`` with zeros in front.
-_PLACE = re.compile(r"%([0-9]{0,2})([%AJNajnstux])")
+PROGRAMS = ("srun", "scontrol", "sbatch", "squeue", "hostname")
 #: Variables of a shell and of this program that no task takes over.
 _OWN = frozenset(("PWD", "OLDPWD", "SHLVL", "_", NODES))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-class Task:
-    """One task of a step: where it runs, and its variables."""
-
-    def __init__(self, node: Node, rank: int, env: Dict[str, str]) -> None:
-        self.node, self.rank, self.env = node, rank, env
 
 
 def tasks(nodes: List[Node], options: Options, step: int) -> List[Task]:
@@ -141,134 +133,6 @@ def quoted(word: str) -> str:
 # -- srun
 
 
-class Outputs:
-    """The files that srun's ``--output`` and ``--error`` name for its tasks. Raises Wrong.
-
-    A file has what its tasks print; the log of the run keeps it, too. ``none`` and /dev/null have
-    nobody print, and a number only that task.
-    """
-
-    def __init__(self, options: Options, tasks: Iterable[Task]) -> None:
-        self._quiet: Dict[Tuple[int, int], bool] = {}
-        self._files: Dict[Tuple[int, int], int] = {}
-        opened: Dict[str, int] = {}
-        mode = os.O_APPEND if options.get("open-mode") == "append" else os.O_TRUNC | os.O_APPEND
-        out = options.get("output", "all")
-        for task in tasks:
-            for stream, said in ((1, out), (2, options.get("error", out))):
-                place = task.rank, stream
-                if said in ("none", os.devnull) or (said.isdigit() and int(said) != task.rank):
-                    self._quiet[place] = True
-                elif said != "all" and not said.isdigit():
-                    path = named(said, task)
-                    if path not in opened:
-                        opened[path] = _opened(path, mode)
-                    self._files[place] = opened[path]
-
-    def write(self, task: Task, stream: int, lines: bytes) -> bool:
-        """Write to the file of a task, if it has one; return whether the log has it, too."""
-        file = self._files.get((task.rank, stream))
-        while file is not None and lines:
-            lines = lines[os.write(file, lines) :]
-        return (task.rank, stream) not in self._quiet
-
-
-def named(pattern: str, task: Task) -> str:
-    """Return the name of a task's file, as the manual of srun has it under "filename pattern"."""
-    job, step = os.environ.get("SLURM_JOB_ID", "0"), task.env["SLURM_STEP_ID"]
-    values = {
-        "%": "%", "A": os.environ.get("SLURM_ARRAY_JOB_ID", job), "j": job, "J": job + "." + step,
-        "a": os.environ.get("SLURM_ARRAY_TASK_ID", "0"), "s": step, "t": str(task.rank),
-        "n": task.env["SLURM_NODEID"], "N": task.node["name"],
-        "u": os.environ.get("USER", ""), "x": os.environ.get("SLURM_JOB_NAME", ""),
-    }  # fmt: skip
-
-    def value(found: re.Match[str]) -> str:
-        text: str = values[found.group(2)]
-        width = int(found.group(1) or 0)
-        return text.zfill(width) if text.isdigit() else text
-
-    return _PLACE.sub(value, pattern)
-
-
-def _opened(path: str, mode: int) -> int:
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | mode, 0o666)
-    except OSError as error:
-        raise Wrong("cannot write %s: %s" % (path, error.strerror))
-
-
-class Source:
-    """A file that tasks have as their standard input, all of them the same bytes.
-
-    It is read as fast as the slowest of its tasks takes it: at most ``frames.WINDOW`` bytes are on
-    their way to each.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._room: Dict[Socket, int] = {}
-        self._over = False
-
-    def is_wanted(self) -> bool:
-        """Return whether all tasks that are left have room for more."""
-        return not self._over and bool(self._room) and min(self._room.values()) > 0
-
-    def add(self, line: Socket) -> None:
-        """Have a task read this, from its beginning."""
-        self._room[line] = frames.WINDOW
-
-    def taken(self, line: Socket, size: int) -> None:
-        """Note that a task took so many bytes, or has room for them as it closed its input."""
-        if line in self._room:
-            self._room[line] += size
-
-    def drop(self, line: Socket) -> None:
-        """Forget a task that has ended."""
-        self._room.pop(line, None)
-
-    def pass_on(self) -> None:
-        """Read a piece, and send it to all tasks; what cannot be read has ended."""
-        try:
-            data = os.read(self.fd, min(frames.PIECE, *self._room.values()))
-        except BlockingIOError:
-            return
-        except OSError:  # such as a terminal that another program is in front of
-            data = b""
-        self._over = not data
-        for line in self._room:
-            self._room[line] -= len(data)
-            try:
-                line.sendall(frames.frame(frames.INPUT, data))
-            except OSError:
-                pass  # its end is told by what is read from it
-
-
-def sources(options: Options, tasks: List[Task], stdin: bool) -> Dict[int, Source]:
-    """Return what tasks read, by rank, as srun's ``--input`` has it; the others read nothing.
-
-    ``stdin``: whether our own standard input is open. Raises Wrong.
-    """
-    said = options.get("input", "all")
-    if said == "none":
-        return {}
-    if said == "all" or said.isdigit():
-        own = Source(0)
-        found = {task.rank: own for task in tasks if said == "all" or task.rank == int(said)}
-        if not found:
-            raise Wrong("--input=%s: the step has tasks 0 to %d" % (said, len(tasks) - 1))
-        return found if stdin else {}
-    opened: Dict[str, Source] = {}
-    for task in tasks:
-        path = named(said, task)
-        if path not in opened:
-            try:
-                opened[path] = Source(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-            except OSError as error:
-                raise Wrong("cannot read %s: %s" % (path, error.strerror))
-    return {task.rank: opened[named(said, task)] for task in tasks}
-
-
 class Step:
     """The tasks of an srun, what they read, and what they print, in whole lines."""
 
@@ -296,18 +160,30 @@ class Step:
 
         Tasks end with our connections. Nobody waits for the end of what tasks read.
         """
+        signals = slurm_signals.caught()
         while self._lines:
             reading = {one.fd: one for one in self._sources.values() if one.is_wanted()}
-            watched: List[Socket | int] = [*self._lines, *reading]
+            watched: List[Socket | int] = [signals, *self._lines, *reading]
             for ready in select.select(watched, [], [])[0]:
-                if isinstance(ready, int):
+                if ready == signals:
+                    self._pass_on(os.read(signals, 64))
+                elif isinstance(ready, int):
                     if reading[ready].is_wanted():  # its tasks may just have ended
                         reading[ready].pass_on()
-                    continue
-                self._hear(ready)
+                else:
+                    self._hear(ready)
                 if self.code and self._kill:
                     return self.code
         return self.code
+
+    def _pass_on(self, numbers: bytes) -> None:
+        """Send signals to all tasks."""
+        for caught in filter(slurm_signals.PASSED_ON.__contains__, numbers):
+            for line in self._lines:
+                try:
+                    line.sendall(frames.frame(frames.SIGNAL, {"signal": caught}))
+                except OSError:
+                    pass  # its end is told by what is read from it
 
     def _hear(self, line: Socket) -> None:
         try:
@@ -379,6 +255,8 @@ def run_step(run_dir: str, words: List[str]) -> int:
     if "PET_RDZV_CONF" not in os.environ:
         # By c10d, a torchrun whose host's own name is loopback would not know that it is the first.
         found[0].env["PET_RDZV_CONF"] = "is_host=true"
+    if len(found) > 1:
+        _refuse_mpi(argv[0], found)
     own = changed(dict(os.environ), env, options.get("export", "ALL"))
     if "PATH" in own:
         own["PATH"] = _plain_path(own["PATH"], run_dir)
@@ -417,6 +295,29 @@ def _prepare(options: Options, nodes: List[Node]) -> None:
         warn("launcher ignores --%s%s" % (", --".join(left), why))
 
 
+#: Libraries of MPICH and of Intel MPI, whose programs would not say that they found no PMI.
+_MPI = (b"libmpich.so.", b"libmpi.so.12", b"libmpi_ilp64.so")
+#: A program's names of libraries are in so many bytes at its beginning, or it counts as none.
+_MOST = 64 << 20
+
+
+def _refuse_mpi(program: str, found: List[Task]) -> None:
+    """Raise Wrong for a program of MPI that would compute alone in each task, without a word."""
+    folders = [""] if "/" in program else os.environ.get("PATH", os.defpath).split(os.pathsep)
+    paths = [os.path.join(folder, program) for folder in folders]
+    try:
+        with open(next(filter(os.path.isfile, paths), ""), "rb") as file:
+            text = file.read(_MOST) if file.read(4) == b"\x7fELF" else b""
+    except OSError:
+        return
+    if any(name in text for name in _MPI):
+        raise Wrong(
+            "%s is a program of MPICH or Intel MPI: its %d tasks would not meet, as there is no PMI"
+            " here. Start mpirun in place of srun, which starts ranks on all hosts"
+            % (program, len(found))
+        )
+
+
 def _has_gpus(name: str, value: str, nodes: List[Node]) -> bool:
     """Return whether an option asks for all GPUs of the run, which tasks see."""
     count = value.rpartition(":")[2]
@@ -439,22 +340,6 @@ def _plain_path(path: str, run_dir: str) -> str:
     """Return a PATH without the folder of our programs, which is another one on each host."""
     own = os.path.realpath(os.path.join(run_dir, "relay"))
     return os.pathsep.join(p for p in path.split(os.pathsep) if os.path.realpath(p) != own)
-
-
-# -- the other programs
-
-
-def show_hostnames(words: List[str]) -> int:
-    """Run ``scontrol show hostnames [LIST]``. Raises Wrong."""
-    words = [word for word in words if not word.startswith("-")]
-    if words[:1] != ["show"] or words[1:2] not in (["hostnames"], ["hostname"], ["hostlist"]):
-        raise Wrong("only `scontrol show hostnames [LIST]` is known in a run of launcher")
-    given = words[2:] or [os.environ.get("SLURM_JOB_NODELIST", "")]
-    if words[1] == "hostlist":
-        print(",".join(given))
-    else:
-        print("\n".join(name for text in given for name in expand(text)))
-    return 0
 
 
 def show_name(words: List[str]) -> NoReturn:
@@ -484,8 +369,11 @@ def main(argv: list[str]) -> None:
             # Read from a terminal behind another program: that fails, and ends what tasks read.
             signal.signal(signal.SIGTTIN, signal.SIG_IGN)
             code = run_step(run_dir, words)
-        elif program == "scontrol":
-            code = show_hostnames(words)
+        elif program in ("scontrol", "squeue"):
+            from . import slurm_queue
+
+            is_queue = program == "squeue"
+            code = slurm_queue.squeue(run_dir, words) if is_queue else slurm_queue.scontrol(words)
         elif program == "sbatch":
             from . import slurm_jobs
 

@@ -28,6 +28,8 @@ _REFUSED = {
     "het-group": "a heterogeneous job is not one run",
 }
 _SIZES = frozenset(("nodes", "ntasks", "ntasks-per-node", "nodelist", "exclude"))
+#: The variable with the path of a batch script, where it is known.
+SCRIPT = "LAUNCHER_SLURM_SCRIPT"
 #: Elements of an array at most.
 _MOST = 10000
 
@@ -160,6 +162,7 @@ def variables(job: Job, number: str, nodes: List[Tuple[Node, int]]) -> Dict[str,
     found = {
         NODES: lean.dumps([dict(node, tasks=count) for node, count in nodes]),
         "SLURM_JOB_NAME": job.options.get("job-name", "wrap"),
+        SCRIPT: "" if "wrap" in job.options else os.path.abspath(job.argv[1]),
         "SLURM_TASKS_PER_NODE": repeated(counts),
     }
     for name in ("SLURM_JOB_ID", "SLURM_JOBID"):

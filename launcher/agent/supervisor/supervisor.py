@@ -404,7 +404,8 @@ class Supervisor:
             self.stall.gpus, self.stall.vendor = indices, vendor
             self.gpus.begin(request.get("gpu_uuids") or {}, vendor)
         if request.get("peer"):  # it holds a private key: its reader removes it at once
-            write_private("peer.json", request["peer"])
+            ends = {} if seconds is None else {"ends": time.time() + seconds}
+            write_private("peer.json", {**request["peer"], **ends})
         self.meeting.begin(request.get("port"), request.get("meets_by"))
         if request.get("share"):
             self.sharer.start(request["share"])

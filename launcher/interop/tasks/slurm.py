@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from ...frameworks.sbatch import TASKS_PER_NODE
+from ...frameworks.sbatch import SIGNAL, TASKS_PER_NODE
 from ...frameworks.slurm import ELEMENT
 from ...jobs.script_log import is_inside
 from ...spec.frozen import frozen
@@ -52,7 +52,7 @@ _LEFT_OUT = {
     "partition": "hosts come from the inventory: hosts: or --hosts",
     "constraint": "choose hosts by a label: hosts:, or a model of GPUs: A100:4",
     **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "memory is limited by roles alone"),
-    "signal": "a run whose time is over gets SIGTERM, and --grace to save what it has",
+    "signal": "it is no signal that is known here, such as B:USR1@60",
     "mail-user": "notify: tells of the end",
     "mail-type": "notify: tells of the end",
     "begin": "launcher run --at",
@@ -98,6 +98,7 @@ def read(content: Text, draft: JobDraft) -> None:
     if elements := found.get("array"):
         _array(draft, elements)
     _logs(draft, found)
+    _signal(draft, found)
     _note_others(draft, found)
     draft.values["run"] = _script(content, draft)
 
@@ -108,6 +109,27 @@ def _logs(draft: JobDraft, found: dict[str, Directive]) -> None:
         if (one := found.get(option)) and is_inside(one.value):
             draft.variables([(variable, one.value, one.line)])
             del found[option]
+
+
+#: A signal before the time is over, for the script alone (B) or its steps. Also in
+#: agent/mesh/slurm_signals.py, which sends it.
+_SIGNAL = re.compile(
+    r"(?:[RB]{1,2}:)?(?:SIG)?"
+    r"(?:ABRT|ALRM|CONT|HUP|INT|KILL|QUIT|STOP|TERM|TSTP|TTIN|TTOU|URG|USR1|USR2|[1-9]|[1-5]\d)"
+    r"(?:@\d{1,5})?",
+    re.I,
+)
+
+
+def _signal(draft: JobDraft, found: dict[str, Directive]) -> None:
+    """Have the script or its tasks get a signal before the time is over."""
+    one = found.get("signal")
+    if one is None or not _SIGNAL.fullmatch(one.value):
+        return
+    draft.variables([(SIGNAL, one.value, one.line)])
+    del found["signal"]
+    if "time" not in found:
+        draft.note(one.line, f"--signal={one.value} comes only with a time limit: --time")
 
 
 def _note_others(draft: JobDraft, found: dict[str, Directive]) -> None:

@@ -505,3 +505,23 @@ def test_a_script_of_a_script_that_starts_a_launcher(tmp_path: Path) -> None:
     (tmp_path / "sub" / "Makefile").write_text("train:\n\tbash b.sh\n")
     with pytest.raises(InputError, match=r"b\.sh, line 3: it starts torchrun"):
         make_job(run=("make", "-C", "sub", "train"), workdir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "nodes"),
+    [
+        ("bash a.sh", "1"),
+        ("make train", "1"),
+        ("cd . && bash a.sh", "1"),
+        ("bash b.sh", "2"),
+        ("bash none.sh", "2"),
+    ],
+)
+def test_a_torchrun_in_a_script_that_stands_alone(line: str, nodes: str, tmp_path: Path) -> None:
+    """It would wait for hosts of the plan where none comes."""
+    (tmp_path / "a.sh").write_text("torchrun --standalone --nproc_per_node=${2:-16} $1\n")
+    (tmp_path / "b.sh").write_text("torchrun x.py --standalone-option\n")
+    (tmp_path / "Makefile").write_text("train:\n\tbash a.sh\n")
+    run = line if "&&" in line else tuple(shlex.split(line))
+    job = make_job(run=run, workdir=str(tmp_path), framework="env", num_nodes=2)
+    assert {one.env["PET_NNODES"] for one in started(job)} == {nodes}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.agent.mesh import slurm
+from launcher.agent.mesh import slurm, slurm_nodes, slurm_streams
 from launcher.agent.mesh.slurm_options import SBATCH, SRUN, Wrong, ignored
 
 NODES = [
@@ -148,7 +148,7 @@ def test_files_of_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     def write(line: str) -> list[bool]:
         options, _ = SRUN.parse(shlex.split(line))
         found = slurm.tasks(NODES, {"ntasks-per-node": "1"}, 3)
-        outputs = slurm.Outputs(options, found)
+        outputs = slurm_streams.Outputs(options, found)
         return [
             outputs.write(task, stream, b"%d %d\n" % (task.rank, stream))
             for task in found
@@ -178,7 +178,7 @@ def test_who_reads_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     def read(line: str, stdin: bool = True) -> dict[int, int]:
         options = SRUN.parse(shlex.split(line))[0]
-        return {rank: one.fd for rank, one in slurm.sources(options, found, stdin).items()}
+        return {rank: one.fd for rank, one in slurm_streams.sources(options, found, stdin).items()}
 
     assert read("") == read("-i all") == {0: 0, 1: 0}
     assert read("", stdin=False) == read("-i none") == {}
@@ -193,10 +193,10 @@ def test_who_reads_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_lists_of_hosts() -> None:
-    assert slurm.expand("gpu[01-03,7],n2,10.0.0.1") == [
+    assert slurm_nodes.expand("gpu[01-03,7],n2,10.0.0.1") == [
         *("gpu01", "gpu02", "gpu03", "gpu7", "n2", "10.0.0.1")
     ]
-    assert slurm.expand("") == []
+    assert slurm_nodes.expand("") == []
 
 
 def test_tasks_have_what_the_script_has_changed() -> None:

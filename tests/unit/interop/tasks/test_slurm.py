@@ -172,7 +172,7 @@ def test_run_reads_a_batch_script(tmp_path: Path) -> None:
     job.write_text("#!/bin/bash\n#SBATCH -N 2 --time=10\nsrun a\n")
     found = formats.batch_script([str(job), "it's", "b"])
     assert found is not None
-    assert found.values["run"][0].startswith("set -- 'it'\"'\"'s' b\nset +e\n")
+    assert found.values["run"][0].startswith("set -- 'it'\"'\"'s' b; set +e\n")
     assert found.values["resources"] == Resources(nproc_per_node=1)
     assert found.options == {"time": 600.0}
     with pytest.raises(InputError, match="is no array, so there is one run"):
@@ -183,7 +183,7 @@ def test_run_reads_a_batch_script(tmp_path: Path) -> None:
     assert caught.value.hint == f"launcher sweep {job} 'a b'"
     array = formats.batch_sweep([str(job), "a b"])
     assert array is not None
-    assert array.sweep.values["run"][0].startswith("set -- 'a b'\nset +e\n")
+    assert array.sweep.values["run"][0].startswith("set -- 'a b'; set +e\n")
     assert not array.notes, "it says no more that it is a sweep"
     job.write_text("#!/bin/bash\necho '#SBATCH'\n")
     assert formats.batch_script([str(job)]) is None
@@ -198,3 +198,19 @@ def test_files_of_the_workdir_get_the_log() -> None:
     for path in ("../x.out", "~/x.out", "/dev/null", "a/../../x"):
         values, notes = read(f"--output={path}")
         assert "envs" not in values, path
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected", "noted"),
+    [
+        ("--signal=B:USR1@60 --time=10", "B:USR1@60", ""),
+        ("--signal=SIGUSR1@90", "SIGUSR1@90", "comes only with a time limit"),
+        ("--signal=10 --time=10", "10", ""),
+        ("--signal=LATER@60 --time=10", "", "--signal=LATER@60 is not carried over"),
+    ],
+)
+def test_a_signal_before_the_end(lines: str, expected: str, noted: str) -> None:
+    text, notes = tasks.read(f"#!/bin/bash\n#SBATCH {lines}\nsrun a\n", "job.sh", "slurm")
+    assert (f"SBATCH_SIGNAL: {expected}" in text.replace('"', "")) == bool(expected)
+    assert [note for note in notes if "--signal" in note and noted in note] or not noted
+    assert noted or not [note for note in notes if "--signal" in note]
