@@ -61,7 +61,7 @@ def test_a_page_that_was_left_changes_nothing_any_more(page: browser.Watched) ->
         route.fallback()
 
     page.page.route(lambda url: "/api/scripts" in url, typing)
-    page.page.get_by_role("link", name="New").click()
+    page.page.get_by_role("link", name="New", exact=True).click()
     page.page.get_by_text("What shall run?").wait_for()
     assert arguments.evaluate("one => one === document.activeElement")
     page.page.evaluate("() => { answer(); return window.listed; }")

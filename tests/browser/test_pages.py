@@ -403,7 +403,7 @@ def test_a_run_is_planned_as_one_types(page: browser.Watched, home: Path) -> Non
     page.page.get_by_label("GPUs (total)").fill("99")
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()
     page.page.get_by_role("link", name="Runs").click()
-    page.page.get_by_role("link", name="New").click()
+    page.page.get_by_role("link", name="New", exact=True).click()
     page.page.get_by_text("the hosts have only 4 GPUs").wait_for()  # what was typed is still there
 
 

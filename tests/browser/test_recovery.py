@@ -87,7 +87,7 @@ def test_an_address_opens_a_page_that_is_there_once(chromium: Any, home: Path) -
             page.get_by_text("Open the address that launcher console printed").wait_for()
         first.goto(address)  # in the same tab, which does not load anew
         first.get_by_text("3 runs").wait_for()
-        first.get_by_role("link", name="New").click()
+        first.get_by_role("link", name="New", exact=True).click()
         first.get_by_role("button", name="Start").wait_for()
         second.goto(address)
         second.get_by_text("used before, or is of an earlier console").wait_for()

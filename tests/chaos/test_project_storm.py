@@ -122,8 +122,6 @@ def test_hosts_keep_a_quota_whatever_breaks(own: labs.Lab, launcher: Launcher) -
             run.communicate()[1].decode() for run in runs if run.returncode and run not in killed
         ]
         assert not bad, f"seed {SEED}: {bad[0]}"
-        recorded = [file.read_text() for file in launcher.home.glob("runs/*/events.jsonl")]
-        assert any('"BegunThere"' in text for text in recorded), "hosts start some of them"
         launcher.call("ls")  # follows those whose launchers were killed
         for host in own.hosts.values():
             labs.wait_until(lambda host=host: not _left(host), f"{host.name} is let go of", 120)

@@ -32,7 +32,7 @@ def test_plan_start_see_why_run_again_stop_compare_delete(
         page = context.new_page()
         watched = browser.Watched(page, address.partition("#")[0])
         page.goto(address)
-        page.get_by_role("link", name="New").click()
+        page.get_by_role("link", name="New", exact=True).click()
         page.get_by_label("Script and arguments").fill("train.py --bad")
         page.get_by_label("Framework").select_option("torch")
         page.get_by_label("Hosts (how many)").fill("2")

@@ -48,7 +48,7 @@ def test_push_run_and_pull(launcher: Launcher, clean: labs.Lab) -> None:
     ran, rate = rate_of(size, lambda: launcher.run(*TWO_HOSTS, "job.yaml"))
     assert ran.code == 0, ran.err
     assert rate < 12e6
-    assert "max_rate 12000000" in launcher.call("show", ran.folder.name).stdout
+    assert "max_rate 12.0 MB/s" in launcher.call("show", ran.folder.name).stdout
 
     dest = launcher.work / "dest"
     pull = ["pull", ran.folder.name, str(dest), "--max-rate", "1MB/s"]

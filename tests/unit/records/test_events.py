@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.records import events as ev
-from launcher.records.reasons import Cold, PassedOver, ShareTrouble, StopReason, WaitReason
+from launcher.records.reasons import Cold, NotKept, PassedOver, ShareTrouble, StopReason, WaitReason
 
 VALUES: dict[str, Any] = {
     "float": 1.5, "str": "größe \udcff", "int": 7, "bool": True, "str | None": "gpu1",
@@ -18,7 +18,7 @@ VALUES: dict[str, Any] = {
     "tuple[Mapping[str, Any], ...]": ({"pid": 1, "command": "x"},),
     "tuple[str, ...]": ("/dev/shm/x",), "tuple[tuple[str, int], ...]": (("data/", 5),),
     "StopReason": StopReason.OTHER, "PassedOver": PassedOver.ENVIRONMENT,
-    "Cold": Cold.THREADS, "Cold | None": Cold.EXITED,
+    "Cold": Cold.THREADS, "Cold | None": Cold.EXITED, "NotKept | None": NotKept.ALONE,
     "WaitReason": WaitReason.BUSY, "float | None": None, "ShareTrouble": ShareTrouble.CONFLICT,
     "Mapping[str, Mapping[str, tuple[str, ...]]]": {"torch": {"2.4.0": ("gpu1",), "": ("gpu2",)}},
 }  # fmt: skip

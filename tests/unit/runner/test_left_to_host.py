@@ -48,7 +48,7 @@ def launch(framework: str, gpus: int = 2, *words: str) -> Launch:
 
 def request(framework: str) -> Any:
     ticket = {"number": 1, "hosts": 1, "shares": [2]}
-    return asyncio.run(left_to_host.wait_request(launch(framework), ticket))
+    return asyncio.run(left_to_host.wait_request(launch(framework), ticket, {}))
 
 
 @pytest.mark.parametrize("framework", STARTS)

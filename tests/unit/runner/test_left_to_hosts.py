@@ -29,6 +29,10 @@ ADDRESSES = {"gpu1": "10.0.0.1", "gpu2": "10.0.0.2"}
 MET = ev.WaitsOnHosts(1.0, "gpu1", ("gpu1", "gpu2"), "10.0.0.1", {}, ADDRESSES)
 
 
+#: Of a run without a project.
+WITNESSES: Any = SimpleNamespace()
+
+
 def launch(framework: str, ports: tuple[int, int] = (20_000, 32_000)) -> Launch:
     job = Job(
         run=("train.py", "--port={{master_port}}"),
@@ -63,10 +67,12 @@ def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals(frame
     made = launch(framework)
     place: Any = SimpleNamespace(
         wait_left=lambda: None,
+        for_hosts=lambda: None,
+        membership=SimpleNamespace(rules={}),
         ticket_for=lambda host: {"number": 1, "hosts": 2, "shares": [4, 4]},
     )
     meeting = Meeting("10.0.0.1", 25_000, {}, ADDRESSES)
-    told = left_to_hosts.requests(made, [Way(made, meeting)], meeting, place, "key")
+    told = left_to_hosts.requests(made, [Way(made, meeting)], meeting, place, "key", WITNESSES)
     assert [checked(one) for one in told.values()] == ["gather", "gather"]
     assert told["gpu2"]["gang"] == {
         "hosts": ["gpu1", "gpu2"], "address": "10.0.0.1", "port": 25_000, "key": "key",
@@ -128,10 +134,12 @@ def test_each_host_knows_what_to_start_in_each_way(framework: str, gpus: int) ->
     assert len(ways) == {1: 4, 2: 6}[wanted]
     place: Any = SimpleNamespace(
         wait_left=lambda: None,
+        for_hosts=lambda: None,
+        membership=SimpleNamespace(rules={}),
         ticket_for=lambda host: {"number": 1, "hosts": 4, "shares": [4] * wanted},
     )
     meeting = Meeting("10.0.0.1", 25_000, {}, addresses)
-    told = left_to_hosts.requests(made, ways, meeting, place, "key")
+    told = left_to_hosts.requests(made, ways, meeting, place, "key", WITNESSES)
     assert [checked(one) for one in told.values()] == ["gather"] * 4
     number, way = next(
         (n, way) for n, way in enumerate(ways) if way.launch.sessions[-1].name == "gpu4"
