@@ -27,7 +27,7 @@ class Moment(Enum):
 
 
 class Line:
-    """Passes connections on; each has one request."""
+    """Passes connections on; each has one request, after which the store is told to close it."""
 
     def __init__(self, store: Store, address: str) -> None:
         host, _, port = store.endpoint.rpartition("/")[2].rpartition(":")
@@ -95,7 +95,8 @@ class Line:
 
     def _pass(self, near: socket.socket, far: socket.socket, peer: str) -> None:
         if data := near.recv(1 << 16):
-            line = data.partition(b"\r\n")[0]
+            line, _, rest = data.partition(b"\r\n")
+            data = b"\r\n".join((line, b"Connection: close", rest))
             with self._lock:
                 self.seen.append((peer, line.partition(b"?")[0].decode(errors="replace")))
                 busy = _found(line, (words for words, left in self._busy.items() if left))
