@@ -249,6 +249,7 @@ class Upload:
             problem = str(over)
         except Exception as error:  # its text might have a URL
             problem = "internal error: %s" % type(error).__name__
+        signed_urls.hang_up()
         done = [] if problem else [one for one in self._files if one.sum]
         _record(
             attempt=self._attempt,
