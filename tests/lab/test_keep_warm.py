@@ -421,7 +421,9 @@ def test_the_last_attempt_of_a_run_that_restarts_leaves_it(
     for restarts, code in (("1", 0), ("3", 1)):  # the second run fails to its end
         ran = launcher.run(*ONE, *KEEP, "--max-restarts", "2", "train.py", restarts)
         assert ran.code == code, ran.err
-        assert ran.out.count("before True") == int(restarts) + (1 - code), ran.out
+        run = launcher.home / "runs" / ran.err.split()[1]
+        logs = [log.read_text() for log in run.glob("logs/*/rank-0.out")]
+        assert logs == ["before True\n"] * (int(restarts) + 1 - code), ran.err
         assert _counted(clean) == len(_kept(clean.hosts["lab1"])) == 1
 
 
