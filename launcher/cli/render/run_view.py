@@ -114,7 +114,7 @@ class Screen:
         self._sources: list[_Source] = []
         self._by_log: dict[tuple[str, str], int] = {}
         self._queues: dict[int, deque[bytes]] = {}
-        self._queued = 0
+        self._queued, self._attempt = 0, ""
         self._flush: asyncio.TimerHandle | None = None
         self._stage, self._since = "", time.monotonic()
         self._transfer = Transfer(self._since)
@@ -325,6 +325,10 @@ class Screen:
 
     def on_log(self, host: str, name: str, data: bytes, arrived: float = 0.0) -> None:
         """Show new bytes of a log, which ``arrived`` at that time, now if it is not known."""
+        attempt = name.partition("/")[0]
+        if attempt != self._attempt:
+            self.flush()  # what ranks say again is not what they have said before
+            self._attempt = attempt
         place = self._by_log.get((host, name))
         if place is None:
             place = self._by_log[host, name] = len(self._sources)

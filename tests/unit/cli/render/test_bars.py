@@ -92,3 +92,19 @@ def test_the_time_of_a_bar_stands_before_it(capfdbinary: pytest.CaptureFixture[b
     out = capfdbinary.readouterr().out
     assert re.search(r"gpu1 \[0\] ┆ \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  100%\n", out.decode())
     assert b"50%" not in out
+
+
+def test_what_a_rank_says_in_two_attempts_is_shown_twice(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Also where the second one begins at once; equal lines of several ranks are shown once."""
+
+    async def shown() -> None:
+        async with Screen() as screen:
+            for attempt in (0, 1):
+                for host in ("gpu1", "gpu2"):
+                    screen.on_log(host, f"attempt-{attempt}/rank-{host[3]}.out", b"begins\n")
+
+    asyncio.run(shown())
+    out = capfdbinary.readouterr().out.decode()
+    assert [line.split() for line in out.splitlines()] == [["[1-2]", "│", "begins"]] * 2
