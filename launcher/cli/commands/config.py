@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import click
 from ...api import settings
 from ...api.settings import SettingsFile
 from .. import completion, options
-from ..render.hints import terminal_width
+from ..render.hints import output_width
 from ..render.settings import rows, settings_text
 from ..settings import allow, found_settings, show
 
@@ -49,7 +48,7 @@ def _show(as_json: bool) -> None:
         }
         click.echo(json.dumps(value, indent=2))
         return
-    click.echo(settings_text(found, terminal_width() if sys.stdout.isatty() else None))
+    click.echo(settings_text(found, output_width()))
     lines = settings.delicate_lines(files)
     if not settings.are_allowed(lines):
         show([line for line in lines if not settings.are_allowed([line])])

@@ -20,6 +20,7 @@ from ...spec.errors import InputError
 from .. import complain_of_hosts, completion, options
 from ..inventory_lookup import find_inventory, loaded
 from ..render.data import known_text, set_text, source_host, there_text
+from ..render.hints import output_width
 from ..render.run_view import Screen
 from ..render.tables import counted, size
 
@@ -77,7 +78,7 @@ def ls_command(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(one) for one in sets], indent=2))
     else:
-        click.echo(known_text(sets, time.time()))
+        click.echo(known_text(sets, time.time(), output_width()))
 
 
 @command.command("show")

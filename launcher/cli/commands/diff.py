@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -13,7 +12,7 @@ from ...api import sweeps
 from ...api.client import Client
 from ...spec.errors import InputError
 from .. import completion, options
-from ..render.hints import terminal_width
+from ..render.hints import output_width
 from ..render.tables import cut, table
 
 
@@ -50,7 +49,7 @@ def command(one: str, other: str, metrics: tuple[str, ...], as_json: bool) -> No
         ("", names[0], names[1]),
         *((each.what, each.before or "-", each.after or "-") for each in found),
     ]
-    click.echo(differences_text(rows, terminal_width() if sys.stdout.isatty() else None))
+    click.echo(differences_text(rows, output_width()))
 
 
 def differences_text(rows: Sequence[tuple[str, str, str]], width: int | None) -> str:

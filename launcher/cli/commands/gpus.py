@@ -16,6 +16,7 @@ from ...spec.model import Inventory
 from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
 from ..render.gpus import gpus_json, gpus_text
+from ..render.hints import output_width
 from ..render.tables import counted
 
 #: Seconds between two looks of --watch.
@@ -58,7 +59,7 @@ def _show(answers: dict[str, Any], off: dict[str, str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(gpus_json(answers, off), indent=2))
     elif known or off:
-        click.echo(gpus_text(known, time.time(), off))
+        click.echo(gpus_text(known, time.time(), off, output_width()))
     complain_of_hosts(failed)
     if failed:
         click.echo(f"could not ask {len(failed)} of {counted(len(answers), 'host')}", err=True)

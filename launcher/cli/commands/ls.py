@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -24,7 +23,7 @@ from .. import complain_of_hosts, options
 from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..render.folding import groups
-from ..render.hints import terminal_width
+from ..render.hints import output_width
 from ..render.refreshed import refreshed_lines
 from ..render.run_list import run_list
 from ..render.tables import age, counted, table
@@ -106,8 +105,7 @@ def command(
     if not shown:
         click.echo(_NOTHING if wanted == Wanted() else "no run matches", err=True)
         return
-    width = terminal_width() if sys.stdout.isatty() else None
-    click.echo("\n".join(run_list(shown, now, width)))
+    click.echo("\n".join(run_list(shown, now, output_width())))
     for run in shown:
         if run.damaged:
             click.echo(f"warning: {run.damaged}; the rest of it counts", err=True)

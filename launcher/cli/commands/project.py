@@ -15,6 +15,7 @@ from ...api.jobs import NO_PROJECT, rule_of
 from ...spec.errors import InputError
 from .. import options
 from ..inventory_lookup import loaded
+from ..render.hints import output_width
 from ..render.projects import projects_text
 from ..run_argument import new_client
 from ..settings import found_settings
@@ -46,7 +47,7 @@ def ls_command(ctx: click.Context, inventory: str | None, as_json: bool) -> None
         value = {"projects": [asdict(one) for one in shares], "own": own, "silent": silent}
         click.echo(json.dumps(value, indent=2))
     else:
-        click.echo(projects_text(shares, own))
+        click.echo(projects_text(shares, own, output_width()))
     answering = len(there.on) - len(silent)
     decided = answering > len(there.hosts) // 2
     if silent:

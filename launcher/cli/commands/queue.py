@@ -14,6 +14,7 @@ from ...api.jobs import PRIORITIES
 from ...spec.errors import InputError
 from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
+from ..render.hints import output_width
 from ..render.queue import queue_text
 from ..render.tables import counted
 from ..run_argument import attached, new_client, run_argument
@@ -37,7 +38,7 @@ def command(ctx: click.Context, inventory: str | None, hosts: str | None, as_jso
         value = {**asdict(queue), "failed": {name: str(one) for name, one in failed.items()}}
         click.echo(json.dumps(value, indent=2))
     elif len(failed) < len(there.hosts):
-        click.echo(queue_text(queue, time.time()))
+        click.echo(queue_text(queue, time.time(), output_width()))
     complain_of_hosts(list(failed.values()))
     if failed:
         click.echo(f"could not ask {len(failed)} of {counted(len(there.hosts), 'host')}", err=True)

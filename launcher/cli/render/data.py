@@ -10,7 +10,7 @@ from ...spec.data import SHORT, on_a_host
 from .tables import age, counted, size, table
 
 
-def known_text(sets: Sequence[KnownSet], now: float) -> str:
+def known_text(sets: Sequence[KnownSet], now: float, width: int | None = None) -> str:
     """Return the data sets of this machine."""
     if not sets:
         return "no data sets; launcher data add NAME FOLDER adds one"
@@ -25,7 +25,7 @@ def known_text(sets: Sequence[KnownSet], now: float) -> str:
         )
         for one in sets
     ]
-    return table(("name", "version", "files", "size", "read", "source"), rows)
+    return table(("name", "version", "files", "size", "read", "source"), rows, width=width)
 
 
 def set_text(one: KnownSet, now: float) -> str:

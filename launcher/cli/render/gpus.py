@@ -14,7 +14,9 @@ from ...spec.model import Facts
 from .tables import age, counted, table
 
 
-def gpus_text(known: Mapping[str, Facts], now: float, off: Mapping[str, str]) -> str:
+def gpus_text(
+    known: Mapping[str, Facts], now: float, off: Mapping[str, str], width: int | None = None
+) -> str:
     """Return a row for each host, equal ones as one, and how many GPUs are free. ``off`` are hosts that
     nothing may use, with the reasons."""
     rows: dict[tuple[str, ...], list[str]] = {}
@@ -30,7 +32,7 @@ def gpus_text(known: Mapping[str, Facts], now: float, off: Mapping[str, str]) ->
         rows.setdefault(("-", "-", f"off: {why}"), []).append(host)
     lines = [(nodeset.fold(hosts), *row) for row, hosts in rows.items()]
     return (
-        table(("hosts", "gpus", "free", "used by"), lines)
+        table(("hosts", "gpus", "free", "used by"), lines, width=width)
         + f"\n{counted(total, 'GPU')}, {free} free"
     )
 

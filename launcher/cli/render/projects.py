@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _HEAD = ("", "project", "quota", "limit", "in use", "borrowed", "waiting", "users")
 
 
-def projects_text(shares: Sequence[ProjectShare], own: str | None) -> str:
+def projects_text(shares: Sequence[ProjectShare], own: str | None, width: int | None = None) -> str:
     """Return what each project has; ``*`` marks the one that runs here have."""
-    parts = [table(_HEAD, [_row(one, own) for one in shares])]
+    parts = [table(_HEAD, [_row(one, own) for one in shares], width=width)]
     runs = [
         (
             run.run,
@@ -30,7 +30,7 @@ def projects_text(shares: Sequence[ProjectShare], own: str | None) -> str:
         for run in share.runs
     ]
     if runs:
-        parts.append(table(("run", "project", "user", "gpus", "hosts", "note"), runs))
+        parts.append(table(("run", "project", "user", "gpus", "hosts", "note"), runs, width=width))
     used, borrowed = sum(one.used for one in shares), sum(one.borrowed for one in shares)
     parts.append(f"{counted(used, 'GPU')} in use by projects, {borrowed} borrowed")
     return "\n\n".join(parts)

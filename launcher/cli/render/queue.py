@@ -18,24 +18,24 @@ _HEAD = ("", "waiting", "user", "gpus", "hosts", "for", "time")
 _PRIORITIES = {-1: "low", 0: "", 1: "high"}
 
 
-def queue_text(queue: Queue, now: float) -> str:
-    """Return who holds GPUs, who waits, and how many are free."""
+def queue_text(queue: Queue, now: float, width: int | None = None) -> str:
+    """Return who holds GPUs, who waits, and how many are free, in so many columns (None: any)."""
     parts = []
     if queue.holding:
         rows = [_holding(one, now) for one in queue.holding]
         parts.append(table(("run", "user", "gpus", "since", "ends by"), rows))
     if queue.waiting:
-        parts.append(waiting_table(queue.waiting, now))
+        parts.append(waiting_table(queue.waiting, now, width))
     waits = len(queue.waiting)
     who = {0: "nobody waits", 1: "1 run waits"}.get(waits, f"{waits} runs wait")
     parts.append(f"{counted(queue.gpus, 'GPU')}, {queue.free} free; {who}")
     return "\n\n".join(parts)
 
 
-def waiting_table(waiting: Sequence[Waiting], now: float) -> str:
+def waiting_table(waiting: Sequence[Waiting], now: float, width: int | None = None) -> str:
     """Return a row for each run that waits."""
     rows = [_waiting(one, now) for one in waiting]
-    return table((*_HEAD, "started by", "why"), rows)
+    return table((*_HEAD, "started by", "why"), rows, width=width)
 
 
 def _holding(one: Holding, now: float) -> tuple[str, ...]:

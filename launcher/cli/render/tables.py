@@ -8,14 +8,44 @@ from collections.abc import Iterable, Sequence
 from ...spec import nodeset
 from ...spec.process_key import ProcessKey
 
+#: The columns that a long last cell needs beside the others; with fewer it goes below its row.
+BESIDE = 30
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> str:
-    """Return rows under a head, with aligned columns. The last column may be long."""
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "", width: int | None = None
+) -> str:
+    """Return rows under a head, with aligned columns. The last column may be long: where a row is wider
+    than ``width`` (None: any width), it continues below itself, or comes below its row."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = []
-    for row in [head, *rows]:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append((indent + "  ".join(cells)).rstrip())
+    before = len(indent) + sum(widths[:-1]) + 2 * (len(widths) - 1)
+    if width is not None and before + widths[-1] > width:
+        return _hanging(head, rows, indent, widths, before, width)
+    return "\n".join(_line(row, widths, indent) for row in [head, *rows])
+
+
+def _line(row: Sequence[str], widths: Sequence[int], indent: str) -> str:
+    cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+    return (indent + "  ".join(cells)).rstrip()
+
+
+def _hanging(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    indent: str,
+    widths: Sequence[int],
+    before: int,
+    width: int,
+) -> str:
+    import textwrap  # for narrow terminals, not for every command
+
+    beside = width - before >= BESIDE
+    start = before if beside else len(indent) + 4
+    lines = [_line(head, widths, indent) if beside else _line(head[:-1], widths[:-1], indent)]
+    for row in rows:
+        last = textwrap.wrap(row[-1], max(BESIDE, width - start), break_on_hyphens=False)
+        first = [*row[:-1], last.pop(0) if beside and last else ""]
+        lines += [_line(first, widths, indent), *(" " * start + line for line in last)]
     return "\n".join(lines)
 
 

@@ -53,3 +53,18 @@ def test_programs_get_each_gpu() -> None:
     first, second = host["gpus"]
     assert (first["state"], first["uuid"]) == ("free", "GPU-gpu4-0")
     assert (second["state"], second["user"], second["run"]) == ("held", "ann", "")
+
+
+def test_who_uses_them_continues_below_itself_in_a_narrow_terminal() -> None:
+    users = tuple(
+        GpuUser(i, 42 + i, user, "python", None, 20480, NOW - 3 * 3600)
+        for i, user in enumerate(("bob", "eve", "ann"))
+    )
+    known = {"gpu1": facts("gpu1", *("NVIDIA RTX A6000",) * 4, gpu_users=users)}
+    assert gpus_text(known, NOW, {}, width=72).split("\n") == [
+        "hosts  gpus                free  used by",
+        "gpu1   4x RTX A6000 48 GB  1     0 bob python 20 GB (not launcher, 3 h);",
+        "                                 1 eve python 20 GB (not launcher, 3 h);",
+        "                                 2 ann python 20 GB (not launcher, 3 h)",
+        "4 GPUs, 1 free",
+    ]

@@ -51,3 +51,24 @@ def test_who_holds_and_who_waits() -> None:
 
 def test_an_empty_queue() -> None:
     assert queue_text(Queue((), (), 4, 4), NOW) == "4 GPUs, 4 free; nobody waits"
+
+
+def test_a_narrow_terminal_shows_the_reasons_below_the_runs() -> None:
+    waiting = (
+        Waiting(
+            "pretrain-90aa", "bob", 1, 0, (4, 4), ("gpu1", "gpu2", "gpu3"), NOW - 300, None,
+            WaitReason.BUSY, ("", "calm-otter-1234"), {"": "bob", "calm-otter-1234": "ann"}, NOW + 600,
+        ),
+        Waiting("next-0000", "eve", 0, 0, (1,), ("gpu1",), NOW, elsewhere=2, by_itself=True),
+    )  # fmt: skip
+    text = queue_text(Queue((), waiting, 12, 3), NOW, 80)
+    assert text == (
+        "     waiting        user  gpus  hosts            for    time  started by\n"
+        "1    pretrain-90aa  bob   2x4   gpu[1-3]         5 min  -     its launcher\n"
+        "    in use by bob outside launcher, ann (calm-otter-1234); by 14:10\n"
+        "now  next-0000      eve   1     gpu1 and 2 more  0 s    -     its hosts\n"
+        "    prepares its start\n"
+        "\n"
+        "12 GPUs, 3 free; 2 runs wait"
+    )
+    assert queue_text(Queue((), waiting, 12, 3), NOW, 200) == queue_text(Queue((), waiting, 12, 3), NOW)
