@@ -110,8 +110,8 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
     """Do what is left once the run is over here. What imports are kept for the next run leaves that to
     another process."""
     keeps = keeper is not None and _listens(supervisor, keeper)
-    if supervisor.warm and not keeps:
-        supervisor.warm.close()
+    if not keeps:
+        supervisor.ahead.cool()
     os.close(lock)  # before clients notice the end: they may start another supervisor at once
     if keeper and keeps:
         from .keeper import apart  # few runs keep anything
@@ -125,8 +125,7 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
             import traceback
 
             traceback.print_exc()
-        if supervisor.warm:
-            supervisor.warm.close()
+        supervisor.ahead.cool()
         keeper.close()
         return
     if keeper:
@@ -136,7 +135,8 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
 
 def _listens(supervisor: Supervisor, keeper: Keeper) -> bool:
     """Return whether the next run finds what this one has imported, if it is to."""
-    if not supervisor.keeps or not supervisor.warm or not supervisor.warm.is_ready:
+    ahead = supervisor.ahead
+    if not ahead.keeps or not ahead.warm or not ahead.warm.is_ready:
         return False
     try:
         keeper.listen()  # before anybody notices the end: the next run may begin at once
@@ -146,7 +146,7 @@ def _listens(supervisor: Supervisor, keeper: Keeper) -> bool:
 
 
 def _passes_on(supervisor: Supervisor) -> bool:
-    gathered = supervisor.gathered
+    gathered = supervisor.queue.together
     return supervisor.broadcast.is_needed or bool(gathered and gathered.is_needed)
 
 
@@ -156,7 +156,7 @@ def _do_the_rest(supervisor: Supervisor, store: Store | None) -> None:
     if left and store:
         store(*left)
     supervisor.clients.close()
-    gathered, broadcast = supervisor.gathered, supervisor.broadcast
+    gathered, broadcast = supervisor.queue.together, supervisor.broadcast
     if gathered and gathered.is_needed:
         _let_go(but={*gathered.descriptors, *broadcast.descriptors})
         gathered.pass_on()
@@ -180,7 +180,7 @@ def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
 def _serve(supervisor: Supervisor) -> Supervisor:
     """Serve one attempt, and those that take over what it has imported; return the last one's."""
     supervisor.serve()
-    while supervisor.stays:
+    while supervisor.ahead.stays:
         from .staying import until_next  # most runs stay for nothing
 
         following = until_next(supervisor)
