@@ -9,6 +9,7 @@ import time
 
 from ..base import plain_files, protocol
 from ..base.lean import Socket, socket
+from ..processes import detached
 from .supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -35,30 +36,14 @@ def launch(run_dir: str, spec: SupervisorSpec, store: Store | None = None) -> No
     Once the run is over there, ``store`` begins to store its outputs, if a launcher has left URLs for
     that. Raises OSError when it does not start.
     """
-    ready, writer = os.pipe()
 
-    told: list[str] = []
+    def be(beginning: detached.Beginning) -> None:
+        there = There(keep=beginning.descriptor)
+        become_supervisor(run_dir, spec, beginning.tell, store, there)
 
-    def tell(problem: str) -> None:
-        if not told:
-            told.append(problem or "ready")
-            os.write(writer, told[0].encode())
-            os.close(writer)
-
-    if os.fork() == 0:
-        try:
-            os.close(ready)
-            os.setsid()
-            if os.fork() == 0:
-                become_supervisor(run_dir, spec, tell, store, There(keep=writer))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.wait()
-    with os.fdopen(ready, "rb") as pipe:
-        answer = pipe.read().decode()
-    if answer != "ready":
-        raise OSError("the supervisor did not start: %s" % (answer or "it exited at once"))
+    problem = detached.start(be)
+    if problem:
+        raise OSError("the supervisor did not start: %s" % problem)
 
 
 class There:
@@ -240,20 +225,11 @@ def _detach_streams(keep: set[int]) -> None:
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    first = 3
-    for number in sorted(keep):
-        os.closerange(first, number)
-        first = max(first, number + 1)
-    os.closerange(first, 1024)
+    detached.close_all(but=keep)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
 
 
 def _let_go(but: Container[int]) -> None:
     """Close all descriptors but the standard streams and these, and leave the folder."""
     os.chdir("/")
-    for number in os.listdir("/proc/self/fd"):
-        if int(number) > 2 and int(number) not in but:
-            try:
-                os.close(int(number))
-            except OSError:
-                pass  # the descriptor of the listing itself
+    detached.close_all(but)
