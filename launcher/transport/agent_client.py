@@ -21,8 +21,13 @@ from ..spec.frozen import frozen
 from ..spec.gpus import name_of
 from ..spec.model import Facts, Host, holder_text
 from ..spec.typed_json import Mismatch, from_json, require_bounds
-from . import answers, login_shell
+from . import login_shell
 from .agent_bundle import FOUND, NO_AGENT, find_script, packed, start_command
+from .answers.environments import Pythons as PythonsThere
+from .answers.facts import read_facts
+from .answers.outputs import Files, Listed, Outputs
+from .answers.reading import read
+from .answers.runs import Clock, Problem
 from .connection import Connection, RemoteProcess
 
 T = TypeVar("T")
@@ -93,12 +98,12 @@ class _Parts:
     """A list of files that comes in parts."""
 
     def __init__(self) -> None:
-        self.all = answers.Outputs()
+        self.all = Outputs()
         self._count = self._characters = 0
 
     def take(self, part: object) -> None:
         """Take one more part. Raises Mismatch."""
-        files = from_json(answers.Files, part)
+        files = from_json(Files, part)
         paths = (*files.links, *files.same)
         for one in (*files.outputs, *files.code, *files.elsewhere, *paths):
             self._count += 1
@@ -214,15 +219,15 @@ class Agent:
         finally:
             del self._asked[number], self._due[number]
             self._parts.pop(number, None)
-        decoded = answers.read(_Answer, self.host.name, op, reply)
+        decoded = read(_Answer, self.host.name, op, reply)
         if decoded.error is not None:
-            refused = answers.read(answers.Problem, self.host.name, op, decoded.error)
+            refused = read(Problem, self.host.name, op, decoded.error)
             raise _refusal(self.host.name, refused)
         return decoded.ok
 
     async def answer(self, kind: type[T], op: str, **request: Any) -> T:
         """Do the same; return the answer as a ``kind``."""
-        return answers.read(kind, self.host.name, op, await self.ask(op, **request))
+        return read(kind, self.host.name, op, await self.ask(op, **request))
 
     async def _read(self) -> None:
         assert self._process
@@ -336,8 +341,8 @@ class Agent:
         before, own_hosts = time.time(), self.host.own_hosts
         answer = await self.ask("probe", gpus=with_gpus, needs=list(needs), own_hosts=own_hosts)
         after = time.time()
-        there = answers.read(answers.Clock, self.host.name, "probe", answer).time
-        return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
+        there = read(Clock, self.host.name, "probe", answer).time
+        return read_facts(self.host.name, "probe", answer, there - (before + after) / 2)
 
     async def pythons(self, wanted: Sequence[str]) -> dict[str, tuple[str, str] | errors.HostError]:
         """Return the path and the version of each of several Pythons, or why there is none.
@@ -345,7 +350,7 @@ class Agent:
         Raises HostError where the host does not answer.
         """
         scripts = [find_script(python) for python in wanted]
-        answer = await self.answer(answers.Pythons, "pythons", patience=LOOKING, scripts=scripts)
+        answer = await self.answer(PythonsThere, "pythons", patience=LOOKING, scripts=scripts)
         if len(answer.said) != len(wanted):
             raise errors.BadAnswer(self.host.name, "its answer to pythons: not one for each")
         found: dict[str, tuple[str, str] | errors.HostError] = {}
@@ -365,7 +370,7 @@ class Agent:
         written: Mapping[str, Any] | None = None,
         received: bool = False,
         elsewhere: Sequence[str] = (),
-    ) -> tuple[answers.Listed, answers.Outputs]:
+    ) -> tuple[Listed, Outputs]:
         """Return what a run has written on the host, however many files that are.
 
         With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
@@ -382,7 +387,7 @@ class Agent:
             parts.take(last)
         except Mismatch as error:
             raise errors.BadAnswer(self.host.name, f"its answer to outputs: {error}") from None
-        return answers.read(answers.Listed, self.host.name, "outputs", last), parts.all
+        return read(Listed, self.host.name, "outputs", last), parts.all
 
 
 def _agree(host: Host, first: bytes) -> None:
@@ -565,7 +570,7 @@ _NO_DATA = {
 }
 
 
-def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
+def _refusal(host: str, refused: Problem) -> errors.HostError:
     code, message = refused.code, refused.message
     if code == "port-taken" and refused.port is not None:
         return errors.PortTaken(host, message, port=refused.port)

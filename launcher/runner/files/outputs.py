@@ -29,8 +29,9 @@ from ...spec.files import open_plain
 from ...spec.frozen import frozen
 from ...spec.model import AUTO_BYTES, is_elsewhere
 from ...spec.packed import LARGEST, PackedFiles, PackedNames, Rows
-from ...transport import answers, rsync
+from ...transport import rsync
 from ...transport.agent_client import Agent
+from ...transport.answers.outputs import Written, is_inside
 from ...transport.connection import Connection
 from ..policy.spares import named
 from .choice import Choice
@@ -65,7 +66,7 @@ class Listed:
     links: tuple[tuple[str, str], ...] = ()  # to other outputs: path, and path of the target
     left_out: tuple[tuple[str, str], ...] = ()  # links to elsewhere, pipes, sockets, and why
     unlisted: int = 0  # more files than a host lists
-    written: tuple[answers.Written, ...] = ()  # outside of the outputs, where that was asked for
+    written: tuple[Written, ...] = ()  # outside of the outputs, where that was asked for
     kept: tuple[int, int] = (0, 0)  # files, and their bytes, that the job keeps there
     left: tuple[str, ...] = ()  # patterns of outputs that the job keeps there
     elsewhere: PackedFiles = field(default_factory=PackedFiles)  # outside of the run's folder
@@ -144,7 +145,7 @@ async def listed(
 
 
 def _is_plain(path: str) -> bool:
-    return answers.is_inside(path) and posixpath.normpath(path) == path != "."
+    return is_inside(path) and posixpath.normpath(path) == path != "."
 
 
 #: Characters of a path in a sentence.

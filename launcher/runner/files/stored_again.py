@@ -23,7 +23,7 @@ from ...spec.files import sha256_of
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
-from ...transport.answers import is_inside
+from ...transport.answers.outputs import is_inside
 from ..concurrency import in_own_thread, in_thread, in_threads
 from ..listeners import OnEvent, ignore_event
 from . import outputs, storing, to_store, unattended

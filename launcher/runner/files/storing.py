@@ -25,7 +25,7 @@ from ...spec.frozen import frozen
 from ...spec.model import Job
 from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
-from ...transport.answers import DataPut, DataSum
+from ...transport.answers.data import DataPut, DataSum
 from ..concurrency import in_thread, together
 from ..credentials import LOOKED_UP_EVERY
 from .outputs import Listed, marked
