@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..runner.attach import Following
     from ..runner.follow_all import News
     from ..runner.listeners import OnEvent, OnLog
-    from .handles import AsyncRunHandle
+    from .async_handle import AsyncRunHandle
     from .host_requests import AskPassphrase
 
 
@@ -102,7 +102,7 @@ class AsyncClient(HostRequests):
         self, task: asyncio.Task[Receipt], following: Following, tell: Callable[[str], None]
     ) -> None:
         from ..runner.attach import LOOK
-        from .handles import AsyncRunHandle
+        from .async_handle import AsyncRunHandle
 
         run = AsyncRunHandle(self, following, task=task)
         is_told = False  # that it is waited for
@@ -382,7 +382,7 @@ class AsyncClient(HostRequests):
     ) -> AsyncRunHandle:
         from ..runner import follower
         from ..runner.attach import Started
-        from .handles import AsyncRunHandle
+        from .async_handle import AsyncRunHandle
 
         if detach:
             await follower.start(request, folder)
@@ -397,7 +397,7 @@ class AsyncClient(HostRequests):
     ) -> AsyncRunHandle:
         from ..records.run_reader import RunReader
         from ..runner.attach import Attached
-        from .handles import AsyncRunHandle
+        from .async_handle import AsyncRunHandle
 
         following = Attached(RunReader(path), on_event, on_log)
         following.request = replace(following.request, ask_passphrase=self._ask_passphrase)
