@@ -31,6 +31,7 @@ from .choice import Choice
 from .outputs import Listed
 from .store_progress import Downloading, part_of
 from .storing import Storing, Target
+from .view import marked
 
 T = TypeVar("T")
 #: Held by the process that stores the outputs of a run that has ended.
@@ -257,9 +258,7 @@ def _restore_archives(
         paths = {}
         for one in archive.files:
             if (one.path, one.sha256) not in mine:
-                paths[one.path] = (
-                    outputs.marked(one.path, host, used) if one.path in used else one.path
-                )
+                paths[one.path] = marked(one.path, host, used) if one.path in used else one.path
                 used.add(paths[one.path])
         try:
             brought = unattended.bring(target, archive, dest, paths, coming)
