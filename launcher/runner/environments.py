@@ -15,7 +15,7 @@ from ..records import events as ev
 from ..spec.environments import Environment
 from ..spec.model import Layout
 from ..transport import rsync
-from ..transport.agent_client import os_error
+from ..transport.agent_errors import os_error
 from ..transport.answers.environments import Environment as EnvironmentThere
 from ..transport.answers.environments import WantedWheels
 from .concurrency import in_thread, together
