@@ -33,7 +33,7 @@ class PackageIndex:
         self.reached, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()  # without it, each file stops after its first bytes
         self._sums: dict[tuple[str, float], str] = {}
-        self._server = answering(self.answer, "127.0.0.1")
+        self._server = answering(lambda asked: self.answer(asked), "127.0.0.1")  # tests replace it
         self.server = f"127.0.0.1:{self._server.server_port}"
         self.url = f"http://{self.server}/simple"
 

@@ -35,7 +35,7 @@ class Web:
         self.sent = 0  # bytes of files; not the first one alone, which nobody waits for
         self.requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
-        self._server = answering(self.answer, address)
+        self._server = answering(lambda asked: self.answer(asked), address)  # tests replace it
         self.url = f"http://{address}:{self._server.server_port}"
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
