@@ -59,8 +59,10 @@ anything is done. A failure within a run raises nothing: it is in the receipt.
 **Functions.** ``launcher.processes`` and ``launcher.Executor`` call a function on every rank of a run,
 and return what it returned there.
 
-Modules: ``client`` and ``handles`` are the above, ``arguments`` what they take by name. ``jobs``
-makes and plans jobs, ``runs`` has ``run_job``, ``functions`` calls functions over ranks,
+Modules: ``client`` and ``handles`` are the above, ``async_client`` and ``async_handle`` the same for
+asyncio. They stand on ``recorded_runs`` and ``recorded_run``, which read what is here, and
+``host_requests``; ``arguments`` are what they take by name. ``jobs`` makes and plans jobs, with
+``environment_paths``, ``runs`` has ``run_job``, ``functions`` calls functions over ranks,
 ``reservations`` hold GPUs, ``clusters`` keep Dask or Ray, ``sweeps`` and ``scaling`` run many
 trials. ``plugins`` has what plug-ins are made of. ``hosts``, ``discovery``, ``check``,
 ``bootstrap`` and ``sandbox`` are about machines, ``housekeeping`` about their disks, ``data``

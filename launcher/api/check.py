@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..fleet.check.checker import Report as Report
     from ..fleet.findings.survey import PairTest as PairTest
     from ..fleet.findings.survey import Survey as Survey
-    from .client import AskPassphrase
+    from .host_requests import AskPassphrase
 
 __all__ = [
     "ERROR",

@@ -12,7 +12,7 @@ from ..spec.errors import InputError
 if TYPE_CHECKING:
     from ..records.receipt import Receipt
     from ..spec.model import Job
-    from .handles import AsyncRunHandle
+    from .async_handle import AsyncRunHandle
 
 __all__ = ["FRAMEWORKS", "KEEP", "NEVER", "check", "dashboard_port", "until_joined"]
 

@@ -27,7 +27,7 @@ from ..spec.inventory import load
 from ..spec.model import Facts, Node
 
 if TYPE_CHECKING:
-    from .client import AskPassphrase
+    from .host_requests import AskPassphrase
 
 __all__ = [
     "Candidate",

@@ -21,7 +21,7 @@ from ..spec import containers
 from ..spec.environments import Environment
 from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
-from .jobs import with_image_path
+from .environment_paths import with_local_image
 
 __all__ = [
     "BuiltImage",
@@ -133,8 +133,7 @@ def _wanted(
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    is_here = containers.is_path(wanted.image)
-    return with_image_path(os.getcwd(), wanted) if is_here else wanted
+    return with_local_image(os.getcwd(), wanted)
 
 
 async def remove(place: ImagePlace, text: str) -> Mapping[str, Removals | HostError]:

@@ -43,8 +43,8 @@ from ..spec.files import read_text
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job
 from .arguments import RunOptions
+from .async_handle import AsyncRunHandle
 from .client import AsyncClient
-from .handles import AsyncRunHandle
 from .jobs import layered_job, run_options
 
 __all__ = [

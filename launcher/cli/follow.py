@@ -179,7 +179,7 @@ def tell_detached(run: AsyncRunHandle) -> None:
         click.echo(f"detached; {name} is stopping: launcher attach {name}", err=True)
         return
     if waits := run.state().waits:
-        from .render.event_lines import left_to, who_starts  # few runs wait
+        from .render.waits import left_to, who_starts  # few runs wait
 
         waits_for = "its time" if waits.why is WaitReason.NOT_YET else "its turn"
         hosts, wanted = run.state().left_to, run.state().wanted

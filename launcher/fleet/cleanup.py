@@ -12,7 +12,7 @@ from ..records.reasons import StopReason
 from ..records.run_folder import home, read_as, write_json
 from ..spec.errors import HostError
 from ..transport.agent_client import Agent
-from ..transport.answers import Standing, Swept
+from ..transport.answers.runs import Standing, Swept
 
 #: Seconds for a supervisor to exit once it was asked to kill its run.
 PATIENCE = 5.0

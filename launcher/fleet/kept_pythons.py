@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..spec.errors import HostError
 from ..spec.model import Inventory, Node
-from ..transport.answers import Kept, KeptPython
+from ..transport.answers.runs import Kept, KeptPython
 from .fanout import Visited, visit_hosts
 
 __all__ = ["Kept", "KeptPython", "ask_kept"]

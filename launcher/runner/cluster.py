@@ -13,8 +13,8 @@ from ..jobs.gpus import GpuState, states, with_foreign_held
 from ..spec.errors import ConnectionLost, HostError
 from ..spec.frozen import frozen
 from ..spec.model import Facts, Host, Inventory
-from ..transport import answers
 from ..transport.agent_client import Agent
+from ..transport.answers.queue import Holder, Load, Now, Registered
 from ..transport.ssh import AskPassphrase, Dialler
 from .concurrency import cancel
 from .policy.turn import Stand, short
@@ -62,7 +62,7 @@ class Cluster:
 
 
 #: When a host answered, how things stand there, and its answer.
-_Said = tuple[float, Stand, answers.Now]
+_Said = tuple[float, Stand, Now]
 
 
 class ClusterWatch:
@@ -144,7 +144,7 @@ class ClusterWatch:
             try:
                 facts = await agent.probe()
                 while True:
-                    said = await agent.answer(answers.Now, "now")
+                    said = await agent.answer(Now, "now")
                     stand = Stand(host, with_foreign_held(_as_now(facts, said)), said.turns)
                     self._hear(host, (time.monotonic(), stand, said))
                     await asyncio.sleep(self._every)
@@ -158,7 +158,7 @@ class ClusterWatch:
         self._changed.set()
 
 
-def _as_now(facts: Facts, said: answers.Now) -> Facts:
+def _as_now(facts: Facts, said: Now) -> Facts:
     """Return the facts of a host with what it says now."""
     used = {index: load.memory for index, load in said.gpus.items()}
     return replace(
@@ -169,12 +169,12 @@ def _as_now(facts: Facts, said: answers.Now) -> Facts:
     )
 
 
-def _named(holder: answers.Holder) -> Mapping[str, Any]:
+def _named(holder: Holder) -> Mapping[str, Any]:
     known = {"user": holder.user, "run": holder.run, "since": holder.since}
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _without_gpus(said: answers.Now, offset: float) -> Iterator[RunNow]:
+def _without_gpus(said: Now, offset: float) -> Iterator[RunNow]:
     """Yield the runs that hold no GPU and wait for none, with times by this machine's clock."""
     known = {(_user(one), short(one.run)) for one in said.leased.values() if one.run}
     known |= {(ticket.user, short(ticket.run)) for ticket in said.tickets}
@@ -183,15 +183,15 @@ def _without_gpus(said: answers.Now, offset: float) -> Iterator[RunNow]:
             yield RunNow(one.run, _user(one), None if one.since is None else one.since - offset)
 
 
-def _user(one: answers.Holder | answers.Registered) -> str:
+def _user(one: Holder | Registered) -> str:
     return "?" if one.user is None else str(one.user)
 
 
-def _gpus(facts: Facts, loads: Mapping[int, answers.Load]) -> tuple[GpuState, ...]:
+def _gpus(facts: Facts, loads: Mapping[int, Load]) -> tuple[GpuState, ...]:
     """Return the GPUs with what they do, and times by this machine's clock."""
     found = []
     for gpu in states(facts):
-        load = loads.get(gpu.index, answers.Load())
+        load = loads.get(gpu.index, Load())
         since = None if gpu.since is None else gpu.since - facts.clock_offset
         found.append(replace(gpu, percent=load.percent, celsius=load.celsius, since=since))
     return tuple(found)

@@ -14,8 +14,10 @@ from ..jobs.environments import all_of, is_needed
 from ..records import events as ev
 from ..spec.environments import Environment
 from ..spec.model import Layout
-from ..transport import answers, rsync
-from ..transport.agent_client import os_error
+from ..transport import rsync
+from ..transport.agent_errors import os_error
+from ..transport.answers.environments import Environment as EnvironmentThere
+from ..transport.answers.environments import WantedWheels
 from .concurrency import in_thread, together
 from .context import RunContext
 from .doings import Doings, Told
@@ -32,7 +34,7 @@ LOG = "environment.log"
 
 
 #: By the number of an environment and a host.
-_Known = dict[tuple[int, str], answers.Environment]
+_Known = dict[tuple[int, str], EnvironmentThere]
 
 
 class Environments:
@@ -89,7 +91,7 @@ class Environments:
         self,
         number: int,
         wanted: Environment,
-        lacking: Mapping[HostSession, answers.WantedWheels],
+        lacking: Mapping[HostSession, WantedWheels],
         sessions: Sequence[HostSession] = (),
     ) -> None:
         from .wheels import Wheels  # few runs need any
@@ -110,7 +112,7 @@ class Environments:
 
     async def _ask(
         self, session: HostSession, number: int, wanted: Environment, may_pip: bool = False
-    ) -> answers.Environment:
+    ) -> EnvironmentThere:
         is_fetched = wanted.is_fetched
         if is_fetched and number not in self._origins:
             place = Path(self._context.job.workdir, wanted.recipe)
@@ -118,7 +120,7 @@ class Environments:
 
             self._origins[number] = await in_thread(uv_settings.origin, place, os.environ)
         return await session.agent.answer(
-            answers.Environment,
+            EnvironmentThere,
             "environment",
             run=self._context.name,
             builder=wanted.builder,
@@ -146,7 +148,7 @@ class Environments:
         session: HostSession,
         number: int,
         wanted: Environment,
-        known: answers.Environment | None,
+        known: EnvironmentThere | None,
     ) -> bool:
         """Return whether a host had to build it; ``known`` is what it has answered so far."""
         may_pip, built, brought = False, False, 0
@@ -179,7 +181,7 @@ class Environments:
             await asyncio.sleep(PAUSE)
 
     def _failed(
-        self, session: HostSession, answer: answers.Environment, wanted: Environment
+        self, session: HostSession, answer: EnvironmentThere, wanted: Environment
     ) -> Exception:
         self._context.folder.write_bytes(LOG, answer.log.encode("utf-8", "replace"))
         if known := os_error(session.name, answer.log):
@@ -209,7 +211,7 @@ def with_built(layout: Layout, sessions: Sequence[HostSession]) -> Layout:
     return replace(layout, nodes=tuple(nodes))
 
 
-async def _bring(session: HostSession, kind: str, answer: answers.Environment) -> bool:
+async def _bring(session: HostSession, kind: str, answer: EnvironmentThere) -> bool:
     """Give a host a program of this machine; return False if there is none, or none that runs there."""
     name, ours = builders.BROUGHT[kind], builders.own(kind)
     if not ours or not builders.fits(answer.machine, answer.libc) or not answer.tools:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..spec.errors import BadAnswer, HostError
-from ..transport.answers import Turns
+from ..transport.answers.queue import Turns
 from .concurrency import cancel
 from .host_session import HostSession
 

@@ -24,9 +24,10 @@ from ..records.state import log_hosts
 from ..spec import errors
 from ..spec.containers import Container
 from ..spec.model import Facts, Host, Job, Layout
-from ..transport import answers
 from ..transport.agent_client import LIVE, METRICS, Agent
-from ..transport.answers import Turns
+from ..transport.answers.queue import Turns
+from ..transport.answers.reading import read
+from ..transport.answers.runs import Supervised
 from ..transport.connection import Connection
 from ..transport.ssh import Dialler
 from .concurrency import cancel
@@ -232,7 +233,7 @@ class HostSession:
         if warm is not None:
             again["warm"] = warm
         answer = await self.agent.answer(
-            answers.Supervised,
+            Supervised,
             "supervise",
             run=layout.run_id,
             spec={
@@ -361,7 +362,7 @@ class HostSession:
 
     async def insist_on(self, kind: type[T], op: str, **request: Any) -> T:
         """Do the same; return the answer as a ``kind``."""
-        return answers.read(kind, self.name, op, await self.insist(op=op, **request))
+        return read(kind, self.name, op, await self.insist(op=op, **request))
 
     async def catch_up(self) -> None:
         """Wait until all log bytes that the host has now are here, or it cannot be reached."""

@@ -21,7 +21,7 @@ from ..spec.errors import HostError, LauncherError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Node
 from ..transport.agent_bundle import agent_name
-from ..transport.answers import Pruned, Usage
+from ..transport.answers.disk import Pruned, Usage
 from . import kept_notes
 from .image_bringing import left_caches
 from .kept_notes import Note

@@ -27,7 +27,8 @@ from ..spec.containers import is_path
 from ..spec.environments import Environment
 from ..spec.errors import HostError
 from ..spec.frozen import frozen
-from ..transport import answers, rsync
+from ..transport import rsync
+from ..transport.answers import images as answers
 from .concurrency import beside, together
 from .doings import Doings, Told
 from .image_file import (

@@ -20,7 +20,7 @@ from ..spec.environments import Environment
 from ..spec.errors import HostError, ImageNotBuilt
 from ..transport import rsync
 from ..transport.agent_client import Agent
-from ..transport.answers import ImageBuild
+from ..transport.answers.images import ImageBuild
 from ..transport.local_connection import HERE, LocalConnection, this_machine
 from .concurrency import together
 from .files import build_context

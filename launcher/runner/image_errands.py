@@ -13,7 +13,7 @@ from ..spec.environments import Environment
 from ..spec.errors import HostError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Node
-from ..transport.answers import ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
+from ..transport.answers.images import ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 from ..transport.ssh import AskPassphrase
 from . import image_building
 from .files.build_context import Built, log_of

@@ -17,7 +17,7 @@ from ..records.reasons import WaitReason
 from ..spec.errors import ConnectionLost, GpusInUse, HostError, LauncherError
 from ..spec.model import Host, Inventory, Request
 from ..transport.agent_client import Agent
-from ..transport.answers import ProjectsThere
+from ..transport.answers.queue import ProjectsThere
 from ..transport.connection import Connection
 from ..transport.ssh import AskPassphrase, Dialler
 from .context import RunContext

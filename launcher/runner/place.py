@@ -17,7 +17,7 @@ from ..records import events as ev
 from ..records.reasons import WaitReason
 from ..spec.errors import GpusInUse, HostError, LauncherError
 from ..spec.model import Layout
-from ..transport.answers import WaitingThere
+from ..transport.answers.queue import WaitingThere
 from .context import RunContext
 from .held_tickets import HeldTickets, forget, take_away
 from .host_session import HostSession

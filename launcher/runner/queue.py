@@ -11,7 +11,7 @@ from ..records.reasons import WaitReason
 from ..spec.errors import HostError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Node
-from ..transport.answers import Turns, WaitingThere
+from ..transport.answers.queue import Turns, WaitingThere
 from .policy import turn
 from .policy.turn import Begin, Stand, Wait
 

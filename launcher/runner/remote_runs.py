@@ -20,7 +20,7 @@ from ..spec.errors import BadAnswer, HostError, InputError, LauncherError, Unkno
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Layout, Node, Request
 from ..spec.typed_json import Mismatch, from_json, to_json
-from ..transport.answers import Runs, RunThere
+from ..transport.answers.runs import Runs, RunThere
 
 #: Attempts of one run that a host may tell of.
 MOST_ATTEMPTS = 1 << 16

@@ -16,8 +16,7 @@ from ..jobs import planner
 from ..spec.addresses import endpoint, is_address, version
 from ..spec.errors import BadAnswer, MeetingError
 from ..spec.model import Job, Meeting
-from ..transport import answers
-from ..transport.answers import Reached
+from ..transport.answers.network import Listening, Reached
 from .concurrency import together
 from .host_session import HostSession
 
@@ -41,7 +40,7 @@ async def meet(
     ]
     answered = await together(
         session.agent.answer(
-            answers.Listening,
+            Listening,
             "listen",
             ports=list(job.master_port),
             token=token,

@@ -15,7 +15,7 @@ from ..spec.containers import Container
 from ..spec.errors import FrameworkMissing
 from ..spec.frozen import frozen
 from ..spec.model import Job, Layout, Node
-from ..transport.answers import Missing
+from ..transport.answers.environments import Missing
 from .concurrency import together
 from .host_session import HostSession
 from .in_image import in_image

@@ -9,27 +9,24 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from ..fleet import cleanup
 from ..fleet.findings import preflight
 from ..jobs.environments import all_of
 from ..records import events as ev
-from ..records import metric_files, missing_files, postmortem, receipt
-from ..records.metrics import HostUse
+from ..records import metric_files
 from ..records.reasons import StopReason, WaitReason
 from ..records.receipt import NotBrought, Receipt
-from ..records.run_folder import USE, RunFolder
+from ..records.run_folder import RunFolder
 from ..records.stored import stored_alone
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
-from ..spec.typed_json import to_json
 from ..transport import rates, rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, shutdown
 from .attempts import Attempts
+from .conclusion import Conclusion
 from .concurrency import beside, both, in_thread, race, together
 from .context import RunContext
 from .data.run_data import RunData
@@ -49,7 +46,6 @@ from .files.choice import Choice
 from .files.code_here import CodeHere
 from .files.code_snapshot import Revision, Source
 from .files.collector import SKIPPED, Collector
-from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
@@ -97,6 +93,7 @@ class Run:
         self.hosts = HostSet(self.context, on_log, lookup)
         self._collector = Collector(self.context, self.hosts)
         self._replacement = Replacement(self.context, self.hosts, self._collector)
+        self._conclusion = Conclusion(self.context, self.hosts, self._collector, self._replacement)
         self._place = Place(self.context)
         self._attempts = Attempts(
             self.context, self.hosts, self._place, self._collector, self._replacement, self._store
@@ -209,7 +206,7 @@ class Run:
         await self._place.membership.forget(books=is_gone)
         try:
             use = await asyncio.to_thread(metric_files.uses, self.folder.path)
-            final = await self._with_stored(self._conclude(error, use))
+            final = await self._with_stored(self._conclusion.write(error, use))
             await self._notifier.finish()
             return final
         finally:
@@ -558,87 +555,6 @@ class Run:
 
     async def _killed(self) -> None:
         await self.switch.kill.wait()
-
-    # -- the receipt
-
-    def _conclude(self, error: Exception | None, use: Mapping[str, HostUse]) -> Receipt:
-        """Write the receipt and return it."""
-        context, event_log = self.context, self.context.event_log
-        last_words = event_log.last_words()
-        ended = outcome.decide(
-            context.state,
-            self.layout,
-            elastic_from=context.job.elastic,
-            asked=self.switch.reason,
-            error=error,
-            last_words=last_words,
-            mending=self._replacement.is_mending,
-        )
-        ended = outcome.with_outputs(ended, context.state, self._collector.incomplete)
-        reason = str(ended.reason)
-        context.add(ev.RunEnded(time.time(), ended.status, reason, ended.host))
-        final = Receipt(
-            run=self.name,
-            status=ended.status,
-            reason=reason,
-            reason_host=ended.host,
-            reason_detail="" if ended.reason.detail in reason else ended.reason.detail,
-            exit_code=ended.exit_code,
-            started=context.started,
-            seconds=round(receipt.ended_at(context.events, time.time()) - context.started, 3),
-            stages=receipt.stage_seconds(context.events),
-            world_size=self.layout.world_size,
-            framework=context.job.framework,
-            hosts=tuple(self._host_receipt(session) for session in self.hosts.touched),
-            failure=self._failure(last_words),
-            others=postmortem.other_ends(context.state),
-            others_said=postmortem.last_lines(event_log.last_words_of_others()),
-            tracebacks=postmortem.tracebacks(event_log.last_words_of_all()),
-            tasks_failed=postmortem.tasks_failed(event_log.both_ends()),
-            error=errors.in_words(error),
-            hint=getattr(error, "hint", "") or receipt.HINTS.get(reason, ""),
-            outputs=self._collector.outputs.rows,
-            outputs_failed=self._collector.failed,
-            outputs_complete=not self._collector.incomplete,
-            not_brought=self._collector.not_brought,
-            unmatched=self._collector.unmatched,
-            alone=receipt.worked_alone(context.events, context.state.attempt),
-            use=use,
-            folder=str(self.folder.path),
-        )
-        if use:
-            event_log.note(USE, to_json(use))
-        event_log.note("receipt.json", final.to_record())
-        unsure = [host.host for host in final.hosts if host.left is None]
-        for event in context.events:
-            unsure += event.silent if isinstance(event, ev.HostsLetGo) else ()
-        with suppress(OSError):  # a full disk
-            cleanup.remember(self.name, unsure)
-        incomplete = event_log.record_error
-        if incomplete and not error:
-            return replace(final, error=str(incomplete), hint=incomplete.hint)
-        return final
-
-    def _failure(self, last_words: bytes) -> receipt.FirstFailure | None:
-        """Return the first failure, which may be a file that other hosts or the workdir have."""
-        context = self.context
-        failure = receipt.first_failure(context.state, last_words, context.job.framework)
-        if failure is None:
-            return None
-        folder_of = partial(local_paths.folder_of_module, context.job.workdir)
-        failure = missing_files.with_own_module(failure, self.name, folder_of)
-        return missing_files.with_holders(failure, self.name, self._collector.holders)
-
-    def _host_receipt(self, session: HostSession) -> receipt.HostReceipt:
-        return receipt.host_receipt(
-            session.name,
-            self.layout,
-            self.context.state,
-            self.context.events,
-            session.log_bytes if session.is_supervised else None,
-            problem=session.lost or self._replacement.problem(session),
-            unsaved=session.unsaved,
-        )
 
     def _describe(self) -> None:
         self.folder.write("run.json", self.context.describe(self.layout))

@@ -14,7 +14,7 @@ from ..records import events as ev
 from ..records.reasons import EndReason, StopReason
 from ..spec.errors import HostError
 from ..spec.typed_json import to_json
-from ..transport.answers import Swept
+from ..transport.answers.runs import Swept
 from .context import RunContext
 from .host_session import HostSession, Phase
 

@@ -9,7 +9,7 @@ import select
 import threading
 
 from ..spec import errors
-from ..transport.answers import Fed
+from ..transport.answers.runs import Fed
 from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet

@@ -183,7 +183,7 @@ async def _ask_hosts(
     inventory: Inventory, nodes: Mapping[str, Node], tell: Callable[[_Said], None]
 ) -> None:
     from ..fleet.fanout import Visited, visit_hosts  # asyncssh takes a third of a second to import
-    from ..transport.answers import Runs
+    from ..transport.answers.runs import Runs
 
     async def one(visited: Visited) -> None:
         agent = await visited.agent()

@@ -35,7 +35,7 @@ from ..spec.errors import StoreError, WheelsNotFetched
 from ..spec.frozen import frozen
 from ..spec.typed_json import to_json
 from ..transport import index_logins
-from ..transport.answers import WantedWheels
+from ..transport.answers.environments import WantedWheels
 from ..transport.child_process import ChildProcess
 from . import uv_settings, wheel_tools
 from .concurrency import Interrupted, in_own_thread, in_thread, in_threads

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..records import events as ev
 from ..spec.environments import Environment
 from ..spec.errors import HostError
-from ..transport.answers import WantedWheels
+from ..transport.answers.environments import WantedWheels
 from .concurrency import together
 from .context import RunContext
 from .data.host import Host

@@ -17,7 +17,7 @@ from ..jobs import planner
 from ..spec.addresses import is_address
 from ..spec.errors import HostError
 from ..spec.model import Meeting
-from ..transport import answers
+from ..transport.answers.network import Listening, Reached
 from .context import RunContext
 from .host_session import HostSession
 from .membership import Membership
@@ -42,7 +42,7 @@ class Witnesses:
         token, places = secrets.token_hex(16), self.addresses_of(first)
         try:
             listening = await first.agent.answer(
-                answers.Listening,
+                Listening,
                 "listen",
                 ports=list(self._context.job.master_port),
                 token=token,
@@ -104,7 +104,7 @@ class Witnesses:
         with suppress(HostError, OSError, TimeoutError):
             agent = await self._membership.desks.agent(name)
             tried = await agent.answer(
-                dict[str, answers.Reached],
+                dict[str, Reached],
                 "connect",
                 addresses=list(places),
                 port=port,

@@ -18,11 +18,16 @@ import asyncssh
 from ..agent.base import protocol
 from ..spec import errors
 from ..spec.frozen import frozen
-from ..spec.gpus import name_of
-from ..spec.model import Facts, Host, holder_text
+from ..spec.model import Facts, Host
 from ..spec.typed_json import Mismatch, from_json, require_bounds
-from . import answers, login_shell
+from . import login_shell
 from .agent_bundle import FOUND, NO_AGENT, find_script, packed, start_command
+from .agent_errors import UPGRADE, no_agent, refusal, taken_over, trouble
+from .answers.environments import Pythons as PythonsThere
+from .answers.facts import read_facts
+from .answers.outputs import Files, Listed, Outputs
+from .answers.reading import read
+from .answers.runs import Clock, Problem
 from .connection import Connection, RemoteProcess
 
 T = TypeVar("T")
@@ -35,9 +40,9 @@ LIVE, LIVE_FILES, is_live = protocol.LIVE, protocol.LIVE_FILES, protocol.is_live
 FIRST_WORD = 20.0
 #: Seconds for an answer; an agent that is silent for longer counts as gone.
 ANSWERS = 60.0
-#: The same for operations that take more or less: describing the host, changing many files.
 #: Seconds for a host to look for the Pythons of environments.
 LOOKING = 120.0
+#: Seconds for answers that take more or less than others: describing the host, changing many files.
 PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
     "now": 30.0,
@@ -47,8 +52,6 @@ PATIENCE = {
 LATE, LATE_LIST = 300.0, 3600.0
 #: Why an agent's connection is closed, unless it fell silent.
 DROPPED = "the connection dropped"
-#: What to do when launcher and agent speak different versions of the protocol.
-UPGRADE = "use the version of launcher that started the run, or the newer of the two"
 #: Seconds that it may take to install the agent.
 INSTALLING = 300.0
 #: Bytes that a host may print while the agent is installed.
@@ -93,12 +96,12 @@ class _Parts:
     """A list of files that comes in parts."""
 
     def __init__(self) -> None:
-        self.all = answers.Outputs()
+        self.all = Outputs()
         self._count = self._characters = 0
 
     def take(self, part: object) -> None:
         """Take one more part. Raises Mismatch."""
-        files = from_json(answers.Files, part)
+        files = from_json(Files, part)
         paths = (*files.links, *files.same)
         for one in (*files.outputs, *files.code, *files.elsewhere, *paths):
             self._count += 1
@@ -154,7 +157,7 @@ class Agent:
             first, rest = await _installed(host, process, said)
         if first.startswith(b"launcher-"):
             process.close()
-            raise _no_agent(host, first.decode("utf-8", "replace"))
+            raise no_agent(host, first.decode("utf-8", "replace"))
         _agree(host, first)
         agent = cls(host, process)
         if agent._take(rest):
@@ -214,15 +217,15 @@ class Agent:
         finally:
             del self._asked[number], self._due[number]
             self._parts.pop(number, None)
-        decoded = answers.read(_Answer, self.host.name, op, reply)
+        decoded = read(_Answer, self.host.name, op, reply)
         if decoded.error is not None:
-            refused = answers.read(answers.Problem, self.host.name, op, decoded.error)
-            raise _refusal(self.host.name, refused)
+            refused = read(Problem, self.host.name, op, decoded.error)
+            raise refusal(self.host.name, refused)
         return decoded.ok
 
     async def answer(self, kind: type[T], op: str, **request: Any) -> T:
         """Do the same; return the answer as a ``kind``."""
-        return answers.read(kind, self.host.name, op, await self.ask(op, **request))
+        return read(kind, self.host.name, op, await self.ask(op, **request))
 
     async def _read(self) -> None:
         assert self._process
@@ -336,8 +339,8 @@ class Agent:
         before, own_hosts = time.time(), self.host.own_hosts
         answer = await self.ask("probe", gpus=with_gpus, needs=list(needs), own_hosts=own_hosts)
         after = time.time()
-        there = answers.read(answers.Clock, self.host.name, "probe", answer).time
-        return answers.facts(self.host.name, "probe", answer, there - (before + after) / 2)
+        there = read(Clock, self.host.name, "probe", answer).time
+        return read_facts(self.host.name, "probe", answer, there - (before + after) / 2)
 
     async def pythons(self, wanted: Sequence[str]) -> dict[str, tuple[str, str] | errors.HostError]:
         """Return the path and the version of each of several Pythons, or why there is none.
@@ -345,7 +348,7 @@ class Agent:
         Raises HostError where the host does not answer.
         """
         scripts = [find_script(python) for python in wanted]
-        answer = await self.answer(answers.Pythons, "pythons", patience=LOOKING, scripts=scripts)
+        answer = await self.answer(PythonsThere, "pythons", patience=LOOKING, scripts=scripts)
         if len(answer.said) != len(wanted):
             raise errors.BadAnswer(self.host.name, "its answer to pythons: not one for each")
         found: dict[str, tuple[str, str] | errors.HostError] = {}
@@ -355,7 +358,7 @@ class Agent:
                 found[python] = path, version
             else:
                 host = replace(self.host, python=python)
-                found[python] = _no_agent(host, said or "launcher-no-python")
+                found[python] = no_agent(host, said or "launcher-no-python")
         return found
 
     async def outputs(
@@ -365,7 +368,7 @@ class Agent:
         written: Mapping[str, Any] | None = None,
         received: bool = False,
         elsewhere: Sequence[str] = (),
-    ) -> tuple[answers.Listed, answers.Outputs]:
+    ) -> tuple[Listed, Outputs]:
         """Return what a run has written on the host, however many files that are.
 
         With ``written``, what it wrote outside of its outputs, too: ``also`` are patterns of what to
@@ -382,7 +385,7 @@ class Agent:
             parts.take(last)
         except Mismatch as error:
             raise errors.BadAnswer(self.host.name, f"its answer to outputs: {error}") from None
-        return answers.read(answers.Listed, self.host.name, "outputs", last), parts.all
+        return read(Listed, self.host.name, "outputs", last), parts.all
 
 
 def _agree(host: Host, first: bytes) -> None:
@@ -415,28 +418,16 @@ async def _first_line(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]
     except TimeoutError:
         process.close()
         if marker not in data:
-            raise _taken_over(host, f"was silent for {FIRST_WORD:.0f} s", data) from None
+            raise taken_over(host, f"was silent for {FIRST_WORD:.0f} s", data) from None
         raise errors.AgentError(
             host.name,
             f"{host.python} did not start within {FIRST_WORD:.0f} s",
             "is a disk or a network file system hanging on the host?",
         ) from None
     if marker not in data and len(data) < NOISE and not complaint:
-        raise _taken_over(host, "exited", data)
+        raise taken_over(host, "exited", data)
     said = data.replace(b"\n" + marker + b"\n", b"\n")
-    raise _trouble(host, complaint or said.decode("utf-8", "replace").strip())
-
-
-def _taken_over(host: Host, did: str, data: bytes) -> errors.AgentError:
-    """Return the error for a login shell that never got as far as our command."""
-    printed = data.decode("utf-8", "replace").strip().splitlines()
-    last = f"; it printed: {printed[-1][:200]}" if printed else ""
-    return errors.AgentError(
-        host.name,
-        f"the login shell {did} before it ran launcher's command: does a startup file (~/.bashrc, "
-        f"~/.zshenv, ~/.cshrc, config.fish) exec, exit or read?{last}",
-        "let it leave where there is no terminal; first line of ~/.bashrc: [[ $- == *i* ]] || return",
-    )
+    raise trouble(host, complaint or said.decode("utf-8", "replace").strip())
 
 
 async def _installed(host: Host, process: RemoteProcess, said: str) -> tuple[bytes, bytes]:
@@ -461,135 +452,5 @@ async def _installed(host: Host, process: RemoteProcess, said: str) -> tuple[byt
         raise errors.ConnectionLost(host.name, f"the connection was lost: {error}") from None
     first, end, rest = data.partition(b"\n")
     if not end:
-        raise _trouble(host, (complaint + data).decode("utf-8", "replace").strip())
+        raise trouble(host, (complaint + data).decode("utf-8", "replace").strip())
     return first, rest
-
-
-def _no_agent(host: Host, word: str) -> errors.HostError:
-    if word.startswith("launcher-old-python"):
-        return errors.PythonTooOld(
-            host.name,
-            f"{host.python} is Python {word.split()[-1]}",
-            "launcher needs 3.8 or newer on hosts: set python: in the inventory",
-        )
-    if word.startswith("launcher-no-conda-python "):
-        place = word.partition(" ")[2]
-        return errors.NoPython(
-            host.name,
-            f"the conda environment {place} has no Python",
-            f"conda install -p {place} python there adds one",
-        )
-    if word.startswith("launcher-no-conda "):
-        name, *known = word.split()[1:] or ("",)
-        has = f"it has {', '.join(known)}" if known else "conda env list there shows them"
-        return errors.NoPython(
-            host.name,
-            f"there is no conda environment {name}",
-            f"{has}; or name it by its folder: conda:/path/to/env",
-        )
-    if word == "launcher-no-python":
-        return errors.NoPython(
-            host.name,
-            f"there is no {host.python}",
-            "apt install python3 there, or set python: in the inventory to a full path",
-        )
-    if word.startswith(("launcher-no-variable ", "launcher-no-user ")):
-        kind, _, name = word.partition(" ")
-        missing = f"${name} is not set" if "variable" in kind else f"there is no user for {name}"
-        return errors.AgentError(
-            host.name,
-            f"{missing} in a shell without a terminal there; workdir: or python: names it",
-            "write the whole path in the inventory, or set it where such a shell reads it: for bash "
-            "at the top of ~/.bashrc",
-        )
-    if word.startswith("launcher-unsafe-folder "):
-        return errors.UnsafeFolder(
-            host.name,
-            f"launcher's folder there could be changed by other users: {word.partition(' ')[2]}",
-            "chmod go-w that folder, or set workdir: in the inventory to a folder of your own",
-        )
-    return errors.AgentError(host.name, f"the agent did not start: {word}")
-
-
-def _trouble(host: Host, complaint: str) -> errors.HostError:
-    """Return the error for a complaint of a shell or an interpreter."""
-    last = complaint.splitlines()[-1] if complaint else "no output"
-    known = os_error(host.name, complaint)
-    return known or errors.AgentError(
-        host.name, f"the agent did not start: {last}", f"try `ssh {host.name} {host.python} -V`"
-    )
-
-
-def os_error(host: str, complaint: str) -> errors.HostError | None:
-    """Return the error for a well-known message of the operating system, or None."""
-    full = ("No space left", "Disk quota exceeded")
-    closed = ("Read-only file system", "Permission denied")
-    if any(words in complaint for words in full):
-        return errors.DiskFull(
-            host,
-            f"no space left for launcher's files: {_last_with(complaint, full)}",
-            "free some, or set workdir: in the inventory to a disk with space (df -h, df -i)",
-        )
-    if any(words in complaint for words in closed):
-        return errors.ReadOnly(
-            host,
-            f"launcher's folder is not writable: {_last_with(complaint, closed)}",
-            "set workdir: in the inventory to a folder that you may write to",
-        )
-    return None
-
-
-def _last_with(complaint: str, words: tuple[str, ...]) -> str:
-    """Return the last line with one of these messages; later lines are its consequences."""
-    lines = [line for line in complaint.splitlines() if any(word in line for word in words)]
-    return lines[-1].strip().removeprefix("cause: ")  # as uv has it
-
-
-def _gpu_name(gpu: int | str | None) -> str:
-    return name_of(gpu) if isinstance(gpu, int) else str(gpu)
-
-
-_ELSEWHERE = (
-    "give the data set another to:, such as data/NAME; LAUNCHER_DATA_NAME always holds its path"
-)
-#: What to do about refusals, by their codes.
-_NO_ENVIRONMENT = {
-    "no-environment": "what git ignores is not copied: --include PATH, or !PATH in .launcherignore",
-    "local-path": "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib",
-}
-_NO_DATA = {
-    "in-the-way": _ELSEWHERE,
-    "no-path": _ELSEWHERE,
-    "no-data-folder": "root makes data_folder: of the inventory, mkdir -m 1777; or leave it out",
-    "not-shared": "file:///path is a folder that all hosts have: mount it there",
-}
-
-
-def _refusal(host: str, refused: answers.Problem) -> errors.HostError:
-    code, message = refused.code, refused.message
-    if code == "port-taken" and refused.port is not None:
-        return errors.PortTaken(host, message, port=refused.port)
-    if code in (protocol.UNKNOWN_REQUEST, protocol.OTHER_VERSION):
-        return errors.AgentError(host, message, UPGRADE)
-    if code == protocol.BAD_REQUEST:
-        return errors.AgentError(host, f"it refused a request: {message}", UPGRADE)
-    if code == "gpu-busy":
-        at = refused.holder.since
-        known = {name: one for name, one in vars(refused.holder).items() if one is not None}
-        since = time.strftime(", since %d %b %H:%M", time.localtime(at)) if at else ""
-        return errors.GpuBusy(
-            host,
-            f"GPU {_gpu_name(refused.gpu)} is in use by {holder_text(known)}{since}",
-            "wait for that run, or choose other hosts with --hosts",
-        )
-    if code == "no-room":
-        return errors.DiskFull(
-            host, f"no room for the data set: {message}", f"launcher data prune --hosts {host}"
-        )
-    if code in _NO_ENVIRONMENT:
-        return errors.NoEnvironment(host, message, _NO_ENVIRONMENT[code])
-    if code in _NO_DATA:
-        return errors.SyncError(host, message, _NO_DATA[code])
-    if code == "os":
-        return os_error(host, message) or errors.HostError(host, message)
-    return errors.StartError(host, message)

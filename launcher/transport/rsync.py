@@ -21,7 +21,7 @@ from typing import Any
 from ..spec import errors
 from ..spec.frozen import frozen
 from . import login_shell, rates
-from .agent_client import os_error
+from .agent_errors import os_error
 from .child_process import ChildProcess
 from .connection import Bridge, Connection
 

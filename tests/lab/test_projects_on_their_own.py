@@ -33,6 +33,15 @@ def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
         made.close()
 
 
+def waits_behind_another(queue: Queue) -> Path:
+    """Have "second", of the project, wait for GPUs of "first", with nobody in touch; return its folder."""
+    queue.start("first", "--gpus", "2")
+    queue.until("first", "AllStarted")
+    return queue.detached(
+        "second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it"
+    )
+
+
 def witnesses(queue: Queue, host: str) -> list[str]:
     """Return the names of the sockets of witnesses on a host."""
     lines = queue.sockets(host).splitlines()
@@ -48,11 +57,7 @@ def waiting(queue: Queue) -> dict[str, dict[str, object]]:
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_one_host_starts_it_with_nobody_in_touch(queue: Queue) -> None:
     """The launcher is killed, and its machine cut off. Nothing is left on the hosts that only decided."""
-    queue.start("first", "--gpus", "2")
-    queue.until("first", "AllStarted")
-    folder = queue.detached(
-        "second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it",
-    )  # fmt: skip
+    folder = waits_behind_another(queue)
     assert [len(witnesses(queue, host)) for host in ("gpu1", "gpu2", "gpu3")] == [0, 1, 1]
     shown = queue.call().stdout
     assert "its host " in shown, shown
@@ -121,11 +126,7 @@ def test_a_choice_of_hosts_and_all_of_them_start_it(queue: Queue) -> None:
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_with_too_few_hosts_it_waits_and_says_so(queue: Queue) -> None:
     """It begins once they are back, though nobody follows it."""
-    queue.start("first", "--gpus", "2")
-    queue.until("first", "AllStarted")
-    folder = queue.detached(
-        "second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it"
-    )
+    folder = waits_behind_another(queue)
     for name in ("gpu2", "gpu3"):
         queue.lab.hosts["gpu1"].drop_packets(name)
     labs.wait_until(
@@ -145,9 +146,7 @@ def test_with_too_few_hosts_it_waits_and_says_so(queue: Queue) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_who_attaches_replaces_witnesses_and_who_stops_it_ends_them(queue: Queue) -> None:
-    queue.start("first", "--gpus", "2")
-    queue.until("first", "AllStarted")
-    queue.detached("second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it")
+    waits_behind_another(queue)
     for host in ("gpu2", "gpu3"):
         queue.lab.hosts[host].run("python3", "-c", KILL_HOLDER, "witness/second-")
     labs.wait_until(
@@ -184,11 +183,7 @@ time.sleep(1000)
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_with_too_few_hosts_that_can_lock_it_waits_and_says_so(queue: Queue) -> None:
     """It holds nobody back, and begins once they can."""
-    queue.start("first", "--gpus", "2")
-    queue.until("first", "AllStarted")
-    folder = queue.detached(
-        "second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it"
-    )
+    folder = waits_behind_another(queue)
     for name in ("gpu2", "gpu3"):
         queue.lab.hosts[name].spawn("python3", "-c", HOLD_LOCK)
         labs.wait_until(lambda name=name: "project/team-a" in queue.sockets(name), "it is held", 20)
@@ -235,9 +230,7 @@ def test_a_run_that_nobody_leads_takes_no_gpus_back(queue: Queue) -> None:
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_who_stops_or_removes_a_run_that_nobody_leads_ends_its_witnesses(queue: Queue) -> None:
     """Those on hosts that answer at the end, and the others when the run is removed."""
-    queue.start("first", "--gpus", "2")
-    queue.until("first", "AllStarted")
-    queue.detached("second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it")
+    waits_behind_another(queue)
     queue.lab.hosts["gpu1"].run("python3", "-c", KILL_HOLDER, "wait/second-")
     queue.lab.hosts["gpu3"].drop_packets()
     queue.launcher.call("stop", "--grace", "0", "second")

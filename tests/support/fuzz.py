@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import pkgutil
 import random
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ from launcher.spec.errors import BadAnswer, UnreadableRecord
 from launcher.spec.model import Host, Job, Layout, Node
 from launcher.transport import answers
 from launcher.transport.agent_client import Agent
+from launcher.transport.answers.facts import read_facts
+from launcher.transport.answers.reading import read
 
 LAYOUT = Layout("run-1", tuple(Node(Host(f"h{n}"), n, 1, n) for n in range(2)))
 EVENT = {"attempt": 0, "seq": 1, "time": 1.7e9}
@@ -79,10 +83,12 @@ WORDS: tuple[Any, ...] = (
     "\x1b]0;x\x07", "$(id)", "\u202e", "\ud800", [], {}, [[]], {"": None}, "RunEnded", "NodeReplaced",
     "HostSwept", "rank-0", "attempt-9/rank-0.out", "attempt-0/../x.out",
 )  # fmt: skip
+ANSWERS = [f"{answers.__name__}.{one.name}" for one in pkgutil.iter_modules(answers.__path__)]
 KINDS = tuple(
     kind
-    for kind in vars(answers).values()
-    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__") and kind.__module__ == answers.__name__
+    for module in map(import_module, ANSWERS)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__") and kind.__module__ == module.__name__
 )  # fmt: skip
 #: Requests that a relay answers by reading alone; the others would change this machine.
 READING = frozenset(("alive", "contact", "outputs", "follow", "runs", "clock"))
@@ -153,12 +159,12 @@ def typed_answers(data: bytes) -> None:
     for value in _lines(data):
         for kind in KINDS:
             try:
-                answers.read(kind, "h1", "op", value)
+                read(kind, "h1", "op", value)
             except BadAnswer:
                 continue
         if isinstance(value, dict):
             try:
-                answers.facts("h1", "probe", value, 0.0)
+                read_facts("h1", "probe", value, 0.0)
             except BadAnswer:
                 continue
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from .http_server import Server
+from .http_server import answering, serving
 
 _PIECE = 1 << 20
 
@@ -33,22 +33,9 @@ class PackageIndex:
         self.reached, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()  # without it, each file stops after its first bytes
         self._sums: dict[tuple[str, float], str] = {}
-        index = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self.close_connection = True
-                index.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = answering(lambda asked: self.answer(asked), "127.0.0.1")  # tests replace it
         self.server = f"127.0.0.1:{self._server.server_port}"
         self.url = f"http://{self.server}/simple"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer a request for a page of the index, or for a file."""
@@ -111,14 +98,11 @@ class PackageIndex:
     @contextmanager
     def serving(self) -> Iterator[PackageIndex]:
         """Answer, until the end of the block."""
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self.go_on.set()
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
+        with serving(self._server):
+            try:
+                yield self
+            finally:
+                self.go_on.set()
 
 
 def _metadata(wheel: Path) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
-from .http_server import Server
+from .http_server import answering, serving
 
 _PIECE = 1 << 16
 
@@ -35,21 +35,8 @@ class Web:
         self.sent = 0  # bytes of files; not the first one alone, which nobody waits for
         self.requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
-        web = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self.close_connection = True
-                web.answer(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = Server((address, 0), Handler)
+        self._server = answering(lambda asked: self.answer(asked), address)  # tests replace it
         self.url = f"http://{address}:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer a request."""
@@ -112,11 +99,8 @@ class Web:
     @contextmanager
     def running(self) -> Iterator[Web]:
         """Serve for a while."""
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self.release.set()
-            self._server.shutdown()
-            self._server.server_close()
-            self._thread.join()
+        with serving(self._server):
+            try:
+                yield self
+            finally:
+                self.release.set()

@@ -10,47 +10,41 @@ import os
 import select
 import time
 
-from ..base import attendance, lean, programs, protocol, received, run_lock
-from ..base.lean import Socket, socket
+from ..base import attendance, programs, protocol, run_lock
 from ..base.protocol import Refused
 from ..host import run_folders
 from ..host.machine import own_root
 from ..host.probe import facts
 from ..processes import cgroup
-from . import tree
+from . import supervisor_line, tree
 from .follow import Follow
 from .rendezvous import Listener, connect
 from .self_tests import SelfTests
+from .supervisor_line import SupervisorLine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Any
+    from collections.abc import Iterable
 
+    from ..base.lean import Socket
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
     from ..host.project_round import ProjectRound
     from .data_requests import DataRequests
-    from .elsewhere import Elsewhere
     from .environments import Environments
     from .images import Images
     from .now import Now
     from .turn import Turn
 
-#: Seconds for a supervisor to answer.
-PATIENCE = 15.0
-#: Seconds more for each process that it is to start: hundreds of them have to share the processors.
+#: Seconds more for a supervisor to answer, for each process that it is to start: hundreds of them have
+#: to share the processors.
 PER_PROCESS = 0.5
-#: What a relay asks of a supervisor first, and again and again.
-SUBSCRIBE = {"op": "subscribe", "version": protocol.VERSION}
-#: Folders that are named at most where they cannot be read.
-UNREADABLE = 20
 #: Seconds without a message after which the relay reports that it is still working, and how far it is
 #: where that is known.
 WORKING, TELLING = 5.0, 0.5
 
 
 class Relay(SelfTests):
-    """Selects over stdin, stdout and the supervisor's socket, and follows the run's files."""
+    """Selects over stdin, stdout and the supervisor's sockets, and follows the run's files."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -58,11 +52,7 @@ class Relay(SelfTests):
         self.decoder = protocol.Decoder(forgiving=True)
         self.listener: Listener | None = None
         self.run_dir = ""  # of the run of the last request
-        #: A connection to the supervisor, subscribed to the journal.
-        self.supervisor: Socket | None = None
-        #: One to a supervisor that stays for the next attempt, as long as this relay lives.
-        self.staying: Socket | None = None
-        self.asked: float | None = None  # since when the supervisor owes an answer
+        self.line = SupervisorLine()
         self.follow: Follow | None = None
         self.turn: Turn | None = None  # of a run that may have to wait
         self.data: DataRequests | None = None  # where data sets are asked for
@@ -78,8 +68,7 @@ class Relay(SelfTests):
         self._say({"magic": protocol.MAGIC, "version": protocol.VERSION, "pid": os.getpid()})
         while not (self.done and not self.out):
             reading: list[int | Socket] = [] if self.done else [0]
-            reading += [self.supervisor] if self.supervisor else []
-            reading += [self.staying] if self.staying else []
+            reading += self.line.readable
             reading += [self.listener.socket] if self.listener else []
             reading += self.turn.readable if self.turn else []
             writing = [1] if self.out else []
@@ -88,10 +77,7 @@ class Relay(SelfTests):
                 self._write()
             if self.listener and self.listener.socket in ready:
                 self.listener.answer()
-            if self.supervisor and self.supervisor in ready:
-                self._hear_supervisor(self.supervisor)
-            if self.staying and self.staying in ready:
-                self._let_go()
+            self.line.heard(ready)
             if 0 in ready:
                 self._hear()
             else:
@@ -278,17 +264,10 @@ class Relay(SelfTests):
     def do_supervise(self, request: Message) -> Message:
         """Start the supervisor of the run, unless there is one. With ``next``, that of the last attempt
         goes on, if it has stayed."""
-        from ..supervisor import daemon  # a fifth of a relay's start, and most relays need none
+        from . import supervise  # a fifth of a relay's start, and most relays need none
 
         run_dir = self._make_run_dir(request["run"])
-        for folder in ("outputs", "logs"):
-            os.makedirs(os.path.join(run_dir, folder), exist_ok=True)
-        own = programs.folder(run_dir, "bin")
-        for name, text in request.get("programs", {}).items():
-            path = os.path.join(own, name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)  # that of an image has a folder
-            _write(path, text, 0o700)
-        _write(os.path.join(run_dir, "run.json"), lean.dumps(request["record"]), 0o600)
+        supervise.lay_out(run_dir, request)
         spec: SupervisorSpec = dict(request["spec"], run_id=request["run"])  # type: ignore[assignment]
         if request.get("next"):
             try:
@@ -296,33 +275,9 @@ class Relay(SelfTests):
             except (OSError, Refused):
                 pass  # it is gone, or about to exit, or an old one that lives
             finally:
-                self._let_go()
-        attendance.end(run_dir)  # of an attempt before
-        is_new = "warm" in request and not run_lock.is_alive(run_dir)
-        if is_new and self._takes(run_dir, spec, request):
-            return {"stayed": 0}
-        daemon.launch(run_dir, spec, _store)
+                self.line.let_go()
+        supervise.start(self.root, run_dir, spec, request)
         return {"stayed": 0}
-
-    def _takes(self, run_dir: str, spec: SupervisorSpec, request: Message) -> bool:
-        """Return whether what an earlier run has left is the supervisor of this one. If not, ``spec``
-        says why, and gets a place for what this run leaves. A head start never costs the run."""
-        from . import kept_pythons  # few runs import anything ahead
-
-        try:
-            why = kept_pythons.take(self.root, run_dir, spec, request)
-        except OSError:
-            why = None
-        if why == []:
-            return True
-        if why:
-            spec["unlike"] = why
-        if spec.get("keep"):
-            try:
-                spec["place"] = kept_pythons.make(self.root, request.get("programs", {}))
-            except OSError as error:
-                spec["no_place"] = error.strerror or str(error)
-        return False
 
     def do_kept(self, request: Message) -> Message:
         """List the Pythons that are kept here for other runs; with ``end``, end them."""
@@ -334,7 +289,7 @@ class Relay(SelfTests):
     def do_start(self, request: StartRequest) -> Message:
         """Start processes, once. A repeated request succeeds even if the supervisor is gone by then."""
         try:
-            return self._ask(request, PATIENCE + PER_PROCESS * len(request["processes"]))
+            return self._ask(request, PER_PROCESS * len(request["processes"]))
         except OSError:
             if not run_folders.was_started(self.run_dir, request):
                 raise
@@ -356,21 +311,13 @@ class Relay(SelfTests):
         self.turn = self.turn or Turn()
         return self.turn.ask(request)
 
-    def do_claim(self, request: Message) -> Message:
-        """Lock GPUs for a run, all or none, before anything of it is started."""
+    def _pass_on(self, request: Message) -> Message:
+        """Have the supervisor do it: see supervisor/supervisor.py."""
         return self._ask(request)
 
-    def do_preload(self, request: Message) -> Message:
-        """Have the supervisor import modules ahead of the ranks."""
-        return self._ask(request)
-
-    def do_release(self, request: Message) -> Message:
-        """Unlock them again."""
-        return self._ask(request)
-
-    def do_member(self, request: Message) -> Message:
-        """Have the supervisor use GPUs in the name of a project."""
-        return self._ask(request)
+    do_claim = do_release = do_member = do_preload = _pass_on
+    do_wait = do_gather = do_gang = do_move = _pass_on
+    do_stacks = do_unattended = _pass_on
 
     def do_project(self, request: Message) -> Message:
         """Look at the books of projects on this host, lock or write them."""
@@ -380,18 +327,6 @@ class Relay(SelfTests):
             self.project = ProjectRound()
         return self.project.answer(request)
 
-    def do_wait(self, request: Message) -> Message:
-        """Have the supervisor wait for GPUs, and start the run by itself."""
-        return self._ask(request)
-
-    def do_gather(self, request: Message) -> Message:
-        """Have it wait together with those of other hosts."""
-        return self._ask(request)
-
-    def do_gang(self, request: Message) -> Message:
-        """Return how the hosts that wait together find each other, and which are out of touch."""
-        return self._ask(request)
-
     def do_witness(self, request: Message) -> Message:
         """Have this host take part in decisions about the project of a run that waits elsewhere."""
         from ..supervisor import witness  # few runs have a project
@@ -399,10 +334,6 @@ class Relay(SelfTests):
         _checked(request["run"])
         witness.launch(request["run"], request["host"], request["gang"])
         return {}
-
-    def do_move(self, request: Message) -> Message:
-        """Have it wait with another ticket."""
-        return self._ask(request)
 
     def do_alive(self, request: Message) -> Message:
         """Return whether a supervisor owns the run, and when one stopped it on its own."""
@@ -412,33 +343,15 @@ class Relay(SelfTests):
     def do_contact(self, request: Message) -> Message:
         """Tell the supervisor that the launcher is alive: a TCP connection alone does not prove it.
 
-        Return for how long the supervisor itself has been ``silent``. To subscribe again counts as
-        contact, and is answered by supervisors of every version.
+        Return for how long the supervisor itself has been ``silent``.
         """
-        if self.supervisor and self.asked is None:
-            self.asked = time.monotonic()
-            try:
-                self.supervisor.sendall(protocol.encode(SUBSCRIBE))
-            except OSError:
-                pass  # the next read notices that it is gone
-        if self.staying:
-            self._hold(self.staying)
         if self.follow:
             attendance.touch(self.follow.run_dir)
-        silent = self.supervisor is not None and self.asked is not None
-        return {"silent": time.monotonic() - self.asked if silent else 0.0}  # type: ignore[operator]
-
-    def do_unattended(self, request: Message) -> Message:
-        """Leave the supervisor URLs by which it stores outputs while no launcher is in touch."""
-        return self._ask(request)
+        return {"silent": self.line.contact()}
 
     def do_attended(self, request: Message) -> Message:
         """End what stores outputs here: a launcher has done it. ``ended``: whether there was any."""
         return {"ended": attendance.end(self._use(request["run"]))}
-
-    def do_stacks(self, request: Message) -> Message:
-        """Have the stacks of all ranks written to the outputs; the journal records when it is done."""
-        return self._ask(request)
 
     def do_stdin(self, request: Message) -> Message:
         """Give rank 0 bytes of the user's stdin; ``over`` when nobody reads them any more."""
@@ -450,102 +363,23 @@ class Relay(SelfTests):
     def do_follow(self, request: Message) -> Message:
         """Send the journal and logs of a run from these offsets on, and what is added later."""
         self._use(request["run"])
-        follow = Follow(
+        self.follow = Follow(
             self.run_dir, self._say, request["journal"], request["logs"], request.get("live")
         )
-        self.follow = follow
-        try:
-            self.supervisor = self._connect()
-            self.asked = time.monotonic()
-            self.supervisor.sendall(protocol.encode(SUBSCRIBE))
-            _agree(self.supervisor.recv(1 << 12))
-            self.asked = None
-        except socket.timeout:
-            pass  # it hangs: the files can be read all the same
-        except OSError:
-            self._supervisor_gone(follow)
+        self.line.subscribe(self.follow)
         return {}
 
     def do_outputs(self, request: Message) -> Message:
         """List the run's output folder, the output paths that the job names, and the logs.
 
-        Where these are too many for a message, parts of the lists are sent before the answer. With
-        ``written``, the copy of the code is compared with what it was: files that the run wrote there
-        are listed if they match ``also``, or are among the smallest with ``auto`` bytes together; the
-        others are summarised. ``elsewhere`` are patterns outside of the run's folder. What other hosts
-        have shared is listed with ``received`` alone.
+        Where these are too many for a message, parts of the lists are sent before the answer.
         """
-        self._use(request["run"])
-        outputs = os.path.join(self.run_dir, "outputs")
-        code = os.path.join(self.run_dir, "code")
-        unreadable: dict[str, str] = {}
-        links: dict[str, str] = {}
-        left_out: dict[str, str] = {}
-        inodes: dict[tuple[int, int], list[str]] = {}
-        named = (
-            tree.listing(code, request["paths"], self._go_on, unreadable, links, left_out, inodes)
-            if request["paths"]
-            else []
-        )
-        if not request.get("received"):
-            named = _own(named, received.files(self.run_dir, "code"))
-        sizes = {name: os.path.getsize(path) for name, path in run_folders.logs_of(self.run_dir)}
-        listed = tree.listing(outputs, None, self._go_on, unreadable, links, left_out, inodes)
-        if not request.get("received"):
-            listed = _own(listed, received.files(self.run_dir, "outputs"))
-        rest: list[tuple[str, int, int]] = []
-        if "written" in request:
-            more, rest = self._written(request["paths"], **request["written"])
-            named = sorted({*named, *more})
-        others = self._elsewhere(request.get("elsewhere") or [])
-        unreadable.update(others.unreadable)
-        left_out.update(others.left_out)
-        links.update(others.links)
-        kinds: dict[str, list[Any]] = {"outputs": listed, "code": named}
-        if others.files:
-            kinds["elsewhere"] = [others.files[path] for path in sorted(others.files)]
-        kinds["same"] = tree.one_file(inodes)
-        parts, unlisted = tree.in_parts(dict(kinds, links=sorted(links.items())))
-        for part in parts[:-1]:
+        from .outputs import Listing
+
+        *parts, last = Listing(self.root, self._use(request["run"]), self._go_on).of(request)
+        for part in parts:
             self._say({"id": request.get("id"), "part": part})
-        return dict(
-            parts[-1],
-            folder=self.run_dir,
-            places=sorted(others.places.items()),
-            logs=sizes,
-            unreadable=[
-                [name or "the folder itself", why]
-                for name, why in sorted(unreadable.items())[:UNREADABLE]
-            ],
-            left_out=[[name, why] for name, why in sorted(left_out.items())[:UNREADABLE]],
-            unlisted=unlisted,
-            written=[{"path": path, "files": files, "bytes": size} for path, files, size in rest],
-        )
-
-    def _elsewhere(self, patterns: list[str]) -> Elsewhere:
-        """Return what the run has written outside of its folder, of what the job names there."""
-        from . import elsewhere  # few jobs name anything
-
-        found = elsewhere.Elsewhere(elsewhere.began(self.run_dir), self.root, self._go_on)
-        for pattern in patterns:
-            found.look(pattern)
-        return found
-
-    def _written(
-        self, paths: list[str], also: list[str], auto: int
-    ) -> tuple[list[tree.Listed], list[tuple[str, int, int]]]:
-        """Return what the run has written outside of its outputs: files to list, and a summary of the
-        others."""
-        from . import written  # at the end of a run
-
-        files, unreadable, known = written.listing(self.run_dir, self._go_on)
-        others = tree.matching(files, paths, False)
-        more = tree.matching(others, also, True)
-        others = tree.matching(others, also, False)
-        more += written.smallest(others, auto) if auto else []
-        listed = set(more)
-        left = [one for one in others if one not in listed]
-        return more, written.summary(left, unreadable, known)
+        return last
 
     def do_runs(self, request: Message) -> Message:
         """List the runs of this user on this host, and the live runs of all users."""
@@ -606,118 +440,15 @@ class Relay(SelfTests):
         self.run_dir = os.path.join(self.root, "runs", _checked(run))
         return self.run_dir
 
-    def _connect(self, run_dir: str = "") -> Socket:
-        connection = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(PATIENCE)
-        try:
-            os.chdir(run_dir or self.run_dir)  # the path of a socket has at most 107 bytes
-            connection.connect("sock")
-        except OSError:
-            connection.close()
-            raise
-        return connection
-
-    def _ask(self, request: Message | StartRequest, patience: float = PATIENCE) -> Message:
-        """Ask the supervisor. Raises OSError when there is none, Refused when it refuses, or does not
-        answer in ``patience`` seconds."""
-        self._use(request["run"])
-        with self._connect() as connection:
-            connection.sendall(protocol.encode(request))
-            decoder, deadline = protocol.Decoder(), time.monotonic() + patience
-            connection.settimeout(min(WORKING, patience))
-            while True:
-                try:
-                    data = connection.recv(1 << 16)
-                except socket.timeout:
-                    if time.monotonic() >= deadline:
-                        raise Refused("silent", "the supervisor does not answer")
-                    self._go_on()
-                    continue
-                if not data:
-                    raise OSError("the supervisor exited")
-                for answer, _ in decoder.feed(data):
-                    if "error" in answer:
-                        error = dict(answer.pop("error"), **answer)
-                        raise Refused(error.pop("code"), error.pop("message"), **error)
-                    ok: Message = answer["ok"]
-                    return ok
-
-    def _hear_supervisor(self, supervisor: Socket) -> None:
-        try:
-            heard = supervisor.recv(1 << 16)
-        except OSError:
-            heard = b""
-        self.asked = None
-        follow = self.follow
-        if follow and heard:
-            follow.eager()
-        elif follow:
-            self._supervisor_gone(follow)
-
-    def _supervisor_gone(self, follow: Follow) -> None:
-        if self.supervisor:
-            self.supervisor.close()
-        self.supervisor = None
-        run_folders.end_strays_of(follow.run_dir)
-        self._have_it_stay(follow.run_dir)
-        follow.ended = True
-        follow.eager()
-
-    def _have_it_stay(self, run_dir: str) -> None:
-        """Hold a line to the supervisor of an attempt that is over, if it stays for the next one."""
-        self._let_go()
-        if run_lock.is_alive(run_dir):
-            try:
-                self.staying = self._connect(run_dir)
-            except OSError:  # it does not stay, and exits
-                return
-            self._hold(self.staying)
-
-    def _hold(self, line: Socket) -> None:
-        try:
-            line.sendall(protocol.encode({"op": "stay"}))
-        except OSError:
-            pass  # the next read notices that it is gone
-
-    def _let_go(self) -> None:
-        if self.staying:
-            self.staying.close()
-            self.staying = None
-
-
-def _store(supply: Message, age: float, silent: float, alone: bool) -> None:
-    from . import unattended  # few runs have it, and only at their end
-
-    unattended.begin(supply, age, silent, alone)
-
-
-def _own(listed: list[tree.Listed], others: Mapping[str, tuple[int, int]]) -> list[tree.Listed]:
-    """Return the files of a list that are not as ``others`` have written them."""
-    return [one for one in listed if others.get(one[0]) != one[1:]] if others else listed
-
-
-def _agree(data: bytes) -> None:
-    """Raise Refused when the supervisor that sent this answer is of another version."""
-    for answer, _ in protocol.Decoder(forgiving=True).feed(data):
-        if "error" in answer:
-            raise Refused(answer["error"]["code"], answer["error"]["message"])
-        if "ok" in answer:
-            theirs = answer["ok"].get("version")
-            other = protocol.other_version(theirs, "the supervisor of the run")
-            if other:
-                raise Refused(protocol.OTHER_VERSION, other)
+    def _ask(self, request: Message | StartRequest, more: float = 0.0) -> Message:
+        """Ask the supervisor of a run. Raises OSError, Refused."""
+        return supervisor_line.ask(self._use(request["run"]), request, self._go_on, more)
 
 
 def _checked(run: str) -> str:
     if not run_lock.is_run_name(run):
         raise Refused("bad-run", "not the name of a run: %r" % run)
     return run
-
-
-def _write(path: str, text: str, mode: int) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-    os.chmod(path, mode)
 
 
 def main(argv: list[str]) -> None:

@@ -19,6 +19,7 @@ import time
 from ..base import attendance, lean, manifest, plain_files, received
 from ..base.journal import Journal, read_from
 from ..base.lean import signal
+from ..processes import detached
 from . import data_put, data_sums, elsewhere, signed_urls, tree, written
 from .signed_urls import Again, Refusal
 
@@ -77,12 +78,7 @@ def _let_go(lock: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != lock:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass  # the descriptor of the listing itself
+    detached.close_all(but={lock})
 
 
 class Held(Exception):

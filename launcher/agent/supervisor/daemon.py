@@ -9,6 +9,7 @@ import time
 
 from ..base import plain_files, protocol
 from ..base.lean import Socket, socket
+from ..processes import detached
 from .supervisor import Supervisor
 
 TYPE_CHECKING = False
@@ -35,30 +36,14 @@ def launch(run_dir: str, spec: SupervisorSpec, store: Store | None = None) -> No
     Once the run is over there, ``store`` begins to store its outputs, if a launcher has left URLs for
     that. Raises OSError when it does not start.
     """
-    ready, writer = os.pipe()
 
-    told: list[str] = []
+    def be(beginning: detached.Beginning) -> None:
+        there = There(keep=beginning.descriptor)
+        become_supervisor(run_dir, spec, beginning.tell, store, there)
 
-    def tell(problem: str) -> None:
-        if not told:
-            told.append(problem or "ready")
-            os.write(writer, told[0].encode())
-            os.close(writer)
-
-    if os.fork() == 0:
-        try:
-            os.close(ready)
-            os.setsid()
-            if os.fork() == 0:
-                become_supervisor(run_dir, spec, tell, store, There(keep=writer))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.wait()
-    with os.fdopen(ready, "rb") as pipe:
-        answer = pipe.read().decode()
-    if answer != "ready":
-        raise OSError("the supervisor did not start: %s" % (answer or "it exited at once"))
+    problem = detached.start(be)
+    if problem:
+        raise OSError("the supervisor did not start: %s" % problem)
 
 
 class There:
@@ -110,8 +95,8 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
     """Do what is left once the run is over here. What imports are kept for the next run leaves that to
     another process."""
     keeps = keeper is not None and _listens(supervisor, keeper)
-    if supervisor.warm and not keeps:
-        supervisor.warm.close()
+    if not keeps:
+        supervisor.ahead.cool()
     os.close(lock)  # before clients notice the end: they may start another supervisor at once
     if keeper and keeps:
         from .keeper import apart  # few runs keep anything
@@ -125,8 +110,7 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
             import traceback
 
             traceback.print_exc()
-        if supervisor.warm:
-            supervisor.warm.close()
+        supervisor.ahead.cool()
         keeper.close()
         return
     if keeper:
@@ -136,7 +120,8 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
 
 def _listens(supervisor: Supervisor, keeper: Keeper) -> bool:
     """Return whether the next run finds what this one has imported, if it is to."""
-    if not supervisor.keeps or not supervisor.warm or not supervisor.warm.is_ready:
+    ahead = supervisor.ahead
+    if not ahead.keeps or not ahead.warm or not ahead.warm.is_ready:
         return False
     try:
         keeper.listen()  # before anybody notices the end: the next run may begin at once
@@ -146,7 +131,7 @@ def _listens(supervisor: Supervisor, keeper: Keeper) -> bool:
 
 
 def _passes_on(supervisor: Supervisor) -> bool:
-    gathered = supervisor.gathered
+    gathered = supervisor.queue.together
     return supervisor.broadcast.is_needed or bool(gathered and gathered.is_needed)
 
 
@@ -156,7 +141,7 @@ def _do_the_rest(supervisor: Supervisor, store: Store | None) -> None:
     if left and store:
         store(*left)
     supervisor.clients.close()
-    gathered, broadcast = supervisor.gathered, supervisor.broadcast
+    gathered, broadcast = supervisor.queue.together, supervisor.broadcast
     if gathered and gathered.is_needed:
         _let_go(but={*gathered.descriptors, *broadcast.descriptors})
         gathered.pass_on()
@@ -180,7 +165,7 @@ def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
 def _serve(supervisor: Supervisor) -> Supervisor:
     """Serve one attempt, and those that take over what it has imported; return the last one's."""
     supervisor.serve()
-    while supervisor.stays:
+    while supervisor.ahead.stays:
         from .staying import until_next  # most runs stay for nothing
 
         following = until_next(supervisor)
@@ -240,20 +225,11 @@ def _detach_streams(keep: set[int]) -> None:
     os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    first = 3
-    for number in sorted(keep):
-        os.closerange(first, number)
-        first = max(first, number + 1)
-    os.closerange(first, 1024)
+    detached.close_all(but=keep)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
 
 
 def _let_go(but: Container[int]) -> None:
     """Close all descriptors but the standard streams and these, and leave the folder."""
     os.chdir("/")
-    for number in os.listdir("/proc/self/fd"):
-        if int(number) > 2 and int(number) not in but:
-            try:
-                os.close(int(number))
-            except OSError:
-                pass  # the descriptor of the listing itself
+    detached.close_all(but)

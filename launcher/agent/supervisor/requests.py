@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message
 
+#: Requests that only a launcher makes: it is in touch.
+OF_LAUNCHERS = (
+    "start",
+    "stop",
+    "subscribe",
+    "contact",
+    "claim",
+    "wait",
+    "gather",
+    "gang",
+    "move",
+    "member",
+    "preload",
+    "stdin",
+    "unattended",
+)
 NUMBER = (int, float)
 TEXTS = {str: str}
 

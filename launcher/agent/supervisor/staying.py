@@ -133,10 +133,11 @@ class _Stay:
     def _end(self) -> None:
         """Kill what has imported modules, and wait for that, unless it is kept for other runs."""
         owner, deadline = self._owner, time.monotonic() + GONE
-        owner.keeps = owner.keeps and not owner.terminated
-        if owner.warm and not owner.keeps:
-            owner.warm.close()
-            while owner.warm.pids and time.monotonic() < deadline:
+        ahead = owner.ahead
+        ahead.keeps = ahead.keeps and not owner.terminated
+        if ahead.warm and not ahead.keeps:
+            ahead.cool()
+            while ahead.warm.pids and time.monotonic() < deadline:
                 for _ in owner.children.exits():
                     pass
                 time.sleep(0.002)

@@ -7,7 +7,6 @@ connection. machine.py decides what is done when; this module does it.
 from __future__ import annotations
 
 import binascii
-import errno
 import os
 import select
 import time
@@ -15,19 +14,20 @@ import time
 from ..base import protocol
 from ..base.journal import Journal, forget, write_private
 from ..base.lean import prctl
-from ..host import gpu_locks, socket_names
 from ..host.gpus import GpuWatch
 from ..host.probe import port_is_free
 from ..processes import login_session, processes
 from . import machine, requests
 from .broadcast import Broadcast
 from .children import Children
+from .claims import Claims, port_taken
 from .clients import Clients
-from .environment import early_environment
 from .feed import Feed
+from .imported_ahead import ImportedAhead
 from .machine import Machine
 from .meeting import Meeting
 from .metrics import Metrics
+from .queueing import Queueing
 from .sharer import Sharer
 from .stacks import StackTaker
 from .stall import StallWatch
@@ -39,44 +39,20 @@ if TYPE_CHECKING:
 
     from ..base.lean import Socket
     from ..base.messages import (
-        GatherRequest,
-        Given,
-        MemberRequest,
         Message,
         PreloadRequest,
         ProcessSpec,
         StartRequest,
         SupervisorSpec,
-        Way,
     )
     from ..processes.own_hosts import OwnHosts
     from .children import Helper
-    from .gathered import Gathered
     from .keeper import Keeper
     from .member import Member
-    from .waiting import Waiting
     from .warm import Warm
 
 #: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
-#: Requests that only a launcher makes: it is in touch.
-_OF_LAUNCHERS = (
-    "start",
-    "stop",
-    "subscribe",
-    "contact",
-    "claim",
-    "wait",
-    "gather",
-    "gang",
-    "move",
-    "member",
-    "preload",
-    "stdin",
-    "unattended",
-)
-#: Why the processes of an attempt are stopped that another one may follow.
-_MAY_GO_ON = (protocol.PROCESS_FAILED, protocol.PREEMPTED)
 #: Most seconds between two looks at anything.
 LONGEST = 5.0
 
@@ -100,39 +76,26 @@ class Supervisor:
             self.grace, spec.get("orphan_timeout"), time.monotonic(), spec.get("attempt") or 0
         )
         self.own_hosts = own_hosts
-        self.gpu_locks: list[gpu_locks.Lock] = []
-        self.registered = gpu_locks.register(self.run_id)  # until the run is over here
-        self.limit: list[gpu_locks.Lock] = []  # until when the run ends by itself
-        self.waiting: Waiting | None = None  # for GPUs, to begin by itself
-        self.gathered: Gathered | None = None  # the same, with other hosts
-        self.chosen: list[str] = []  # the hosts on which those that waited together have begun
+        self.claims = Claims(self.run_id)
+        self.queue = Queueing(self)
         self.member: Member | None = None  # of a project
-        self.stall = StallWatch(self._record, spec.get("stall"))
-        self.stacks = StackTaker(self._record, bool(spec.get("inside")))
-        self.gpus = GpuWatch(self._record)
+        self.stall = StallWatch(self.record, spec.get("stall"))
+        self.stacks = StackTaker(self.record, bool(spec.get("inside")))
+        self.gpus = GpuWatch(self.record)
         self.sharer = Sharer()
         self.feed = Feed()
         self.metrics = Metrics()
         self.meeting = Meeting()
-        self.warm: Warm | None = before.warm if before else warm  # modules are imported ahead
-        self._keeper: Keeper | None = before._keeper if before else keeper
-        self._no_place: str = before._no_place if before else spec.get("no_place") or ""
-        #: Seconds for which the next run may use that, and whether it may.
-        self.keep = spec.get("keep") or 0.0
-        self.keeps = False
-        self._unlike = spec.get("unlike")  # why nothing that an earlier run has left could be used
-        self.stays = False  # for the next attempt, once it is over
-        self._may_stay = True
         #: URLs to store outputs by while no launcher is in touch, and when they came. They are secrets.
         self._urls: tuple[Message, float] | None = before._urls if before else None
         helpers: list[Helper] = [self.stacks, self.gpus, self.sharer, self.metrics]
         self.children: Children = Children(
             self.run_id, self.host, helpers, before.children if before else None
         )
-        if self.warm:
-            self.warm.serve(self._record)
-            if self.warm not in self.children.helpers:
-                self.children.helpers.append(self.warm)
+        there = (warm, keeper, spec.get("no_place") or "")
+        if before:
+            there = (before.ahead.warm, before.ahead.keeper, before.ahead.no_place)
+        self.ahead: ImportedAhead = ImportedAhead(spec, self.record, self.children, there)
         self.broadcast = Broadcast(self._heard)  # of a run whose hosts do not know each other yet
         prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         self.clients: Clients = before.clients if before else Clients()
@@ -143,11 +106,11 @@ class Supervisor:
             "preload": self._preload,
             "claim": self._claim,
             "release": self._claim,
-            "wait": self._wait,
-            "gather": self._gather,
-            "gang": self._tell_gang,
-            "move": lambda request: (self._gather if self.gathered else self._wait)(request),
-            "member": self._join,
+            "wait": self.queue.wait,
+            "gather": self.queue.gather,
+            "gang": self.queue.gang,
+            "move": self.queue.move,
+            "member": self._be_member,
             "stop": self._stop,
             "stdin": self._feed,
             "unattended": self._take_urls,
@@ -165,35 +128,23 @@ class Supervisor:
         while self.machine.phase != machine.OVER:
             callers = self.clients.sockets
             found = select.select(*self._sockets(), [], self._patience())
-            self._hear_of_queue(found[0], found[1])
+            self.queue.heard(found[0], found[1])
             for ready in found[0]:
                 self._look(ready, callers)
             for ready in found[1]:
                 self._write(ready)
             self._reap()
             self._keep_time()
-        if not self.stays and not self.keeps:
-            self._cool()
-        for claim in self.registered:
-            claim.close()
+        if not self.ahead.stays and not self.ahead.keeps:
+            self.ahead.cool()
+        self.claims.close()
 
     def _sockets(self) -> tuple[list[Any], list[Any]]:
         """Return what to read from, and what to write to once it takes more."""
-        readable: list[Any] = [self.signals, *self.clients.sockets, *self.broadcast.readable]
-        writable: list[Any] = [*self.clients.writable, *self.broadcast.writable]
-        readable += self.waiting.readable if self.waiting else []
-        readable += self.gathered.readable if self.gathered else []
-        writable += self.gathered.writable if self.gathered else []
-        readable += self.warm.readable if self.warm else []
-        writable += self.feed.writable
-        return readable, writable
-
-    def _hear_of_queue(self, readable: list[Any], writable: list[Any]) -> None:
-        now = time.monotonic()
-        if self.waiting:
-            self.waiting.heard(readable, now)
-        if self.gathered:
-            self.gathered.heard([*readable, *writable], now)
+        readable = [self.signals, *self.clients.sockets, *self.broadcast.readable]
+        readable += [*self.queue.readable, *self.ahead.readable]
+        writable = [*self.clients.writable, *self.broadcast.writable]
+        return readable, [*writable, *self.queue.writable, *self.feed.writable]
 
     def _look(self, ready: Any, callers: list[Socket]) -> None:
         """Read from what is ready."""
@@ -203,8 +154,8 @@ class Supervisor:
             self._hear(ready)
         elif ready in self.broadcast.readable:
             self.broadcast.look(ready)
-        elif self.warm and ready in self.warm.readable:
-            self.warm.heard()
+        elif ready in self.ahead.readable:
+            self.ahead.heard()
 
     def _write(self, ready: Any) -> None:
         if ready in self.clients.writable:
@@ -219,10 +170,7 @@ class Supervisor:
         moments = [now + LONGEST, self.machine.next_tick(now, self.clients.alone_since)]
         moments += [self.stall.next_look, self.broadcast.next_look, self.gpus.next_look]
         moments += [self.metrics.next_look, self.feed.next_look, self.children.next_look]
-        moments.append(self.meeting.next_look)
-        moments += [self.warm.next_look] if self.warm else []
-        moments += [self.waiting.next_look] if self.waiting else []
-        moments += [self.gathered.next_look(now)] if self.gathered else []
+        moments += [self.meeting.next_look, self.ahead.next_look, self.queue.next_look(now)]
         moments += [self.member.next_look] if self.member else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
@@ -232,8 +180,7 @@ class Supervisor:
             if self.machine.waits and not self.machine.stopped:
                 self.machine.leave()
             else:
-                why = login_session.why_terminated()
-                self._follow(self.machine.stop(self.grace, why, False, time.monotonic()))
+                self.stop(login_session.why_terminated())
         now = time.monotonic()
         self._follow(self.machine.tick(now, self.clients.alone_since))
         if self.machine.phase != machine.OVER:
@@ -242,16 +189,13 @@ class Supervisor:
             self.metrics.look(now)
             self.feed.look(now)
             self.meeting.look(now)
-            if self.warm:
-                self.warm.look(now)
+            self.ahead.look(now)
             self.children.owned.look(now)
             self.broadcast.keep_time(now)
-            self._look_at_queue(now)
+            self.queue.look(now)
             self.children.look(now)
             self._look_at_project(now)
-        socket_names.drain([*self.registered, *self.gpu_locks, *self.limit])
-        if self.member:
-            socket_names.drain(self.member.sockets)
+        self.claims.drain(self.member.sockets if self.member else [])
         self.journal.flush()
 
     # -- what happens
@@ -298,7 +242,7 @@ class Supervisor:
     # -- requests
 
     def _do(self, client: Socket, operation: str, message: Any) -> Message | None:
-        if operation in _OF_LAUNCHERS:
+        if operation in requests.OF_LAUNCHERS:
             self.machine.heard_launcher(time.monotonic())
         if operation == "subscribe":
             self.clients.subscribe(client)
@@ -319,14 +263,18 @@ class Supervisor:
             key, rank, pid = message["key"], message["rank"], message["pid"]
             if self.children.containers:
                 pid = self.children.containers.pid_here(self.clients.pid(client), pid)
-            self._record("ProcessStarted", key=key, rank=rank, pid=pid)
+            self.record("ProcessStarted", key=key, rank=rank, pid=pid)
             if rank == 0:
                 self.feed.begin()
         elif operation == "rank-exited":
             self._rank_exited(message)
         elif operation == "share-trouble":
             names = ("code", "path", "other", "detail")
-            self._record("ShareTroubled", **{name: message[name] for name in names})
+            self.record("ShareTroubled", **{name: message[name] for name in names})
+
+    def stop(self, why: str) -> None:
+        """Stop the run on behalf of its host."""
+        self._follow(self.machine.stop(self.grace, why, False, time.monotonic()))
 
     def _stop(self, request: Any) -> Message:
         grace = self.grace if request.get("grace") is None else request["grace"]
@@ -344,7 +292,7 @@ class Supervisor:
 
     def _take_urls(self, message: Message) -> Message:
         if self._urls is None:
-            self._record("UrlsLeft", seconds=message["seconds"], urls=len(message["urls"]))
+            self.record("UrlsLeft", seconds=message["seconds"], urls=len(message["urls"]))
         self._urls = (message, time.monotonic())
         return {"ok": {}}
 
@@ -354,8 +302,8 @@ class Supervisor:
         if self._urls is None or not self._urls[0]["urls"] or self.machine.waits:
             return None
         message, since = self._urls
-        if self.chosen:  # those that the message names are all that it could have begun on
-            message = dict(message, hosts=self.chosen)
+        if self.queue.hands.chosen:  # the message names all that it could have begun on
+            message = dict(message, hosts=self.queue.hands.chosen)
         now = time.monotonic()
         alone = self.clients.alone_since is not None
         return message, now - since, now - self.machine.heard_at, alone
@@ -381,20 +329,20 @@ class Supervisor:
         """Start the processes of a stage, "setup" or "run"; do nothing if that was done before."""
         if self.machine.was_begun(request["stage"], request["attempt"]):
             return {"ok": {}}
-        refusal = self._prepare(request)
+        refusal = self.prepare(request)
         if refusal:
             return refusal
-        self._begin(request)
+        self.begin(request)
         return {"ok": {}}
 
-    def _begin(self, request: StartRequest) -> None:
+    def begin(self, request: StartRequest) -> None:
         """Start the processes of a stage, for which everything is prepared."""
         stage, attempt, specs = request["stage"], request["attempt"], request["processes"]
         seconds = request.get("seconds")
         until = None if seconds is None else time.monotonic() + seconds
         self.machine.begin(stage, attempt, specs, request.get("elastic"), until)
         if seconds is not None:
-            self.limit = gpu_locks.limit(self.run_id, seconds)
+            self.claims.limit(seconds)
         self.children.prepare(request)
         self.stall.inside = self.children.containers.inner if self.children.containers else None
         indices = request.get("gpus") or []
@@ -416,16 +364,11 @@ class Supervisor:
         for process in specs:
             self._start_one(process)
         if stage == "run":
-            self._run_begun(request)
+            self.ahead.begun(bool(request.get("stay")))
+            if self.member:
+                self.member.begin(time.monotonic())
 
-    def _run_begun(self, request: StartRequest) -> None:
-        self._may_stay = bool(request.get("stay"))
-        if not self._may_stay and not self.keep:
-            self._cool()
-        if self.member:
-            self.member.begin(time.monotonic())
-
-    def _prepare(self, request: StartRequest) -> Message | None:
+    def prepare(self, request: StartRequest) -> Message | None:
         """Take ports and GPUs for a stage; return an error when they are not free."""
         if self.machine.stopped:
             return protocol.error(
@@ -433,74 +376,41 @@ class Supervisor:
             )
         for port in filter(None, [request.get("port"), *(request.get("ports") or [])]):
             if not port_is_free(port):
-                return _port_taken(port)
+                return port_taken(port)
         self.broadcast.close()
         news = request.get("news")
         try:
             self.broadcast = Broadcast(self._heard, self.host, news)
         except OSError:
-            return _port_taken(news["port"] if news else 0)
+            return port_taken(news["port"] if news else 0)
         share = request.get("share")
         try:
             self.sharer.listen(self.host, share)
         except OSError:
-            return _port_taken(share["port"] if share else 0)
-        return self._lock(request.get("gpus") or [])
+            return port_taken(share["port"] if share else 0)
+        return self.claims.lock(request.get("gpus") or [])
 
     def _preload(self, request: PreloadRequest) -> Message:
-        """Import modules for the ranks of the next stage, unless those of an attempt before can be used;
-        do nothing if that was done before."""
-        if self.machine.stopped or (self.warm and self.warm.was_asked):
-            return {"ok": {}}
-        if not self.warm:
-            from .warm import Warm  # most runs preload nothing
-
-            self.warm = Warm(self._record, self._keeper.place if self._keeper else "")
-            self.children.helpers.append(self.warm)
-        if self._unlike:
-            self._record("ImportedAnew", why=self._unlike[0], detail=self._unlike[1][:500])
-        process = request["process"]
-        env = early_environment(request)
-        self.stacks.prepare(env)
-        self.warm.begin(
-            request["modules"],
-            process["argv"],
-            env,
-            process["cwd"],
-            self.stacks.wanted,
-            request.get("secrets") or {},
-        )
+        if not self.machine.stopped:
+            self.ahead.preload(request, self.stacks)
         return {"ok": {}}
-
-    def _cool(self) -> None:
-        """End what has imported modules ahead, if anything."""
-        if self.warm:
-            self.warm.close()
 
     def _claim(self, request: Any) -> Message:
         """Lock these GPUs for the next stage, and no others; do nothing while one runs."""
         if self.machine.phase == machine.IDLE:
-            self._unlock()
-            return self._lock(request.get("gpus") or []) or {"ok": {}}
+            self.claims.unlock()
+            return self.claims.lock(request.get("gpus") or []) or {"ok": {}}
         return {"ok": {}}
-
-    def _lock(self, wanted: list[int]) -> Message | None:
-        """Lock GPUs, unless that was done before; return an error when one is not free."""
-        try:
-            self.gpu_locks = self.gpu_locks or gpu_locks.take(wanted, self.run_id)
-        except gpu_locks.Busy as busy:
-            return dict(protocol.error("gpu-busy", str(busy)), gpu=busy.index, holder=busy.holder)
-        return None
-
-    def _unlock(self) -> None:
-        for lock in [*self.gpu_locks, *self.limit]:
-            lock.close()
-        self.gpu_locks, self.limit = [], []
 
     # -- its project
 
-    def _join(self, request: Any) -> Message:
-        """Use GPUs in the name of a project, or of none; do nothing while a stage runs."""
+    def _be_member(self, request: Any) -> Message:
+        self.join(request)
+        return {"ok": {}}
+
+    def join(self, request: Any) -> bool:
+        """Use GPUs in the name of a project, or of none; do nothing while a stage runs. Return whether
+        they are a project's."""
         if self.machine.phase == machine.IDLE and not self.machine.stopped:
             before, after = self.member, None
             if request["project"]:
@@ -510,7 +420,11 @@ class Supervisor:
             self.member = after
             if before:
                 before.close()
-        return {"ok": {}}
+        return self.member is not None and self.machine.phase == machine.IDLE
+
+    def leave_project(self) -> None:
+        """Use GPUs in the name of no project."""
+        self.join({"project": ""})
 
     def _look_at_project(self, now: float) -> None:
         """Give the GPUs back if a run that may take them asks for that."""
@@ -519,118 +433,8 @@ class Supervisor:
         taker = self.member.look(now)
         if taker is not None:
             run, user, project = taker["run"], taker["user"], taker["project"]
-            self._record("TakenBack", run=run, user=user, project=project)
-            self._follow(self.machine.stop(self.grace, protocol.PREEMPTED, False, now))
-
-    # -- the queue
-
-    def _wait(self, request: Any) -> Message:
-        """Wait for GPUs, or with another ticket; do nothing for a run that has begun."""
-        if self.waiting:
-            self.waiting.move(request["ticket"], time.monotonic())
-        elif "start" in request and not self.machine.stopped:
-            stage, attempt = request["start"]["stage"], request["start"]["attempt"]
-            if not self.machine.was_begun(stage, attempt):
-                from .waiting import Waiting  # most runs do not wait
-
-                self.waiting = Waiting(self.run_id, request, time.monotonic())
-                self.machine.wait()
-                self._record("WaitsOnHost")
-        return {"ok": {}}
-
-    def _gather(self, request: Any) -> Message:
-        """Wait for GPUs together with other hosts, or with another ticket.
-
-        A run that has begun says so. Of two requests with other keys the last one counts: what was
-        claimed for the one before is void.
-        """
-        known, now = self.gathered, time.monotonic()
-        if known and known.has_begun:
-            return {"ok": {"begun": 1}}
-        starts = [*request.get("starts", {}).values(), *filter(None, [request.get("start")])]
-        if known and (not starts or request["gang"]["key"] == known.key):
-            known.move(request.get("ticket"), now)
-        elif starts and not self.machine.stopped:
-            if self.machine.was_begun(starts[0]["stage"], starts[0]["attempt"]):
-                return {"ok": {"begun": 1}}
-            from .gathered import Gathered  # most runs do not wait
-
-            self._leave_queue()
-            self._unlock()
-            try:
-                self.gathered = Gathered(self.run_id, self.host, request, Hands(self), now)
-            except OSError as error:
-                if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
-                    return _port_taken(request["gang"]["port"])
-                raise
-            self.machine.wait()
-        return {"ok": {}}
-
-    def _tell_gang(self, _: Message) -> Message:
-        """Return how the hosts that wait together find each other, and which are out of touch."""
-        if not self.gathered or self.gathered.has_begun or self.machine.stopped:
-            return {"ok": {"missing": []}}
-        return {"ok": {"gang": self.gathered.request["gang"], "missing": self.gathered.missing}}
-
-    def _look_at_queue(self, now: float) -> None:
-        """Begin if it is this run's turn; leave the queue if it is to be stopped."""
-        if self.gathered:
-            self.gathered.look(now)
-        if self.gathered and self.gathered.is_over(now) and not self.machine.stopped:
-            self._follow(self.machine.stop(self.grace, protocol.WAIT_OVER, False, now))
-        waiting = self.waiting
-        if waiting is None:
-            return
-        if self.machine.stopped:
-            self._leave_queue()
-        elif waiting.is_over(now):
-            self._follow(self.machine.stop(self.grace, protocol.WAIT_OVER, False, now))
-        elif gpus := waiting.turn(now):
-            self._take_turn(waiting, gpus, now)
-
-    def _take_turn(self, waiting: Waiting, gpus: list[int], now: float) -> None:
-        """Begin on these GPUs, unless somebody was quicker with one of them or with a port.
-
-        With a full disk, it takes no locks that would wake others as they go again.
-        """
-        has_room = self.journal.has_room()
-        request = self._ready(waiting, gpus, now) if has_room else None
-        if request is None:
-            waiting.later(now, has_room)
-            return
-        self._begin(request)
-        waiting.close()
-        self.waiting = None
-
-    def _ready(self, waiting: Waiting, gpus: list[int], now: float) -> StartRequest | None:
-        """Return what to begin on these GPUs, once they are locked and it is written down."""
-        try:
-            request = waiting.start(gpus)
-            refusal = self._prepare(request)
-        except OSError:
-            refusal = {"error": {}}
-        if not refusal:
-            ports = [request["port"], *request["ports"]]
-            if self._has_begun(seconds=waiting.waited(now), gpus=gpus, ports=ports):
-                return request
-        self._unlock()
-        return None
-
-    def _has_begun(self, **fields: Any) -> bool:
-        """Write down that the run begins here, so that not even a power cut lets anybody start it again;
-        return False if the disk does not keep that."""
-        attempt = self.machine.attempt
-        record = self.journal.append_lasting("BegunThere", attempt=attempt, **fields)
-        if record is None:
-            return False
-        self._tell(record)
-        return True
-
-    def _leave_queue(self) -> None:
-        for place in (self.waiting, self.gathered):
-            if place:
-                place.close()
-        self.waiting = self.gathered = None
+            self.record("TakenBack", run=run, user=user, project=project)
+            self.stop(protocol.PREEMPTED)
 
     def _start_one(self, process: ProcessSpec) -> None:
         key, rank = process["key"], process.get("rank")
@@ -638,7 +442,7 @@ class Supervisor:
         warm = None
         if self.machine.stage == "run":
             self.stacks.prepare(env)
-            warm = self.warm
+            warm = self.ahead.warm
         try:
             pid, limits = self.children.start(process, env, warm)
         except OSError as error:
@@ -654,14 +458,14 @@ class Supervisor:
     def _follow(self, instructions: Iterable[machine.Instruction]) -> None:
         for each in instructions:
             if isinstance(each, machine.Record):
-                self._record(each.event, **each.fields)
+                self.record(each.event, **each.fields)
             elif isinstance(each, machine.Tell):
                 self.broadcast.tell(**each.word)
             elif isinstance(each, machine.Stop):
                 self._ask_all(each)
             elif isinstance(each, machine.StopOrphans):
                 found = [processes.describe(pid) for pid in each.pids]
-                self._record("OrphansFound", processes=found)
+                self.record("OrphansFound", processes=found)
                 self.children.ask(each.pids)
             elif isinstance(each, machine.Kill):
                 self._kill()
@@ -673,22 +477,19 @@ class Supervisor:
             elif isinstance(each, machine.Close):
                 self._close()
 
-    def _record(self, event: str, **fields: Any) -> None:
-        self._tell(self.journal.append(event, attempt=self.machine.attempt, **fields))
+    def record(self, event: str, **fields: Any) -> None:
+        self.tell(self.journal.append(event, attempt=self.machine.attempt, **fields))
 
-    def _tell(self, record: Message) -> None:
+    def tell(self, record: Message) -> None:
         self.stall.heard(record["event"], record)
         self.meeting.heard(record["event"], record)
         self.clients.wake()
 
     def _ask_all(self, stop: machine.Stop) -> None:
-        if stop.why == protocol.RESTARTING:
-            self._may_stay = True
-        elif stop.why not in _MAY_GO_ON:
-            self._may_stay = False
+        self.ahead.stopping(stop.why)
         left = self.children.left()
         origin = {"origin": stop.origin} if stop.origin else {}
-        self._record(
+        self.record(
             "StopRequested",
             why=stop.why,
             grace=stop.grace,
@@ -696,20 +497,18 @@ class Supervisor:
             asked=stop.asked,
             **origin,
         )
-        if self.gathered:
-            self.gathered.over(stop.why, time.monotonic())
+        self.queue.stopping(stop.why)
         self.children.ask(left)
 
     def _kill(self) -> None:
         left = self.children.left()
         if left:
-            self._record("ProcessesKilled", processes=len(left))
+            self.record("ProcessesKilled", processes=len(left))
         self.children.kill(left)
 
     def _close(self) -> None:
-        if not (self.gathered and self.gathered.is_needed):  # or else it is closed last of all
-            self._leave_queue()
-        self._unlock()
+        self.queue.end()
+        self.claims.unlock()
         if self.member:
             self.member.close()
         self.gpus.close()
@@ -718,125 +517,10 @@ class Supervisor:
         self.sharer.close()
         self.feed.close()
         if self.meeting.nobody_came:
-            self._record("NobodyMet")
+            self.record("NobodyMet")
         forget("peer.json")  # if the peer never started to read it
         self.children.contain(False)
         left = self.children.left()
-        # Without a launcher in touch there is nobody who could start another attempt.
-        in_touch = self.clients.alone_since is None and not self.gathered
-        kept = self.warm is not None and self.warm.is_kept
-        self.stays = self._may_stay and kept and in_touch and not left
-        self._decide_to_keep(left)
-        if not self.stays and not self.keeps:
-            self._cool()
-        self._record("HostEnded", **self.children.owned.close(left, self.stays))
-
-    def _decide_to_keep(self, left: list[int]) -> None:
-        """Decide whether what was imported stays here once the run is over, and write that down."""
-        self.keeps = False
-        if not self.keep or not self.warm or not self.warm.is_ready or left or self._was_terminated:
-            return
-        why, detail = self._why_not_kept(self.warm)
-        self.keeps = not why
-        seconds = self._keeper.seconds if self._keeper and self.keeps else self.keep
-        self._record(
-            "KeptWarm", seconds=seconds, kept=self.keeps, why=why or None, detail=detail[:500]
-        )
-
-    def _why_not_kept(self, warm: Warm) -> tuple[str, str]:
-        """Return why what was imported cannot stay, a code and a detail; "" where nothing is in the way:
-        then all is open that it takes."""
-        if not self._keeper:
-            return ("no-place", self._no_place) if self._no_place else ("alone", "")
-        # In a scope of its own a process has the limits of one run: see login_session.py.
-        if self.children.owned.scope.pids:
-            return "scope", ""
-        try:
-            if self._keeper.is_too_old(warm):
-                return "too-old", ""
-            self._keeper.open(warm, self.keep)
-        except OSError as error:
-            return "no-place", error.strerror or str(error)
-        return "", ""
-
-
-def _port_taken(port: int) -> Message:
-    return dict(protocol.error("port-taken", "port %d is in use" % port), port=port)
-
-
-class Hands:
-    """What a run that waits with other hosts has done here: see gathered.py."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._owner = supervisor
-
-    def lock(self, gpus: list[int]) -> bool:
-        """Lock these GPUs; return False when one is not free."""
-        try:
-            return self._owner._lock(gpus) is None
-        except OSError:
-            return False
-
-    def has_room(self) -> bool:
-        """Return whether it could be written down that the run begins."""
-        return self._owner.journal.has_room()
-
-    def unlock(self) -> None:
-        """Unlock all GPUs."""
-        self._owner._unlock()
-
-    def met(self, request: GatherRequest) -> None:
-        """Write down that the hosts start the run by themselves from now on."""
-        ways = request.get("ways")
-        every = [way["tokens"] for way in ways] if ways else [request["tokens"]]
-        of_run = {host for tokens in every for host in tokens}
-        hosts = [host for host in request["gang"]["hosts"] if host in of_run]
-        if len(hosts) == 1:
-            self._owner._record("WaitsOnHost")
-            return
-        wanted = len(ways[0]["tokens"]) if ways else 0
-        self._owner._record("WaitsOnHosts", hosts=hosts, wanted=wanted)
-
-    def join(self, request: MemberRequest) -> bool:
-        """Use GPUs in the name of a project; return False if that cannot be shown."""
-        owner = self._owner
-        try:
-            owner._join(request)
-        except OSError:
-            return False
-        return owner.member is not None and owner.machine.phase == machine.IDLE
-
-    def leave_project(self) -> None:
-        """Use none any more."""
-        self._owner._join({"project": ""})
-
-    def commit(self, request: StartRequest | None, given: Given, way: Way, seconds: float) -> bool:
-        """Prepare the start, if there is one here, and write down that the run has begun this way;
-        return False if it cannot."""
-        owner = self._owner
-        try:
-            if request and owner._prepare(request):
-                return False
-        except OSError:
-            return False
-        hosts = list(way["tokens"])
-        begun = owner._has_begun(
-            seconds=seconds,
-            gpus=given["gpus"],
-            ports=given["ports"],
-            hosts=hosts,
-            master_addr=way["address"],
-            interfaces=way["interfaces"],
-            addresses=way["addresses"],
-        )
-        owner.chosen = hosts if begun else []
-        return begun
-
-    def begin(self, request: StartRequest) -> None:
-        """Start the processes."""
-        self._owner._begin(request)
-
-    def end(self, why: str) -> None:
-        """End the run here."""
-        owner = self._owner
-        owner._follow(owner.machine.stop(owner.grace, why, False, time.monotonic()))
+        in_touch = self.clients.alone_since is None and not self.queue.together
+        self.ahead.decide(left, in_touch, self._was_terminated)
+        self.record("HostEnded", **self.children.owned.close(left, self.ahead.stays))

@@ -15,7 +15,7 @@ import select
 import time
 
 from ..host import socket_names, witnesses
-from ..processes import processes
+from ..processes import detached, processes
 from .clerk import Clerk
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
@@ -97,40 +97,22 @@ def launch(run: str, host: str, gang: GangSpec) -> None:
     witnesses.end(run, name, host)
     if name in witnesses.there(run):
         return
-    ready, tell = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.close(ready)
-            os.setsid()
-            if os.fork() == 0:
-                _become_witness(run, host, gang, tell)
-        finally:
-            os._exit(0)
-    os.close(tell)
-    os.wait()
-    with os.fdopen(ready, "rb") as pipe:
-        answer = pipe.read().decode()
-    if answer != "ready":
-        raise OSError(errno.EAGAIN, "the witness did not start: %s" % (answer or "it exited"))
+    problem = detached.start(lambda beginning: _be(run, host, gang, beginning))
+    if problem:
+        raise OSError(errno.EAGAIN, "the witness did not start: %s" % problem)
 
 
-def _become_witness(run: str, host: str, gang: GangSpec, tell: int) -> None:
+def _be(run: str, host: str, gang: GangSpec, beginning: detached.Beginning) -> None:
     processes.forget_handlers()
     os.chdir("/")
-    _detach_streams(keep=tell)
-    try:
-        witness = Witness(run, host, gang, time.monotonic())
-    except OSError as error:
-        os.write(tell, str(error).encode())
-        return
-    os.write(tell, b"ready")
-    os.close(tell)
-    witness.serve()
-
-
-def _detach_streams(keep: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, 1024)
+    detached.close_all(but={beginning.descriptor})
+    try:
+        witness = Witness(run, host, gang, time.monotonic())
+    except OSError as error:
+        beginning.tell(str(error))
+        return
+    beginning.tell()
+    witness.serve()

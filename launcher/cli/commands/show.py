@@ -24,7 +24,6 @@ from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from ...spec.typed_json import to_json
 from .. import options
-from ..render.event_lines import waits_text
 from ..render.folding import FEW, groups
 from ..render.hints import terminal_width
 from ..render.log_lines import harmless
@@ -32,6 +31,7 @@ from ..render.preload import preload_text
 from ..render.receipt import receipt_text
 from ..render.run_facts import Facts, facts_lines
 from ..render.tables import age, counted, duration, fold_tasks, table
+from ..render.waits import waits_text
 from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
-from ...records.reasons import EndReason, PassedOver, ShareTrouble, StopReason, WaitReason
+from ...records.reasons import EndReason, PassedOver, ShareTrouble, StopReason
 from ...records.stored import Alone
 from ...spec import nodeset
 from ...spec.containers import SHORT
@@ -21,12 +21,11 @@ from .folding import groups
 from .log_lines import harmless
 from .preload import why_anew, why_cold, why_not_kept
 from .progress import moved
-from .tables import age, counted, due, duration, size, took
+from .tables import age, counted, duration, size, took
+from .waits import FEW, first_few, left_to, waits_text, who_starts
 
 #: Lines about many hosts, at once.
 LINES = 8
-#: Paths that are named in a line.
-FEW = 3
 
 
 @frozen
@@ -130,7 +129,7 @@ def _image_context(event: ev.ImageContext) -> Line:
 
 @line_of.register
 def _secrets_in_image(event: ev.SecretsInImage) -> Line:
-    names = _first(event.paths)
+    names = first_few(event.paths)
     out = "list what should stay out in .dockerignore"
     return Line(f"COPY may take {names} into the image; {out}", dim=True)
 
@@ -150,7 +149,7 @@ def _image_built(event: ev.ImageBuilt) -> Line:
 def _image_unchanged(event: ev.ImageUnchanged) -> Line:
     name = f"{event.image} ({event.id[:SHORT]})"
     if event.moved:
-        what = f"{name} was built on another {_first(event.moved)} than there is now"
+        what = f"{name} was built on another {first_few(event.moved)} than there is now"
         return Line(f"{what}; launcher image build --pull {event.image} builds it anew", "yellow")
     since = age(max(0.0, event.time - event.built))
     return Line(f"{name} was built {since} ago, and nothing has changed since", dim=True)
@@ -200,31 +199,6 @@ def _run_waits(event: ev.RunWaits) -> Line:
     return Line(f"waiting for GPUs: {waits_text(event)}", "yellow")
 
 
-def waits_text(event: ev.RunWaits) -> str:
-    """Return the place of a run, what it waits for, and by when it begins."""
-    if event.why is WaitReason.NOT_YET and event.latest is not None:
-        return f"begins at {due(event.latest, event.time)} at the earliest"
-    if event.why in _BY_PROJECT:
-        return rule_text(event.why, event.project, event.used, event.most, event.hosts)
-    why = wait_reason(event.why, event.runs, event.users, event.hosts, event.outside)
-    return f"number {event.place} of {event.waiting}, {why}{until(event.latest, event.time)}"
-
-
-_BY_PROJECT = (WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY)
-
-
-def rule_text(
-    why: WaitReason, project: str, used: int = 0, most: int = 0, hosts: Sequence[str] = ()
-) -> str:
-    """Return which rule of its project holds a run back; without ``most``, by what its claim says."""
-    if why is WaitReason.NO_MAJORITY:
-        silent = f": {nodeset.fold(hosts)} cannot be reached" if hosts else ""
-        return f"too few hosts answer to decide about project {project}{silent}"
-    word = "limit" if why is WaitReason.LIMIT else "quota"
-    numbers = f": {used} of {most} GPUs in use" if most or used else ""
-    return f"beyond the {word} of project {project}{numbers}"
-
-
 @line_of.register
 def _taken_back(event: ev.TakenBack) -> Line:
     who = f"{event.user} ({event.run})"
@@ -234,20 +208,6 @@ def _taken_back(event: ev.TakenBack) -> Line:
 @line_of.register
 def _waits_on_host(event: ev.WaitsOnHost) -> Line:
     return Line(f"waits on {event.host}, which starts it when its turn has come", "yellow")
-
-
-def left_to(hosts: Sequence[str], wanted: int) -> str:
-    """Return which hosts start a run by themselves: all of them, or as many as are ``wanted``."""
-    count = {0: "", 1: "one of "}.get(wanted, f"{wanted} of ")
-    return f"{count}{nodeset.fold(hosts)}"
-
-
-def who_starts(hosts: Sequence[str], wanted: int) -> str:
-    """Return who starts it, as the end of a sentence that names these hosts."""
-    if wanted:
-        free = "is free first starts" if wanted == 1 else "are free first start"
-        return f"; whichever {free} it"
-    return ", which starts it" if len(hosts) == 1 else ", which start it together"
 
 
 @line_of.register
@@ -279,37 +239,6 @@ def _hosts_let_go(event: ev.HostsLetGo) -> Line | None:
 @line_of.register
 def _turn_came(event: ev.TurnCame) -> Line:
     return Line(f"its turn after {duration(event.seconds)}", "green")
-
-
-def wait_reason(
-    why: WaitReason,
-    runs: Sequence[str],
-    users: Mapping[str, str],
-    hosts: Sequence[str],
-    outside: str = "",
-) -> str:
-    """Return what a run waits for; see :class:`launcher.records.events.RunWaits`."""
-    if why is WaitReason.HOSTS_MISSING:
-        return f"{nodeset.fold(hosts)} cannot be reached"
-    if why is WaitReason.TOO_LARGE:
-        return "more than its hosts have now"
-    named = _first(tuple(_whose(run, users, outside) for run in runs))
-    if why is WaitReason.TAKING_BACK:
-        return f"takes borrowed GPUs back from {named}"
-    return f"behind {named}" if why is WaitReason.BEHIND else f"in use by {named}"
-
-
-def _whose(run: str, users: Mapping[str, str], outside: str) -> str:
-    """Return ``ann (calm-otter-1234)``; runs of other programs have no name."""
-    if outside and not run:
-        return f"programs outside launcher: {outside}"
-    user = users.get(run, "")
-    return f"{user} ({run})" if run and user else run or f"{user or 'somebody'} outside launcher"
-
-
-def until(latest: float | None, now: float) -> str:
-    """Return by when a run begins, as far as anybody knows."""
-    return f"; by {due(latest, now)}" if latest else ""
 
 
 #: What many hosts may have to tell alike, at about the same time.
@@ -493,7 +422,7 @@ def _checkpoint_missed(event: ev.CheckpointMissed) -> Line:
 
 @line_of.register
 def _code_unreadable(event: ev.CodeUnreadable) -> Line:
-    return Line(f"not copied, because you may not read it: {_first(event.paths)}", "yellow")
+    return Line(f"not copied, because you may not read it: {first_few(event.paths)}", "yellow")
 
 
 @line_of.register
@@ -502,11 +431,11 @@ def _words_not_copied(event: ev.WordsNotCopied) -> Line:
     if event.paths:
         ways = " ".join(f"--include {shlex.quote(path)}" for path in event.paths[:FEW])
         parts.append(
-            f"{_first(event.paths)} {_is(event.paths)} here, but ignored and not copied: {ways}"
+            f"{first_few(event.paths)} {_is(event.paths)} here, but ignored and not copied: {ways}"
         )
     if event.outside:
         where = "outside the workdir and not copied: --data NAME=FOLDER, or launcher push"
-        parts.append(f"{_first(event.outside)} {_is(event.outside)} {where}")
+        parts.append(f"{first_few(event.outside)} {_is(event.outside)} {where}")
     return Line("; ".join(parts), "yellow")
 
 
@@ -584,9 +513,9 @@ def _started_cold(event: ev.StartedCold) -> Line:
 def _secrets_copied(event: ev.SecretsCopied) -> Line:
     parts = []
     if event.paths:
-        parts.append(f"copied to every host with the code: {_first(event.paths)}")
+        parts.append(f"copied to every host with the code: {first_few(event.paths)}")
     if event.kept:
-        parts.append(f"kept in code.diff here: {_first(event.kept)}")
+        parts.append(f"kept in code.diff here: {first_few(event.kept)}")
     out = "; list what should stay here in .launcherignore" if event.paths else ""
     return Line("; ".join(parts) + out, dim=True)
 
@@ -635,8 +564,3 @@ def large_code(
 
 def _is(paths: tuple[str, ...]) -> str:
     return "is" if len(paths) == 1 else "are"
-
-
-def _first(paths: tuple[str, ...]) -> str:
-    more = f" and {len(paths) - FEW} more" if paths[FEW:] else ""
-    return ", ".join(paths[:FEW]) + more

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ...records.reasons import WaitReason
 from ...spec import nodeset
 from ...spec.gpus import fold
-from .event_lines import rule_text, until, wait_reason
 from .tables import age, counted, due, table
+from .waits import rule_text, until, wait_reason
 
 if TYPE_CHECKING:
     from ...api.client import Holding, Queue, Waiting

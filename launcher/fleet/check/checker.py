@@ -26,8 +26,14 @@ from ...spec.errors import BadAnswer, HostError, LauncherError, NoPython, Python
 from ...spec.frozen import frozen
 from ...spec.model import Host, Inventory, Job, Layout, Node
 from ...spec.typed_json import from_json, to_json
-from ...transport import answers, rsync
+from ...transport import rsync
 from ...transport.agent_client import Agent
+from ...transport.answers.environments import Environment as EnvironmentThere
+from ...transport.answers.environments import Missing
+from ...transport.answers.facts import Ended, Surveyed, read_facts
+from ...transport.answers.images import Image
+from ...transport.answers.reading import read
+from ...transport.answers.runs import Clock
 from ...transport.connection import Connection
 from ...transport.ssh import AskPassphrase, Dialler
 from .. import builders, cleanup
@@ -158,8 +164,8 @@ class Visitor:
             env={**host.env, **questions.env},
             paths=list(questions.paths),
         )
-        described = answers.read(answers.Surveyed, host.name, "survey", answer).facts
-        facts = answers.facts(host.name, "survey", described, offset)
+        described = read(Surveyed, host.name, "survey", answer).facts
+        facts = read_facts(host.name, "survey", described, offset)
         try:
             survey = survey_of(answer, facts, latency, tuple(cleanup.unfinished(host.name)))
             return from_json(Survey, to_json(survey))  # each field has the type that rules expect
@@ -212,7 +218,7 @@ class Visitor:
             env = {**host.env, **job.envs}
             behind = on_trial(job, node, role)
             await agent.ask("search", modules=[], env=env, folder="/", behind=behind)
-            return (await agent.answer(answers.Missing, "found")).trouble
+            return (await agent.answer(Missing, "found")).trouble
         except HostError as error:
             self.findings.append(of_error(error))
             return ""
@@ -225,15 +231,15 @@ class Visitor:
                 there = await self._builders_of(wanted.builder)
                 self.findings += of_builders(wanted, there, on)
 
-    async def _builders_of(self, kind: str) -> dict[str, answers.Environment]:
+    async def _builders_of(self, kind: str) -> dict[str, EnvironmentThere]:
         self.progress("looking for what builds the job's environment")
-        there: dict[str, answers.Environment] = {}
+        there: dict[str, EnvironmentThere] = {}
         request = {"look": True, "builder": kind, "finder": builders.finder(kind)}
 
         async def one(name: str) -> None:
             try:
                 there[name] = await self.agents[name].answer(
-                    answers.Environment, "environment", **request
+                    EnvironmentThere, "environment", **request
                 )
             except HostError as error:
                 self.findings.append(of_error(error))
@@ -276,8 +282,8 @@ class Visitor:
 
     async def _images(
         self, job: Job, wanted: Environment, file: ImageOfJob, names: Sequence[str]
-    ) -> dict[str, answers.Image]:
-        there: dict[str, answers.Image] = {}
+    ) -> dict[str, Image]:
+        there: dict[str, Image] = {}
 
         async def one(name: str) -> None:
             request = {
@@ -290,7 +296,7 @@ class Visitor:
             try:
                 while True:
                     there[name] = await self.agents[name].answer(
-                        answers.Image, "image", do="look", **request
+                        Image, "image", do="look", **request
                     )
                     if there[name].state != "working":
                         break
@@ -328,7 +334,7 @@ class Visitor:
                     f"{name}: cleaned up leftovers of {run}"
                     for run in await cleanup.finish(agent, name)
                 ]
-                killed = (await agent.answer(answers.Ended, "end_orphans")).ended
+                killed = (await agent.answer(Ended, "end_orphans")).ended
             except HostError:
                 continue  # the finding stays
             if killed:
@@ -360,7 +366,7 @@ async def _clock(agent: Agent) -> tuple[float, float]:
     best = (float("inf"), 0.0)
     for _ in range(CLOCK_TRIPS):
         before, started = time.time(), time.monotonic()
-        there = (await agent.answer(answers.Clock, "clock")).time
+        there = (await agent.answer(Clock, "clock")).time
         trip = time.monotonic() - started
         best = min(best, (trip, there - before - trip / 2))
     return best

@@ -17,8 +17,8 @@ from ...jobs import planner
 from ...spec.addresses import version
 from ...spec.errors import BadAnswer, HostError
 from ...spec.model import Host, Job
-from ...transport import answers
 from ...transport.agent_client import Agent
+from ...transport.answers.network import EchoPorts, Explored, Measured, Resolved, Route
 from ..findings.pair import SLOW, usual_bandwidth
 from ..findings.survey import PairTest, Survey
 
@@ -83,7 +83,7 @@ class Pairs:
         self._shared = frozenset[int].intersection(*versions) if versions else frozenset[int]()
         # One token for each host: an address such as docker0's reaches the caller itself.
         self._tokens = {name: secrets.token_hex(16) for name in surveys}
-        self._mirrors: dict[str, answers.EchoPorts] = {}  # ports of the echo servers, by host
+        self._mirrors: dict[str, EchoPorts] = {}  # ports of the echo servers, by host
         self._names: dict[str, Mapping[str, tuple[str, ...] | None]] = {}
 
     async def explore(self, ports: Sequence[int], bandwidth: bool = True) -> tuple[PairTest, ...]:
@@ -113,13 +113,13 @@ class Pairs:
 
     async def _prepare(self, name: str, ports: Sequence[int]) -> None:
         answer = await self._ask(
-            answers.EchoPorts, name, "mirror", ports=list(ports), token=self._tokens[name]
+            EchoPorts, name, "mirror", ports=list(ports), token=self._tokens[name]
         )
-        if isinstance(answer, answers.EchoPorts):
+        if isinstance(answer, EchoPorts):
             self._mirrors[name] = answer
         others = [s.facts.hostname for other, s in self._surveys.items() if other != name]
-        resolved = await self._ask(answers.Resolved, name, "resolve", names=sorted(set(others)))
-        if isinstance(resolved, answers.Resolved):
+        resolved = await self._ask(Resolved, name, "resolve", names=sorted(set(others)))
+        if isinstance(resolved, Resolved):
             self._names[name] = resolved.names
 
     async def _routes(self, here: str) -> list[PairTest]:
@@ -135,7 +135,7 @@ class Pairs:
     async def _try(self, here: str, others: Sequence[str]) -> list[PairTest]:
         """Try from one host to some others, at once."""
         routes = {there: route for there in others if (route := self._route(there))}
-        answer = await self._ask(answers.Explored, here, "explore", ways=list(routes.values()))
+        answer = await self._ask(Explored, here, "explore", ways=list(routes.values()))
         if not isinstance(answer, HostError) and len(answer.ways) != len(routes):
             answer = BadAnswer(here, "its answer to explore has another number of routes")
         if isinstance(answer, HostError):
@@ -157,7 +157,7 @@ class Pairs:
             "token": self._tokens[there],
         }
 
-    def _result(self, here: str, there: str, answer: answers.Route | None) -> PairTest:
+    def _result(self, here: str, there: str, answer: Route | None) -> PairTest:
         if answer is None:
             return PairTest(here, there, error=f"{there} could not listen")
         survey = self._surveys[there]
@@ -196,7 +196,7 @@ class Pairs:
         if mirror is None or test.address is None or test.large is False:
             return test
         answer = await self._ask(
-            answers.Measured,
+            Measured,
             test.host,
             "bandwidth",
             address=test.address,

@@ -11,7 +11,7 @@ from ...spec.frozen import frozen
 from . import ERROR, OK, WARNING, Finding, found
 
 if TYPE_CHECKING:  # a run imports this file, but not the surveys
-    from ...transport.answers import Image
+    from ...transport.answers.images import Image
     from .survey import Survey
 
 #: By code of the host: the code of the finding, what is in the way, and what to do. The words of the

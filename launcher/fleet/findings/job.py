@@ -10,7 +10,7 @@ from ...jobs.layout import make_layout
 from ...spec.environments import Environment
 from ...spec.errors import PlanError
 from ...spec.model import Facts, Host, Job, Layout
-from ...transport import answers
+from ...transport.answers.environments import Environment as EnvironmentThere
 from .. import builders
 from . import ERROR, WARNING, Finding, found
 from .survey import Survey
@@ -62,7 +62,7 @@ def _environments(
 
 
 def of_builders(
-    wanted: Environment, there: Mapping[str, answers.Environment], chosen: frozenset[str] | None
+    wanted: Environment, there: Mapping[str, EnvironmentThere], chosen: frozenset[str] | None
 ) -> Iterator[Finding]:
     """Yield what would build an environment on hosts; that nothing would is a warning on hosts that
     the job would not get."""

@@ -15,7 +15,7 @@ from ...agent.base import blocks
 from ...agent.base.blocks import Blocks
 from ...spec.errors import LauncherError, SourceChanged, SyncError
 from ...transport import rates
-from ...transport.answers import DataBegun
+from ...transport.answers.data import DataBegun
 from ..concurrency import in_thread
 from . import listing
 from .host import Delivered

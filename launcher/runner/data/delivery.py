@@ -13,7 +13,7 @@ from pathlib import Path
 from ...spec.errors import SourceChanged, SyncError
 from ...transport import rsync
 from ...transport.agent_client import Agent
-from ...transport.answers import DataBegun, DataExamined
+from ...transport.answers.data import DataBegun, DataExamined
 from ..concurrency import in_thread
 from .host import Delivered, Host, OnPercent
 from .store_fetch import fetch

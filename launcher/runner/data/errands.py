@@ -16,7 +16,7 @@ from ...spec.frozen import frozen
 from ...spec.model import Host as InventoryHost
 from ...spec.model import Inventory, Node
 from ...transport.agent_client import Agent
-from ...transport.answers import (
+from ...transport.answers.data import (
     DataBegun,
     DataExamined,
     DataFreed,

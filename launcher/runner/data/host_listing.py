@@ -11,7 +11,7 @@ from ...agent.base import manifest
 from ...spec.data import Version
 from ...spec.errors import SyncError
 from ...transport import rsync
-from ...transport.answers import DataRead
+from ...transport.answers.data import DataRead
 from ..concurrency import in_thread
 from . import registry
 from .host import Host

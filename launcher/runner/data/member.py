@@ -6,7 +6,7 @@ import time
 
 from ...spec.errors import LauncherError
 from ...transport.agent_client import Agent
-from ...transport.answers import DataBegun, DataOpened, DataPassed
+from ...transport.answers.data import DataBegun, DataOpened, DataPassed
 from .host import Host
 
 #: Seconds after which a host that gets nothing from the others gets it from the source.

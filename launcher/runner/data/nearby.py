@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ...records import events as ev
 from ...spec.errors import HostError
-from ...transport.answers import DataExamined, DataNearby, DataTaking
+from ...transport.answers.data import DataExamined, DataNearby, DataTaking
 from ..listeners import OnEvent
 from .delivery import BYTES_A_SECOND, PATIENCE, begin, bring_manifest
 from .host import Delivered, Host

@@ -16,7 +16,7 @@ from typing import Any
 from ...agent.base import blocks
 from ...spec.errors import AgentError, HostError, LauncherError, SourceChanged, SyncError
 from ...transport.agent_client import Agent
-from ...transport.answers import DataBegun, DataExamined, DataOpened, DataPassed
+from ...transport.answers.data import DataBegun, DataExamined, DataOpened, DataPassed
 from ...transport.certificates import certify
 from ..concurrency import cancel, in_thread
 from ..listeners import OnEvent, ignore_event

@@ -13,7 +13,7 @@ from ...records.data import FILE, UsedSet, describe
 from ...records.run_reader import sets_of
 from ...spec.data import Version, on_a_host
 from ...spec.errors import HostError, SourceChanged, SyncError
-from ...transport.answers import DataMissing
+from ...transport.answers.data import DataMissing
 from .. import credentials
 from ..concurrency import in_thread, together
 from ..context import RunContext

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from ...spec.errors import SourceChanged, SyncError
-from ...transport.answers import DataFetched, DataObjects
+from ...transport.answers.data import DataFetched, DataObjects
 from .host import Delivered, Host, OnPercent
 from .listing import Remote
 

@@ -16,7 +16,7 @@ from ...records.run_folder import read_as, write_record
 from ...spec.errors import RecordError
 from ...spec.frozen import frozen
 from ...spec.typed_json import Mismatch, to_json
-from ...transport.answers import is_inside
+from ...transport.answers.outputs import is_inside
 
 FOLDER, MANIFEST = "checkpoints", "manifest.json"
 #: Where one is made: nothing else there is not whole.

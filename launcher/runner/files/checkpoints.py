@@ -32,6 +32,7 @@ from ..policy.spares import named
 from . import outputs
 from .checkpoint_folder import FOLDER, KEPT, NEW, Checkpoint, File, begin, conclude, newest
 from .choice import Choice
+from .mirrors import state_of
 from .outputs import Listed
 from .seeding import Handover
 from .store_progress import Uploading
@@ -182,7 +183,7 @@ def _link(what: Listed, places: Sequence[Path], mirror: Path) -> None:
     for path, size, moment in what.files:
         for place in places:
             with suppress(OSError):
-                if outputs.state_of(place / path) == (size, moment):
+                if state_of(place / path) == (size, moment):
                     (mirror / path).parent.mkdir(parents=True, exist_ok=True)
                     os.link(place / path, mirror / path, follow_symlinks=False)
                     break

@@ -23,7 +23,7 @@ from ...spec.errors import HostError, InputError, SyncError
 from ...spec.frozen import frozen
 from ...spec.model import Job
 from ...transport import rsync
-from ...transport.answers import Snapshot
+from ...transport.answers.runs import Snapshot
 from ..concurrency import in_thread, together
 from ..context import RunContext
 from ..host_session import HostSession

@@ -19,8 +19,9 @@ from ..host_set import HostSet
 from . import outputs
 from .also import asked_for
 from .choice import Choice
-from .outputs import Listed, Outputs
+from .outputs import Listed
 from .seeding import Handover
+from .view import Links, Outputs, lay_together
 
 #: Copies at once: each is an rsync here.
 AT_ONCE = 8
@@ -46,7 +47,7 @@ class Collector:
         self._context, self._hosts = context, hosts
         self._seen: dict[str, Listed] = {}  # by host: what has come, and what was asked for
         self._tried: dict[str, Listed] = {}
-        self._links: dict[str, outputs.Links] = {}
+        self._links: dict[str, Links] = {}
         self._listed: dict[str, Listed] = {}  # by host: what it said last
         self._incomplete: set[str] = set()  # of the names in failed: something is missing here
         self._pending: set[str] = set()  # hosts of the last pull that it was not done with
@@ -97,7 +98,7 @@ class Collector:
 
     def _view(self, hosts: tuple[str, ...], former: tuple[str, ...]) -> Outputs:
         older = {host: self.handover.superseded(host, hosts) for host in former}
-        return outputs.lay_together(self._context.folder, hosts + former, older, self._links)
+        return lay_together(self._context.folder, hosts + former, older, self._links)
 
     async def _one(self, session: HostSession, final: bool) -> bool:
         """Return whether anything was copied from this host."""

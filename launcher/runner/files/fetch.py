@@ -24,7 +24,8 @@ from ..concurrency import in_thread
 from ..listeners import OnEvent, ignore_event
 from . import outputs
 from .choice import Choice
-from .outputs import Outputs
+from .mirrors import files_of, state_of
+from .view import Links, Outputs, lay_together
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ async def fetch(
     except OSError as error:
         raise RecordError(dest, error) from None
     failed: dict[str, str] = {}
-    links: dict[str, outputs.Links] = {}
+    links: dict[str, Links] = {}
 
     async def one(visited: Visited) -> tuple[NotBrought, ...]:
         agent = await visited.agent()
@@ -116,7 +117,7 @@ async def fetch(
     found = await visit(request, layout, one)
     failed |= {host: error.message for host, error in found.items() if isinstance(error, HostError)}
     everything = hosts + tuple(host for host in former if host not in hosts)
-    laid = await in_thread(outputs.lay_together, there, everything, links=links)
+    laid = await in_thread(lay_together, there, everything, links=links)
     lists = [left for left in found.values() if not isinstance(left, HostError)]
     return Fetched(laid, failed, tuple(one for left in lists for one in left))
 
@@ -136,9 +137,9 @@ def _begin(run: Path, there: Destination, choice: Choice) -> tuple[str, ...]:
     known = sorted(place.name for place in here.iterdir()) if here.is_dir() else []
     for host in known:
         mirror = here / host / "outputs"
-        for path in outputs.files_of(mirror):
+        for path in files_of(mirror):
             target = there.mirror(host) / path
-            if choice.has(path) and outputs.state_of(target) != outputs.state_of(mirror / path):
+            if choice.has(path) and state_of(target) != state_of(mirror / path):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(mirror / path, target)
     return tuple(known)

@@ -1,57 +1,33 @@
-"""Fetch outputs from every host, and merge them without losing any.
-
-Each host has a mirror of its own; ``outputs/`` is a view of all mirrors, made of hard links. A path that
-several hosts wrote appears once if the contents are equal, and else once for each, with the host in
-its name: ``metrics@gpu1.json``.
-"""
+"""Lists the outputs of a run on a host, and copies them into the mirror of that host."""
 
 from __future__ import annotations
 
-import heapq
-import json
 import os
 import posixpath
 import shutil
-import stat
 import sys
-from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from itertools import chain, groupby, repeat
-from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from itertools import chain
+from pathlib import Path
 
-from ...spec.errors import LauncherError, RecordError, SyncError
-from ...spec.files import open_plain
+from ...spec.errors import RecordError, SyncError
 from ...spec.frozen import frozen
 from ...spec.model import AUTO_BYTES, is_elsewhere
-from ...spec.packed import LARGEST, PackedFiles, PackedNames, Rows
-from ...transport import answers, rsync
+from ...spec.packed import PackedFiles
+from ...transport import rsync
 from ...transport.agent_client import Agent
+from ...transport.answers.outputs import Written, is_inside
 from ...transport.connection import Connection
 from ..policy.spares import named
 from .choice import Choice
+from .mirrors import NOWHERE, PARTIAL, state_of
 
-T = TypeVar("T")
-
-#: Most bytes of a file's name on common file systems.
-LONGEST_NAME = 255
-#: A file of the run's folder: the links that ``outputs/`` has.
-LINKS = "output-links.json"
 #: Bytes that outputs leave free on this disk, or a twentieth of a small one.
 RESERVE = 64 << 20
-
-
 #: Among the outputs: the folders of what is outside of the run's folder, below / and at home.
 ROOT, HOME = "_root", "_home"
-#: The folder in which rsync keeps a file of which it has a half.
-PARTIAL = ".partial"
-
-#: Links of a host: the path of each, and of what it leads to.
-Links = Sequence[tuple[str, str]]
 
 
 @frozen
@@ -65,7 +41,7 @@ class Listed:
     links: tuple[tuple[str, str], ...] = ()  # to other outputs: path, and path of the target
     left_out: tuple[tuple[str, str], ...] = ()  # links to elsewhere, pipes, sockets, and why
     unlisted: int = 0  # more files than a host lists
-    written: tuple[answers.Written, ...] = ()  # outside of the outputs, where that was asked for
+    written: tuple[Written, ...] = ()  # outside of the outputs, where that was asked for
     kept: tuple[int, int] = (0, 0)  # files, and their bytes, that the job keeps there
     left: tuple[str, ...] = ()  # patterns of outputs that the job keeps there
     elsewhere: PackedFiles = field(default_factory=PackedFiles)  # outside of the run's folder
@@ -144,7 +120,7 @@ async def listed(
 
 
 def _is_plain(path: str) -> bool:
-    return answers.is_inside(path) and posixpath.normpath(path) == path != "."
+    return is_inside(path) and posixpath.normpath(path) == path != "."
 
 
 #: Characters of a path in a sentence.
@@ -360,346 +336,3 @@ def _forget_partial(mirror: Path) -> None:
     for base, folders, _ in os.walk(mirror):
         if PARTIAL in folders:
             shutil.rmtree(Path(base, PARTIAL), ignore_errors=True)
-
-
-#: The state of a file that does not exist.
-NOWHERE = (-1, -1)
-
-
-def state_of(path: str | Path) -> tuple[int, int]:
-    """Return size and modification time of a file; (-1, -1) where there is none."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return NOWHERE
-    return (status.st_size, min(status.st_mtime_ns, LARGEST))
-
-
-class View(Protocol):
-    """A folder that shows the outputs of all hosts: a run's own, or one that the user names."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def outputs(self) -> Path: ...
-    def mirror(self, host: str) -> Path: ...
-    def read_as(self, kind: type[T], name: str) -> T | None: ...
-    def write(self, name: str, value: Any) -> None: ...
-
-
-@frozen
-class Output:
-    """A file of the view: its path, its size in bytes, and the hosts that wrote it."""
-
-    path: str
-    size: int
-    hosts: tuple[str, ...]
-
-
-class Outputs:
-    """The files of a view, packed."""
-
-    def __init__(self) -> None:
-        self.names = PackedNames()
-        self._sizes, self._groups = array("q"), array("I")
-        self._hosts: dict[tuple[str, ...], int] = {}  # few groups differ
-
-    def add(self, output: Output) -> None:
-        """Add a file, while the view is made."""
-        self.names.add(output.path)
-        self._sizes.append(output.size)
-        self._groups.append(self._hosts.setdefault(output.hosts, len(self._hosts)))
-
-    def __len__(self) -> int:
-        return len(self._sizes)
-
-    def __iter__(self) -> Iterator[Output]:
-        hosts = list(self._hosts)
-        for name, size, group in zip(self.names, self._sizes, self._groups, strict=True):
-            yield Output(name, size, hosts[group])
-
-    @property
-    def total(self) -> int:
-        """The sizes of all together."""
-        return sum(self._sizes)
-
-    @property
-    def rows(self) -> Rows[Mapping[str, Any]]:
-        """The same as JSON values."""
-        return Rows(len(self), lambda: map(vars, self))
-
-
-def lay_together(
-    folder: View,
-    hosts: tuple[str, ...],
-    without: Mapping[str, Collection[str]] = MappingProxyType({}),
-    links: Mapping[str, Links] = MappingProxyType({}),
-) -> Outputs:
-    """Make ``outputs/`` a view of all mirrors. Files that a user put there stay as they are.
-
-    ``without`` are files, by host, that are left out because another host has newer ones; ``links``,
-    by host, lead from one path to another. They are made in the view alone: no copy goes through them.
-    Raises LauncherError when they cannot be written.
-    """
-    before = _before(folder)
-    mirrors = {host: folder.mirror(host) for host in hosts}
-    linked = [name for host in hosts for name, _ in links.get(host, ())]
-    used = _Used(
-        mirrors.values(),
-        _folders(mirrors.values(), linked)
-        | {path for path in _walk(folder.outputs) if path not in before},  # the user's
-    )
-    found, names = Outputs(), {}
-    elsewhere: dict[str, str] = {}  # paths in the mirrors of files with another name in the view
-    for path, owners in _owners(mirrors, without):
-        for name, group in _names(mirrors, path, owners, used):
-            if linked:
-                names.update({(host, path): name for host in group})
-            if name != path:
-                elsewhere[name] = path
-            found.add(Output(name, os.stat(f"{mirrors[group[0]]}/{path}").st_size, group))
-    try:
-        made = _links_of({host: links.get(host, ()) for host in hosts}, names, used)
-        _remove_links(folder, without=made)
-        for path in before:
-            if path not in found.names:
-                _remove(folder.outputs, path)
-        _link(folder, mirrors, found, elsewhere)
-        _make_links(folder, made)
-    except OSError as error:
-        raise LauncherError(
-            f"cannot write outputs to {folder.outputs}: {error.strerror}",
-            f"everything that was fetched is in {folder.path}/.hosts",
-        ) from None
-    return found
-
-
-class Names(Protocol):
-    """Names that are in use."""
-
-    def __contains__(self, name: str) -> bool: ...
-    def add(self, name: str) -> None: ...
-
-
-class _Used:
-    """Names that no other file of a view can have."""
-
-    def __init__(self, mirrors: Iterable[Path], taken: set[str]) -> None:
-        self.taken = taken  # by folders, and by files of the user
-        self._mirrors, self._made = tuple(map(str, mirrors)), set[str]()
-
-    def __contains__(self, name: str) -> bool:
-        if name in self.taken or name in self._made:
-            return True
-        return any(_is_file(f"{mirror}/{name}") for mirror in self._mirrors)
-
-    def add(self, name: str) -> None:
-        """Add a name that was made."""
-        self._made.add(name)
-
-
-def _owners(
-    mirrors: Mapping[str, Path], without: Mapping[str, Collection[str]]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each path with the hosts that have a file there, but for those of ``without``."""
-    hosts = tuple(mirrors)
-    walks = [
-        zip(_walked(os.fsencode(mirror)), repeat(index))
-        for index, mirror in enumerate(mirrors.values())
-    ]
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are one: few differ
-    for raw, group in groupby(heapq.merge(*walks), key=lambda one: one[0]):
-        path = os.fsdecode(raw)
-        owners = tuple(
-            hosts[index] for _, index in group if path not in without.get(hosts[index], ())
-        )
-        if owners:
-            yield path, shared.setdefault(owners, owners)
-
-
-def _folders(mirrors: Iterable[Path], linked: Iterable[str]) -> set[str]:
-    """Return the folders of a view."""
-    found = {parent.as_posix() for path in linked for parent in PurePosixPath(path).parents}
-    for mirror in mirrors:
-        last = ""
-        for path in _walk(mirror):
-            if (folder := os.path.dirname(path)) != last:
-                last = folder
-                found.update(parent.as_posix() for parent in PurePosixPath(path).parents)
-    return found
-
-
-def _links_of(
-    links: Mapping[str, Links], names: Mapping[tuple[str, str], str], used: _Used
-) -> dict[str, str]:
-    """Return the links of the view, from path to path; ``names`` are those of files in it, by host and
-    path there. A link that leads to none of them is left out."""
-    folders = {
-        (host, parent.as_posix()) for host, path in names for parent in PurePosixPath(path).parents
-    }
-    wanted: dict[str, dict[str, str]] = {}  # by path: each target, with its first host
-    for host, pairs in links.items():
-        for name, target in pairs:
-            there = names.get((host, target), target if (host, target) in folders else None)
-            if there is not None:
-                wanted.setdefault(name, {}).setdefault(there, host)
-    made = {}
-    for name, targets in sorted(wanted.items()):
-        is_one = len(targets) == 1 and name not in used
-        for target, host in targets.items():
-            made[name if is_one else marked(name, host, used)] = target
-    return made
-
-
-def _remove_links(folder: View, without: Mapping[str, str]) -> None:
-    """Remove links that an earlier view had, but for those that are to stay."""
-    for path, target in (folder.read_as(dict[str, str], LINKS) or {}).items():
-        if without.get(path) != target and (folder.outputs / path).is_symlink():
-            _remove(folder.outputs, path)
-
-
-def _make_links(folder: View, links: Mapping[str, str]) -> None:
-    if links or (folder.path / LINKS).exists():
-        folder.write(LINKS, dict(links))
-    for path, target in links.items():
-        place = folder.outputs / path
-        if place.is_symlink():
-            continue
-        with suppress(OSError):  # a name that this file system does not take costs itself alone
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(os.path.relpath(target, PurePosixPath(path).parent))
-
-
-def files_of(mirror: Path) -> list[str]:
-    """Return the paths of all complete files of a mirror."""
-    return list(_walk(mirror))
-
-
-def _walk(mirror: Path) -> Iterator[str]:
-    """Yield the same, of which there may be a million."""
-    return map(os.fsdecode, _walked(os.fsencode(mirror)))
-
-
-def _walked(root: bytes) -> Iterator[bytes]:
-    """Yield the paths of all complete files below a folder, sorted. A folder that cannot be read counts
-    as empty."""
-    folders = [(b"", iter(_entries(root)))]
-    while folders:
-        prefix, names = folders[-1]
-        name = next(names, None)
-        if name is None:
-            folders.pop()
-        elif name.endswith(b"/"):
-            folders.append((prefix + name, iter(_entries(root + b"/" + prefix + name))))
-        else:
-            yield prefix + name
-
-
-def _entries(folder: bytes) -> list[bytes]:
-    """Return the files and folders in a folder in the order of what is below them: a slash counts."""
-    found = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_file(follow_symlinks=False):
-                    found.append(entry.name)
-                elif entry.is_dir(follow_symlinks=False) and entry.name != os.fsencode(PARTIAL):
-                    found.append(entry.name + b"/")
-    except OSError:
-        pass
-    return sorted(found)
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _names(
-    mirrors: Mapping[str, Path],
-    path: str,
-    owners: tuple[str, ...],
-    used: _Used,
-) -> list[tuple[str, tuple[str, ...]]]:
-    """Return ``(name here, hosts)`` for each different content of one path."""
-    groups = _equal(mirrors, path, owners) if len(owners) > 1 else [owners]
-    if len(groups) == 1 and path not in used.taken:
-        return [(path, owners)]
-    return [(marked(path, group[0], used), group) for group in groups]
-
-
-def _equal(
-    mirrors: Mapping[str, Path], path: str, owners: tuple[str, ...]
-) -> list[tuple[str, ...]]:
-    """Return the hosts in groups that have the same content."""
-    import filecmp  # only needed here, for a path of several hosts
-
-    groups: list[list[str]] = []
-    for host in owners:
-        mine = mirrors[host] / path
-        for group in groups:
-            if filecmp.cmp(mirrors[group[0]] / path, mine, shallow=False):
-                group.append(host)
-                break
-        else:
-            groups.append([host])
-    return [tuple(group) for group in groups]
-
-
-def marked(path: str, host: str, used: Names) -> str:
-    """Return a path with the name of a host in it, which is none of those ``used``, and add it."""
-    pure = PurePosixPath(path)
-    stem = pure.name[: -len(pure.suffix)] if pure.suffix else pure.name
-    while len(os.fsencode(f"{stem}@{host}{pure.suffix}")) > LONGEST_NAME and stem:
-        stem = stem[:-1]
-    name = str(pure.with_name(f"{stem}@{host}{pure.suffix}"))
-    while name in used:
-        pure = PurePosixPath(name)
-        name = str(pure.with_name(f"{pure.stem}@{host}{pure.suffix}"))
-    used.add(name)
-    return name
-
-
-def _link(
-    folder: View, mirrors: Mapping[str, Path], found: Outputs, elsewhere: Mapping[str, str]
-) -> None:
-    """Link all files into the view."""
-    places = {host: str(mirror) for host, mirror in mirrors.items()}
-    for output in found:
-        source = f"{places[output.hosts[0]]}/{elsewhere.get(output.path, output.path)}"
-        target = f"{folder.outputs}/{output.path}"
-        if os.path.exists(target) and os.path.samefile(source, target):
-            continue
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with suppress(FileNotFoundError):
-            os.unlink(target)
-        os.link(source, target)
-    folder.write("outputs.json", found.rows)
-
-
-def _remove(root: Path, path: str) -> None:
-    """Remove a file of ours, and the folders that are empty then."""
-    (root / path).unlink(missing_ok=True)
-    for parent in (root / path).parents:
-        if parent == root:
-            return
-        try:
-            parent.rmdir()
-        except OSError:
-            return
-
-
-#: How a line of ``outputs.json`` begins that has a path.
-_PATH = b'    "path": '
-
-
-def _before(folder: View) -> PackedNames:
-    """Return the paths in the view when it was last made: read by line, as the file is written."""
-    found = PackedNames()
-    with suppress(OSError, ValueError), open_plain(folder.path / "outputs.json") as file:
-        for line in file:
-            if line.startswith(_PATH):
-                found.add(str(json.loads(line[len(_PATH) :].rstrip().rstrip(b","))))
-    return found

@@ -21,9 +21,10 @@ from ..concurrency import in_thread
 from ..host_session import HostSession
 from ..policy import spares
 from ..policy.spares import Files, State
-from . import local_paths, outputs
+from . import local_paths
 from .also import asked_for
 from .checkpoint_folder import FOLDER, newest
+from .mirrors import files_of, state_of
 from .outputs import Listed
 
 NOTE = "given.json"
@@ -82,9 +83,7 @@ def check_can_continue(path: Path, left: Sequence[NotBrought], paths: Sequence[s
             f"{first.path or 'some of the outputs'} of {name} is on {first.host} and not here",
             f"launcher pull {name} DEST --only '*' brings everything: name a file there to the script",
         )
-    found = [
-        one for place in earlier_mirrors(path, name).values() for one in outputs.files_of(place)
-    ]
+    found = [one for place in earlier_mirrors(path, name).values() for one in files_of(place)]
     if any(spares.named(one, paths or ".") for one in found):
         return
     if found:
@@ -116,8 +115,8 @@ class Handover:
 
     def superseded(self, former: str, current: Sequence[str]) -> set[str]:
         """Return the files of a former host that have newer versions on hosts which were given them."""
-        mine = outputs.files_of(self._folder.mirror(former))
-        theirs = {host: outputs.files_of(self._folder.mirror(host)) for host in current}
+        mine = files_of(self._folder.mirror(former))
+        theirs = {host: files_of(self._folder.mirror(host)) for host in current}
         return spares.superseded(mine, theirs, self.given)
 
     async def give(
@@ -233,11 +232,11 @@ async def _push(
 
 
 def _states(mirror: Path) -> dict[str, State]:
-    return {path: outputs.state_of(mirror / path) for path in outputs.files_of(mirror)}
+    return {path: state_of(mirror / path) for path in files_of(mirror)}
 
 
 def _states_below(folder: Path, paths: Sequence[str]) -> dict[str, State]:
     """Return the files of a folder that these paths name, which may be folders."""
     found = [path for path in paths if (folder / path).is_file()]
-    found += [f"{path}/{name}" for path in paths for name in outputs.files_of(folder / path)]
-    return {path: outputs.state_of(folder / path) for path in found}
+    found += [f"{path}/{name}" for path in paths for name in files_of(folder / path)]
+    return {path: state_of(folder / path) for path in found}

@@ -23,7 +23,7 @@ from ...spec.files import sha256_of
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
 from ...spec.typed_json import Mismatch, from_json
-from ...transport.answers import is_inside
+from ...transport.answers.outputs import is_inside
 from ..concurrency import in_own_thread, in_thread, in_threads
 from ..listeners import OnEvent, ignore_event
 from . import outputs, storing, to_store, unattended
@@ -31,6 +31,7 @@ from .choice import Choice
 from .outputs import Listed
 from .store_progress import Downloading, part_of
 from .storing import Storing, Target
+from .view import marked
 
 T = TypeVar("T")
 #: Held by the process that stores the outputs of a run that has ended.
@@ -257,9 +258,7 @@ def _restore_archives(
         paths = {}
         for one in archive.files:
             if (one.path, one.sha256) not in mine:
-                paths[one.path] = (
-                    outputs.marked(one.path, host, used) if one.path in used else one.path
-                )
+                paths[one.path] = marked(one.path, host, used) if one.path in used else one.path
                 used.add(paths[one.path])
         try:
             brought = unattended.bring(target, archive, dest, paths, coming)

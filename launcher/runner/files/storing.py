@@ -25,12 +25,13 @@ from ...spec.frozen import frozen
 from ...spec.model import Job
 from ...spec.typed_json import to_json
 from ...transport.agent_client import Agent
-from ...transport.answers import DataPut, DataSum
+from ...transport.answers.data import DataPut, DataSum
 from ..concurrency import in_thread, together
 from ..credentials import LOOKED_UP_EVERY
-from .outputs import Listed, marked
+from .outputs import Listed
 from .store_progress import OnStored, Uploading
 from .storing_target import Target as Target
+from .view import marked
 
 if TYPE_CHECKING:
     from .unattended import Archive

@@ -19,6 +19,7 @@ from ..policy import spares
 from ..policy.spares import Files, State
 from . import outputs, seeding
 from .choice import Choice
+from .mirrors import state_of
 from .outputs import Listed
 
 
@@ -133,7 +134,7 @@ def _paths(what: Listed) -> set[str]:
 
 def _has(mirror: Path, path: str, state: State) -> bool:
     try:
-        return outputs.state_of(mirror / path) == state
+        return state_of(mirror / path) == state
     except OSError:
         return False
 

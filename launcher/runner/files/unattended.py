@@ -25,7 +25,7 @@ from ...spec.files import sha256_of
 from ...spec.frozen import frozen
 from ...spec.model import AUTO_BYTES
 from ...spec.typed_json import Mismatch, from_json
-from ...transport.answers import is_inside
+from ...transport.answers.outputs import is_inside
 from ..concurrency import in_thread
 from ..context import RunContext
 from ..host_session import HostSession, Phase

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ...fleet.findings import images as found_images
 from ...spec import nodeset
 from ...spec.errors import ImageNotBuilt, InputError
-from ...transport.answers import ImageBuild
+from ...transport.answers.images import ImageBuild
 from .dockerfiles import Base, machine_of
 
 #: How runtimes call a Dockerfile's machine.

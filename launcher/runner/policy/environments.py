@@ -10,7 +10,7 @@ from ...spec import nodeset
 from ...spec.environments import CONDA, Environment
 from ...spec.errors import HostError, NoEnvironment, NoPython, PythonTooOld
 from ...spec.model import Host
-from ...transport import answers
+from ...transport.answers.environments import Environment as EnvironmentThere
 
 
 def missing(on: Host, environment: Environment, error: HostError) -> HostError:
@@ -89,9 +89,7 @@ def wheels_gone(host: str) -> NoEnvironment:
     )
 
 
-def not_built(
-    host: str, wanted: Environment, answer: answers.Environment, log: str
-) -> NoEnvironment:
+def not_built(host: str, wanted: Environment, answer: EnvironmentThere, log: str) -> NoEnvironment:
     """Return the error for a host whose build failed: the words of the tool, and what to do."""
     why = cause(answer.log, wanted.builder) or answer.said or "it was killed"
     by = f" by {answer.tool}" if answer.tool and wanted.builder != "uv" else ""

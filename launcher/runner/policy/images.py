@@ -18,7 +18,7 @@ from ...spec.errors import (
     NoEnvironment,
     suggestion,
 )
-from ...transport.answers import Image, ImageRemoved, ImagesThere, ImageThere
+from ...transport.answers.images import Image, ImageRemoved, ImagesThere, ImageThere
 from .environments import nor_on
 
 

@@ -18,7 +18,7 @@ from ...records.reasons import WaitReason
 from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen
 from ...spec.model import Inventory, Project
-from ...transport.answers import ProjectsThere, Turns
+from ...transport.answers.queue import ProjectsThere, Turns
 from . import turn
 from .turn import Begin, Stand, short
 

@@ -21,7 +21,7 @@ from ...records.reasons import WaitReason
 from ...spec.frozen import frozen
 from ...spec.gpus import are_one, is_mig, name_of
 from ...spec.model import OUTSIDE, Facts, Host, Job, Layout, Node
-from ...transport.answers import Holder, Turns, WaitingThere
+from ...transport.answers.queue import Holder, Turns, WaitingThere
 
 #: Of more programs outside launcher, the number.
 FEW = 3

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from ...spec.errors import NoEnvironment, WheelsNotFetched
 from ...spec.frozen import frozen
-from ...transport.answers import WantedWheels
+from ...transport.answers.environments import WantedWheels
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, Pylock

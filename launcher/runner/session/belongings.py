@@ -10,7 +10,7 @@ from ...records import events as ev
 from ...spec.model import Job, Layout
 from ...spec.process_key import ProcessKey, ProcessKind
 from ...transport.agent_client import LIVE, METRICS, is_live
-from ...transport.answers import is_inside
+from ...transport.answers.outputs import is_inside
 
 #: How many attempts of other layouts a host may tell of, in processes of a layout of now.
 UNPLACED = 16

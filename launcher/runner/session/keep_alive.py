@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ...spec.errors import HostError
-from ...transport.answers import Contacted, read
+from ...transport.answers.reading import read
+from ...transport.answers.runs import Contacted
 from ..concurrency import cancel
 from .connection import HostConnection
 

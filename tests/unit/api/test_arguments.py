@@ -160,7 +160,7 @@ def test_an_inventory_is_a_path_and_no_descriptor(place: Any) -> None:
 
 def test_what_may_be_written_otherwise(recorded: Any) -> None:
     """Paths, numbers as variables, one text where several may stand."""
-    from launcher.api.client import _job_of
+    from launcher.api.async_client import _job_of
 
     job = _job_of(Path("t1.py"), {"env": {"LR": 0.1, "N": 3, "ON": True, "A": "b"}})
     assert job.run == ("t1.py",)

@@ -11,7 +11,7 @@ import pytest
 
 from launcher.fleet import cleanup
 from launcher.transport.agent_client import Agent
-from launcher.transport.answers import Standing, Swept
+from launcher.transport.answers.runs import Standing, Swept
 
 
 @pytest.fixture

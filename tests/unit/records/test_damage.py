@@ -62,7 +62,7 @@ VALUES = (None, True, -1, 10**400, 1e308, float("nan"), float("inf"), "", "\x1b"
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
-    monkeypatch.setattr("launcher.api.handles.bring", nothing_to_bring)
+    monkeypatch.setattr("launcher.api.async_handle.bring", nothing_to_bring)
     monkeypatch.setattr("launcher.runner.ended_runs._visit", nobody_there)
     return tmp_path
 

@@ -9,7 +9,13 @@ from launcher.runner import housekeeping
 from launcher.runner.housekeeping import CacheHere, Here, HostPlan, PrunePlan, RunHere, There
 from launcher.runner.kept_notes import Note
 from launcher.spec.errors import HostError
-from launcher.transport.answers import Usage, UsedByAgent, UsedByCode, UsedByEnvironment, UsedByRun
+from launcher.transport.answers.disk import (
+    Usage,
+    UsedByAgent,
+    UsedByCode,
+    UsedByEnvironment,
+    UsedByRun,
+)
 
 NOW, OLD = 1_000_000.0, 500_000.0
 OURS = "agent-ff"

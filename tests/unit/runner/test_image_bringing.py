@@ -18,7 +18,7 @@ from launcher.runner.image_bringing import Bringing, linked
 from launcher.runner.reached import Connected
 from launcher.spec.environments import Environment
 from launcher.spec.errors import HostError
-from launcher.transport.answers import Image
+from launcher.transport.answers.images import Image
 
 
 def test_a_link_stays_while_another_host_copies_from_it(tmp_path: Path) -> None:

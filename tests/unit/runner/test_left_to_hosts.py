@@ -18,7 +18,7 @@ from launcher.runner.policy import turn
 from launcher.runner.ways import Way, layouts, on
 from launcher.spec.errors import BadAnswer
 from launcher.spec.model import Facts, Gpu, Host, Job, Meeting, Resources
-from launcher.transport.answers import Turns
+from launcher.transport.answers.queue import Turns
 
 HOSTS = (Host("gpu1"), Host("gpu2"))
 GPUS = tuple(Gpu(index, uuid=f"GPU-{index}") for index in range(4))

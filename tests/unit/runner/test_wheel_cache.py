@@ -22,7 +22,7 @@ from launcher.runner import kept_notes, wheel_cache, wheel_logins
 from launcher.runner.wheel_cache import WheelCache, WheelSet
 from launcher.spec.environments import Environment
 from launcher.spec.errors import NoEnvironment, WheelsNotFetched
-from launcher.transport.answers import WantedWheels
+from launcher.transport.answers.environments import WantedWheels
 from support.package_index import PackageIndex
 from support.wheels import write_wheel
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,7 +13,7 @@ from launcher.spec.errors import StoreError
 from launcher.transport import azure_store, object_store
 from launcher.transport.azure_store import find_bucket
 from launcher.transport.object_store import Credentials
-from support.http_server import Server
+from support.http_server import store_with_answers
 
 KNOWN = Credentials("acct", "c2VjcmV0LWtleQ==")
 
@@ -98,30 +96,10 @@ def test_what_cannot_sign(environment: dict[str, str], words: str) -> None:
 
 
 @pytest.fixture
-def store() -> Iterator[tuple[str, list[dict[str, str]], list[tuple[int, bytes]]]]:
+def store() -> Iterator[tuple[str, list[dict[str, str]], list[Any]]]:
     """A server in the place of Azure's, with the answers of a test; it remembers the queries."""
-    queries: list[dict[str, str]] = []
-    answers: list[tuple[int, bytes]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            queries.append(dict(parse_qsl(urlsplit(self.path).query)))
-            status, body = answers.pop(0)
-            self.send_response_only(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/acct", queries, answers
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with store_with_answers() as (url, queries, answers):
+        yield f"{url}/acct", queries, answers
 
 
 PAGE = (

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +18,7 @@ from launcher.spec.errors import StoreError
 from launcher.transport import google_store, object_store
 from launcher.transport.google_store import GoogleBucket, find_bucket
 from launcher.transport.object_store import Credentials
-from support.http_server import Server
+from support.http_server import store_with_answers
 from support.other_stores import ACCOUNT, service_account
 
 #: The public part of the key with which the examples of github.com/googleapis/conformance-tests
@@ -176,33 +174,10 @@ def test_what_cannot_sign(tmp_path: Path, text: str | None, words: str) -> None:
 
 
 @pytest.fixture
-def store() -> Iterator[tuple[str, list[dict[str, str]], list[tuple[int, bytes, str]]]]:
-    """A server in the place of Google's, with the answers of a test (status, body, date); it remembers
-    the queries."""
-    queries: list[dict[str, str]] = []
-    answers: list[tuple[int, bytes, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            queries.append(dict(parse_qsl(urlsplit(self.path).query)))
-            status, body, date = answers.pop(0)
-            self.send_response_only(status)
-            self.send_header("Content-Length", str(len(body)))
-            if date:
-                self.send_header("Date", date)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", queries, answers
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def store() -> Iterator[tuple[str, list[dict[str, str]], list[Any]]]:
+    """A server in the place of Google's, with the answers of a test; it remembers the queries."""
+    with store_with_answers() as made:
+        yield made
 
 
 EMPTY = b"<ListBucketResult></ListBucketResult>"

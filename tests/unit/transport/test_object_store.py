@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -16,7 +13,7 @@ from launcher.spec.errors import StoreError
 from launcher.transport import object_store
 from launcher.transport.aws_store import find_bucket
 from launcher.transport.object_store import Bucket, Credentials
-from support.http_server import Server
+from support.http_server import store_with_answers
 
 KEYS = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 
@@ -94,32 +91,10 @@ LIST = b"""<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
 
 
 @pytest.fixture
-def store() -> Iterator[tuple[str, list[dict[str, str]], list[tuple[int, bytes, str]]]]:
-    """A store that gives the answers of a test (status, body, date), and remembers the queries."""
-    queries: list[dict[str, str]] = []
-    answers: list[tuple[int, bytes, str]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            queries.append(dict(parse_qsl(urlsplit(self.path).query)))
-            status, body, date = answers.pop(0)
-            self.send_response_only(status)
-            self.send_header("Content-Length", str(len(body)))
-            if date:
-                self.send_header("Date", date)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", queries, answers
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def store() -> Iterator[tuple[str, list[dict[str, str]], list[Any]]]:
+    """A store that gives the answers of a test, and remembers the queries."""
+    with store_with_answers() as made:
+        yield made
 
 
 def test_a_wrong_clock_is_put_right(store: Any) -> None:

@@ -17,7 +17,8 @@ from launcher.agent.relay import usage
 from launcher.agent.relay.environments import Environments
 from launcher.runner.policy import environments as policy
 from launcher.spec.environments import CONDA_BUILDERS, Environment
-from launcher.transport import answers
+from launcher.transport.answers.environments import Environment as EnvironmentThere
+from launcher.transport.answers.reading import read
 from support.conda_tools import micromamba
 from support.wheels import write_wheel
 
@@ -42,14 +43,14 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.unlink()
 
 
-def asked(host: Environments, run: str = "one", **more: Any) -> answers.Environment:
+def asked(host: Environments, run: str = "one", **more: Any) -> EnvironmentThere:
     """Ask once."""
     wanted = {"builder": "conda", "path": "environment.yml", "wheels": "", "may_pip": False}
     answer = host.answer({**wanted, "finder": CONDA_BUILDERS, "run": run, **more})
-    return answers.read(answers.Environment, "gpu1", "environment", answer)
+    return read(EnvironmentThere, "gpu1", "environment", answer)
 
 
-def ended(host: Environments, run: str = "one", **more: Any) -> answers.Environment:
+def ended(host: Environments, run: str = "one", **more: Any) -> EnvironmentThere:
     """Ask until it is there, or has failed."""
     deadline = time.monotonic() + 180
     while (answer := asked(host, run, **more)).state in ("building", "busy"):
@@ -222,7 +223,7 @@ def test_which_tool_builds_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert asked(host).state == "no-builder"
     brought = Path(absent.tools) / "micromamba-1-2"
     micromamba(brought / "micromamba")
-    assert asked(host, look=True) == answers.Environment("there", said="2.0.5", tool="micromamba")
+    assert asked(host, look=True) == EnvironmentThere("there", said="2.0.5", tool="micromamba")
     (brought / "micromamba").unlink()
     (home / "else").mkdir()
     (home / "elsewhere").rename(home / "else/micromamba")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 
 from launcher.agent.relay import data_put
 from launcher.agent.relay.data_put import Put
-from support.http_server import Server
+from support.http_server import Quiet, Server, serving
 
 CONTENT = bytes(range(256)) * 4000
 SECRET = "X-Amz-Signature=0123456789abcdef"
@@ -30,11 +29,10 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def serve() -> Iterator[Callable[[Answers], str]]:
     """Start stores that stop with the test; the last answer is given again and again."""
-    running: list[tuple[Server, threading.Thread]] = []
 
     def start(answers: Answers) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
+        class Handler(Quiet):
+            def do_PUT(self) -> None:  # noqa: N802 - as http.server calls it
                 self.rfile.read(int(self.headers["Content-Length"]))
                 status, tag = answers.pop(0) if answers[1:] else answers[0]
                 self.send_response(status)
@@ -43,20 +41,12 @@ def serve() -> Iterator[Callable[[Answers], str]]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: object) -> None:
-                pass
-
         server = Server(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        running.append((server, thread))
+        running.enter_context(serving(server))
         return f"http://127.0.0.1:{server.server_port}/bucket/key?{SECRET}"
 
-    yield start
-    for server, thread in running:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ExitStack() as running:
+        yield start
 
 
 def put(folder: Path, url: str, **changes: Any) -> list[str]:

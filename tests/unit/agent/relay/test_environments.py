@@ -18,7 +18,8 @@ from launcher.agent.base.protocol import Refused
 from launcher.agent.relay import environments, usage
 from launcher.agent.relay.data_store import DataStore
 from launcher.agent.relay.environments import Environments
-from launcher.transport import answers
+from launcher.transport.answers.environments import Environment
+from launcher.transport.answers.reading import read
 from support.wheels import write_wheel
 
 WANTED = {"builder": "uv", "path": ".", "wheels": "wheels", "finder": "", "may_pip": False}
@@ -65,7 +66,7 @@ def asked(host: Environments, run: str = "one", **more: Any) -> dict[str, Any]:
     """Ask once."""
     wanted = {**WANTED, "run": run, **more}
     answer: dict[str, Any] = host.answer(wanted)  # type: ignore[assignment]
-    answers.read(answers.Environment, "gpu1", "environment", answer)
+    read(Environment, "gpu1", "environment", answer)
     return answer
 
 

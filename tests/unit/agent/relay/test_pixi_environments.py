@@ -16,7 +16,8 @@ from launcher.agent.relay.environments import Environments
 from launcher.jobs.activation import activation
 from launcher.runner.policy import environments as policy
 from launcher.spec.environments import Environment
-from launcher.transport import answers
+from launcher.transport.answers.environments import Environment as EnvironmentThere
+from launcher.transport.answers.reading import read
 from support.conda_tools import pixi
 
 MANIFEST = """\
@@ -45,12 +46,12 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.unlink()
 
 
-def ended(code: Path) -> answers.Environment:
+def ended(code: Path) -> EnvironmentThere:
     """Ask until it is there, or has failed."""
     host, deadline = Environments(str(code.parents[2])), time.monotonic() + 180
     while True:
         answer: Any = host.answer({**WANTED, "run": "one"})
-        found = answers.read(answers.Environment, "gpu1", "environment", answer)
+        found = read(EnvironmentThere, "gpu1", "environment", answer)
         if found.state not in ("building", "busy"):
             return found
         assert time.monotonic() < deadline, found

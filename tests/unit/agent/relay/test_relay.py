@@ -11,7 +11,7 @@ import pytest
 
 from launcher.agent.base import journal, protocol
 from launcher.agent.relay import relay as relays
-from launcher.agent.relay import tree
+from launcher.agent.relay import supervisor_line, tree
 from launcher.agent.relay.relay import Relay
 
 
@@ -38,8 +38,10 @@ def test_a_supervisor_that_starts_hundreds_of_processes_has_more_time(
     run = tmp_path / "runs" / "calm-hare"
     run.mkdir(parents=True)
     monkeypatch.chdir(run)
-    for name, seconds in (("PATIENCE", 0.1), ("WORKING", 0.05), ("PER_PROCESS", 3.0)):
-        monkeypatch.setattr(relays, name, seconds)
+    monkeypatch.setattr(relays, "WORKING", 0.05)
+    monkeypatch.setattr(relays, "PER_PROCESS", 3.0)
+    monkeypatch.setattr(supervisor_line, "PATIENCE", 0.1)
+    monkeypatch.setattr(supervisor_line, "PAUSE", 0.05)
     relay, said = Relay(str(tmp_path)), []
     monkeypatch.setattr(relay, "_say", lambda message, payload=b"": said.append(message))
     request = {"run": "calm-hare", "op": "start", "processes": [{}] * 20}

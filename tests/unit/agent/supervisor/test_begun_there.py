@@ -16,7 +16,8 @@ SUPERVISOR = """
 import errno, json, os, resource, sys, time
 from launcher.agent.base import protocol
 from launcher.agent.supervisor import waiting
-from launcher.agent.supervisor.supervisor import Hands, Supervisor
+from launcher.agent.supervisor.queueing import Hands
+from launcher.agent.supervisor.supervisor import Supervisor
 
 waiting.strangers = lambda leased: []
 real = os.fsync
@@ -57,18 +58,18 @@ owner = Supervisor({"run_id": "calm-hare", "host": "a", "grace": 0})
 """
 ALONE = """
 after = "ProcessStarted"
-answer = owner._wait({
+answer = owner.queue.wait({
     "ticket": {"number": 7, "hosts": 1, "shares": [1], "by_itself": True},
     "gpus": [0], "names": {}, "start": start(777001), "ports": [20000, 32000],
     "tokens": {"gpus": ["555001"], "names": ["gpu-a"], "ports": ["777001"]},
 })
 break_disk()
-owner._look_at_queue(time.monotonic())
-assert owner.waiting and not owner.machine.has_begun, "it waits on"
-assert owner.gpu_locks == [], "and holds nothing meanwhile"
+owner.queue.look(time.monotonic())
+assert owner.queue.alone and not owner.machine.has_begun, "it waits on"
+assert owner.claims.gpus == [], "and holds nothing meanwhile"
 mend_disk()
-owner._look_at_queue(time.monotonic() + 5)
-assert owner.waiting is None and owner.machine.has_begun
+owner.queue.look(time.monotonic() + 5)
+assert owner.queue.alone is None and owner.machine.has_begun
 check()
 """
 TOGETHER = """

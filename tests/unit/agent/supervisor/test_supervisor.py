@@ -20,6 +20,7 @@ ATTEMPTS = """
 import fcntl, os, select, signal, sys
 from launcher.agent.base import protocol
 from launcher.agent.host import gpu_locks
+from launcher.agent.relay import supervisor_line
 from launcher.agent.relay.relay import Relay
 from launcher.agent.supervisor import clients, daemon, supervisor
 
@@ -31,7 +32,7 @@ def supervise():
     relay.do_supervise({"run": "calm-hare", "record": {}, "spec": dict(spec, host="a", grace=0)})
 
 def end(until):
-    with relay._connect() as listener:
+    with supervisor_line.connect(relay.run_dir) as listener:
         listener.sendall(protocol.encode({"op": "subscribe"}))
         relay.do_stop({"op": "stop", "run": "calm-hare", "grace": 0, "why": "a rank failed"})
         while not until(listener.recv(4096)):
@@ -107,7 +108,7 @@ def attempt():
     env = {"LAUNCHER_RUN_ID": "calm-hare", "LAUNCHER_HOST": "a", "LAUNCHER_RUN_DIR": run_dir}
     argv = [sys.executable, "train.py"]
     process = {"key": "rank-0", "rank": 0, "argv": argv, "env": env, "cwd": code}
-    with relay._connect() as launcher:
+    with supervisor_line.connect(relay.run_dir) as launcher:
         launcher.sendall(protocol.encode({"op": "subscribe"}))
         run = {"run": "calm-hare", "path": []}
         relay.do_preload({**run, "op": "preload", "modules": ["json.tool"], "process": process})
@@ -125,11 +126,11 @@ run_dir, known = os.path.join(sys.argv[1], "runs", "calm-hare"), set()
 staying.FIRST = staying.SILENT = 60.0
 """
 NOBODY_HOLDS = "staying.FIRST = 0.1\nattempt()\nwait_until(over)\n"
-SILENCE = "staying.SILENT = 0.1\nattempt()\nrelay._have_it_stay(run_dir)\nwait_until(over)\n"
-LET_GO = "attempt()\nrelay._have_it_stay(run_dir)\nrelay._let_go()\nwait_until(over)\n"
+SILENCE = "staying.SILENT = 0.1\nattempt()\nrelay.line.have_stay(run_dir)\nwait_until(over)\n"
+LET_GO = "attempt()\nrelay.line.have_stay(run_dir)\nrelay.line.let_go()\nwait_until(over)\n"
 STOPPED = """
 attempt()
-relay._have_it_stay(run_dir)
+relay.line.have_stay(run_dir)
 stop = {"op": "stop", "run": "calm-hare", "grace": 0}
 relay.do_stop({**stop, "why": "restarting"})
 assert run_lock.is_alive(run_dir), "a launcher may not have heard yet that the attempt is over"
@@ -141,7 +142,7 @@ wait_until(over)
 """
 GOES_ON = """
 attempt()
-relay._have_it_stay(run_dir)
+relay.line.have_stay(run_dir)
 owner = run_lock.owner(run_dir)
 answer = relay.do_supervise(
     {"run": "calm-hare", "record": {}, "next": 1, "spec": {"host": "a", "grace": 0, "attempt": 1}}

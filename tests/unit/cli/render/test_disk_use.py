@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from launcher.api.housekeeping import Here, HostPlan, PrunePlan, RunHere
 from launcher.cli.render.disk_use import plan_text, usage_text
-from launcher.transport.answers import Usage, UsedByEnvironment, UsedByRun
+from launcher.transport.answers.disk import Usage, UsedByEnvironment, UsedByRun
 
 HERE = Here(5_000, 9_000, (RunHere("a-1", 4_000, 3_000, 1.0, ("gpu1",), False),))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.cli.render.images import listed_text
-from launcher.transport.answers import ImagesThere, ImageThere, RuntimeTrouble
+from launcher.transport.answers.images import ImagesThere, ImageThere, RuntimeTrouble
 
 NOW = 1_000_000.0
 LONG = "docker.io/pytorch/pytorch:2.9.1-cuda12.8-cudnn9-devel-of-a-team-with-long-names"

@@ -14,7 +14,8 @@ import pytest
 
 from launcher.records.run_folder import RunFolder
 from launcher.runner.files import outputs
-from launcher.runner.files.outputs import Output
+from launcher.runner.files import view as views
+from launcher.runner.files.view import Output, lay_together
 from launcher.spec.errors import LauncherError
 from launcher.spec.packed import PackedFiles
 from support import ROOT
@@ -42,7 +43,7 @@ def lay(folder: RunFolder) -> Lay:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.unlink(missing_ok=True)
                 target.write_text(text)
-        found = outputs.lay_together(folder, ("gpu1", "gpu2", "gpu3"))
+        found = lay_together(folder, ("gpu1", "gpu2", "gpu3"))
         for output in found:
             assert (folder.outputs / output.path).stat().st_size == output.size
         return {output.path: output.hosts for output in found}
@@ -161,14 +162,14 @@ def test_many_files_are_looked_at_once(
     files = {f"{number}.txt": "x" for number in range(50)}
     lay({"gpu1": files, "gpu2": files})
     walks: list[Path] = []
-    look = outputs._walk
-    monkeypatch.setattr(outputs, "_walk", lambda place: walks.append(place) or look(place))
+    look = views.walk
+    monkeypatch.setattr(views, "walk", lambda place: walks.append(place) or look(place))
     assert lay({}) == dict.fromkeys(files, ("gpu1", "gpu2"))
     assert len(walks) == 4  # the folders of three mirrors, and what a person put into the view
 
 
 def test_nothing_to_lay(folder: RunFolder) -> None:
-    assert list(outputs.lay_together(folder, ("gpu1",))) == []
+    assert list(lay_together(folder, ("gpu1",))) == []
 
 
 def test_a_view_that_cannot_be_written(folder: RunFolder, lay: Lay) -> None:
@@ -202,7 +203,7 @@ def test_links_are_links_in_the_view(folder: RunFolder, lay: Lay) -> None:
         "gpu2": [("ck/last", "ck/a"), ("own", "last/b")],
     }
     hosts = ("gpu1", "gpu2")
-    outputs.lay_together(folder, hosts, links=links)
+    lay_together(folder, hosts, links=links)
     made = {
         path.relative_to(folder.outputs).as_posix(): str(path.readlink())
         for path in folder.outputs.rglob("*")
@@ -215,7 +216,7 @@ def test_links_are_links_in_the_view(folder: RunFolder, lay: Lay) -> None:
         "own": "last/b",
     }
     assert (folder.outputs / "ck/last@gpu2").read_text() == "2"
-    outputs.lay_together(folder, hosts, links={"gpu2": [("own", "ck/a")]})
+    lay_together(folder, hosts, links={"gpu2": [("own", "ck/a")]})
     assert (folder.outputs / "own").read_text() == "2"
     assert [p.name for p in folder.outputs.rglob("*") if p.is_symlink()] == ["own"]
 
@@ -246,12 +247,12 @@ PEAK = """
 import sys, tracemalloc
 from pathlib import Path
 from launcher.records.run_folder import RunFolder
-from launcher.runner.files import outputs
+from launcher.runner.files.view import lay_together
 
 folder = RunFolder(Path(sys.argv[1]))
-outputs.lay_together(folder, ("gpu1",))  # the second time there is a list of the first
+lay_together(folder, ("gpu1",))  # the second time there is a list of the first
 tracemalloc.start()
-laid = outputs.lay_together(folder, ("gpu1",))
+laid = lay_together(folder, ("gpu1",))
 print(len(laid), tracemalloc.get_traced_memory()[1])
 """
 

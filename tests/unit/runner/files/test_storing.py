@@ -27,7 +27,7 @@ from launcher.spec.model import Job
 from launcher.spec.packed import PackedFiles
 from launcher.spec.typed_json import to_json
 from launcher.transport import aws_store
-from launcher.transport.answers import DataPut, DataSum
+from launcher.transport.answers.data import DataPut, DataSum
 from launcher.transport.object_store import Bucket, Object
 
 SUM = "0" * 64

@@ -7,7 +7,7 @@ import pytest
 from launcher.runner.policy import builds
 from launcher.runner.policy.dockerfiles import Base
 from launcher.spec.errors import ImageNotBuilt, InputError
-from launcher.transport.answers import ImageBuild
+from launcher.transport.answers.images import ImageBuild
 
 X86, ARM = "x86_64", "aarch64"
 

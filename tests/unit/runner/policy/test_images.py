@@ -9,7 +9,13 @@ from launcher.runner.policy import images
 from launcher.spec.containers import ContainerSpec
 from launcher.spec.environments import Environment
 from launcher.spec.errors import ImageNotBuilt, InputError, NoEnvironment
-from launcher.transport.answers import Image, ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
+from launcher.transport.answers.images import (
+    Image,
+    ImageRemoved,
+    ImagesThere,
+    ImageThere,
+    RuntimeTrouble,
+)
 
 
 def test_trouble_is_told_of_all_hosts_with_what_to_do() -> None:

@@ -16,7 +16,7 @@ from launcher.runner.policy.projects import Use
 from launcher.runner.policy.turn import Stand
 from launcher.spec.errors import InputError
 from launcher.spec.model import Facts, Gpu, Host, Inventory, Project
-from launcher.transport.answers import (
+from launcher.transport.answers.queue import (
     BookThere,
     Holder,
     MemberThere,

@@ -13,7 +13,7 @@ from launcher.records.reasons import WaitReason
 from launcher.runner.policy import turn
 from launcher.runner.policy.turn import Begin, Stand, Wait
 from launcher.spec.model import Facts, Gpu, GpuUser, Host, Job, Resources
-from launcher.transport.answers import Holder, Turns, WaitingThere
+from launcher.transport.answers.queue import Holder, Turns, WaitingThere
 from support.jobs import job_of
 
 EIGHT = Job(run=("x",), framework="env", resources=Resources(gpus=8))

@@ -9,7 +9,7 @@ import pytest
 
 from launcher.runner.policy import wheels
 from launcher.spec.errors import NoEnvironment, WheelsNotFetched
-from launcher.transport.answers import WantedWheels
+from launcher.transport.answers.environments import WantedWheels
 
 HOST = WantedWheels(
     "3.11.7", "cpython", "cp311", "x86_64", "glibc 2.36", ("uv.lock",), "0" * 32, True
