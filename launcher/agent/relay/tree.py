@@ -162,6 +162,14 @@ def link_tree(source: str, target: str, known: Mapping[str, Tuple[int, int]] | N
     return True
 
 
+def link_all(source: str, target: str, but: set[bytes]) -> None:
+    """Add hard links to all files of a tree, ``but`` some, to the folder ``target``, which is empty."""
+    link, _ = _linker(target)
+    for path, entry in walk(os.fsencode(source)):
+        if path not in but:
+            link(path, entry)
+
+
 def _state(entry: os.DirEntry[bytes]) -> Tuple[int, int]:
     """Return size and time of a file; those of a link mean nothing."""
     if entry.is_symlink():
