@@ -604,6 +604,7 @@ class Run:
             unmatched=self._collector.unmatched,
             alone=receipt.worked_alone(context.events, context.state.attempt),
             use=use,
+            warm=receipt.stays_warm(context.events, context.job.preload),
             folder=str(self.folder.path),
         )
         if use:

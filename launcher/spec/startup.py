@@ -11,7 +11,6 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-
 #: What asyncssh can do without.
 _X509 = "asyncssh.crypto.x509"
 
