@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import shlex
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from ..spec.environments import CONDA_BASES, conda_name
 from ..spec.model import Host
-from . import login_shell
+from . import login_shell, program_notes
 
 _FOLDER = Path(__file__).parent.parent / "agent"
 
@@ -209,22 +211,42 @@ _LENGTH = 10
 
 @functools.lru_cache(maxsize=1)
 def _files() -> dict[str, bytes]:
-    files = {
-        f"agent/{file.relative_to(_FOLDER).as_posix()}": file for file in _FOLDER.rglob("*.py")
-    }
+    found = {name: entry.path for name, entry in _sources(os.fspath(_FOLDER), "agent/")}
     return {
         "start.py": _START_FILE.encode(),
-        **{name: files[name].read_bytes() for name in sorted(files)},
+        **{name: Path(found[name]).read_bytes() for name in sorted(found)},
     }
+
+
+def _sources(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield prefix + entry.name, entry
+            elif entry.name != "__pycache__" and entry.is_dir():
+                yield from _sources(entry.path, f"{prefix}{entry.name}/")
 
 
 @functools.lru_cache(maxsize=1)
 def agent_name() -> str:
     """Return the name of the agent's folder on a host, by the hash of its content."""
+    began = time.time()
+    found = dict(_sources(os.fspath(_FOLDER), "agent/"))
+    states = {entry.path: program_notes.state_of(entry.path) for entry in found.values()}
+    this = hashlib.sha256(f"{sorted(states.items())}{_START_FILE}".encode()).hexdigest()
+    noted = program_notes.read(_NOTES)
+    if noted.get("files") == this:
+        return str(noted["name"])
     content = hashlib.sha256()
     for name, data in _files().items():
         content.update(b"%s %d\n%s" % (name.encode(), len(data), data))
-    return f"agent-{content.hexdigest()[:16]}"
+    hashed = f"agent-{content.hexdigest()[:16]}"
+    if all(program_notes.has_settled(state, began) for state in states.values()):
+        program_notes.write(_NOTES, {"files": this, "name": hashed})
+    return hashed
+
+
+_NOTES = "agent-name.json"
 
 
 def agent_files() -> Mapping[str, bytes]:
