@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..base import manifest
+from ..base import plain_files
 from ..base.protocol import Refused
 from . import tree
 
@@ -60,7 +60,7 @@ def apply(source: str, incoming: str, patch: Message) -> None:
 def _place(target: str, path: str) -> bytes:
     """Return where a file goes, in a folder that is there."""
     name = os.fsencode(path)
-    if not manifest.is_inside(name):
+    if not plain_files.is_inside(name):
         raise Refused("bad-request", "not a file of the code: %s" % path)
     place = os.path.join(os.fsencode(target), name)
     os.makedirs(os.path.dirname(place), exist_ok=True)
