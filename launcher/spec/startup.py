@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
-
-#: What asyncssh can do without.
-_X509 = "asyncssh.crypto.x509"
 
 
 def quicken() -> None:
@@ -22,12 +20,22 @@ def quicken() -> None:
     sys.meta_path.insert(0, _QuickAsyncssh())
 
 
+class _Unused(ModuleType):
+    """Stands for a module of which others import names that nobody uses here."""
+
+    def __getattr__(self, name: str) -> type[Exception]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (Exception,), {})
+
+
 class _QuickAsyncssh:
-    """Import asyncssh without its search for libraries, and without X.509.
+    """Import asyncssh without its search for libraries, and without what launcher does not use.
 
     With ldconfig and a linker it searches five times for nettle (UMAC) and liboqs (sntrup761), which
     takes 35 ms at every start. Every OpenSSH of the last ten years offers other algorithms. X.509, which
-    asyncssh does without where it is missing, takes 16 ms, and is for keys that no OpenSSH knows.
+    asyncssh does without where it is missing, takes 16 ms, and is for keys that no OpenSSH knows. SFTP
+    and scp take 7 ms.
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -41,17 +49,34 @@ class _QuickAsyncssh:
         load = spec.loader.exec_module
 
         def load_quickly(module: ModuleType) -> None:
-            import ctypes.util
-
-            search = ctypes.util.find_library
-            ctypes.util.find_library = lambda name: None
-            missing: dict[str, Any] = {_X509: None}  # as the import system wants it
-            sys.modules.update(missing)
+            without: dict[str, Any] = {
+                "asyncssh.crypto.x509": None,  # as the import system has what is missing
+                "asyncssh.sftp": _Unused("asyncssh.sftp"),
+                "asyncssh.scp": _Unused("asyncssh.scp"),
+            }
+            sys.modules.update(without)
             try:
-                load(module)
+                _without_libraries(load, module)
+            except Exception:  # another asyncssh, which needs more of these
+                for known in [one for one in sys.modules if one.startswith("asyncssh.")]:
+                    del sys.modules[known]
+                _without_libraries(load, module)
             finally:
-                ctypes.util.find_library = search
-                del sys.modules[_X509]
+                for known in without:
+                    if sys.modules.get(known) is without[known]:
+                        sys.modules.pop(known, None)
 
         vars(spec.loader)["exec_module"] = load_quickly
         return spec
+
+
+def _without_libraries(load: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Load a module that finds no libraries meanwhile."""
+    import ctypes.util
+
+    search = ctypes.util.find_library
+    ctypes.util.find_library = lambda name: None
+    try:
+        load(module)
+    finally:
+        ctypes.util.find_library = search
