@@ -42,12 +42,12 @@ class _Later:
         self._class, self._name = cls, name
 
     def __get__(self, instance: object, owner: object = None) -> Any:
-        cls = self._class
+        cls: Any = self._class
         with _looking:
             if isinstance(cls.__dict__["_arguments"], _Later):
                 dataclass(init=False, eq=False, repr=False, match_args=False)(cls)
                 arguments = _Arguments(cls)
-                cls.__match_args__ = arguments.positional
+                setattr(cls, "__match_args__", arguments.positional)  # noqa: B010
                 cls._arguments = arguments
         return cls.__dict__[self._name]
 
