@@ -16,7 +16,7 @@ from pathlib import Path
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory
-from ..transport.ssh_settings import home as home_of_user
+from ..transport.program_notes import user_home as home_of_user
 from . import allowed
 
 #: The most files that are read through ``Include``, and the most bytes of each.

@@ -11,27 +11,28 @@ import re
 import sys
 
 from ..spec.frozen import frozen
+from ..spec.patterns import pattern
 from .last_words import essence
 
 #: How many of the last lines are searched when there is no traceback.
 LINES = 30
 
-_TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
+_TRACEBACK = pattern(r"Traceback \(most recent call last\)")
 #: The line between two tracebacks of which the first led to the second.
-_LED_TO = re.compile(
+_LED_TO = pattern(
     r"^(During handling of the above exception|The above exception was the direct cause)", re.M
 )
 #: torch writes this in front of every line of a traceback.
-_RANK = re.compile(r"^\[rank\d+\]:\s?", re.M)
+_RANK = pattern(r"^\[rank\d+\]:\s?", re.M)
 #: Quoted source and frames of a traceback, also in rich's boxes: the user's code, not an error message.
 #: Two lines are kept: where subprocess starts a program, since a missing file means something else
 #: there, and a message of multiprocessing that is indented.
-_QUOTED = re.compile(
+_QUOTED = pattern(
     r"^(?:[ \t](?!.*in _execute_child$|\s+An attempt has been made to start a new process)|[│╭╰]).*\n?",
     re.M,
 )
 #: What Python draws in front of the lines of an exception group.
-_GROUPED = re.compile(r"^ +(?:\| |\+ (?=Exception Group ))", re.M)
+_GROUPED = pattern(r"^ +(?:\| |\+ (?=Exception Group ))", re.M)
 
 
 @frozen

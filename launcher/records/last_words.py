@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
-_TRACEBACK = re.compile(r"^.*Traceback \(most recent call last\)", re.M)
+from ..spec.patterns import pattern
+
+_TRACEBACK = pattern(r"^.*Traceback \(most recent call last\)", re.M)
 #: Exceptions with which a program reports that another one failed.
-_WRAPPER = re.compile(
+_WRAPPER = pattern(
     r"^(?:\[rank\d+\]:\s?)?(?:[\w.]+\.)?(?:ChildFailedError|SignalException|CalledProcessError)\b"
     r"|^\S+ProcessExitedException: process \d+ terminated with exit code",
     re.M,
@@ -18,7 +20,7 @@ _WRAPPER = re.compile(
 #: Of which rank horovodrun, srun, torchrun or mpirun says that it failed, and how each marks a rank's
 #: lines: the last three, where they are asked to (``--label``, ``--tee``, ``--tag-output``).
 _MARKED = tuple(
-    (re.compile(says, re.M), re.compile(mark + r"(?P<line>.*)$", re.M))
+    (pattern(says, re.M), pattern(mark + r"(?P<line>.*)$", re.M))
     for says, mark in (
         (
             r"Horovod detected that one or more processes exited(?s:.*)^Process name: (?P<rank>\d+)$",
@@ -39,33 +41,31 @@ _MARKED = tuple(
     )
 )
 #: A mark that is nothing else, also where nobody says which rank failed.
-_MPI_MARK = re.compile(r"^\[\d+,\d+\]<std(?:out|err)>:", re.M)
+_MPI_MARK = pattern(r"^\[\d+,\d+\]<std(?:out|err)>:", re.M)
 #: What Hydra prints below each exception.
-_HYDRA = re.compile(
+_HYDRA = pattern(
     r"^Set the environment variable HYDRA_FULL_ERROR=1 for a complete stack trace\.\n?", re.M
 )
 #: What our srun prints below the last words of a task.
-_SRUN = re.compile(r"^launcher: srun: (?P<says>task \d+ on \S+ exited with \d+)(?:\n|\Z)", re.M)
+_SRUN = pattern(r"^launcher: srun: (?P<says>task \d+ on \S+ exited with \d+)(?:\n|\Z)", re.M)
 #: A command that a shell prints before it runs it (``set -x``).
-_TRACED = re.compile(r"^\++ .*\n?", re.M)
+_TRACED = pattern(r"^\++ .*\n?", re.M)
 #: What torchrun says of a rank that exited on its own or aborted, which then has said why above.
-_EXITED = re.compile(
-    r"ChildFailedError:(?s:.*)^Root Cause (?s:.*?)^  exitcode  : (?:\d|-6\b)", re.M
-)
+_EXITED = pattern(r"ChildFailedError:(?s:.*)^Root Cause (?s:.*?)^  exitcode  : (?:\d|-6\b)", re.M)
 #: A rank that lost its peer: the one that failed has said why.
-_CONSEQUENCE = re.compile(
+_CONSEQUENCE = pattern(
     r"Connection closed by peer|Connection reset by peer|remote process exited|HorovodInternalError"
 )
 #: What mpirun prints about ranks that ended.
-_BANNER = re.compile(
+_BANNER = pattern(
     r"^-{20,}\n(?:MPI_ABORT was invoked|Primary job +terminated|mpirun |mpiexec |prterun )", re.M
 )
 #: What torchrun and accelerate log about their ranks.
-_LOGGED = re.compile(
+_LOGGED = pattern(
     r"^[EWI]\d{4} \S+ \d+ (?:\S*site-packages/)?torch/distributed/(?:elastic/|run\.py).*\n?", re.M
 )
 #: Frames of Java, which stand below the exception.
-_JAVA_FRAME = re.compile(r"^[ \t]+(?:at [\w.$/<>]+\([^()\n]*\)|\.\.\. \d+ more)\n?", re.M)
+_JAVA_FRAME = pattern(r"^[ \t]+(?:at [\w.$/<>]+\([^()\n]*\)|\.\.\. \d+ more)\n?", re.M)
 
 
 def essence(text: str) -> str:

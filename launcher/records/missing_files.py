@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ..spec import nodeset
+from ..spec.patterns import pattern
 from .receipt import FirstFailure
 
 #: Words of a line that says that a file is missing.
-_MISSING = re.compile(
+_MISSING = pattern(
     r"No such file|not found|does not exist|doesn't exist|cannot find|can't find|FileNotFoundError",
     re.IGNORECASE,
 )
 #: What may be a path in such a line: quoted, or a word.
-_QUOTED = re.compile(r"'([^']{1,1024})'|\"([^\"]{1,1024})\"|`([^`]{1,1024})`")
-_WORD = re.compile(r"[^\s'\"`,;:()\[\]]{2,1024}")
+_QUOTED = pattern(r"'([^']{1,1024})'|\"([^\"]{1,1024})\"|`([^`]{1,1024})`")
+_WORD = pattern(r"[^\s'\"`,;:()\[\]]{2,1024}")
 #: Paths that are looked for at most.
 MOST = 32
 
@@ -41,8 +42,8 @@ def with_holders(failure: FirstFailure, run: str, holders: Holders) -> FirstFail
     return failure
 
 
-_NO_MODULE = re.compile(r"ModuleNotFoundError: No module named '(\w+)'$")
-_FRAME = re.compile(r'^\s*File "[^"]*/runs/(?P<run>[^/"]+)/code/(?P<path>[^"]+)"')
+_NO_MODULE = pattern(r"ModuleNotFoundError: No module named '(\w+)'$")
+_FRAME = pattern(r'^\s*File "[^"]*/runs/(?P<run>[^/"]+)/code/(?P<path>[^"]+)"')
 #: Returns the folder of the workdir that has a module of this name: ``.``, ``src``; "" for none.
 Folder = Callable[[str], str]
 

@@ -44,7 +44,7 @@ _RECORD_FRAME = re.compile(
 #: Fields that are left out where they are empty.
 _NEW = (
     *("alone", "reason_host", "reason_detail", "not_brought", "stored", "tracebacks", "unmatched"),
-    *("use", "tasks_failed"),
+    *("use", "tasks_failed", "warm"),
 )
 
 #: The stages of a run, in order.
@@ -118,6 +118,15 @@ class StoredOutputs:
 
 
 @frozen
+class Warm:
+    """Modules that stay imported on ``hosts`` for the next run, until a moment since the epoch."""
+
+    hosts: tuple[str, ...]
+    modules: tuple[str, ...]
+    until: float
+
+
+@frozen
 class FirstFailure:
     """The process that failed first, by skew-corrected time, and its last output.
 
@@ -148,7 +157,7 @@ class Receipt:
     were to meet never did.
     ``tracebacks`` are the last lines of processes that exited with 0 all the same, ``tasks_failed`` says
     which tasks of srun failed although their script exited with 0. ``use`` says how busy each host was,
-    as far as it was measured."""
+    as far as it was measured. ``warm`` is what outlives the run on purpose."""
 
     run: str
     status: str
@@ -175,6 +184,7 @@ class Receipt:
     alone: bool = False
     stored: StoredOutputs | None = None
     use: Mapping[str, HostUse] = field(default_factory=dict)
+    warm: Warm | None = None
     folder: str = ""
     reason_host: str | None = None
     reason_detail: str = ""
@@ -237,6 +247,16 @@ class _Outputs:
 def worked_alone(events: Iterable[ev.Event], attempt: int) -> bool:
     """Return whether a host is sure that the ranks of an attempt never met."""
     return any(isinstance(event, ev.NobodyMet) and event.attempt == attempt for event in events)
+
+
+def stays_warm(events: Iterable[ev.Event], modules: Sequence[str]) -> Warm | None:
+    """Return where modules stay imported, until the first host ends that; None for nowhere."""
+    last = {event.host: event for event in events if isinstance(event, ev.KeptWarm)}
+    there = [event for event in last.values() if event.kept]
+    if not there:
+        return None
+    until = min(event.time + event.seconds for event in there)
+    return Warm(tuple(event.host for event in there), tuple(modules), until)
 
 
 def ended_at(events: Sequence[ev.Event], concluded: float) -> float:

@@ -59,6 +59,8 @@ from typing import Any, TypeVar
 from ..spec.errors import LauncherError, RecordError, UnreadableRecord
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
+from ..spec.home import home as home
+from ..spec.home import make_home as make_home
 from ..spec.packed import Rows
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
@@ -76,18 +78,6 @@ OPEN_LOGS = 32
 NOTED_EVERY = 1.0
 #: Tries to get the lock of a run at which somebody looks (see ``holder``), and seconds between two.
 LOOKS, LOOK = 500, 0.01
-
-
-def home() -> Path:
-    """Return launcher's folder on this machine: ``$LAUNCHER_HOME`` or ``~/.launcher``."""
-    return Path(os.environ.get("LAUNCHER_HOME") or Path.home() / ".launcher")
-
-
-def make_home() -> Path:
-    """Return :func:`home`, made for this user alone where it is missing. Raises OSError."""
-    place = home()
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return place
 
 
 @frozen

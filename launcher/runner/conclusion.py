@@ -77,6 +77,7 @@ class Conclusion:
             unmatched=self._collector.unmatched,
             alone=receipt.worked_alone(context.events, context.state.attempt),
             use=use,
+            warm=receipt.stays_warm(context.events, context.job.preload),
             folder=str(context.folder.path),
         )
         if use:

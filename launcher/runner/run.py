@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..fleet.findings import preflight
 from ..jobs.environments import all_of
@@ -29,7 +29,6 @@ from .attempts import Attempts
 from .conclusion import Conclusion
 from .concurrency import beside, both, in_thread, race, together
 from .context import RunContext
-from .data.run_data import RunData
 from .environments import Environments, with_built
 from .event_log import EventLog
 from .files import (
@@ -55,6 +54,9 @@ from .policy import outcome, turn
 from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
+
+if TYPE_CHECKING:
+    from .data.run_data import RunData
 
 #: Seconds between two looks at the clock of a run that begins later.
 CLOCK = 30.0
@@ -99,7 +101,7 @@ class Run:
             self.context, self.hosts, self._place, self._collector, self._replacement, self._store
         )
         self._code: CodeHere | None = None  # once it was read
-        self._data = RunData(self.context)
+        self._data: RunData | None = None  # of a job that names data sets
         self._environments = Environments(self.context)
         self._storing = storing.of_job(folder, request.job)
         self._keeper = Keeper(self.context, self.hosts, self._collector.handover)
@@ -276,7 +278,7 @@ class Run:
         await together(
             (
                 self._read_code(),
-                self._data.read(),
+                self._read_data(),
                 self._begin_storing(),
                 asyncio.to_thread(rsync.require_here),
                 self._open(),
@@ -288,6 +290,13 @@ class Run:
         if context.request.check:
             preflight.require(opened, facts)
         self._describe()
+
+    async def _read_data(self) -> None:
+        if self.context.job.data:
+            from .data.run_data import RunData  # many runs have none
+
+            self._data = RunData(self.context)
+            await self._data.read()
 
     async def _leave_urls(self) -> None:
         """Have hosts store outputs by themselves once nobody is in touch, if they are to be stored."""
@@ -362,7 +371,8 @@ class Run:
 
     async def _give_data(self) -> None:
         """Give every host the run's data sets, before it waits for GPUs."""
-        await self._data.give(self.hosts.active)
+        if self._data:
+            await self._data.give(self.hosts.active)
 
     async def _give_environment(self) -> None:
         """Have every host build the run's environment, before it waits for GPUs."""
@@ -456,7 +466,7 @@ class Run:
 
     async def _setup(self) -> None:
         """Start a supervisor on every host, then run the job's setup."""
-        await self._data.give(self.hosts.active)  # a host that was away has let go of it
+        await self._give_data()  # a host that was away has let go of it
         await self._environments.give(self.hosts.active, self.layout)
         self.hosts.settle(with_built(self.layout, self.hosts.active))
         launch = self._first_launch()

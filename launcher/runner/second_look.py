@@ -9,13 +9,12 @@ from ..spec.errors import PlanError
 from ..spec.model import Host, Layout
 from . import connect
 from .context import RunContext
-from .data import run_data
 from .environments import Environments, with_built
 from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
-from .spare_setup import SpareSetup
+from .spare_setup import SpareSetup, give_data
 
 
 class SecondLook:
@@ -59,7 +58,7 @@ class SecondLook:
         await asyncio.gather(*(self._setup.give_code(one, layout) for one in new))
         others = [one for one in hosts.active if one not in new]
         for one in new:
-            await run_data.give_spare(context, one, others)
+            await give_data(context, one, others)
         # Roles may have changed places, and nothing may start without what its role runs in.
         await Environments(context).give(hosts.active, layout)
         layout = with_built(layout, hosts.active)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from ..fleet.findings import preflight
 from ..jobs import planner
@@ -12,7 +13,6 @@ from ..spec.errors import HostError
 from ..spec.model import Layout, Node
 from . import connect
 from .context import RunContext
-from .data import run_data
 from .environments import Environments, with_built
 from .files import code_sync, outputs
 from .files.choice import Choice
@@ -24,6 +24,16 @@ from .policy import spares
 from .policy.passed_over import passed_over
 from .rendezvous import meet
 from .requirements import Requirements
+
+
+async def give_data(
+    context: RunContext, session: HostSession, others: Sequence[HostSession]
+) -> None:
+    """Give a host that joins later the data sets of the ``others``. Raises HostError, InputError."""
+    if context.job.data:
+        from .data import run_data  # many runs have none
+
+        await run_data.give_spare(context, session, others)
 
 
 class SpareSetup:
@@ -51,7 +61,7 @@ class SpareSetup:
             preflight.require([session.host], facts)
         await self.give_code(session, layout)
         others = [other for other in together if other is not session]
-        await run_data.give_spare(self._context, session, others)
+        await give_data(self._context, session, others)
         await Environments(self._context).give([session], layout)
         layout = with_built(layout, [session])
         launch = Launch(self._context, [session], layout, attempt)

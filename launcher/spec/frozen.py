@@ -1,11 +1,13 @@
 """Frozen dataclasses that are cheap to define.
 
 ``@dataclass(frozen=True)`` compiles six methods for each class at every start, which was most of
-launcher's own import time; here all classes share theirs.
+launcher's own import time; here all classes share theirs. And most classes are not used in most
+commands, so what is left, looking at its fields, is done when somebody first asks for them.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
 
@@ -22,9 +24,32 @@ def frozen(cls: type[T]) -> type[T]:
     for name, method in _METHODS:
         if name not in cls.__dict__:
             setattr(cls, name, method)
-    made: Any = dataclass(init=False, eq=False, repr=False)(cls)
-    made._arguments = _Arguments(made)
+    for name in _LATER:
+        setattr(cls, name, _Later(cls, name))
     return cls
+
+
+#: What a class has once somebody has looked at its fields.
+_LATER = ("__dataclass_fields__", "__dataclass_params__", "__match_args__", "_arguments")
+#: Held by the thread that looks at a class, or at one that it is derived from.
+_looking = threading.RLock()
+
+
+class _Later:
+    """Stands for what a class will have, until somebody asks for it."""
+
+    def __init__(self, cls: Any, name: str) -> None:
+        self._class, self._name = cls, name
+
+    def __get__(self, instance: object, owner: object = None) -> Any:
+        cls: Any = self._class
+        with _looking:
+            if isinstance(cls.__dict__["_arguments"], _Later):
+                dataclass(init=False, eq=False, repr=False, match_args=False)(cls)
+                arguments = _Arguments(cls)
+                setattr(cls, "__match_args__", arguments.positional)  # noqa: B010
+                cls._arguments = arguments
+        return cls.__dict__[self._name]
 
 
 class _Arguments:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import shlex
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from ..spec.environments import CONDA_BASES, conda_name
 from ..spec.model import Host
-from . import login_shell
+from . import login_shell, program_notes
+
+_FOLDER = Path(__file__).parent.parent / "agent"
 
 #: The oldest Python that the agent runs on.
 OLDEST_PYTHON = (3, 8)
@@ -46,15 +50,15 @@ LAUNCHER_START=$2 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$1/start.py" relay "
 
 
 def _trust() -> str:
-    """Return Python text that defines ``trust``, with what agent/base/trust.py has in it."""
-    source = (Path(__file__).parent.parent / "agent/base/trust.py").read_text("ascii")
-    return f"{_CHECK_PYTHON}import os\ntrust = {{}}\nexec({source!r}, trust)\n"
+    """Return Python text that sets TRUST to the text of agent/base/trust.py."""
+    source = (_FOLDER / "base/trust.py").read_text("ascii")
+    return f"{_CHECK_PYTHON}import os\nTRUST = {source!r}\n"
 
 
 def weakness_program() -> str:
     """Return Python text that prints why other users could change the folder in its argument, or
     nothing."""
-    return f"{_trust()}print(ascii(trust['weakness'](sys.argv[1]) or '')[1:-1])\n"
+    return f"{_trust()}exec(TRUST)\nprint(ascii(weakness(sys.argv[1]) or '')[1:-1])\n"
 
 
 # $n is the name of a conda environment; sets $p to its Python. conda lists its environments in a file.
@@ -84,28 +88,43 @@ fi
 """
 )
 
-# Before anything of the folder is executed. The relay runs in this same interpreter.
+# Before anything of the folder is executed. The relay runs in this same interpreter. A host compiles
+# this at every start: what is rarely needed is text in it (TRUST), or comes later (_INSTALL).
 _LOOK_AND_RELAY = """\
 target, root = os.path.dirname(sys.argv[1]), sys.argv[3]
 
+def is_plain(place):  # as nearly always: no link on the way, and nobody else may write to any folder
+    names = place.split("/")
+    if names[0] or not all(names[1:]) or not {".", ".."}.isdisjoint(names):
+        return False
+    try:
+        for end in range(1, len(names) + 1):
+            about = os.lstat("/".join(names[:end]) or "/")
+            if about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o170022 != 0o040000:
+                return False
+    except OSError:
+        return False
+    return True
+
+def trust():
+    made = {}
+    exec(TRUST, made)
+    return made
+
 def require_own():
     for place in (root, target, root + "/code", root + "/runs"):
-        found = trust["weakness"](place)
+        found = None if is_plain(place) else trust()["weakness"](place)
         if found:
             print("launcher-unsafe-folder " + ascii(found)[1:-1])
             sys.exit(0)
 
-def noted():  # how large what came compiled is: of that, Python notices no end that is missing
-    with open(target + "/compiled") as file:
-        count, *lines = file.read().splitlines()
-    if len(lines) != int(count):
-        raise ValueError("cut off")
-    return {name: int(size) for size, name in map(str.split, lines)}
-
 def is_whole():  # what a full disk or a power cut has cut off is better found here than by its import
     try:
-        sizes = dict(SIZES, **noted())
-        return all(os.stat(target + "/" + name).st_size == size for name, size in sizes.items())
+        with open(target + "/files") as file:
+            count, *lines = file.read().splitlines()
+        sizes = [line.split(" ", 1) for line in lines]
+        is_same = all(os.stat(target + "/" + name).st_size == int(size) for size, name in sizes)
+        return is_same and len(lines) == int(count)
     except (OSError, ValueError):
         return False
 
@@ -121,49 +140,15 @@ def taken(size):  # nothing beyond it: the rest of stdin is for the relay
 def block():
     return taken(int(taken(LENGTH)))
 
-def compiled(name):
-    place, file = os.path.split(name)
-    return "%s/__pycache__/%s.%s.pyc" % (place, file[:-3], sys.implementation.cache_tag)
-
-def unpack(sizes, content):
-    scratch, start = "%s.%d" % (target, os.getpid()), 0
-    try:
-        trust["make"](os.path.dirname(target))
-        lines = []
-        for name, size in zip([*SIZES, *map(compiled, SIZES)], sizes):
-            path = os.path.join(scratch, name)
-            if size or name in SIZES:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "wb") as file:  # what a power cut takes of it, its size tells: no fsync
-                    file.write(content[start : start + size])
-                lines += [] if name in SIZES else ["%d %s" % (size, name)]
-            start += size
-        with open(scratch + "/compiled", "w") as file:
-            print(len(lines), *lines, sep=os.linesep, file=file)
-        try:
-            os.rename(scratch, target)
-        except OSError:
-            import shutil
-            if not is_whole():  # what is there is damaged; otherwise another launcher was faster
-                os.rename(target, scratch + ".damaged")
-                os.rename(scratch, target)
-                shutil.rmtree(scratch + ".damaged", ignore_errors=True)
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        import shutil
-        shutil.rmtree(scratch, ignore_errors=True)
-        sys.exit(str(error))
-
 require_own()
 if not is_whole():
-    import zlib
     try:
         from _frozen_importlib_external import MAGIC_NUMBER
     except ImportError:  # not CPython
         MAGIC_NUMBER = b""
     print("launcher-no-agent " + MAGIC_NUMBER.hex(), flush=True)
     mask = os.umask(0o77)
-    unpack(map(int, block().split()), zlib.decompress(block()))
+    exec(block())
     os.umask(mask)
     require_own()
 del sys.argv[0]
@@ -172,31 +157,96 @@ from agent.main import main
 main()
 """
 
+# Comes in front of the agent, which it unpacks.
+_INSTALL = """\
+import shutil
+import zlib
+
+def compiled(name):
+    place, file = os.path.split(name)
+    return "%s/__pycache__/%s.%s.pyc" % (place, file[:-3], sys.implementation.cache_tag)
+
+def pieces(sizes, content):  # of each file, and of what Python has compiled of some
+    start = 0
+    for number, by_name in enumerate(sizes):
+        for name, size in by_name.items():
+            if size or number == 0:
+                yield name, content[start : start + size]
+            start += size
+
+def unpack(files):
+    scratch = "%s.%d" % (target, os.getpid())
+    try:
+        trust()["make"](os.path.dirname(target))
+        lines = []
+        for name, content in files:
+            path = os.path.join(scratch, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:  # what a power cut takes of it, its size tells: no fsync
+                file.write(content)
+            lines += ["%d %s" % (len(content), name)]
+        with open(scratch + "/files", "w") as file:
+            print(len(lines), *lines, sep=os.linesep, file=file)
+        try:
+            os.rename(scratch, target)
+        except OSError:
+            if not is_whole():  # what is there is damaged; otherwise another launcher was faster
+                os.rename(target, scratch + ".damaged")
+                os.rename(scratch, target)
+                shutil.rmtree(scratch + ".damaged", ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        sys.exit(str(error))
+
+names = [line.split(" ", 2) for line in block().decode("ascii").splitlines()]
+of_sources = {name: int(size) for size, _, name in names}
+of_compiled = {compiled(name): int(size) for _, size, name in names}
+unpack(pieces((of_sources, of_compiled), zlib.decompress(block())))
+"""
+
 #: Digits in front of the agent that say how many bytes it has.
 _LENGTH = 10
 
 
-_FOLDER = Path(__file__).parent.parent / "agent"
-
-
 @functools.lru_cache(maxsize=1)
 def _files() -> dict[str, bytes]:
-    files = {
-        f"agent/{file.relative_to(_FOLDER).as_posix()}": file for file in _FOLDER.rglob("*.py")
-    }
+    found = {name: entry.path for name, entry in _sources(os.fspath(_FOLDER), "agent/")}
     return {
         "start.py": _START_FILE.encode(),
-        **{name: files[name].read_bytes() for name in sorted(files)},
+        **{name: Path(found[name]).read_bytes() for name in sorted(found)},
     }
+
+
+def _sources(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield prefix + entry.name, entry
+            elif entry.name != "__pycache__" and entry.is_dir():
+                yield from _sources(entry.path, f"{prefix}{entry.name}/")
 
 
 @functools.lru_cache(maxsize=1)
 def agent_name() -> str:
     """Return the name of the agent's folder on a host, by the hash of its content."""
+    began = time.time()
+    found = dict(_sources(os.fspath(_FOLDER), "agent/"))
+    states = {entry.path: program_notes.state_of(entry.path) for entry in found.values()}
+    this = hashlib.sha256(f"{sorted(states.items())}{_START_FILE}".encode()).hexdigest()
+    noted = program_notes.read(_NOTES)
+    if noted.get("files") == this:
+        return str(noted["name"])
     content = hashlib.sha256()
     for name, data in _files().items():
         content.update(b"%s %d\n%s" % (name.encode(), len(data), data))
-    return f"agent-{content.hexdigest()[:16]}"
+    hashed = f"agent-{content.hexdigest()[:16]}"
+    if all(program_notes.has_settled(state, began) for state in states.values()):
+        program_notes.write(_NOTES, {"files": this, "name": hashed})
+    return hashed
+
+
+_NOTES = "agent-name.json"
 
 
 def agent_files() -> Mapping[str, bytes]:
@@ -211,17 +261,20 @@ NO_AGENT = "launcher-no-agent"
 @functools.lru_cache(maxsize=2)
 def packed(said: str) -> bytes:
     """Return the agent for a host that does not have it yet, as :func:`start_command` wants it on stdin:
-    the sizes of all files, then their content. What this Python has compiled goes with it, if the host
-    ``said`` that its Python understands that."""
+    what unpacks it, the sizes of all files, then their content. What this Python has compiled goes with
+    it, if the host ``said`` that its Python understands that."""
     import zlib
     from importlib.util import MAGIC_NUMBER
 
     files = list(_files().items())
     same = said == f"{NO_AGENT} {MAGIC_NUMBER.hex()}"
     compiled = [_compiled(name, content) if same else b"" for name, content in files]
-    every = [*(content for _, content in files), *compiled]
-    sizes = b" ".join(b"%d" % len(content) for content in every)
-    pieces = (sizes, zlib.compress(b"".join(every), 1))
+    sizes = "".join(
+        f"{len(content)} {len(its)} {name}\n"
+        for (name, content), its in zip(files, compiled, strict=True)
+    )
+    every = b"".join([*(content for _, content in files), *compiled])
+    pieces = (_INSTALL.encode(), sizes.encode("ascii"), zlib.compress(every, 1))
     return b"".join(b"%0*d%s" % (_LENGTH, len(piece), piece) for piece in pieces)
 
 
@@ -245,14 +298,14 @@ def start_command(host: Host) -> str:
     After ``launcher-no-agent`` it takes the agent from its stdin (:func:`packed`), and installs and
     starts it. Its stderr says why it could not.
     """
-    sizes = {name: len(data) for name, data in _files().items()}
-    values = f"SIZES = {sizes}\nLENGTH = {_LENGTH}\n"
-    return _command(_START, host, f"{_trust()}{values}{_LOOK_AND_RELAY}")
+    return _start_in(_places(host))
 
 
-def _command(script: str, host: Host, program: str) -> str:
-    """Return a command line for any login shell."""
-    return login_shell.line(f"{_places(host)}{login_shell.words(script, agent_name(), program)}")
+@functools.lru_cache(maxsize=16)
+def _start_in(places: str) -> str:
+    """Return the same for all hosts where a start begins with these lines of sh."""
+    program = f"{_trust()}LENGTH = {_LENGTH}\n{_LOOK_AND_RELAY}"
+    return login_shell.line(f"{places}{login_shell.words(_START, agent_name(), program)}")
 
 
 #: What a script prints in front of a Python that it has found: its version, then its path.

@@ -46,7 +46,7 @@ LOOKING = 120.0
 PATIENCE = {
     **dict.fromkeys(("probe", "survey"), 45.0),
     "now": 30.0,
-    **dict.fromkeys(("snapshot", "seal", "discard", "remove"), 600.0),
+    **dict.fromkeys(("snapshot", "patch", "seal", "discard", "remove"), 600.0),
 }
 #: Seconds that messages from a host may delay its answer; only a list of outputs takes longer.
 LATE, LATE_LIST = 300.0, 3600.0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 
 from ..spec import errors
+from ..spec.patterns import pattern
 from .connection import FROZEN
 
 #: How ssh names a peer behind a jump host or a ProxyCommand: nobody knows which of them was silent.
 _THROUGH_PROXY = "UNKNOWN port"
-_DIALLED = re.compile(r"connect to host (\S+) port (\d+): (.+)")
-_UNKNOWN_KEY = re.compile(r"No (\S+) host key is known for (\S+)")
-_CHANGED_KEY = re.compile(r"Host key for (\S+) has changed")
-_FINGERPRINT = re.compile(r"\b(?:SHA256:|MD5:)\S*[^\s.]")
+_DIALLED = pattern(r"connect to host (\S+) port (\d+): (.+)")
+_UNKNOWN_KEY = pattern(r"No (\S+) host key is known for (\S+)")
+_CHANGED_KEY = pattern(r"Host key for (\S+) has changed")
+_FINGERPRINT = pattern(r"\b(?:SHA256:|MD5:)\S*[^\s.]")
 _UNREACHABLE = ("timed out", "No route", "resolve hostname", "unreachable")
 
 

@@ -61,6 +61,11 @@ def limited(rate: int) -> Iterator[None]:
         _LIMIT.reset(token)
 
 
+def are_limited() -> bool:
+    """Return whether these tasks keep to a rate."""
+    return _LIMIT.get() is not None
+
+
 @asynccontextmanager
 async def share() -> AsyncIterator[int]:
     """Give the share of a copy in bytes a second, once there is one; 0 without a limit."""

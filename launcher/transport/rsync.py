@@ -20,7 +20,7 @@ from typing import Any
 
 from ..spec import errors
 from ..spec.frozen import frozen
-from . import login_shell, rates
+from . import login_shell, program_notes, rates
 from .agent_errors import os_error
 from .child_process import ChildProcess
 from .connection import Bridge, Connection
@@ -69,12 +69,28 @@ def require_here() -> str:
     """
     if shutil.which("rsync") is None:
         raise errors.LauncherError("there is no rsync on this machine", _HOW_TO_GET)
-    answer = subprocess.run(["rsync", "--version"], capture_output=True, check=False)
-    words = answer.stdout.decode("ascii", "replace").split()
-    if b"openrsync" in answer.stdout or len(words) < 3 or version(words[2]) < OLDEST:
-        raise errors.LauncherError(f"rsync here is {' '.join(words[:3])}: too old", _HOW_TO_GET)
+    words = _version_here()
+    if "openrsync" in words[0] or len(words) < 3 or version(words[2]) < OLDEST:
+        raise errors.LauncherError(f"rsync here is {' '.join(words)}: too old", _HOW_TO_GET)
     return words[2]
 
+
+def _version_here() -> list[str]:
+    """Return how rsync introduces itself, in three words. The same program is asked once."""
+    this = program_notes.program("rsync")
+    noted = program_notes.read(_NOTES)
+    if this and noted.get("program") == this:
+        known: list[str] = noted["words"]
+        return known
+    answer = subprocess.run(["rsync", "--version"], capture_output=True, check=False)
+    text = answer.stdout.decode("ascii", "replace")
+    words = ["openrsync"] if "openrsync" in text else text.split()[:3] or [""]
+    if this and not answer.returncode:
+        program_notes.write(_NOTES, {"program": this, "words": words})
+    return words
+
+
+_NOTES = "rsync-version.json"
 
 _HOW_TO_GET = "install 3.1.3 or newer: apt install rsync, dnf install rsync or brew install rsync"
 

@@ -206,7 +206,6 @@ class Dialler:
 
     async def close(self) -> None:
         """Close the connections to jump hosts, and end all programs of this machine."""
-        self.lookup.close()
         for task in self._jumps.values():
             task.cancel()
         for jump in self._jumps.values():
@@ -216,6 +215,7 @@ class Dialler:
             proxy.end()
         await asyncio.gather(*(asyncio.to_thread(proxy.wait) for proxy in self._proxies))
         await asyncio.gather(*(one.wait_closed() for one in self._by_openssh if one.is_closed))
+        await self.lookup.close()
 
     async def _route(self, name: str, passed: tuple[str, ...]) -> tuple[SshSettings, ...]:
         if name in passed:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from ..spec.errors import ConnectError
 from ..spec.model import Inventory
 from ..spec.ssh_config import ssh_values
+from .ssh_answers import SshAnswers
 from .ssh_settings import SshSettings, defaults, host_of, resolve
 
 
@@ -20,6 +21,7 @@ class SshLookup:
         self._own = {host.name: ssh_values(host) for host in inventory.hosts}
         self._config = inventory.ssh_config and os.path.expanduser(inventory.ssh_config)
         self._asked: dict[str, asyncio.Future[SshSettings]] = {}
+        self._answers = SshAnswers(self._config)
 
     @property
     def config(self) -> str | None:
@@ -38,10 +40,12 @@ class SshLookup:
         """
         return await asyncio.shield(self._ask(destination))
 
-    def close(self) -> None:
-        """Wait for no more answers."""
+    async def close(self) -> None:
+        """Wait for no more answers, and keep those that there are for later starts."""
         for future in self._asked.values():
             future.cancel()
+        if self._asked:
+            await asyncio.to_thread(self._answers.save)
 
     def _ask(self, destination: str) -> asyncio.Future[SshSettings]:
         if destination not in self._asked:
@@ -49,18 +53,18 @@ class SshLookup:
                 asyncio.get_running_loop().run_in_executor
             )  # starts at once, as tasks do not
             if not self._asked:
-                in_thread(None, _ask_for_defaults)
+                in_thread(None, _ask_for_defaults, self._answers)
             own = self._own.get(host_of(destination), ())
-            asked = in_thread(None, resolve, destination, own, self._config)
+            asked = in_thread(None, resolve, destination, own, self._config, self._answers)
             asked.add_done_callback(_saw_error)
             self._asked[destination] = asked
         return self._asked[destination]
 
 
-def _ask_for_defaults() -> None:
+def _ask_for_defaults(answers: SshAnswers) -> None:
     """Ask for them beside the first host; whoever needs them hears of an error."""
     with suppress(ConnectError):
-        defaults()
+        defaults(answers)
 
 
 def _saw_error(asked: asyncio.Future[SshSettings]) -> None:

@@ -20,6 +20,8 @@ from functools import cache
 
 from ..spec import errors
 from ..spec.frozen import frozen
+from .program_notes import user_home as home
+from .ssh_answers import SshAnswers
 
 #: Seconds for ``ssh -G``: it may run a program for ``Match exec``, and resolve names.
 PATIENCE = 20.0
@@ -94,12 +96,16 @@ class SshSettings:
 
 
 def resolve(
-    destination: str, own: Sequence[tuple[str, str]] = (), config: str | None = None
+    destination: str,
+    own: Sequence[tuple[str, str]] = (),
+    config: str | None = None,
+    answers: SshAnswers | None = None,
 ) -> SshSettings:
     """Return the settings for ``[user@]host[:port]``.
 
     ``own`` are keywords and values that go before all files. ``config`` is the file to read instead
-    of the user's and the system's, as with ``ssh -F``. Blocks. Raises ConnectError.
+    of the user's and the system's, as with ``ssh -F``. ``answers`` are those that ssh has given before.
+    Blocks. Raises ConnectError.
     """
     hop = _HOP.fullmatch(destination)
     if hop is None or not hop["host"]:
@@ -108,22 +114,19 @@ def resolve(
     given = {"user": hop["user"], "port": hop["port"]}
     options = [f"-o{key} {value}" for key, value in own if not given.get(key.lower())]
     options += [f"-o{key} {value}" for key, value in given.items() if value]
-    values = _ask_ssh(name, [*(["-F", config] if config else []), *options])
-    return _settings(name, values)
+    options = [*(["-F", config] if config else []), *options]
+    values = answers and answers.known(options, name)
+    if not values:
+        values, usual = _ask_ssh(name, options), defaults(answers)
+        if answers:
+            answers.note(options, name, values, usual)
+    return _settings(name, values, defaults(answers))
 
 
 def host_of(destination: str) -> str:
     """Return the host of ``[user@]host[:port]``, or all of it where it is something else."""
     hop = _HOP.fullmatch(destination)
     return hop["host"].strip("[]") if hop else destination
-
-
-def home() -> str:
-    """Return the home that ssh(1) takes for ``~``: the user database's, not ``$HOME``."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        return os.path.expanduser("~")
 
 
 def _ask_ssh(name: str, options: list[str]) -> dict[str, tuple[str, ...]]:
@@ -166,11 +169,13 @@ def _first_complaint(text: str) -> str:
     return lines[0] if lines else "ssh gave no reason"
 
 
-def defaults() -> _Values:
+def defaults(answers: SshAnswers | None = None) -> _Values:
     """Return the values of ssh without any file: what differs from them was set by somebody.
 
     Blocks at the first call; other threads wait for its answer. Raises ConnectError.
     """
+    if answers and (known := answers.defaults()):
+        return known
     with _asking:
         return _defaults()
 
@@ -183,12 +188,11 @@ def _defaults() -> _Values:
     return _ask_ssh("host", ["-F", "none"])
 
 
-def _settings(name: str, values: _Values) -> SshSettings:
+def _settings(name: str, values: _Values, usual: _Values) -> SshSettings:
     def one(keyword: str) -> str | None:
         value = values.get(keyword, ("none",))[0]
         return None if value.lower() == "none" else value
 
-    usual = defaults()
     named = frozenset(keyword for keyword, value in values.items() if value != usual.get(keyword))
     host, port = one("hostname") or name, int(one("port") or PORT)
     user = one("user") or getpass.getuser()

@@ -8,6 +8,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+from launcher.runner.files.code_patch import MOST_BYTES
 from support import lab as labs
 from support.command import Launcher
 
@@ -28,6 +29,7 @@ def test_hosts_that_copied_different_versions_agree(
 ) -> None:
     """The first host had the old version, the second the new one, and the run trained with both."""
     (launcher.work / "version.txt").write_text("the first\n")
+    (launcher.work / "large.bin").write_bytes(os.urandom(MOST_BYTES))  # rsync is for what is large
     rsync = tmp_path / "bin" / "rsync"
     rsync.parent.mkdir()
     rsync.write_text(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from launcher.runner.files.code_patch import MOST_BYTES
 from support import lab as labs
 from support.command import Launcher, of_runs, wait_for
 
@@ -265,6 +266,7 @@ def test_a_run_whose_launcher_died_before_any_supervisor_is_not_lost(
 ) -> None:
     """Nothing had begun on its hosts, so nothing of it can have died there."""
     launcher.script(f"# {tmp_path}\n")  # no host has it yet, and its copy never ends
+    (launcher.work / "large.bin").write_bytes(os.urandom(MOST_BYTES))
     rsync = tmp_path / "bin" / "rsync"
     rsync.parent.mkdir()
     rsync.write_text(

@@ -88,8 +88,9 @@ def test_the_next_runs_are_forked_from_what_the_first_one_imported(
         assert ran.code == int("fail" in words), ran.err
         assert " ".join(["before True", *words]) in ran.out
         assert "nothing left running" in ran.out + ran.err
-        # Hosts with the same to tell share a line if they tell it at about the same time.
-        stays = r"^lab(1|\[1-2\]): what was imported stays for 5 min after the run: launcher warm$"
+        stays = (
+            r"^warm     big stays on lab\[1-2\] until \d\d:\d\d, for the next run; launcher warm"
+        )
         assert re.search(stays, ran.err, re.MULTILINE), ran.err
         assert _counted(clean) == _counted(clean, "lab2") == 1
         assert not any(map(of_runs, clean.hosts.values()))

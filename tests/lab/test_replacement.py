@@ -123,7 +123,7 @@ def test_a_spare_takes_the_place_of_a_lost_host(own: labs.Lab, launcher: Launche
     assert (hosts["lab2"]["departed"], hosts["lab2"]["problem"]) == ("lab3", "host-unreachable")
     assert "lost     lab2 (host-unreachable): lab3 replaced it" in ran.err
     stays = [one for one in own.hosts["lab3"].processes() if one.argv[4:5] == ["kept"]]
-    assert len(stays) == 1 and "what was imported stays for 5 min" in ran.err
+    assert len(stays) == 1 and "stays on lab[1,3] until" in ran.err
     outputs = {path.name: path.read_text() for path in (run.folder / "outputs").iterdir()}
     assert outputs == {
         "model.txt": "model-of-1",

@@ -34,6 +34,9 @@ class Counts:
 
     def watch_requests(self) -> None:
         """Count the requests to agents, too."""
+        from launcher.spec import startup
+
+        startup.quicken()  # as the command does before it imports anything
         from launcher.transport.agent_client import Agent
 
         ask = Agent.ask

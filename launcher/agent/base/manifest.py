@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from .plain_files import is_inside as is_inside
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,11 +88,6 @@ def _entry(line: bytes) -> Entry:
     if not is_inside(entry.path) or entry.size < 0:
         raise ValueError("a path of the manifest leads elsewhere")
     return entry
-
-
-def is_inside(path: bytes) -> bool:
-    """Return whether a path names something in its folder, with none of its names empty or a dot."""
-    return all(name not in (b"", b".", b"..") for name in path.split(b"/"))
 
 
 def walk(root: bytes, prefix: bytes = b"") -> Iterator[tuple[bytes, os.DirEntry[bytes]]]:

@@ -29,3 +29,8 @@ def text(path: str) -> str:
         return content(path).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def is_inside(path: bytes) -> bool:
+    """Return whether a path names something in its folder, with none of its names empty or a dot."""
+    return all(name not in (b"", b".", b"..") for name in path.split(b"/"))

@@ -178,8 +178,10 @@ def end_strays_of(run_dir: str, seconds: float = 2.0) -> None:
     mark = b"LAUNCHER_RUN_DIR=" + os.fsencode(run_dir)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and not run_lock.is_alive(run_dir):
-        left = [pid for pid, variables in processes.environments() if mark in (variables or ())]
-        left += _writers(run_dir)
+        there = processes.living()
+        own = processes.environments(there)
+        left = [pid for pid, variables in own if mark in (variables or ())]
+        left += _writers(run_dir, there)
         left += cgroup.end(run_dir)
         if not left:
             return
@@ -192,9 +194,10 @@ def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> M
     deadline = time.monotonic() + seconds
     killed = set()
     while True:
-        left, scanned, unreadable = processes.marked(run_id, host)
+        there = processes.living()
+        left, scanned, unreadable = processes.marked(run_id, host, there)
         grouped = [pid for group in cgroup.of(run_dir) for pid in group.pids()]
-        left = sorted({*left, *grouped, *_writers(run_dir)})
+        left = sorted({*left, *grouped, *_writers(run_dir, there)})
         if not left or not kill or time.monotonic() > deadline:
             break
         killed.update(left)
@@ -215,10 +218,10 @@ def sweep(run_dir: str, run_id: str, host: str, kill: bool, seconds: float) -> M
     }
 
 
-def _writers(run_dir: str) -> list[int]:
-    """Return the processes that write to the logs of a run."""
+def _writers(run_dir: str, there: list[int]) -> list[int]:
+    """Return those of the processes that are ``there`` which write to the logs of a run."""
     logs = os.path.realpath(os.path.join(run_dir, "logs"))
-    return [pid for pid, _ in processes.writers(logs)]
+    return [pid for pid, _ in processes.writers(logs, there)]
 
 
 def _end_owner(run_dir: str, deadline: float) -> list[int]:

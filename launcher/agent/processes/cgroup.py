@@ -6,9 +6,9 @@ kernel's Documentation/admin-guide/cgroup-v2.rst.
 
 from __future__ import annotations
 
+import binascii
 import os
 import time
-import zlib
 
 from ..base import plain_files
 
@@ -144,7 +144,11 @@ def _remove(run_dir: str, groups: list[Group]) -> None:
 
 def name_of(run_dir: str, run_id: str, host: str) -> str:
     """Return the name of a run's group; containers may share a hierarchy and have the same run ids."""
-    return "%s%s-%08x" % (PREFIX, run_id, zlib.crc32(os.fsencode(host + os.path.abspath(run_dir))))
+    return "%s%s-%08x" % (
+        PREFIX,
+        run_id,
+        binascii.crc32(os.fsencode(host + os.path.abspath(run_dir))),
+    )
 
 
 def make(

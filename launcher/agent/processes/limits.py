@@ -6,8 +6,8 @@ and memory by measuring (memory.py). Not by setrlimit(2): that counts what is on
 
 from __future__ import annotations
 
+import binascii
 import os
-import zlib
 
 from . import cgroup
 
@@ -36,7 +36,7 @@ class Cores:
         except (AttributeError, OSError):
             known = []
         # Two runs on one host start at different cores.
-        start = zlib.crc32(run_id.encode()) % max(1, len(known))
+        start = binascii.crc32(run_id.encode()) % max(1, len(known))
         self._order = known[start:] + known[:start]
         self._given = 0
 

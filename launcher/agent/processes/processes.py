@@ -329,14 +329,17 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def marked(run_id: str, host: str) -> tuple[list[int], int, int]:
-    """Pids of this user whose environment says that they belong to this run on this host.
+def marked(
+    run_id: str, host: str, among: Iterable[int] | None = None
+) -> tuple[list[int], int, int]:
+    """Pids of this user whose environment says that they belong to this run on this host; of all
+    processes, or of those ``among`` them.
 
     Returns ``(pids, scanned, unreadable)``; processes of other users are not read, nor are they ours.
     """
     wanted = {b"LAUNCHER_RUN_ID=" + os.fsencode(run_id), b"LAUNCHER_HOST=" + os.fsencode(host)}
     found, scanned, unreadable = [], 0, 0
-    for pid, variables in environments():
+    for pid, variables in environments(among):
         scanned += 1
         if variables is None:
             unreadable += 1

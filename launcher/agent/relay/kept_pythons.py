@@ -13,7 +13,7 @@ from ..processes import inherited, processes
 from ..supervisor import places, question
 from ..supervisor.environment import early_environment
 from ..supervisor.keeper import agent_folder, ask_to_end
-from ..supervisor.warm import asked_of
+from ..supervisor.warm_asked import asked_of
 from ..supervisor.warm_rules import OfRun
 
 TYPE_CHECKING = False

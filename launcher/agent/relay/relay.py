@@ -188,7 +188,8 @@ class Relay(SelfTests):
         return found
 
     def do_snapshot(self, request: Message) -> Message:
-        """Make a run's own copy of a version of the code; ``have``: whether that version is here."""
+        """Make a run's own copy of a version of the code; ``have``: whether that version is here. With
+        ``list``, ``known`` has the files of the version that is nearest to it, unless they are many."""
         source = os.path.join(self.root, "code", request["source"])
         os.makedirs(source, mode=0o700, exist_ok=True)
         code = os.path.join(self._make_run_dir(request["run"]), "code")
@@ -202,7 +203,27 @@ class Relay(SelfTests):
         if have:
             return {"have": True, "base": None, "folder": source}
         base, grain = tree.sealed(source), tree.grain(source)
-        return {"have": False, "base": base, "folder": source, "grain": grain}
+        answer: Message = {"have": False, "base": base, "folder": source, "grain": grain}
+        if request.get("list") and grain == 1:
+            from . import patches  # most runs find their code
+
+            answer["known"] = patches.listed(base and os.path.join(source, base))
+        return answer
+
+    def do_patch(self, request: Message) -> Message:
+        """Make a version of the code of the one that was nearest to it, and the run's own copy of that.
+        ``have``: whether it is that version by now."""
+        from . import patches
+
+        source = os.path.join(self.root, "code", request["source"])
+        incoming = "incoming-%s" % _checked(request["run"])
+        try:
+            patches.apply(source, incoming, request)
+        except FileNotFoundError:  # another run has just removed that version
+            return {"have": False}
+        tree.seal(source, incoming)
+        code = os.path.join(self._make_run_dir(request["run"]), "code")
+        return {"have": tree.snapshot(source, request["version"], code)}
 
     def do_seal(self, request: Message) -> Message:
         """Name what rsync has copied after its version, and return that."""

@@ -9,7 +9,6 @@ a lost connection a host connects again and repeats everything.
 from __future__ import annotations
 
 import errno
-import math
 import select
 import time
 from _operator import _compare_digest as same
@@ -58,7 +57,7 @@ class Broadcast:
         self._lines: dict[Socket, _Line] = {}
         self._listener: Socket | None = None
         self._dialled: Socket | None = None
-        self._pause, self.next_look = FIRST_PAUSE, math.inf
+        self._pause, self.next_look = FIRST_PAUSE, float("inf")
         if spec and spec["hub"] == host:
             self._listener = listen(spec["port"], own_address(spec["address"]))
             self._listener.setblocking(False)
@@ -93,7 +92,7 @@ class Broadcast:
         silent = [s for s, line in self._lines.items() if now - line.since > PATIENCE]
         for stranger in [s for s in silent if not self._lines[s].proven]:
             self._drop(stranger)
-        self.next_look = math.inf
+        self.next_look = float("inf")
         if self._listener:
             if any(not line.proven for line in self._lines.values()):
                 self.next_look = now + PATIENCE
@@ -162,7 +161,7 @@ class Broadcast:
             return
         self._dialled = None
         self._begin(line, proven=True)
-        self.next_look = math.inf
+        self.next_look = float("inf")
         for sealed in [self._seal({"host": self._host}), *self._said]:
             self._send(line, sealed)
 

@@ -16,7 +16,8 @@ from ..base.lean import Socket, socket
 from ..processes import cgroup, inherited, processes
 from . import daemon, places, question, requests
 from .keeper import Keeper, agent_folder
-from .warm import Asked, Warm
+from .warm import Warm
+from .warm_asked import Asked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

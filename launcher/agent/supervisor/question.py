@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Tuple
 
-    from .warm import Asked
+    from .warm_asked import Asked
 
 #: Bytes of a key.
 KEY = 16

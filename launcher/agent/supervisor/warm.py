@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 
 from ..base import plain_files
 from ..base.lean import Socket, signal, socket
 from ..processes import processes
-from . import places, warm_rules
+from . import warm_command, warm_fork, warm_rules
+from .warm_asked import Asked, asked_of, note
+from .warm_fork import Cold, Rank, answer_on, fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,71 +23,10 @@ if TYPE_CHECKING:
 
     from ..processes.limits import Held
 
-#: Seconds to import everything; and for an answer about one rank.
-IMPORTS, ANSWERS = 120.0, 10.0
+#: Seconds to import everything.
+IMPORTS = 120.0
 #: What the imports print.
 PRINTED, COMPLAINTS = "preload.out", "preload.err"
-#: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
-INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inside")
-VARIABLE = "LAUNCHER_PRELOAD"
-#: Bytes for variables of a rank, where others see them.
-ROOM = 2048
-#: Bytes of the argument of a helper that is kept, in which ranks show theirs.
-NOTE = 512
-#: The helper's end of the line: the descriptor behind the standard streams.
-LINE = 3
-#: Starts Python only if it gets as far as our sitecustomize: else it would execute the script. It sets
-#: what makes a Python preload: one that bash runs before, as conda is, must not. No shell does it, which
-#: would change variables; this Python may have changed one, too (LC_CTYPE). The variable that makes a
-#: Python preload is the last of all, with room for those of a rank: see inside/preload.py.
-_TRY = """\
-import os, sys
-asked, inside, program = map(os.fsencode, sys.argv[1:4])
-with open("/proc/self/environ", "rb") as file:
-    env = dict(one.split(b"=", 1) for one in file.read().split(b"\\0") if b"=" in one)
-if asked.startswith(b"plain "):
-    behind = [env.pop(b"PYTHONPATH")] if b"PYTHONPATH" in env else []
-    env[b"PYTHONPATH"] = b":".join([inside] + behind)
-env[b"%s"] = b"try"
-trial = [program, b"-c", b"raise SystemExit(1)"]
-pid = os.posix_spawnp(program, trial, env)
-if os.waitpid(pid, 0)[1]:
-    sys.exit("%%s does not run sitecustomize" %% sys.argv[3])
-env[b"%s"] = asked.ljust(%d)
-os.execvpe(program, sys.argv[3:], env)
-""" % (VARIABLE, VARIABLE, ROOM)
-#: Shows the environment with which it was started.
-_SHOW = """\
-import sys
-with open("/proc/self/environ", "rb") as file:
-    sys.stdout.buffer.write(file.read())
-"""
-
-
-class Cold(Exception):
-    """A rank cannot be forked; ``code`` and ``detail`` say why."""
-
-    def __init__(self, code: str, detail: str = "") -> None:
-        super().__init__(code)
-        self.code, self.detail = code, detail
-
-
-class Asked:
-    """What is asked of a helper: modules, and a rank's command, variables and folder."""
-
-    def __init__(
-        self, modules: Sequence[str], argv: list[str], env: dict[str, str], cwd: str, stacks: bool
-    ) -> None:
-        self.modules, self.argv, self.cwd, self.stacks = list(modules), argv, cwd, stacks
-        self.env = env
-
-    def unlike(self, other: Asked, run: warm_rules.OfRun | None) -> tuple[str, str] | None:
-        """Return why a helper for this is none for the ``other``, of a ``run`` where it is kept."""
-        if self.modules != other.modules:
-            return "other-modules", ",".join(self.modules)
-        if (self.cwd, self.stacks) != (other.cwd, other.stacks):
-            return "other-command", ""
-        return warm_rules.hindrance(self.argv, self.env, other.argv, other.env, None, run)
 
 
 class Warm:
@@ -138,7 +78,11 @@ class Warm:
     def next_look(self) -> float:
         """The moment by which to :meth:`look`."""
         waits = self._line is not None and not self._ready
-        return self._began + (ANSWERS if self._checks else IMPORTS) if waits else float("inf")
+        return (
+            self._began + (warm_fork.ANSWERS if self._checks else IMPORTS)
+            if waits
+            else float("inf")
+        )
 
     @property
     def pids(self) -> set[int]:
@@ -244,7 +188,7 @@ class Warm:
             self._line.send(b"?")
         except OSError:
             return "exited"
-        answer = _answer(self._line)
+        answer = answer_on(self._line)
         return None if answer == b"r" else answer[1:].decode("utf-8", "replace") or "no-answer"
 
     def _hang_up(self) -> None:
@@ -312,12 +256,12 @@ class Warm:
             return None
         try:
             os.makedirs(self._asked.cwd, exist_ok=True)
-            now = _prepared([*known[0], known[1][0]], self._asked.env, self._asked.cwd)
+            now = warm_command.prepared([*known[0], known[1][0]], self._asked.env, self._asked.cwd)
             with open("/proc/%d/environ" % self._pid, "rb") as file:
-                before = _variables(file.read())
+                before = warm_command.variables(file.read())
         except OSError:
             return "no-answer", ""
-        name = warm_rules.prepared_otherwise(before, now, INSIDE)
+        name = warm_rules.prepared_otherwise(before, now, warm_command.INSIDE)
         return ("other-variable", name) if name else None
 
     def _ask_to_check(self) -> tuple[str, str] | None:
@@ -346,21 +290,14 @@ class Warm:
         assert self._asked is not None
         self.imported = time.time()
         asked, env, cwd = self._asked, self._asked.env, self._asked.cwd
-        known = warm_rules.command(asked.argv)
         paths = env.get("PYTHONPATH", "").split(os.pathsep) if env.get("PYTHONPATH") else []
-        if known is None:
+        if warm_rules.command(asked.argv) is None:
             self._report("other-command", "")
             return
         if not all(map(os.path.isabs, paths)):
             self._report("relative-path", "")
             return
-        prepared, python, arguments = known
-        if self.place:
-            arguments = [note("has imported %s" % ", ".join(asked.modules))]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        task = ("stacks" if asked.stacks else "plain", LINE, ",".join(asked.modules))
-        words = "%s %d %s" % task + (" kept" if self.place else "")
-        own = [sys.executable, "-I", "-S", "-c", _TRY, words, INSIDE]
         streams = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
         try:
             if self.place and os.path.islink(cwd):
@@ -369,8 +306,7 @@ class Warm:
             for path in (PRINTED, COMPLAINTS):
                 flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
                 streams.append(os.open(os.path.join(self.place, path), flags, 0o600))
-            command = [*prepared, *own, *python, *arguments]
-            launch = processes.Launch(command, env, cwd)
+            launch = processes.Launch(warm_command.command(asked, bool(self.place)), env, cwd)
             self._pid = processes.start_with(launch, [*streams, theirs.fileno()])
             self._line = Socket(fileno=ours.detach())
         except OSError as error:
@@ -397,165 +333,12 @@ class Warm:
             found = warm_rules.hindrance(asked.argv, asked.env, launch.argv, launch.env, held, run)
             if found:
                 raise Cold(*found)
-            rank = _Rank(launch, held, run)
-            return self._fork(self._line, rank, stdout, stderr)
+            rank = Rank(launch, held, run)
+            return fork(self._line, rank, self.place, stdout, stderr)
         except Cold as why:
+            if why.is_final:
+                self.close()
             if (why.code, why.detail) not in self._told:
                 self._told.add((why.code, why.detail))
                 self._record("StartedCold", why=why.code, detail=why.detail[:500])
         return None
-
-    def _fork(self, line: Socket, rank: _Rank, stdout: str, stderr: str) -> int:
-        """Have the helper fork; the rank goes on once its pid is known here."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        gate, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        opened = []
-        try:
-            if self.place:
-                _lead(os.path.join(self.place, places.CODE), rank.cwd)
-            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-            opened += [os.open(path, flags, 0o600) for path in (stdout, stderr)]
-            passed = b"".join(fd.to_bytes(4, sys.byteorder) for fd in [*opened, theirs.fileno()])
-            line.sendmsg([rank.question], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
-        except OSError as error:
-            gate.close()
-            raise Cold("no-answer", str(error.strerror)) from None
-        finally:
-            theirs.close()
-            for fd in opened:
-                os.close(fd)
-        try:
-            return self._let_go(line, gate, rank)
-        finally:
-            gate.close()  # a rank that was not let go exits
-
-    def _let_go(self, line: Socket, gate: socket.socket, rank: _Rank) -> int:
-        answer = _answer(line)
-        if answer[:1] == b"c":
-            code, _, detail = answer[1:].decode("utf-8", "replace").partition(" ")
-            raise Cold(code, detail)
-        if answer[:1] != b"p" or not answer[1:].isdigit():
-            self.close()
-            raise Cold("no-answer")
-        try:
-            gate.settimeout(ANSWERS)
-            gate.sendall(rank.own)
-        except OSError:
-            raise Cold("no-answer") from None
-        state = _answer(gate)
-        if state != b"0":
-            raise Cold(
-                "no-answer" if not state else "not-started", state.decode("ascii", "replace")
-            )
-        try:
-            gate.send(b"g")
-        except OSError:
-            raise Cold("no-answer") from None
-        return int(answer[1:])
-
-
-def _prepared(python: list[str], env: dict[str, str], cwd: str) -> dict[str, str]:
-    """Return what a Python has of ``env`` that bash prepares. Raises OSError where it takes too long."""
-    reader, writer = os.pipe()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        argv = [*python, "-I", "-S", "-c", _SHOW]
-        pid = processes.start_with(processes.Launch(argv, env, cwd), [null, writer, null])
-    except OSError:
-        os.close(reader)
-        raise
-    finally:
-        os.close(writer)
-        os.close(null)
-    text, deadline = b"", time.monotonic() + ANSWERS
-    with os.fdopen(reader, "rb", buffering=0) as pipe:
-        while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            data = pipe.read(1 << 16)
-            if not data:
-                break
-            text += data
-        else:
-            text = b""
-    processes.send([pid, *processes.descendants(pid)], signal.SIGKILL)
-    os.waitpid(pid, 0)
-    if not text:
-        raise OSError(0, "it shows no environment")
-    return _variables(text)
-
-
-def _variables(text: bytes) -> dict[str, str]:
-    """Return the variables of a text as in /proc/PID/environ."""
-    pairs = (os.fsdecode(one).partition("=") for one in text.split(b"\0"))
-    return {name: value for name, equals, value in pairs if equals}
-
-
-def _answer(line: socket.socket) -> bytes:
-    """Return what comes within a while; b"" for nothing."""
-    if not select.select([line], [], [], ANSWERS)[0]:
-        return b""
-    try:
-        return line.recv(1 << 12)
-    except OSError:
-        return b""
-
-
-def asked_of(
-    modules: Sequence[str],
-    argv: list[str],
-    env: dict[str, str],
-    cwd: str,
-    stacks: bool,
-    run: warm_rules.OfRun | None,
-) -> Asked:
-    """Return what is asked of a helper; of one that is kept, without what is the run's."""
-    if run:
-        cwd = os.path.join(run.place, places.CODE)
-        known = warm_rules.command(argv)
-        argv = known[0] + known[1] if known else argv[:1]  # no arguments
-    return Asked(modules, argv, warm_rules.shared(env, run), cwd, stacks)
-
-
-def note(text: str) -> str:
-    """Return the argument by which ps(1) shows what a helper that is kept is there for."""
-    return ("(launcher %s)" % text).ljust(NOTE)[:NOTE]
-
-
-class _Rank:
-    """A rank to fork. ``question`` is for the helper: see ``parts`` in inside/preload.py. It has no
-    value of a variable and no argument, as what the helper has read would be in the memory of later
-    ranks: these are the fork's ``own``."""
-
-    def __init__(
-        self, launch: processes.Launch, held: Held | None, run: warm_rules.OfRun | None
-    ) -> None:
-        self.cwd = launch.cwd
-        known = warm_rules.command(launch.argv)
-        variables = warm_rules.own(launch.env, run)
-        question = [("D", launch.cwd)]
-        question += [("N", name) for name in variables]
-        question += [("F", name) for name in sorted(warm_rules.FREE)]
-        own = [("D", launch.cwd), ("P", "%d" % os.getpid())]
-        own += [("A", word) for word in (known[2] if known else [])]
-        own += [("S", "%s=%s" % item) for item in variables.items()]
-        own += [("W", run.place), ("I", run.run_dir)] if run else []
-        if held and held.get("group"):
-            own += [("G", held["group"]), ("L", "1" if held.get("by_group") else "0")]
-        self.question, whole = _encoded(question), _encoded(own)
-        self.own = len(whole).to_bytes(4, "big") + whole
-
-
-def _lead(link: str, folder: str) -> None:
-    """Have a path lead to the code of a run: the one in which the helper was started."""
-    if os.path.islink(link):
-        if os.readlink(link) == folder:
-            return
-        os.unlink(link)
-    elif os.path.isdir(link):  # what prepares a rank may write there
-        os.rename(link, "%s.%d" % (link, time.monotonic_ns()))
-    os.symlink(folder, link)
-
-
-def _encoded(found: list[tuple[str, str]]) -> bytes:
-    if any("\0" in text for _, text in found):
-        raise Cold("too-large")
-    return b"".join(kind.encode() + os.fsencode(text) + b"\0" for kind, text in found)

@@ -21,7 +21,7 @@ from .folding import groups
 from .log_lines import harmless
 from .preload import why_anew, why_cold, why_not_kept
 from .progress import moved
-from .tables import age, counted, duration, size, took
+from .tables import age, counted, duration, size
 from .waits import FEW, first_few, left_to, waits_text, who_starts
 
 #: Lines about many hosts, at once.
@@ -494,11 +494,7 @@ def _imported_anew(event: ev.ImportedAnew) -> Line:
 @line_of.register
 def _kept_warm(event: ev.KeptWarm) -> Line | None:
     if event.kept:
-        return Line(
-            f"{event.host}: what was imported stays for {took(event.seconds)} after the run: "
-            "launcher warm",
-            dim=True,
-        )
+        return None  # the receipt says so
     why = harmless(why_not_kept(event.why, event.detail).encode()).decode()
     return Line(f"{event.host}: what was imported does not stay: {why}", "yellow")
 

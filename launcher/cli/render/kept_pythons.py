@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...spec import nodeset
 from .log_lines import harmless
-from .tables import age, counted, moment, size, table
+from .tables import age, counted, cut, moment, size, table
 
 if TYPE_CHECKING:
     from ...api.client import Kept, KeptPython
+
+#: Characters of a set of hosts, and of what they import for which script; process ids in a row.
+HOSTS, CELL, PIDS = 20, 16, 4
 
 _NONE = "nothing is kept: launcher run --preload torch --keep-warm 10m SCRIPT would keep it"
 
 
 def kept_text(known: Mapping[str, Kept], now: float) -> str:
-    """Return a row for each Python, equal ones of several hosts as one, and how to end them."""
-    rows: dict[tuple[str, ...], list[str]] = {}
+    """Return a row for what hosts keep for one script, and how to end it. The process ids of many
+    Pythons are not shown."""
+    rows: dict[tuple[str, ...], list[tuple[str, KeptPython]]] = {}
     for host, answer in known.items():
         for one in answer.kept:
-            rows.setdefault(_row(one, now), []).append(host)
+            rows.setdefault(_alike(one, now), []).append((host, one))
     if not rows:
         return _NONE
-    lines = [(nodeset.fold(hosts), *row) for row, hosts in rows.items()]
+    lines = [
+        (cut(nodeset.fold(dict.fromkeys(host for host, _ in its)), HOSTS), *row, *_of_all(its))
+        for row, its in rows.items()
+    ]
     head = ("hosts", "modules", "script", "until", "memory", "pids")
     return table(head, lines) + "\nend them: launcher warm --end"
 
@@ -36,8 +43,19 @@ def ended_text(known: Mapping[str, Kept]) -> str:
     return f"ended {counted(sum(ended.values()), 'Python')} on {nodeset.fold(ended)}"
 
 
-def _row(one: KeptPython, now: float) -> tuple[str, ...]:
+def _alike(one: KeptPython, now: float) -> tuple[str, ...]:
+    """Return what Pythons have to have in common to share a row."""
     left = f"{moment(now + one.left, now)} ({age(one.left)})"
-    pids = " ".join(map(str, one.pids))
-    cells = (", ".join(one.modules), one.command, left, size(one.memory), pids)
-    return tuple(harmless(cell.encode()).decode() for cell in cells)
+    return _shown(", ".join(one.modules)), _shown(one.command), left
+
+
+def _of_all(its: Sequence[tuple[str, KeptPython]]) -> tuple[str, str]:
+    """Return the memory of these Pythons, and the process ids of a few."""
+    each = " each" if len(its) > 1 else ""
+    pids = dict.fromkeys(pid for _, one in its for pid in one.pids)
+    few = " ".join(map(str, pids)) if len(pids) <= PIDS else "-"
+    return size(max(one.memory for _, one in its)) + each, few
+
+
+def _shown(text: str) -> str:
+    return cut(harmless(text.encode()).decode(), CELL)

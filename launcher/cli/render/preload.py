@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ...records import events as ev
 from ...records.reasons import Cold, NotKept
+from ...records.receipt import stays_warm
 from ...spec import nodeset
 from .tables import local, took
 
@@ -104,11 +105,10 @@ def preload_text(modules: Sequence[str], events: Sequence[ev.Event]) -> str:
 
 def _kept_for_others(events: Sequence[ev.Event]) -> Iterator[str]:
     """Say for how long what was imported stays on which hosts, once the run is over."""
+    if warm := stays_warm(events, ()):
+        until = time.strftime("%H:%M:%S", local(warm.until))
+        yield f"stays on {nodeset.fold(warm.hosts)} until {until}"
     last = {one.host: one for one in events if isinstance(one, ev.KeptWarm)}
-    if there := [one for one in last.values() if one.kept]:
-        until = local(min(one.time + one.seconds for one in there))
-        hosts = nodeset.fold(one.host for one in there)
-        yield f"stays on {hosts} until {time.strftime('%H:%M:%S', until)}"
     not_there: dict[str, list[str]] = {}
     for one in last.values():
         if not one.kept:

@@ -22,7 +22,7 @@ from .log_lines import harmless
 from .metrics import gpu_lines
 from .not_brought import not_brought_lines
 from .reasons import sentence
-from .tables import counted, duration, fold_tasks, size, table, wrapped
+from .tables import counted, due, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
 #: At most this many rows of hosts.
@@ -310,9 +310,27 @@ def _facts(receipt: Receipt, width: int) -> list[str]:
     if receipt.unmatched and receipt.status == "succeeded":
         lines += [click.style(text, fg="yellow") for text in _unmatched(receipt, width)]
     lines += stored_lines(receipt.run, receipt.stored)
+    lines += _warm(receipt, width)
     left = not_brought_lines(receipt.run, receipt.not_brought, width)
     lines += [click.style(text, fg="yellow") for text in left]
     return [*lines, f"record   {receipt.folder}"]
+
+
+def _warm(receipt: Receipt, width: int) -> list[str]:
+    """Return what stays on hosts for the next run, until when, and how to end it."""
+    if (warm := receipt.warm) is None:
+        return []
+    import textwrap  # few runs leave anything
+
+    modules = _harmless(", ".join(warm.modules))
+    until = due(warm.until, receipt.started + receipt.seconds)
+    where = f"on {nodeset.fold(warm.hosts)} until {until}"
+    text = f"{modules} stays {where}, for the next run; launcher warm --end ends it"
+    lines = textwrap.wrap(text, max(20, width - 9), break_on_hyphens=False)
+    return [
+        f"{label:8} {line}"
+        for label, line in zip(["warm", *[""] * len(lines)], lines, strict=False)
+    ]
 
 
 #: By framework: what makes its ranks meet.

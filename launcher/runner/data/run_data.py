@@ -235,8 +235,6 @@ async def give_spare(
     context: RunContext, session: HostSession, others: Sequence[HostSession] = ()
 ) -> None:
     """Give a host that joins later what the ``others`` have. Raises HostError, InputError."""
-    if not context.job.data:
-        return
     recorded = {one.name: one for one in sets_of(context.folder.path)}
     data = RunData(context)
     for one in await data.list_again(recorded):

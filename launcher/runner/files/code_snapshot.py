@@ -312,7 +312,7 @@ def _files(folder: Path, closed: list[bytes]) -> Iterator[bytes]:
         yield from _walk(os.fsencode(folder), b"", [], closed)
         return
     yield from _brought_back(folder, tracked, closed)
-    ignored = set(_lines(_launcher_ignored(folder)))
+    ignored = set(_lines(_launcher_ignored(folder))) if _has_rules(folder, tracked) else set()
     for path in _lines(tracked):
         if path in ignored or _NEVER.intersection(path.split(b"/")):
             continue
@@ -356,6 +356,19 @@ def _brings_back(root: bytes, folder: bytes) -> pathspec.GitIgnoreSpec | None:
     """Return the rules of a folder's .launcherignore if any line brings something back."""
     lines = _lines_of(os.path.join(root, folder, os.fsencode(IGNORE_FILE)))
     return _rules(lines) if any(line.startswith("!") for line in lines) else None
+
+
+def _has_rules(folder: Path, tracked: bytes) -> bool:
+    """Return whether any folder of these files, or one above, has a .launcherignore; git itself may
+    ignore that."""
+    folders = {b"", *map(os.fsencode, folder.parents)}
+    for path in _lines(tracked):
+        place = os.path.dirname(path)
+        while place not in folders:
+            folders.add(place)
+            place = os.path.dirname(place)
+    root, name = os.fsencode(folder), os.fsencode(IGNORE_FILE)
+    return any(os.path.lexists(os.path.join(root, place, name)) for place in folders)
 
 
 def _launcher_ignored(folder: Path) -> bytes:
@@ -466,17 +479,17 @@ class Revision:
 
 def revision(folder: Path) -> Revision:
     """Return the commit and the uncommitted changes of a folder; empty outside a repository."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
+    head = _git(folder, "rev-parse", "HEAD", "--abbrev-ref", "HEAD")
+    if head is None:
         return Revision()
+    commit, _, branch = head.decode().strip().partition("\n")
     diff = _git(folder, *_DIFF, "--binary", "--no-color")
     changed = (_git(folder, *_DIFF, "--name-only", "-z") or b"") if diff else b""
     others = _git(folder, "ls-files", "-z", "--others", "--exclude-standard") or b""
-    branch = _git(folder, "rev-parse", "--abbrev-ref", "HEAD") or b""
     untracked = tuple(os.fsdecode(line) for line in _lines(others))
     return Revision(
-        commit=commit.decode().strip(),
-        branch=branch.decode().strip(),
+        commit=commit,
+        branch=branch,
         dirty=bool(diff or untracked),
         untracked=untracked,
         diff=diff or b"",

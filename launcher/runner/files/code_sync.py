@@ -2,7 +2,7 @@
 
 Every version of a source is sealed on the host under its fingerprint and never written again; a run's
 copy consists of hard links to it. So an unchanged version costs one request, and a changed one only
-its changes.
+its changes: with a second request where they are small, else with rsync.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ...records.run_reader import code_of
 from ...spec.errors import HostError, InputError, SyncError
 from ...spec.frozen import frozen
 from ...spec.model import Job
-from ...transport import rsync
+from ...transport import rates, rsync
 from ...transport.answers.runs import Snapshot
 from ..concurrency import in_thread, together
 from ..context import RunContext
 from ..host_session import HostSession
-from . import code_snapshot
+from . import code_patch, code_snapshot
 from .code_snapshot import Source
 
 #: How often a source may change while it is being copied.
@@ -43,12 +43,17 @@ async def give_code(context: RunContext, sessions: Sequence[HostSession], code: 
     newer version: the ranks of a run execute the same code.
     """
     given = [_Given() for _ in sessions]
+    is_small = code_patch.is_small(code) and not rates.are_limited()
+    patches = code_patch.Patches(code) if is_small else None
     for _ in range(TRIES):
         steps = zip(sessions, given, strict=True)
-        given = await together((_give(context, one, code, last) for one, last in steps), COPIES)
+        given = await together(
+            (_give(context, one, code, last, patches) for one, last in steps), COPIES
+        )
         if all(one.has for one in given):
             return code
         code = await in_thread(code_snapshot.again, code, context.job, context.folder.added)
+        patches = None  # rsync looks at each file anew
     raise SyncError(
         next(one.name for one, last in zip(sessions, given, strict=True) if not last.has),
         f"{code.folder} keeps changing while it is copied",
@@ -64,12 +69,26 @@ class _Given:
     sent: int = 0
 
 
-async def _give(context: RunContext, session: HostSession, code: Source, last: _Given) -> _Given:
+async def _give(
+    context: RunContext,
+    session: HostSession,
+    code: Source,
+    last: _Given,
+    patches: code_patch.Patches | None,
+) -> _Given:
     """Make the run's snapshot of this version on a host, unless its copy turns out to be another one."""
     started, sent = time.time(), last.sent
     wanted: dict[str, Any] = {"run": context.name, "source": code.identity, "version": code.version}
-    answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
-    if not answer.have:
+    lists = {"list": 1} if patches else {}
+    answer = await session.agent.answer(Snapshot, "snapshot", **wanted, **lists)
+    patch = None
+    if patches and not answer.have and answer.known is not None:
+        patch = await in_thread(patches.against, answer.known)
+    if patch:
+        fields = {**wanted, **patch.request, "base": answer.base}
+        answer = await session.agent.answer(Snapshot, "patch", payload=patch.content, **fields)
+        sent += patch.bytes
+    elif not answer.have:
         sent += await _copy(context, session, code, answer)
         answer = await session.agent.answer(Snapshot, "snapshot", **wanted)
     if answer.have:

@@ -10,6 +10,7 @@ from ...spec import nodeset
 from ...spec.environments import CONDA, Environment
 from ...spec.errors import HostError, NoEnvironment, NoPython, PythonTooOld
 from ...spec.model import Host
+from ...spec.patterns import pattern
 from ...transport.answers.environments import Environment as EnvironmentThere
 
 
@@ -155,10 +156,10 @@ def _of_pixi(lines: Sequence[str]) -> str:
 
 
 #: What conda calls an error, and what micromamba and mamba 2 write before one.
-_CONDA = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception|NotFound|Unsatisfiable\w*)): *(.*)")
-_MAMBA = re.compile(r"(?:error|critical) +libmamba +(.*)")
+_CONDA = pattern(r"(?:\w+\.)*(\w+(?:Error|Exception|NotFound|Unsatisfiable\w*)): *(.*)")
+_MAMBA = pattern(r"(?:error|critical) +libmamba +(.*)")
 #: A line of a list of what cannot be had, and how much of such a list is told.
-_ITEM, MOST_ITEMS = re.compile(r"^[ \t│]*(?:[├└]─|-) +(.*)"), 3
+_ITEM, MOST_ITEMS = pattern(r"^[ \t│]*(?:[├└]─|-) +(.*)"), 3
 
 
 def _of_conda(lines: Sequence[str]) -> str:
@@ -185,13 +186,13 @@ def _of_conda(lines: Sequence[str]) -> str:
 
 
 #: What a tool says where there is no network, and an address in its words.
-_NO_NETWORK = re.compile(
+_NO_NETWORK = pattern(
     r"could(?:n't| not) (?:resolve|connect)|connection (?:failed|refused|error)|failed to connect"
     r"|network is unreachable|name resolution|no route to host|dns error|error sending request"
     r"|newconnectionerror|timed out|timeout was reached",
     re.IGNORECASE,
 )
-_SERVER = re.compile(r"https?://([^/\s\"'<>\])]+)|host='([^']+)'|host:? ([\w.-]+\.\w+)")
+_SERVER = pattern(r"https?://([^/\s\"'<>\])]+)|host='([^']+)'|host:? ([\w.-]+\.\w+)")
 
 
 def unreachable(log: str) -> str:

@@ -50,14 +50,32 @@ class Clock:
         require_moment(self.time, "time")
 
 
+#: Most files and links of a version that a host lists.
+MOST_KNOWN = 1000
+
+
+@frozen
+class Known:
+    """What a version of the code on a host holds: ``(path, size, time, executable)`` of files, and path
+    and target of links."""
+
+    files: tuple[tuple[str, int, int, int], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        require(len(self.files) + len(self.links) <= MOST_KNOWN, "files", "too many")
+
+
 @frozen
 class Snapshot:
-    """Whether the host has a version of the code; else where a copy goes, beside which version."""
+    """Whether the host has a version of the code; else where a copy goes, beside which version, and
+    what that one holds where it is little."""
 
     have: bool
     base: str | None = None
     folder: str = "/"
     grain: int = 1  # nanoseconds that times of files there are multiples of
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         require_folder(self.folder, "folder")

@@ -59,7 +59,7 @@ def test_a_damaged_agent_is_installed_again(host: Host, name: str, damage: str) 
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["agent/base/__pycache__/protocol.*.pyc", "compiled"])
+@pytest.mark.parametrize("name", ["agent/base/__pycache__/protocol.*.pyc", "files"])
 @pytest.mark.parametrize("damage", ["emptied", "removed", "cut"])
 def test_an_agent_that_came_compiled_is_whole_too(host: Host, name: str, damage: str) -> None:
     """Of a compiled file that is cut off, Python says no more than: marshal data too short."""

@@ -43,7 +43,7 @@ def test_each_host_is_asked_about_once(asked: Path) -> None:
         lookup = SshLookup(INVENTORY)
         lookup.ask_ahead(["gpu1", "gpu2"])
         found = await asyncio.gather(*(lookup.settings(n) for n in ("gpu1", "gpu1", "gpu2")))
-        lookup.close()
+        await lookup.close()
         return [one.host for one in found]
 
     assert asyncio.run(ask()) == ["gpu1.example", "gpu1.example", "gpu2.example"]

@@ -221,3 +221,25 @@ def test_a_path_that_is_too_long_costs_itself_alone(tmp_path: Path) -> None:
     assert [path for path, _, _ in found] == ["z"]
     assert list(unreadable.values()) == ["File name too long"]
     tree.remove(str(root))
+
+
+def test_remove_follows_no_link(tmp_path: Path) -> None:
+    tree_, other = tmp_path / "a", tmp_path / "other"
+    (tree_ / "b").mkdir(parents=True)
+    other.mkdir()
+    (other / "kept").touch()
+    for link, target in {
+        "folder": other,
+        "file": other / "kept",
+        "nowhere": tmp_path / "x",
+    }.items():
+        (tree_ / "b" / link).symlink_to(target)
+    os.mkfifo(tree_ / "pipe")
+    (tmp_path / "link").symlink_to(tree_)
+    tree.remove(str(tmp_path / "link"))
+    tree.remove(str(other / "kept"))
+    tree.remove(str(tmp_path / "missing"))
+    assert (tree_ / "b" / "folder" / "kept").exists(), "what a link in its place leads to stays"
+    tree.remove(str(tree_))
+    assert not tree_.exists()
+    assert (other / "kept").exists()

@@ -13,7 +13,8 @@ import pytest
 
 from launcher.agent.relay import kept_pythons, usage
 from launcher.agent.supervisor import keeper, kept, places, question
-from launcher.agent.supervisor.warm import Asked, Warm
+from launcher.agent.supervisor.warm import Warm
+from launcher.agent.supervisor.warm_asked import Asked
 
 ENV = {"PATH": "/usr/bin", "TOKEN": "hush"}
 

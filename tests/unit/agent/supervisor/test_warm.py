@@ -19,7 +19,8 @@ import pytest
 
 from launcher.agent.base.lean import prctl
 from launcher.agent.processes import processes
-from launcher.agent.supervisor.warm import INSIDE, Warm
+from launcher.agent.supervisor.warm import Warm
+from launcher.agent.supervisor.warm_command import INSIDE
 from support import lab as labs
 
 #: What a script and its user can see of a process.
@@ -192,7 +193,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     """A run's folder; this process is what the supervisor is: the one that gets all orphans."""
     monkeypatch.chdir(tmp_path)
     prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
-    monkeypatch.setattr("launcher.agent.supervisor.warm.ANSWERS", 120.0)
+    monkeypatch.setattr("launcher.agent.supervisor.warm_fork.ANSWERS", 120.0)
     made = Bench(tmp_path)
     yield made
     made.warm.close()
@@ -624,7 +625,7 @@ def test_what_the_next_attempt_cannot_take(
         harm(bench)
     with monkeypatch.context() as patched:
         if harm is _stop:  # nobody but the old helper has to answer so soon
-            patched.setattr("launcher.agent.supervisor.warm.ANSWERS", 1.0)
+            patched.setattr("launcher.agent.supervisor.warm_fork.ANSWERS", 1.0)
         said = bench.next(**env)
     assert [event for event, _ in said] == ["ImportedAnew", "Preloaded"]
     assert said[0][1]["why"] == why and said[0][1]["detail"].endswith(detail)

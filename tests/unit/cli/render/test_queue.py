@@ -71,4 +71,6 @@ def test_a_narrow_terminal_shows_the_reasons_below_the_runs() -> None:
         "\n"
         "12 GPUs, 3 free; 2 runs wait"
     )
-    assert queue_text(Queue((), waiting, 12, 3), NOW, 200) == queue_text(Queue((), waiting, 12, 3), NOW)
+    assert queue_text(Queue((), waiting, 12, 3), NOW, 200) == queue_text(
+        Queue((), waiting, 12, 3), NOW
+    )

@@ -76,3 +76,21 @@ def test_a_traceback_of_a_rank_that_exited_with_0_is_told() -> None:
     text = click.unstyle(receipt_text(whole, 80))
     assert "the script exited with 0, but srun said: task 1 on gpu2 exited with 1\n" in text
     assert postmortem.tracebacks([(failed, words), (processes[1], b"done\n")]) == ()
+
+
+def test_what_outlives_the_run_is_told_with_how_to_end_it() -> None:
+    hosts = [f"gpu{number}" for number in (*range(1, 40), 41, 43, 45)]
+    events = [ev.KeptWarm(100.0, host, 600.0) for host in hosts]
+    events += [ev.KeptWarm(99.0, "gpu2", 60.0), ev.KeptWarm(101.0, "gpu2", 600.0, kept=False)]
+    warm = receipt.stays_warm(events, ["torch"])
+    assert warm and warm.until == 700.0 and "gpu2" not in warm.hosts
+    whole = failed_receipt(world_size=1, warm=warm)
+    assert receipt.read(json.loads(json.dumps(whole.to_json()))) == whole
+    lines = click.unstyle(receipt_text(whole, 60)).splitlines()
+    (first,) = (line for line in lines if line.startswith("warm "))
+    at = lines.index(first)
+    text = " ".join(line[9:] for line in lines[at : at + 3])
+    assert text.startswith("torch stays on gpu[1,3-39,41,43,45] until ")
+    assert "launcher warm --end ends it" in text and max(map(len, lines[at : at + 3])) <= 60
+    assert receipt.stays_warm(events[-1:], ["torch"]) is None
+    assert "warm" not in failed_receipt(world_size=1).to_json()

@@ -466,3 +466,19 @@ def test_added_files_are_code_that_no_rule_leaves_out(plain: Path, tmp_path: Pat
     assert code_snapshot.coarse_version(found, 1) == found.version
     without = code_snapshot.read(plain, added_from=tmp_path / "missing")
     assert (without.version, without.added_from) == (code_snapshot.read(plain).version, None)
+
+
+def test_a_launcherignore_that_git_ignores_counts(repo: Path) -> None:
+    (repo / ".gitignore").write_text(".launcherignore\n")
+    (repo / "pkg/deep").mkdir(parents=True)
+    (repo / "pkg/deep/x.py").touch()
+    assert "pkg/deep/x.py" in names(repo)
+    (repo / "pkg/.launcherignore").write_text("x.py\n")
+    assert "pkg/deep/x.py" not in names(repo)
+
+
+def test_a_launcherignore_above_the_folder_counts(repo: Path) -> None:
+    fill(repo, "sub/train.py", "sub/x.bin")
+    (repo / ".launcherignore").write_text("*.bin\n")
+    git(repo, "add", "-A")
+    assert names(repo / "sub") == {"train.py"}
