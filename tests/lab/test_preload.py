@@ -66,6 +66,28 @@ def test_ranks_train_with_a_torch_that_was_imported_before(
     assert "preload  torch imported on lab[1-2] in " in launcher.call("show", "-").stdout
 
 
+def test_ranks_share_the_memory_of_what_was_imported(launcher: Launcher, clean: labs.Lab) -> None:
+    """A collection of garbage, as also at the end of Python, does not copy what no rank has touched."""
+    _give(clean, "kept = [[number] for number in range(300_000)]\n")
+    launcher.script(
+        "import gc\n"
+        "def own():\n"
+        "    lines = open('/proc/self/smaps_rollup').read().splitlines()\n"
+        "    return sum(int(one.split()[1]) for one in lines if one.startswith('Private_Dirty:'))\n"
+        "before = own()\n"
+        "gc.collect()\n"
+        "print((own() - before) // 1024, 'MB copied')\n"
+        "import big\n"
+        "print(len(big.kept))\n"
+    )
+    ran = launcher.run(*RUN, "--preload", "big", "train.py")
+    assert ran.code == 0, ran.err
+    assert not _events(launcher, "StartedCold")
+    for rank in range(2):
+        copied, count = ran.log(f"rank-{rank}.out").decode().splitlines()
+        assert (int(copied.split()[0]) < 5, count) == (True, "300000"), copied
+
+
 def test_ctrl_c_while_modules_are_imported(launcher: Launcher, clean: labs.Lab) -> None:
     _give(clean, HANGS)
     launcher.script("print('never')\n")

@@ -10,6 +10,7 @@ See docs/decisions/0067-warm-ranks.md.
 from __future__ import annotations
 
 import _socket
+import gc
 import os
 import sys
 
@@ -89,6 +90,7 @@ def serve(asked: str) -> bool:
         line.send(b"f" + os.fsencode(problem)[:2000])
         return False
     files = _files(code)
+    gc.freeze()  # else a rank that collects garbage, or ends, copies the memory of all that was imported
     line.send(b"r")
     return Forks(line, names.split(","), before, read, prctl, files, started).serve()
 
