@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import time
 
 from . import (
     again,
@@ -25,6 +24,7 @@ from . import (
     many,
     memory,
     metrics,
+    peers,
     projects,
     queue,
     restart,
@@ -33,6 +33,8 @@ from . import (
     storm,
     sync,
 )
+from .measure import Circumstances, CommandError
+from .place import labs
 
 #: What measures memory comes first: a child's peak is never less than the size of this process,
 #: which grows with the logs that it compares.
@@ -42,7 +44,7 @@ ALL = {
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
     "restart": restart, "again": again, "many": many, "projects": projects,
-    "environments": environments,
+    "environments": environments, "peers": peers,
 }  # fmt: skip
 
 
@@ -52,10 +54,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument(
-        "--sizes", help="numbers of hosts for `start`, `check`, `counts` and `many`, such as 2,8"
+        "--sizes",
+        help="numbers of hosts for `start`, `check`, `counts`, `many` and `peers`, such as 2,8",
     )
     parser.add_argument(
-        "--only", help="projects of `projects`, such as JAX,TensorFlow; tables of `data`"
+        "--only",
+        help="projects of `projects`, such as JAX,TensorFlow; tables of `data`; peers, such as mpirun",
     )
     parser.add_argument("--torch", action="store_true", help="with torch, for `environments`")
     args = parser.parse_args()
@@ -64,17 +68,24 @@ def main() -> None:
     if args.rounds < 1:
         parser.error("--rounds: at least 1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab goes, too
+    failed = []
     for name in args.names or ALL:
         more = {}
-        if name in ("start", "check", "counts", "many") and args.sizes:
+        if name in ("start", "check", "counts", "many", "peers") and args.sizes:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
-        if name in ("projects", "data") and args.only:
+        if name in ("projects", "data", "peers") and args.only:
             more["only"] = args.only.split(",")
         if name == "environments":
             more["torch"] = args.torch
-        began = time.monotonic()
-        print(f"\n### {name}\n\n{ALL[name].main(args.rounds, **more)}", flush=True)
-        print(f"\n({args.rounds} rounds; {time.monotonic() - began:.0f} s in all)", flush=True)
+        about = Circumstances()
+        try:
+            found = ALL[name].main(args.rounds, **more)
+        except (CommandError, labs.LabError) as failure:  # the other tables are worth having
+            failed.append(name)
+            found = f"not measured: {failure}"
+        print(f"\n### {name}\n\n{about} {args.rounds} rounds.\n\n{found}", flush=True)
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
