@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 
@@ -62,12 +63,17 @@ def main() -> None:
         help="projects of `projects`, such as JAX,TensorFlow; tables of `data`; peers, such as mpirun",
     )
     parser.add_argument("--torch", action="store_true", help="with torch, for `environments`")
+    parser.add_argument(
+        "--bound", type=float, help="seconds that `peers` waits for processes to end (default: 30)"
+    )
     args = parser.parse_args()
     if strangers := [name for name in args.names if name not in ALL]:
         parser.error(f"there is no benchmark {', '.join(strangers)}: only {', '.join(ALL)}")
     if args.rounds < 1:
         parser.error("--rounds: at least 1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab goes, too
+    if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
+        print("this machine has other work: read the ratios, not the seconds", file=sys.stderr)
     failed = []
     for name in args.names or ALL:
         more = {}
@@ -75,6 +81,8 @@ def main() -> None:
             more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
         if name in ("projects", "data", "peers") and args.only:
             more["only"] = args.only.split(",")
+        if name == "peers" and args.bound:
+            more["bound"] = args.bound
         if name == "environments":
             more["torch"] = args.torch
         about = Circumstances()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..measure import CommandError, Sample, race, spread, table
 from ..place import labs, place
-from .kills import BOUND, Killed, rank_killed, starter_killed
+from .kills import rank_killed, starter_killed
 from .starters import MARK, Scene, Starter, starters
 from .watched import Watched, end_marked
 
@@ -25,14 +25,16 @@ SIZES = (2,)
 KINDS = {"noop": "a script that says that it is there", "all_reduce": "torch adds up a tensor"}
 HEAD = (
     "starter", "wall, s", "launcher / it", "first line of rank 0, s", "launcher / it", "CPU here, s",
-    "CPU on all hosts, s", "ranks on the screen", "files that came back",
+    "CPU here and on all hosts, s", "ranks on the screen", "files that came back",
 )  # fmt: skip
 ENDS = (
-    "starter", "starter killed: ranks gone after, s", f"left after {BOUND:.0f} s",
+    "starter", "starter killed: ranks gone after, s", "left after {bound:.0f} s",
     "a rank killed: ranks gone after, s", "starter ends after, s", "exit code",
 )  # fmt: skip
 #: A start that takes longer hangs.
 LIMIT = 120.0
+#: Seconds after which somebody who has not noticed that something was killed never will.
+BOUND = 30.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,20 @@ class Started(Sample):
     ranks: int = 0
     files: int = 0
 
+    @property
+    def all_cpu(self) -> float:
+        """Of the starter and of everything on the hosts: some are on a host themselves."""
+        return self.cpu + self.hosts
 
-def main(rounds: int, sizes: tuple[int, ...] = SIZES, only: Sequence[str] = ()) -> str:
-    """Three tables for each number of hosts, and why rows are empty."""
-    return "\n\n".join(_of(size, rounds, only) for size in sizes)
+
+def main(
+    rounds: int, sizes: tuple[int, ...] = SIZES, only: Sequence[str] = (), bound: float = BOUND
+) -> str:
+    """Three tables for each number of hosts. Who cannot be here says why in its row."""
+    return "\n\n".join(_of(size, rounds, only, bound) for size in sizes)
 
 
-def _of(size: int, rounds: int, only: Sequence[str]) -> str:
+def _of(size: int, rounds: int, only: Sequence[str], bound: float) -> str:
     with _scene(size) as scene:
         known = starters(scene)
         if strangers := set(only) - {one.name for one in known}:
@@ -69,14 +78,15 @@ def _of(size: int, rounds: int, only: Sequence[str]) -> str:
                 for one in running
                 if one.name not in reasons
             }
-            rows = _rows(race(contenders, rounds))
+            away = {one.name for one in known if one.on_host}
+            rows = _rows(race(contenders, rounds), away)
             rows += [
                 [name, f"not run: {why}"] + [""] * (len(HEAD) - 2) for name, why in reasons.items()
             ]
             parts.append(f"`{kind}`: {title}.\n\n{table(HEAD, rows)}")
             print(parts[-1], file=sys.stderr, flush=True)
-        ends = [_ends(scene, one, quiet) for one in chosen if one.name not in reasons]
-        parts.append(table(ENDS, ends))
+        ends = [_ends(scene, one, quiet, bound) for one in chosen if one.name not in reasons]
+        parts.append(table([cell.format(bound=bound) for cell in ENDS], ends))
     notes = [f"- `{one.name}`: {one.note}" for one in known if one.note]
     return "\n\n".join([*parts, "\n".join(notes)])
 
@@ -164,7 +174,7 @@ def _tried(
     return tried
 
 
-def _rows(samples: dict[str, list[Started]]) -> list[list[str]]:
+def _rows(samples: dict[str, list[Started]], away: set[str]) -> list[list[str]]:
     ours = samples.get("launcher", [])
     rows = []
     for name, found in samples.items():
@@ -172,7 +182,7 @@ def _rows(samples: dict[str, list[Started]]) -> list[list[str]]:
         failed = len(found) - len(worked)
         row = [name, _spread(found, "wall"), _ratio(ours, found, "wall")]
         row += [_spread(found, "first"), _ratio(ours, found, "first")]
-        row += [_spread(found, "cpu"), _spread(found, "hosts")]
+        row += ["" if name in away else _spread(found, "cpu"), _spread(found, "all_cpu")]
         row += [_counts([one.ranks for one in worked]), _counts([one.files for one in worked])]
         row[0] += f" ({failed} of {len(found)} failed)" if failed else ""
         rows.append(row)
@@ -198,13 +208,12 @@ def _counts(values: Sequence[int]) -> str:
     return "-".join(str(value) for value in sorted({min(values), max(values)})) if values else ""
 
 
-def _ends(scene: Scene, one: Starter, quiet: _Quiet) -> list[str]:
+def _ends(scene: Scene, one: Starter, quiet: _Quiet, bound: float) -> list[str]:
     cells = [one.name]
     for kill in (starter_killed, rank_killed):
         one.before()
         try:
-            found: Killed = kill(scene, one)
-            cells += found.cells()
+            cells += kill(scene, one, bound).cells()
         except CommandError as failure:
             print(f"{one.name}: {failure}", file=sys.stderr, flush=True)
             cells += ["did not start"] + [""] * (1 if kill is starter_killed else 2)

@@ -1,6 +1,6 @@
 """What happens to a job when its starter is killed, and when one of its ranks is, with `kill -9`.
 
-Its ranks only sleep: who talks to others by torch notices, sooner or later, that they are gone.
+Who has not noticed within the bound is taken for somebody who never will. The ranks only sleep: who talks to others by torch notices, sooner or later, that they are gone.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from .starters import Scene, Starter
 from .watched import Watched
 
-#: Seconds after which somebody who has not noticed is taken for somebody who never will.
-BOUND = 30.0
 #: Until all ranks are there.
 LIMIT = 120.0
 PIDS = "/tmp/peers"
@@ -48,10 +46,7 @@ class RankKilled:
         return [_seconds(self.gone), _seconds(self.ended), code]
 
 
-Killed = StarterKilled | RankKilled
-
-
-def starter_killed(scene: Scene, one: Starter) -> StarterKilled:
+def starter_killed(scene: Scene, one: Starter, bound: float) -> StarterKilled:
     """Kill the program that somebody started, and nothing else."""
     before = _all(scene)
     watched, ranks = _holding(scene, one)
@@ -59,7 +54,7 @@ def starter_killed(scene: Scene, one: Starter) -> StarterKilled:
     watched.kill()
     gone = None
     left = ranks
-    while left and time.monotonic() - began < BOUND:
+    while left and time.monotonic() - began < bound:
         left = _all(scene) - before
         if gone is None and not left & ranks:
             gone = time.monotonic() - began
@@ -67,14 +62,14 @@ def starter_killed(scene: Scene, one: Starter) -> StarterKilled:
     return StarterKilled(gone, len(left & ranks), len(left - ranks))
 
 
-def rank_killed(scene: Scene, one: Starter) -> RankKilled:
+def rank_killed(scene: Scene, one: Starter, bound: float) -> RankKilled:
     """Kill the last rank, which is on the last host."""
     watched, ranks = _holding(scene, one)
     last = scene.hosts[-1]
     began = time.monotonic()
     last.run("kill", "-9", last.path(f"{PIDS}/rank-{scene.world - 1}").read_text())
     gone = ended = None
-    while (gone is None or ended is None) and time.monotonic() - began < BOUND:
+    while (gone is None or ended is None) and time.monotonic() - began < bound:
         if gone is None and not ranks & _all(scene):
             gone = time.monotonic() - began
         if ended is None and watched.has_ended:

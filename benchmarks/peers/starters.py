@@ -37,12 +37,13 @@ def _nothing() -> None:
 @dataclass(frozen=True)
 class Starter:
     """A way to start a job. `command` gets a kind of `rank.py`. `once` comes before everything; that, `before`
-    and `after` each start are not measured."""
+    and `after` each start are not measured. Where `on_host`, somebody types it on the first host."""
 
     name: str
     command: Callable[[str], Sequence[str]]
     missing: str = ""
     note: str = ""
+    on_host: bool = False
     once: Callable[[], object] = _nothing
     before: Callable[[], None] = _nothing
     after: Callable[[], None] = _nothing
@@ -216,7 +217,7 @@ def _horovodrun(scene: Scene) -> Starter:
         return scene.on_first(program, *words, *scene.rank(kind))
 
     note = "`--gloo`, from the first host: it wants an interface that has one name everywhere"
-    return Starter("horovodrun", command, missing, note)
+    return Starter("horovodrun", command, missing, note, on_host=True)
 
 
 def _deepspeed(scene: Scene) -> Starter:
@@ -240,7 +241,7 @@ def _torchrunx(scene: Scene) -> Starter:
         return scene.on_first(python, f"{CODE}/by_torchrunx.py", addresses, str(EACH), *words)
 
     note = "from the first host: hosts look for the machine that starts by its own name"
-    return Starter("torchrunx", command, environments.missing("peers"), note)
+    return Starter("torchrunx", command, environments.missing("peers"), note, on_host=True)
 
 
 def _slurm(scene: Scene) -> list[Starter]:
@@ -268,8 +269,8 @@ def _slurm(scene: Scene) -> list[Starter]:
     lacks = missing or environments.missing("peers")
     note = "Slurm, from the first host; a folder that all hosts share"
     return [
-        Starter("srun", srun, missing, note, once=cluster, after=cancel),
-        Starter("submitit", submitit, lacks, note, once=cluster, after=cancel),
+        Starter("srun", srun, missing, note, True, once=cluster, after=cancel),
+        Starter("submitit", submitit, lacks, note, True, once=cluster, after=cancel),
     ]
 
 
@@ -291,7 +292,7 @@ def _ray(scene: Scene) -> Starter:
         return scene.on_first(python, *script, RAY_DEDUP_LOGS="0")
 
     note = "Ray Train on a cluster that is up, from the first host; a folder that all hosts share"
-    return Starter("ray", command, environments.missing("peers"), note, before=start)
+    return Starter("ray", command, environments.missing("peers"), note, True, before=start)
 
 
 def _lacks(program: str) -> str:
