@@ -49,6 +49,25 @@ ALL = {
 }  # fmt: skip
 
 
+#: What takes `--sizes`, and what takes `--only`.
+SIZED = ("start", "check", "counts", "many", "peers")
+CHOSEN = ("projects", "data", "peers")
+
+
+def _options(name: str, args: argparse.Namespace) -> dict[str, object]:
+    """Return what a benchmark takes beside its rounds."""
+    more: dict[str, object] = {}
+    if name in SIZED and args.sizes:
+        more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
+    if name in CHOSEN and args.only:
+        more["only"] = args.only.split(",")
+    if name == "peers" and args.bound:
+        more["bound"] = args.bound
+    if name == "environments":
+        more["torch"] = args.torch
+    return more
+
+
 def main() -> None:
     """Each benchmark that was named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -76,18 +95,9 @@ def main() -> None:
         print("this machine has other work: read the ratios, not the seconds", file=sys.stderr)
     failed = []
     for name in args.names or ALL:
-        more = {}
-        if name in ("start", "check", "counts", "many", "peers") and args.sizes:
-            more["sizes"] = tuple(int(size) for size in args.sizes.split(","))
-        if name in ("projects", "data", "peers") and args.only:
-            more["only"] = args.only.split(",")
-        if name == "peers" and args.bound:
-            more["bound"] = args.bound
-        if name == "environments":
-            more["torch"] = args.torch
         about = Circumstances()
         try:
-            found = ALL[name].main(args.rounds, **more)
+            found = ALL[name].main(args.rounds, **_options(name, args))
         except (CommandError, labs.LabError) as failure:  # the other tables are worth having
             failed.append(name)
             found = f"not measured: {failure}"

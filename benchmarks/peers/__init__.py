@@ -165,7 +165,7 @@ def _tried(
             print(f"{one.name}: {failure}", file=sys.stderr, flush=True)
             if not worked:
                 words = str(failure).strip().splitlines()
-                reasons[one.name] = f"{words[0]} {words[-1]}"
+                reasons[one.name] = f"{words[0]} {words[-1]}".replace("|", "/")
                 raise CommandError(reasons[one.name]) from failure
             return Started(math.nan)
         worked = True
