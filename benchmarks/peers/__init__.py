@@ -7,6 +7,7 @@ take turns. Then each is killed with `kill -9`, and so is one rank of each: what
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -164,8 +165,8 @@ def _tried(
         except (CommandError, labs.LabError) as failure:
             print(f"{one.name}: {failure}", file=sys.stderr, flush=True)
             if not worked:
-                words = str(failure).strip().splitlines()
-                reasons[one.name] = f"{words[0]} {words[-1]}".replace("|", "/")
+                said = [line for line in str(failure).splitlines() if re.search(r"\w", line)]
+                reasons[one.name] = f"{said[0]} {said[-1]}".replace("|", "/")
                 raise CommandError(reasons[one.name]) from failure
             return Started(math.nan)
         worked = True

@@ -58,7 +58,7 @@ def starter_killed(scene: Scene, one: Starter, bound: float) -> StarterKilled:
         left = _all(scene) - before
         if gone is None and not left & ranks:
             gone = time.monotonic() - began
-        time.sleep(0.05)
+        time.sleep(0.1)
     return StarterKilled(gone, len(left & ranks), len(left - ranks))
 
 
@@ -74,7 +74,7 @@ def rank_killed(scene: Scene, one: Starter, bound: float) -> RankKilled:
             gone = time.monotonic() - began
         if ended is None and watched.has_ended:
             ended = time.monotonic() - began
-        time.sleep(0.05)
+        time.sleep(0.1)
     return RankKilled(gone, ended, None if ended is None else watched.code)
 
 
@@ -91,7 +91,7 @@ def _holding(scene: Scene, one: Starter) -> tuple[Watched, set[tuple[str, int]]]
             for host in scene.hosts
             for file in host.path(PIDS).glob("rank-*[0-9]")
         }
-        time.sleep(0.05)
+        time.sleep(0.1)
     return watched, found
 
 

@@ -72,8 +72,12 @@ class Scene:
             for file in ON_HOSTS.glob("*.py"):
                 host.write(f"{CODE}/{file.name}", file.read_bytes())
         projects.introduce(self.here.lab)
-        # What a user has in ~/.ssh/config, for all that call `ssh`.
-        config = self.here.lab.ssh_config
+        # What a user has in ~/.ssh/config, for all that call `ssh` with a name or an address.
+        config = scratch / "ssh_config"
+        text = self.here.lab.ssh_config.read_text()
+        for host in self.hosts:
+            text = text.replace(f"Host {host.name}\n", f"Host {host.name} {host.address}\n")
+        config.write_text(text)
         ssh = scratch / "bin" / "ssh"
         ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
         ssh.chmod(0o755)
@@ -111,10 +115,10 @@ class Scene:
         if (self.here.home / "runs").exists():
             folders.append(self.here.run_folder())
         found = [file for folder in folders for file in folder.rglob("rank-*")]
-        files = [file for file in found if re.fullmatch(r"rank-\d+", file.name) and file.is_file()]
+        names = {file.name for file in found if re.fullmatch(r"rank-\d+", file.name)}
         shutil.rmtree(self.shared / "out", ignore_errors=True)
         shutil.rmtree(self.here.home / "runs", ignore_errors=True)
-        return len(files)
+        return len(names)
 
 
 def starters(scene: Scene) -> list[Starter]:

@@ -72,7 +72,7 @@ class Watched:
 
     def failure(self, what: str) -> CommandError:
         """Return an error with its last words."""
-        return CommandError(f"{what} of {' '.join(self._argv)}:\n{self.text()[-3000:]}")
+        return CommandError(f"{what}:\n{' '.join(self._argv)}\n{self.text()[-3000:]}")
 
     def text(self) -> str:
         """Return all that it has said so far."""
