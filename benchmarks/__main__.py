@@ -79,7 +79,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--only",
-        help="projects of `projects`, such as JAX,TensorFlow; tables of `data`; peers, such as mpirun",
+        help="projects of `projects`, such as JAX,TensorFlow; tables of `data`; tables and starters of `peers`, such as kills,mpirun",
     )
     parser.add_argument("--torch", action="store_true", help="with torch, for `environments`")
     parser.add_argument(

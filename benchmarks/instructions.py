@@ -19,15 +19,16 @@ def missing() -> str:
 def command(folder: str | Path, *, children: bool = False) -> list[str]:
     """Return what is written before a command; with its children, each has a file of its own."""
     traced = "yes" if children else "no"
-    words = ["--tool=callgrind", "--quiet", f"--trace-children={traced}"]
+    # A fork inherits the numbers of its parent, if those do not go into a file before.
+    words = ["--tool=callgrind", "--quiet", f"--trace-children={traced}", "--dump-before=fork"]
     return ["valgrind", *words, f"--callgrind-out-file={folder}/counted.%p"]
 
 
 def counted(folder: Path) -> dict[int, int]:
     """Return the instructions of every process that has ended, by its pid."""
-    found = {}
+    found: dict[int, int] = {}
     for file in folder.glob("counted.*"):
-        totals = re.findall(r"^(?:totals|summary): (\d+)", file.read_text(), re.MULTILINE)
-        if totals:
-            found[int(file.suffix[1:])] = int(totals[-1])
+        if totals := re.findall(r"^totals: (\d+)", file.read_text(), re.MULTILINE):
+            pid = int(file.name.split(".")[1])
+            found[pid] = found.get(pid, 0) + int(totals[-1])
     return found

@@ -23,6 +23,7 @@ from .watched import Watched, end_marked
 from support import environments  # isort: skip  # found by .place
 
 SIZES = (2,)
+KILLS = "kills"
 KINDS = {"noop": "a script that says that it is there", "all_reduce": "torch adds up a tensor"}
 HEAD = (
     "starter", "wall, s", "launcher / it", "first line of rank 0, s", "launcher / it", "CPU here, s",
@@ -61,35 +62,51 @@ def main(
 
 
 def _of(size: int, rounds: int, only: Sequence[str], bound: float) -> str:
+    tables = [name for name in (*KINDS, KILLS) if name in only] or [*KINDS, KILLS]
+    names = set(only) - {*KINDS, KILLS}
     with _scene(size) as scene:
         known = starters(scene)
-        if strangers := set(only) - {one.name for one in known}:
+        if strangers := names - {one.name for one in known}:
             raise SystemExit(f"no such peer: {', '.join(sorted(strangers))}")
-        chosen = [one for one in known if not only or one.name in only]
-        reasons = {one.name: one.missing for one in chosen if one.missing}
-        chosen = [one for one in chosen if not one.missing]
+        wanted = [one for one in known if not names or one.name in names]
+        reasons = {one.name: one.missing for one in wanted if one.missing}
+        chosen = [one for one in wanted if not one.missing]
         for one in chosen:
             one.once()
         quiet = _Quiet(scene)
         parts = [f"{size} hosts, {scene.world} ranks, Python {scene.python}:"]
-        for kind, title in KINDS.items():
-            running = [one for one in chosen if one.name != "launcher-timeout"]
-            contenders = {
-                one.name: _tried(scene, one, kind, quiet, reasons)
-                for one in running
-                if one.name not in reasons
-            }
-            away = {one.name for one in known if one.on_host}
-            rows = _rows(race(contenders, rounds), away)
-            rows += [
-                [name, f"not run: {why}"] + [""] * (len(HEAD) - 2) for name, why in reasons.items()
-            ]
-            parts.append(f"`{kind}`: {title}.\n\n{table(HEAD, rows)}")
-            print(parts[-1], file=sys.stderr, flush=True)
-        ends = [_ends(scene, one, quiet, bound) for one in chosen if one.name not in reasons]
-        parts.append(table([cell.format(bound=bound) for cell in ENDS], ends))
-    notes = [f"- `{one.name}`: {one.note}" for one in known if one.note]
+        for name in tables:
+            if name == KILLS:
+                part = _kills(scene, chosen, quiet, bound)
+            else:
+                part = _starts(scene, name, chosen, quiet, rounds, reasons)
+            parts.append(part)
+            print(part, file=sys.stderr, flush=True)
+    notes = [f"- `{one.name}`: {one.note}" for one in wanted if one.note]
     return "\n\n".join([*parts, "\n".join(notes)])
+
+
+def _starts(
+    scene: Scene,
+    kind: str,
+    chosen: Sequence[Starter],
+    quiet: _Quiet,
+    rounds: int,
+    reasons: dict[str, str],
+) -> str:
+    contenders = {
+        one.name: _tried(scene, one, kind, quiet, reasons)
+        for one in chosen
+        if one.name not in (*reasons, "launcher-timeout")
+    }
+    rows = _rows(race(contenders, rounds), {one.name for one in chosen if one.on_host})
+    rows += [[name, f"not run: {why}"] + [""] * (len(HEAD) - 2) for name, why in reasons.items()]
+    return f"`{kind}`: {KINDS[kind]}.\n\n{table(HEAD, rows)}"
+
+
+def _kills(scene: Scene, chosen: Sequence[Starter], quiet: _Quiet, bound: float) -> str:
+    rows = [_ends(scene, one, quiet, bound) for one in chosen]
+    return f"`{KILLS}`: by `kill -9`.\n\n{table([cell.format(bound=bound) for cell in ENDS], rows)}"
 
 
 @contextmanager
