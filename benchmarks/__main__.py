@@ -101,7 +101,7 @@ def main() -> None:
         except (CommandError, labs.LabError) as failure:  # the other tables are worth having
             failed.append(name)
             found = f"not measured: {failure}"
-        print(f"\n### {name}\n\n{about} {args.rounds} rounds.\n\n{found}", flush=True)
+        print(f"\n### {name}\n\n{about} `--rounds {args.rounds}`.\n\n{found}", flush=True)
     if failed:
         sys.exit(f"not measured: {', '.join(failed)}")
 
