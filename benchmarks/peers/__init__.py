@@ -183,7 +183,7 @@ def _tried(
             print(f"{one.name}: {failure}", file=sys.stderr, flush=True)
             if not worked:
                 said = [line for line in str(failure).splitlines() if re.search(r"\w", line)]
-                reasons[one.name] = f"{said[0]} {said[-1]}".replace("|", "/")
+                reasons[one.name] = f"{said[0][:60]} ... {said[-1][:200]}".replace("|", "/")
                 raise CommandError(reasons[one.name]) from failure
             return Started(math.nan)
         worked = True
