@@ -29,11 +29,12 @@ class Circumstances:
     def __init__(self) -> None:
         self._began = datetime.datetime.now()
         self._load = os.getloadavg()[0]
+        self._commit = _commit()  # a later one is not what runs
 
     def __str__(self) -> str:
         now = datetime.datetime.now()
         return (
-            f"{self._began:%Y-%m-%d %H:%M}, commit {_commit()}; {_machine()}; load {self._load:.1f} at the "
+            f"{self._began:%Y-%m-%d %H:%M}, commit {self._commit}; {_machine()}; load {self._load:.1f} at the "
             f"beginning and {os.getloadavg()[0]:.1f} at the end, {(now - self._began).seconds} s later."
         )
 

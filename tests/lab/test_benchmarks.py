@@ -27,13 +27,14 @@ def measured(*words: str) -> str:
     need_lab()
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *words],
-        cwd=ROOT, capture_output=True, text=True, timeout=330, check=False,
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "; load " in done.stdout
     return done.stdout
 
 
+@pytest.mark.timeout(300)
 def test_peers_start_the_same_job_and_are_killed() -> None:
     text = measured("peers", "--only", "hand,launcher", "--rounds", "1", "--bound", "3")
     ours, hand = (rows(text)[name] for name in ("launcher", "hand"))
@@ -47,6 +48,7 @@ def test_peers_start_the_same_job_and_are_killed() -> None:
     assert code == "137"
 
 
+@pytest.mark.timeout(200)
 @pytest.mark.skipif(bool(instructions.missing()), reason=instructions.missing())
 def test_a_start_executes_as_many_instructions_as_it_did() -> None:
     """They are the same to a percent at any load. A number may rise with a reason that its commit gives."""
