@@ -55,7 +55,6 @@ def main(rounds: int) -> str:
                 _attach(here, rounds),
                 _reconnect(here, rounds),
                 _idle(here),
-                f"Load of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.",
             ]
         )
 

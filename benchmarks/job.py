@@ -6,7 +6,6 @@ By hand the code is on the hosts already, the right interface is known, and noth
 from __future__ import annotations
 
 import itertools
-import shlex
 import sys
 
 from .measure import COMPARISON, comparison, race, ratios, run, spread, table
@@ -24,15 +23,14 @@ def by_hand(here: Place, extra: str = "") -> list[str]:
         f"{sys.executable} -m torch.distributed.run --nnodes {NODES} --nproc-per-node {PROCESSES}"
         f" --master-addr {address} --master-port {next(_ports)}"
     )
-    lines = []
-    for rank, name in enumerate(here.names(NODES)):
-        there = (
+    return here.by_ssh(
+        [
             "cd code && GLOO_SOCKET_IFNAME=eth0 LAUNCHER_OUTPUT_DIR=$(mktemp -d) "
             f"{torchrun} --node-rank {rank} train.py --epochs 1"
-        )
-        lines.append(f"{here.ssh(extra)} {name} {shlex.quote(there)} & p{rank}=$!")
-    waits = "\n".join(f"wait $p{rank} || exit 1" for rank in range(NODES))
-    return ["bash", "-c", "\n".join(lines) + "\n" + waits]
+            for rank in range(NODES)
+        ],
+        extra,
+    )
 
 
 def main(rounds: int) -> str:

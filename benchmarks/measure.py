@@ -6,7 +6,10 @@ passes or fails by a clock. `limit` only ends a command that hangs.
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
+import platform
 import signal
 import statistics
 import subprocess
@@ -17,7 +20,50 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
+
+
+class Circumstances:
+    """When and where something was measured, and beside what: numbers say little without."""
+
+    def __init__(self) -> None:
+        self._began = datetime.datetime.now()
+        self._load = os.getloadavg()[0]
+        self._commit = _commit()  # a later one is not what runs
+
+    def __str__(self) -> str:
+        now = datetime.datetime.now()
+        return (
+            f"{self._began:%Y-%m-%d %H:%M}, commit {self._commit}; {_machine()}; load {self._load:.1f} at the "
+            f"beginning and {os.getloadavg()[0]:.1f} at the end, {(now - self._began).seconds} s later."
+        )
+
+
+def _machine() -> str:
+    """Return processors, memory, system and Python of this machine, on which all hosts are, too."""
+    model = ""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line for line in lines if line.startswith("model name")).partition(":")[2]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = ""
+    with contextlib.suppress(OSError):
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
+    words = [
+        f"{os.cpu_count()} cores ({model.strip()}), {memory:.0f} GiB",
+        system,
+        f"Linux {platform.release()}",
+        f"Python {platform.python_version()}",
+        ssh.partition(",")[0].strip(),
+    ]
+    return ", ".join(filter(None, words))
+
+
+def _commit() -> str:
+    root = Path(__file__).parent.parent
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=8", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "?"
 
 
 class CommandError(Exception):
@@ -75,16 +121,18 @@ def _end_of(file: IO[bytes]) -> str:
     return file.read().decode(errors="replace")[-4000:]
 
 
-Contenders = Mapping[str, Callable[[], Sample]]
+S = TypeVar("S", bound=Sample)
 
 
-def race(contenders: Contenders, rounds: int, warm: int = 1) -> dict[str, list[Sample]]:
+def race(
+    contenders: Mapping[str, Callable[[], S]], rounds: int, warm: int = 1
+) -> dict[str, list[S]]:
     """Every contender once a round, so that noise meets all; each round begins with another one.
 
     A contender that fails is said and left out. The first ``warm`` rounds do not count.
     """
     names = list(contenders)
-    samples: dict[str, list[Sample]] = {name: [] for name in names}
+    samples: dict[str, list[S]] = {name: [] for name in names}
     for number in range(warm + rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:

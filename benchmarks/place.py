@@ -104,6 +104,15 @@ class Place:
         """``ssh`` with the lab's settings, as a shell would read it."""
         return f"ssh -F {shlex.quote(str(self.lab.ssh_config))} {extra}".strip()
 
+    def by_ssh(self, commands: Sequence[str], extra: str = "") -> list[str]:
+        """One shell that runs a command on each of the first hosts at once, and fails when one fails."""
+        starts = [
+            f"{self.ssh(extra)} {name} {shlex.quote(command)} & p{number}=$!"
+            for number, (name, command) in enumerate(zip(self.lab.hosts, commands, strict=False))
+        ]
+        waits = [f"wait $p{number} || exit 1" for number in range(len(commands))]
+        return ["bash", "-c", "\n".join([*starts, *waits])]
+
 
 def _cpu_of(host: labs.LabHost) -> float:
     ticks = 0
@@ -124,14 +133,16 @@ def here_or_skipped(tool: str) -> bool:
 
 
 @contextlib.contextmanager
-def place(hosts: int, share: Sequence[Path] = ()) -> Iterator[Place]:
-    """A lab of so many hosts with this environment (and its torch) and others, read-only, at the same path."""
+def place(hosts: int | Sequence[labs.HostSpec], share: Sequence[Path] = ()) -> Iterator[Place]:
+    """A lab of so many hosts, or of these, with this environment (and its torch) and others, read-only, at
+    the same path."""
     if reason := labs.missing():
         raise SystemExit(f"no lab of real hosts here: {reason}")
     prefix = Path(sys.prefix)
     share = [prefix, *([] if prefix.is_relative_to(ROOT) else [ROOT]), *share]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
-        specs = [labs.HostSpec(f"lab{number + 1}") for number in range(hosts)]
-        with labs.Lab(specs, scratch / "lab", share=share) as lab:
+        if isinstance(hosts, int):
+            hosts = [labs.HostSpec(f"lab{number + 1}") for number in range(hosts)]
+        with labs.Lab(hosts, scratch / "lab", share=share) as lab:
             yield Place(lab, scratch)

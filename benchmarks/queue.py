@@ -6,18 +6,15 @@ Each gets the same jobs, and each job writes when it begins and ends. The clock 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from .measure import CommandError, run, spread, table
-from .place import Place, here_or_skipped, labs
+from .place import Place, here_or_skipped, labs, place
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from support import slurm
@@ -54,21 +51,8 @@ for _ in range({JOBS}):
 
 def main(rounds: int) -> str:
     """The table: each beside launcher's of the same round."""
-    with _place([labs.HostSpec("lab1", gpus=1)]) as here:
+    with place([labs.HostSpec("lab1", gpus=1)]) as here:
         return _table(here, rounds)
-
-
-@contextlib.contextmanager
-def _place(specs: Sequence[labs.HostSpec]) -> Iterator[Place]:
-    if reason := labs.missing():
-        raise SystemExit(f"no lab of real hosts here: {reason}")
-    prefix = Path(sys.prefix)
-    root = Path(__file__).parent.parent
-    share = [prefix, *([] if prefix.is_relative_to(root) else [root])]
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        scratch = Path(folder)
-        with labs.Lab(list(specs), scratch / "lab", share=share) as lab:
-            yield Place(lab, scratch)
 
 
 def _table(here: Place, rounds: int) -> str:
@@ -83,13 +67,11 @@ def _table(here: Place, rounds: int) -> str:
                 found[name].append(statistics.median(gaps))
     rows = [[name, spread(gaps, ".3f")] for name, gaps in found.items()]
     cpu = _waiting(here)
-    load = f"load of the machine at the end: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
     return "\n".join(
         [
             table(["by", f"end to start, s (median of {JOBS - 1} a round)"], rows),
             "",
             f"- A run that waits costs its host {cpu:.1f} s of CPU an hour ({WATCHED:.0f} s watched).",
-            f"- {load}",
         ]
     )
 

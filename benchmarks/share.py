@@ -6,7 +6,6 @@ All hosts of the lab have one clock, so their times can be compared.
 from __future__ import annotations
 
 import json
-import os
 
 from .measure import run, spread, table
 from .place import Place, place
@@ -93,8 +92,7 @@ def main(rounds: int) -> str:
         [name, spread(seconds[name]), spread(spent[name]) if name in spent else ""]
         for name in seconds
     ]
-    load = f"load of the machine at the end: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
-    return table(["what", "arrived after, s", "CPU of all three, s"], rows) + f"\n\n- {load}"
+    return table(["what", "arrived after, s", "CPU of all three, s"], rows)
 
 
 def _round(here: Place, seconds: dict[str, list[float]], spent: dict[str, list[float]]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import sys
 import tempfile
@@ -74,8 +73,6 @@ def main(rounds: int) -> str:
                     ["ratio, round by round", *map(_ratio, (whole, gangs, others))],
                 ],
             ),
-            "",
-            f"load of the machine at the end: {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores",
         ]
     )
 

@@ -149,7 +149,7 @@ SLOW = frozenset(
         # commands beside run
         "colour completion export_scripts projects reserve sandbox scale share stdin tidy top up",
         # programs of others
-        "elastic errorfile flakes keep_warm preload pytest_plugin smoke ssh_conformance",
+        "benchmarks elastic errorfile flakes keep_warm preload pytest_plugin smoke ssh_conformance",
     )
     for name in names.split()
 )

@@ -14,8 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: The environments of tests/projects alone, which `make test-projects` makes; all others by default.
+#: The environments of tests/projects alone, which `make test-projects` makes; by default, all others but
+#: those of benchmarks.
 PROJECTS = ("projects", "spark", "wrappers")
+BENCHMARKS = ("peers",)
 #: What pip is asked for, one call after another, by name. torch comes first and by its very version:
 #: otherwise pip takes a build with gigabytes of CUDA.
 PINS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -89,6 +91,15 @@ PINS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
         ("--no-build-isolation", "torch==2.13.0", "deepspeed==0.19.8"),
     ),
+    # What people start jobs with instead (benchmarks/peers).
+    "peers": (
+        ("torch==2.13.0", "numpy==2.4.6", "ninja==1.13.0", "setuptools==80.9.0", "wheel==0.45.1"),
+        ("--no-build-isolation", "torch==2.13.0", "deepspeed==0.19.8"),
+        (
+            *("torch==2.13.0", "numpy==2.4.6", "accelerate==1.15.0", "ray[train]==2.60.0"),
+            *("torchrunx==0.4.0", "submitit==1.5.4", "ansible-core==2.19.14"),
+        ),
+    ),
     "azurite": (),
 }
 #: What npm is asked for, where an environment is one of node.
@@ -96,7 +107,8 @@ NPM = {"azurite": ("azurite@3.37.0",)}
 
 #: How pip is to build what it has to build. Without it DeepSpeed compiles this extension at its first
 #: use on every host, for minutes, while all ranks wait.
-BUILD = {"deepspeed": {"DS_BUILD_OPS": "0", "DS_BUILD_SHM_COMM": "1"}}
+_DEEPSPEED = {"DS_BUILD_OPS": "0", "DS_BUILD_SHM_COMM": "1"}
+BUILD = {"deepspeed": _DEEPSPEED, "peers": _DEEPSPEED}
 #: What pip brings along and must not stay: these builds need CUDA, and transformers imports what it finds.
 REMOVED = {"vllm": ("torchvision", "torchaudio", "torchcodec")}
 
@@ -118,8 +130,11 @@ def missing(name: str) -> str:
         return "no mpirun here" if name == "mpi4py" and shutil.which("mpirun") is None else ""
     if (folder(name) / "complete").exists():
         return ""
+    by_hand = f"PYTHONPATH=tests python -m support.environments {name}"
+    if name in BENCHMARKS:
+        return f"no environment of {name}: {by_hand}"
     target = "test-projects" if name in PROJECTS else "test-frameworks"
-    return f"no environment of {name}: make {target}, or PYTHONPATH=tests python -m support.environments {name}"
+    return f"no environment of {name}: make {target}, or {by_hand}"
 
 
 def python_of(name: str) -> Path:
@@ -158,7 +173,7 @@ def _make_of_node(place: Path, packages: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or [name for name in PINS if name not in PROJECTS]:
+    for wanted in sys.argv[1:] or [name for name in PINS if name not in PROJECTS + BENCHMARKS]:
         try:
             print(make(wanted), flush=True)
         except (subprocess.CalledProcessError, FileNotFoundError) as error:

@@ -74,9 +74,12 @@ class Host:
         self, *argv: str | Path, check: bool = True, input: bytes | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command on the host, in its /; return its output. Raise LabError if it fails."""
-        inside = ["--mount", "--uts", "--net", "--pid", "--root", "--wd"]
-        command = ["nsenter", f"--target={self._pid_1()}", *inside, "--", *map(str, argv)]
-        return sh(command, check=check, input=input)
+        return sh(self.inside(*argv), check=check, input=input)
+
+    def inside(self, *argv: str | Path) -> list[str]:
+        """Return what runs a command on the host, in its /, as one that this machine starts."""
+        parts = ["--mount", "--uts", "--net", "--pid", "--root", "--wd"]
+        return ["nsenter", f"--target={self._pid_1()}", *parts, "--", *map(str, argv)]
 
     def spawn(self, *argv: str | Path) -> int:
         """Start a command that belongs to nobody, as a daemon does; return its pid on the host.
