@@ -209,6 +209,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
+    _check_numbers(job)
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
         if job.sources["framework"] in ("default", *SETTINGS) and not job.roles:
@@ -223,6 +224,25 @@ def _with_lone_torchrun(job: Job) -> Job:
         return job
     found = _started(Path(job.workdir), job.run, job.shell)
     return replace(job, envs={"PET_NNODES": "1", **job.envs}) if found and found.alone else job
+
+
+#: Frameworks that start a job's command on the first host only.
+_ON_THE_FIRST = ("ssh", "sbatch")
+
+
+def _check_numbers(job: Job) -> None:
+    """Raise InputError for a command that says which of several hosts it is on: all would be that."""
+    if job.roles or not job.run or job.num_nodes == 1 or job.framework in _ON_THE_FIRST:
+        return
+    from ..jobs import host_numbers
+
+    if not job.shell and (one := host_numbers.numbered(job.run)):
+        foreign_terms.refuse_numbered(one)
+    path = "" if job.shell else wrapped_commands.script(job.run)
+    text = job.run[0] if job.shell else _text_of(Path(job.workdir) / path) if path else ""
+    # Elsewhere, a script that starts a launcher is refused, or named with its framework.
+    if job.framework == "env" and (found := host_numbers.in_script(text)):
+        foreign_terms.refuse_numbered(found[1], path or "run", found[0])
 
 
 def _check_inside(folder: Path, run: tuple[str, ...]) -> None:

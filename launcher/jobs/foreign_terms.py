@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from ..spec.errors import InputError, suggestion
 from . import wrapped_commands
+from .host_numbers import Numbered
+from .refused_launchers import INSTEAD
 
 _RUN = "launcher run SCRIPT, or launcher run job.yaml"
 _SHOW = "launcher show RUN"
@@ -147,16 +149,11 @@ _LAUNCHERS = {
     "mpiexec": ("mpi",),
     "srun": ("sbatch",),
     "sbatch": ("sbatch",),
+    "composer": ("torch",),
     "accelerate test": (),
 }
 _MPI = "leave out --framework: launcher takes this command over; --framework ssh runs it as it is"
-_INSTEAD = {
-    **dict.fromkeys(("mpirun", "mpiexec", "horovodrun"), _MPI),
-    "srun": "launcher run --framework slurm --nodes N COMMAND, with what srun starts; a script that "
-    "calls srun: launcher run job.sbatch",
-    "sbatch": "launcher run job.sbatch reads its #SBATCH lines",
-    "accelerate test": "accelerate launch -m accelerate.test_utils.scripts.test_script does the same",
-}
+_INSTEAD = {**dict.fromkeys(("mpirun", "mpiexec", "horovodrun"), _MPI), **INSTEAD}
 #: How the environment of a wrapper is named here.
 _WRAPPED = {
     "uv run": "leave out uv run: --uv . builds the environment of uv.lock on every host",
@@ -330,10 +327,25 @@ def refuse_spawning(path: str, line: int) -> NoReturn:
     )
 
 
+def refuse_numbered(found: Numbered, script: str = "", line: int = 0) -> NoReturn:
+    """Raise InputError for a command, or one in a script, that is for one of several hosts."""
+    where = f"{script}, line {line}: " if script else ""
+    each = "rank" if found.of_ranks else "host"
+    named = f"--nodes {found.count} --framework " + ("torch" if found.of_ranks else "env")
+    raise InputError(
+        f"{where}{found.option}: every {each} would be number {found.number} of {found.count}",
+        "write $NNODES, $NODE_RANK, $MASTER_ADDR and $MASTER_PORT there, as --framework env sets them"
+        if script
+        else f"launcher run {named} {found.line}",
+    )
+
+
 def _once(name: str) -> str:
     """Return how a command that starts a launcher somewhere inside is started once."""
     if name in ("mpirun", "mpiexec", "horovodrun"):
         return "--framework ssh starts it on the first host only; -H $SLOTS names all hosts there"
+    if name in INSTEAD and name not in ("srun", "sbatch"):
+        return INSTEAD[name]
     if name in ("srun", "sbatch"):
         return "--framework sbatch starts it on the first host, where srun starts tasks on all"
     if name in ("torchrun", "torch.distributed.launch"):

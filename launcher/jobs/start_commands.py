@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
+from .refused_launchers import INSTEAD
 from .start_command import PYTHON, StartCommand, without_python
 
 __all__ = ["PYTHON", "StartCommand", "program", "take"]
@@ -54,9 +55,11 @@ def take(words: tuple[str, ...]) -> StartCommand | None:
     """Return a start command taken apart, or None if ``words`` are none. Raises InputError."""
     envs, words = _assignments(words)
     name, rest = _program(words)
-    if not name or name in _REFUSED:
+    if not name or name in INSTEAD:
         return None
-    if name not in _READERS:
+    if name.startswith(("swift", "llamafactory")):
+        found = _by_variables(_Options(name, {}, rest))
+    elif name not in _READERS:
         from . import mpi_commands  # few jobs are typed so
 
         found = mpi_commands.take(name, rest)
@@ -75,7 +78,8 @@ def _assignments(words: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...
     return envs, words
 
 
-_PROGRAMS = {
+_SWIFT = ("sft", "pt", "rlhf", "dpo", "orpo", "simpo")
+_PROGRAMS: Mapping[tuple[str, ...], str] = {
     ("torchrun",): "torchrun",
     ("-m", "torch.distributed.run"): "torchrun",
     ("-m", "torch.distributed.launch"): "torch.distributed.launch",
@@ -98,16 +102,15 @@ _PROGRAMS = {
     ("-m", "horovod.runner"): "horovodrun",
     ("mpirun",): "mpirun",
     ("mpiexec",): "mpiexec",
-    ("srun",): "srun",
-    ("sbatch",): "sbatch",
-    ("accelerate", "test"): "accelerate test",
-    ("accelerate-test",): "accelerate test",
+    ("orterun",): "mpirun",
+    ("mpiexec.hydra",): "mpiexec",
     ("ray", "symmetric-run"): "ray symmetric-run",
+    ("composer",): "composer",
+    ("tune", "run"): "tune run",
+    ("llamafactory-cli", "train"): "llamafactory-cli train",
+    **{("swift", name): f"swift {name}" for name in _SWIFT},
+    **{tuple(name.split()): name for name in INSTEAD},
 }
-
-
-#: Those that nobody takes apart.
-_REFUSED = ("srun", "sbatch", "accelerate test")
 
 
 def program(words: tuple[str, ...]) -> str:
@@ -289,6 +292,52 @@ def _symmetric_run(given: _Options) -> StartCommand:
     )
 
 
+def _composer(given: _Options) -> StartCommand:
+    """Composer only sets what each rank finds, which ``framework: torch`` does, too."""
+    local, ranks = given.number("n", "nproc"), given.number("world_size")
+    if {"c", "command_mode"} & given.values.keys():
+        run = given.rest
+    elif {"m", "module_mode"} & given.values.keys():
+        run = ("-m", *given.rest)
+    else:
+        run = _command(given)
+    return StartCommand(
+        framework="torch",
+        run=run,
+        nodes=ranks // local if local and ranks and ranks % local == 0 else None,
+        local_ranks=local,
+        ranks=ranks,
+    )
+
+
+def _tune(given: _Options) -> StartCommand:
+    """torchtune takes all options of torchrun, and finds the rest of the plan as torchrun does."""
+    alone = "standalone" in given.values
+    names = ("nnodes", "nproc_per_node", "node_rank", "master_addr", "master_port", "local_addr")
+    meeting = ("rdzv_backend", "rdzv_endpoint", "rdzv_id", "rdzv_conf", "max_restarts")
+    words = (*given.kept(*names, *meeting), *given.rest)
+    # Without any option, it would start a recipe for one process.
+    counts = '--nproc_per_node "$NUM_TRAINERS"' + ("" if alone else ' --nnodes "$NUM_NODES"')
+    return StartCommand(
+        framework="env",
+        run=(f"exec tune run {counts} {shlex.join(words)}",),
+        nodes=1 if alone else given.number("nnodes"),
+        local_ranks=given.number("nproc_per_node"),
+    )
+
+
+def _by_variables(given: _Options) -> StartCommand:
+    """These start torchrun by the variables of ``framework: env``."""
+    words = (*given.program.split(), *given.rest)
+    is_asked = given.program.startswith("llamafactory")
+    return StartCommand(
+        framework="env",
+        run=(f"exec {shlex.join(words)}",),
+        envs={"FORCE_TORCHRUN": "1"} if is_asked else {},
+    )
+
+
+_COMPOSER = frozenset({"v", "verbose", "m", "module_mode", "c", "command_mode"})
 _READERS: Mapping[str, tuple[frozenset[str], Callable[[_Options], StartCommand]]] = {
     "torchrun": (_TORCHRUN, _torchrun),
     "torch.distributed.launch": (_TORCHRUN, _torchrun),
@@ -297,4 +346,6 @@ _READERS: Mapping[str, tuple[frozenset[str], Callable[[_Options], StartCommand]]
     "fabric run": (frozenset(), _fabric),
     "paddle.distributed.launch": (frozenset(), _paddle),
     "ray symmetric-run": (frozenset({"disable_usage_stats"}), _symmetric_run),
+    "composer": (_COMPOSER, _composer),
+    "tune run": (_TORCHRUN, _tune),
 }
