@@ -9,7 +9,7 @@ from typing import NoReturn
 from ..spec.errors import InputError, suggestion
 from . import wrapped_commands
 from .host_numbers import Numbered
-from .refused_launchers import INSTEAD
+from .refused_launchers import CONTAINERS, INSTEAD
 
 _RUN = "launcher run SCRIPT, or launcher run job.yaml"
 _SHOW = "launcher show RUN"
@@ -354,6 +354,10 @@ def _once(name: str) -> str:
 
 
 def _twice(program: str, framework: str, hint: str) -> InputError:
+    if program in CONTAINERS:
+        return InputError(
+            f"{program}: ranks in its container would not find RANK and its like", hint
+        )
     return InputError(
         f"{program} starts ranks itself, and {framework} would start it once per rank", hint
     )

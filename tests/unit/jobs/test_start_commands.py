@@ -610,9 +610,17 @@ def test_mpich_is_read_as_open_mpi() -> None:
         ("qsub job.pbs", "--framework ssh bash SCRIPT"),
         ("axolotl train c.yaml", "accelerate launch -m axolotl.cli.train CONFIG"),
         ("env A=1 ibrun python train.py", "give launcher what it starts"),
+        ("pdsh -w a,b torchrun train.py", "launcher run --framework env"),
     ],
 )
 def test_programs_of_other_clusters_are_refused(line: str, hint: str) -> None:
     with pytest.raises(InputError, match="starts ranks itself") as error:
         typed(line)
     assert hint in str(error.value.hint)
+
+
+def test_a_container_in_a_rank_is_refused() -> None:
+    with pytest.raises(InputError, match="would not find RANK") as error:
+        typed("docker run --gpus all img:1 python train.py")
+    assert "--image NAME" in str(error.value.hint)
+    assert typed("docker run img:1 ls", framework="env").run[0] == "docker"
