@@ -250,8 +250,9 @@ def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
     if path := wrapped_commands.python_script(run):
         from ..jobs import own_ranks
 
-        if line := own_ranks.line_of(_text_of(folder / path), run):
-            foreign_terms.refuse_spawning(path, line)
+        text = _text_of(folder / path)
+        if line := own_ranks.line_of(text, run):
+            foreign_terms.refuse_spawning(path, line, own_ranks.counts_machines(text))
     if found := _started(folder, run):
         path = wrapped_commands.script(run)
         is_batch = path and re.search(r"(?m)^#SBATCH\s", _text_of(folder / path))

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ..spec.errors import InputError, suggestion
 from . import wrapped_commands
-from .host_numbers import Numbered
+from .host_numbers import MACHINES, Numbered
 from .refused_launchers import CONTAINERS, INSTEAD
 
 _RUN = "launcher run SCRIPT, or launcher run job.yaml"
@@ -315,15 +315,16 @@ def check_script(found: wrapped_commands.Started, batch_script: str = "") -> Non
     )
 
 
-def refuse_spawning(path: str, line: int) -> NoReturn:
+def refuse_spawning(path: str, line: int, counts_machines: bool = False) -> NoReturn:
     """Raise InputError for a Python script that starts ranks of its own.
 
     Under torchrun they would wait: each rank of these takes the store of torchrun's for its own.
     """
+    told = MACHINES if counts_machines else ""
     raise InputError(
         f"{path}, line {line}: it starts ranks itself, and every rank would run it",
-        "--framework env starts it once per host; a framework that is named, as --framework torchrun, "
-        "runs it as it is",
+        f"--framework env starts it once per host{told}; a framework that is named, as "
+        "--framework torchrun, runs it as it is",
     )
 
 

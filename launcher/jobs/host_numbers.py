@@ -32,6 +32,11 @@ _MEETINGS = {
     **dict.fromkeys(("master_addr", "master_ip", "master_address"), _ADDRESS),
     **dict.fromkeys(("master_port", "distributed_port"), _PORT),
 }
+#: How a script of detectron2's kind is told of the other hosts.
+MACHINES = (
+    ", with --num-machines '{{num_nodes}}' --machine-rank '{{node_rank}}' "
+    f"--dist-url 'tcp://{_ADDRESS}:{_PORT}'"
+)
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _URL = re.compile(r"tcp://\[?[\w.:-]+?\]?:\w+")
 
