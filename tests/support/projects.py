@@ -307,6 +307,26 @@ SFT = (
     "-m trl.scripts.sft --model_name_or_path ./tiny --dataset_name ./texts"
     " --output_dir sft-out --max_steps 60 --per_device_train_batch_size 2 --report_to none --use_cpu"
 )
+#: `Accelerator()` obeys ACCELERATE_USE_CPU. A bare `PartialState()`, as in accelerate's own test_ops, does
+#: not: without GPUs, each rank joins the group and then works alone, and the one that ends first breaks the
+#: start of the other in gloo's connectFullMesh.
+ACCELERATOR = """
+import gc
+import torch
+from accelerate import Accelerator
+
+accelerator = Accelerator()
+model = torch.nn.Linear(8, 1)
+model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+for _ in range(500):
+    optimizer.zero_grad()
+    accelerator.backward(model(torch.ones(4, 8)).pow(2).mean())
+    optimizer.step()
+print("trained by", accelerator.num_processes, accelerator.gather(torch.ones(1)).tolist(), flush=True)
+del model, optimizer
+gc.collect()
+accelerator.end_training()
+"""
 CONFIG = """
 compute_environment: LOCAL_MACHINE
 distributed_type: MULTI_GPU
@@ -331,11 +351,10 @@ PROJECTS = (
     ),
     Project(
         "accelerate config file",
-        "accelerate launch --config_file multi_node.yaml -m accelerate.test_utils.scripts.test_ops",
-        f"ACCELERATE_USE_CPU=true {ACCELERATE} --config_file multi_node.yaml"
-        " -m accelerate.test_utils.scripts.test_ops",
-        r"testing reduce_sum",
-        {"multi_node.yaml": CONFIG},
+        "accelerate launch --config_file multi_node.yaml train.py",
+        f"ACCELERATE_USE_CPU=true {ACCELERATE} --config_file multi_node.yaml train.py",
+        r"trained by 2 \[1\.0, 1\.0\]",
+        {"multi_node.yaml": CONFIG, "train.py": ACCELERATOR},
     ),
     Project(
         "Transformers Trainer",
