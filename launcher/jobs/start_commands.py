@@ -310,17 +310,23 @@ def _composer(given: _Options) -> StartCommand:
     )
 
 
+#: What torchtune gets in front. Without an address to meet at, it starts each host alone.
+_TUNE = (
+    '--nproc_per_node "$NUM_TRAINERS" --nnodes "$NUM_NODES" --rdzv_backend c10d '
+    '--rdzv_endpoint "$MASTER_ADDR:$MASTER_PORT" --rdzv_id "$LAUNCHER_RUN_ID"'
+)
+
+
 def _tune(given: _Options) -> StartCommand:
-    """torchtune takes all options of torchrun, and finds the rest of the plan as torchrun does."""
+    """torchtune takes all options of torchrun."""
     alone = "standalone" in given.values
     names = ("nnodes", "nproc_per_node", "node_rank", "master_addr", "master_port", "local_addr")
     meeting = ("rdzv_backend", "rdzv_endpoint", "rdzv_id", "rdzv_conf", "max_restarts")
-    words = (*given.kept(*names, *meeting), *given.rest)
-    # Without any option, it would start a recipe for one process.
-    counts = '--nproc_per_node "$NUM_TRAINERS"' + ("" if alone else ' --nnodes "$NUM_NODES"')
+    words = shlex.join((*given.kept(*names, *meeting), *given.rest))
+    front = '--nproc_per_node "$NUM_TRAINERS"' if alone else _TUNE
     return StartCommand(
         framework="env",
-        run=(f"exec tune run {counts} {shlex.join(words)}",),
+        run=(f"exec tune run {front} {words}",),
         nodes=1 if alone else given.number("nnodes"),
         local_ranks=given.number("nproc_per_node"),
     )

@@ -552,8 +552,11 @@ def test_tune_run_gets_the_plan() -> None:
         "tune run --nnodes 2 --nproc_per_node 4 --node_rank 0 --tee 3 full --config c 'a=b c'"
     )
     assert (job.framework, job.num_nodes, job.resources.nproc_per_node) == ("env", 2, 4)
-    command = 'exec tune run --nproc_per_node "$NUM_TRAINERS" --nnodes "$NUM_NODES" --tee=3 full --config c'
-    assert job.run == (command + " 'a=b c'",)
+    (text,) = job.run
+    assert text.startswith('exec tune run --nproc_per_node "$NUM_TRAINERS" --nnodes "$NUM_NODES" ')
+    assert ' --rdzv_endpoint "$MASTER_ADDR:$MASTER_PORT" ' in text, "or it starts each host alone"
+    assert text.endswith(" --tee=3 full --config c 'a=b c'")
+    assert started(job)[0].env["PET_RDZV_CONF"] == "is_host=true"
     assert started(job)[1].env["PET_NODE_RANK"] == "1"
     alone = typed("tune run --standalone --nproc_per_node 4 full --config c")
     assert (alone.num_nodes, "NUM_NODES" in alone.run[0]) == (1, False)
