@@ -228,18 +228,21 @@ def _with_lone_torchrun(job: Job) -> Job:
 
 #: Frameworks that start a job's command on the first host only.
 _ON_THE_FIRST = ("ssh", "sbatch")
+_MAY_BE_NUMBERED = re.compile(r"[-_](?:rank|id)\b")
 
 
 def _check_numbers(job: Job) -> None:
     """Raise InputError for a command that says which of several hosts it is on: all would be that."""
     if job.roles or not job.run or job.num_nodes == 1 or job.framework in _ON_THE_FIRST:
         return
+    path = "" if job.shell else wrapped_commands.script(job.run)
+    text = job.run[0] if job.shell else _text_of(Path(job.workdir) / path) if path else ""
+    if not _MAY_BE_NUMBERED.search(" ".join((*job.run, text))):
+        return
     from ..jobs import host_numbers
 
     if not job.shell and (one := host_numbers.numbered(job.run)):
         foreign_terms.refuse_numbered(one)
-    path = "" if job.shell else wrapped_commands.script(job.run)
-    text = job.run[0] if job.shell else _text_of(Path(job.workdir) / path) if path else ""
     # Elsewhere, a script that starts a launcher is refused, or named with its framework.
     if job.framework == "env" and (found := host_numbers.in_script(text)):
         foreign_terms.refuse_numbered(found[1], path or "run", found[0])

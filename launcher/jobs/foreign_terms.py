@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..spec.errors import InputError, suggestion
 from . import wrapped_commands
-from .host_numbers import MACHINES, Numbered
-from .refused_launchers import CONTAINERS, INSTEAD
+from .start_commands import CONTAINERS, INSTEAD
+
+if TYPE_CHECKING:
+    from .host_numbers import Numbered
 
 _RUN = "launcher run SCRIPT, or launcher run job.yaml"
 _SHOW = "launcher show RUN"
@@ -320,6 +322,8 @@ def refuse_spawning(path: str, line: int, counts_machines: bool = False) -> NoRe
 
     Under torchrun they would wait: each rank of these takes the store of torchrun's for its own.
     """
+    from .host_numbers import MACHINES
+
     told = MACHINES if counts_machines else ""
     raise InputError(
         f"{path}, line {line}: it starts ranks itself, and every rank would run it",

@@ -50,7 +50,6 @@ from . import (
     outputs,
     placeholders,
     preload,
-    program_values,
     roles,
     shares,
     taken_over,
@@ -58,6 +57,8 @@ from . import (
 from .durations import seconds
 from .run_options import OPTIONS, SETTINGS
 
+#: The layer of a job whose values come from a program.
+PROGRAM = "argument"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
 
@@ -473,7 +474,11 @@ def _instead(variable: str, usual: str) -> str:
 def _converted(layer: str, name: str, value: Any) -> Any:
     """Convert a value to the job's type. Raises InputError."""
     found = _from_text(layer, name, value)
-    return program_values.read(name, found) if layer == program_values.LAYER else found
+    if layer != PROGRAM:
+        return found
+    from . import program_values  # the command line needs none
+
+    return program_values.read(name, found)
 
 
 def _from_text(layer: str, name: str, value: Any) -> Any:
@@ -507,6 +512,8 @@ def _resources_of(wanted: Mapping[str, Any]) -> Resources:
         several = values["gpu_ids"]
         texts = [several] if isinstance(several, str | int) else several
         values["gpu_ids"] = read_ids(",".join(map(str, texts)))
+    from . import program_values
+
     return program_values.resources(values)
 
 

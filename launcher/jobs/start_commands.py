@@ -13,10 +13,9 @@ from dataclasses import replace
 
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
-from .refused_launchers import INSTEAD
 from .start_command import PYTHON, StartCommand, without_python
 
-__all__ = ["PYTHON", "StartCommand", "program", "take"]
+__all__ = ["CONTAINERS", "INSTEAD", "PYTHON", "StartCommand", "program", "take"]
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
@@ -77,6 +76,36 @@ def _assignments(words: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...
         words = words[1:]
     return envs, words
 
+
+_RANKS_OF_A_CLUSTER = (
+    "give launcher what it starts: launcher run --nodes N --nproc-per-node M COMMAND; for a program "
+    "of MPI, --framework mpi"
+)
+_QUEUES = (
+    "launcher run --framework ssh bash SCRIPT starts it on the first host, where HOSTS and SLOTS name "
+    "all of them; launcher reads only Slurm's options in scripts"
+)
+_EACH_HOST = (
+    "launcher run --framework env --nodes N COMMAND, with what it starts, once on each host"
+)
+#: Programs whose containers have variables of their own.
+CONTAINERS = ("docker run", "podman run", "nvidia-docker run")
+#: Programs that start ranks, or hand a script to a queue, and that nobody takes apart: what to type.
+INSTEAD = {
+    "srun": "launcher run --framework slurm --nodes N COMMAND, with what srun starts; a script that "
+    "calls srun: launcher run job.sbatch",
+    "sbatch": "launcher run job.sbatch reads its #SBATCH lines",
+    "accelerate test": "accelerate launch -m accelerate.test_utils.scripts.test_script does the same",
+    "accelerate-test": "accelerate launch -m accelerate.test_utils.scripts.test_script does the same",
+    "axolotl train": "accelerate launch -m axolotl.cli.train CONFIG does the same",
+    "colossalai run": "torchrun SCRIPT does the same: ColossalAI joins the ranks of torchrun",
+    **dict.fromkeys(
+        ("jsrun", "lrun", "flux run", "aprun", "ibrun", "prun", "mpirun_rsh"), _RANKS_OF_A_CLUSTER
+    ),
+    **dict.fromkeys(("pdsh", "clush", "pssh", "parallel-ssh"), _EACH_HOST),
+    **dict.fromkeys(CONTAINERS, "--image NAME starts every rank in a container of it"),
+    **dict.fromkeys(("qsub", "bsub", "flux batch", "condor_submit", "oarsub"), _QUEUES),
+}
 
 _SWIFT = ("sft", "pt", "rlhf", "dpo", "orpo", "simpo")
 _PROGRAMS: Mapping[tuple[str, ...], str] = {
