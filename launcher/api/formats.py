@@ -87,12 +87,12 @@ class BatchScript:
     notes: Sequence[str]
 
 
-def batch_script(words: Sequence[str]) -> BatchScript | None:
+def batch_script(words: Sequence[str], workdir: str | None = None) -> BatchScript | None:
     """Return what a script with ``#SBATCH`` lines and its arguments ask for; None if the first word is
-    no such script. Raises InputError, DocumentError."""
+    no such script, here or in the workdir. Raises InputError, DocumentError."""
     from ..jobs import job_file
 
-    if (read := _converted(words)) is None:
+    if (read := _converted(words, workdir)) is None:
         return None
     text, notes = read
     if _has_matrix(text):
@@ -132,9 +132,13 @@ def batch_sweep(words: Sequence[str]) -> BatchSweep | None:
     return BatchSweep(sweep, _run_options(text, words[0]), told)
 
 
-def _converted(words: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
+def _converted(
+    words: Sequence[str], workdir: str | None = None
+) -> tuple[str, tuple[str, ...]] | None:
     """Return a batch script as a job file, and notes; None if the first word is no such script."""
     path = Path(words[0])
+    if workdir and not path.is_file():
+        path = Path(workdir).expanduser() / path
     if not path.is_file() or path.suffix in (".py", ".yaml", ".yml"):
         return None
     with path.open("rb") as file:

@@ -209,6 +209,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     for script in job.scripts:
         if not (Path(job.workdir) / script).exists():
             raise InputError(*_no_script(job.workdir, script))
+    _check_numbers(job)
     if job.run and not job.shell:
         _check_script(Path(job.workdir), *job.run)
         if job.sources["framework"] in ("default", *SETTINGS) and not job.roles:
@@ -225,13 +226,36 @@ def _with_lone_torchrun(job: Job) -> Job:
     return replace(job, envs={"PET_NNODES": "1", **job.envs}) if found and found.alone else job
 
 
+#: Frameworks that start a job's command on the first host only.
+_ON_THE_FIRST = ("ssh", "sbatch")
+_MAY_BE_NUMBERED = re.compile(r"[-_](?:rank|id)\b")
+
+
+def _check_numbers(job: Job) -> None:
+    """Raise InputError for a command that says which of several hosts it is on: all would be that."""
+    if job.roles or not job.run or job.num_nodes == 1 or job.framework in _ON_THE_FIRST:
+        return
+    path = "" if job.shell else wrapped_commands.script(job.run)
+    text = job.run[0] if job.shell else _text_of(Path(job.workdir) / path) if path else ""
+    if not _MAY_BE_NUMBERED.search(" ".join((*job.run, text))):
+        return
+    from ..jobs import host_numbers
+
+    if not job.shell and (one := host_numbers.numbered(job.run)):
+        foreign_terms.refuse_numbered(one)
+    # Elsewhere, a script that starts a launcher is refused, or named with its framework.
+    if job.framework == "env" and (found := host_numbers.in_script(text)):
+        foreign_terms.refuse_numbered(found[1], path or "run", found[0])
+
+
 def _check_inside(folder: Path, run: tuple[str, ...]) -> None:
     """Raise InputError for a script, or a target of make, that would start ranks in each rank."""
     if path := wrapped_commands.python_script(run):
         from ..jobs import own_ranks
 
-        if line := own_ranks.line_of(_text_of(folder / path), run):
-            foreign_terms.refuse_spawning(path, line)
+        text = _text_of(folder / path)
+        if line := own_ranks.line_of(text, run):
+            foreign_terms.refuse_spawning(path, line, own_ranks.counts_machines(text))
     if found := _started(folder, run):
         path = wrapped_commands.script(run)
         is_batch = path and re.search(r"(?m)^#SBATCH\s", _text_of(folder / path))

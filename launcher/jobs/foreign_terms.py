@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..spec.errors import InputError, suggestion
 from . import wrapped_commands
+from .start_commands import CONTAINERS, INSTEAD
+
+if TYPE_CHECKING:
+    from .host_numbers import Numbered
 
 _RUN = "launcher run SCRIPT, or launcher run job.yaml"
 _SHOW = "launcher show RUN"
@@ -147,16 +151,11 @@ _LAUNCHERS = {
     "mpiexec": ("mpi",),
     "srun": ("sbatch",),
     "sbatch": ("sbatch",),
+    "composer": ("torch",),
     "accelerate test": (),
 }
 _MPI = "leave out --framework: launcher takes this command over; --framework ssh runs it as it is"
-_INSTEAD = {
-    **dict.fromkeys(("mpirun", "mpiexec", "horovodrun"), _MPI),
-    "srun": "launcher run --framework slurm --nodes N COMMAND, with what srun starts; a script that "
-    "calls srun: launcher run job.sbatch",
-    "sbatch": "launcher run job.sbatch reads its #SBATCH lines",
-    "accelerate test": "accelerate launch -m accelerate.test_utils.scripts.test_script does the same",
-}
+_INSTEAD = {**dict.fromkeys(("mpirun", "mpiexec", "horovodrun"), _MPI), **INSTEAD}
 #: How the environment of a wrapper is named here.
 _WRAPPED = {
     "uv run": "leave out uv run: --uv . builds the environment of uv.lock on every host",
@@ -318,15 +317,31 @@ def check_script(found: wrapped_commands.Started, batch_script: str = "") -> Non
     )
 
 
-def refuse_spawning(path: str, line: int) -> NoReturn:
+def refuse_spawning(path: str, line: int, counts_machines: bool = False) -> NoReturn:
     """Raise InputError for a Python script that starts ranks of its own.
 
     Under torchrun they would wait: each rank of these takes the store of torchrun's for its own.
     """
+    from .host_numbers import MACHINES
+
+    told = MACHINES if counts_machines else ""
     raise InputError(
         f"{path}, line {line}: it starts ranks itself, and every rank would run it",
-        "--framework env starts it once per host; a framework that is named, as --framework torchrun, "
-        "runs it as it is",
+        f"--framework env starts it once per host{told}; a framework that is named, as "
+        "--framework torchrun, runs it as it is",
+    )
+
+
+def refuse_numbered(found: Numbered, script: str = "", line: int = 0) -> NoReturn:
+    """Raise InputError for a command, or one in a script, that is for one of several hosts."""
+    where = f"{script}, line {line}: " if script else ""
+    each = "rank" if found.of_ranks else "host"
+    named = f"--nodes {found.count} --framework " + ("torch" if found.of_ranks else "env")
+    raise InputError(
+        f"{where}{found.option}: every {each} would be number {found.number} of {found.count}",
+        "write $NNODES, $NODE_RANK, $MASTER_ADDR and $MASTER_PORT there, as --framework env sets them"
+        if script
+        else f"launcher run {named} {found.line}",
     )
 
 
@@ -334,6 +349,8 @@ def _once(name: str) -> str:
     """Return how a command that starts a launcher somewhere inside is started once."""
     if name in ("mpirun", "mpiexec", "horovodrun"):
         return "--framework ssh starts it on the first host only; -H $SLOTS names all hosts there"
+    if name in INSTEAD and name not in ("srun", "sbatch"):
+        return INSTEAD[name]
     if name in ("srun", "sbatch"):
         return "--framework sbatch starts it on the first host, where srun starts tasks on all"
     if name in ("torchrun", "torch.distributed.launch"):
@@ -342,6 +359,10 @@ def _once(name: str) -> str:
 
 
 def _twice(program: str, framework: str, hint: str) -> InputError:
+    if program in CONTAINERS:
+        return InputError(
+            f"{program}: ranks in its container would not find RANK and its like", hint
+        )
     return InputError(
         f"{program} starts ranks itself, and {framework} would start it once per rank", hint
     )

@@ -50,14 +50,15 @@ from . import (
     outputs,
     placeholders,
     preload,
-    program_values,
     roles,
     shares,
+    taken_over,
 )
-from .command_values import framework_of, taken_over
 from .durations import seconds
 from .run_options import OPTIONS, SETTINGS
 
+#: The layer of a job whose values come from a program.
+PROGRAM = "argument"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}\Z")
 _UNKNOWN_IN_RESOURCES = re.compile(r'unknown key "(\w+)" in resources')
 
@@ -291,7 +292,7 @@ def load_root(root: YamlNode, source: str) -> dict[str, Any]:
     if "run" not in values and not all(role.run for role in values.get("roles", (Role(""),))):
         raise root.error('the job has no "run"', "run: train.py --epochs 3")
     try:
-        framework = frameworks.get(framework_of(values))
+        framework = frameworks.get(_framework(values))
     except InputError as error:
         raise nodes["framework"].error(error.message, error.hint) from None
     if "roles" in values or "framework" in values:
@@ -401,10 +402,10 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
             sources[name] = layer
     values["data"] = sets
     is_usual = sources["framework"] in SETTINGS
-    taken = taken_over(values, environment, is_usual)
+    taken = taken_over.values_of(values, _framework(values), environment, is_usual)
     sources |= dict.fromkeys(taken, "command")
     values |= taken
-    framework = frameworks.get(framework_of(values))
+    framework = frameworks.get(_framework(values))
     values["framework"] = framework.name
     _check_envs(values.get("envs", {}), framework, sources["envs"] == "flag")
     if isinstance(values.get("num_nodes"), str):
@@ -460,6 +461,11 @@ def _check_gpus(wanted: Resources) -> None:
         )
 
 
+def _framework(values: Mapping[str, Any]) -> str:
+    """Return the framework's name; torchrun takes no roles, so a job with roles gets torch."""
+    return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
+
+
 def _instead(variable: str, usual: str) -> str:
     """Return what to do instead of setting a variable that is computed."""
     return "choose GPUs with --gpu-ids (gpu_ids: in a job)" if variable in COMPUTED else usual
@@ -468,7 +474,11 @@ def _instead(variable: str, usual: str) -> str:
 def _converted(layer: str, name: str, value: Any) -> Any:
     """Convert a value to the job's type. Raises InputError."""
     found = _from_text(layer, name, value)
-    return program_values.read(name, found) if layer == program_values.LAYER else found
+    if layer != PROGRAM:
+        return found
+    from . import program_values  # the command line needs none
+
+    return program_values.read(name, found)
 
 
 def _from_text(layer: str, name: str, value: Any) -> Any:
@@ -502,6 +512,8 @@ def _resources_of(wanted: Mapping[str, Any]) -> Resources:
         several = values["gpu_ids"]
         texts = [several] if isinstance(several, str | int) else several
         values["gpu_ids"] = read_ids(",".join(map(str, texts)))
+    from . import program_values
+
     return program_values.resources(values)
 
 

@@ -3,7 +3,7 @@
 Hosts, slots, networks and how hosts are reached are the plan's; ``-x`` becomes the job's environment.
 All other options are kept for the real launcher on the first host.
 
-Sources: mpirun(1) of Open MPI 4.1, and ``parse_args`` in horovod.runner.launch.
+Sources: mpirun(1) of Open MPI 4.1, mpiexec of MPICH, and ``parse_args`` in horovod.runner.launch.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ _MPI_DROPPED = {
     ),
     **dict.fromkeys(("allow-run-as-root", "leave-session-attached"), 0),
     "x": 1,
+    # Those of MPICH and Intel MPI, for which Open MPI's program starts the same ranks.
+    **dict.fromkeys(("ppn", "perhost", "f", "hosts", "bootstrap", "iface", "rmk"), 1),
+    **dict.fromkeys(("genvall", "l", "prepend-rank"), 0),
+    "genv": 2,
 }
 _MPI_KEPT = {
     **dict.fromkeys(("bind-to", "cpus-per-proc", "cpus-per-rank", "cpu-set", "cpu-list"), 1),
@@ -44,6 +48,8 @@ _MPI_KEPT = {
     **dict.fromkeys(("use-hwthread-cpus", "display-map", "display-allocation"), 0),
     **dict.fromkeys(("tag-output", "timestamp-output", "v", "verbose", "q", "quiet"), 0),
 }
+#: Options that name a file of hosts.
+_MPI_FILES = ("hostfile", "machinefile", "default-hostfile", "f")
 #: MCA parameters that say how hosts are reached, which agents do, and by which interface.
 _MCA_DROPPED = ("plm_", "btl_tcp_if_", "oob_tcp_if_", "orte_keep_fqdn")
 
@@ -119,19 +125,18 @@ def _mpirun(program: str, words: tuple[str, ...]) -> StartCommand:
     by = line.last("map-by") or ""
     if "pe=" in by.lower():
         raise _foreign(program, f"--map-by {by}")
-    local = _number(program, "-N", line.last("N", "npernode"))
+    local = _number(program, "-N", line.last("N", "npernode", "ppn", "perhost"))
     if by.lower().startswith("ppr:") and by.lower().endswith(":node"):
         local = _number(program, "--map-by", by.split(":")[1])
     if line.last("pernode") is not None:
         local = 1
     assigned = [word.partition("=") for word in line.values("x")]
+    given = {words[0]: words[1] for name, words in line.options if name == "genv"}
     passed = (name for name, equals, _ in assigned if not equals and name not in _OF_A_HOST)
     return replace(
-        _counted(
-            line, "mpi", local, ("H", "host"), ("hostfile", "machinefile", "default-hostfile")
-        ),
+        _counted(line, "mpi", local, ("H", "host", "hosts"), _MPI_FILES),
         options=replace(line, options=options).kept(_MPI_KEPT),
-        envs={name: value for name, equals, value in assigned if equals},
+        envs={name: value for name, equals, value in assigned if equals} | given,
         passed=tuple(dict.fromkeys(passed)),
     )
 

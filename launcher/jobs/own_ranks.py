@@ -1,4 +1,5 @@
-"""Find where a Python script starts ranks of its own, by ``torch.multiprocessing.spawn``. Pure.
+"""Find where a Python script starts ranks of its own, by ``torch.multiprocessing.spawn`` or a ``launch``
+as detectron2 has it. Pure.
 
 Only what it is sure to reach counts: a call in an ``if`` may be for a user without a launcher.
 """
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
 _MODULE = "torch.multiprocessing"
 _STARTERS = ("spawn", "start_processes")
-_MAY_START = re.compile(rf"\b(?:{'|'.join(_STARTERS)})\(")
+#: What only such a ``launch`` takes: detectron2's, YOLOX's and those of projects that began as them.
+_OF_LAUNCH = "machine_rank"
+_MAY_START = re.compile(rf"\b(?:{'|'.join(_STARTERS)})\(|\b{_OF_LAUNCH}=")
 #: A script that reads these knows that a launcher may have started it.
 _KNOWS = re.compile(r"LOCAL_RANK|TORCHELASTIC_")
 #: The option of PyTorch's own ImageNet example, and of many that began as it.
@@ -33,6 +36,11 @@ def line_of(text: str, arguments: Sequence[str] = ()) -> int:
         return _Reader(tree, OPTION in given).line
     except (SyntaxError, ValueError, RecursionError):
         return 0
+
+
+def counts_machines(text: str) -> bool:
+    """Return whether a script that starts ranks has to be told how many hosts there are."""
+    return f"{_OF_LAUNCH}=" in text
 
 
 class _Reader:
@@ -99,7 +107,11 @@ class _Reader:
         return isinstance(node, ast.Return)
 
     def _call(self, node: ast.Call) -> None:
-        if self._ast.unparse(node.func) in self._starters:
+        called = self._ast.unparse(node.func)
+        is_launch = called.rpartition(".")[2] == "launch" and any(
+            one.arg == _OF_LAUNCH for one in node.keywords
+        )
+        if called in self._starters or is_launch:
             self.line = self.line or node.lineno
         names = [one.id for one in (node.func, *node.args) if isinstance(one, self._ast.Name)]
         for name in names:

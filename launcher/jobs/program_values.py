@@ -11,8 +11,6 @@ from ..spec.errors import InputError
 from ..spec.inventory import VARIABLE
 from ..spec.model import Job, Resources
 
-#: The layer of a job whose values come from a program.
-LAYER = "argument"
 #: Fields that are read from mappings, or are not given.
 _OTHERS = frozenset(
     {"resources", "environment", "checkpoints", "data", "roles", "output_credential", "sources"}

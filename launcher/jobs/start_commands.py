@@ -15,7 +15,7 @@ from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from .start_command import PYTHON, StartCommand, without_python
 
-__all__ = ["PYTHON", "StartCommand", "program", "take"]
+__all__ = ["CONTAINERS", "INSTEAD", "PYTHON", "StartCommand", "program", "take"]
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
@@ -54,9 +54,11 @@ def take(words: tuple[str, ...]) -> StartCommand | None:
     """Return a start command taken apart, or None if ``words`` are none. Raises InputError."""
     envs, words = _assignments(words)
     name, rest = _program(words)
-    if not name or name in _REFUSED:
+    if not name or name in INSTEAD:
         return None
-    if name not in _READERS:
+    if name.startswith(("swift", "llamafactory")):
+        found = _by_variables(_Options(name, {}, rest))
+    elif name not in _READERS:
         from . import mpi_commands  # few jobs are typed so
 
         found = mpi_commands.take(name, rest)
@@ -75,7 +77,38 @@ def _assignments(words: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...
     return envs, words
 
 
-_PROGRAMS = {
+_RANKS_OF_A_CLUSTER = (
+    "give launcher what it starts: launcher run --nodes N --nproc-per-node M COMMAND; for a program "
+    "of MPI, --framework mpi"
+)
+_QUEUES = (
+    "launcher run --framework ssh bash SCRIPT starts it on the first host, where HOSTS and SLOTS name "
+    "all of them; launcher reads only Slurm's options in scripts"
+)
+_EACH_HOST = (
+    "launcher run --framework env --nodes N COMMAND, with what it starts, once on each host"
+)
+#: Programs whose containers have variables of their own.
+CONTAINERS = ("docker run", "podman run", "nvidia-docker run")
+#: Programs that start ranks, or hand a script to a queue, and that nobody takes apart: what to type.
+INSTEAD = {
+    "srun": "launcher run --framework slurm --nodes N COMMAND, with what srun starts; a script that "
+    "calls srun: launcher run job.sbatch",
+    "sbatch": "launcher run job.sbatch reads its #SBATCH lines",
+    "accelerate test": "accelerate launch -m accelerate.test_utils.scripts.test_script does the same",
+    "accelerate-test": "accelerate launch -m accelerate.test_utils.scripts.test_script does the same",
+    "axolotl train": "accelerate launch -m axolotl.cli.train CONFIG does the same",
+    "colossalai run": "torchrun SCRIPT does the same: ColossalAI joins the ranks of torchrun",
+    **dict.fromkeys(
+        ("jsrun", "lrun", "flux run", "aprun", "ibrun", "prun", "mpirun_rsh"), _RANKS_OF_A_CLUSTER
+    ),
+    **dict.fromkeys(("pdsh", "clush", "pssh", "parallel-ssh"), _EACH_HOST),
+    **dict.fromkeys(CONTAINERS, "--image NAME starts every rank in a container of it"),
+    **dict.fromkeys(("qsub", "bsub", "flux batch", "condor_submit", "oarsub"), _QUEUES),
+}
+
+_SWIFT = ("sft", "pt", "rlhf", "dpo", "orpo", "simpo")
+_PROGRAMS: Mapping[tuple[str, ...], str] = {
     ("torchrun",): "torchrun",
     ("-m", "torch.distributed.run"): "torchrun",
     ("-m", "torch.distributed.launch"): "torch.distributed.launch",
@@ -98,16 +131,15 @@ _PROGRAMS = {
     ("-m", "horovod.runner"): "horovodrun",
     ("mpirun",): "mpirun",
     ("mpiexec",): "mpiexec",
-    ("srun",): "srun",
-    ("sbatch",): "sbatch",
-    ("accelerate", "test"): "accelerate test",
-    ("accelerate-test",): "accelerate test",
+    ("orterun",): "mpirun",
+    ("mpiexec.hydra",): "mpiexec",
     ("ray", "symmetric-run"): "ray symmetric-run",
+    ("composer",): "composer",
+    ("tune", "run"): "tune run",
+    ("llamafactory-cli", "train"): "llamafactory-cli train",
+    **{("swift", name): f"swift {name}" for name in _SWIFT},
+    **{tuple(name.split()): name for name in INSTEAD},
 }
-
-
-#: Those that nobody takes apart.
-_REFUSED = ("srun", "sbatch", "accelerate test")
 
 
 def program(words: tuple[str, ...]) -> str:
@@ -289,6 +321,58 @@ def _symmetric_run(given: _Options) -> StartCommand:
     )
 
 
+def _composer(given: _Options) -> StartCommand:
+    """Composer only sets what each rank finds, which ``framework: torch`` does, too."""
+    local, ranks = given.number("n", "nproc"), given.number("world_size")
+    if {"c", "command_mode"} & given.values.keys():
+        run = given.rest
+    elif {"m", "module_mode"} & given.values.keys():
+        run = ("-m", *given.rest)
+    else:
+        run = _command(given)
+    return StartCommand(
+        framework="torch",
+        run=run,
+        nodes=ranks // local if local and ranks and ranks % local == 0 else None,
+        local_ranks=local,
+        ranks=ranks,
+    )
+
+
+#: What torchtune gets in front. Without an address to meet at, it starts each host alone.
+_TUNE = (
+    '--nproc_per_node "$NUM_TRAINERS" --nnodes "$NUM_NODES" --rdzv_backend c10d '
+    '--rdzv_endpoint "$MASTER_ADDR:$MASTER_PORT" --rdzv_id "$LAUNCHER_RUN_ID"'
+)
+
+
+def _tune(given: _Options) -> StartCommand:
+    """torchtune takes all options of torchrun."""
+    alone = "standalone" in given.values
+    names = ("nnodes", "nproc_per_node", "node_rank", "master_addr", "master_port", "local_addr")
+    meeting = ("rdzv_backend", "rdzv_endpoint", "rdzv_id", "rdzv_conf", "max_restarts")
+    words = shlex.join((*given.kept(*names, *meeting), *given.rest))
+    front = '--nproc_per_node "$NUM_TRAINERS"' if alone else _TUNE
+    return StartCommand(
+        framework="env",
+        run=(f"exec tune run {front} {words}",),
+        nodes=1 if alone else given.number("nnodes"),
+        local_ranks=given.number("nproc_per_node"),
+    )
+
+
+def _by_variables(given: _Options) -> StartCommand:
+    """These start torchrun by the variables of ``framework: env``."""
+    words = (*given.program.split(), *given.rest)
+    is_asked = given.program.startswith("llamafactory")
+    return StartCommand(
+        framework="env",
+        run=(f"exec {shlex.join(words)}",),
+        envs={"FORCE_TORCHRUN": "1"} if is_asked else {},
+    )
+
+
+_COMPOSER = frozenset({"v", "verbose", "m", "module_mode", "c", "command_mode"})
 _READERS: Mapping[str, tuple[frozenset[str], Callable[[_Options], StartCommand]]] = {
     "torchrun": (_TORCHRUN, _torchrun),
     "torch.distributed.launch": (_TORCHRUN, _torchrun),
@@ -297,4 +381,6 @@ _READERS: Mapping[str, tuple[frozenset[str], Callable[[_Options], StartCommand]]
     "fabric run": (frozenset(), _fabric),
     "paddle.distributed.launch": (frozenset(), _paddle),
     "ray symmetric-run": (frozenset({"disable_usage_stats"}), _symmetric_run),
+    "composer": (_COMPOSER, _composer),
+    "tune run": (_TORCHRUN, _tune),
 }

@@ -222,9 +222,8 @@ def peeled(words: tuple[str, ...]) -> Peeled:
     wrapper: tuple[str, ...] = ()
     conda, rest = "", words
     while True:
-        while rest and _ASSIGNMENT.match(rest[0]) and "+=" not in rest[0].partition("=")[0] + "=":
-            name, _, envs[name] = rest[0].partition("=")
-            rest = rest[1:]
+        front = without_variables(rest)
+        envs, rest = {**envs, **front.envs}, front.words
         inner = unwrapped(rest)
         if inner is None:
             break
@@ -245,6 +244,16 @@ def peeled(words: tuple[str, ...]) -> Peeled:
         rest = inner.rest
     found = start_commands.program(rest)
     return Peeled(envs, conda, wrapper, rest) if found else Peeled({}, "", (), words)
+
+
+def without_variables(words: tuple[str, ...]) -> Peeled:
+    """Return a command without the variables in front of it; one of variables alone as it is."""
+    envs: dict[str, str] = {}
+    rest = words
+    while rest and _ASSIGNMENT.match(rest[0]) and "+=" not in rest[0].partition("=")[0] + "=":
+        name, _, envs[name] = rest[0].partition("=")
+        rest = rest[1:]
+    return Peeled(envs, "", (), rest) if rest else Peeled({}, "", (), words)
 
 
 #: Options of ``conda run`` that concern its own output.
@@ -309,7 +318,7 @@ def started(
     known = {} if known is None else known
     depth, either = 0, False
     candidate: Started | None = None
-    for line, command in _commands(text):
+    for line, command in commands(text):
         words = command
         if words[0] in _ENDS:
             depth, words = max(0, depth - 1), words[1:]
@@ -321,7 +330,7 @@ def started(
         while words and words[0] in _KEYWORDS:
             words = words[1:]
             depth += words[:1] == ("if",)
-        words = _program_of(words, variables)
+        words = program_of(words, variables)
         name = _starts(words)
         alone = "--standalone" in words
         found = (
@@ -346,7 +355,7 @@ def _starts(words: tuple[str, ...]) -> str:
     return name if len(words) > 1 and not _ONLY_ASKS & set(words[1:3]) else ""
 
 
-def _program_of(words: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
+def program_of(words: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
     """Return a simple command without assignments in front, which go to ``variables``."""
     if words and words[0] in ("export", "local", "declare", "readonly"):
         words = words[1:]
@@ -370,7 +379,7 @@ def _with_variable(words: tuple[str, ...], variables: dict[str, str]) -> tuple[s
         return ()
 
 
-def _commands(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+def commands(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Return the simple commands of a shell script with their lines; here documents are none."""
     lines = text.splitlines()
     at = 0

@@ -403,6 +403,14 @@ CAUSES: tuple[Cause, ...] = (
         "the host's {name} was built for another torch",
         "Install torch and {name} together, from the same index.",
     ),
+    # Python names a package alone if that is what it lacks.
+    Cause(
+        "missing-submodule",
+        r"^ModuleNotFoundError: No module named '(?P<name>\w+\.[\w.]+)'$",
+        "the host has the package, but no module {name} in it",
+        "Another version of the package has it: compare pip show here and there. If the package is "
+        "yours, git may ignore that file: --include PATH.",
+    ),
     Cause(
         "missing-module",
         r"^ModuleNotFoundError: No module named '(?P<name>[^']+)'"

@@ -335,6 +335,11 @@ PROVOCATIONS: dict[str, Provocation] = {
         "import torch.distributed as dist\ndist.init_process_group('gloo', init_method='tcp://127.0.0.1:29533', rank=0, world_size=1)\n",
         GLOO_SOCKET_IFNAME="eth9",
     ),
+    # It happens now and then only: in about one of five starts, where the machine is busy.
+    # It happens now and then only: in about one of five starts, where the machine is busy.
+    "peer-gone-early": _py(
+        "import os, sys, torch, torch.distributed as dist\nfor port in range(29540, 29740):\n    ranks = []\n    for rank in (0, 1):\n        ranks.append(os.fork())\n        if not ranks[-1]:\n            os.dup2(os.open('words%d' % rank, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), 2)\n            __import__('time').sleep(port % 7 / 50 * rank)\n            dist.init_process_group('gloo', f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)\n            os._exit(0)\n    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks]\n    for rank in (0, 1):\n        words = open('words%d' % rank).read()\n        if codes[rank] and 'Mesh failed' in words:\n            sys.stderr.write(words)\n            sys.exit(codes[rank])\n",
+    ),
     "peer-gone": _py(
         GLOO + "if rank == 1:\n    os._exit(0)\ndist.all_reduce(torch.zeros(1))\n", *TORCHRUN
     ),
@@ -406,6 +411,7 @@ PROVOCATIONS: dict[str, Provocation] = {
         "train.py",
         before="chmod 755 .",
     ),
+    "missing-submodule": _py("import torch.ao.quantize_of_old\n"),
     "missing-library": _py("import ctypes\nctypes.CDLL('libcudnn.so.9')\n"),
     # -- commands
     "not-executable": _sh("./data.sh\n", "bash", "-c", "./train.sh"),

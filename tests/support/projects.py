@@ -280,6 +280,68 @@ echo Node IP: $head_node_ip
 srun torchrun --nnodes 2 --nproc_per_node 1 --rdzv_id $RANDOM --rdzv_backend c10d \\
   --rdzv_endpoint $head_node_ip:29500 main.py
 """
+#: As detectron2 has it in engine/launch.py, and YOLOX, fast-reid and others that began as it; with gloo.
+ENGINE = """
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+def launch(main_func, num_gpus_per_machine, num_machines=1, machine_rank=0, dist_url=None, args=()):
+    world_size = num_machines * num_gpus_per_machine
+    mp.start_processes(
+        _distributed_worker, nprocs=num_gpus_per_machine, daemon=False,
+        args=(main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args),
+    )
+
+def _distributed_worker(local_rank, main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args):
+    rank = machine_rank * num_gpus_per_machine + local_rank
+    dist.init_process_group("gloo", init_method=dist_url, world_size=world_size, rank=rank)
+    main_func(*args)
+"""
+TRAIN_NET = """
+import argparse, gc
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from engine import launch
+
+def main(args):
+    model = DistributedDataParallel(torch.nn.Linear(8, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(500):
+        optimizer.zero_grad()
+        model(torch.ones(4, 8)).pow(2).mean().backward()
+        optimizer.step()
+    print("trained by", dist.get_world_size(), flush=True)
+    del model, optimizer
+    gc.collect()
+    dist.destroy_process_group()
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--num-gpus", type=int, default=1)
+    parser.add_argument("--num-machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0)
+    parser.add_argument("--dist-url", default="tcp://127.0.0.1:29599")
+    args = parser.parse_args()
+    launch(main, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank,
+           dist_url=args.dist_url, args=(args,))
+"""
+#: A script that torch.distributed.launch tells its rank, as those before torchrun take it.
+LOCAL_RANK = """
+import argparse
+import torch
+import torch.distributed as dist
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--local_rank", "--local-rank", type=int)
+args = parser.parse_args()
+dist.init_process_group("gloo", init_method="env://")
+total = torch.ones(1)
+for _ in range(200):
+    dist.all_reduce(total.fill_(1.0))
+print("trained by", int(total), "local", args.local_rank, flush=True)
+dist.destroy_process_group()
+"""
 PYPROJECT = """[project]
 name = "digits"
 version = "0.1"
@@ -307,6 +369,26 @@ SFT = (
     "-m trl.scripts.sft --model_name_or_path ./tiny --dataset_name ./texts"
     " --output_dir sft-out --max_steps 60 --per_device_train_batch_size 2 --report_to none --use_cpu"
 )
+#: `Accelerator()` obeys ACCELERATE_USE_CPU. A bare `PartialState()`, as in accelerate's own test_ops, does
+#: not: without GPUs, each rank joins the group and then works alone, and the one that ends first breaks the
+#: start of the other in gloo's connectFullMesh.
+ACCELERATOR = """
+import gc
+import torch
+from accelerate import Accelerator
+
+accelerator = Accelerator()
+model = torch.nn.Linear(8, 1)
+model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
+for _ in range(500):
+    optimizer.zero_grad()
+    accelerator.backward(model(torch.ones(4, 8)).pow(2).mean())
+    optimizer.step()
+print("trained by", accelerator.num_processes, accelerator.gather(torch.ones(1)).tolist(), flush=True)
+del model, optimizer
+gc.collect()
+accelerator.end_training()
+"""
 CONFIG = """
 compute_environment: LOCAL_MACHINE
 distributed_type: MULTI_GPU
@@ -331,11 +413,10 @@ PROJECTS = (
     ),
     Project(
         "accelerate config file",
-        "accelerate launch --config_file multi_node.yaml -m accelerate.test_utils.scripts.test_ops",
-        f"ACCELERATE_USE_CPU=true {ACCELERATE} --config_file multi_node.yaml"
-        " -m accelerate.test_utils.scripts.test_ops",
-        r"testing reduce_sum",
-        {"multi_node.yaml": CONFIG},
+        "accelerate launch --config_file multi_node.yaml train.py",
+        f"ACCELERATE_USE_CPU=true {ACCELERATE} --config_file multi_node.yaml train.py",
+        r"trained by 2 \[1\.0, 1\.0\]",
+        {"multi_node.yaml": CONFIG, "train.py": ACCELERATOR},
     ),
     Project(
         "Transformers Trainer",
@@ -470,6 +551,26 @@ if __name__ == "__main__":
         " --rdzv_endpoint {addr}:{port} main.py",
         r"trained by 2",
         {"main.py": DDP, "job.sbatch": SBATCH},
+        python="torch",
+    ),
+    Project(
+        "detectron2's launch",
+        "--framework env python train_net.py --num-gpus 1 --num-machines {{{{num_nodes}}}}"
+        " --machine-rank {{{{node_rank}}}} --dist-url tcp://{{{{master_addr}}}}:{{{{master_port}}}}",
+        "python train_net.py --num-gpus 1 --num-machines 2 --machine-rank {rank}"
+        " --dist-url tcp://{addr}:{port}",
+        r"trained by 2",
+        {"train_net.py": TRAIN_NET, "engine.py": ENGINE},
+        python="torch",
+    ),
+    Project(
+        "torch.distributed.launch",
+        "OMP_NUM_THREADS=1 NODE_RANK=0 python -m torch.distributed.launch --nproc_per_node=1 --nnodes=2"
+        " --node_rank=0 --master_addr=192.168.1.1 --master_port=1234 main.py",
+        "OMP_NUM_THREADS=1 python -m torch.distributed.launch --nproc_per_node=1 --nnodes=2"
+        " --node_rank={rank} --master_addr={addr} --master_port={port} main.py",
+        r"trained by 2 local 0",
+        {"main.py": LOCAL_RANK},
         python="torch",
     ),
     Project(

@@ -65,7 +65,9 @@ _BEFORE = ("--from RUN", "--data corpus train.py", "--framework seeded")
 RUNS = [
     (page, line)
     for page, line in COMMANDS
-    if line.startswith("launcher run ") and not any(words in line for words in _BEFORE)
+    if line.startswith("launcher run ")
+    and not any(words in line for words in _BEFORE)
+    and line not in snippets.page_of(page).exits
 ]
 
 

@@ -425,7 +425,9 @@ def _only_file(words: tuple[str, ...]) -> SettingsFile:
 
 def _batch_script(words: tuple[str, ...], flags: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what a script with ``#SBATCH`` lines asks for, unless a framework is named."""
-    script = formats.batch_script(words) if flags.get("framework") is None else None
+    if flags.get("framework") is not None:
+        return None
+    script = formats.batch_script(words, flags.get("workdir"))
     if script is None:
         return None
     for one in script.notes:

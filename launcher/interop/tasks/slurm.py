@@ -277,6 +277,8 @@ def _gpus(
                 draft.note(one.line, f"--gres={part[:60]} is not carried over")
                 continue
             number = words.pop() if words and words[-1].isdecimal() else "1"
+            if number == "0":
+                return 0, "", 0
             count = _number(draft, Directive(name, number, one.line))
             if name == "gpus-per-task":
                 count *= tasks

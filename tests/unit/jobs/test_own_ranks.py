@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from launcher.api.jobs import make_job
 from launcher.jobs.own_ranks import line_of
 from launcher.jobs.wrapped_commands import python_script
+from launcher.spec.errors import InputError
 
 #: As PyTorch's tutorials have it.
 TUTORIAL = """\
@@ -39,12 +43,36 @@ def main():
 if __name__ == '__main__':
     main()
 """
+#: As detectron2, YOLOX and fast-reid have it.
+LAUNCH = """\
+from detectron2.engine import default_argument_parser, launch
+
+def main(args):
+    return Trainer(args).train()
+
+def invoke_main() -> None:
+    args = default_argument_parser().parse_args()
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+
+if __name__ == "__main__":
+    invoke_main()
+"""
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
         (TUTORIAL, 11),
+        (LAUNCH, 8),
+        (LAUNCH.replace("    launch(", "    engine.launch("), 8),
+        (LAUNCH.replace("machine_rank=args.machine_rank", "rank=0"), 0),
         (TUTORIAL.replace("import torch.multiprocessing as mp", "from torch import multiprocessing as mp"), 11),
         (TUTORIAL.replace("import torch.multiprocessing as mp", "import torch").replace("mp.", "torch.multiprocessing."), 11),
         (TUTORIAL.replace("import torch.multiprocessing as mp", "from torch.multiprocessing import spawn").replace("mp.spawn", "spawn"), 11),
@@ -88,3 +116,10 @@ def test_what_the_command_asks_for_is_sure() -> None:
 )
 def test_the_script_of_a_command(command: str, path: str) -> None:
     assert python_script(tuple(command.split())) == path
+
+
+def test_a_script_that_counts_machines_is_told_of_them(tmp_path: Path) -> None:
+    (tmp_path / "train_net.py").write_text(LAUNCH)
+    with pytest.raises(InputError, match=r"train_net\.py, line 8: it starts ranks itself") as error:
+        make_job(run=["python", "train_net.py", "--num-gpus", "8"], workdir=tmp_path)
+    assert "--machine-rank '{{node_rank}}'" in str(error.value.hint)

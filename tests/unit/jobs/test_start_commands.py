@@ -525,3 +525,105 @@ def test_a_torchrun_in_a_script_that_stands_alone(line: str, nodes: str, tmp_pat
     run = line if "&&" in line else tuple(shlex.split(line))
     job = make_job(run=run, workdir=str(tmp_path), framework="env", num_nodes=2)
     assert {one.env["PET_NNODES"] for one in started(job)} == {nodes}
+
+
+COMPOSER = "composer -n 2 --world_size 4 --node_rank 0 --master_addr 10.0.0.1 --master_port 1234 "
+
+
+@pytest.mark.parametrize(
+    ("line", "run"),
+    [
+        ("train.py --epochs 3", ("train.py", "--epochs", "3")),
+        ("-m pkg.train x", ("-m", "pkg.train", "x")),
+        ("-c ./train", ("./train",)),
+        ("-v ./train x", ("python", "./train", "x")),
+    ],
+)
+def test_composer_starts_plain_ranks(line: str, run: tuple[str, ...]) -> None:
+    job = typed(COMPOSER + line)
+    assert (job.framework, job.run, job.num_nodes) == ("torch", run, 2)
+    ranks = started(job)
+    assert len(ranks) == 4
+    assert [rank.env["NODE_RANK"] for rank in ranks] == ["0", "0", "1", "1"]
+
+
+def test_tune_run_gets_the_plan() -> None:
+    job = typed(
+        "tune run --nnodes 2 --nproc_per_node 4 --node_rank 0 --tee 3 full --config c 'a=b c'"
+    )
+    assert (job.framework, job.num_nodes, job.resources.nproc_per_node) == ("env", 2, 4)
+    (text,) = job.run
+    assert text.startswith('exec tune run --nproc_per_node "$NUM_TRAINERS" --nnodes "$NUM_NODES" ')
+    assert ' --rdzv_endpoint "$MASTER_ADDR:$MASTER_PORT" ' in text, "or it starts each host alone"
+    assert text.endswith(" --tee=3 full --config c 'a=b c'")
+    assert started(job)[0].env["PET_RDZV_CONF"] == "is_host=true"
+    assert started(job)[1].env["PET_NODE_RANK"] == "1"
+    alone = typed("tune run --standalone --nproc_per_node 4 full --config c")
+    assert (alone.num_nodes, "NUM_NODES" in alone.run[0]) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "run"),
+    [
+        ("FORCE_TORCHRUN=1 {} llamafactory-cli train x.yaml", "exec llamafactory-cli train x.yaml"),
+        ("{} swift sft --model x", "exec swift sft --model x"),
+    ],
+)
+def test_counts_in_front_are_the_plans(line: str, run: str) -> None:
+    front = "NNODES=2 NODE_RANK=0 NPROC_PER_NODE=4 MASTER_ADDR=10.0.0.1 MASTER_PORT=29500"
+    job = typed(line.format(front))
+    assert (job.framework, job.run) == ("env", (run,))
+    assert (job.num_nodes, job.resources.nproc_per_node) == (2, 4)
+    assert {*job.envs} <= {"FORCE_TORCHRUN"}
+    assert ("FORCE_TORCHRUN" in job.envs) == ("llamafactory" in run)
+    second = started(job)[1].env
+    assert (second["NNODES"], second["NODE_RANK"], second["NPROC_PER_NODE"]) == ("2", "1", "4")
+    assert started(typed(line.format(front), num_nodes=3), 3)[1].env["NNODES"] == "3"
+
+
+def test_variables_in_front_of_any_command_are_the_jobs() -> None:
+    job = typed("WANDB_MODE=offline HF_TOKEN=abc MASTER_ADDR=h python train.py --lr 1")
+    assert job.run == ("python", "train.py", "--lr", "1")
+    assert job.envs == {"WANDB_MODE": "offline"}
+    assert job.secrets["HF_TOKEN"].reveal() == "abc"
+    assert job.framework == "torchrun"
+    assert job.sources["framework"] == "default"
+    line = "NNODES=2 NODE_RANK=0 GPUS_PER_NODE=4 TOKENIZERS_PARALLELISM=false bash train.sh x"
+    script = typed(line, framework="env")
+    assert (script.run, script.num_nodes) == (("bash", "train.sh", "x"), 2)
+    assert (script.resources.nproc_per_node, script.envs) == (
+        4,
+        {"TOKENIZERS_PARALLELISM": "false"},
+    )
+
+
+def test_mpich_is_read_as_open_mpi() -> None:
+    job = typed("mpirun -n 4 -ppn 2 -f hosts -genv A 1 -genvall -l -bootstrap ssh python train.py")
+    assert (job.framework, job.run, job.envs) == ("mpi", ("train.py",), {"A": "1"})
+    assert (job.num_nodes, job.resources.nproc_per_node) == (2, 2)
+    assert typed("mpiexec.hydra -n 4 -hosts a,b ./go").num_nodes == 2
+    assert typed("orterun -np 2 -N 1 ./go").framework == "mpi"
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("jsrun -n 4 -a 1 python train.py", "give launcher what it starts"),
+        ("flux run -N2 -n4 python train.py", "give launcher what it starts"),
+        ("qsub job.pbs", "--framework ssh bash SCRIPT"),
+        ("axolotl train c.yaml", "accelerate launch -m axolotl.cli.train CONFIG"),
+        ("env A=1 ibrun python train.py", "give launcher what it starts"),
+        ("pdsh -w a,b torchrun train.py", "launcher run --framework env"),
+    ],
+)
+def test_programs_of_other_clusters_are_refused(line: str, hint: str) -> None:
+    with pytest.raises(InputError, match="starts ranks itself") as error:
+        typed(line)
+    assert hint in str(error.value.hint)
+
+
+def test_a_container_in_a_rank_is_refused() -> None:
+    with pytest.raises(InputError, match="would not find RANK") as error:
+        typed("docker run --gpus all img:1 python train.py")
+    assert "--image NAME" in str(error.value.hint)
+    assert typed("docker run img:1 ls", framework="env").run[0] == "docker"

@@ -40,7 +40,7 @@ CASES = [
     ("nccl-network", 1, b"torch.distributed.DistBackendError: NCCL error in: x.cpp:1, unhandled system error, NCCL version 2.21"),
     ("connection-refused", 1, b"ConnectionRefusedError: [Errno 111] Connection refused"),
     ("nccl-cuda", 1, b"ncclUnhandledCudaError: Call to CUDA function failed."),
-    ("missing-module", 1, b"ModuleNotFoundError: No module named 'einops.layers'"),
+    ("missing-submodule", 1, b"ModuleNotFoundError: No module named 'einops.layers'"),
     ("missing-path", 1, b"FileNotFoundError: [Errno 2] No such file or directory: '/data/imagenet/train.csv'"),
     ("missing-module", 1, b"/usr/bin/python3: Error while finding module specification for 'torch.distributed.run' (ModuleNotFoundError: No module named 'torch')"),
     ("missing-module", 1, b"/usr/bin/python3: No module named accelerate"),

@@ -67,6 +67,10 @@ RIGHT: dict[str, tuple[str | None, str]] = {
         "connection-refused",
         "OSError: Timed out trying to connect to tcp://127.0.0.1:8786",
     ),
+    "missing-submodule": (
+        "missing-submodule",
+        "ModuleNotFoundError: No module named 'torch.ao.quantize_of_old'",
+    ),
     "group-import": ("missing-module", "ModuleNotFoundError: No module named 'einops_exts'"),
     "worker-value": (None, OWN),
     "worker-missing-file": (
@@ -127,6 +131,10 @@ RIGHT: dict[str, tuple[str | None, str]] = {
     "no-interface": (
         "no-such-interface",
         "RuntimeError: [enforce fail at /__w/pytorch/pytorch/third_pa",
+    ),
+    "peer-gone-early": (
+        "peer-closed",
+        "RuntimeError: Gloo connectFullMesh failed with [/__w/pytor",
     ),
     "peer-gone": ("peer-closed", "RuntimeError: [/__w/pytorch/pytorch/third_party/gloo/gloo/tr"),
     "group-left-open": ("thread-at-exit", "terminate called without an active exception"),

@@ -191,6 +191,15 @@ def test_run_reads_a_batch_script(tmp_path: Path) -> None:
     assert formats.batch_script(["nowhere.sh"]) is None
 
 
+def test_a_batch_script_of_the_workdir(tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm/job.sh").write_text("#!/bin/bash\n#SBATCH -N 2 --gres=gpu:0\nsrun a\n")
+    found = formats.batch_script(["slurm/job.sh"], str(tmp_path))
+    assert found is not None
+    assert found.values["num_nodes"] == 2
+    assert found.values["resources"] == Resources(nproc_per_node=1)
+
+
 def test_files_of_the_workdir_get_the_log() -> None:
     values, notes = read("-o logs/%j.out --error=logs/%j.err")
     assert values["envs"] == {"SBATCH_OUTPUT": "logs/%j.out", "SBATCH_ERROR": "logs/%j.err"}

@@ -1,41 +1,42 @@
-"""Values of a job that its command has: it starts ranks as another launcher would."""
+"""Turn a start command of another launcher into values of a job: what it is, its options, its counts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .. import frameworks
 from ..spec.environments import Environment
 from ..spec.errors import InputError
 from ..spec.gpus import COMPUTED
-from ..spec.model import Job, Resources
+from ..spec.model import Resources
 from . import command, start_commands, wrapped_commands
 
 #: Variables whose values no record should have.
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.I)
+_SECRET = re.compile(r"(?:^|_)(?:\w*KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", re.I)
 
 
-def framework_of(values: Mapping[str, Any]) -> str:
-    """Return the framework's name; torchrun takes no roles, so a job with roles gets torch."""
-    return str(values.get("framework", "torch" if values.get("roles") else Job.framework))
-
-
-def taken_over(
-    values: Mapping[str, Any], environment: Mapping[str, str], is_usual: bool
+def values_of(
+    values: Mapping[str, Any], named: str, environment: Mapping[str, str], is_usual: bool
 ) -> dict[str, Any]:
     """Return the values that a start command of another launcher, as ``torchrun``, stands for.
 
     What the job itself says comes first, but not a framework that ``is_usual``, for all runs;
     ``environment`` has the values of variables that it passes on by name. Raises InputError.
     """
-    framework = frameworks.get(framework_of(values))
+    framework = frameworks.get(named)
     if values.get("roles") or not values.get("run"):
         return {}
     words, shell = command.split(values["run"], framework, with_variables=True)
     peeled = wrapped_commands.peeled(words)
+    if not shell and not start_commands.program(peeled.words):
+        peeled = wrapped_commands.without_variables(words)
     found = None if shell else start_commands.take(peeled.words)
+    is_plain = found is None and not shell and peeled.words != words
+    if is_plain:
+        found = start_commands.StartCommand(framework.name, peeled.words)
     if found is None:
         return {}
     fits = framework.name in (found.framework, *found.also)
@@ -47,14 +48,30 @@ def taken_over(
     computed = frameworks.get(chosen).computed | COMPUTED
     known = {*values.get("envs", {}), *values.get("secrets", {})}
     passed = {n: _passed(n, found, environment) for n in found.passed if n not in known}
-    secrets = {name: None for name in passed if _SECRET.search(name)}
     envs = {**passed, **peeled.envs, **found.envs}
+    secrets = {
+        name: None if name in passed else value
+        for name, value in envs.items()
+        if _SECRET.search(name) and name not in computed
+    }
+    if chosen == "env":
+        found, envs = _with_counts(found, envs)
     envs = {name: value for name, value in envs.items() if name not in {*computed, *secrets}}
-    taken: dict[str, Any] = {"framework": chosen, "run": found.run}
+    taken: dict[str, Any] = {"run": found.run} | ({} if is_plain else {"framework": chosen})
     front = {"launcher_options": found.options, "wrapper": peeled.wrapper}
     taken |= {name: words for name, words in front.items() if words}
     if envs:
         taken["envs"] = {**envs, **values.get("envs", {})}
+    taken |= _environment(peeled, values)
+    if secrets:
+        taken["secrets"] = {**secrets, **values.get("secrets", {})}
+    if found.restarts and "max_restarts" not in values:
+        taken["max_restarts"] = found.restarts
+    return taken | _counts(found, values)
+
+
+def _environment(peeled: wrapped_commands.Peeled, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the environment that a command in front names. Raises InputError for two of them."""
     if peeled.conda and (values.get("environment") or values.get("python")):
         raise InputError(
             f"conda run -n {peeled.conda}: the job names another environment",
@@ -64,13 +81,30 @@ def taken_over(
         raise InputError(
             f"{' '.join(peeled.wrapper[:2])}: the job names another Python", "leave out one of them"
         )
-    if peeled.conda:
-        taken["environment"] = Environment(conda=peeled.conda)
-    if secrets:
-        taken["secrets"] = {**secrets, **values.get("secrets", {})}
-    if found.restarts and "max_restarts" not in values:
-        taken["max_restarts"] = found.restarts
-    return taken | _counts(found, values)
+    return {"environment": Environment(conda=peeled.conda)} if peeled.conda else {}
+
+
+#: Variables in which scripts find counts that `framework: env` sets, unless the job does.
+_NODES = "NNODES"
+_LOCAL_RANKS = ("NPROC_PER_NODE", "GPUS_PER_NODE")
+
+
+def _with_counts(
+    found: start_commands.StartCommand, envs: Mapping[str, str]
+) -> tuple[start_commands.StartCommand, dict[str, str]]:
+    """Return a command with the counts that stand in front of it as variables, and the others."""
+    counts = {
+        name: int(value)
+        for name, value in envs.items()
+        if name in (_NODES, *_LOCAL_RANKS) and value.isascii() and value.isdigit() and int(value)
+    }
+    local = next((counts[name] for name in _LOCAL_RANKS if name in counts), None)
+    counted = replace(
+        found,
+        nodes=found.nodes or counts.get(_NODES),
+        local_ranks=found.local_ranks or local,
+    )
+    return counted, {name: value for name, value in envs.items() if name not in counts}
 
 
 def _counts(found: start_commands.StartCommand, values: Mapping[str, Any]) -> dict[str, Any]:
