@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..fleet import builders
-from ..jobs.environments import all_of, is_needed
+from ..jobs.environments import all_of, images_of, is_needed
 from ..records import events as ev
 from ..spec.environments import Environment
 from ..spec.model import Layout
@@ -20,8 +21,10 @@ from .concurrency import in_thread, together
 from .context import RunContext
 from .doings import Doings, Told
 from .host_session import HostSession
-from .images import Images
 from .policy import environments
+
+if TYPE_CHECKING:
+    from .images import Images
 
 #: Seconds between two questions to a host.
 PAUSE = 0.3
@@ -41,7 +44,11 @@ class Environments:
     def __init__(self, context: RunContext) -> None:
         self._context = context
         self._wanted = {n: one for n, one in enumerate(all_of(context.job)) if one.recipe}
-        self._images = Images(context)
+        self._images: Images | None = None
+        if images_of(context.job):
+            from .images import Images  # most jobs name none
+
+            self._images = Images(context)
         self._doings = Doings()
         self._brought: dict[tuple[int, str], str] = {}  # wheels that a host has
         self._origins: dict[int, str] = {}  # where those that are fetched come from
@@ -49,7 +56,8 @@ class Environments:
     async def give(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Make sure that all hosts have it, and that it stays while the run does. Of a layout without
         nodes it is not known yet which roles a host has. Raises HostError."""
-        await self._images.give(sessions, layout)
+        if self._images:
+            await self._images.give(sessions, layout)
         if not self._wanted:
             return
         started = time.time()
