@@ -26,8 +26,8 @@ COPIES = 4
 
 
 class Copying:
-    """Gives hosts an image that they lack. ``cache`` is for files that travel; with ``pulls``, a registry
-    is asked first."""
+    """Gives hosts an image that they lack. ``cache`` is for files that travel. With ``pulls``, they ask
+    a registry first."""
 
     def __init__(self, talk: Talk, cache: Path, pulls: bool) -> None:
         self._talk, self._cache, self._pulls = talk, cache, pulls
