@@ -123,7 +123,7 @@ def test_what_an_author_has_set_changes_nothing(launcher: Launcher, hosts: labs.
         "hosts": "lab1",
         "environment": {"image": "odd:1"},
         "envs": envs,
-        "run": "sh show.sh",
+        "run": ["sh", "show.sh"],
     }
     launcher.script("id -u; pwd; env | wc -c\n", "show.sh")
     (launcher.work / "job.yaml").write_text(json.dumps(job))
@@ -220,7 +220,7 @@ def test_stdin_and_data_sets_reach_a_program_in_an_image(
         "hosts": "lab1",
         "environment": {"image": "data:1"},
         "data": {"set": "./set"},
-        "run": "sh show.sh {{data.set}}",
+        "run": ["sh", "show.sh", "{{data.set}}"],
     }
     (launcher.work / "job.yaml").write_text(json.dumps(job))
     launcher.script('cat "$1/one"; cat\n', "show.sh")
@@ -273,7 +273,8 @@ def test_a_host_that_lost_the_image_between_two_attempts(
     launcher.script("while ! cat /tmp/go-on 2>/dev/null; do sleep 0.1; done; exit 9\n", "show.sh")
     host.run("rm", "-f", "/tmp/go-on")
     began = launcher.start(
-        *("--hosts", "lab1", "--image", "lost:1", "--framework", "env", "--max-restarts", "1"), show
+        *("--hosts", "lab1", "--image", "lost:1", "--framework", "env", "--max-restarts", "1"),
+        *("sh", "show.sh"),
     )
     wait_until(lambda: "launcher-" in containers_on(host), "it runs")
     host.run("podman", "rmi", "--force", "lost:1", check=False)
