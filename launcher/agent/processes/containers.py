@@ -156,7 +156,7 @@ def _quoted(word: str) -> str:
 def removal(spec: ContainerSpec, names: Iterable[str]) -> list[str]:
     """Return the argv that removes containers; [] where the runtime keeps none."""
     if spec["runtime"] == PODMAN:
-        return [spec["program"], "rm", "--force", "--ignore", "--volumes", "--time", "0", *names]
+        return [spec["program"], "rm", "--force", "--ignore", "--volumes", *names]
     if spec["runtime"] == DOCKER:
         return [spec["program"], "rm", "--force", "--volumes", *names]
     return []
@@ -199,7 +199,9 @@ def _common(spec: ContainerSpec, what: Contained, name: str, label: str) -> list
 def _of_podman(spec: ContainerSpec) -> list[str]:
     # Without control groups of its own, a container stays in those of the run, with their limits.
     # Volumes of an image would be copied at each start, and outlive a podman that was killed.
+    # What is removed ends at once: podman rm takes no --time before 4.0.
     words = ["--cgroups=disabled", "--ulimit", "host", "--no-hosts", "--image-volume=ignore"]
+    words.append("--stop-timeout=0")
     if spec["rootless"]:
         words += ["--userns=keep-id", "--group-add", "keep-groups"]
     if spec["gpus"]:

@@ -135,9 +135,7 @@ def test_a_first_start_that_nobody_waits_for_leaves_no_container(
         images.expire()
     else:
         images.end()
-    assert (
-        tmp_path / "bin/podman.rm"
-    ).read_text() == f"rm --force --ignore --volumes --time 0 {name}\n"
+    assert (tmp_path / "bin/podman.rm").read_text() == f"rm --force --ignore --volumes {name}\n"
     assert not os.listdir(os.path.join(images.root, "visitors"))
 
 
