@@ -15,6 +15,7 @@ from support import lab as labs
 from support.command import Launcher, Ran, of_runs
 from support.hosts import need_lab
 from support.images import (
+    bound,
     command_for,
     containers_on,
     has_static_busybox,
@@ -253,6 +254,13 @@ def test_an_image_that_lacks_what_a_job_needs_is_told_by_its_name(
         assert ran.code == 127, (words, ran.err)
         assert f"likely: the image has no {lacks}\n" in ran.err, ran.err
         assert "never" not in ran.out
+    load(hosts.hosts["lab1"], launcher, "py:1")
+    mounts = [word for path in bound() for word in ("--mount", path)]
+    show = ("--hosts", "lab1", "--image", "py:1", *mounts, "--framework", "deepspeed", "train.py")
+    ran = launcher.run(*show)
+    assert ran.receipts[-1]["reason"] == "framework-missing"
+    assert "needs deepspeed, which image py:1 does not have\n" in ran.err, ran.err
+    assert "add it in the Dockerfile of this one" in " ".join(ran.err.split())
 
 
 def test_what_goes_not_with_an_image_is_said_at_once(launcher: Launcher) -> None:
