@@ -3,7 +3,8 @@
 An ID means the same for ever; whether it is still there, and what a name means, is in a file of podman's
 storage, which each pull, load, tag and removal writes anew::
 
-    images/podman.json   that file, how it and podman's settings looked before podman was asked, answers
+    images/podman-<host>.json   answers, and how that file and podman's settings looked before podman was
+                                asked; hosts may share a home folder
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-NAME = "podman.json"
+NAME = "podman-%s.json"
 #: Has podman say where its storage is. Other stores may have images as well, and are not watched.
 PLACE = "{{.Store.GraphRoot}}\t{{.Store.GraphDriverName}}\t{{.Store.GraphOptions}}"
 #: Variables that say where a storage is, and which podman answers.
@@ -33,7 +34,7 @@ class Answers:
     """Those of one podman, as its settings are now. ``folder`` is that of images."""
 
     def __init__(self, folder: str, program: str, env: Mapping[str, str]) -> None:
-        self._path = os.path.join(folder, NAME)
+        self._path = os.path.join(folder, NAME % os.uname().nodename)
         self._settings = _settings(program, env)
         known = self._read()
         #: Whether podman was asked where its storage is.
