@@ -27,9 +27,11 @@ VISITORS = "visitors"
 #: is), $4 is a fifo that the supervisor holds open: when it is gone, everything in the container ends.
 #: That needs a process namespace of its own, in which this process has one of the first numbers. The
 #: exit code is written to $5, as a runtime that was killed tells none. Signals are for the program: a
-#: trap with a command is none in what a shell starts.
+#: trap with a command is none in what a shell starts. Who asks it to stop waits for that: what does not
+#: ignore SIGTERM below this process is the program.
 _FIRST = """\
 PATH=$1${PATH:+:$PATH}; export PATH
+trap '' HUP INT TERM
 if [ -n "$4" ] && [ "$$" -le 9 ]; then
   exec 9<"$4" || exit 125
   ( trap '' HUP INT TERM; read -r launcher_word <&9; kill -KILL -1 ) </dev/null >/dev/null 2>&1 &
