@@ -34,14 +34,14 @@ def main(rounds: int) -> str:
             host.run("podman", "load", "-i", "/tmp/x.tar")
             here = Place(lab, scratch)
             plain = ["--framework", "env", "--", "true", "x"]  # two words: no shell between
-            by_hand = "podman run --rm --network=host --cgroups=disabled --ulimit host"
+            hand = "podman run --rm --network=host --cgroups=disabled --ulimit host"
             far = [*here.ssh().split(), "lab1"]
             commands = {
                 "launcher": here.launcher(1, *plain),
                 "launcher, podman": here.launcher(1, "--image", "tiny:1", *plain),
                 "launcher, bwrap": here.launcher(1, "--image", "/srv/root", *MOUNT, *plain),
                 "ssh true": [*far, "true"],
-                "ssh podman run": [*far, f"{by_hand} tiny:1 true"],
+                "ssh podman run": [*far, f"{hand} tiny:1 true"],
             }
             samples = race({name: here.timed(argv) for name, argv in commands.items()}, rounds)
     bare = statistics.median(one.wall for one in samples["launcher"])
@@ -53,15 +53,10 @@ def main(rounds: int) -> str:
         ]
         for name, found in samples.items()
     ]
-    price = [
-        (a.wall - b.wall) / (c.wall - d.wall)
-        for a, b, c, d in zip(
-            samples["launcher, podman"],
-            samples["launcher"],
-            samples["ssh podman run"],
-            samples["ssh true"],
-            strict=True,
-        )
-    ]
-    told = "What podman adds to launcher, of what it adds to ssh"
-    return f"{table(['command', 'seconds', 'of launcher'], rows)}\n\n{told}: {spread(price)}."
+    names = ("launcher, podman", "launcher", "ssh podman run", "ssh true")
+    walls = [[one.wall for one in samples[name]] for name in names]
+    price = [(a - b) / (c - d) for a, b, c, d in zip(*walls, strict=True)]
+    most, plain, by_hand, nothing = map(statistics.median, walls)
+    added = f"{most - plain:.2f} s to launcher, and {by_hand - nothing:.2f} s to ssh"
+    told = f"podman adds {added}: {(most - plain) / (by_hand - nothing):.2f}, in rounds {spread(price)}."
+    return f"{table(['command', 'seconds', 'of launcher'], rows)}\n\n{told}"

@@ -29,10 +29,17 @@ def first_of(framework: str, missing: Sequence[str]) -> list[str]:
 
 
 def describe_missing(
-    framework: str, python: str, version: str, missing: Sequence[str]
+    framework: str, python: str, version: str, missing: Sequence[str], image: str = ""
 ) -> tuple[str, str]:
-    """Return a message and a hint about probes that :func:`first_of` returned."""
+    """Return a message and a hint about probes that :func:`first_of` returned, in an image or not."""
     need = needs_of(framework).get(missing[0])
+    if image:
+        what = need.says if need else " and ".join(missing)
+        adds = "" if need else f", such as RUN pip install {' '.join(missing)}"
+        return (
+            f"framework {framework} needs {what}, which image {image} does not have",
+            f"take an image that has it, or add it in the Dockerfile of this one{adds}",
+        )
     who = f"{python} (Python {version})"
     if need is not None:
         who = "this host" if need.probe.startswith("program:") else who

@@ -639,6 +639,14 @@ CAUSES: tuple[Cause, ...] = (
         exits=_of(126),
     ),
     Cause(
+        "image-lacks-program",  # in the words of three shells, which may be the sh of an image
+        r"^launcher: (?:line )?\d+: (?P<name>[^:\s]+): (?:command )?not found$",
+        "the image has no {name}",
+        "Name a program that it has, or take another image. setup:, prepare: and shell scripts need "
+        "bash there; Python scripts, python3 on the image's PATH.",
+        exits=_of(127),
+    ),
+    Cause(
         "command-not-found",
         r"",
         "the command does not exist on the host",

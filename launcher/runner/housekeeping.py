@@ -22,8 +22,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Node
 from ..transport.agent_bundle import agent_name
 from ..transport.answers.disk import Pruned, Usage
-from . import kept_notes
-from .image_bringing import left_caches
+from . import image_cache, kept_notes
 from .kept_notes import Note
 
 There = Mapping[str, Usage | HostError]
@@ -130,7 +129,7 @@ def measure_here() -> Here:
     runs = tuple(_measured(path, unsure) for path in catalog.folders())
     caches = tuple(
         CacheHere(path.name, disk_use(path), path.stat().st_mtime)
-        for path in left_caches(home() / "images")
+        for path in image_cache.left(home() / "images")
     )
     notes = kept_notes.measured(_active(runs))
     return Here(disk_use(home()), free, runs, caches, notes)

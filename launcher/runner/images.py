@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..jobs.environments import images_of, is_needed, roles_with
 from ..jobs.image_requests import image_request
@@ -15,7 +17,11 @@ from ..spec.model import Layout
 from .context import RunContext
 from .host_session import HostSession
 from .image_bringing import Bringing, Given, Others
+from .listeners import OnEvent
 from .policy import images
+
+if TYPE_CHECKING:
+    from .image_building import Building
 
 
 class Images:
@@ -67,8 +73,6 @@ class Images:
     async def _bring(
         self, wanted: Environment, sessions: Sequence[HostSession], roles: tuple[str, ...]
     ) -> Given:
-        from . import image_building  # most runs build none
-
         context = self._context
         ours = {"run": context.name, "uses": True}
         log = context.folder.path / images.log(wanted, self._wanted, roles)
@@ -81,7 +85,7 @@ class Images:
             context.folder.path.parent.parent / "images" / context.name,
             context.add,
             Others(self._id_so_far(wanted, roles), self._living(wanted)),
-            building=image_building.of(wanted, log, context.add),
+            building=_building_of(wanted, log, context.add),
         )
         try:
             return await bringing.give(sessions)
@@ -107,3 +111,11 @@ class Images:
         return " ".join(
             dict.fromkeys(one for event in given for one in event.ids.values() or [event.id])
         )
+
+
+def _building_of(wanted: Environment, log: Path, on_event: OnEvent) -> Building | None:
+    if not wanted.is_built:
+        return None
+    from . import image_building  # most runs build none
+
+    return image_building.of(wanted, log, on_event)

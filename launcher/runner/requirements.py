@@ -169,11 +169,13 @@ class Requirements:
             for other, theirs in without
             if other.session is not place.session and set(names) & set(theirs)
         )
+        inside = place.its.environment if place.container else None
         also = f"; nor do{'es' * (len(others) == 1)} {', '.join(others)}" if others else ""
         what, hint = requirements.describe_missing(
-            self._job.framework, place.its.python, place.version, names
+            *(self._job.framework, place.its.python, place.version, names),
+            image=inside.image if inside else "",
         )
-        return FrameworkMissing(place.session.name, what + also, hint)
+        return FrameworkMissing(place.session.name, what if inside else what + also, hint)
 
     def _folder(self, session: HostSession) -> str:
         root = self._node(session).root

@@ -103,7 +103,8 @@ def test_hosts_without_a_registry_build_an_environment_once(
     assert clean.hosts["lab1"].run("ls", "/root/.launcher/host/tools").stdout.startswith(b"uv-")
     visited = launcher.call("exec", "-", "--", "python", "-c", "import tiny; print(tiny.version)")
     assert "1.0" in visited.stdout, visited.stderr
-    again = launcher.call("rerun", ran.folder.name)
+    first = ran.folder.name
+    again = launcher.call("rerun", first)
     assert again.returncode == 0, again.stderr
     assert "built the environment" not in again.stderr
     (launcher.work / "requirements.txt").write_text("tiny==2.0\n")
@@ -111,3 +112,34 @@ def test_hosts_without_a_registry_build_an_environment_once(
     assert failed.receipts[-1]["reason"] == "no-environment"
     assert "the environment of . cannot be built: " in failed.err
     assert "tiny==2.0" in failed.err, failed.err
+    # A rerun has what the run had, also once that is to be built again.
+    write_wheel(launcher.work / "wheels", "tiny", "2.0")
+    for host in clean.hosts.values():
+        host.run("rm", "-rf", "/root/.launcher/host/envs")
+    again = launcher.call("rerun", first, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert "built the environment on 2 hosts" in again.stderr
+    assert " 1.0 " in again.stdout
+
+
+def test_a_lock_that_does_not_fit_the_python_of_a_host(launcher: Launcher, clean: labs.Lab) -> None:
+    """uv's words, before anything starts; nothing half built is left."""
+    envs = "/root/.launcher/host/envs"
+    for host in clean.hosts.values():
+        host.run("rm", "-rf", envs)
+    (launcher.work / "pyproject.toml").write_text(
+        '[project]\nname = "job"\nversion = "1"\nrequires-python = ">=3.99"\n'
+    )
+    (launcher.work / "uv.lock").write_text(
+        'version = 1\nrequires-python = ">=3.99"\n\n'
+        '[[package]]\nname = "job"\nversion = "1"\nsource = { virtual = "." }\n'
+    )
+    ran = launcher.run(
+        "--hosts", "lab[1-2]", "--framework", "env", "--uv", ".", "echo started", timeout=120
+    )
+    assert (ran.code, ran.receipt["reason"]) == (125, "no-environment")
+    assert "the environment of . cannot be built: " in ran.err
+    assert "incompatible with the project" in ran.err, ran.err
+    assert "started" not in ran.out
+    left = clean.hosts["lab1"].run("find", envs, "-name", "pyvenv.cfg", check=False)
+    assert not left.stdout

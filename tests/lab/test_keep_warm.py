@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -262,6 +263,43 @@ def test_what_does_not_fit_is_not_used_and_the_screen_says_why(
     assert f"lab1: imports anew: {why}" in ran.err and _counted(clean) == 2
     # One for the same script and modules is replaced.
     assert len(_kept(host)) == (2 if change in ("script", "modules") else 1)
+
+
+#: Where Environment Modules look, and an environment of conda on a host.
+MODULES, CONDA = "/usr/share/modules", "/root/miniconda3/envs/kept"
+#: Says which of what bash prepares the rank has got.
+PREPARED = "import os, sys\nprint('before', 'big' in sys.modules, 'mark', os.environ['MARK'])\n"
+
+
+@pytest.mark.parametrize("kind", ["modules", "conda"])
+def test_what_bash_prepares_otherwise_is_imported_anew(
+    launcher: Launcher, clean: labs.Lab, kind: str
+) -> None:
+    """A module file, or a script in activate.d of conda, that was changed between two runs."""
+    if kind == "modules" and not Path(MODULES, "init/bash").exists():
+        pytest.skip("needs environment-modules (sh tests/support/install-system-packages.sh test)")
+    host = clean.hosts["lab1"]
+    launcher.script(PREPARED)
+    if kind == "modules":
+        place, text = f"{MODULES}/modulefiles/kept/1", "#%Module1.0\nsetenv MARK {}\n"
+        words = ("--module", "kept/1")
+    else:
+        host.run(sys.executable, "-m", "venv", "--without-pip", CONDA)
+        place, text = f"{CONDA}/etc/conda/activate.d/x.sh", "export MARK={}\n"
+        words = ("--conda", CONDA)
+    host.run("mkdir", "-p", f"{CONDA}/conda-meta", os.path.dirname(place))
+    try:
+        host.write(place, text.format("one").encode())
+        assert "before True mark one" in _keep(launcher, clean, *words).out
+        ran = launcher.run(*ONE, *KEEP, *words, "train.py")
+        assert "before True mark one" in ran.out and _counted(clean) == 1, ran.err
+        host.write(place, text.format("two").encode())
+        ran = launcher.run(*ONE, *KEEP, *words, "train.py")
+        assert "before True mark two" in ran.out and _counted(clean) == 2, ran.err
+        assert "lab1: imports anew: " in ran.err and "MARK" in ran.err
+        assert len(_kept(host)) == 1
+    finally:
+        host.run("rm", "-rf", f"{MODULES}/modulefiles/kept", "/root/miniconda3")
 
 
 def test_of_two_runs_at_once_one_takes_it_and_neither_waits(

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,12 +27,14 @@ def write_image(
     *,
     machine: str = "amd64",
     word: str = "inside",
-    busybox: bool = False,
+    busybox: bool | Sequence[str] = False,
     python: str = "",
+    config: Mapping[str, object] | None = None,
 ) -> str:
     """Write an image as ``docker save`` does; return its ID. ``word`` is what /etc/inside says, and a
-    ``busybox`` that is linked statically lets it do without the host's programs. ``python`` is a script
-    that comes before the host's Python."""
+    ``busybox`` that is linked statically lets it do without the host's programs: ``sh`` and ``true``, or
+    these. ``python`` is a script that comes before the host's Python, and ``config`` what its author has
+    set."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as archive:
         for folder in _FOLDERS:
@@ -48,22 +50,23 @@ def write_image(
         if python:
             _add(archive, "opt/python3", python.encode(), 0o755)
         if busybox:
-            for program in ("sh", "true"):
+            for program in ("sh", "true") if busybox is True else busybox:
                 data = Path("/usr/bin/busybox").read_bytes()
                 _add(archive, f"usr/bin/{program}", data, 0o755)
     data = layer.getvalue()
-    config = {
+    about = {
         "architecture": machine,
         "os": "linux",
         "config": {
             "Env": [f"PATH=/opt:{sys.prefix}/bin:/usr/local/bin:/usr/bin:/bin"],
             "Cmd": ["sh"],
+            **(config or {}),
         },
         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(data).hexdigest()]},
         "history": [{"created": "2026-01-01T00:00:00Z"}],
         "created": "2026-01-01T00:00:00Z",
     }
-    text = json.dumps(config).encode()
+    text = json.dumps(about).encode()
     image_id = hashlib.sha256(text).hexdigest()
     manifest = [{"Config": f"{image_id}.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     with tarfile.open(path, "w") as archive:

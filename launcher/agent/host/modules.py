@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..base.messages import ContainerSpec
     from ..processes.visitors import Visitor
+    from .searched import Searched
 
 #: Seconds for an interpreter to answer: a network file system may be slow.
 PATIENCE = 15.0
@@ -25,7 +26,7 @@ PATIENCE = 15.0
 STARTING = 45.0
 #: Seconds for a script to find the Python of an environment.
 LOOKING = 30.0
-MARK = "launcher-missing"
+MARK, PLACES = "launcher-missing", "launcher-places"
 #: What stands before our own words among those of an environment, and how many of them are passed on.
 SAID, MOST_SAID = "launcher: ", 300
 #: Packages that are listed.
@@ -41,12 +42,16 @@ def there(name):
     kind, _, rest = name.rpartition(":")
     if kind == "program":
         import shutil
-        return shutil.which(rest) is not None
+        origins.append(shutil.which(rest))
+        return bool(origins[-1])
     import importlib.util
     try:
         spec = importlib.util.find_spec(kind.partition(":")[2] if kind else name)
     except (ImportError, ValueError, AttributeError):
         return False
+    if spec is not None:
+        origins.append(spec.has_location and spec.origin)
+        origins.extend(spec.submodule_search_locations or ())
     return spec is not None and (not kind or linked(spec, rest))
 def linked(spec, library):
     import glob, mmap
@@ -87,9 +92,13 @@ def packages():
             if normal(parts[0]) not in known:
                 note(*parts[:2])
     return sorted("%s==%s" % one for one in found.items())
+origins = []
 missing = [str(number) for number, name in enumerate(sys.argv[2:]) if not there(name)]
 print("\t".join([MARK, " ".join(missing)] + packages()))
-""".replace("MARK", repr(MARK)).replace("MOST", str(MOST_PACKAGES))
+print("\t".join([PLACES] + sys.path[1:] + list(filter(None, origins))))
+"""
+_FIND = _FIND.replace("MARK", repr(MARK)).replace("PLACES", repr(PLACES))
+_FIND = _FIND.replace("MOST", str(MOST_PACKAGES))
 
 
 class Search:
@@ -110,10 +119,23 @@ class Search:
         argv = [*behind, python or sys.executable, "-c", _FIND, folder] + list(modules)
         self._inside: Visitor | None = None
         self._begun: tuple[int, int] | None = None
+        self._searched: Searched | None = None
+        self._known: dict[str, Any] | None = None
         if container:
             from ..processes.visitors import Visitor  # few runs are in an image
+            from .searched import Searched
 
-            self._inside = Visitor(root, container, argv, env, os.environ)
+            if not behind:
+                asked = [
+                    python or "",
+                    *modules,
+                    "",
+                    *("%s=%s" % one for one in sorted(env.items())),
+                ]
+                self._searched = Searched(root, container, asked)
+                self._known = self._searched.found()
+            if self._known is None:
+                self._inside = Visitor(root, container, argv, env, os.environ)
         else:
             self._begun = processes.begin(argv, dict(os.environ, **env))
 
@@ -137,13 +159,17 @@ class Search:
 
         Nothing when the interpreter does not answer: the start of the run will report that.
         """
+        if self._known is not None:
+            return self._known
         lines = (self._output() or "").splitlines()
-        for line in lines:
-            mark, _, rest = line.partition("\t")
-            if mark == MARK:
-                numbers, *packages = rest.split("\t")
-                missing = [self._modules[int(one)] for one in numbers.split()]
-                return {"missing": missing, "packages": packages}
+        told = {mark: rest.split("\t") for mark, _, rest in (one.partition("\t") for one in lines)}
+        if MARK in told:
+            numbers, *packages = told[MARK]
+            missing = [self._modules[int(one)] for one in numbers.split()]
+            found = {"missing": missing, "packages": packages}
+            if self._searched and PLACES in told:
+                self._searched.keep(found, told[PLACES])
+            return found
         answer: dict[str, Any] = {"missing": [], "packages": []}
         for line in lines:
             if line.startswith(SAID):

@@ -27,9 +27,11 @@ VISITORS = "visitors"
 #: is), $4 is a fifo that the supervisor holds open: when it is gone, everything in the container ends.
 #: That needs a process namespace of its own, in which this process has one of the first numbers. The
 #: exit code is written to $5, as a runtime that was killed tells none. Signals are for the program: a
-#: trap with a command is none in what a shell starts.
+#: trap with a command is none in what a shell starts. Who asks it to stop waits for that: what does not
+#: ignore SIGTERM below this process is the program.
 _FIRST = """\
 PATH=$1${PATH:+:$PATH}; export PATH
+trap '' HUP INT TERM
 if [ -n "$4" ] && [ "$$" -le 9 ]; then
   exec 9<"$4" || exit 125
   ( trap '' HUP INT TERM; read -r launcher_word <&9; kill -KILL -1 ) </dev/null >/dev/null 2>&1 &
@@ -156,9 +158,9 @@ def _quoted(word: str) -> str:
 def removal(spec: ContainerSpec, names: Iterable[str]) -> list[str]:
     """Return the argv that removes containers; [] where the runtime keeps none."""
     if spec["runtime"] == PODMAN:
-        return [spec["program"], "rm", "--force", "--ignore", "--time", "0", *names]
+        return [spec["program"], "rm", "--force", "--ignore", "--volumes", *names]
     if spec["runtime"] == DOCKER:
-        return [spec["program"], "rm", "--force", *names]
+        return [spec["program"], "rm", "--force", "--volumes", *names]
     return []
 
 
@@ -198,7 +200,10 @@ def _common(spec: ContainerSpec, what: Contained, name: str, label: str) -> list
 
 def _of_podman(spec: ContainerSpec) -> list[str]:
     # Without control groups of its own, a container stays in those of the run, with their limits.
-    words = ["--cgroups=disabled", "--ulimit", "host", "--no-hosts"]
+    # Volumes of an image would be copied at each start, and outlive a podman that was killed.
+    # What is removed ends at once: podman rm takes no --time before 4.0.
+    words = ["--cgroups=disabled", "--ulimit", "host", "--no-hosts", "--image-volume=ignore"]
+    words.append("--stop-timeout=0")
     if spec["rootless"]:
         words += ["--userns=keep-id", "--group-add", "keep-groups"]
     if spec["gpus"]:

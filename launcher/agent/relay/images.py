@@ -5,6 +5,7 @@
     images/<id>.tar      an image that a launcher sends; removed once it is loaded
     images/locks/<id>    held while it is sent and loaded
     images/known/<key>   what an image holds: it never changes
+    images/podman-*.json what podman has answered; see podman_answers.py
     home/                the home folder of programs in images
 
 Which are there, and who uses them, is in image_store.py.
@@ -20,9 +21,9 @@ import time
 from ..base import lean
 from ..base.protocol import Refused, blake2b
 from ..processes import visitors
-from ..processes.containers import APPTAINER, BWRAP, CDI, DOCKER, OF_RUNTIME, PODMAN
+from ..processes.containers import APPTAINER, BWRAP, DOCKER, PODMAN
 from ..processes.heard import Heard
-from . import runtimes
+from . import container_specs, podman_answers, runtimes
 from .image_store import ImageStore
 from .steps import Steps
 
@@ -183,7 +184,7 @@ class Images:
         if about["state"] != "there":
             return dict(about, **base)
         try:
-            spec = self._spec(runtime, program, about["image"], request)
+            spec = container_specs.made(self.root, runtime, program, about["image"], request)
         except Refused as refusal:
             return dict(runtimes.trouble(refusal.code, str(refusal)), **base)
         python = yield from self._python(spec, about["id"])
@@ -198,62 +199,30 @@ class Images:
         about: dict[str, Any] = {}
         for one in pinned.split():
             named = "sha256:" + one if runtime == DOCKER else one
-            its = yield from self._inspected(program, named)
+            its = yield from self._inspected(runtime, program, named)
             theirs = _MACHINES.get(its.get("machine", ""), its.get("machine", ""))
             if not about or (its["state"] == "there" and theirs == os.uname().machine):
                 about = its
-        return about or (yield from self._inspected(program, image))
+        return about or (yield from self._inspected(runtime, program, image))
 
-    def _inspected(self, program: str, image: str) -> Generator[Message, None, dict[str, Any]]:
-        """Ask for an image; podman answers nobody while it gives another run's files to a user's IDs."""
-        asked = Heard(runtimes.inspection(program, image), runtimes.login())
-        try:
-            while not asked.wait(PIECE):
-                if asked.seconds > STARTING:
-                    return runtimes.trouble(
-                        "cannot-start", "no answer within %d min" % (STARTING / 60)
-                    )
-                name = os.path.basename(program)
-                yield _working("%s is busy, %d s so far" % (name, asked.seconds))
-        finally:
-            asked.end()
-        return runtimes.read(asked.code or 0, asked.out, asked.err)
-
-    def _spec(self, runtime: str, program: str, image: str, request: Message) -> ContainerSpec:
-        home = os.path.join(self.root, "home")
-        os.makedirs(home, mode=0o700, exist_ok=True)
-        places = [self.root, os.path.realpath(self.root), "/tmp", os.environ.get("TMPDIR", "/tmp")]
-        mounts = ["%s:%s" % (place, place) for place in dict.fromkeys(places)]
-        for mount in request["mounts"]:
-            source, _, rest = mount.partition(":")
-            source = os.path.expanduser(os.path.expandvars(source))
-            if not os.path.exists(source):
-                raise Refused("no-mount", source)
-            place = rest if rest and rest != "ro" else ""
-            mode = ":ro" if rest == "ro" else ""
-            mounts.append("%s:%s%s" % (source, place or source, mode))
-        for place in request.get("places", []):  # of data sets: links, where the host has them
-            mounts.append("%s:%s" % (place, place))
-        if any(mount.count(":") > 2 for mount in mounts):
-            raise Refused("no-mount", "a path with a colon cannot be mounted")
-        vendor = request.get("gpus") or ""
-        if runtime == BWRAP:
-            _make_places(image, [mount.split(":")[1] for mount in mounts])
-        return {
-            "runtime": runtime,
-            "program": program,
-            "image": image,
-            "user": "%d:%d" % (os.getuid(), os.getgid()),
-            "groups": sorted({*os.getgroups()} - {os.getgid()}),
-            "ulimits": _limits(),
-            "rootless": os.getuid() != 0,
-            "ipc": os.path.isdir("/dev/mqueue"),
-            "mounts": mounts,
-            "devices": _devices(vendor),
-            "gpus": _gpus(runtime) if vendor == "nvidia" else "",
-            "home": home,
-            "hosts": "/etc/hosts",
-        }
+    def _inspected(
+        self, runtime: str, program: str, image: str
+    ) -> Generator[Message, None, dict[str, Any]]:
+        """Ask for an image, unless podman was asked before and nothing has changed since."""
+        words = runtimes.inspection(program, image)
+        if runtime != PODMAN:
+            return runtimes.read(*(yield from _said(words)))
+        answers = podman_answers.Answers(self.folder, program, runtimes.login())
+        known = answers.of(image)
+        if known is not None:
+            return known
+        if not answers.is_located:
+            of_place = yield from _said([program, "info", "--format", podman_answers.PLACE])
+            answers.locate(of_place[1])
+        found = runtimes.read(*(yield from _said(words)))
+        if found["state"] == "there":
+            answers.keep(image, found)
+        return found
 
     def _python(self, spec: ContainerSpec, image_id: str) -> Generator[Message, None, Message]:
         """Start a first container, which tells of the image's Python. That is done once for an image,
@@ -404,6 +373,20 @@ def _tried(trial: Heard) -> Generator[Message, None, str]:
     return ""
 
 
+def _said(argv: list[str]) -> Generator[Message, None, tuple[int, str, str]]:
+    """Return the exit code of a runtime and what it has printed; podman answers nobody while it gives
+    another run's files to a user's IDs."""
+    asked = Heard(argv, runtimes.login())
+    try:
+        while not asked.wait(PIECE):
+            if asked.seconds > STARTING:
+                return 124, "", "no answer within %d min" % (STARTING / 60)
+            yield _working("%s is busy, %d s so far" % (os.path.basename(argv[0]), asked.seconds))
+    finally:
+        asked.end()
+    return asked.code or 0, asked.out, asked.err
+
+
 def _working(said: str) -> Message:
     return {"state": "working", "said": said}
 
@@ -424,50 +407,6 @@ def _of_path(path: str) -> dict[str, Any]:
     if os.path.isdir(path) or os.path.isfile(path):
         return {"state": "there", "id": "", "image": path}
     return {"state": "missing"}
-
-
-def _limits() -> list[str]:
-    """Return the limits of this login that matter to NCCL and data loaders, as docker takes them."""
-    import resource
-
-    found = []
-    for name in ("memlock", "stack", "nofile"):
-        soft, hard = resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper()))
-        found.append("%s=%d:%d" % (name, soft, hard))
-    return found
-
-
-def _make_places(image: str, places: list[str]) -> None:
-    """Make the folders in an image's folder at which others are mounted. Raises Refused."""
-    for place in places:
-        target = os.path.join(image, place.lstrip("/"))
-        try:
-            os.makedirs(target, exist_ok=True)
-        except OSError as error:
-            why = "%s cannot be made in %s: %s" % (place, image, error.strerror)
-            raise Refused("no-mount", why) from None
-
-
-def _devices(vendor: str) -> list[str]:
-    """Return the devices that programs outside would use: of the network, and of GPUs but NVIDIA's."""
-    wanted = ["/dev/infiniband"]
-    wanted += {"amd": ["/dev/kfd", "/dev/dri"], "intel": ["/dev/dri"]}.get(vendor, [])
-    return [path for path in wanted if os.path.exists(path)]
-
-
-def _gpus(runtime: str) -> str:
-    """Return how NVIDIA's GPUs get into a container. Raises Refused."""
-    if runtime != PODMAN:
-        return OF_RUNTIME
-    for folder in ("/etc/cdi", "/var/run/cdi"):
-        for name in os.listdir(folder) if os.path.isdir(folder) else ():
-            try:
-                with open(os.path.join(folder, name)) as file:
-                    if "nvidia.com/gpu" in file.read(1 << 16):
-                        return CDI
-            except OSError:
-                continue
-    raise Refused("no-cdi", "")
 
 
 def _unlink(path: str) -> None:

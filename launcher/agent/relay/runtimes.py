@@ -37,6 +37,12 @@ _TROUBLE = (
             r"cannot clone|user namespaces|creating new namespace|uid map|No permissions", re.I
         ),
     ),
+    (
+        "no-shell",
+        re.compile(
+            r"""(?:executable file |exec: |execvp )[`"']?sh\b|"sh": executable file not""", re.I
+        ),
+    ),
     ("no-space", re.compile(r"no space left|disk quota", re.I)),
 )
 

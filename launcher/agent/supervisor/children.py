@@ -168,8 +168,10 @@ class Children:
         their runtime does not: it ends behind them."""
         if self.containers:
             keys = {child.key for child in self._known.values() if self.containers.has(child.key)}
-            self._late = {key for key in keys if self.containers.first(key) is None}
-            pids = self._programs(pids)
+            self._late = {key for key in keys if not self.containers.asked_of(key)}
+            firsts = filter(None, map(self.containers.first, self._late))
+            late = {pid for first in firsts for pid in (first, *processes.descendants(first))}
+            pids = [pid for pid in self._programs(pids) if pid not in late]
         self._ask(pids)
 
     def _ask(self, pids: list[int]) -> None:
@@ -178,13 +180,13 @@ class Children:
         self._asked.update(pids)
 
     def look(self, now: float) -> None:
-        """Ask what has appeared in containers that were only being made when it was time, and end a
+        """Ask what has begun in containers that were only being made when it was time, and end a
         runtime that does not notice the end of what it has started."""
         for key in [*self._late] if self.containers else ():
-            first = self.containers and self.containers.first(key)
-            if first:
+            asked = self.containers.asked_of(key) if self.containers else []
+            if asked:
                 self._late.discard(key)
-                self._ask([first, *processes.descendants(first)])
+                self._ask(asked)
         if self.containers and now >= self.next_look:
             self.next_look = now + LOOK
             ended = self.containers.ended(ENDING)

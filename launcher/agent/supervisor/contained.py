@@ -16,6 +16,7 @@ import os
 import re
 import time
 
+from ..base.lean import signal
 from ..processes import container_list, containers, processes
 from ..processes.containers import Contained
 
@@ -118,6 +119,17 @@ class Containers:
         self._inner.pop(key, None)
         return None
 
+    def asked_of(self, key: str) -> list[int]:
+        """Return whom to ask to stop in the container of a process; [] while its program has not begun,
+        as what began behind that would not know of it."""
+        first = self.first(key)
+        if first is None:
+            return []
+        below = [pid for pid, (above, _, _) in processes.table().items() if above == first]
+        if all(map(_ignores_sigterm, below)):
+            return []
+        return [first, *processes.descendants(first)]
+
     def pid_here(self, parent: int, number: int) -> int:
         """Return the child of a process that is called ``number`` in its namespace; else that."""
         for pid, (above, _, _) in processes.table().items():
@@ -188,6 +200,18 @@ class Containers:
                     os.unlink(name)
                 except OSError:
                     pass
+
+
+def _ignores_sigterm(pid: int) -> bool:
+    """Return whether a process ignores SIGTERM, or is gone."""
+    try:
+        with open("/proc/%d/status" % pid, "rb") as file:
+            for line in file:
+                if line.startswith(b"SigIgn:"):
+                    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    except (OSError, ValueError):
+        pass
+    return True
 
 
 def _hold(fifo: str) -> int | None:

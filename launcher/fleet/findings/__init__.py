@@ -98,6 +98,7 @@ CODES: Mapping[str, tuple[str, str]] = {
     "RUNTIME-BROKEN": (ERROR, "a container of the job's image cannot be started"),
     "IMAGE-MACHINE": (ERROR, "the job's image is for another kind of machine"),
     "IMAGE-DIFFERS": (ERROR, "hosts have different images of the job's name"),
+    "IMAGE-SHELL": (ERROR, "the job's image has no sh"),
     "IMAGE-MOUNT": (ERROR, "a path that the job's image needs cannot be mounted"),
     "IMAGE-ROOM": (ERROR, "no room for the job's image"),
     "PLUGIN-BROKEN": (WARNING, "a check of another package cannot be used, or failed"),

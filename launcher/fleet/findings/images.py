@@ -54,6 +54,11 @@ _TROUBLE = {
         "{said}",
         "build or pull it for that machine: podman pull --arch, docker buildx",
     ),
+    "no-shell": (
+        "IMAGE-SHELL",
+        "the image has no sh, by which programs are started",
+        "take one that has it: for many without, there is a variant with a shell, such as :debug",
+    ),
     "no-mount": (
         "IMAGE-MOUNT",
         "{said} cannot be mounted",

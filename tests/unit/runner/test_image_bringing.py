@@ -13,8 +13,9 @@ import pytest
 
 from launcher.cli.render.event_lines import line_of
 from launcher.records import events as ev
-from launcher.runner import doings, image_bringing
-from launcher.runner.image_bringing import Bringing, linked
+from launcher.runner import doings, image_copying, image_talk
+from launcher.runner.image_bringing import Bringing
+from launcher.runner.image_cache import linked
 from launcher.runner.reached import Connected
 from launcher.spec.environments import Environment
 from launcher.spec.errors import HostError
@@ -71,7 +72,8 @@ def test_what_this_machine_saves_is_told_of(
     program.chmod(0o755)
     os.mkfifo(f"{program}.fifo")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    for module, name in ((image_bringing, "PAUSE"), (doings, "TELL"), (doings, "FIRST")):
+    quick = ((image_talk, "PAUSE"), (image_copying, "PAUSE"), (doings, "TELL"), (doings, "FIRST"))
+    for module, name in quick:
         monkeypatch.setattr(module, name, 0.001)
     told: list[ev.ImageBringing] = []
 

@@ -135,7 +135,7 @@ def test_a_first_start_that_nobody_waits_for_leaves_no_container(
         images.expire()
     else:
         images.end()
-    assert (tmp_path / "bin/podman.rm").read_text() == f"rm --force --ignore --time 0 {name}\n"
+    assert (tmp_path / "bin/podman.rm").read_text() == f"rm --force --ignore --volumes {name}\n"
     assert not os.listdir(os.path.join(images.root, "visitors"))
 
 
@@ -148,6 +148,10 @@ def test_a_first_start_that_nobody_waits_for_leaves_no_container(
         ("Cannot connect to the Docker daemon at unix:///var/run/docker.sock.", "no-daemon"),
         ("cannot clone: Operation not permitted", "no-namespaces"),
         ("bwrap: setting up uid map: Permission denied", "no-namespaces"),
+        ("crun: executable file `sh` not found in $PATH: No such file or directory", "no-shell"),
+        ('exec: "sh": executable file not found in $PATH: unknown.', "no-shell"),
+        ('exec "sh": executable file not found in $PATH', "no-shell"),
+        ("bwrap: execvp sh: No such file or directory", "no-shell"),
         ("write /x: no space left on device", "no-space"),
         ("something else", "cannot-start"),
     ],

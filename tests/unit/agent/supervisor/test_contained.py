@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,46 @@ def test_a_container_of_another_run_is_not_ours(
     started[1].wait()
     assert containers.first("a-0") is None
     containers.remove()
+
+
+@pytest.mark.parametrize(
+    ("below", "asks"),
+    [
+        ("", False),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", False),
+        ("signal.signal(signal.SIGTERM, lambda *_: None)", True),
+        ("signal.signal(signal.SIGTERM, signal.SIG_DFL)", True),
+    ],
+    ids=["nothing", "what guards the container", "a program", "one that dies of it"],
+)
+def test_a_program_that_has_not_begun_is_asked_later(
+    folder: Path,
+    started: list[subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    below: str,
+    asks: bool,
+) -> None:
+    """Else what begins behind that would not know of it, and be killed after the grace."""
+    containers = Containers("run", "gpu1", 0)
+    containers.launch(process("a-0", folder, container=spec("podman")), {}, {})
+    script = f"import os, signal, time\nif {below!r} and not os.fork():\n    {below or 'pass'}\n"
+    script += (
+        f"    print(1, flush=True); time.sleep(60)\nif not {below!r}:\n    print(1, flush=True)\n"
+    )
+    words = [sys.executable, "-c", script + "time.sleep(60)", "launcher", "/bin"]
+    one = subprocess.Popen(
+        [*words, f"{folder}/logs/attempt-0/a-0.out"], stdout=subprocess.PIPE, start_new_session=True
+    )
+    started.append(one)
+    assert one.stdout
+    one.stdout.readline()
+    monkeypatch.setattr(contained, "nested", lambda known: [one.pid] if one.pid in known else [])
+    try:
+        asked = containers.asked_of("a-0")
+        assert (asked[:1] == [one.pid] and len(asked) == 2) if asks else asked == []
+    finally:
+        os.killpg(one.pid, signal.SIGKILL)
+        containers.remove()
 
 
 def test_a_setup_in_another_image_has_an_exit_code_of_its_own(folder: Path) -> None:
