@@ -4,7 +4,7 @@
 
     images/<id>.tar      an image that a launcher sends; removed once it is loaded
     images/locks/<id>    held while it is sent and loaded
-    images/known/<key>   what an image holds: it never changes
+    images/known/<key>   what an image holds: it never changes (searches: ../host/searched.py)
     images/podman-*.json what podman has answered; see podman_answers.py
     home/                the home folder of programs in images
 
