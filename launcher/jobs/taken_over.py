@@ -34,7 +34,8 @@ def values_of(
     if not shell and not start_commands.program(peeled.words):
         peeled = wrapped_commands.without_variables(words)
     found = None if shell else start_commands.take(peeled.words)
-    is_plain = found is None and not shell and peeled.words != words
+    # Nobody here expands `$`: a command with it in front stays the shell script that it is.
+    is_plain = found is None and bool(peeled.envs) and "$" not in "".join(peeled.envs.values())
     if is_plain:
         found = start_commands.StartCommand(framework.name, peeled.words)
     if found is None:

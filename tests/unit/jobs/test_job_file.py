@@ -153,7 +153,7 @@ def test_what_is_quoted_is_an_argument(text: str) -> None:
         ({"run": ("python a.py > log.txt",)}, '(">")', "bash train.sh"),
         ({"run": ("python a.py 2>&1 | tee log",)}, '("2>&1")', "bash train.sh"),
         ({"run": ("python a.py; python b.py",)}, '("a.py;")', "bash train.sh"),
-        ({"run": ("SEED=3 python a.py",)}, '("SEED=3")', "envs:"),
+        ({"run": ("SEED=$N python a.py",)}, '("SEED=$N")', "envs:"),
         ({"run": ("conda activate x",)}, '("conda activate")', "python:"),
         ({"run": ("x",), "python": "pip:x"}, "--python: not a Python: 'pip:x'", ""),
         ({"run": ("x",), "grace": "soon"}, "--grace: not a duration: 'soon'", ""),
