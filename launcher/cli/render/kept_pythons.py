@@ -12,15 +12,15 @@ from .tables import age, counted, cut, moment, size, table
 if TYPE_CHECKING:
     from ...api.client import Kept, KeptPython
 
-#: Characters of a set of hosts, and of what they import for which script; process ids in a row.
-HOSTS, CELL, PIDS = 20, 16, 4
+#: Characters of a set of hosts, and of what they import for which script.
+HOSTS, CELL = 20, 16
 
 _NONE = "nothing is kept: launcher run --preload torch --keep-warm 10m SCRIPT would keep it"
 
 
 def kept_text(known: Mapping[str, Kept], now: float) -> str:
-    """Return a row for what hosts keep for one script, and how to end it. The process ids of many
-    Pythons are not shown."""
+    """Return a row for what hosts keep for one script, and how to end it. Of several hosts no process
+    ids are shown."""
     rows: dict[tuple[str, ...], list[tuple[str, KeptPython]]] = {}
     for host, answer in known.items():
         for one in answer.kept:
@@ -50,11 +50,11 @@ def _alike(one: KeptPython, now: float) -> tuple[str, ...]:
 
 
 def _of_all(its: Sequence[tuple[str, KeptPython]]) -> tuple[str, str]:
-    """Return the memory of these Pythons, and the process ids of a few."""
+    """Return the memory of these Pythons, and their process ids."""
     each = " each" if len(its) > 1 else ""
-    pids = dict.fromkeys(pid for _, one in its for pid in one.pids)
-    few = " ".join(map(str, pids)) if len(pids) <= PIDS else "-"
-    return size(max(one.memory for _, one in its)) + each, few
+    is_one = len({host for host, _ in its}) == 1
+    pids = " ".join(str(pid) for _, one in its for pid in one.pids) if is_one else "-"
+    return size(max(one.memory for _, one in its)) + each, pids
 
 
 def _shown(text: str) -> str:
