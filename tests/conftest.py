@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from launcher.agent.base import far_paths
 from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
 from support import ROOT, object_store, other_stores
 from support import lab as labs
@@ -114,6 +115,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     before = _open_files()
     yield
+    far_paths.end()
     if request.path.name == "test_lab.py":
         return
     leaked = _open_files() - before
