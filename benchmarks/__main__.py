@@ -10,6 +10,7 @@ import time
 from . import (
     again,
     bandwidth,
+    blocks,
     check,
     console,
     counts,
@@ -42,7 +43,7 @@ ALL = {
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
     "restart": restart, "again": again, "many": many, "projects": projects,
-    "environments": environments,
+    "environments": environments, "blocks": blocks,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from support import lab as labs
 from support.command import Launcher
 
 FAR = "/srv/far"
-WORDS = ("--framework", "env", "--data", f"far=file://{FAR}:data/far")
+WORDS = ("--hosts", "near,far", "--framework", "env", "--data", f"far=file://{FAR}:data/far")
 #: Looks at what is there, and goes on once it may.
 SCRIPT = """
 import os, pathlib, time
@@ -54,7 +54,11 @@ def test_one_that_hangs_is_named(hosts: dict[str, labs.LabHost], launcher: Launc
     running = launcher.start(*WORDS, "--", "/usr/bin/python3", script)
     try:
         for host in hosts.values():
-            labs.wait_until(lambda host=host: host.exists("/tmp/looked"), "it runs", 60)
+            labs.wait_until(
+                lambda host=host: host.exists("/tmp/looked") or running.poll() is not None,
+                "it runs",
+                60,
+            )
         far.run("kill", "-USR1", serving)
         for host in hosts.values():
             host.write("/tmp/go", b"")
