@@ -84,13 +84,23 @@ def _mount_of(path: str) -> str:
     return found or path
 
 
+def _is_readable(path: str) -> bool:
+    path = os.path.expanduser(path)
+    if not os.access(path, os.R_OK):
+        return False
+    if os.path.isdir(path):
+        with os.scandir(path) as found:  # the kernel may know all else of a server that is gone
+            next(found, None)
+    return True
+
+
 def _real(path: str) -> str:
     found = os.path.realpath(path)
     return found if os.path.exists(found) else ""
 
 
 _QUESTIONS: Dict[str, Callable[[str], Any]] = {
-    "readable": lambda path: os.access(os.path.expanduser(path), os.R_OK),
+    "readable": _is_readable,
     "folder": os.path.isdir,
     "there": os.path.exists,
     "real": _real,
