@@ -141,7 +141,7 @@ SLOW = frozenset(
         "hostile_hosts login_shells neighbours",
         # networks and systems that few have
         "bootstrap_interfaces bootstrap_redhat check_pairs ipv6 own_hosts peer_ssh reaching_hosts",
-        "shared_home vagrant",
+        "far_folders shared_home vagrant",
         # hosts that are away, and runs that nobody followed
         "adopted_runs coming_back console_kills following_again full_disks host_errors letting_go log_flood",
         "orphan_timeout queue_on_its_own rebuilt replacement unreachable_hosts upgrade",
