@@ -196,7 +196,9 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def _opened(path: bytes, piece: Piece) -> int:
     """Open the file of a piece to write that."""
     if is_whole(piece):
-        return new_file(path, 0o555 if piece.entry.executable else 0o444)
+        file = new_file(path, 0o555 if piece.entry.executable else 0o444)
+        os.ftruncate(file, piece.entry.size)  # to grow page by page costs more than this
+        return file
     file = _part_of(path)
     if os.fstat(file).st_size != piece.entry.size:
         os.ftruncate(file, piece.entry.size)
