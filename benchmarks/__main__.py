@@ -10,6 +10,7 @@ import sys
 from . import (
     again,
     bandwidth,
+    blocks,
     check,
     console,
     counts,
@@ -45,7 +46,7 @@ ALL = {
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
     "restart": restart, "again": again, "many": many, "projects": projects,
-    "environments": environments, "peers": peers,
+    "environments": environments, "peers": peers, "blocks": blocks,
 }  # fmt: skip
 
 

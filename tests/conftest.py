@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from launcher.agent.base import far_paths
 from launcher.spec.ssh_config import ASYNCSSH, TRANSPORTS
 from support import ROOT, object_store, other_stores
 from support import lab as labs
@@ -114,6 +115,7 @@ def _no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     before = _open_files()
     yield
+    far_paths.end()
     if request.path.name == "test_lab.py":
         return
     leaked = _open_files() - before
@@ -139,7 +141,7 @@ SLOW = frozenset(
         "hostile_hosts login_shells neighbours",
         # networks and systems that few have
         "bootstrap_interfaces bootstrap_redhat check_pairs ipv6 own_hosts peer_ssh reaching_hosts",
-        "shared_home vagrant",
+        "far_folders shared_home vagrant",
         # hosts that are away, and runs that nobody followed
         "adopted_runs coming_back console_kills following_again full_disks host_errors letting_go log_flood",
         "orphan_timeout queue_on_its_own rebuilt replacement unreachable_hosts upgrade",

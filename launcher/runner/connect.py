@@ -201,6 +201,13 @@ def _lacks(able: Sequence[HostSession], lacking: Sequence[HostSession]) -> Check
     without = nodeset.fold(one.name for one in named)
     is_data = key == "data"
     anyway = "" if is_data else "; --no-check starts anyway"
+    for one in named:
+        if silent := [path for path in one.lacks[1] if path in one.facts.silent_paths]:
+            return CheckFailed(
+                f"{key}: {silent[0]} does not answer on {one.name}",
+                f"is the server of its file system there? On {one.name}, umount -f -l it, and mount "
+                f"it again; or --hosts with others{anyway}",
+            )
     if able:
         having = nodeset.fold(one.name for one in able)
         return CheckFailed(

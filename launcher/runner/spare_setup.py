@@ -114,7 +114,9 @@ class SpareSetup:
         if self._context.request.check:
             key, missing = session.lacks
             if missing:
-                raise HostError(session.name, f"{key}: {missing[0]} is missing there")
+                is_silent = missing[0] in session.facts.silent_paths
+                why = "does not answer" if is_silent else "is missing there"
+                raise HostError(session.name, f"{key}: {missing[0]} {why}")
             requirements = Requirements([session], layout, self._context.job)
             await requirements.start()
             await requirements.check()

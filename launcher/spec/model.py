@@ -407,6 +407,7 @@ class Facts:
     visible: Mapping[str, str] = field(default_factory=dict)  # what bounds GPUs, of the login
     gpu_users: tuple[GpuUser, ...] = ()
     no_paths: tuple[str, ...] = ()  # those of the job's needs that are missing there
+    silent_paths: tuple[str, ...] = ()  # those of them whose file system does not answer
     own_hosts: str = ""  # where asked: OWN_HOSTS_WORK, or a code of what is in the way
     #: By the key of an environment, an image of the run. If all runs in it, its Python is ``python``.
     containers: Mapping[str, Container] = field(default_factory=dict)

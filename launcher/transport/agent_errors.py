@@ -127,6 +127,7 @@ _NO_DATA = {
     "in-the-way": _ELSEWHERE,
     "no-path": _ELSEWHERE,
     "no-data-folder": "root makes data_folder: of the inventory, mkdir -m 1777; or leave it out",
+    "silent": "is the server of its file system there? umount -f -l, and mount it again",
     "not-shared": "file:///path is a folder that all hosts have: mount it there",
 }
 

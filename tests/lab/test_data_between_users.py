@@ -11,10 +11,8 @@ from typing import Any
 import pytest
 
 from support import lab as labs
-from support.command import Launcher
-from support.hosts import need_lab
+from support.several_users import PYTHON, host_of, launcher_of
 
-PYTHON = "/usr/bin/python3"  # one that every user of a host may execute
 FOLDER = "/srv/sets"
 SIZE = 3_000_000
 
@@ -22,16 +20,8 @@ SIZE = 3_000_000
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     """A host of u1 and u2, and mallory."""
-    need_lab()
-    spec = labs.HostSpec("one", own_name="", passwords=True)
-    with labs.Lab([spec], tmp_path_factory.mktemp("shared")) as standing:
-        (host,) = standing.hosts.values()
-        key = standing.identity_file.with_suffix(".pub").read_bytes()
-        for user in ("u1", "u2", "mallory"):
-            host.add_user(user, "not needed")
-        for user in ("u1", "u2"):
-            host.let_in(user, key)
-        yield standing
+    with host_of(tmp_path_factory.mktemp("shared"), ["u1", "u2"], ["mallory"]) as found:
+        yield found
 
 
 @pytest.fixture
@@ -60,17 +50,10 @@ def source(tmp_path: Path) -> Path:
 class User:
     """Somebody who has a launcher, and data sets on the host."""
 
-    def __init__(self, shared: labs.Lab, home: Path, name: str, more: str = "") -> None:
+    def __init__(self, shared: labs.Lab, home: Path, name: str, **settings: object) -> None:
         self.name, self.lab = name, shared
         (self.host,) = shared.hosts.values()
-        work = home / f"{name}'s work"
-        work.mkdir(exist_ok=True)
-        file = home / f"{name}.yaml"
-        file.write_text(
-            f"ssh_config: {json.dumps(str(shared.ssh_config))}\n"
-            f"hosts:\n  one: {{user: {name}, python: {PYTHON}, data_folder: {FOLDER}{more}}}\n"
-        )
-        self.launcher = Launcher(file, work, home / f"{name}'s home")
+        self.launcher = launcher_of(shared, home, name, data_folder=FOLDER, **settings)
 
     def push(self, source: Path | str, code: int = 0) -> tuple[dict[str, Any], str]:
         """Push a set; return what launcher says, and what it shows."""

@@ -84,7 +84,7 @@ def test_who_fails_holds_nobody_up(own: labs.Lab, launcher: Launcher, tmp_path: 
     added = launcher.call("data", "add", "mine", str(source), "--json")
     version = json.loads(added.stdout)["version"]["version"]
     pushing = launcher.start_command("data", "push", "mine", *where, "--json")
-    noted = f"{STORE}/incoming-{version}/blocks-{1 << 19}"
+    noted = f"{STORE}/incoming-{version}/blocks-{1 << 19}-2"
     try:
         for name in ("far2", "full"):
             labs.wait_until(lambda name=name: size_of(hosts[name], noted) >= 16 * 36, name, 90)

@@ -13,9 +13,8 @@ import pytest
 from support import lab as labs
 from support import releases
 from support.command import Launcher, of_runs, wait_for
-from support.hosts import need_lab
+from support.several_users import PYTHON, host_of, launcher_of
 
-PYTHON = "/usr/bin/python3"  # one that every user of a host may execute
 SCRIPT = "import os, sys\nprint('gpus', os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)\n"
 WAITS = (
     SCRIPT + "import pathlib, time\nwhile not pathlib.Path('/tmp/end').exists(): time.sleep(.02)\n"
@@ -40,16 +39,8 @@ time.sleep(1000)
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
     """A host of three: root, bob and mallory."""
-    need_lab()
-    spec = labs.HostSpec("one", gpus=2, own_name="", passwords=True)
-    with labs.Lab([spec], tmp_path_factory.mktemp("shared")) as standing:
-        (host,) = standing.hosts.values()
-        key = standing.identity_file.with_suffix(".pub").read_bytes()
-        for user in ("bob", "mallory"):
-            host.add_user(user, "not needed")
-        for user in ("root", "bob"):
-            host.let_in(user, key)
-        yield standing
+    with host_of(tmp_path_factory.mktemp("shared"), ["root", "bob"], ["mallory"], gpus=2) as found:
+        yield found
 
 
 @pytest.fixture
@@ -64,14 +55,7 @@ def host(shared: labs.Lab) -> Iterator[labs.LabHost]:
 
 def of(shared: labs.Lab, tmp_path: Path, user: str, workdir: str = "~/.launcher/host") -> Launcher:
     """The launcher of somebody who logs in as ``user``."""
-    work = tmp_path / f"{user}'s work"
-    work.mkdir(exist_ok=True)
-    file = tmp_path / f"{user}.yaml"
-    file.write_text(
-        f"ssh_config: {json.dumps(str(shared.ssh_config))}\n"
-        f"hosts:\n  one: {{user: {user}, python: {PYTHON}, workdir: {json.dumps(workdir)}}}\n"
-    )
-    return Launcher(file, work, tmp_path / f"{user}'s home")
+    return launcher_of(shared, tmp_path, user, workdir=workdir)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ test)
     ldconfig -p 2>/dev/null | grep -q libatomic.so.1 || missing="$missing libatomic1" # node of playwright
     [ -e /usr/share/modules/init/bash ] || missing="$missing environment-modules"
     have bwrap || missing="$missing bubblewrap"
+    have sshfs || missing="$missing sshfs"
     have dnf && have rpmbuild && have createrepo_c || missing="$missing dnf rpm createrepo-c"
     ;;
 frameworks)

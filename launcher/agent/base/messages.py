@@ -427,6 +427,7 @@ class HostFacts(TypedDict):
     strays: NotRequired[int]
     own_hosts: NotRequired[str]
     no_paths: NotRequired[List[str]]
+    silent_paths: NotRequired[List[str]]
 
 
 class HostNow(TypedDict):

@@ -32,11 +32,16 @@ def identity() -> Identity:
     its own. ``name`` and ``id`` stay, but machines made from one image may share the id.
     """
     return {
-        "boot": _line("/proc/sys/kernel/random/boot_id"),
+        "boot": boot(),
         "space": _link("/proc/self/ns/pid"),
         "id": _line("/etc/machine-id"),
         "name": socket.gethostname(),
     }
+
+
+def boot() -> str:
+    """Return what changes with every boot; "" where the kernel does not say."""
+    return _line("/proc/sys/kernel/random/boot_id")
 
 
 def is_same(one: Identity, other: Identity) -> bool:

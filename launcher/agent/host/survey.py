@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 
-from ..base import plain_files, run_lock
+from ..base import far_paths, plain_files, run_lock
 from ..processes import login_session, own_hosts, processes
 from ..processes.shared_memory import SharedMemory
 from . import devices, infiniband, probe, runtimes, software
@@ -29,9 +29,10 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
     """Survey this host.
 
     ``modules`` and ``env`` are for :func:`software.packages`; those of ``paths`` that are missing or
-    unreadable come back as ``no_paths``.
+    unreadable come back as ``no_paths``, and those that do not answer as ``silent_paths``, too.
     """
     own = own_hosts.trial(root)  # before there are threads, of which a fork has one
+    missing, silent = far_paths.lacking(paths)
     naming = Naming()
     facts = probe.facts(root, True)
     found = {
@@ -52,7 +53,8 @@ def survey(root: str, modules: list[str], env: dict[str, str], paths: list[str])
         "login": login_session.survey(),
         "own_hosts": own,
         "runtimes": runtimes.runtimes(),
-        "no_paths": [p for p in paths if not os.access(os.path.expanduser(p), os.R_OK)],
+        "no_paths": missing,
+        "silent_paths": silent,
     }
     found["own_name"] = naming.result()
     return found
@@ -189,7 +191,7 @@ def leftovers(root: str) -> dict[str, Any]:
     total = 0
     seen: set[int] = set()
     for name in folders:
-        for folder, _, files in os.walk(os.path.join(base, name)):
+        for folder, _, files in plain_files.walk(os.path.join(base, name)):
             total += sum(_size(os.path.join(folder, file), seen) for file in files)
         if time.monotonic() > deadline:
             break

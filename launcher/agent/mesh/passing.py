@@ -1,23 +1,25 @@
 """Passes the blocks of a data set on from host to host, by TLS with certificates of this copy.
 
 Every host of a copy listens, and asks each of the others for blocks that it lacks and the other has, in
-any order: who is slow or gone is asked for less, and nobody waits for it. A question is a line:
+any order: who is slow or gone is asked for less, and nobody waits for it. A question is a letter and a
+number, and an answer a letter, a length, and a sum, before so many bytes:
 
-``map N``    after at most a second, or as soon as there are not N blocks: ``map LENGTH`` and a bitmap
-``block N``  ``block LENGTH SHA256`` and the block, or ``none``
+``m N``  after at most a second, or as soon as there are not N blocks: ``m`` and a bitmap
+``b N``  ``b`` and the block with its sum, or ``n`` and nothing
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import random
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 
+from ..base.blocks import Damaged
 from ..base.tcp import keep_alive, resolve
 from .tls import context
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
         have: int  # a bitmap
         count: int
 
-        def read(self, number: int) -> Tuple[bytearray, str]: ...
-        def write(self, number: int, data: bytes | bytearray, checksum: str) -> None: ...
+        def read(self, number: int) -> Tuple[bytearray, bytes]: ...
+        def write(self, number: int, data: bytes | bytearray, checksum: bytes) -> None: ...
         def length_of(self, number: int) -> int: ...
 
 
@@ -47,12 +49,14 @@ SILENCE, REACH = 20.0, 4.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 3.0
 #: Seconds without a byte after which a block that was asked for may be asked for again, elsewhere.
 OVERDUE = 3.0
-#: Seconds for which a host waits for news, and those that are gathered into one answer: to tell each of
-#: many hosts of each block costs more than a few milliseconds.
-NEWS, GATHERED = 1.0, 0.02
+#: Seconds for which a host waits for news. A block that came from the source, which nobody else has, is
+#: told SOON; one that came from another host, which most have or wait for, LATER. To tell each of many
+#: hosts of each block at once costs as much as the blocks.
+NEWS, SOON, LATER = 1.0, 0.02, 0.1
 #: Damaged blocks after which a host is asked for nothing more.
 MOST_BAD = 3
-_LINE = 256
+_QUESTION, _ANSWER = struct.Struct(">cI"), struct.Struct(">cI32s")
+_MAP, _BLOCK, _NONE = b"m", b"b", b"n"
 #: Bytes after which it is noted that more of a block has come; TLS gives 16 KiB at a time.
 _HEARD = 1 << 18
 
@@ -68,6 +72,7 @@ class Passing:
         self._changed = threading.Condition()
         self._asked: dict[int, float] = {}  # when something of each block on its way came last
         self._over = False
+        self._first = 0  # blocks that came from the source
         self.reached: set[str] = set()
         self.took = 0  # bytes that came from other hosts, in whole blocks
         self.heard = 0  # and with what came of others
@@ -87,8 +92,9 @@ class Passing:
             self._changed.notify_all()
 
     def arrived(self) -> None:
-        """Let the others know that there are more blocks."""
+        """Let the others know that there is a block that came from the source."""
         with self._changed:
+            self._first += 1
             self._changed.notify_all()
 
     # -- giving
@@ -113,40 +119,47 @@ class Passing:
             with _secured(plain, secure, True) as line:
                 if _name_in(line) not in self._spec["hosts"]:
                     return
+                known = -1
                 while not self._over:
-                    self._answer(line, *_words(line))
+                    word, number = _QUESTION.unpack(_exactly(line, _QUESTION.size))
+                    if word == _MAP:
+                        known = self._tell(line, number, known)
+                    else:
+                        self._give(line, number)
         except (OSError, ValueError):
             pass  # they come back
 
-    def _answer(self, line: ssl.SSLSocket, word: str, number: int) -> None:
-        if word == "map":
-            have = self._news(number)
-            bitmap = have.to_bytes(-(-self.store.count // 8), "little")
-            line.sendall(b"map %d\n" % len(bitmap) + bitmap)
-        elif word == "block" and 0 <= number < self.store.count and self.store.have >> number & 1:
+    def _tell(self, line: ssl.SSLSocket, theirs: int, known: int) -> int:
+        """Say what is here, once that is not so many blocks, or after a while; return how many of them
+        came from the source. So many were ``known`` before."""
+        until = time.monotonic() + NEWS
+        with self._changed:
+            while self._first == known and not self._over:
+                is_new = _count(self.store.have) != theirs
+                left = until - time.monotonic()
+                if left <= (NEWS - LATER if is_new else 0):
+                    break
+                self._changed.wait(min(left, LATER))
+            is_first, known = self._first != known, self._first
+        if is_first:
+            time.sleep(SOON)
+        bitmap = self.store.have.to_bytes(-(-self.store.count // 8), "little")
+        line.sendall(_ANSWER.pack(_MAP, len(bitmap), b"") + bitmap)
+        return known
+
+    def _give(self, line: ssl.SSLSocket, number: int) -> None:
+        if number < self.store.count and self.store.have >> number & 1:
             try:
                 data, checksum = self.store.read(number)
             except OSError:
-                line.sendall(b"none\n")
+                pass
+            else:
+                line.sendall(_ANSWER.pack(_BLOCK, len(data), checksum))
+                view = memoryview(data)
+                for at in range(0, len(view), 1 << 16):
+                    line.sendall(view[at : at + (1 << 16)])
                 return
-            line.sendall(b"block %d %s\n" % (len(data), checksum.encode()))
-            view = memoryview(data)
-            for at in range(0, len(view), 1 << 16):
-                line.sendall(view[at : at + (1 << 16)])
-        else:
-            line.sendall(b"none\n")
-
-    def _news(self, known: int) -> int:
-        """Return what is here, once that is not so many blocks, or after a while."""
-        until = time.monotonic() + NEWS
-        with self._changed:
-            while _count(self.store.have) == known and not self._over:
-                left = until - time.monotonic()
-                if left <= 0:
-                    return self.store.have
-                self._changed.wait(left)
-        time.sleep(GATHERED)
-        return self.store.have
+        line.sendall(_ANSWER.pack(_NONE, 0, b""))
 
     # -- asking
 
@@ -178,8 +191,11 @@ class Passing:
         while not self._is_done() and bad < MOST_BAD:
             number = self._choose(theirs)
             if number is None:
-                line.sendall(b"map %d\n" % known)
-                theirs = int.from_bytes(_sized(line, "map", self.store.count), "little")
+                line.sendall(_QUESTION.pack(_MAP, known))
+                word, size, _ = _ANSWER.unpack(_exactly(line, _ANSWER.size))
+                if word != _MAP or size != -(-self.store.count // 8):
+                    raise ValueError("not a map")
+                theirs = int.from_bytes(_exactly(line, size), "little")
                 known = _count(theirs)
                 continue
             try:
@@ -216,25 +232,21 @@ class Passing:
             return number
 
     def _take(self, line: ssl.SSLSocket, number: int) -> bool:
-        line.sendall(b"block %d\n" % number)
-        words = _line(line).split()
-        if words[:1] == ["none"]:
+        line.sendall(_QUESTION.pack(_BLOCK, number))
+        word, size, checksum = _ANSWER.unpack(_exactly(line, _ANSWER.size))
+        if word == _NONE:
             return False
-        kind, size, checksum = words
-        if kind != "block" or int(size) != self.store.length_of(number):
+        if word != _BLOCK or size != self.store.length_of(number):
             raise ValueError("not a block")
-        data = _exactly(line, int(size), lambda got: self._hear(number, got))
-        if hashlib.sha256(data).hexdigest() != checksum:
-            return False
-        if self.store.have >> number & 1:
-            return True  # another one was faster
+        data = _exactly(line, size, lambda got: self._hear(number, got))
         try:
             self.store.write(number, data, checksum)
+        except Damaged:
+            return False
         except OSError as error:
             self.trouble = error
             return True
         self.took += len(data)
-        self.arrived()
         return True
 
     def _hear(self, number: int, size: int) -> None:
@@ -305,28 +317,6 @@ def _name_in(line: ssl.SSLSocket) -> str | None:
     certificate: Any = line.getpeercert() or {}
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     return names[0] if len(names) == 1 else None
-
-
-def _line(line: ssl.SSLSocket) -> str:
-    found = b""
-    while not found.endswith(b"\n"):
-        piece = line.recv(1)
-        if not piece or len(found) > _LINE:
-            raise ValueError("the line is broken")
-        found += piece
-    return found.decode("ascii")
-
-
-def _words(line: ssl.SSLSocket) -> tuple[str, int]:
-    word, number = _line(line).split()
-    return word, int(number)
-
-
-def _sized(line: ssl.SSLSocket, word: str, count: int) -> bytearray:
-    kind, size = _words(line)
-    if kind != word or int(size) != -(-count // 8):
-        raise ValueError("not a map")
-    return _exactly(line, size)
 
 
 def _exactly(

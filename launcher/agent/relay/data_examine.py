@@ -39,9 +39,11 @@ def examine(
         reading.begin(entry.size if entry else 0)
         whole = os.path.join(os.fsencode(files), path)
         if entry is not None and not why:
-            why = _difference(whole, entry, known, path in summed, reading.go_on)
-            if not why and repair and entry.target is None:
-                os.chmod(whole, 0o555 if entry.executable else 0o444)
+            status = os.lstat(whole)
+            why = _difference(whole, status, entry, known, path in summed, reading.go_on)
+            mode = 0o555 if entry.executable else 0o444
+            if not why and repair and entry.target is None and stat.S_IMODE(status.st_mode) != mode:
+                os.chmod(whole, mode)
         if not why:
             continue
         count += 1
@@ -54,13 +56,13 @@ def examine(
 
 def _difference(
     whole: bytes,
+    status: os.stat_result,
     entry: Entry,
     known: _Known | None,
     is_summed: bool,
     going_on: Callable[[], object],
 ) -> str:
     """Return how a file or link differs from its entry; "" if it does not."""
-    status = os.lstat(whole)
     if entry.target is not None:
         is_same = stat.S_ISLNK(status.st_mode) and os.readlink(whole) == entry.target
         return "" if is_same else "is another link"

@@ -16,7 +16,7 @@ import hashlib
 import os
 import time
 
-from ..base import folder_sums, lean, plain_files
+from ..base import far_paths, folder_sums, lean, plain_files
 from ..base.folder_sums import Reading, Unfit
 from ..base.protocol import Refused
 from . import tree
@@ -40,8 +40,11 @@ def place_of(data: str, path: str) -> str:
 def shared(data: str, path: str) -> str:
     """Return where it is kept that runs use a folder of this host, of which nothing was read. Raises
     Refused, OSError."""
-    if not os.path.isdir(path):
-        raise Refused("not-shared", "%s is no folder there" % path)
+    try:
+        if not far_paths.is_folder(path):
+            raise Refused("not-shared", "%s is no folder there" % path)
+    except far_paths.Silent:
+        raise Refused("silent", "%s does not answer there" % path)
     place = place_of(data, path)
     os.makedirs(place, mode=0o700, exist_ok=True)
     link(path, os.path.join(place, "files"))
@@ -186,16 +189,19 @@ def forget_lost(data: str, users: Callable[[str], object]) -> int:
     freed = 0
     for name in os.listdir(data) if os.path.isdir(data) else ():
         place = os.path.join(data, name)
-        if (
-            not name.startswith(PREFIX)
-            or os.path.exists(os.path.join(place, "files"))
-            or users(name)
-        ):
+        if not name.startswith(PREFIX) or users(name) or not _is_lost(place):
             continue
         freed += sum(one.stat(follow_symlinks=False).st_size for one in os.scandir(place))
         remove_links(place)
         tree.remove(place)
     return freed
+
+
+def _is_lost(place: str) -> bool:
+    try:
+        return not far_paths.is_there(os.path.join(place, "files"))
+    except far_paths.Silent:
+        return False  # its server may come back
 
 
 def _note(place: str) -> Message:

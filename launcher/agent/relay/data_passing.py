@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
+from ..base.blocks import Damaged
 from ..base.protocol import BAD_REQUEST, Refused
 from ..host import free_ports
 from ..host.probe import addresses
@@ -33,6 +33,7 @@ class DataPassing:
         self._passing: Passing | None = None
         self._pull: Pull | None = None
         self._proving: Proving | None = None  # of a copy that is not whole
+        self._is_keyed = False  # the tags of the store are no sums
 
     def answer(self, request: Message) -> Message:
         """Do one of the things below. Raises Refused, OSError."""
@@ -56,6 +57,7 @@ class DataPassing:
         )
         if not folder and not self._copy.is_whole:
             self._proving = Proving(self._copy, self._copy.place)
+            self._is_keyed = data_sums.is_keyed(self._copy.place)
         listener = free_ports.hold(request["ports"], 1, 1)[0]
         port = listener.getsockname()[1]
         self._passing = Passing(self._copy, request["spec"], listener.detach())
@@ -80,11 +82,12 @@ class DataPassing:
         assert copy is not None
         assert passing is not None
         data, number = request["payload"], request["number"]
-        if hashlib.sha256(data).hexdigest() != request["sum"]:
-            raise Refused("damaged", "a block arrived with another sum")
         if not 0 <= number < copy.count or len(data) != copy.length_of(number):
             raise Refused(BAD_REQUEST, "not a block of this data set")
-        copy.write(number, data, request["sum"])
+        try:
+            copy.write(number, data, bytes.fromhex(request["sum"]))
+        except Damaged:
+            raise Refused("damaged", "a block arrived with another sum")
         passing.arrived()
         return {}
 
@@ -111,6 +114,10 @@ class DataPassing:
         for trouble in (passing.trouble, pull.trouble if pull else None):
             if trouble is not None:
                 raise trouble
+        is_keyed = pull.is_any_keyed if pull else False
+        if (is_keyed or request.get("keyed")) and not self._is_keyed and not copy.is_whole:
+            data_sums.note_keyed(copy.place)
+            self._is_keyed = True
         have = copy.have.to_bytes(-(-copy.count // 8), "little").hex()
         return {
             "have": have,
@@ -118,7 +125,7 @@ class DataPassing:
             "took": passing.took,
             "read": pull.bytes if pull else 0,
             "reached": sorted(passing.reached),
-            "keyed": pull.is_any_keyed if pull else False,
+            "keyed": is_keyed or self._is_keyed,
             "failed": pull.taken_failures()[: NAMED * 8] if pull else [],
         }
 
@@ -129,10 +136,13 @@ class DataPassing:
         assert passing is not None
         taken = self._proving.sums(self._going_on) if self._proving else {}
         self._proving = None
-        incoming = self._store.complete(self._version)
+        incoming = self._store.complete(self._version, copy.files)
         bad: list[list[str]] = []
         if data_sums.is_of_store(incoming):
-            bad, summed = data_sums.prove(incoming, request["keyed"], self._going_on, taken)
+            if request["keyed"]:
+                data_sums.note_keyed(incoming)
+            keyed = data_sums.is_keyed(incoming)
+            bad, summed = data_sums.prove(incoming, keyed, self._going_on, taken)
         else:
             summed = data_sums.right(incoming, taken)
         if bad:

@@ -17,7 +17,7 @@ import os
 import pwd
 import stat
 
-from ..base import trust
+from ..base import plain_files, trust
 from ..base.protocol import Refused, blake2b
 from ..host import machine
 from . import tree
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 #: Most folders of others that are looked into.
 MOST = 1000
-#: Files and folders that are brought to the disk one by one; of more, it is all that the system holds.
-FEW = 100
 
 
 def own_folder(shared: str, root: str) -> str:
@@ -174,7 +172,7 @@ def taken(place: str) -> int:
     """Return the room that a copy alone takes on the disk: its files may have holes, or be those of
     another version."""
     total = 0
-    for base, _, names in os.walk(place):
+    for base, _, names in plain_files.walk(place):
         for name in names:
             status = os.lstat(os.path.join(base, name))
             if status.st_nlink == 1:
@@ -182,29 +180,10 @@ def taken(place: str) -> int:
     return total
 
 
-def flush(place: str) -> None:
-    """Have all files of a folder on the disk. Of few files, nothing else is waited for: what others
-    have written here may take long."""
-    paths = []
-    for base, _, names in os.walk(os.path.realpath(place)):
-        paths += [base, *(os.path.join(base, name) for name in names)]
-        if len(paths) > FEW:
-            os.sync()
-            return
-    for path in paths:
-        if os.path.islink(path):
-            continue
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
 def size(place: str) -> int:
     """Return the bytes of all files of a version or a copy."""
     total = 0
-    for base, _, names in os.walk(place):
+    for base, _, names in plain_files.walk(place):
         for name in names:
             try:
                 total += os.lstat(os.path.join(base, name)).st_size

@@ -1,5 +1,7 @@
 """Takes the sums of files of a copy while their blocks arrive, so that little is left at its end.
 
+Those of files that come whole in one block are taken when that is written: see data_blocks.py.
+
 Blocks come nearly in order, as their source gives them: what follows a sum so far is read as soon as it
 is there, which is while it is still in memory.
 """
@@ -16,12 +18,9 @@ from . import data_sums
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Dict, Tuple
+    from typing import Tuple
 
-    from .data_blocks import Copy
-
-    #: By path: the sha256 and, where the store's tag may be one, the md5 or "".
-    Sums = Dict[bytes, Tuple[str, str]]
+    from .data_blocks import Copy, Sums
 
 #: Files whose sums are taken at once, when all blocks are here.
 THREADS = 4
@@ -33,7 +32,7 @@ class Proving:
     def __init__(self, copy: Copy, place: str) -> None:
         """``place`` is the folder of the copy."""
         self._copy, self._files = copy, os.fsencode(os.path.join(place, "files"))
-        self._known = data_sums.noted(place)
+        self._known, self._loaded = data_sums.noted(place), copy.loaded
         self._left = self._entries()
         self._lock = threading.Lock()
         self._is_over = self._is_last = False
@@ -41,10 +40,13 @@ class Proving:
         self._threads = [self._start()]
 
     def _entries(self) -> Iterator[Tuple[manifest.Entry, int]]:
-        before = 0
+        before, length = 0, self._copy.cut.length
         for entry in self._copy.cut.entries():
             if entry.target is None and entry.size and entry.path not in self._known:
-                yield entry, before
+                block = before // length
+                is_in_one = before + entry.size <= (block + 1) * length
+                if not is_in_one or self._loaded >> block & 1:
+                    yield entry, before
             before += entry.size
 
     def sums(self, going_on: Callable[[], object]) -> Sums:
@@ -56,7 +58,7 @@ class Proving:
             while thread.is_alive():
                 thread.join(1.0)
                 going_on()
-        return self._found
+        return {**self._copy.files, **self._found}
 
     def end(self) -> None:
         """Read nothing more."""

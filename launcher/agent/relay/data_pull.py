@@ -6,7 +6,6 @@ when all its blocks are here.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import threading
@@ -124,9 +123,8 @@ class Pull:
                 self._write(wanted)
 
     def _write(self, wanted: _Wanted) -> None:
-        data = bytes(wanted.data)
         try:
-            self._copy.write(wanted.number, data, hashlib.sha256(data).hexdigest())
+            self._copy.write(wanted.number, wanted.data)
         except OSError as error:
             self.trouble = error
         self._arrived()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any, Tuple
 
 MD5 = re.compile(r"[0-9a-f]{32}\Z")
+#: What says that the tags of a copy's objects are no sums, although they look like MD5s.
+KEYED = "keyed"
 
 
 def noted(place: str) -> dict[bytes, bytes]:
@@ -24,6 +26,18 @@ def noted(place: str) -> dict[bytes, bytes]:
     except FileNotFoundError:
         return {}
     return {path: known for known, _, path in (line.partition(b" ") for line in lines)}
+
+
+def is_keyed(place: str) -> bool:
+    """Return whether a store has said of a copy that its tags are no sums."""
+    return os.path.exists(os.path.join(place, KEYED))
+
+
+def note_keyed(place: str) -> None:
+    """Keep that for whoever continues the copy."""
+    if not is_keyed(place):
+        with open(os.path.join(place, KEYED), "wb"):
+            pass
 
 
 def missing(place: str, base: str) -> Iterator[manifest.Entry]:
@@ -121,11 +135,11 @@ class Arriving:
     """What is known of an object that is being read, over all requests for it: what its store says of
     its sum, and the sums of its first ``size`` bytes, from its start on."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_keyed: bool = False) -> None:
         self._sha256: Any = None
         self._md5: Any = None
         self._tag = self._named = ""
-        self._is_keyed = False
+        self._is_keyed = is_keyed
         self.size = -1  # nothing is known of them
 
     def hear(self, tag: str, is_keyed: bool, md5: str) -> None:

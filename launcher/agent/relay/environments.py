@@ -25,7 +25,7 @@ import sysconfig
 from ..base import run_lock
 from ..base.protocol import Refused
 from ..processes import build_guard, processes
-from . import tree
+from . import disk, tree
 from .steps import Steps
 from .wanted import FINDING, finding, in_folders, wanted
 
@@ -82,7 +82,8 @@ class Environments:
             return {"state": "failed", "said": said, "log": log, "tool": tool}
         building.clear()
         link = os.path.join(self.folder, building.key)
-        os.sync()  # a power cut must not leave files that are empty in what looks complete
+        # A power cut must not leave files that are empty in what looks complete.
+        disk.flush(building.place)
         os.symlink(os.path.basename(building.place), building.place + ".link")
         os.replace(building.place + ".link", link)
         self._lock(building.key, fcntl.LOCK_SH)

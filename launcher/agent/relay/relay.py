@@ -183,8 +183,10 @@ class Relay(SelfTests):
             from ..processes import own_hosts
 
             found["own_hosts"] = own_hosts.trial(self.root)
-        needs = request.get("needs", [])
-        found["no_paths"] = [p for p in needs if not os.access(os.path.expanduser(p), os.R_OK)]
+        if request.get("needs"):
+            from ..base import far_paths
+
+            found["no_paths"], found["silent_paths"] = far_paths.lacking(request["needs"])
         return found
 
     def do_snapshot(self, request: Message) -> Message:

@@ -117,13 +117,7 @@ def _remove(path: str) -> None:
     if os.path.islink(path):
         _try(os.unlink, path)
         return
-    for folder, folders, files in os.walk(path, topdown=False):
-        for name in files:
-            _try(os.unlink, os.path.join(folder, name))
-        for name in folders:
-            inner = os.path.join(folder, name)
-            _try(os.unlink if os.path.islink(inner) else os.rmdir, inner)
-    _try(os.rmdir, path)
+    plain_files.remove_folder(path)
 
 
 def clear(root: str) -> None:

@@ -112,12 +112,15 @@ def _of_host(job: Job, survey: Survey, host: Host, level: str) -> list[Finding]:
             )
         )
     for path in survey.no_paths:
+        is_silent = path in survey.silent_paths
         findings.append(
             found(
                 "JOB-NEEDS",
                 host.name,
-                f"{path} is missing or unreadable",
-                "copy or mount it there, or choose hosts that have it (--hosts)",
+                f"{path} does not answer" if is_silent else f"{path} is missing or unreadable",
+                "is the server of its file system there? umount -f -l, and mount it again"
+                if is_silent
+                else "copy or mount it there, or choose hosts that have it (--hosts)",
                 level=level,
             )
         )

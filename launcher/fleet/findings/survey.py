@@ -125,6 +125,7 @@ class Survey:
     old_bytes: int = 0
     old_segments: tuple[int, int] = (0, 0)  # of shared memory: number and bytes
     no_paths: tuple[str, ...] = ()
+    silent_paths: tuple[str, ...] = ()  # those of them that do not answer
     unfinished: tuple[str, ...] = ()  # runs of this machine that may still run there
     login: Login | None = None
     ib_ports: tuple[IbPort, ...] = ()
@@ -166,6 +167,7 @@ def survey_of(
         old_bytes=left["bytes"],
         old_segments=(left["shm"]["segments"], left["shm"]["bytes"]),
         no_paths=tuple(answer["no_paths"]),
+        silent_paths=tuple(answer.get("silent_paths", ())),
         unfinished=unfinished,
         login=Login(**answer["login"]) if answer["login"] else None,
         own_hosts=str(answer.get("own_hosts", "")),

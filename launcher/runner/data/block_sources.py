@@ -4,7 +4,6 @@ of the hosts has the source."""
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import struct
 from collections.abc import Sequence
@@ -88,18 +87,27 @@ class FromHere:
         """Return the times of all files here."""
         return await in_thread(_times, os.fspath(self._one.listed.folder), cut)
 
+    def _block(self, host: str, number: int, cut: Blocks) -> tuple[bytearray, bytes]:
+        """Return a block and its sum. Raises SourceChanged."""
+        pieces = list(cut.pieces(number))
+        try:
+            data = blocks.read(pieces, cut.length_of(number), os.fspath(self._one.listed.folder))
+            found = blocks.summed(pieces, data)
+            path = blocks.damaged(pieces, found.files)
+        except OSError as error:
+            path = error.filename or b"a file"
+        if path is None:
+            return data, found.block
+        raise SourceChanged(
+            host,
+            f"{self._one.data.name}: {os.fsdecode(path)} has changed or is gone",
+            "does something write to its source?",
+        )
+
     async def give(self, one: Member, number: int, cut: Blocks) -> None:
         """Send a block. Raises SourceChanged, HostError."""
         async with self._gate:
-            try:
-                folder = os.fspath(self._one.listed.folder)
-                data = await in_thread(blocks.read, cut, number, folder)
-            except OSError as error:
-                raise SourceChanged(
-                    one.name,
-                    f"{self._one.data.name}: {error.filename or 'a file'} has changed or is gone",
-                    "does something write to its source?",
-                ) from None
+            data, checksum = await in_thread(self._block, one.name, number, cut)
             async with rates.share() as rate:
                 began = asyncio.get_running_loop().time()
                 await one.agent.ask(
@@ -109,7 +117,7 @@ class FromHere:
                     do="pass",
                     part="block",
                     number=number,
-                    sum=hashlib.sha256(data).hexdigest(),
+                    sum=checksum.hex(),
                 )
                 await rates.paced(len(data), began, rate)
         one.have |= 1 << number

@@ -305,7 +305,8 @@ class _Group:
             one.given.clear()
 
     async def _look(self, one: Member) -> None:
-        seen = await one.agent.answer(DataPassed, "data", do="pass", part="passed")
+        keyed = any(other.seen.keyed for other in self._members)
+        seen = await one.agent.answer(DataPassed, "data", do="pass", part="passed", keyed=keyed)
         now = time.monotonic()
         if seen.heard > one.seen.heard:
             one.moved = now

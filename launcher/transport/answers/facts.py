@@ -56,6 +56,7 @@ def _require_facts(found: Facts) -> None:
     require_folder(found.root, "root")
     require(len(found.machine) <= 64, "machine", "is too long")
     require(len(found.no_paths) <= MOST, "no_paths", "more than a job needs")
+    require(len(found.silent_paths) <= MOST, "silent_paths", "more than a job needs")
     require(len(found.own_hosts) <= 64, "own_hosts", "is too long")
     require(len(found.hostname) <= 255, "hostname", "is too long")
     require(len(found.user) <= 256, "user", "is too long")

@@ -42,9 +42,9 @@ def test_blocks_put_together_are_the_files(
         assert found.count == -(-sum(sizes) // length)
         assert sum(found.length_of(number) for number in range(found.count)) == sum(sizes)
         for number in reversed(range(found.count)):
-            data = blocks.read(found, number, str(folder / "from"))
-            assert len(data) == found.length_of(number)
-            blocks.write(found, number, str(folder / "to"), data)
+            pieces = list(found.pieces(number))
+            data = blocks.read(pieces, found.length_of(number), str(folder / "from"))
+            blocks.write(pieces, str(folder / "to"), data)
     for path in (folder / "from").rglob("*"):
         if path.is_file() and path.stat().st_size:
             assert (
@@ -57,9 +57,13 @@ def test_a_file_that_became_shorter_is_no_block(
 ) -> None:
     found = cut(tmp_path, [10, 10], monkeypatch, 8)
     (tmp_path / "from" / "0001").write_bytes(b"short")
-    assert len(blocks.read(found, 0, str(tmp_path / "from"))) == 8
+
+    def read(number: int) -> bytearray:
+        return blocks.read(found.pieces(number), found.length_of(number), str(tmp_path / "from"))
+
+    assert len(read(0)) == 8
     with pytest.raises(OSError, match="shorter"):
-        blocks.read(found, 2, str(tmp_path / "from"))
+        read(2)
 
 
 def test_a_small_set_has_many_blocks_and_a_large_one_few() -> None:

@@ -67,6 +67,12 @@ def serve() -> Iterator[Callable[..., Store]]:
         store.close()
 
 
+@pytest.fixture(params=[0, 1 << 30], ids=["in parts", "in memory"])
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the object in parts, as a large one, and into memory, as a small one."""
+    monkeypatch.setattr(data_fetch, "SMALL", request.param)
+
+
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fetch, "_sleep", lambda self, seconds: None)
@@ -123,6 +129,45 @@ def test_what_is_cut_off_is_continued(tmp_path: Path, serve: Callable[..., Store
     assert whole(tmp_path)
     assert store.ranges[0] is None
     assert all(store.ranges[1:]), store.ranges
+
+
+def test_a_small_object_that_is_cut_off_is_read_again(
+    tmp_path: Path, serve: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came of it is nowhere, and what an earlier copy has left in its place does not stay."""
+    monkeypatch.setattr(data_fetch, "SMALL", 1 << 30)
+
+    def answer(handler: BaseHTTPRequestHandler, number: int) -> None:
+        assert number != 2 or not whole(tmp_path)
+        send(handler, body=CONTENT[: 300_000 * number], length=len(CONTENT), ETag='"tag-1"')
+        handler.close_connection = True
+        handler.wfile.flush()
+        handler.connection.shutdown(2)
+
+    (tmp_path / "files/deep").mkdir(parents=True)
+    before = tmp_path / "files/deep/a file"
+    before.write_bytes(bytes(len(CONTENT) + 1))
+    (tmp_path / "other").hardlink_to(before)
+    store = serve(answer)
+    assert fetch(tmp_path, store.url, entry()) == []
+    assert whole(tmp_path)
+    assert store.ranges == [None] * 4
+    assert (tmp_path / "other").stat().st_size == len(CONTENT) + 1, "another version's"
+
+
+def test_a_part_whose_tag_is_no_sum_is_not_read_again(
+    tmp_path: Path, serve: Callable[..., Store]
+) -> None:
+    """The store has said so to an earlier process, which has noted it."""
+    store = serve(in_store("s3-kms"))
+    (tmp_path / "parts").mkdir()
+    part = tmp_path / "parts" / hashlib.sha256(b"deep/a file").hexdigest()[:32]
+    part.write_bytes(CONTENT[:300_000])
+    assert fetch(tmp_path, store.url, entry(STORES["s3-kms"][0])) == []
+    assert store.ranges == ["bytes=300000-"]
+    (tmp_path / "files/deep/a file").rename(part)
+    assert fetch(tmp_path, store.url, entry(STORES["s3-kms"][0])) == []
+    assert store.ranges == ["bytes=300000-"]
 
 
 @pytest.mark.parametrize("left", [300_000, 299_999, 100, 0])
@@ -209,6 +254,7 @@ def test_a_store_without_ranges_starts_again(tmp_path: Path, serve: Callable[...
     assert whole(tmp_path)
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_a_busy_store_is_asked_again(
     tmp_path: Path, serve: Callable[..., Store], status: int
@@ -225,6 +271,7 @@ def test_a_busy_store_is_asked_again(
     assert len(store.ranges) == 3
 
 
+@pytest.mark.usefixtures("either")
 @pytest.mark.parametrize(
     ("answer", "code", "words"),
     [
@@ -254,6 +301,7 @@ def test_nothing_wrong_looks_whole(
     assert data_sums.noted(str(tmp_path)) == {}
 
 
+@pytest.mark.usefixtures("either")
 def test_other_bytes_of_the_same_length(tmp_path: Path, serve: Callable[..., Store]) -> None:
     """Where the tag is an MD5, and not that of an encrypted object, it is compared."""
     tag = hashlib.md5(CONTENT).hexdigest()
@@ -265,6 +313,7 @@ def test_other_bytes_of_the_same_length(tmp_path: Path, serve: Callable[..., Sto
     assert fetch(tmp_path, other.url, entry("0" * 32)) == []
 
 
+@pytest.mark.usefixtures("either")
 def test_a_file_of_a_web_server(tmp_path: Path, serve: Callable[..., Store]) -> None:
     """It is found behind redirections, and has the sum that was listed, or is not there."""
 
@@ -285,6 +334,7 @@ def test_a_file_of_a_web_server(tmp_path: Path, serve: Callable[..., Store]) -> 
         assert whole(tmp_path) != bool(failed)
 
 
+@pytest.mark.usefixtures("either")
 def test_time_is_over(tmp_path: Path, serve: Callable[..., Store]) -> None:
     """The next request continues."""
     store = serve(lambda handler, number: send(handler))
@@ -294,6 +344,7 @@ def test_time_is_over(tmp_path: Path, serve: Callable[..., Store]) -> None:
     assert whole(tmp_path)
 
 
+@pytest.mark.usefixtures("either")
 def test_nobody_is_there(tmp_path: Path) -> None:
     ((_, code, text),) = fetch(tmp_path, f"http://127.0.0.1:9/x?{SECRET}", entry())
     assert code == "refused"
@@ -323,6 +374,7 @@ def test_objects_that_have_not_changed_are_shared(tmp_path: Path) -> None:
     assert data_sums.noted(str(new)) == {b"a": b"sha256:a"}
 
 
+@pytest.mark.usefixtures("either")
 def test_sums_that_google_names(tmp_path: Path, serve: Callable[..., Store]) -> None:
     """They count, and not a tag that only looks like one: the MD5 of an object, or none at all."""
     md5 = hashlib.md5(CONTENT)

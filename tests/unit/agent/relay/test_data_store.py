@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from launcher.agent.base import manifest, protocol
-from launcher.agent.relay import data_store
+from launcher.agent.relay import data_house, data_store
+from launcher.agent.relay import disk as disk_module
 from launcher.agent.relay.data_store import DataStore
 
 MIB = 1 << 20
@@ -24,7 +25,7 @@ class Disk:
         self.root, self.limit = root, 0
         self.store = DataStore(str(root), lambda *_: None)
         monkeypatch.setattr(data_store.os, "statvfs", self._free)
-        monkeypatch.setattr(data_store, "MARGIN", 0.0)
+        monkeypatch.setattr(data_house, "MARGIN", 0.0)
 
     def _free(self, _path: str) -> SimpleNamespace:
         sets = (file for file in self._root.rglob("files/**/*") if file.is_file())
@@ -123,7 +124,7 @@ def test_a_version_is_on_the_disk_before_it_looks_whole(
     """Of few files, nothing that others have written is waited for."""
     flushed: list[int] = []
     monkeypatch.setattr(data_store.os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino))
-    monkeypatch.setattr(data_store.os, "sync", lambda: flushed.append(-1))
+    monkeypatch.setattr(disk_module, "_sync_all", lambda place: flushed.append(-1) or True)
     place = disk.root / "data" / disk.bring("few", a=b"1", b=b"2")
     assert {path.stat().st_ino for path in (place, *place.rglob("*"))} <= set(flushed)
     assert -1 not in flushed

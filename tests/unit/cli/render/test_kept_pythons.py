@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from launcher.cli.render.kept_pythons import kept_text
-from launcher.transport.answers import Kept, KeptPython
+from launcher.transport.answers.runs import Kept, KeptPython
 
 NOW = time.mktime((2026, 11, 30, 14, 0, 0, 0, 0, -1))
 
