@@ -56,7 +56,7 @@ if __name__ == "__main__":
         "out": [repr(sys.stdout), sys.stdout.line_buffering, sys.stdout.write_through],
         "thread": threading.current_thread() is threading.main_thread(),
         "process": multiprocessing.current_process().name,
-        "frozen": gc.get_freeze_count(), "executable": sys.executable, "hook": str(sys.excepthook),
+        "collects": [gc.isenabled(), gc.get_threshold()], "executable": sys.executable, "hook": str(sys.excepthook),
     }))
 """
 #: Ways to end, and what they leave.
