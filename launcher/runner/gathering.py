@@ -83,10 +83,11 @@ class Gathering:
         sessions, log = launch.sessions, self._context.event_log
         for session in sessions:  # who takes a run up from its hosts has just learned that it waits
             session.starts_by_itself = session.name not in self._context.state.begun_on
-        self._is_told = self._is_told or self._have_met
+        self._is_told = self._is_told or self._have_met or self._has_returned(launch)
         watching = self._place.watch(sessions, launch.layout)
         async with beside(watching), beside(self._witnesses.keep(sessions)):
             while not self._has_begun(launch):
+                self._note_absent(launch)
                 if self._has_failed(launch):
                     raise not_begun(self._context.state)
                 dead = self._dead(launch)
@@ -117,6 +118,23 @@ class Gathering:
 
     # -- what the hosts have said
 
+    def _has_returned(self, launch: Launch) -> bool:
+        """Return whether hosts wait again by themselves, as the attempt of this launch."""
+        return launch.attempt > 0 and self._context.state.returned == launch.attempt
+
+    def _note_absent(self, launch: Launch) -> None:
+        """Let hosts wait again of a run that others have taken back into the queue, which ended there
+        before they could."""
+        if self._has_returned(launch):
+            for session in self._absent(launch):
+                session.has_died = True
+
+    def _absent(self, launch: Launch) -> list[HostSession]:
+        state = self._context.state
+        known = {*state.ended_hosts, *state.begun_on}
+        over = [one for one in launch.sessions if one.phase is Phase.FINISHED]
+        return [one for one in over if one.name not in known and not one.has_died]
+
     def _needed(self, launch: Launch) -> list[HostSession]:
         """Return the hosts of the run, as far as it is known which these are."""
         chosen = self._context.state.chosen
@@ -130,7 +148,9 @@ class Gathering:
         """Return whether the run is over on a host where it has not begun, and which it needs."""
         state = self._context.state
         over = [
-            one for one in self._needed(launch) if one.is_over and one.name not in state.begun_on
+            one
+            for one in self._needed(launch)
+            if one.is_over and not one.has_died and one.name not in state.begun_on
         ]
         first, chosen = launch.sessions[0], state.chosen
         if not launch.layout.wanted or first.name in chosen:
@@ -148,7 +168,8 @@ class Gathering:
     def _is_decided(self, launch: Launch) -> bool:
         """Return whether there is something to do."""
         done = self._has_begun(launch) or self._has_failed(launch)
-        return done or bool(self._dead(launch)) or self._are_back(launch)
+        absent = self._has_returned(launch) and bool(self._absent(launch))
+        return done or absent or bool(self._dead(launch)) or self._are_back(launch)
 
     def _are_back(self, launch: Launch) -> bool:
         """Return whether hosts answer again that were out of reach when all others were told."""

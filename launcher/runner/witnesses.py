@@ -78,9 +78,13 @@ class Witnesses:
     async def keep(self, sessions: Sequence[HostSession]) -> None:
         """Start the witnesses that are missing, now and later, until this is cancelled."""
         while self._membership.rule is not None:
-            with suppress(HostError):
-                await self._start_missing(sessions)
+            await self.start(sessions)
             await asyncio.sleep(EVERY)
+
+    async def start(self, sessions: Sequence[HostSession]) -> None:
+        """Start the witnesses that are missing now."""
+        with suppress(HostError):
+            await self._start_missing(sessions)
 
     async def _start_missing(self, sessions: Sequence[HostSession]) -> None:
         """Ask the first host who is missing, and start a witness on each of these that answers."""

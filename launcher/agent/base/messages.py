@@ -244,6 +244,9 @@ class GatherRequest(TypedDict):
     of, by its number, with tokens of all hosts of that way. A run with only one has the fields of that
     here instead, and ``start``; its hosts meet at the address of the gang. A run with a ``project``
     begins once most hosts of the gang let it: those that are in no way of it only witness.
+
+    The text ``attempt`` is a token, too: it stands for the number of the attempt, so that the run can
+    wait again by the same request once it has given its GPUs back.
     """
 
     ticket: NotRequired[Message | None]
@@ -261,6 +264,7 @@ class GatherRequest(TypedDict):
     seconds: NotRequired[float | None]
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]
+    attempt: NotRequired[str | None]
     project: NotRequired[GangProject | None]
     rules: NotRequired[Dict[str, ProjectRule] | None]
 

@@ -388,6 +388,10 @@ class Relay(SelfTests):
         """Have it wait together with those of other hosts."""
         return self._ask(request)
 
+    def do_return(self, request: Message) -> Message:
+        """Have it keep what it needs to wait again, once the run has given its GPUs back."""
+        return self._ask(request)
+
     def do_gang(self, request: Message) -> Message:
         """Return how the hosts that wait together find each other, and which are out of touch."""
         return self._ask(request)

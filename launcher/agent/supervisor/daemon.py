@@ -97,7 +97,7 @@ def become_supervisor(
         keeper = there.keeper or _new_keeper(spec)
         supervisor = Supervisor(spec, _own_hosts(spec, keeper, there), None, there.warm, keeper)
         tell("")
-        supervisor = _serve(supervisor)
+        supervisor = _serve(supervisor, store)
         _end(supervisor, keeper, lock, store)
     except Exception as error:
         import traceback
@@ -177,10 +177,17 @@ def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
         return None
 
 
-def _serve(supervisor: Supervisor) -> Supervisor:
-    """Serve one attempt, and those that take over what it has imported; return the last one's."""
+def _serve(supervisor: Supervisor, store: Store | None) -> Supervisor:
+    """Serve one attempt, and those that wait again or take over what it has imported; return the last
+    one's."""
     supervisor.serve()
-    while supervisor.stays:
+    while supervisor.stays or supervisor.returns:
+        if supervisor.returns:
+            from .returning import next_attempt
+
+            supervisor = next_attempt(supervisor, store)
+            supervisor.serve()
+            continue
         from .staying import until_next  # most runs stay for nothing
 
         following = until_next(supervisor)

@@ -96,7 +96,8 @@ class Stop(Value):
 class Leader:
     """The first host of a run: it decides for all. The run takes one of several ``ways``, each the hosts
     that it would have then; without any, all of them. Some of the others may be in none of them. A
-    ``council`` decides about the project of a run that has one."""
+    ``council`` decides about the project of a run that has one. If the run ``may_return`` to the queue,
+    those that only decide rest once it has begun."""
 
     def __init__(
         self,
@@ -106,9 +107,10 @@ class Leader:
         now: float,
         ways: Iterable[Collection[str]] = (),
         council: Council | None = None,
+        may_return: bool = False,
     ) -> None:
         self.phase = WAITING
-        self._council = council
+        self._council, self._may_return = council, may_return
         self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
         self._ways = [frozenset(way) - {here} for way in ways] or [frozenset(self._others)]
@@ -270,6 +272,16 @@ class Leader:
         left = [host for host in self._others if host in self._in_touch and host not in known]
         return [Send(host, {"over": self._over}) for host in left]
 
+    def run(self) -> None:
+        """Note that the run was begun by its launcher, on all hosts of its only way."""
+        self._turn = Turn(0, {host: [] for host in [self._here, *self._waits_on]})
+        self.phase, self._begun = BEGUN, set(self._chosen)
+
+    def dismiss(self) -> list[Value]:
+        """Let those go that only decide: the run is over, and does not return to the queue."""
+        there = self._in_touch - self._waits_on
+        return [Send(host, {"over": protocol.NOT_NEEDED}) for host in sorted(there)]
+
     def tell(self, word: Message) -> list[Value]:
         """Tell all that are in touch."""
         return [Send(host, word) for host in self._others if host in self._in_touch]
@@ -356,6 +368,8 @@ class Leader:
 
     def _tell_begin(self, host: str) -> Send:
         """Tell a host what it begins with, or that it is not needed."""
+        if self._may_return and self.takes_part and host not in self._waits_on:
+            return Send(host, {"rest": self._number})
         if host not in self._turn.gpus:
             return Send(host, {"over": protocol.NOT_NEEDED})
         return Send(host, {"begin": self._number, "given": self._held, "way": self._turn.way})
@@ -449,6 +463,14 @@ class Member:
     def over(self, why: str) -> list[Value]:
         """Tell the leader that the run is over, unless the run's own lines do."""
         return [] if self.phase == BEGUN else [Send("", {"over": why})]
+
+    def run(self) -> None:
+        """Note that the run was begun by its launcher."""
+        self.phase, self.is_done = BEGUN, True
+
+    def dismiss(self) -> list[Value]:
+        """Nobody else waits for this host."""
+        return []
 
     # -- time
 

@@ -66,6 +66,7 @@ _WORDS: dict[str, Any] = {
     "claim": int,
     "gpus": [int],
     "release": int,
+    "rest": int,
     "begin": int,
     "given": {str: _GIVEN},
     "known": int,

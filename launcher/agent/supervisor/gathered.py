@@ -14,6 +14,7 @@ from ..host import free_ports, lookout, socket_names, tickets
 from . import gang, gang_stands, template, turns, vouching, waiting, ways
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
+from .returning import may_return
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +71,17 @@ class Gathered:
     """One host of a run that waits with others, until it is closed. Raises OSError."""
 
     def __init__(
-        self, run: str, host: str, request: GatherRequest, hands: Hands, now: float
+        self,
+        run: str,
+        host: str,
+        request: GatherRequest,
+        hands: Hands,
+        now: float,
+        is_running: bool = False,
     ) -> None:
+        """``is_running``: its launcher has begun it. Then it waits for nothing, and may do so later."""
         self.request, self.key = request, request["gang"]["key"]
-        self.has_begun = False
+        self.has_begun = is_running
         self._run, self._here, self._hands = run, host, hands
         self._ways, self._starts = ways.ways_of(request)
         self._lines = Lines(request["gang"], host, now)
@@ -83,6 +91,8 @@ class Gathered:
         self._is_project_news = False
         self._is_met = False  # it is written down that the hosts have met
         self._member = gang.Member(now)
+        if is_running:
+            self._part.run()
         asked = request.get("ticket")
         self._asked = asked and {
             name: one for name, one in asked.items() if name not in _OF_PROJECT
@@ -116,7 +126,8 @@ class Gathered:
             from .council import Council  # few runs have a project
 
             self._council = Council(self._run, project)
-        return gang.Leader(self._here, hosts[1:], self._decide, now, every, self._council)
+        more = self._council, may_return(self.request)
+        return gang.Leader(self._here, hosts[1:], self._decide, now, every, *more)
 
     def _staked(self, now: float) -> stake.Stake | None:
         project = self.request.get("project")
@@ -210,6 +221,10 @@ class Gathered:
     def over(self, why: str, now: float) -> None:
         """Tell the other hosts that the run is over."""
         self._obey(self._part.over(why), now)
+
+    def dismiss(self, now: float) -> None:
+        """Let those go that only decide: the run is over."""
+        self._obey(self._part.dismiss(), now)
 
     def close(self) -> None:
         """Leave the queue, and let go of everything."""

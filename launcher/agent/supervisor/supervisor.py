@@ -69,6 +69,7 @@ _OF_LAUNCHERS = (
     "wait",
     "gather",
     "gang",
+    "return",
     "move",
     "member",
     "preload",
@@ -77,8 +78,9 @@ _OF_LAUNCHERS = (
 )
 #: Why the processes of an attempt are stopped that another one may follow.
 _MAY_GO_ON = (protocol.PROCESS_FAILED, protocol.PREEMPTED)
-#: Most seconds between two looks at anything.
-LONGEST = 5.0
+#: Most seconds between two looks at anything; and seconds until a run that has given GPUs back tries to
+#: wait again, where it could not.
+LONGEST, AGAIN = 5.0, 5.0
 
 
 class Supervisor:
@@ -94,6 +96,7 @@ class Supervisor:
     ) -> None:
         """``before`` is that of the last attempt, in this process: see staying.py. ``warm`` was kept for
         this run, and the ``keeper`` keeps what it imports for the next one: see keeper.py."""
+        self.spec = spec
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
         self.machine = Machine(
@@ -107,6 +110,11 @@ class Supervisor:
         self.gathered: Gathered | None = None  # the same, with other hosts
         self.chosen: list[str] = []  # the hosts on which those that waited together have begun
         self.member: Member | None = None  # of a project
+        self.later: GatherRequest | None = None  # by which it waits again, once it gave GPUs back
+        self.returns = False  # it does so now
+        self._stops: list[str] = []  # why it was asked to stop
+        self._waits_at: float | None = None  # when it is to try that
+        self._ends_at: float | None = before._ends_at if before else None  # for its time is over
         self.stall = StallWatch(self._record, spec.get("stall"))
         self.stacks = StackTaker(self._record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self._record)
@@ -146,6 +154,7 @@ class Supervisor:
             "wait": self._wait,
             "gather": self._gather,
             "gang": self._tell_gang,
+            "return": self._keep_for_later,
             "move": lambda request: (self._gather if self.gathered else self._wait)(request),
             "member": self._join,
             "stop": self._stop,
@@ -172,7 +181,7 @@ class Supervisor:
                 self._write(ready)
             self._reap()
             self._keep_time()
-        if not self.stays and not self.keeps:
+        if not self.stays and not self.keeps and not self.returns:
             self._cool()
         for claim in self.registered:
             claim.close()
@@ -224,6 +233,7 @@ class Supervisor:
         moments += [self.waiting.next_look] if self.waiting else []
         moments += [self.gathered.next_look(now)] if self.gathered else []
         moments += [self.member.next_look] if self.member else []
+        moments += [self._waits_at] if self._waits_at is not None else []
         return max(0.0, min([*moments, self.children.owned.next_look]) - now)
 
     def _keep_time(self) -> None:
@@ -390,8 +400,10 @@ class Supervisor:
     def _begin(self, request: StartRequest) -> None:
         """Start the processes of a stage, for which everything is prepared."""
         stage, attempt, specs = request["stage"], request["attempt"], request["processes"]
-        seconds = request.get("seconds")
-        until = None if seconds is None else time.monotonic() + seconds
+        seconds, now = request.get("seconds"), time.monotonic()
+        if seconds is not None and self._ends_at is not None:
+            seconds = max(1.0, min(seconds, self._ends_at - now))
+        until = self._ends_at = None if seconds is None else now + seconds
         self.machine.begin(stage, attempt, specs, request.get("elastic"), until)
         if seconds is not None:
             self.limit = gpu_locks.limit(self.run_id, seconds)
@@ -547,6 +559,11 @@ class Supervisor:
         known, now = self.gathered, time.monotonic()
         if known and known.has_begun:
             return {"ok": {"begun": 1}}
+        from .returning import of_attempt  # most runs do not wait
+
+        self._waits_at = None
+        raw: GatherRequest = request
+        request = of_attempt(raw, self.machine.attempt)
         starts = [*request.get("starts", {}).values(), *filter(None, [request.get("start")])]
         if known and (not starts or request["gang"]["key"] == known.key):
             known.move(request.get("ticket"), now)
@@ -563,17 +580,65 @@ class Supervisor:
                 if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
                     return _port_taken(request["gang"]["port"])
                 raise
+            self.later = raw
             self.machine.wait()
         return {"ok": {}}
 
+    def _keep_for_later(self, request: GatherRequest) -> Message:
+        """Keep what is needed to wait again once GPUs are given back, if the run has some."""
+        from .gathered import Gathered  # few runs give GPUs back
+        from .returning import kept_for_later, of_attempt
+
+        is_running = self.machine.phase == machine.RUNNING and self.machine.stage == "run"
+        if not is_running or self.machine.is_ending or not kept_for_later(request):
+            return {"ok": {"kept": 0}}
+        if self.gathered:
+            self.gathered.close()
+            self.gathered = None
+        made = of_attempt(request, self.machine.attempt)
+        try:
+            hands = Hands(self)
+            self.gathered = Gathered(self.run_id, self.host, made, hands, time.monotonic(), True)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                return _port_taken(request["gang"]["port"])
+            raise
+        self.later, self.chosen = kept_for_later(request), []
+        return {"ok": {"kept": 1}}
+
+    def wait_again(self, before: Supervisor) -> None:
+        """Wait with the attempt that follows the one ``before``, which has given its GPUs back."""
+        from .returning import hosts_of
+
+        self.machine.heard_launcher(before.machine.heard_at)
+        self.machine.wait()
+        self.later = before.later
+        assert self.later
+        self._record("WaitsAgain", hosts=hosts_of(self.later))
+        self._waits_at = time.monotonic()
+
+    def _try_to_wait(self, now: float) -> None:
+        """Wait again; later, if somebody else listens at the port of the run."""
+        assert self.later
+        try:
+            self._gather(self.later)
+        except OSError:
+            pass  # a full disk, or too many sockets
+        if not self.gathered:
+            self._waits_at = now + AGAIN
+
     def _tell_gang(self, _: Message) -> Message:
         """Return how the hosts that wait together find each other, and which are out of touch."""
-        if not self.gathered or self.gathered.has_begun or self.machine.stopped:
+        if not self.gathered or self.machine.stopped:
+            return {"ok": {"missing": []}}
+        if self.gathered.has_begun and self.later is None:
             return {"ok": {"missing": []}}
         return {"ok": {"gang": self.gathered.request["gang"], "missing": self.gathered.missing}}
 
     def _look_at_queue(self, now: float) -> None:
         """Begin if it is this run's turn; leave the queue if it is to be stopped."""
+        if self._waits_at is not None and now >= self._waits_at and not self.machine.stopped:
+            self._try_to_wait(now)
         if self.gathered:
             self.gathered.look(now)
         if self.gathered and self.gathered.is_over(now) and not self.machine.stopped:
@@ -687,6 +752,7 @@ class Supervisor:
         elif stop.why not in _MAY_GO_ON:
             self._may_stay = False
         left = self.children.left()
+        self._stops.append(stop.why)
         origin = {"origin": stop.origin} if stop.origin else {}
         self._record(
             "StopRequested",
@@ -696,7 +762,7 @@ class Supervisor:
             asked=stop.asked,
             **origin,
         )
-        if self.gathered:
+        if self.gathered and not self._gives_way:
             self.gathered.over(stop.why, time.monotonic())
         self.children.ask(left)
 
@@ -706,7 +772,18 @@ class Supervisor:
             self._record("ProcessesKilled", processes=len(left))
         self.children.kill(left)
 
+    @property
+    def _gives_way(self) -> bool:
+        """Whether the run is only asked to give its GPUs back, and can wait for others by itself."""
+        is_asked = {*self._stops} == {protocol.PREEMPTED} and not self.machine.has_failed
+        return is_asked and self.later is not None
+
     def _close(self) -> None:
+        left = self.children.left()
+        self.returns = self._gives_way and not left and not self._was_terminated
+        is_waited_for = self.gathered is not None and self.gathered.is_needed
+        if self.gathered and not self.returns:
+            self.gathered.dismiss(time.monotonic())
         if not (self.gathered and self.gathered.is_needed):  # or else it is closed last of all
             self._leave_queue()
         self._unlock()
@@ -723,18 +800,25 @@ class Supervisor:
         self.children.contain(False)
         left = self.children.left()
         # Without a launcher in touch there is nobody who could start another attempt.
-        in_touch = self.clients.alone_since is None and not self.gathered
+        in_touch = self.clients.alone_since is None and not is_waited_for
         kept = self.warm is not None and self.warm.is_kept
-        self.stays = self._may_stay and kept and in_touch and not left
+        self.stays = self._may_stay and kept and in_touch and not left and not self.returns
         self._decide_to_keep(left)
-        if not self.stays and not self.keeps:
+        if not self.stays and not self.keeps and not self.returns:
             self._cool()
-        self._record("HostEnded", **self.children.owned.close(left, self.stays))
+        self._record("HostEnded", **self.children.owned.close(left, self.stays or self.returns))
 
     def _decide_to_keep(self, left: list[int]) -> None:
         """Decide whether what was imported stays here once the run is over, and write that down."""
         self.keeps = False
-        if not self.keep or not self.warm or not self.warm.is_ready or left or self._was_terminated:
+        if (
+            self.returns
+            or not self.keep
+            or not self.warm
+            or not self.warm.is_ready
+            or left
+            or self._was_terminated
+        ):
             return
         why, detail = self._why_not_kept(self.warm)
         self.keeps = not why
@@ -830,10 +914,18 @@ class Hands:
             addresses=way["addresses"],
         )
         owner.chosen = hosts if begun else []
+        if begun and owner.later:
+            from .returning import kept_for_later
+
+            owner.later = kept_for_later(owner.later, hosts)
         return begun
 
     def begin(self, request: StartRequest) -> None:
         """Start the processes."""
+        if request["attempt"]:
+            from .returning import stop_storing
+
+            stop_storing()
         self._owner._begin(request)
 
     def end(self, why: str) -> None:

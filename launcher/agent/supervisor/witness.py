@@ -2,7 +2,8 @@
 
 A quota is decided on more than half of all hosts, and a run that waits with nobody in touch needs some
 there that answer. A witness does no more than that: it is one process, and holds no GPU and no ticket.
-It ends when the run has begun or is over, or when its user says so. What it wrote into its user's books
+It ends when the run has begun or is over, or when its user says so; while a run runs that may have to
+give its GPUs back, it rests. What it wrote into its user's books
 stays there until the run ends, or the next decision about the project finds that it has.
 See docs/decisions/0086-witnesses.md.
 """
@@ -40,7 +41,7 @@ class Witness:
         self._lines = Lines(gang, host, now)
         self._clerk = Clerk(run, now, gang.get("users") or ())
         self._heard = now  # when the leader was in touch last
-        self._is_in_touch = self._is_over = False
+        self._is_in_touch = self._is_over = self._rests = False
 
     def serve(self) -> None:
         """Return when it is not needed any more."""
@@ -54,7 +55,8 @@ class Witness:
             self._take(self._lines.keep_time(now), now)
             if self._is_in_touch:
                 self._heard = now
-                self._say(self._clerk.look(now) if now >= self._clerk.next_look else [], now)
+                is_due = now >= self._clerk.next_look and not self._rests
+                self._say(self._clerk.look(now) if is_due else [], now)
             self._is_over = self._is_over or now > self._heard + FORSAKEN
         self._clerk.close()
         self._lines.close()
@@ -63,13 +65,13 @@ class Witness:
     def _patience(self) -> float:
         now = time.monotonic()
         moments = [now + LONGEST, self._lines.next_look(now)]
-        moments += [self._clerk.next_look] if self._is_in_touch else []
+        moments += [self._clerk.next_look] if self._is_in_touch and not self._rests else []
         return max(0.0, min(moments) - now)
 
     def _take(self, news: Iterable[tuple[str, str, Message]], now: float) -> None:
         for kind, _, word in news:
             if kind == JOINED:
-                self._is_in_touch = True
+                self._is_in_touch, self._rests = True, False
                 self._clerk.joined(now)
             elif kind == PARTED:
                 self._is_in_touch = False
@@ -80,6 +82,9 @@ class Witness:
     def _hear(self, word: Message, now: float) -> None:
         if "over" in word:
             self._is_over = True
+        if "rest" in word:
+            self._rests = True
+            self._clerk.close()
         if "release" in word:
             self._clerk.release()
         if "ask" in word:
