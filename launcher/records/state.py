@@ -356,6 +356,8 @@ def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
 
 @_apply.register
 def _all_started(event: ev.AllStarted, state: RunState) -> RunState:
+    if event.attempt < state.returned:
+        return state
     return replace(state, all_started=True, waits_on="", waits_with=())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,8 @@ class Attempts:
                 await self._context.switch.unless_asked(self._start())
             elif self._context.state.waits_on:
                 await self._context.switch.unless_asked(self._until_begun())
+            if self._has_returned:
+                return None
             self._context.enter("run")
             await self._follow()
         except (errors.PortTaken, errors.GpuBusy, errors.Stalled) as error:
@@ -172,8 +174,11 @@ class Attempts:
         Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
         stopped there otherwise.
         """
+        plan: Plan | None
         if self._gathers:
             plan = await self._gathering.until_begun(self._launch())
+            if plan is None:
+                return
         else:
             plan = await self._until_begun_on(self._hosts.active[0])
         self._place.starts_by_itself = False
@@ -269,6 +274,7 @@ class Attempts:
         context = self._context
         self._number, self._gives_way = context.state.returned, True
         context.enter("restart")
+        await self._settle_on(context.state.left_to)
         log = context.event_log
         await context.switch.unless_asked(
             race(self._bring_and_store(), log.until(lambda: bool(log.state.begun_on)))
@@ -277,6 +283,15 @@ class Attempts:
             session.was_asked_to_preload = False
         with suppress(errors.HostError):
             await self._launch().preload()
+
+    async def _settle_on(self, names: Sequence[str]) -> None:
+        """Let go of hosts that the run had not chosen when nobody was in touch."""
+        if self._hosts.layout.wanted and names:
+            self._hosts.settle(self._hosts.layout.of(names))
+            others = [one for one in self._hosts.aside if one.is_supervised and one.lost is None]
+            await self._gathering.let_go(others)
+            await asyncio.gather(*map(self._hosts.dismiss, others))
+            self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
 
     async def _bring_and_store(self) -> None:
         await self._collector.pull(final=False)

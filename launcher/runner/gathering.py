@@ -74,8 +74,9 @@ class Gathering:
         state = self._context.state
         return state.met is not None or (bool(state.waits_on) and not state.waits_with)
 
-    async def until_begun(self, launch: Launch) -> Plan:
-        """Wait until all hosts of the run have begun it by themselves; return its plan.
+    async def until_begun(self, launch: Launch) -> Plan | None:
+        """Wait until all hosts of the run have begun it by themselves; return its plan. None where they
+        have begun, and taken it back into the queue since.
 
         Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
         stopped otherwise.
@@ -87,6 +88,8 @@ class Gathering:
         watching = self._place.watch(sessions, launch.layout)
         async with beside(watching), beside(self._witnesses.keep(sessions)):
             while not self._has_begun(launch):
+                if self._is_past(launch):
+                    return None
                 self._note_absent(launch)
                 if self._has_failed(launch):
                     raise not_begun(self._context.state)
@@ -94,8 +97,8 @@ class Gathering:
                 if dead or not self._is_told or self._are_back(launch):
                     await self._again(launch, dead)
                 await log.until(lambda: self._is_decided(launch) or not self._is_told)
-        await asyncio.gather(*(one.until_reached() for one in self._needed(launch)))
         state = self._context.state
+        await asyncio.gather(*(one.until_reached() for one in self._needed(launch)))
         return left_to_hosts.begun(launch, state.met, state.begun_on)
 
     async def let_go(self, sessions: Sequence[HostSession]) -> None:
@@ -117,6 +120,10 @@ class Gathering:
                 await session.agent.ask("stop", run=run, grace=0.0, why=why)
 
     # -- what the hosts have said
+
+    def _is_past(self, launch: Launch) -> bool:
+        """Return whether hosts have taken the run back into the queue since this launch."""
+        return self._context.state.returned > launch.attempt
 
     def _has_returned(self, launch: Launch) -> bool:
         """Return whether hosts wait again by themselves, as the attempt of this launch."""
@@ -167,7 +174,7 @@ class Gathering:
 
     def _is_decided(self, launch: Launch) -> bool:
         """Return whether there is something to do."""
-        done = self._has_begun(launch) or self._has_failed(launch)
+        done = self._has_begun(launch) or self._is_past(launch) or self._has_failed(launch)
         absent = self._has_returned(launch) and bool(self._absent(launch))
         return done or absent or bool(self._dead(launch)) or self._are_back(launch)
 

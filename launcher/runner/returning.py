@@ -42,11 +42,12 @@ class Returning:
         launch = replace(launch, layout=replace(launch.layout, wanted=0))
         if not left_to_hosts.is_possible(launch):
             return
-        while not await self._leave(launch):
-            await asyncio.sleep(AGAIN)
+        is_left = False
         while True:
-            await self._look_after(launch.sessions)
-            await asyncio.sleep(EVERY)
+            is_left = is_left or await self._leave(launch)
+            if is_left:
+                await self._look_after(launch.sessions)
+            await asyncio.sleep(EVERY if is_left else AGAIN)
 
     async def _leave(self, launch: Launch) -> bool:
         """Leave it there; return whether the hosts have it."""

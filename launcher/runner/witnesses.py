@@ -73,7 +73,10 @@ class Witnesses:
         if len(sessions) > 1:
             places = list(dict.fromkeys([meeting.address_of(first.host), *places]))
         users = {user for rule in self._membership.rules.values() for user in rule["users"]}
-        return {"hosts": hosts, "addresses": places, "users": sorted(users)}
+        found: dict[str, Any] = {"hosts": hosts, "addresses": places, "users": sorted(users)}
+        if self._context.request.preemptible:  # another host may lead later
+            found["places"] = {one.name: self.addresses_of(one) for one in sessions}
+        return found
 
     async def keep(self, sessions: Sequence[HostSession]) -> None:
         """Start the witnesses that are missing, now and later, until this is cancelled."""

@@ -202,7 +202,8 @@ class GangSpec(TypedDict):
     """How the supervisors of a run that waits on several ``hosts`` reach each other: all connect to the
     first. ``address`` is where the others reach it, ``port`` where it listens until the run begins.
     Those that are no hosts of the run find it at one of its ``addresses``, if there are any, and tell it
-    of the ``users`` that some project has."""
+    of the ``users`` that some project has. Of each host of the run that may lead later, ``places`` are
+    addresses."""
 
     hosts: List[str]
     address: str
@@ -210,6 +211,7 @@ class GangSpec(TypedDict):
     key: str
     addresses: NotRequired[List[str] | None]
     users: NotRequired[List[str] | None]
+    places: NotRequired[Dict[str, List[str]] | None]
 
 
 class GangProject(TypedDict):

@@ -116,7 +116,7 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
     if keeper and keeps:
         from .keeper import apart  # few runs keep anything
 
-        if supervisor.left_to_store() or _passes_on(supervisor):
+        if supervisor.left_to_store() or _passes_on(supervisor) or supervisor.witnesses:
             apart(lambda: _do_the_rest(supervisor, store))
         supervisor.clients.close()
         try:
@@ -163,6 +163,11 @@ def _do_the_rest(supervisor: Supervisor, store: Store | None) -> None:
     if broadcast.is_needed:
         _let_go(but=broadcast.descriptors)
         broadcast.pass_on()
+    if supervisor.witnesses:
+        from .witness import Witness  # few runs have a project
+
+        _let_go(but=())
+        Witness(supervisor.run_id, supervisor.host, supervisor.witnesses, time.monotonic()).serve()
 
 
 def _new_keeper(spec: SupervisorSpec) -> Keeper | None:

@@ -67,6 +67,8 @@ _WORDS: dict[str, Any] = {
     "gpus": [int],
     "release": int,
     "rest": int,
+    "port": int,
+    "later": ({"hosts": [str], "address": str, "port": int, "addresses": [str]}, {}),
     "begin": int,
     "given": {str: _GIVEN},
     "known": int,

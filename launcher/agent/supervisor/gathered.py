@@ -14,7 +14,7 @@ from ..host import free_ports, lookout, socket_names, tickets
 from . import gang, gang_stands, template, turns, vouching, waiting, ways
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
-from .returning import may_return
+from .returning import leader_of, led_by, may_return
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,10 +43,18 @@ if TYPE_CHECKING:
             """Write down that the hosts start the run by themselves from now on."""
 
         def commit(
-            self, request: StartRequest | None, given: Given, way: Way, seconds: float
+            self,
+            request: StartRequest | None,
+            given: Given,
+            way: Way,
+            seconds: float,
+            later: Message | None,
         ) -> bool:
             """Prepare the start, if there is one here, and write down that the run has begun this way;
-            return False if it cannot."""
+            return False if it cannot. ``later`` says how the hosts find each other after it."""
+
+        def witness(self, later: Message | None) -> None:
+            """Go on as one of those that only decide, once the run is over here."""
 
         def begin(self, request: StartRequest) -> None:
             """Start the processes."""
@@ -108,6 +116,8 @@ class Gathered:
         self._told: Message | None = None  # how things stand here, as the leader knows it
         self._stood: dict[str, float] = {}  # when a host said how things stand there
         self._held: list[Socket] = []  # ports
+        self._held_later: list[Socket] = []  # where this host would listen, if it is to lead later
+        self._later: Message | None = None  # how the hosts find each other later
         self._given: Given | None = None
         self._moved: Message | None = None  # what the leader has told of another ticket
         self._aside = self._is_hopeless = self._is_passing = False
@@ -192,6 +202,8 @@ class Gathered:
             self._is_met = True
             self._hands.met(self.request)
         if leader.is_done and not leader.takes_part and not self._is_passing:
+            if leader.later:
+                self._hands.witness(leader.later)
             self._hands.end(protocol.NOT_NEEDED)
 
     def is_over(self, now: float) -> bool:
@@ -229,6 +241,7 @@ class Gathered:
     def close(self) -> None:
         """Leave the queue, and let go of everything."""
         self._leave()
+        self._let_later_go()
         if self._stake:
             self._stake.close()
         self._lines.close()
@@ -237,6 +250,11 @@ class Gathered:
     def missing(self) -> list[str]:
         """The hosts that are not in touch, as the leader knows."""
         return self._leader.missing if self._leader else []
+
+    @property
+    def is_to_move(self) -> bool:
+        """Whether another host leads from now on: all know that the run has begun."""
+        return self.has_begun and self._later is not None and self._part.is_done
 
     @property
     def is_needed(self) -> bool:
@@ -320,6 +338,9 @@ class Gathered:
             self.move(word["ticket"], now)
         if "aside" in word:
             self._is_hopeless = bool(word["aside"])
+        if "rest" in word and not self.has_begun:
+            self._hands.witness(word.get("later"))
+        self._later = word.get("later") or self._later
         if self._stake and not self.has_begun:
             self._hear_of_project(self._stake, word, now)
         self._obey(self._member.heard(word, now), now)
@@ -391,7 +412,8 @@ class Gathered:
         self._given = given = self._claimed(claim, now)
         now = time.monotonic()  # to ask for strangers takes a while
         if given:
-            self._obey(part.held(claim.number, given, now), now)
+            port = self._held_later[0].getsockname()[1] if self._held_later else 0
+            self._obey(part.held(claim.number, given, now, port), now)
         else:
             self._obey(part.refused(claim.number, now), now)
 
@@ -410,6 +432,8 @@ class Gathered:
         count = len(tokens["ports"])
         try:
             self._held = free_ports.hold(self.request["ports"], count, count) if count else []
+            if self._leads_later(claim.way):
+                self._held_later = free_ports.hold(self.request["ports"], 1, 1)
         except OSError:
             self._let_go()
             return None
@@ -424,9 +448,20 @@ class Gathered:
 
     def _let_go(self) -> None:
         self._let_ports_go()
+        self._let_later_go()
         self._given = None
         self._hands.unlock()
         self._next_look = float("-inf")  # who holds what here has changed
+
+    def _leads_later(self, way: int) -> bool:
+        """Return whether this host leads once the run has given the GPUs of a way back."""
+        leader = leader_of(self.request, self._ways[way])
+        return may_return(self.request) and not self._leader and leader == self._here
+
+    def _let_later_go(self) -> None:
+        for one in self._held_later:
+            one.close()
+        self._held_later = []
 
     def _let_ports_go(self) -> None:
         for one in self._held:
@@ -436,6 +471,10 @@ class Gathered:
     def _begin(self, begin: gang.Begin, now: float) -> None:
         """Begin, once it is written down; the other hosts hear of it before anything is started."""
         self._let_ports_go()
+        if self._leader and may_return(self.request):
+            way = self._ways[begin.way]
+            port = self._leader.port_of(leader_of(self.request, way))
+            self._leader.later = self._later = led_by(self.request, way, port)
         start = self._committed(begin.way, begin.given, now)
         if start is None:
             self._obey(self._part.could_not(begin.number, now), now)
@@ -457,12 +496,13 @@ class Gathered:
         way, waited = self._ways[number], self.waited(now)
         if self._here not in given:  # it was chosen by this host, which is not part of it
             nothing: Given = {"gpus": [], "names": [], "ports": []}
-            return [] if self._hands.commit(None, nothing, way, waited) else None
+            return [] if self._hands.commit(None, nothing, way, waited, self._later) else None
         start, packed = self._starts.get(str(number)), self.request.get("packed") or ()
         if start is None or self._given is None:
             return None
         filled = template.filled_together(start, way["tokens"], given, packed)
-        return [filled] if self._hands.commit(filled, self._given, way, waited) else None
+        done = self._hands.commit(filled, self._given, way, waited, self._later)
+        return [filled] if done else None
 
     def _leave(self) -> None:
         """Leave the queue."""

@@ -108,7 +108,7 @@ _GATHER: Any = (
     {
         "gang": (
             {"hosts": [str], "address": str, "port": int, "key": str},
-            {"addresses": [str], "users": [str]},
+            {"addresses": [str], "users": [str], "places": {str: [str]}},
         ),
         "gpus": {str: [int]},
         "names": TEXTS,

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..base.messages import GatherRequest, Message, SupervisorSpec
+    from ..base.messages import GatherRequest, Message, SupervisorSpec, Way
     from .supervisor import Supervisor
 
     #: Begins to store outputs: see relay/unattended.py.
@@ -44,18 +44,42 @@ def may_return(request: GatherRequest) -> bool:
     return bool(request.get("attempt") and project and project.get("preemptible"))
 
 
-def kept_for_later(request: GatherRequest, chosen: Sequence[str] = ()) -> GatherRequest | None:
+def leader_of(request: GatherRequest, way: Way) -> str:
+    """Return the host that leads once the run has given its GPUs back: the same one, if it has some of
+    them. Pure."""
+    return next(host for host in request["gang"]["hosts"] if host in way["tokens"])
+
+
+def led_by(request: GatherRequest, way: Way, port: int) -> Message | None:
+    """Return how the others find the host that leads later, and listens at a ``port``; None where that
+    is the one which leads now, or it listens nowhere. Pure."""
+    gang, first = request["gang"], leader_of(request, way)
+    if first == gang["hosts"][0] or not port:
+        return None
+    known = gang.get("places") or {}
+    return {
+        "hosts": [first, *(host for host in gang["hosts"] if host != first)],
+        "address": way["address"],
+        "addresses": list(dict.fromkeys([way["address"], *known.get(first, ())])),
+        "port": port,
+    }
+
+
+def kept_for_later(
+    request: GatherRequest, chosen: Sequence[str] = (), later: Message | None = None
+) -> GatherRequest | None:
     """Return the request to wait again, without end, on the hosts that the run has ``chosen``: what it
-    wrote is there. None for a run that never gives GPUs back, or that one leads which is none of these.
-    Pure."""
+    wrote is there. ``later`` is how they find each other then, if that changes. None for a run that
+    never gives GPUs back, or that one leads which is none of these. Pure."""
     if not may_return(request):
         return None
-    made = dict(request, seconds=None)
+    gang = dict(request["gang"], **(later or {}))
+    made = dict(request, seconds=None, gang=gang)
     if request.get("ways"):
         known = enumerate(request["ways"])
         number = next((n for n, way in known if {*way["tokens"]} == {*chosen}), None)
         start = request["starts"].get(str(number))
-        if number is None or start is None or request["gang"]["hosts"][0] not in chosen:
+        if number is None or start is None or gang["hosts"][0] not in chosen:
             return None
         made.update(ways=[request["ways"][number]], starts={"0": start})
     return made  # type: ignore[return-value]

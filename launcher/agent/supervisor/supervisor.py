@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from ..base.lean import Socket
     from ..base.messages import (
+        GangSpec,
         GatherRequest,
         Given,
         MemberRequest,
@@ -112,6 +113,7 @@ class Supervisor:
         self.member: Member | None = None  # of a project
         self.later: GatherRequest | None = None  # by which it waits again, once it gave GPUs back
         self.returns = False  # it does so now
+        self.witnesses: GangSpec | None = None  # it decides with others, once the run is over here
         self._stops: list[str] = []  # why it was asked to stop
         self._waits_at: float | None = None  # when it is to try that
         self._ends_at: float | None = before._ends_at if before else None  # for its time is over
@@ -603,7 +605,7 @@ class Supervisor:
             if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
                 return _port_taken(request["gang"]["port"])
             raise
-        self.later, self.chosen = kept_for_later(request), []
+        self.later = kept_for_later(request)
         return {"ok": {"kept": 1}}
 
     def wait_again(self, before: Supervisor) -> None:
@@ -641,6 +643,8 @@ class Supervisor:
             self._try_to_wait(now)
         if self.gathered:
             self.gathered.look(now)
+        if self.gathered and self.gathered.is_to_move and self.later:
+            self._keep_for_later(self.later)
         if self.gathered and self.gathered.is_over(now) and not self.machine.stopped:
             self._follow(self.machine.stop(self.grace, protocol.WAIT_OVER, False, now))
         waiting = self.waiting
@@ -894,9 +898,16 @@ class Hands:
         """Use none any more."""
         self._owner._join({"project": ""})
 
-    def commit(self, request: StartRequest | None, given: Given, way: Way, seconds: float) -> bool:
+    def commit(
+        self,
+        request: StartRequest | None,
+        given: Given,
+        way: Way,
+        seconds: float,
+        later: Message | None,
+    ) -> bool:
         """Prepare the start, if there is one here, and write down that the run has begun this way;
-        return False if it cannot."""
+        return False if it cannot. ``later`` says how the hosts find each other after it."""
         owner = self._owner
         try:
             if request and owner._prepare(request):
@@ -917,8 +928,14 @@ class Hands:
         if begun and owner.later:
             from .returning import kept_for_later
 
-            owner.later = kept_for_later(owner.later, hosts)
+            owner.later = kept_for_later(owner.later, hosts, later)
         return begun
+
+    def witness(self, later: Message | None) -> None:
+        """Go on as one of those that only decide, once the run is over here."""
+        if gathered := self._owner.gathered:
+            gang: Any = dict(gathered.request["gang"], **(later or {}))
+            self._owner.witnesses = gang
 
     def begin(self, request: StartRequest) -> None:
         """Start the processes."""

@@ -38,6 +38,7 @@ class Witness:
 
     def __init__(self, run: str, host: str, gang: GangSpec, now: float) -> None:
         self._listener = socket_names.bind(witnesses.name_of(run, host, gang["key"]))
+        self._gang, self._host = gang, host
         self._lines = Lines(gang, host, now)
         self._clerk = Clerk(run, now, gang.get("users") or ())
         self._heard = now  # when the leader was in touch last
@@ -78,6 +79,15 @@ class Witness:
                 self._clerk.close()
             elif not fault_of(word):
                 self._hear(word, now)
+            if "later" in word and not self._is_over:
+                self._follow(word["later"], now)
+                break
+
+    def _follow(self, later: Message, now: float) -> None:
+        """Go to the host that leads from now on."""
+        self._lines.close()
+        self._gang = dict(self._gang, **later)  # type: ignore[assignment]
+        self._lines, self._is_in_touch = Lines(self._gang, self._host, now), False
 
     def _hear(self, word: Message, now: float) -> None:
         if "over" in word:

@@ -6,7 +6,7 @@ The rule itself is that of :mod:`launcher.agent.supervisor.turns`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any
 
 from ...agent.host.socket_names import short as short
@@ -34,12 +34,14 @@ MOST_ONLY = 44
 @frozen
 class Stand:
     """How things stand on a host: who holds its GPUs, and who waits for them. ``model`` is the only one
-    of GPUs that counts, if there is one."""
+    of GPUs that counts, if there is one. ``missing`` are hosts that do not reach this one, by the run that
+    it leads and that lacks them."""
 
     host: Host
     facts: Facts
     said: Turns
     model: str | None = None
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def gpus(self) -> tuple[int, ...]:
