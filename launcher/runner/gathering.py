@@ -29,7 +29,7 @@ from .launch import Launch
 from .place import Place
 from .policy.restart import PORT_TRIES
 from .stop import Stopped
-from .ways import find_ways, on
+from .ways import find_ways, number_of_ways, on
 from .witnesses import Witnesses
 
 #: Seconds for all hosts to find each other, before anybody is told that the run waits.
@@ -274,8 +274,8 @@ class Gathering:
         while True:
             await first.until_reached()
             there = [first.name, *(one.name for one in others if one.is_in_reach)]
-            if len(there) >= launch.layout.wanted:
-                layout = launch.layout.of(there, launch.layout.wanted)
+            layout = launch.layout.of(there, launch.layout.wanted)
+            if len(there) >= launch.layout.wanted and number_of_ways(layout):
                 return on(launch, layout)
             await asyncio.sleep(PAUSE)
 

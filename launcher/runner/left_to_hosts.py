@@ -23,11 +23,9 @@ from .launch import Launch, Peers
 from .left_to_host import LEAST_TOKEN, Choice, framework_of
 from .place import Place
 from .policy import turn
-from .ways import Way, layouts, number_of_ways, on
+from .ways import MOST_WAYS, Way, layouts, number_of_ways, on
 from .witnesses import Witnesses
 
-#: Most ways to run that hosts are told of: they have a start request for each that they are part of.
-MOST_WAYS = 256
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
 LEAST_PORTS = 16
 
@@ -153,7 +151,11 @@ def begun(launch: Launch, met: ev.WaitsOnHosts | None, events: Mapping[str, ev.B
     said = next((event for event in events.values() if event.hosts), None)
     if said is not None:
         _require_way(launch, said)
-        launch = on(launch, launch.layout.of(said.hosts))
+        counts = {host: len(events[host].gpus) for host in said.hosts if host in events}
+        chosen = turn.with_parts(launch.layout, counts) if launch.layout.shares else None
+        if chosen and turn.shares_of(chosen) != launch.layout.shares:
+            raise BadAnswer(said.host, "it has begun the run on other GPUs than asked for")
+        launch = on(launch, chosen or launch.layout.of(said.hosts))
         meeting = Meeting(said.master_addr, 0, said.interfaces, said.addresses)
     elif met is not None:  # as earlier versions say it
         meeting = Meeting(met.master_addr, 0, met.interfaces, met.addresses)

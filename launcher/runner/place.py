@@ -132,11 +132,14 @@ class Place:
         if shares[0] == shares[-1]:
             stands = [one for one in stands if len(one.gpus) >= shares[0]]
         if len(stands) == len(shares):
-            return self._layout_of_all(stands)
+            all_of_them = self._layout_of_all(stands)
+            if all_of_them is not None or shares[0] == shares[-1]:
+                return all_of_them
         job = self._context.job
-        if shares[0] != shares[-1] or job.elastic is not None:
+        if job.elastic is not None:
             return None
-        return turn.layout_of_any(job, stands, shares, self._context.name)
+        choose = turn.layout_of_any if shares[0] == shares[-1] else turn.layout_of_any_unequal
+        return choose(job, stands, shares, self._context.name)
 
     def _layout_of_all(self, stands: Sequence[turn.Stand]) -> Layout | None:
         """Return the layout of a run that needs all of these hosts, if each can have one share alone."""

@@ -47,8 +47,8 @@ class Waiting:
     for one that begins now; see :class:`launcher.records.events.RunWaits` for the rest. ``elsewhere``
     is on how many hosts it waits that were not asked. ``by_itself``: its host starts it; any other run
     needs its launcher. ``within``: the quota of its project covers it, so it goes first. ``full`` are
-    hosts whose disk is too full to write down that it begins, and ``missing`` those that do not reach the
-    host which decides, where too few do.
+    hosts whose disk is too full to write down that it begins, and ``missing`` those that do not reach
+    the host which decides, where too few do.
     """
 
     run: str

@@ -190,3 +190,41 @@ def test_who_stops_it_while_it_waits_again_ends_it(queue: Queue) -> None:
     assert not witnesses(queue, "lonely")
     assert "wait/lonely" not in queue.sockets("gpu1")
     assert json.loads((folder / "receipt.json").read_text())["status"] == "stopped"
+
+
+THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_the_host_that_it_chose_takes_it_back(queue: Queue) -> None:
+    """Nobody has been in touch since it began to wait, and the host that led then has no part in it."""
+    for host in queue.lab.hosts:
+        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
+        queue.until(f"on-{host}", "AllStarted")
+    folder = queue.detached(
+        "lonely", *BORROWS, "--gpus", "2",
+        where="one of gpu[1-3]; whichever is free first starts it",
+        command="python3 counts.py lonely",
+    )  # fmt: skip
+    queue.let_go("on-gpu3")
+    until_attempt(queue, "gpu3", folder.name, 0)
+    labs.wait_until(
+        lambda: witnesses(queue, "lonely") == ["gpu1", "gpu2"], "the others decide with it", 60
+    )
+    owner = queue.start("owner", "--gpus", "2", "--hosts", "gpu3", *OWNS)
+    queue.until("owner", "AllStarted")
+    assert queue.until_there("gpu3", folder.name, "WaitsAgain")["hosts"] == ["gpu3"]
+    labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
+    queue.let_go("owner")
+    assert owner.wait(60) == 0
+    until_attempt(queue, "gpu3", folder.name, 1)
+    queue.let_go("lonely")
+    labs.wait_until(lambda: not witnesses(queue, "lonely"), "nobody decides about it any more", 60)
+    attached = queue.launcher.call("attach", folder.name)
+    assert attached.returncode == 0, attached.stderr
+    assert "from step 7 attempt 1" in attached.stdout
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
+    assert not queue.recorded("gpu1", folder.name)

@@ -904,7 +904,7 @@ class Hands:
         given: Given,
         way: Way,
         seconds: float,
-        later: Message | None,
+        later: Message | None = None,
     ) -> bool:
         """Prepare the start, if there is one here, and write down that the run has begun this way;
         return False if it cannot. ``later`` says how the hosts find each other after it."""
