@@ -279,10 +279,6 @@ class Attempts:
         await context.switch.unless_asked(
             race(self._bring_and_store(), log.until(lambda: bool(log.state.begun_on)))
         )
-        for session in self._hosts.active:
-            session.was_asked_to_preload = False
-        with suppress(errors.HostError):
-            await self._launch().preload()
 
     async def _settle_on(self, names: Sequence[str]) -> None:
         """Let go of hosts that the run had not chosen when nobody was in touch."""
@@ -294,6 +290,10 @@ class Attempts:
             self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
 
     async def _bring_and_store(self) -> None:
+        for session in self._hosts.active:
+            session.was_asked_to_preload = False
+        with suppress(errors.HostError):
+            await self._launch().preload()
         await self._collector.pull(final=False)
         await self._store()
 

@@ -36,6 +36,9 @@ from .witnesses import Witnesses
 MEET = 10.0
 #: Seconds for a host that is not needed to end its part.
 LEAVES = 5.0
+#: Seconds for hosts that have taken a run back into the queue to find each other, before they are told
+#: again: a launcher may have been killed while it told them what they need for that.
+BACK = 90.0
 #: Seconds until hosts are asked again to wait that could not be, or did not find each other.
 PAUSE = 2.0
 
@@ -86,6 +89,7 @@ class Gathering:
             session.starts_by_itself = session.name not in self._context.state.begun_on
         self._is_told = self._is_told or self._have_met or self._has_returned(launch)
         watching = self._place.watch(sessions, launch.layout)
+        patience = BACK if self._has_returned(launch) and not self._have_met else None
         async with beside(watching), beside(self._witnesses.keep(sessions)):
             while not self._has_begun(launch):
                 if self._is_past(launch):
@@ -96,7 +100,10 @@ class Gathering:
                 dead = self._dead(launch)
                 if dead or not self._is_told or self._are_back(launch):
                     await self._again(launch, dead)
-                await log.until(lambda: self._is_decided(launch) or not self._is_told)
+                await log.until(lambda: self._is_decided(launch) or not self._is_told, patience)
+                if patience and not self._have_met and not self._context.state.begun_on:
+                    self._is_told = self._is_decided(launch)
+                patience = None
         state = self._context.state
         await asyncio.gather(*(one.until_reached() for one in self._needed(launch)))
         return left_to_hosts.begun(launch, state.met, state.begun_on)

@@ -73,7 +73,7 @@ def requests(
     """Return the request for each host to wait with the others, and to start there. They contain
     secrets. ``meeting`` says how the hosts reach the first one: they meet at its port until then."""
     project, attempt = place.for_hosts(), None
-    if project and project["preemptible"]:  # it may wait more than once
+    if place.may_return:  # it may wait more than once
         attempt = LEAST_TOKEN + secrets.randbelow(8 * LEAST_TOKEN)
     model = launch.context.job.resources.gpu_model
     of_all: dict[str, Any] = {

@@ -92,6 +92,13 @@ class Place:
         return turn.can_wait(request.job) and (request.wait is None or request.wait > 0)
 
     @property
+    def may_return(self) -> bool:
+        """Whether the run may have to give its GPUs back, and to wait again: what was read of its stdin
+        is lost to another attempt."""
+        request = self._context.request
+        return request.preemptible and not request.stdin and self.membership.rule is not None
+
+    @property
     def others(self) -> int:
         """How many other runs have a ticket on these hosts."""
         return len(set(turn.waiting(self._in_sight())) - {self._name})

@@ -37,7 +37,7 @@ class Returning:
 
     async def leave(self, launch: Launch) -> None:
         """Leave it with all hosts of a launch that has begun, and replace witnesses, until cancelled."""
-        if not self._context.request.preemptible or self._place.membership.rule is None:
+        if not self._place.may_return:
             return
         launch = replace(launch, layout=replace(launch.layout, wanted=0))
         if not left_to_hosts.is_possible(launch):

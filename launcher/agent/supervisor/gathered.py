@@ -10,58 +10,25 @@ import select
 import time
 
 from ..base import protocol
-from ..host import free_ports, lookout, socket_names, tickets
-from . import gang, gang_stands, template, turns, vouching, waiting, ways
+from ..host import lookout, socket_names, tickets
+from . import gang, gang_stands, turns, ways
+from .claimed import Claimed
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
 from .returning import leader_of, led_by, may_return
+from .sight import Sight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
     from ..base.lean import Socket
-    from ..base.messages import GatherRequest, Given, Message, StartRequest, Way
+    from ..base.messages import GatherRequest, Given, Message, StartRequest
     from . import stake
     from .council import Council
+    from .hands import Hands
     from .stands import Stand
-
-    class Hands(stake.Hands, Protocol):
-        """The supervisor."""
-
-        def lock(self, gpus: list[int]) -> bool:
-            """Lock these GPUs; return False when one is not free."""
-
-        def has_room(self) -> bool:
-            """Return whether it could be written down that the run begins."""
-
-        def unlock(self) -> None:
-            """Unlock all GPUs."""
-
-        def met(self, request: GatherRequest) -> None:
-            """Write down that the hosts start the run by themselves from now on."""
-
-        def commit(
-            self,
-            request: StartRequest | None,
-            given: Given,
-            way: Way,
-            seconds: float,
-            later: Message | None,
-        ) -> bool:
-            """Prepare the start, if there is one here, and write down that the run has begun this way;
-            return False if it cannot. ``later`` says how the hosts find each other after it."""
-
-        def witness(self, later: Message | None) -> None:
-            """Go on as one of those that only decide, once the run is over here."""
-
-        def begin(self, request: StartRequest) -> None:
-            """Start the processes."""
-
-        def end(self, why: str) -> None:
-            """End the run here."""
-
 
 #: Seconds for all hosts to hear of the start of a run that is over by then.
 LAST_WORDS = gang.ANSWER
@@ -91,7 +58,7 @@ class Gathered:
         self.request, self.key = request, request["gang"]["key"]
         self.has_begun = is_running
         self._run, self._here, self._hands = run, host, hands
-        self._ways, self._starts = ways.ways_of(request)
+        self._ways = ways.ways_of(request)[0]
         self._lines = Lines(request["gang"], host, now)
         self._council: Council | None = None  # decides about its project, if it leads and has one
         self._leader = self._leads(request["gang"]["hosts"], now)
@@ -110,15 +77,11 @@ class Gathered:
         self._since: float = now - (self._asked or {}).get("waited", 0.0)
         seconds = request.get("seconds")
         self._until = float("inf") if seconds is None else now + seconds
-        self._lookout = lookout.Lookout()
+        self._sight = Sight(run, request)
         self._next_look = now
-        self._outside: tuple[float, list[int]] = (float("-inf"), [])
-        self._told: Message | None = None  # how things stand here, as the leader knows it
         self._stood: dict[str, float] = {}  # when a host said how things stand there
-        self._held: list[Socket] = []  # ports
-        self._held_later: list[Socket] = []  # where this host would listen, if it is to lead later
+        self._claimed = Claimed(request, host)
         self._later: Message | None = None  # how the hosts find each other later
-        self._given: Given | None = None
         self._moved: Message | None = None  # what the leader has told of another ticket
         self._aside = self._is_hopeless = self._is_passing = False
         self._has_room = True
@@ -152,7 +115,7 @@ class Gathered:
     @property
     def readable(self) -> list[Socket]:
         """The sockets to read from."""
-        return [*self._lookout.readable, *self._lines.readable]
+        return [*self._sight.readable, *self._lines.readable]
 
     @property
     def writable(self) -> list[Socket]:
@@ -173,7 +136,7 @@ class Gathered:
     def heard(self, ready: Iterable[object], now: float) -> None:
         """Handle sockets that are ready."""
         ready = list(ready)
-        if self._lookout.ended(ready):
+        if self._sight.ended(ready):
             self._next_look = now
         self._take(self._lines.look(ready, now), now)
 
@@ -241,7 +204,7 @@ class Gathered:
     def close(self) -> None:
         """Leave the queue, and let go of everything."""
         self._leave()
-        self._let_later_go()
+        self._claimed.close()
         if self._stake:
             self._stake.close()
         self._lines.close()
@@ -298,7 +261,7 @@ class Gathered:
                 self._hear_leader(word, now)
 
     def _joined(self, host: str, now: float) -> None:
-        self._told = None  # it may have forgotten
+        self._sight.forget()
         if self._stake and not self._leader:
             self._stake.joined(now)
         if not self._leader:
@@ -409,37 +372,29 @@ class Gathered:
     def _claim(self, claim: gang.Claim, now: float) -> None:
         """Lock and hold what the run is to have here, if things stand as the leader knows it."""
         part = self._part
-        self._given = given = self._claimed(claim, now)
+        given = self._claim_here(claim, now)
         now = time.monotonic()  # to ask for strangers takes a while
         if given:
-            port = self._held_later[0].getsockname()[1] if self._held_later else 0
-            self._obey(part.held(claim.number, given, now, port), now)
+            self._obey(part.held(claim.number, given, now, self._claimed.later_port), now)
         else:
             self._obey(part.refused(claim.number, now), now)
 
-    def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
+    def _claim_here(self, claim: gang.Claim, now: float) -> Given | None:
         self._let_go()
         self._has_room = self._hands.has_room()
-        tokens = ways.tokens_of(self._ways, claim.way).get(self._here)
-        if not tokens or len(claim.gpus) != len(tokens["gpus"]) or not self._has_room:
+        if not self._claimed.fits(claim.way, claim.gpus) or not self._has_room:
             return None
         if claim.gpus and self._stake and not self._stake.has_entered:
             return None
         if claim.gpus:
-            self._ask_for_strangers(now)
+            self._sight.ask_for_strangers(now)
             if self._see(now) or not self._hands.lock(claim.gpus):
                 return None
-        count = len(tokens["ports"])
         try:
-            self._held = free_ports.hold(self.request["ports"], count, count) if count else []
-            if self._leads_later(claim.way):
-                self._held_later = free_ports.hold(self.request["ports"], 1, 1)
+            self._claimed.take(claim.way, claim.gpus)
         except OSError:
             self._let_go()
-            return None
-        names = [self.request["names"].get(str(index), str(index)) for index in claim.gpus]
-        ports = [one.getsockname()[1] for one in self._held]
-        return {"gpus": list(claim.gpus), "names": names, "ports": ports}
+        return self._claimed.given
 
     def _release(self) -> None:
         if self._stake:
@@ -447,30 +402,13 @@ class Gathered:
         self._let_go()
 
     def _let_go(self) -> None:
-        self._let_ports_go()
-        self._let_later_go()
-        self._given = None
+        self._claimed.let_go()
         self._hands.unlock()
         self._next_look = float("-inf")  # who holds what here has changed
 
-    def _leads_later(self, way: int) -> bool:
-        """Return whether this host leads once the run has given the GPUs of a way back."""
-        leader = leader_of(self.request, self._ways[way])
-        return may_return(self.request) and not self._leader and leader == self._here
-
-    def _let_later_go(self) -> None:
-        for one in self._held_later:
-            one.close()
-        self._held_later = []
-
-    def _let_ports_go(self) -> None:
-        for one in self._held:
-            one.close()
-        self._held = []
-
     def _begin(self, begin: gang.Begin, now: float) -> None:
         """Begin, once it is written down; the other hosts hear of it before anything is started."""
-        self._let_ports_go()
+        self._claimed.let_ports_go()
         if self._leader and may_return(self.request):
             way = self._ways[begin.way]
             port = self._leader.port_of(leader_of(self.request, way))
@@ -497,11 +435,10 @@ class Gathered:
         if self._here not in given:  # it was chosen by this host, which is not part of it
             nothing: Given = {"gpus": [], "names": [], "ports": []}
             return [] if self._hands.commit(None, nothing, way, waited, self._later) else None
-        start, packed = self._starts.get(str(number)), self.request.get("packed") or ()
-        if start is None or self._given is None:
+        filled, mine = self._claimed.start_of(number, given), self._claimed.given
+        if filled is None or mine is None:
             return None
-        filled = template.filled_together(start, way["tokens"], given, packed)
-        done = self._hands.commit(filled, self._given, way, waited, self._later)
+        done = self._hands.commit(filled, mine, way, waited, self._later)
         return [filled] if done else None
 
     def _leave(self) -> None:
@@ -511,8 +448,8 @@ class Gathered:
         self._ticket = None
         if self._stake:
             self._stake.leave_queue()
-        self._lookout.close()
-        self._let_ports_go()
+        self._sight.close()
+        self._claimed.let_ports_go()
 
     # -- the queue
 
@@ -520,25 +457,13 @@ class Gathered:
         """Look how things stand here, and tell the leader; return whether it did not know that."""
         if self._asked is None:
             return False
-        self._lookout.look(self._run)
-        if self._outside[1] and now > self._outside[0] + waiting.KNOWN:
-            self._ask_for_strangers(now)
-        believed = vouching.vouched(self._lookout.tickets, self.request.get("rules"))
-        stand = gang_stands.told(self._run, believed, self._lookout.leased, self._outside[1])
+        stand, is_new = self._sight.look(now)
         if self._leader:
             self._stood[self._here] = now
             self._leader.saw(self._here, stand)
-        known, self._told = self._told, gang_stands.without_times(stand)
-        is_new = known != self._told
-        if is_new and not self._leader:
+        elif is_new:
             self._lines.say("", {"stand": stand}, now)
         return is_new
-
-    def _ask_for_strangers(self, now: float) -> None:
-        """Learn who works outside launcher, unless that was asked a moment ago."""
-        if now > self._outside[0] + waiting.KNOWN:
-            self._lookout.look(self._run)
-            self._outside = (now, waiting.strangers(self._lookout.leased))
 
     def _decide(self, said: Mapping[str, Any]) -> gang.Turn | None:
         """Return what the run may claim now."""
