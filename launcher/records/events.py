@@ -986,6 +986,7 @@ JOURNALED = (
     BegunThere,
     HostsLetGo,
     TakenBack,
+    WaitsAgain,
     ProcessStarted,
     ProcessExited,
     StopRequested,

@@ -23,7 +23,8 @@ from .launch import Launch, Peers
 from .left_to_host import LEAST_TOKEN, Choice, framework_of
 from .place import Place
 from .policy import turn
-from .ways import MOST_WAYS, Way, layouts, number_of_ways, on
+from .policy.turn import layouts_of
+from .ways import MOST_WAYS, Way, number_of_ways, on
 from .witnesses import Witnesses
 
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
@@ -40,7 +41,7 @@ def is_possible(launch: Launch) -> bool:
     first, last = launch.context.job.master_port
     if number_of_ways(launch.layout) > MOST_WAYS or last - first + 1 < LEAST_PORTS:
         return False
-    launch = on(launch, next(layouts(launch.layout)))
+    launch = on(launch, next(layouts_of(launch.layout)))
     any_attempt = replace(launch, attempt=LEAST_TOKEN)
     known = {node.host.name: f"192.0.2.{n % 250 + 1}" for n, node in enumerate(launch.layout.nodes)}
     meeting = Meeting(known[launch.sessions[0].name], 0, dict.fromkeys(known, "eth0"), known)

@@ -14,7 +14,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Layout, Meeting
 from .launch import Launch
 from .policy.turn import MOST_WAYS as MOST_WAYS
-from .policy.turn import layouts_of as layouts
+from .policy.turn import layouts_of
 from .rendezvous import alone, meet
 
 
@@ -30,7 +30,7 @@ def number_of_ways(layout: Layout) -> int:
     """Return among how many layouts the hosts of a layout may choose; of more than are told, any number
     that is larger."""
     if layout.shares:
-        return sum(1 for _ in islice(layouts(layout), MOST_WAYS + 1))
+        return sum(1 for _ in islice(layouts_of(layout), MOST_WAYS + 1))
     return comb(len(layout.nodes), layout.num_nodes)
 
 
@@ -52,7 +52,7 @@ async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
     names = [session.name for session in launch.sessions]
     heads: dict[str, Meeting | None] = {names[0]: meeting}
     found: list[Way] = []
-    for layout in layouts(launch.layout):
+    for layout in layouts_of(launch.layout):
         one = on(launch, layout)
         first, *others = one.sessions
         if others and first.name not in heads:
