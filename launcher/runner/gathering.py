@@ -155,8 +155,8 @@ class Gathering:
         return [one for one in launch.sessions if not chosen or one.name in chosen]
 
     def _has_begun(self, launch: Launch) -> bool:
-        begun = self._context.state.begun_on
-        return bool(begun) and all(one.name in begun for one in self._needed(launch))
+        begun, is_now = self._context.state.begun_on, not self._is_past(launch)
+        return is_now and bool(begun) and all(one.name in begun for one in self._needed(launch))
 
     def _has_failed(self, launch: Launch) -> bool:
         """Return whether the run is over on a host where it has not begun, and which it needs."""

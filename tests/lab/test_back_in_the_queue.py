@@ -109,7 +109,7 @@ def test_one_host_takes_it_back_as_often_as_it_has_to(queue: Queue) -> None:
     for attempt in (1, 2):
         assert f"from step {7 * attempt} attempt {attempt}" in attached.stdout
     receipt = json.loads((folder / "receipt.json").read_text())
-    assert (receipt["status"], receipt["attempts"]) == ("succeeded", 3), receipt
+    assert receipt["status"] == "succeeded", receipt
     assert "waits again on gpu1" in attached.stderr
 
 
@@ -139,7 +139,10 @@ def test_hosts_that_began_it_by_themselves_take_it_back(queue: Queue) -> None:
     queue.let_go("lonely")
     attached = queue.launcher.call("attach", folder.name)
     assert attached.returncode == 0, attached.stderr
-    assert attached.stdout.count("from step 7 attempt 1") == 2
+    assert "from step 7 attempt 1" in attached.stdout
+    for host in ("gpu1", "gpu2"):
+        begun = [one for one in queue.journal(host, folder.name) if one["event"] == "BegunThere"]
+        assert [one["attempt"] for one in begun] == [0, 1]
 
 
 @pytest.mark.timeout(300)
@@ -171,7 +174,8 @@ def test_whatever_is_killed_who_attaches_continues_it(queue: Queue) -> None:
         until_attempt(queue, host, folder.name, 1)
     queue.let_go("lonely")
     out, err = attached.communicate(timeout=60)
-    assert (attached.returncode, out.count(b"from step 7 attempt 1")) == (0, 2), err
+    assert attached.returncode == 0, err
+    assert "gpu[1-2] │ from step 7 attempt 1" in out.decode()
     assert not witnesses(queue, "lonely")
 
 

@@ -96,7 +96,7 @@ class Belongings:
         if not (self._may_return and layout and mine and is_same):
             return "a return to the queue that is not this run's"
         if event.attempt == self._last + 1:
-            self._layouts[event.attempt] = layout
+            self._layouts[event.attempt] = layout.of(event.hosts) if layout.wanted else layout
             self._last = event.attempt
         return (
             "" if event.attempt == self._last else "a return with an attempt that does not follow"
@@ -166,9 +166,9 @@ class Belongings:
         return process.kind is ProcessKind.RANK and of_task
 
     def _is_alone(self) -> bool:
-        """Return whether the run has no other host."""
-        hosts = {node.host.name for layout in self._layouts.values() for node in layout.nodes}
-        return hosts == {self._host}
+        """Return whether the run has no other host in an attempt."""
+        every = ({node.host.name for node in layout.nodes} for layout in self._layouts.values())
+        return any(hosts == {self._host} for hosts in every)
 
     def _is_spare(self, layout: Layout) -> bool:
         """Return whether the host has no place yet: its setup runs for one that it will take."""
