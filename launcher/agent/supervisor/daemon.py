@@ -188,7 +188,7 @@ def _serve(supervisor: Supervisor, store: Store | None) -> Supervisor:
     supervisor.serve()
     while supervisor.stays or supervisor.returns:
         if supervisor.returns:
-            from .returning import next_attempt
+            from .staying import next_attempt  # few runs give GPUs back
 
             supervisor = next_attempt(supervisor, store)
             supervisor.serve()

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from ..base import attendance
 from ..base.protocol import Refused
-from ..processes import processes
 from . import template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from ..base.messages import GatherRequest, Message, SupervisorSpec, Way
-    from .supervisor import Supervisor
-
-    #: Begins to store outputs: see relay/unattended.py.
-    Store = Callable[[Message, float, float, bool], None]
+    from ..base.messages import GatherRequest, Message, Way
 
 
 def of_attempt(request: GatherRequest, attempt: int) -> GatherRequest:
@@ -91,26 +86,6 @@ def hosts_of(request: GatherRequest) -> list[str]:
 
     in_run = {host for way in ways.ways_of(request)[0] for host in way["tokens"]}
     return [host for host in request["gang"]["hosts"] if host in in_run]
-
-
-def next_attempt(owner: Supervisor, store: Store | None) -> Supervisor:
-    """Return the supervisor that waits with the next attempt of a run, in this process.
-
-    ``store`` begins to store its outputs, for the time that nobody is in touch.
-    """
-    from .supervisor import Supervisor
-
-    left = owner.left_to_store()
-    if left and store:
-        store(*left)
-    owner.broadcast.close()
-    owner.journal.close()
-    processes.unwatch_signals(owner.signals)
-    attempt = owner.machine.attempt + 1
-    spec: SupervisorSpec = dict(owner.spec, attempt=attempt)  # type: ignore[assignment]
-    made = Supervisor(spec, owner.own_hosts, owner)
-    made.wait_again(owner)
-    return made
 
 
 def stop_storing() -> None:
