@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,22 @@ def borrower(queue: Queue, *words: str) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_its_host_takes_it_back_and_continues_it(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    queue.start("owner", "--gpus", "2", *OWNS, command="true")
+    assert queue.until_there("gpu1", folder.name, "WaitsAgain")["hosts"] == ["gpu1"]
+    until_attempt(queue, "gpu1", folder.name, 1)
+    queue.let_go("lonely")
+    attached = queue.launcher.call("attach", folder.name)
+    assert attached.returncode == 0, attached.stderr
+    assert "from step 7 attempt 1" in attached.stdout
+    assert "waits again on gpu1 for GPUs, to continue where it was" in attached.stderr
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_one_host_takes_it_back_as_often_as_it_has_to(queue: Queue) -> None:
     """It has its old place, and what it wrote. Nothing is left of who decided with it."""
@@ -116,8 +132,9 @@ def test_one_host_takes_it_back_as_often_as_it_has_to(queue: Queue) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
-def test_hosts_that_began_it_by_themselves_take_it_back(queue: Queue) -> None:
-    """Nobody has been in touch since it began to wait; one of two hosts is wanted back."""
+def test_hosts_that_began_it_by_themselves_take_it_back(queue: Queue, tmp_path: Path) -> None:
+    """Nobody has been in touch since it began to wait; one of two hosts is wanted back. Another machine
+    takes it up."""
     for host in ("gpu1", "gpu2"):
         queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
         queue.until(f"on-{host}", "AllStarted")
@@ -136,10 +153,18 @@ def test_hosts_that_began_it_by_themselves_take_it_back(queue: Queue) -> None:
     queue.let_go("owner")
     for host in ("gpu1", "gpu2"):
         until_attempt(queue, host, folder.name, 1)
+    elsewhere = replace(queue.launcher, home=tmp_path / "elsewhere")
+    attached = elsewhere.start_command("attach", "-i", str(queue.launcher.inventory), folder.name)
+    queue.started.append(attached)
+    file = elsewhere.home / "runs" / folder.name / "events.jsonl"
+    labs.wait_until(
+        lambda: file.exists() and '"ProcessStarted"' in file.read_text(), "it is taken up", 60
+    )
     queue.let_go("lonely")
-    attached = queue.launcher.call("attach", folder.name)
-    assert attached.returncode == 0, attached.stderr
-    assert "from step 7 attempt 1" in attached.stdout
+    out, err = attached.communicate(timeout=60)
+    assert attached.returncode == 0, err
+    assert b"from step 0 attempt 0" in out
+    assert b"from step 7 attempt 1" in out
     for host in ("gpu1", "gpu2"):
         begun = [one for one in queue.journal(host, folder.name) if one["event"] == "BegunThere"]
         assert [one["attempt"] for one in begun] == [0, 1]
@@ -147,8 +172,9 @@ def test_hosts_that_began_it_by_themselves_take_it_back(queue: Queue) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.slow
+@pytest.mark.parametrize("killed", ["gpu1", "gpu2"], ids=["leader", "other"])
 @pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
-def test_whatever_is_killed_who_attaches_continues_it(queue: Queue) -> None:
+def test_whatever_is_killed_who_attaches_continues_it(queue: Queue, killed: str) -> None:
     """Its launcher while it waits again, and then one of its hosts."""
     words = ("--gpus", "4", *BORROWS)
     queue.start("lonely", *words, command="python3 counts.py lonely")
@@ -165,10 +191,10 @@ def test_whatever_is_killed_who_attaches_continues_it(queue: Queue) -> None:
     kill_follower(folder)
     for host in ("gpu1", "gpu2"):
         queue.until_there(host, folder.name, "WaitsAgain")
-    queue.lab.hosts["gpu2"].run("python3", "-c", KILL_HOLDER, "wait/lonely-")
+    queue.lab.hosts[killed].run("python3", "-c", KILL_HOLDER, "wait/lonely-")
     attached = queue.launcher.start_command("attach", folder.name)
     queue.started.append(attached)
-    labs.wait_until(lambda: "wait/lonely-" in queue.sockets("gpu2"), "it waits there again", 60)
+    labs.wait_until(lambda: "wait/lonely-" in queue.sockets(killed), "it waits there again", 60)
     queue.let_go("owner")
     for host in ("gpu1", "gpu2"):
         until_attempt(queue, host, folder.name, 1)
