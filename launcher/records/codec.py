@@ -101,6 +101,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         "hosts": [host.name for host in request.hosts],
         "nodes": [{**_described(node), "host": node.host.name} for node in layout.nodes],
         **({"wanted": layout.wanted} if layout.wanted else {}),
+        **({"shares": list(layout.shares)} if layout.shares else {}),
     }
 
 
@@ -120,6 +121,7 @@ class _Run:
     hosts: tuple[str, ...] = ()
     nodes: tuple[Mapping[str, Any], ...] = ()
     wanted: int = 0
+    shares: tuple[int, ...] = ()
 
 
 @frozen
@@ -165,7 +167,7 @@ def _read_run(record: Mapping[str, Any]) -> tuple[Request, Layout]:
             nodes.append(from_json(Node, {**node, "host": host}))
         except Mismatch as error:
             raise error.inside(f"nodes[{index}]") from None
-    return request, Layout(run.run, tuple(nodes), run.wanted)
+    return request, Layout(run.run, tuple(nodes), run.wanted, run.shares)
 
 
 def _host(hosts: Mapping[str, Host], name: object, field: str) -> Host:

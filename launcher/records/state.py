@@ -109,6 +109,7 @@ class RunState:
     begun_there: ev.BegunThere | None = None  # once the host that starts it, or leads, has
     begun_on: Mapping[str, ev.BegunThere] = field(default_factory=dict)  # and every one that has
     attempt: int = 0
+    returned: int = 0  # the last attempt with which hosts took the run back into the queue
     all_started: bool = False
     processes: Mapping[tuple[str, str], ProcessState] = field(default_factory=dict)
     failure: ev.Failure | None = None
@@ -203,7 +204,9 @@ def step(state: RunState, event: ev.Event) -> RunState:
     order in which hosts report does not matter, nor whether a launcher has recorded the restart:
     the hosts' journals alone give the same state.
     """
-    if state.status in ENDED and isinstance(event, ev.RunRestarted | ev.ProcessExited):
+    if state.status in ENDED and isinstance(
+        event, ev.RunRestarted | ev.WaitsAgain | ev.ProcessExited
+    ):
         return state
     attempt = getattr(event, "attempt", None)
     if isinstance(event, _OF_AN_ATTEMPT) and attempt is not None and state.status not in ENDED:
@@ -228,6 +231,7 @@ _OF_AN_ATTEMPT = (
     ev.HostEnded,
     ev.StallBegan,
     ev.StallEnded,
+    ev.WaitsAgain,
 )
 
 
@@ -315,12 +319,22 @@ def _waits_on_hosts(event: ev.WaitsOnHosts, state: RunState) -> RunState:
 
 @_apply.register
 def _begun_there(event: ev.BegunThere, state: RunState) -> RunState:
-    if state.all_started:
+    if state.all_started or event.attempt < state.returned:
         return state
     state = replace(state, begun_on={**state.begun_on, event.host: event})
     if event.host != state.waits_on and not event.hosts:
         return state
     return replace(_to(state, "preparing"), waits=None, begun_there=state.begun_there or event)
+
+
+@_apply.register
+def _waits_again(event: ev.WaitsAgain, state: RunState) -> RunState:
+    if event.attempt <= state.returned:
+        return state
+    several = event.hosts if len(event.hosts) > 1 else ()
+    return replace(
+        _to_wait(state), returned=event.attempt, waits_on=event.hosts[0], waits_with=several
+    )
 
 
 @_apply.register
@@ -342,6 +356,8 @@ def _process_started(event: ev.ProcessStarted, state: RunState) -> RunState:
 
 @_apply.register
 def _all_started(event: ev.AllStarted, state: RunState) -> RunState:
+    if event.attempt < state.returned:
+        return state
     return replace(state, all_started=True, waits_on="", waits_with=())
 
 
@@ -379,17 +395,7 @@ def _stop_requested(event: ev.StopRequested, state: RunState) -> RunState:
 
 @_apply.register
 def _run_restarted(event: ev.RunRestarted, state: RunState) -> RunState:
-    return replace(
-        _begin_attempt(state, event.attempt),
-        all_started=False,
-        waits_on="",
-        waits_with=(),
-        wanted=0,
-        met=None,
-        begun_there=None,
-        begun_on={},
-        lost={},
-    )
+    return replace(_to_wait(_begin_attempt(state, event.attempt)), lost={})
 
 
 @_apply.register
@@ -456,6 +462,20 @@ def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
 
 
 # -- parts of those changes
+
+
+def _to_wait(state: RunState) -> RunState:
+    """Return the state without what was known of the start of the attempt before."""
+    return replace(
+        state,
+        all_started=False,
+        waits_on="",
+        waits_with=(),
+        wanted=0,
+        met=None,
+        begun_there=None,
+        begun_on={},
+    )
 
 
 def _goes_on_without(event: ev.StopRequested, state: RunState) -> bool:

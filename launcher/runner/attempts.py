@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,10 @@ class Attempts:
         """
         while True:
             error = await self._attempt(is_running)
+            if self._has_returned and not self._context.state.lost:
+                await self._follow_return()
+                is_running = True
+                continue
             why = await self._why_restart(error)
             if why is None or not await self._prepare_restart(why):
                 break
@@ -85,6 +89,8 @@ class Attempts:
                 await self._context.switch.unless_asked(self._start())
             elif self._context.state.waits_on:
                 await self._context.switch.unless_asked(self._until_begun())
+            if self._has_returned:
+                return None
             self._context.enter("run")
             await self._follow()
         except (errors.PortTaken, errors.GpuBusy, errors.Stalled) as error:
@@ -168,8 +174,11 @@ class Attempts:
         Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
         stopped there otherwise.
         """
+        plan: Plan | None
         if self._gathers:
             plan = await self._gathering.until_begun(self._launch())
+            if plan is None:
+                return
         else:
             plan = await self._until_begun_on(self._hosts.active[0])
         self._place.starts_by_itself = False
@@ -237,7 +246,8 @@ class Attempts:
             await self._place.enter(sessions, shares, strict=False)
 
     async def _rest(self) -> None:
-        """Give the place in the queue up; a run that may start again needs it."""
+        """Give the place in the queue up; a run that may start again needs it. One that may have to give
+        its GPUs back leaves its hosts what they need to wait for others."""
         job = self._context.job
         of_roles = any("restart" in role.on_exit for role in job.roles)
         request = self._context.request
@@ -246,6 +256,46 @@ class Attempts:
             await self._place.rest(sessions, self._hosts.layout)
         else:
             await self._place.leave()
+        if request.preemptible:
+            from .returning import Returning  # few runs give GPUs back
+
+            await Returning(context=self._context, place=self._place).leave(self._launch())
+
+    # -- a run that its hosts have taken back into the queue
+
+    @property
+    def _has_returned(self) -> bool:
+        """Whether hosts wait by themselves to make the next attempt."""
+        return self._context.state.returned > self._number
+
+    async def _follow_return(self) -> None:
+        """Take note that the hosts wait with the next attempt, and bring what the run wrote, unless that
+        begins before."""
+        context = self._context
+        self._number, self._gives_way = context.state.returned, True
+        context.enter("restart")
+        await self._settle_on(context.state.left_to)
+        log = context.event_log
+        await context.switch.unless_asked(
+            race(self._bring_and_store(), log.until(lambda: bool(log.state.begun_on)))
+        )
+
+    async def _settle_on(self, names: Sequence[str]) -> None:
+        """Let go of hosts that the run had not chosen when nobody was in touch."""
+        if self._hosts.layout.wanted and names:
+            self._hosts.settle(self._hosts.layout.of(names))
+            others = [one for one in self._hosts.aside if one.is_supervised and one.lost is None]
+            await self._gathering.let_go(others)
+            await asyncio.gather(*map(self._hosts.dismiss, others))
+            self._context.event_log.note("run.json", self._context.describe(self._hosts.layout))
+
+    async def _bring_and_store(self) -> None:
+        for session in self._hosts.active:
+            session.was_asked_to_preload = False
+        with suppress(errors.HostError):
+            await self._launch().preload()
+        await self._collector.pull(final=False)
+        await self._store()
 
     def _with_gpus(self) -> list[HostSession]:
         there = {node.host.name for node in self._hosts.layout.nodes if node.gpus}
@@ -272,6 +322,7 @@ class Attempts:
         state = self._context.state
         return (
             self._context.switch.asked.is_set()
+            or self._has_returned
             or self._context.event_log.has_failed()
             or bool(state.expired)
             or state.primary_ended is not None

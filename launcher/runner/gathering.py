@@ -29,13 +29,16 @@ from .launch import Launch
 from .place import Place
 from .policy.restart import PORT_TRIES
 from .stop import Stopped
-from .ways import find_ways, on
+from .ways import find_ways, number_of_ways, on
 from .witnesses import Witnesses
 
 #: Seconds for all hosts to find each other, before anybody is told that the run waits.
 MEET = 10.0
 #: Seconds for a host that is not needed to end its part.
 LEAVES = 5.0
+#: Seconds for hosts that have taken a run back into the queue to find each other, before they are told
+#: again: a launcher may have been killed while it told them what they need for that.
+BACK = 90.0
 #: Seconds until hosts are asked again to wait that could not be, or did not find each other.
 PAUSE = 2.0
 
@@ -74,8 +77,9 @@ class Gathering:
         state = self._context.state
         return state.met is not None or (bool(state.waits_on) and not state.waits_with)
 
-    async def until_begun(self, launch: Launch) -> Plan:
-        """Wait until all hosts of the run have begun it by themselves; return its plan.
+    async def until_begun(self, launch: Launch) -> Plan | None:
+        """Wait until all hosts of the run have begun it by themselves; return its plan. None where they
+        have begun, and taken it back into the queue since.
 
         Raises GpusInUse when it took longer than the run was to wait, and Stopped when the run was
         stopped otherwise.
@@ -83,18 +87,25 @@ class Gathering:
         sessions, log = launch.sessions, self._context.event_log
         for session in sessions:  # who takes a run up from its hosts has just learned that it waits
             session.starts_by_itself = session.name not in self._context.state.begun_on
-        self._is_told = self._is_told or self._have_met
+        self._is_told = self._is_told or self._have_met or self._has_returned(launch)
         watching = self._place.watch(sessions, launch.layout)
+        patience = BACK if self._has_returned(launch) and not self._have_met else None
         async with beside(watching), beside(self._witnesses.keep(sessions)):
             while not self._has_begun(launch):
+                if self._is_past(launch):
+                    return None
+                self._note_absent(launch)
                 if self._has_failed(launch):
                     raise not_begun(self._context.state)
                 dead = self._dead(launch)
                 if dead or not self._is_told or self._are_back(launch):
                     await self._again(launch, dead)
-                await log.until(lambda: self._is_decided(launch) or not self._is_told)
-        await asyncio.gather(*(one.until_reached() for one in self._needed(launch)))
+                await log.until(lambda: self._is_decided(launch) or not self._is_told, patience)
+                if patience and not self._have_met and not self._context.state.begun_on:
+                    self._is_told = self._is_decided(launch)
+                patience = None
         state = self._context.state
+        await asyncio.gather(*(one.until_reached() for one in self._needed(launch)))
         return left_to_hosts.begun(launch, state.met, state.begun_on)
 
     async def let_go(self, sessions: Sequence[HostSession]) -> None:
@@ -117,20 +128,43 @@ class Gathering:
 
     # -- what the hosts have said
 
+    def _is_past(self, launch: Launch) -> bool:
+        """Return whether hosts have taken the run back into the queue since this launch."""
+        return self._context.state.returned > launch.attempt
+
+    def _has_returned(self, launch: Launch) -> bool:
+        """Return whether hosts wait again by themselves, as the attempt of this launch."""
+        return launch.attempt > 0 and self._context.state.returned == launch.attempt
+
+    def _note_absent(self, launch: Launch) -> None:
+        """Let hosts wait again of a run that others have taken back into the queue, which ended there
+        before they could."""
+        if self._has_returned(launch):
+            for session in self._absent(launch):
+                session.has_died = True
+
+    def _absent(self, launch: Launch) -> list[HostSession]:
+        state = self._context.state
+        known = {*state.ended_hosts, *state.begun_on}
+        over = [one for one in launch.sessions if one.phase is Phase.FINISHED]
+        return [one for one in over if one.name not in known and not one.has_died]
+
     def _needed(self, launch: Launch) -> list[HostSession]:
         """Return the hosts of the run, as far as it is known which these are."""
         chosen = self._context.state.chosen
         return [one for one in launch.sessions if not chosen or one.name in chosen]
 
     def _has_begun(self, launch: Launch) -> bool:
-        begun = self._context.state.begun_on
-        return bool(begun) and all(one.name in begun for one in self._needed(launch))
+        begun, is_now = self._context.state.begun_on, not self._is_past(launch)
+        return is_now and bool(begun) and all(one.name in begun for one in self._needed(launch))
 
     def _has_failed(self, launch: Launch) -> bool:
         """Return whether the run is over on a host where it has not begun, and which it needs."""
         state = self._context.state
         over = [
-            one for one in self._needed(launch) if one.is_over and one.name not in state.begun_on
+            one
+            for one in self._needed(launch)
+            if one.is_over and not one.has_died and one.name not in state.begun_on
         ]
         first, chosen = launch.sessions[0], state.chosen
         if not launch.layout.wanted or first.name in chosen:
@@ -147,8 +181,9 @@ class Gathering:
 
     def _is_decided(self, launch: Launch) -> bool:
         """Return whether there is something to do."""
-        done = self._has_begun(launch) or self._has_failed(launch)
-        return done or bool(self._dead(launch)) or self._are_back(launch)
+        done = self._has_begun(launch) or self._is_past(launch) or self._has_failed(launch)
+        absent = self._has_returned(launch) and bool(self._absent(launch))
+        return done or absent or bool(self._dead(launch)) or self._are_back(launch)
 
     def _are_back(self, launch: Launch) -> bool:
         """Return whether hosts answer again that were out of reach when all others were told."""
@@ -246,8 +281,8 @@ class Gathering:
         while True:
             await first.until_reached()
             there = [first.name, *(one.name for one in others if one.is_in_reach)]
-            if len(there) >= launch.layout.wanted:
-                layout = launch.layout.of(there, launch.layout.wanted)
+            layout = launch.layout.of(there, launch.layout.wanted)
+            if len(there) >= launch.layout.wanted and number_of_ways(layout):
                 return on(launch, layout)
             await asyncio.sleep(PAUSE)
 

@@ -85,7 +85,9 @@ class HostSession:
         self._context = context
         self._line = HostConnection(self.host, dialler, self._listen)
         self._journal = JournalCursor(context.event_log.heard(host.name))
-        self._belongings = Belongings(host.name, context.job)
+        self._belongings = Belongings(
+            host.name, context.job, may_return=context.request.preemptible
+        )
         self._logs = LogIntake(self._line, self._journal, context, on_log, self._finish)
         self._contact = KeepAlive(self._line, self._hear_silence)
         self._log_sizes: Mapping[str, int] | None = None  # as the host reports them at the end

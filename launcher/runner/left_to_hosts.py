@@ -7,11 +7,12 @@ docs/decisions/0070-hosts-meet.md and docs/decisions/0082-hosts-choose.md.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..agent.supervisor.template import filled_together
+from ..agent.supervisor.template import filled_together, of_attempt
 from ..jobs import planner
 from ..jobs.gpus import usable
 from ..records import events as ev
@@ -19,14 +20,13 @@ from ..spec.errors import BadAnswer
 from ..spec.model import Layout, Meeting, Plan
 from .host_session import HostSession
 from .launch import Launch, Peers
-from .left_to_host import Choice, framework_of
+from .left_to_host import LEAST_TOKEN, Choice, framework_of
 from .place import Place
 from .policy import turn
-from .ways import Way, layouts, number_of_ways, on
+from .policy.turn import layouts_of
+from .ways import MOST_WAYS, Way, number_of_ways, on
 from .witnesses import Witnesses
 
-#: Most ways to run that hosts are told of: they have a start request for each that they are part of.
-MOST_WAYS = 256
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
 LEAST_PORTS = 16
 
@@ -41,19 +41,22 @@ def is_possible(launch: Launch) -> bool:
     first, last = launch.context.job.master_port
     if number_of_ways(launch.layout) > MOST_WAYS or last - first + 1 < LEAST_PORTS:
         return False
-    launch = on(launch, next(layouts(launch.layout)))
+    launch = on(launch, next(layouts_of(launch.layout)))
+    any_attempt = replace(launch, attempt=LEAST_TOKEN)
     known = {node.host.name: f"192.0.2.{n % 250 + 1}" for n, node in enumerate(launch.layout.nodes)}
     meeting = Meeting(known[launch.sessions[0].name], 0, dict.fromkeys(known, "eth0"), known)
     tokens, real, certified = _tokens(launch), _real(launch), launch.certified()
     peers = launch.peers(_plan(launch, tokens, meeting), certified, "")
+    packed = framework_of(launch).packed
     given: Any = {
         host: {name: list(value) for name, value in vars(one).items()} for host, one in real.items()
     }
     looked_for = {host: one.as_tokens() for host, one in tokens.items()}
-    plan, wanted = _plan(launch, tokens, meeting), _plan(launch, real, meeting)
+    plan, wanted = _plan(any_attempt, tokens, meeting), _plan(launch, real, meeting)
     for session in launch.sessions:
-        start: Any = launch.start_request(session, plan, peers)
-        made: Any = filled_together(start, looked_for, given, framework_of(launch).packed)
+        start: Any = any_attempt.start_request(session, plan, peers)
+        start = of_attempt(start, str(LEAST_TOKEN), launch.attempt, packed)
+        made: Any = filled_together(start, looked_for, given, packed)
         other = launch.start_request(session, wanted, _with_ports(peers, wanted.meeting))
         if made != other:
             return False
@@ -70,7 +73,9 @@ def requests(
 ) -> dict[str, dict[str, Any]]:
     """Return the request for each host to wait with the others, and to start there. They contain
     secrets. ``meeting`` says how the hosts reach the first one: they meet at its port until then."""
-    project = place.for_hosts()
+    project, attempt = place.for_hosts(), None
+    if place.may_return:  # it may wait more than once
+        attempt = LEAST_TOKEN + secrets.randbelow(8 * LEAST_TOKEN)
     model = launch.context.job.resources.gpu_model
     of_all: dict[str, Any] = {
         "op": "gather",
@@ -91,9 +96,11 @@ def requests(
         "seconds": place.wait_left(),
         "rules": place.membership.rules,
         **({"project": project} if project else {}),
+        **({"attempt": str(attempt)} if attempt else {}),
     }
     told, starts = [], {session.name: dict[str, Any]() for session in launch.sessions}
-    for number, way in enumerate(ways):
+    for number, one_way in enumerate(ways):
+        way = one_way if attempt is None else _of_any_attempt(one_way, attempt)
         tokens = _tokens(way.launch)
         plan = _plan(way.launch, tokens, way.meeting)
         peers = way.launch.peers(plan, way.launch.certified(), key)
@@ -119,6 +126,11 @@ def requests(
     return found
 
 
+def _of_any_attempt(way: Way, token: int) -> Way:
+    """Return a way to run whose attempt has a token instead of a number."""
+    return replace(way, launch=replace(way.launch, attempt=token))
+
+
 def _described(way: Way, tokens: Choices) -> dict[str, Any]:
     """Return what hosts are told of a way."""
     return {
@@ -140,7 +152,11 @@ def begun(launch: Launch, met: ev.WaitsOnHosts | None, events: Mapping[str, ev.B
     said = next((event for event in events.values() if event.hosts), None)
     if said is not None:
         _require_way(launch, said)
-        launch = on(launch, launch.layout.of(said.hosts))
+        counts = {host: len(events[host].gpus) for host in said.hosts if host in events}
+        chosen = turn.with_parts(launch.layout, counts) if launch.layout.shares else None
+        if chosen and turn.shares_of(chosen) != launch.layout.shares:
+            raise BadAnswer(said.host, "it has begun the run on other GPUs than asked for")
+        launch = on(launch, chosen or launch.layout.of(said.hosts))
         meeting = Meeting(said.master_addr, 0, said.interfaces, said.addresses)
     elif met is not None:  # as earlier versions say it
         meeting = Meeting(met.master_addr, 0, met.interfaces, met.addresses)

@@ -92,6 +92,13 @@ class Place:
         return turn.can_wait(request.job) and (request.wait is None or request.wait > 0)
 
     @property
+    def may_return(self) -> bool:
+        """Whether the run may have to give its GPUs back, and to wait again: what was read of its stdin
+        is lost to another attempt."""
+        request = self._context.request
+        return request.preemptible and not request.stdin and self.membership.rule is not None
+
+    @property
     def others(self) -> int:
         """How many other runs have a ticket on these hosts."""
         return len(set(turn.waiting(self._in_sight())) - {self._name})
@@ -132,11 +139,14 @@ class Place:
         if shares[0] == shares[-1]:
             stands = [one for one in stands if len(one.gpus) >= shares[0]]
         if len(stands) == len(shares):
-            return self._layout_of_all(stands)
+            all_of_them = self._layout_of_all(stands)
+            if all_of_them is not None or shares[0] == shares[-1]:
+                return all_of_them
         job = self._context.job
-        if shares[0] != shares[-1] or job.elastic is not None:
+        if job.elastic is not None:
             return None
-        return turn.layout_of_any(job, stands, shares, self._context.name)
+        choose = turn.layout_of_any if shares[0] == shares[-1] else turn.layout_of_any_unequal
+        return choose(job, stands, shares, self._context.name)
 
     def _layout_of_all(self, stands: Sequence[turn.Stand]) -> Layout | None:
         """Return the layout of a run that needs all of these hosts, if each can have one share alone."""

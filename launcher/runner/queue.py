@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 
 from ..fleet.fanout import Visited, visit_hosts
@@ -11,6 +12,7 @@ from ..records.reasons import WaitReason
 from ..spec.errors import HostError
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Node
+from ..transport.agent_client import Agent
 from ..transport.answers.queue import Turns, WaitingThere
 from .policy import turn
 from .policy.turn import Begin, Stand, Wait
@@ -45,7 +47,8 @@ class Waiting:
     for one that begins now; see :class:`launcher.records.events.RunWaits` for the rest. ``elsewhere``
     is on how many hosts it waits that were not asked. ``by_itself``: its host starts it; any other run
     needs its launcher. ``within``: the quota of its project covers it, so it goes first. ``full`` are
-    hosts whose disk is too full to write down that it begins.
+    hosts whose disk is too full to write down that it begins, and ``missing`` those that do not reach
+    the host which decides, where too few do.
     """
 
     run: str
@@ -66,6 +69,7 @@ class Waiting:
     preemptible: bool = False
     within: bool = False
     full: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @frozen
@@ -86,12 +90,27 @@ async def ask(inventory: Inventory) -> dict[str, Stand | HostError]:
         try:
             facts = await agent.probe()
             said = await agent.answer(Turns, "turn", run=NOBODY, ticket=None, wait=0.0)
+            missing = await _missing(agent, said, known)
         finally:
             await agent.close()
-        return Stand(visited.node.host, with_foreign_held(facts), said)
+        return Stand(visited.node.host, with_foreign_held(facts), said, missing=missing)
 
+    known = frozenset(host.name for host in inventory.hosts)
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
     return await visit_hosts(inventory, "", nodes, one)
+
+
+async def _missing(agent: Agent, said: Turns, known: frozenset[str]) -> dict[str, tuple[str, ...]]:
+    """Return which hosts do not reach this one, of those that are to decide with it: of runs of our own
+    that lack a majority, as nobody else may ask."""
+    found = {}
+    for one in said.members:
+        if one.waits and one.held == WaitReason.NO_MAJORITY:
+            with suppress(HostError):
+                there = (await agent.ask("gang", run=one.run)).get("missing")
+                names = there if isinstance(there, list) else []
+                found[one.run] = tuple(name for name in names if name in known)
+    return found
 
 
 def queue_of(stands: Sequence[Stand], now: float) -> Queue:
@@ -157,7 +176,15 @@ def _by_project(entry: Waiting, stands: Sequence[Stand]) -> Waiting:
                 within=member.within,
             )
             if member.held in _RULES:
-                return replace(entry, place=None, why=WaitReason(member.held), runs=(), latest=None)
+                lacking = [name for one in stands for name in one.missing.get(entry.run, ())]
+                return replace(
+                    entry,
+                    place=None,
+                    why=WaitReason(member.held),
+                    runs=(),
+                    latest=None,
+                    missing=tuple(dict.fromkeys(lacking)),
+                )
             return entry
     return entry
 

@@ -5,15 +5,16 @@ A run that needs all of its hosts has one way. See docs/decisions/0082-hosts-cho
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import islice
 from math import comb
 
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Meeting
 from .launch import Launch
+from .policy.turn import MOST_WAYS as MOST_WAYS
+from .policy.turn import layouts_of
 from .rendezvous import alone, meet
 
 
@@ -25,18 +26,11 @@ class Way:
     meeting: Meeting
 
 
-def layouts(layout: Layout) -> Iterator[Layout]:
-    """Yield those that the hosts of a layout may choose among; the layout itself if they may not."""
-    if not layout.wanted:
-        yield layout
-        return
-    names = [node.host.name for node in layout.nodes]
-    for hosts in combinations(names, layout.wanted):
-        yield layout.of(hosts)
-
-
 def number_of_ways(layout: Layout) -> int:
-    """Return among how many layouts the hosts of a layout may choose."""
+    """Return among how many layouts the hosts of a layout may choose; of more than are told, any number
+    that is larger."""
+    if layout.shares:
+        return sum(1 for _ in islice(layouts_of(layout), MOST_WAYS + 1))
     return comb(len(layout.nodes), layout.num_nodes)
 
 
@@ -58,7 +52,7 @@ async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
     names = [session.name for session in launch.sessions]
     heads: dict[str, Meeting | None] = {names[0]: meeting}
     found: list[Way] = []
-    for layout in layouts(launch.layout):
+    for layout in layouts_of(launch.layout):
         one = on(launch, layout)
         first, *others = one.sessions
         if others and first.name not in heads:

@@ -73,14 +73,21 @@ class Witnesses:
         if len(sessions) > 1:
             places = list(dict.fromkeys([meeting.address_of(first.host), *places]))
         users = {user for rule in self._membership.rules.values() for user in rule["users"]}
-        return {"hosts": hosts, "addresses": places, "users": sorted(users)}
+        found: dict[str, Any] = {"hosts": hosts, "addresses": places, "users": sorted(users)}
+        if self._context.request.preemptible:  # another host may lead later
+            found["places"] = {one.name: self.addresses_of(one) for one in sessions}
+        return found
 
     async def keep(self, sessions: Sequence[HostSession]) -> None:
         """Start the witnesses that are missing, now and later, until this is cancelled."""
         while self._membership.rule is not None:
-            with suppress(HostError):
-                await self._start_missing(sessions)
+            await self.start(sessions)
             await asyncio.sleep(EVERY)
+
+    async def start(self, sessions: Sequence[HostSession]) -> None:
+        """Start the witnesses that are missing now."""
+        with suppress(HostError):
+            await self._start_missing(sessions)
 
     async def _start_missing(self, sessions: Sequence[HostSession]) -> None:
         """Ask the first host who is missing, and start a witness on each of these that answers."""

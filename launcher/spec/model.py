@@ -494,16 +494,20 @@ class Layout:
     """Which hosts are which nodes, in order of node_rank; known before the rendezvous.
 
     While a run waits that may choose among hosts, ``nodes`` are all that may be ``wanted``, each with as
-    many ranks as it would have; 0: these are the run's.
+    many ranks as it would have; 0: these are the run's. Where those have unequal ``shares`` of GPUs, the
+    largest first, each has what the largest share would be that it has room for.
     """
 
     run_id: str
     nodes: tuple[Node, ...]
     wanted: int = 0
+    shares: tuple[int, ...] = ()
 
     @property
     def world_size(self) -> int:
         """The number of ranks in the run."""
+        if self.shares and any(node.local_world_size > 1 for node in self.nodes):
+            return sum(self.shares)
         return sum(node.local_world_size for node in self.nodes[: self.num_nodes])
 
     @property
@@ -518,7 +522,9 @@ class Layout:
             if node.host.name in hosts:
                 offset = sum(one.local_world_size for one in nodes)
                 nodes.append(replace(node, node_rank=len(nodes), rank_offset=offset))
-        return replace(self, nodes=tuple(nodes), wanted=wanted)
+        return replace(
+            self, nodes=tuple(nodes), wanted=wanted, shares=self.shares if wanted else ()
+        )
 
     @property
     def label_width(self) -> int:

@@ -132,6 +132,7 @@ def test_with_too_few_hosts_it_waits_and_says_so(queue: Queue) -> None:
     labs.wait_until(
         lambda: waiting(queue)["second"]["why"] == "no-majority", "it has no majority", 90
     )
+    assert "gpu[2-3] cannot be reached" in queue.call().stdout
     third = queue.start("third", "--gpus", "2", command="true")
     queue.until("third", "RunWaits")
     queue.let_go("first")
@@ -302,3 +303,64 @@ def test_a_launcher_and_hosts_that_decide_at_once_agree(queue: Queue) -> None:
         spans.append((found["ProcessStarted"], found["ProcessExited"]))
     spans.sort()
     assert all(end <= start for (_, end), (start, _) in pairwise(spans)), spans
+
+
+#: Leaves no room for a book.
+FILL = "mount -t tmpfs -o size=64k none /var/tmp; cat /dev/zero >/var/tmp/ballast 2>/dev/null; true"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_with_too_few_disks_that_can_keep_it_it_waits_and_says_so(queue: Queue) -> None:
+    """What most hosts have not written down does not count for the next decision."""
+    queue.start("first", "--gpus", "2")
+    queue.until("first", "AllStarted")
+    folder = queue.detached(
+        "second", "--gpus", "2", "--project", "team-a", where="gpu1, which starts it"
+    )
+    for name in ("gpu2", "gpu3"):
+        queue.lab.hosts[name].run("sh", "-c", FILL)
+    queue.let_go("first")
+    labs.wait_until(
+        lambda: waiting(queue)["second"]["why"] == "no-majority", "it has no majority", 60
+    )
+    assert "BegunThere" not in queue.recorded("gpu1", folder.name)
+    third = queue.start("third", "--gpus", "2", command="true")
+    assert third.wait(60) == 0, "it holds nobody back"
+    queue.lab.hosts["gpu2"].run("rm", "/var/tmp/ballast")
+    assert queue.until_there("gpu1", folder.name, "BegunThere")["hosts"] == ["gpu1"]
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_host_that_is_cut_off_in_the_middle_of_a_decision_ends_only_that(queue: Queue) -> None:
+    """It is still in touch as far as anybody knows, and does not show that the run uses its GPUs."""
+    for host in ("gpu1", "gpu2"):
+        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
+        queue.until(f"on-{host}", "AllStarted")
+    text = queue.launcher.inventory.read_text()
+    queue.launcher.inventory.write_text(text.replace("quota: 2", "quota: 4"))
+    folder = queue.detached(
+        "second", "--gpus", "4", "--nodes", "2", "--hosts", "gpu1,gpu2", "--project", "team-a",
+        where="gpu[1-2], which start it together",
+    )  # fmt: skip
+    queue.let_go("on-gpu2")
+    labs.wait_until(
+        lambda: not [one for one in queue.sockets("gpu2").splitlines() if "/gpu/" in one],
+        "its GPUs are free",
+        30,
+    )
+    queue.lab.hosts["gpu1"].drop_packets("gpu2")
+    queue.let_go("on-gpu1")
+    labs.wait_until(
+        lambda: waiting(queue)["second"]["why"] == "no-majority", "the decision failed", 60
+    )
+    queue.lab.hosts["gpu1"].unblock()
+    for host in ("gpu1", "gpu2"):
+        assert queue.until_there(host, folder.name, "BegunThere")["hosts"] == ["gpu1", "gpu2"]
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr

@@ -78,6 +78,36 @@ def test_two_hosts_of_three_start_it_together(queue: Queue) -> None:
     assert not queue.recorded("gpu2", folder.name)
 
 
+UNEQUAL = tuple(labs.HostSpec(f"gpu{n}", gpus=4 if n == 1 else 2) for n in (1, 2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [UNEQUAL], indirect=True)
+def test_hosts_with_unequal_parts_start_it_together(own: labs.Lab, launcher: Launcher) -> None:
+    """Six GPUs, of which four are on one host: with nobody in touch, on whichever other is free first."""
+    queue = Queue(own, launcher)
+    try:
+        for host, count in (("gpu1", "4"), ("gpu2", "2"), ("gpu3", "2")):
+            queue.start(f"on-{host}", "--gpus", count, "--hosts", host)
+            queue.until(f"on-{host}", "AllStarted")
+        folder = queue.detached(
+            "second", "--gpus", "6", where="2 of gpu[1-3]; whichever are free first start it"
+        )
+        for host in queue.lab.hosts.values():
+            host.drop_packets()
+        queue.let_go("on-gpu1", "on-gpu3")
+        for host in queue.lab.hosts.values():
+            host.unblock()
+        begun = queue.until_there("gpu1", folder.name, "BegunThere")
+        assert (begun["hosts"], begun["gpus"]) == (["gpu1", "gpu3"], [0, 1, 2, 3])
+        attached = queue.launcher.call("attach", "second")
+        assert attached.returncode == 0, attached.stderr
+        assert "0 of 2 has 0,1,2,3" in attached.stdout
+        assert "1 of 2 has 0,1\n" in attached.stdout
+    finally:
+        queue.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:

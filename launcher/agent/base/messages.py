@@ -202,7 +202,8 @@ class GangSpec(TypedDict):
     """How the supervisors of a run that waits on several ``hosts`` reach each other: all connect to the
     first. ``address`` is where the others reach it, ``port`` where it listens until the run begins.
     Those that are no hosts of the run find it at one of its ``addresses``, if there are any, and tell it
-    of the ``users`` that some project has."""
+    of the ``users`` that some project has. Of each host of the run that may lead later, ``places`` are
+    addresses."""
 
     hosts: List[str]
     address: str
@@ -210,6 +211,7 @@ class GangSpec(TypedDict):
     key: str
     addresses: NotRequired[List[str] | None]
     users: NotRequired[List[str] | None]
+    places: NotRequired[Dict[str, List[str]] | None]
 
 
 class GangProject(TypedDict):
@@ -244,6 +246,9 @@ class GatherRequest(TypedDict):
     of, by its number, with tokens of all hosts of that way. A run with only one has the fields of that
     here instead, and ``start``; its hosts meet at the address of the gang. A run with a ``project``
     begins once most hosts of the gang let it: those that are in no way of it only witness.
+
+    The text ``attempt`` is a token, too: it stands for the number of the attempt, so that the run can
+    wait again by the same request once it has given its GPUs back.
     """
 
     ticket: NotRequired[Message | None]
@@ -261,6 +266,7 @@ class GatherRequest(TypedDict):
     seconds: NotRequired[float | None]
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]
+    attempt: NotRequired[str | None]
     project: NotRequired[GangProject | None]
     rules: NotRequired[Dict[str, ProjectRule] | None]
 

@@ -339,7 +339,7 @@ class Relay(SelfTests):
         return self._ask(request)
 
     do_claim = do_release = do_member = do_preload = _pass_on
-    do_wait = do_gather = do_gang = do_move = _pass_on
+    do_wait = do_gather = do_gang = do_return = do_move = _pass_on
     do_stacks = do_unattended = _pass_on
 
     def do_project(self, request: Message) -> Message:

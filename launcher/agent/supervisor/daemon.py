@@ -82,7 +82,7 @@ def become_supervisor(
         keeper = there.keeper or _new_keeper(spec)
         supervisor = Supervisor(spec, _own_hosts(spec, keeper, there), None, there.warm, keeper)
         tell("")
-        supervisor = _serve(supervisor)
+        supervisor = _serve(supervisor, store)
         _end(supervisor, keeper, lock, store)
     except Exception as error:
         import traceback
@@ -101,7 +101,7 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
     if keeper and keeps:
         from .keeper import apart  # few runs keep anything
 
-        if supervisor.left_to_store() or _passes_on(supervisor):
+        if supervisor.left_to_store() or _passes_on(supervisor) or supervisor.queue.witnesses:
             apart(lambda: _do_the_rest(supervisor, store))
         supervisor.clients.close()
         try:
@@ -148,6 +148,12 @@ def _do_the_rest(supervisor: Supervisor, store: Store | None) -> None:
     if broadcast.is_needed:
         _let_go(but=broadcast.descriptors)
         broadcast.pass_on()
+    if supervisor.queue.witnesses:
+        from .witness import Witness  # few runs have a project
+
+        _let_go(but=())
+        gang = supervisor.queue.witnesses
+        Witness(supervisor.run_id, supervisor.host, gang, time.monotonic()).serve()
 
 
 def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
@@ -162,10 +168,17 @@ def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
         return None
 
 
-def _serve(supervisor: Supervisor) -> Supervisor:
-    """Serve one attempt, and those that take over what it has imported; return the last one's."""
+def _serve(supervisor: Supervisor, store: Store | None) -> Supervisor:
+    """Serve one attempt, and those that wait again or take over what it has imported; return the last
+    one's."""
     supervisor.serve()
-    while supervisor.ahead.stays:
+    while supervisor.ahead.stays or supervisor.queue.returns:
+        if supervisor.queue.returns:
+            from .staying import next_attempt  # few runs give GPUs back
+
+            supervisor = next_attempt(supervisor, store)
+            supervisor.serve()
+            continue
         from .staying import until_next  # most runs stay for nothing
 
         following = until_next(supervisor)

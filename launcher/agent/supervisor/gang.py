@@ -96,7 +96,8 @@ class Stop(Value):
 class Leader:
     """The first host of a run: it decides for all. The run takes one of several ``ways``, each the hosts
     that it would have then; without any, all of them. Some of the others may be in none of them. A
-    ``council`` decides about the project of a run that has one."""
+    ``council`` decides about the project of a run that has one. If the run ``may_return`` to the queue,
+    those that only decide rest once it has begun."""
 
     def __init__(
         self,
@@ -106,9 +107,10 @@ class Leader:
         now: float,
         ways: Iterable[Collection[str]] = (),
         council: Council | None = None,
+        may_return: bool = False,
     ) -> None:
         self.phase = WAITING
-        self._council = council
+        self._council, self._may_return = council, may_return
         self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
         self._ways = [frozenset(way) - {here} for way in ways] or [frozenset(self._others)]
@@ -118,6 +120,8 @@ class Leader:
         self._number = 0  # of the last round of claims
         self._turn = Turn(0, {})  # what that round is for
         self._held: dict[str, Given] = {}
+        self._ports: dict[str, int] = {}  # where a host would listen, if it is to lead later
+        self.later: Message | None = None  # how the others find that one, if it is not this host
         self._begun: set[str] = set()
         self._until = self._not_before = now
         self._is_news, self._alone_since, self._gathers_until = False, now, now + GATHER
@@ -159,6 +163,15 @@ class Leader:
         if self.phase == DECIDING and self._council and self._council.round:
             return self._council.round.next_tick()
         return float("inf") if self.is_done or self._over else self._until
+
+    def port_of(self, host: str) -> int:
+        """Return where a host listens that is to lead once GPUs were given back; 0: nowhere."""
+        return self._ports.get(host, 0)
+
+    @property
+    def _keeps(self) -> bool:
+        """Whether the others have to stay, as the run may return to the queue."""
+        return self._may_return and (self.takes_part or self.later is not None)
 
     @property
     def _suffice(self) -> bool:
@@ -240,7 +253,7 @@ class Leader:
 
     # -- what was done here
 
-    def held(self, number: int, given: Given, now: float) -> list[Value]:
+    def held(self, number: int, given: Given, now: float, port: int = 0) -> list[Value]:
         """Note what this host has claimed: now the others do."""
         self._held = {self._here: given}
         return self._ask_others() or [self._begin()]
@@ -269,6 +282,16 @@ class Leader:
         known = self._begun if self.takes_part else ()
         left = [host for host in self._others if host in self._in_touch and host not in known]
         return [Send(host, {"over": self._over}) for host in left]
+
+    def run(self) -> None:
+        """Note that the run was begun by its launcher, on all hosts of its only way."""
+        self._turn = Turn(0, {host: [] for host in [self._here, *self._waits_on]})
+        self.phase, self._begun = BEGUN, set(self._chosen)
+
+    def dismiss(self) -> list[Value]:
+        """Let those go that only decide: the run is over, and does not return to the queue."""
+        there = set() if self.later else self._in_touch - self._waits_on  # another one leads them
+        return [Send(host, {"over": protocol.NOT_NEEDED}) for host in sorted(there)]
 
     def tell(self, word: Message) -> list[Value]:
         """Tell all that are in touch."""
@@ -306,7 +329,7 @@ class Leader:
         if turn is None or not set(turn.gpus) - {self._here} <= self._in_touch:
             return []
         self._number += 1
-        self._turn, self._held = turn, {}
+        self._turn, self._held, self._ports, self.later = turn, {}, {}, None
         if self._council is None:
             return self._claim(now)
         self.phase = DECIDING
@@ -342,6 +365,7 @@ class Leader:
             "names": word["names"],
             "ports": word["ports"],
         }
+        self._ports[host] = word.get("port") or 0
         return [] if len(self._held) < len(self._turn.gpus) else [self._begin()]
 
     def _begin(self) -> Begin:
@@ -356,9 +380,15 @@ class Leader:
 
     def _tell_begin(self, host: str) -> Send:
         """Tell a host what it begins with, or that it is not needed."""
-        if host not in self._turn.gpus:
-            return Send(host, {"over": protocol.NOT_NEEDED})
-        return Send(host, {"begin": self._number, "given": self._held, "way": self._turn.way})
+        later = {"later": self.later} if self.later else {}
+        if host in self._turn.gpus:
+            word = {"begin": self._number, "given": self._held, "way": self._turn.way}
+            return Send(host, {**word, **later})
+        over = {"over": protocol.NOT_NEEDED}
+        if not self._keeps:
+            return Send(host, over)
+        rest = {"rest": self._number, **later}
+        return Send(host, {**rest, **(over if host in self._waits_on else {})})
 
 
 class Member:
@@ -428,10 +458,11 @@ class Member:
 
     # -- what was done here
 
-    def held(self, number: int, given: Given, now: float) -> list[Value]:
-        """Note what this host has claimed."""
+    def held(self, number: int, given: Given, now: float, port: int = 0) -> list[Value]:
+        """Note what this host has claimed; the ``port`` where it listens, if it is to lead later."""
         self.phase, self._number, self._until = CLAIMING, number, now + HOLD
-        return [Send("", {"held": number, "names": given["names"], "ports": given["ports"]})]
+        word = {"held": number, "names": given["names"], "ports": given["ports"]}
+        return [Send("", {**word, **({"port": port} if port else {})})]
 
     def refused(self, number: int, now: float) -> list[Value]:
         """Note that somebody was quicker on this host."""
@@ -449,6 +480,14 @@ class Member:
     def over(self, why: str) -> list[Value]:
         """Tell the leader that the run is over, unless the run's own lines do."""
         return [] if self.phase == BEGUN else [Send("", {"over": why})]
+
+    def run(self) -> None:
+        """Note that the run was begun by its launcher."""
+        self.phase, self.is_done = BEGUN, True
+
+    def dismiss(self) -> list[Value]:
+        """Nobody else waits for this host."""
+        return []
 
     # -- time
 

@@ -10,49 +10,25 @@ import select
 import time
 
 from ..base import protocol
-from ..host import free_ports, lookout, socket_names, tickets
-from . import gang, gang_stands, template, turns, vouching, waiting, ways
+from ..host import lookout, socket_names, tickets
+from . import gang, gang_stands, turns, ways
+from .claimed import Claimed
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
+from .returning import leader_of, led_by, may_return
+from .sight import Sight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from typing import Any, Protocol
+    from typing import Any
 
     from ..base.lean import Socket
-    from ..base.messages import GatherRequest, Given, Message, StartRequest, Way
+    from ..base.messages import GatherRequest, Given, Message, StartRequest
     from . import stake
     from .council import Council
+    from .hands import Hands
     from .stands import Stand
-
-    class Hands(stake.Hands, Protocol):
-        """The supervisor."""
-
-        def lock(self, gpus: list[int]) -> bool:
-            """Lock these GPUs; return False when one is not free."""
-
-        def has_room(self) -> bool:
-            """Return whether it could be written down that the run begins."""
-
-        def unlock(self) -> None:
-            """Unlock all GPUs."""
-
-        def met(self, request: GatherRequest) -> None:
-            """Write down that the hosts start the run by themselves from now on."""
-
-        def commit(
-            self, request: StartRequest | None, given: Given, way: Way, seconds: float
-        ) -> bool:
-            """Prepare the start, if there is one here, and write down that the run has begun this way;
-            return False if it cannot."""
-
-        def begin(self, request: StartRequest) -> None:
-            """Start the processes."""
-
-        def end(self, why: str) -> None:
-            """End the run here."""
-
 
 #: Seconds for all hosts to hear of the start of a run that is over by then.
 LAST_WORDS = gang.ANSWER
@@ -70,12 +46,19 @@ class Gathered:
     """One host of a run that waits with others, until it is closed. Raises OSError."""
 
     def __init__(
-        self, run: str, host: str, request: GatherRequest, hands: Hands, now: float
+        self,
+        run: str,
+        host: str,
+        request: GatherRequest,
+        hands: Hands,
+        now: float,
+        is_running: bool = False,
     ) -> None:
+        """``is_running``: its launcher has begun it. Then it waits for nothing, and may do so later."""
         self.request, self.key = request, request["gang"]["key"]
-        self.has_begun = False
+        self.has_begun = is_running
         self._run, self._here, self._hands = run, host, hands
-        self._ways, self._starts = ways.ways_of(request)
+        self._ways = ways.ways_of(request)[0]
         self._lines = Lines(request["gang"], host, now)
         self._council: Council | None = None  # decides about its project, if it leads and has one
         self._leader = self._leads(request["gang"]["hosts"], now)
@@ -83,6 +66,8 @@ class Gathered:
         self._is_project_news = False
         self._is_met = False  # it is written down that the hosts have met
         self._member = gang.Member(now)
+        if is_running:
+            self._part.run()
         asked = request.get("ticket")
         self._asked = asked and {
             name: one for name, one in asked.items() if name not in _OF_PROJECT
@@ -92,13 +77,11 @@ class Gathered:
         self._since: float = now - (self._asked or {}).get("waited", 0.0)
         seconds = request.get("seconds")
         self._until = float("inf") if seconds is None else now + seconds
-        self._lookout = lookout.Lookout()
+        self._sight = Sight(run, request)
         self._next_look = now
-        self._outside: tuple[float, list[int]] = (float("-inf"), [])
-        self._told: Message | None = None  # how things stand here, as the leader knows it
         self._stood: dict[str, float] = {}  # when a host said how things stand there
-        self._held: list[Socket] = []  # ports
-        self._given: Given | None = None
+        self._claimed = Claimed(request, host)
+        self._later: Message | None = None  # how the hosts find each other later
         self._moved: Message | None = None  # what the leader has told of another ticket
         self._aside = self._is_hopeless = self._is_passing = False
         self._has_room = True
@@ -116,7 +99,8 @@ class Gathered:
             from .council import Council  # few runs have a project
 
             self._council = Council(self._run, project)
-        return gang.Leader(self._here, hosts[1:], self._decide, now, every, self._council)
+        more = self._council, may_return(self.request)
+        return gang.Leader(self._here, hosts[1:], self._decide, now, every, *more)
 
     def _staked(self, now: float) -> stake.Stake | None:
         project = self.request.get("project")
@@ -131,7 +115,7 @@ class Gathered:
     @property
     def readable(self) -> list[Socket]:
         """The sockets to read from."""
-        return [*self._lookout.readable, *self._lines.readable]
+        return [*self._sight.readable, *self._lines.readable]
 
     @property
     def writable(self) -> list[Socket]:
@@ -152,7 +136,7 @@ class Gathered:
     def heard(self, ready: Iterable[object], now: float) -> None:
         """Handle sockets that are ready."""
         ready = list(ready)
-        if self._lookout.ended(ready):
+        if self._sight.ended(ready):
             self._next_look = now
         self._take(self._lines.look(ready, now), now)
 
@@ -181,6 +165,8 @@ class Gathered:
             self._is_met = True
             self._hands.met(self.request)
         if leader.is_done and not leader.takes_part and not self._is_passing:
+            if leader.later:
+                self._hands.witness(leader.later)
             self._hands.end(protocol.NOT_NEEDED)
 
     def is_over(self, now: float) -> bool:
@@ -211,9 +197,14 @@ class Gathered:
         """Tell the other hosts that the run is over."""
         self._obey(self._part.over(why), now)
 
+    def dismiss(self, now: float) -> None:
+        """Let those go that only decide: the run is over."""
+        self._obey(self._part.dismiss(), now)
+
     def close(self) -> None:
         """Leave the queue, and let go of everything."""
         self._leave()
+        self._claimed.close()
         if self._stake:
             self._stake.close()
         self._lines.close()
@@ -222,6 +213,11 @@ class Gathered:
     def missing(self) -> list[str]:
         """The hosts that are not in touch, as the leader knows."""
         return self._leader.missing if self._leader else []
+
+    @property
+    def is_to_move(self) -> bool:
+        """Whether another host leads from now on: all know that the run has begun."""
+        return self.has_begun and self._later is not None and self._part.is_done
 
     @property
     def is_needed(self) -> bool:
@@ -265,7 +261,7 @@ class Gathered:
                 self._hear_leader(word, now)
 
     def _joined(self, host: str, now: float) -> None:
-        self._told = None  # it may have forgotten
+        self._sight.forget()
         if self._stake and not self._leader:
             self._stake.joined(now)
         if not self._leader:
@@ -305,6 +301,9 @@ class Gathered:
             self.move(word["ticket"], now)
         if "aside" in word:
             self._is_hopeless = bool(word["aside"])
+        if "rest" in word and not self.has_begun:
+            self._hands.witness(word.get("later"))
+        self._later = word.get("later") or self._later
         if self._stake and not self.has_begun:
             self._hear_of_project(self._stake, word, now)
         self._obey(self._member.heard(word, now), now)
@@ -373,34 +372,29 @@ class Gathered:
     def _claim(self, claim: gang.Claim, now: float) -> None:
         """Lock and hold what the run is to have here, if things stand as the leader knows it."""
         part = self._part
-        self._given = given = self._claimed(claim, now)
+        given = self._claim_here(claim, now)
         now = time.monotonic()  # to ask for strangers takes a while
         if given:
-            self._obey(part.held(claim.number, given, now), now)
+            self._obey(part.held(claim.number, given, now, self._claimed.later_port), now)
         else:
             self._obey(part.refused(claim.number, now), now)
 
-    def _claimed(self, claim: gang.Claim, now: float) -> Given | None:
+    def _claim_here(self, claim: gang.Claim, now: float) -> Given | None:
         self._let_go()
         self._has_room = self._hands.has_room()
-        tokens = ways.tokens_of(self._ways, claim.way).get(self._here)
-        if not tokens or len(claim.gpus) != len(tokens["gpus"]) or not self._has_room:
+        if not self._claimed.fits(claim.way, claim.gpus) or not self._has_room:
             return None
         if claim.gpus and self._stake and not self._stake.has_entered:
             return None
         if claim.gpus:
-            self._ask_for_strangers(now)
+            self._sight.ask_for_strangers(now)
             if self._see(now) or not self._hands.lock(claim.gpus):
                 return None
-        count = len(tokens["ports"])
         try:
-            self._held = free_ports.hold(self.request["ports"], count, count) if count else []
+            self._claimed.take(claim.way, claim.gpus)
         except OSError:
             self._let_go()
-            return None
-        names = [self.request["names"].get(str(index), str(index)) for index in claim.gpus]
-        ports = [one.getsockname()[1] for one in self._held]
-        return {"gpus": list(claim.gpus), "names": names, "ports": ports}
+        return self._claimed.given
 
     def _release(self) -> None:
         if self._stake:
@@ -408,19 +402,17 @@ class Gathered:
         self._let_go()
 
     def _let_go(self) -> None:
-        self._let_ports_go()
-        self._given = None
+        self._claimed.let_go()
         self._hands.unlock()
         self._next_look = float("-inf")  # who holds what here has changed
 
-    def _let_ports_go(self) -> None:
-        for one in self._held:
-            one.close()
-        self._held = []
-
     def _begin(self, begin: gang.Begin, now: float) -> None:
         """Begin, once it is written down; the other hosts hear of it before anything is started."""
-        self._let_ports_go()
+        self._claimed.let_ports_go()
+        if self._leader and may_return(self.request):
+            way = self._ways[begin.way]
+            port = self._leader.port_of(leader_of(self.request, way))
+            self._leader.later = self._later = led_by(self.request, way, port)
         start = self._committed(begin.way, begin.given, now)
         if start is None:
             self._obey(self._part.could_not(begin.number, now), now)
@@ -442,12 +434,12 @@ class Gathered:
         way, waited = self._ways[number], self.waited(now)
         if self._here not in given:  # it was chosen by this host, which is not part of it
             nothing: Given = {"gpus": [], "names": [], "ports": []}
-            return [] if self._hands.commit(None, nothing, way, waited) else None
-        start, packed = self._starts.get(str(number)), self.request.get("packed") or ()
-        if start is None or self._given is None:
+            return [] if self._hands.commit(None, nothing, way, waited, self._later) else None
+        filled, mine = self._claimed.start_of(number, given), self._claimed.given
+        if filled is None or mine is None:
             return None
-        filled = template.filled_together(start, way["tokens"], given, packed)
-        return [filled] if self._hands.commit(filled, self._given, way, waited) else None
+        done = self._hands.commit(filled, mine, way, waited, self._later)
+        return [filled] if done else None
 
     def _leave(self) -> None:
         """Leave the queue."""
@@ -456,8 +448,8 @@ class Gathered:
         self._ticket = None
         if self._stake:
             self._stake.leave_queue()
-        self._lookout.close()
-        self._let_ports_go()
+        self._sight.close()
+        self._claimed.let_ports_go()
 
     # -- the queue
 
@@ -465,25 +457,13 @@ class Gathered:
         """Look how things stand here, and tell the leader; return whether it did not know that."""
         if self._asked is None:
             return False
-        self._lookout.look(self._run)
-        if self._outside[1] and now > self._outside[0] + waiting.KNOWN:
-            self._ask_for_strangers(now)
-        believed = vouching.vouched(self._lookout.tickets, self.request.get("rules"))
-        stand = gang_stands.told(self._run, believed, self._lookout.leased, self._outside[1])
+        stand, is_new = self._sight.look(now)
         if self._leader:
             self._stood[self._here] = now
             self._leader.saw(self._here, stand)
-        known, self._told = self._told, gang_stands.without_times(stand)
-        is_new = known != self._told
-        if is_new and not self._leader:
+        elif is_new:
             self._lines.say("", {"stand": stand}, now)
         return is_new
-
-    def _ask_for_strangers(self, now: float) -> None:
-        """Learn who works outside launcher, unless that was asked a moment ago."""
-        if now > self._outside[0] + waiting.KNOWN:
-            self._lookout.look(self._run)
-            self._outside = (now, waiting.strangers(self._lookout.leased))
 
     def _decide(self, said: Mapping[str, Any]) -> gang.Turn | None:
         """Return what the run may claim now."""

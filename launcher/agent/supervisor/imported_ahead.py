@@ -114,12 +114,15 @@ class ImportedAhead:
         if self.warm:
             self.warm.close()
 
-    def decide(self, left: list[int], in_touch: bool, was_terminated: bool) -> None:
+    def decide(self, left: list[int], in_touch: bool, was_terminated: bool, returns: bool) -> None:
         """Decide whether it stays now that the attempt is over, and write that down; end it if not.
 
         With processes ``left`` nothing stays, and nothing for another attempt unless a launcher that
-        could start one is ``in_touch``.
+        could start one is ``in_touch``. Of a run that ``returns`` into the queue it is left as it is.
         """
+        if returns:
+            self.stays = self.keeps = False
+            return
         is_kept = self.warm is not None and self.warm.is_kept
         self.stays = self._may_stay and is_kept and in_touch and not left
         self.keeps = False

@@ -144,6 +144,7 @@ class Machine:
         self.stage, self.attempt = "", attempt
         self.stopped = False  # no further stage starts
         self.waits = False  # for GPUs: it needs no client until its turn has come
+        self.has_failed = False  # a process, by itself
         self._grace = grace
         self._heartbeat = Heartbeat(orphan_timeout, now)
         self._begun: set[tuple[str, int]] = set()
@@ -358,6 +359,7 @@ class Machine:
 
     def _fail(self, delay: float, now: float) -> list[Instruction]:
         """Stop the run on all hosts in ``delay`` seconds, because a process failed."""
+        self.has_failed = self.has_failed or self.phase == RUNNING
         if self.phase != RUNNING or self._due:
             return []
         self._due = Due(now + delay, self._grace, protocol.PROCESS_FAILED, None)

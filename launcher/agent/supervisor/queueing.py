@@ -9,6 +9,7 @@ import errno
 import time
 
 from ..base import protocol
+from . import machine
 from .claims import port_taken
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..base.journal import Journal
     from ..base.lean import Socket
     from ..base.messages import (
+        GangSpec,
         GatherRequest,
         Given,
         MemberRequest,
@@ -61,14 +63,23 @@ if TYPE_CHECKING:
             """Use GPUs in the name of no project."""
 
 
+#: Seconds until a run that has given GPUs back tries to wait again, where it could not.
+AGAIN = 5.0
+
+
 class Queueing:
     """The place of a run in the queue, as long as it has one."""
 
     def __init__(self, owner: Owner) -> None:
         self.alone: Waiting | None = None
         self.together: Gathered | None = None
-        self.hands = Hands(owner)
+        self.hands = Hands(owner, self)
+        self.later: GatherRequest | None = None  # by which it waits again, once it gave GPUs back
+        self.returns = False  # it does so now that the attempt is over
+        self.witnesses: GangSpec | None = None  # it decides with others, once the run is over here
         self._owner = owner
+        self._stops: list[str] = []  # why it was asked to stop
+        self._waits_at: float | None = None  # when it is to try to wait again
 
     # -- for the supervisor's loop
 
@@ -85,8 +96,10 @@ class Queueing:
 
     def next_look(self, now: float) -> float:
         """Return the moment by which to :meth:`look`, if nothing happens before."""
-        alone = self.alone.next_look if self.alone else float("inf")
-        return min(alone, self.together.next_look(now) if self.together else float("inf"))
+        moments = [float("inf")] if self._waits_at is None else [self._waits_at]
+        moments += [self.alone.next_look] if self.alone else []
+        moments += [self.together.next_look(now)] if self.together else []
+        return min(moments)
 
     def heard(self, readable: list[Any], writable: list[Any]) -> None:
         """Handle sockets that are ready."""
@@ -99,8 +112,12 @@ class Queueing:
     def look(self, now: float) -> None:
         """Begin if it is this run's turn; leave the queue if it is to be stopped."""
         machine = self._owner.machine
+        if self._waits_at is not None and now >= self._waits_at and not machine.stopped:
+            self._try_to_wait(now)
         if self.together:
             self.together.look(now)
+        if self.together and self.together.is_to_move and self.later:
+            self.keep_for_later(self.later)
         if self.together and self.together.is_over(now) and not machine.stopped:
             self._owner.stop(protocol.WAIT_OVER)
         waiting = self.alone
@@ -139,6 +156,11 @@ class Queueing:
         owner, known, now = self._owner, self.together, time.monotonic()
         if known and known.has_begun:
             return {"ok": {"begun": 1}}
+        from .returning import of_attempt  # most runs do not wait
+
+        self._waits_at = None
+        asked: GatherRequest = request
+        request = of_attempt(asked, owner.machine.attempt)
         starts = [*request.get("starts", {}).values(), *filter(None, [request.get("start")])]
         if known and (not starts or request["gang"]["key"] == known.key):
             known.move(request.get("ticket"), now)
@@ -155,8 +177,32 @@ class Queueing:
                 if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
                     return port_taken(request["gang"]["port"])
                 raise
+            self.later = asked
             owner.machine.wait()
         return {"ok": {}}
+
+    def keep_for_later(self, request: Any) -> Message:
+        """Keep what is needed to wait again once GPUs are given back, if the run has some."""
+        from .gathered import Gathered  # few runs give GPUs back
+        from .returning import kept_for_later, of_attempt
+
+        owner = self._owner
+        is_running = owner.machine.phase == machine.RUNNING and owner.machine.stage == "run"
+        if not is_running or owner.machine.is_ending or not kept_for_later(request):
+            return {"ok": {"kept": 0}}
+        if self.together:
+            self.together.close()
+            self.together = None
+        made = of_attempt(request, owner.machine.attempt)
+        now = time.monotonic()
+        try:
+            self.together = Gathered(owner.run_id, owner.host, made, self.hands, now, True)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                return port_taken(request["gang"]["port"])
+            raise
+        self.later = kept_for_later(request)
+        return {"ok": {"kept": 1}}
 
     def move(self, request: Any) -> Message:
         """Wait with another ticket."""
@@ -165,16 +211,25 @@ class Queueing:
     def gang(self, _: Message) -> Message:
         """Return how the hosts that wait together find each other, and which are out of touch."""
         together = self.together
-        if not together or together.has_begun or self._owner.machine.stopped:
+        if not together or self._owner.machine.stopped:
+            return {"ok": {"missing": []}}
+        if together.has_begun and self.later is None:
             return {"ok": {"missing": []}}
         return {"ok": {"gang": together.request["gang"], "missing": together.missing}}
 
     # -- its end
 
     def stopping(self, why: str) -> None:
-        """Tell the hosts that wait together that the run is stopped."""
-        if self.together:
+        """Tell the hosts that wait together that the run is stopped, unless it only gives way."""
+        self._stops.append(why)
+        if self.together and not self._gives_way:
             self.together.over(why, time.monotonic())
+
+    @property
+    def _gives_way(self) -> bool:
+        """Whether the run is only asked to give its GPUs back, and can wait for others by itself."""
+        is_asked = {*self._stops} == {protocol.PREEMPTED} and not self._owner.machine.has_failed
+        return is_asked and self.later is not None
 
     def leave(self) -> None:
         """Leave the queue."""
@@ -183,11 +238,39 @@ class Queueing:
                 place.close()
         self.alone = self.together = None
 
-    def end(self) -> None:
+    def end(self, left: list[int], was_terminated: bool) -> bool:
         """Leave the queue, unless other hosts still need to hear of the end: then that is closed last of
-        all."""
+        all. Return whether they do. Decide whether the run waits again: not with processes ``left``."""
+        self.returns = self._gives_way and not left and not was_terminated
+        is_waited_for = self.together is not None and self.together.is_needed
+        if self.together and not self.returns:
+            self.together.dismiss(time.monotonic())
         if not (self.together and self.together.is_needed):
             self.leave()
+        return is_waited_for
+
+    # -- once it has given its GPUs back
+
+    def wait_again(self, before: Queueing) -> None:
+        """Wait with the attempt that follows the one ``before``."""
+        from .returning import hosts_of
+
+        owner = self._owner
+        owner.machine.wait()
+        self.later = before.later
+        assert self.later
+        owner.record("WaitsAgain", hosts=hosts_of(self.later))
+        self._waits_at = time.monotonic()
+
+    def _try_to_wait(self, now: float) -> None:
+        """Wait again; later, if somebody else listens at the port of the run."""
+        assert self.later
+        try:
+            self.gather(self.later)
+        except OSError:
+            pass  # a full disk, or too many sockets
+        if not self.together:
+            self._waits_at = now + AGAIN
 
     # -- its turn
 
@@ -234,9 +317,9 @@ def _is_written(owner: Owner, **fields: Any) -> bool:
 class Hands:
     """What a run that waits with other hosts has done here: see gathered.py."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, queue: Queueing) -> None:
         self.chosen: list[str] = []  # the hosts on which those that waited together have begun
-        self._owner = owner
+        self._owner, self._queue = owner, queue
 
     def lock(self, gpus: list[int]) -> bool:
         """Lock these GPUs; return False when one is not free."""
@@ -276,9 +359,16 @@ class Hands:
         """Use none any more."""
         self._owner.leave_project()
 
-    def commit(self, request: StartRequest | None, given: Given, way: Way, seconds: float) -> bool:
+    def commit(
+        self,
+        request: StartRequest | None,
+        given: Given,
+        way: Way,
+        seconds: float,
+        later: Message | None = None,
+    ) -> bool:
         """Prepare the start, if there is one here, and write down that the run has begun this way;
-        return False if it cannot."""
+        return False if it cannot. ``later`` says how the hosts find each other after it."""
         try:
             if request and self._owner.prepare(request):
                 return False
@@ -296,10 +386,24 @@ class Hands:
             addresses=way["addresses"],
         )
         self.chosen = hosts if begun else []
+        if begun and self._queue.later:
+            from .returning import kept_for_later
+
+            self._queue.later = kept_for_later(self._queue.later, hosts, later)
         return begun
+
+    def witness(self, later: Message | None) -> None:
+        """Go on as one of those that only decide, once the run is over here."""
+        if together := self._queue.together:
+            gang: Any = dict(together.request["gang"], **(later or {}))
+            self._queue.witnesses = gang
 
     def begin(self, request: StartRequest) -> None:
         """Start the processes."""
+        if request["attempt"]:
+            from .returning import stop_storing
+
+            stop_storing()
         self._owner.begin(request)
 
     def end(self, why: str) -> None:

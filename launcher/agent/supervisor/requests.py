@@ -24,6 +24,7 @@ OF_LAUNCHERS = (
     "wait",
     "gather",
     "gang",
+    "return",
     "move",
     "member",
     "preload",
@@ -119,6 +120,35 @@ _WAY: Any = {
     "addresses": TEXTS,
 }
 
+#: The request to wait together with other hosts.
+_GATHER: Any = (
+    {
+        "gang": (
+            {"hosts": [str], "address": str, "port": int, "key": str},
+            {"addresses": [str], "users": [str], "places": {str: [str]}},
+        ),
+        "gpus": {str: [int]},
+        "names": TEXTS,
+        "ports": [int],
+    },
+    {
+        "ticket": (_TICKET, {}),
+        "ways": [(_WAY, {})],
+        "starts": {str: _START},
+        "counts": {str: int},
+        "start": _START,
+        "tokens": {str: {str: [str]}},
+        "interfaces": TEXTS,
+        "addresses": TEXTS,
+        "seconds": NUMBER,
+        "ignore_foreign": int,
+        "packed": [str],
+        "attempt": str,
+        "project": _PROJECT,
+        "rules": _RULES,
+    },
+)
+
 _PRELOAD: Any = (
     {"modules": [str], "path": [str], "process": (_PROCESS, _PROCESS_MORE)},
     {"own_path": str, "secrets": TEXTS},
@@ -164,32 +194,8 @@ REQUESTS = {
         },
         {"seconds": NUMBER, "ignore_foreign": int, "packed": [str], "rules": _RULES},
     ),
-    "gather": (
-        {
-            "gang": (
-                {"hosts": [str], "address": str, "port": int, "key": str},
-                {"addresses": [str], "users": [str]},
-            ),
-            "gpus": {str: [int]},
-            "names": TEXTS,
-            "ports": [int],
-        },
-        {
-            "ticket": (_TICKET, {}),
-            "ways": [(_WAY, {})],
-            "starts": {str: _START},
-            "counts": {str: int},
-            "start": _START,
-            "tokens": {str: {str: [str]}},
-            "interfaces": TEXTS,
-            "addresses": TEXTS,
-            "seconds": NUMBER,
-            "ignore_foreign": int,
-            "packed": [str],
-            "project": _PROJECT,
-            "rules": _RULES,
-        },
-    ),
+    "gather": _GATHER,
+    "return": _GATHER,
     "gang": ({}, {}),
     "move": ({"ticket": (_TICKET, {})}, {}),
     "unattended": (
@@ -248,10 +254,10 @@ def _starts(operation: str, message: Message) -> list[Message]:
     """Return the start requests that a checked message is or holds."""
     if operation == "start":
         return [message]
-    if operation not in ("wait", "gather"):
+    if operation not in ("wait", "gather", "return"):
         return []
     found = [message.get("start")]
-    if operation == "gather":
+    if operation != "wait":
         found += (message.get("starts") or {}).values()
     return [one for one in found if one]
 

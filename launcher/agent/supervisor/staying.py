@@ -4,6 +4,8 @@ modules, and only its own children can be ranks here.
 The attempt itself has ended: its last record is written, its GPUs are free, and who followed it was
 told by the end of the connection. From then on a relay holds a line, which is how a launcher says that
 another attempt may follow. See docs/decisions/0077-kept-warm.md.
+
+A run that has given its GPUs back waits again in this process: docs/decisions/0090-back-in-the-queue.md.
 """
 
 from __future__ import annotations
@@ -19,10 +21,14 @@ from .supervisor import Supervisor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..base.lean import Socket
     from ..base.messages import Message, SupervisorSpec
+
+    #: Begins to store outputs: see relay/unattended.py.
+    Store = Callable[[Message, float, float, bool], None]
 
 #: Seconds for a relay to take hold of the line; and most seconds without a word of the launcher.
 FIRST, SILENT = 10.0, 60.0
@@ -34,6 +40,24 @@ def until_next(owner: Supervisor) -> Supervisor | None:
     """Wait until the launcher begins another attempt, and return the supervisor of that; None once no
     other is to follow: then nothing of the run is left here."""
     return _Stay(owner).until_next()
+
+
+def next_attempt(owner: Supervisor, store: Store | None) -> Supervisor:
+    """Return the supervisor that waits with the next attempt of a run, in this process.
+
+    ``store`` begins to store its outputs, for the time that nobody is in touch.
+    """
+    left = owner.left_to_store()
+    if left and store:
+        store(*left)
+    owner.broadcast.close()
+    owner.journal.close()
+    processes.unwatch_signals(owner.signals)
+    attempt = owner.machine.attempt + 1
+    spec: SupervisorSpec = dict(owner.spec, attempt=attempt)  # type: ignore[assignment]
+    made = Supervisor(spec, owner.own_hosts, owner)
+    made.wait_again(owner)
+    return made
 
 
 class _Stay:

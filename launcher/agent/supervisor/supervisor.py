@@ -70,6 +70,7 @@ class Supervisor:
     ) -> None:
         """``before`` is that of the last attempt, in this process: see staying.py. ``warm`` was kept for
         this run, and the ``keeper`` keeps what it imports for the next one: see keeper.py."""
+        self.spec = spec
         self.run_id, self.host, self.grace = spec["run_id"], spec["host"], spec["grace"]
         self.journal = Journal("journal.jsonl")
         self.machine = Machine(
@@ -79,6 +80,7 @@ class Supervisor:
         self.claims = Claims(self.run_id)
         self.queue = Queueing(self)
         self.member: Member | None = None  # of a project
+        self._ends_at: float | None = before._ends_at if before else None  # for its time is over
         self.stall = StallWatch(self.record, spec.get("stall"))
         self.stacks = StackTaker(self.record, bool(spec.get("inside")))
         self.gpus = GpuWatch(self.record)
@@ -109,6 +111,7 @@ class Supervisor:
             "wait": self.queue.wait,
             "gather": self.queue.gather,
             "gang": self.queue.gang,
+            "return": self.queue.keep_for_later,
             "move": self.queue.move,
             "member": self._be_member,
             "stop": self._stop,
@@ -135,7 +138,7 @@ class Supervisor:
                 self._write(ready)
             self._reap()
             self._keep_time()
-        if not self.ahead.stays and not self.ahead.keeps:
+        if not self.ahead.stays and not self.ahead.keeps and not self.queue.returns:
             self.ahead.cool()
         self.claims.close()
 
@@ -338,8 +341,7 @@ class Supervisor:
     def begin(self, request: StartRequest) -> None:
         """Start the processes of a stage, for which everything is prepared."""
         stage, attempt, specs = request["stage"], request["attempt"], request["processes"]
-        seconds = request.get("seconds")
-        until = None if seconds is None else time.monotonic() + seconds
+        seconds, until = self._time_left(request.get("seconds"))
         self.machine.begin(stage, attempt, specs, request.get("elastic"), until)
         if seconds is not None:
             self.claims.limit(seconds)
@@ -367,6 +369,17 @@ class Supervisor:
             self.ahead.begun(bool(request.get("stay")))
             if self.member:
                 self.member.begin(time.monotonic())
+
+    def _time_left(self, seconds: float | None) -> tuple[float | None, float | None]:
+        """Return for how many seconds the run may go on, of those that it had from its first attempt on,
+        and until when."""
+        if seconds is None:
+            return None, None
+        now = time.monotonic()
+        if self._ends_at is not None:
+            seconds = max(1.0, min(seconds, self._ends_at - now))
+        self._ends_at = now + seconds
+        return seconds, self._ends_at
 
     def prepare(self, request: StartRequest) -> Message | None:
         """Take ports and GPUs for a stage; return an error when they are not free."""
@@ -506,8 +519,13 @@ class Supervisor:
             self.record("ProcessesKilled", processes=len(left))
         self.children.kill(left)
 
+    def wait_again(self, before: Supervisor) -> None:
+        """Wait with the attempt that follows the one ``before``, which has given its GPUs back."""
+        self.machine.heard_launcher(before.machine.heard_at)
+        self.queue.wait_again(before.queue)
+
     def _close(self) -> None:
-        self.queue.end()
+        is_waited_for = self.queue.end(self.children.left(), self._was_terminated)
         self.claims.unlock()
         if self.member:
             self.member.close()
@@ -521,6 +539,7 @@ class Supervisor:
         forget("peer.json")  # if the peer never started to read it
         self.children.contain(False)
         left = self.children.left()
-        in_touch = self.clients.alone_since is None and not self.queue.together
-        self.ahead.decide(left, in_touch, self._was_terminated)
-        self.record("HostEnded", **self.children.owned.close(left, self.ahead.stays))
+        in_touch = self.clients.alone_since is None and not is_waited_for
+        returns = self.queue.returns
+        self.ahead.decide(left, in_touch, self._was_terminated, returns)
+        self.record("HostEnded", **self.children.owned.close(left, self.ahead.stays or returns))

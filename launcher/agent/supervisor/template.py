@@ -60,6 +60,14 @@ def filled_together(
     return made  # type: ignore[return-value]
 
 
+def of_attempt(
+    start: StartRequest, token: str, attempt: int, packed: Sequence[str] = ()
+) -> StartRequest:
+    """Return the start request of an attempt, which has a token in the place of its number."""
+    processes = _processes(start, [(token, str(attempt))], packed)
+    return dict(start, processes=processes, attempt=attempt)  # type: ignore[return-value]
+
+
 def _pairs(tokens: Mapping[str, Sequence[str]], given: Given) -> list[tuple[str, str]]:
     """Return each token with what it stands for."""
     values = [*map(str, given["gpus"]), *given["names"], *map(str, given["ports"])]

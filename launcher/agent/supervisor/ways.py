@@ -42,17 +42,26 @@ def decide(
 
     None: it has no ticket, or the hosts that are free do not reach each other.
     """
-    by_hosts = {_with_gpus(way): number for number, way in enumerate(ways)}
+    by_parts = {_parts(way["counts"]): number for number, way in enumerate(ways)}
     answer = _answer(known, run, hosts_with_gpus(ways))
     if not isinstance(answer, turns.Begin):
         return answer
-    untried = list(by_hosts)  # where those that it would take do not reach each other
-    while not isinstance(answer, turns.Begin) or frozenset(answer.gpus) not in by_hosts:
+    untried = list(by_parts)  # where those that it would take do not reach each other
+    while not isinstance(answer, turns.Begin) or _taken(answer) not in by_parts:
         if not untried:
             return None
-        answer = _answer(known, run, untried.pop(0))
-    number = by_hosts[frozenset(answer.gpus)]
+        answer = _answer(known, run, [host for host, _ in untried.pop(0)])
+    number = by_parts[_taken(answer)]
     return _turn(number, ways[number], answer.gpus)
+
+
+def _parts(counts: Mapping[str, int]) -> frozenset[tuple[str, int]]:
+    """Return how many GPUs are needed of each host: two ways on the same hosts may differ in that."""
+    return frozenset((host, count) for host, count in counts.items() if count)
+
+
+def _taken(answer: turns.Begin) -> frozenset[tuple[str, int]]:
+    return _parts({host: len(gpus) for host, gpus in answer.gpus.items()})
 
 
 def _answer(

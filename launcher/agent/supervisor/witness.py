@@ -2,7 +2,8 @@
 
 A quota is decided on more than half of all hosts, and a run that waits with nobody in touch needs some
 there that answer. A witness does no more than that: it is one process, and holds no GPU and no ticket.
-It ends when the run has begun or is over, or when its user says so. What it wrote into its user's books
+It ends when the run has begun or is over, or when its user says so; while a run runs that may have to
+give its GPUs back, it rests. What it wrote into its user's books
 stays there until the run ends, or the next decision about the project finds that it has.
 See docs/decisions/0086-witnesses.md.
 """
@@ -37,10 +38,11 @@ class Witness:
 
     def __init__(self, run: str, host: str, gang: GangSpec, now: float) -> None:
         self._listener = socket_names.bind(witnesses.name_of(run, host, gang["key"]))
+        self._gang, self._host = gang, host
         self._lines = Lines(gang, host, now)
         self._clerk = Clerk(run, now, gang.get("users") or ())
         self._heard = now  # when the leader was in touch last
-        self._is_in_touch = self._is_over = False
+        self._is_in_touch = self._is_over = self._rests = False
 
     def serve(self) -> None:
         """Return when it is not needed any more."""
@@ -54,7 +56,8 @@ class Witness:
             self._take(self._lines.keep_time(now), now)
             if self._is_in_touch:
                 self._heard = now
-                self._say(self._clerk.look(now) if now >= self._clerk.next_look else [], now)
+                is_due = now >= self._clerk.next_look and not self._rests
+                self._say(self._clerk.look(now) if is_due else [], now)
             self._is_over = self._is_over or now > self._heard + FORSAKEN
         self._clerk.close()
         self._lines.close()
@@ -63,23 +66,35 @@ class Witness:
     def _patience(self) -> float:
         now = time.monotonic()
         moments = [now + LONGEST, self._lines.next_look(now)]
-        moments += [self._clerk.next_look] if self._is_in_touch else []
+        moments += [self._clerk.next_look] if self._is_in_touch and not self._rests else []
         return max(0.0, min(moments) - now)
 
     def _take(self, news: Iterable[tuple[str, str, Message]], now: float) -> None:
         for kind, _, word in news:
             if kind == JOINED:
-                self._is_in_touch = True
+                self._is_in_touch, self._rests = True, False
                 self._clerk.joined(now)
             elif kind == PARTED:
                 self._is_in_touch = False
                 self._clerk.close()
             elif not fault_of(word):
                 self._hear(word, now)
+            if "later" in word and not self._is_over:
+                self._follow(word["later"], now)
+                break
+
+    def _follow(self, later: Message, now: float) -> None:
+        """Go to the host that leads from now on."""
+        self._lines.close()
+        self._gang = dict(self._gang, **later)  # type: ignore[assignment]
+        self._lines, self._is_in_touch = Lines(self._gang, self._host, now), False
 
     def _hear(self, word: Message, now: float) -> None:
         if "over" in word:
             self._is_over = True
+        if "rest" in word:
+            self._rests = True
+            self._clerk.close()
         if "release" in word:
             self._clerk.release()
         if "ask" in word:

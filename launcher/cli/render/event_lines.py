@@ -321,6 +321,14 @@ def _run_restarted(event: ev.RunRestarted) -> Line | None:
 
 
 @line_of.register
+def _waits_again(event: ev.WaitsAgain) -> Line | None:
+    if event.host != event.hosts[0]:
+        return None  # the one that leads speaks for all
+    where = nodeset.fold(event.hosts)
+    return Line(f"waits again on {where} for GPUs, to continue where it was", "yellow")
+
+
+@line_of.register
 def _process_exited(event: ev.ProcessExited) -> Line | None:
     if not event.tolerated:
         return None

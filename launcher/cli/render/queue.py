@@ -94,7 +94,7 @@ def _why(one: Waiting, now: float) -> str:
     if one.project:
         priority = f"{one.project}{', within quota' if one.within else ''}, {priority}"
     if one.why in (WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY):
-        return f"{priority}{rule_text(one.why, one.project)}"
+        return f"{priority}{rule_text(one.why, one.project, hosts=one.missing)}"
     if one.full:
         there = nodeset.fold(one.full)
         return f"{priority}no space left on {there} to write down that it begins: launcher df"

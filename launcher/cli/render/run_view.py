@@ -222,7 +222,7 @@ class Screen:
         self._wait_for_more()
 
     @on_event.register
-    def _run_restarted(self, event: ev.RunRestarted) -> None:
+    def _run_restarted(self, event: ev.RunRestarted | ev.WaitsAgain) -> None:
         self._muted = False
         self._say_line_of(event)
 

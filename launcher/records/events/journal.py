@@ -22,7 +22,7 @@ from .processes import (
     StallEnded,
     StopRequested,
 )
-from .queue import BegunThere, HostsLetGo, TakenBack, WaitsOnHost, WaitsOnHosts
+from .queue import BegunThere, HostsLetGo, TakenBack, WaitsAgain, WaitsOnHost, WaitsOnHosts
 from .software import ImportedAnew, KeptWarm, Preloaded, StartedCold
 
 #: What a supervisor writes about its own host. All other events are this machine's to record.
@@ -32,6 +32,7 @@ JOURNALED = (
     BegunThere,
     HostsLetGo,
     TakenBack,
+    WaitsAgain,
     ProcessStarted,
     ProcessExited,
     StopRequested,

@@ -80,6 +80,16 @@ class TakenBack(Event):
 
 
 @frozen
+class WaitsAgain(Event):
+    """A host has given GPUs back, and waits for others by itself, to start the run again on these
+    ``hosts`` as this ``attempt``; the first one leads."""
+
+    host: str
+    attempt: int
+    hosts: tuple[str, ...]
+
+
+@frozen
 class LeftToHosts(Event):
     """The run is left to several hosts, of which the first one leads: from now on they may start it, on
     as many of them as are ``wanted`` (0: on all)."""

@@ -100,6 +100,7 @@ def _restarts(events: Sequence[ev.Event]) -> int:
     not_counted = sum(before.count(reason) for reason in free)
     # Attempts of another machine have no restart event here. Spares that were tried leave gaps.
     ran = {e.attempt for e in events if isinstance(e, ev.ProcessStarted) and not is_setup(e.key)}
+    not_counted += len(ran & {e.attempt for e in events if isinstance(e, ev.WaitsAgain)})
     return max(len(before), len(ran - {0})) - not_counted
 
 

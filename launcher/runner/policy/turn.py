@@ -5,8 +5,9 @@ The rule itself is that of :mod:`launcher.agent.supervisor.turns`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
+from itertools import combinations, islice
 from typing import Any
 
 from ...agent.host.socket_names import short as short
@@ -27,6 +28,10 @@ from ...transport.answers.queue import Holder, Turns, WaitingThere
 FEW = 3
 
 
+#: Most ways to run that hosts are told of: they have a start request for each that they are part of.
+MOST_WAYS = 256
+#: Of ways to choose among hosts, how many are compared with what would be started there.
+CHECKED = 16
 #: GPUs of a host that a ticket can name. Also in launcher.agent.host.tickets.
 MOST_ONLY = 44
 
@@ -34,12 +39,14 @@ MOST_ONLY = 44
 @frozen
 class Stand:
     """How things stand on a host: who holds its GPUs, and who waits for them. ``model`` is the only one
-    of GPUs that counts, if there is one."""
+    of GPUs that counts, if there is one. ``missing`` are hosts that do not reach this one, by the run
+    that it leads and that lacks them."""
 
     host: Host
     facts: Facts
     said: Turns
     model: str | None = None
+    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def gpus(self) -> tuple[int, ...]:
@@ -117,6 +124,8 @@ def parts_of(layout: Layout) -> dict[str, int]:
 
 def shares_of(layout: Layout) -> tuple[int, ...]:
     """Return the GPUs of each node that has some, the largest number first."""
+    if layout.shares:
+        return layout.shares
     counts = (len(node.gpus) for node in layout.nodes[: layout.num_nodes])
     return tuple(sorted(filter(None, counts), reverse=True))
 
@@ -219,6 +228,79 @@ def layout_of_any(
     alike = all(made.of([node.host.name for node in one.nodes]) == one for one in groups)
     sizes = {node.local_world_size for node in made.nodes}
     return made if alike and len(sizes) == 1 else None
+
+
+def layout_of_any_unequal(
+    job: Job, stands: Sequence[Stand], shares: Sequence[int], run: str
+) -> Layout | None:
+    """Return the layout of a run on all hosts that it may choose among for its ``shares``, which are not
+    equal; None where it would be another run on others. Raises PlanError."""
+    shares = tuple(sorted(shares, reverse=True))
+    room = {one.host.name: len(one.gpus) for one in stands if len(one.gpus) >= shares[-1]}
+    wanted = {name: next(share for share in shares if share <= size) for name, size in room.items()}
+    found = dict[str, Node]()
+    every = list(islice(_assigned(shares, room), MOST_WAYS + 1))
+    real = [_on_parts(job, stands, parts, run) for parts in every[:CHECKED]]
+    for name in room:
+        parts = next((one for one in every if one.get(name) == wanted[name]), None)
+        if parts is None:  # there are more ways than hosts are told of
+            return None
+        nodes = _on_parts(job, stands, parts, run).nodes
+        found.update((node.host.name, node) for node in nodes if node.host.name == name)
+    if len(found) < len(room):
+        return None
+    made = Layout(run, tuple(found[name] for name in room)).of(room, len(shares))
+    made = replace(made, shares=shares)
+    alike = all(with_parts(made, parts) == one for parts, one in zip(every, real, strict=False))
+    return made if alike else None
+
+
+def _on_parts(job: Job, stands: Sequence[Stand], parts: Mapping[str, int], run: str) -> Layout:
+    """Return the layout of a run on so many GPUs of each of these hosts. Raises PlanError."""
+    group = [one for one in stands if one.host.name in parts]
+    gpus = {one.host.name: list(one.gpus[: parts[one.host.name]]) for one in group}
+    return layout(job, group, Begin(short(run), gpus), run)
+
+
+def layouts_of(layout: Layout) -> Iterator[Layout]:
+    """Yield those that the hosts of a layout may choose among; the layout itself if they may not."""
+    names = [node.host.name for node in layout.nodes]
+    if not layout.wanted:
+        yield layout
+    elif not layout.shares:
+        for hosts in combinations(names, layout.wanted):
+            yield layout.of(hosts)
+    else:
+        for parts in _assigned(
+            layout.shares, {one.host.name: len(one.gpus) for one in layout.nodes}
+        ):
+            yield with_parts(layout, parts)
+
+
+def with_parts(layout: Layout, parts: Mapping[str, int]) -> Layout:
+    """Return a layout on some of its hosts, with so many GPUs of each."""
+    cut = replace(layout, nodes=tuple(_cut(node, parts) for node in layout.nodes))
+    return cut.of(parts)
+
+
+def _cut(node: Node, parts: Mapping[str, int]) -> Node:
+    count = parts.get(node.host.name, len(node.gpus))
+    ranks = count if node.local_world_size == len(node.gpus) else node.local_world_size
+    gpus, names = node.gpus[:count], node.gpu_names[:count]
+    return replace(node, gpus=gpus, gpu_names=names, local_world_size=ranks)
+
+
+def _assigned(shares: Sequence[int], room: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """Yield each way to give every share, the largest first, a host of its own that has room for it."""
+    if not shares:
+        yield {}
+        return
+    count = shares.count(shares[0])
+    able = [host for host, size in room.items() if size >= shares[0]]
+    for hosts in combinations(able, count):
+        left = {host: size for host, size in room.items() if host not in hosts}
+        for others in _assigned(shares[count:], left):
+            yield {**dict.fromkeys(hosts, shares[0]), **others}
 
 
 def provisional(job: Job, stand: Stand, shares: Sequence[int], run: str) -> Layout:

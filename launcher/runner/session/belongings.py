@@ -27,8 +27,10 @@ class Belongings:
     The ranks of an elastic job move between hosts within an attempt, so they belong to all of them.
     """
 
-    def __init__(self, host: str, job: Job) -> None:
+    def __init__(self, host: str, job: Job, may_return: bool = False) -> None:
+        """``may_return``: hosts may give GPUs back, and wait again by themselves."""
         self._host, self._is_elastic = host, job.elastic is not None
+        self._may_return = may_return
         self._primaries = {role.name for role in job.roles if role.primary}
         self._layouts: dict[int, Layout] = {}
         self._last = -1  # the latest attempt that may have begun
@@ -65,6 +67,8 @@ class Belongings:
     def wrong_event(self, event: ev.Event) -> str:
         """Return why an event cannot be one of this host's; empty where it can."""
         attempt = getattr(event, "attempt", None)
+        if isinstance(event, ev.WaitsAgain):
+            return self._wrong_return(event)
         if isinstance(event, ev.ProcessStarted | ev.ProcessExited):
             wrong = self._wrong(event.attempt, event.key) or self._wrong_rank(event)
             return wrong or self._wrong_primary(event)
@@ -80,6 +84,23 @@ class Belongings:
             keys = (str(rank["key"]) for rank in event.ranks)
             return next(filter(None, (self._wrong(at, key) for key in keys)), "")
         return ""
+
+    def _wrong_return(self, event: ev.WaitsAgain) -> str:
+        """Note the layout of an attempt that the host waits with, if it may: that of the last one."""
+        layout = self._layouts.get(self._last)
+        hosts = {node.host.name for node in layout.nodes} if layout else set()
+        mine = self._host in hosts and len(event.hosts) == len({*event.hosts})
+        is_same = {*event.hosts} == hosts or bool(
+            layout and layout.wanted == len(event.hosts) and {*event.hosts} < hosts
+        )
+        if not (self._may_return and layout and mine and is_same):
+            return "a return to the queue that is not this run's"
+        if event.attempt == self._last + 1:
+            self._layouts[event.attempt] = layout.of(event.hosts) if layout.wanted else layout
+            self._last = event.attempt
+        return (
+            "" if event.attempt == self._last else "a return with an attempt that does not follow"
+        )
 
     def _wrong_wait(self, event: ev.WaitsOnHost | ev.WaitsOnHosts | ev.BegunThere) -> str:
         if isinstance(event, ev.WaitsOnHost):
@@ -145,9 +166,9 @@ class Belongings:
         return process.kind is ProcessKind.RANK and of_task
 
     def _is_alone(self) -> bool:
-        """Return whether the run has no other host."""
-        hosts = {node.host.name for layout in self._layouts.values() for node in layout.nodes}
-        return hosts == {self._host}
+        """Return whether the run has no other host in an attempt."""
+        every = ({node.host.name for node in layout.nodes} for layout in self._layouts.values())
+        return any(hosts == {self._host} for hosts in every)
 
     def _is_spare(self, layout: Layout) -> bool:
         """Return whether the host has no place yet: its setup runs for one that it will take."""

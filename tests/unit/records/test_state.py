@@ -213,6 +213,30 @@ def test_a_run_that_may_choose_goes_on_without_the_others() -> None:
     )
 
 
+def test_hosts_take_a_run_back_into_the_queue_whichever_is_heard_first() -> None:
+    both = ("gpu1", "gpu2")
+    ran = [
+        ev.LeftToHosts(1.0, both), ev.AllStarted(2.0, 0), ev.ProcessStarted(2.0, "gpu1", 0, "rank-0", 0, 7),
+    ]  # fmt: skip
+    stops = [ev.StopRequested(3.0, StopReason.PREEMPTED, host, attempt=0) for host in both]
+    back = [ev.WaitsAgain(4.0, host, 1, both) for host in both]
+    state = fold([*ran, *stops, *back])
+    assert (state.attempt, state.returned, state.left_to) == (1, 1, both)
+    assert (state.all_started, state.stop, dict(state.processes)) == (False, None, {})
+    assert not state.needs_its_launcher
+    assert fold([*ran, back[1], stops[0], back[0], stops[1]]) == state
+    late = [
+        ev.AllStarted(5.0, 0),
+        ev.BegunThere(2.0, "gpu1", 0, 1.0, (0,), (20_000,), both),
+        ev.HostEnded(3.0, "gpu2", 0, 0, 0, attempt=0),
+    ]
+    assert fold(late, state) == state, "of the attempt before"
+    begun = ev.BegunThere(6.0, "gpu1", 1, 2.0, (0,), (20_000,), both)
+    assert fold([begun, back[1]], state).begun_on == {"gpu1": begun}
+    ended = fold([ev.RunEnded(9.0, "stopped", "by-user")], state)
+    assert fold([ev.WaitsAgain(10.0, "gpu1", 2, both)], ended) == ended
+
+
 def test_setup_is_known_by_its_key() -> None:
     assert status.is_setup("setup-0")
     assert not status.is_setup("rank-0")

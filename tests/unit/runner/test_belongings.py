@@ -145,3 +145,24 @@ def test_a_setup_stays_that_of_its_host_where_its_place_is_another_now() -> None
     own.place(0, layout("c"), {"attempt-0/setup-2": "c", "attempt-0/setup-0": "a"})
     assert own.wrong_log("attempt-0/setup-2.out") == ""
     assert own.wrong_log("attempt-0/setup-0.out")
+
+
+def test_only_a_run_that_may_give_gpus_back_returns_to_the_queue_on_its_own_hosts() -> None:
+    def there(may_return: bool = True) -> Belongings:
+        made = Belongings("b", Job(run=("x",)), may_return)
+        made.place(0, layout("a", "b"), {})
+        return made
+
+    again = ev.WaitsAgain(1.0, "b", 1, ("a", "b"))
+    assert "return" in there(may_return=False).wrong_event(again)
+    for wrong in (
+        replace(again, hosts=("a", "c")),
+        replace(again, hosts=("a",)),
+        replace(again, attempt=2),
+    ):
+        assert "return" in there().wrong_event(wrong), wrong
+    known = there()
+    started = ev.ProcessStarted(2.0, "b", 1, "rank-2", 2, 7)
+    assert "has not begun" in known.wrong_event(started)
+    assert known.wrong_event(again) == known.wrong_event(again) == ""
+    assert known.wrong_event(started) == ""

@@ -15,7 +15,8 @@ from launcher.records import events as ev
 from launcher.runner import left_to_hosts
 from launcher.runner.launch import Launch
 from launcher.runner.policy import turn
-from launcher.runner.ways import Way, layouts, on
+from launcher.runner.policy.turn import layouts_of
+from launcher.runner.ways import Way, on
 from launcher.spec.errors import BadAnswer
 from launcher.spec.model import Facts, Gpu, Host, Job, Meeting, Resources
 from launcher.transport.answers.queue import Turns
@@ -128,7 +129,7 @@ def test_each_host_knows_what_to_start_in_each_way(framework: str, gpus: int) ->
     assert (made.layout.num_nodes, made.layout.world_size) == (wanted, gpus)
     addresses = {host.name: f"10.0.0.{n}" for n, host in enumerate(MANY, 1)}
     ways = []
-    for layout in layouts(made.layout):
+    for layout in layouts_of(made.layout):
         one = on(made, layout)
         ways.append(Way(one, Meeting(addresses[one.sessions[0].name], 0, {}, addresses)))
     assert len(ways) == {1: 4, 2: 6}[wanted]

@@ -147,6 +147,32 @@ def test_a_run_that_may_choose_has_a_layout_on_each_choice() -> None:
         assert found.of(names) == turn.layout(EIGHT, some, Begin("mine", mine), "mine")
 
 
+@pytest.mark.parametrize(
+    ("sizes", "ways"),
+    [
+        ({"a": 4, "b": 2, "c": 2}, [{"a": 4, "b": 2}, {"a": 4, "c": 2}]),
+        ({"a": 4, "b": 4}, [{"a": 4, "b": 2}, {"a": 2, "b": 4}]),
+        ({"a": 2, "b": 4, "c": 1}, [{"a": 2, "b": 4}]),
+    ],
+    ids=["a choice", "either way", "one way"],
+)
+def test_unequal_parts_go_to_any_hosts_that_have_room(
+    sizes: dict[str, int], ways: list[dict[str, int]]
+) -> None:
+    stands = [stand(name, gpus=tuple(map(Gpu, range(size)))) for name, size in sizes.items()]
+    job = replace(EIGHT, resources=Resources(gpus=6))
+    found = turn.layout_of_any_unequal(job, stands, [2, 4], "mine")
+    assert found is not None
+    assert (found.num_nodes, found.world_size, turn.shares_of(found)) == (2, 6, (4, 2))
+    layouts = list(turn.layouts_of(found))
+    parts = [{node.host.name: len(node.gpus) for node in one.nodes} for one in layouts]
+    assert parts == ways
+    for one, mine in zip(layouts, ways, strict=True):
+        some = [there for there in stands if there.host.name in mine]
+        gpus = {name: list(range(count)) for name, count in mine.items()}
+        assert one == turn.layout(job, some, Begin("mine", gpus), "mine")
+
+
 def test_a_run_that_would_be_another_elsewhere_has_no_such_layout() -> None:
     """Ranks are as many as GPUs; without a number of these they would be one on a host."""
     mixed = [stand("a"), stand("b", gpus=tuple(Gpu(index) for index in range(2)))]

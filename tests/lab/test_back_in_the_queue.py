@@ -1,0 +1,260 @@
+"""A run that borrowed, and gave its GPUs back with nobody in touch, waits again and continues where it was:
+its hosts take it back into the queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher, kill_follower
+from support.waiting import KILL_HOLDER, Queue
+
+#: One lends to the other, at once.
+PROJECTS = """
+projects:
+  team-a: {quota: 4, users: [root]}
+  team-b: {quota: 0, users: [root], min_runtime: 0s}
+"""
+BORROWS = ("--project", "team-b", "--preemptible")
+OWNS = ("--project", "team-a")
+#: Counts on from what its outputs say, and saves when it is asked to stop.
+COUNTS = """
+import os, pathlib, signal, sys, time
+step = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "step.txt")
+done = int(step.read_text()) if step.exists() else 0
+def save(*_):
+    step.write_text(str(done + 7))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("from step", done, "attempt", os.environ["LAUNCHER_ATTEMPT"], flush=True)
+while not pathlib.Path("/tmp", sys.argv[1]).exists():
+    time.sleep(0.02)
+"""
+ONE_OF_THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2 if n == 1 else 0) for n in (1, 2, 3))
+TWO_OF_THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2 if n < 3 else 0) for n in (1, 2, 3))
+
+
+@pytest.fixture
+def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
+    """Hosts with projects, of which one lends to the other."""
+    made = Queue(own, launcher)
+    launcher.inventory.write_text(launcher.inventory.read_text() + PROJECTS)
+    launcher.script(COUNTS, "counts.py")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def witnesses(queue: Queue, name: str) -> list[str]:
+    """Return on which hosts a run has a witness."""
+    return [host for host in queue.lab.hosts if f"/witness/{name}-" in queue.sockets(host)]
+
+
+def until_attempt(queue: Queue, host: str, run: str, attempt: int) -> None:
+    """Wait until a host has begun an attempt, which says so."""
+    logs = f"/root/.launcher/host/runs/{run}/logs/attempt-{attempt}/*.out"
+    there = queue.lab.hosts[host]
+
+    def says() -> bool:
+        return b"from step" in there.run("sh", "-c", f"cat {logs}", check=False).stdout
+
+    labs.wait_until(says, f"attempt {attempt} on {host}", 60)
+
+
+def borrower(queue: Queue, *words: str) -> Path:
+    """Start a run that borrows, and kill its launcher once its hosts can do without; return its folder."""
+    queue.start("lonely", *BORROWS, *words, command="python3 counts.py lonely")
+    queue.until("lonely", "AllStarted")
+    labs.wait_until(
+        lambda: "gpu3" in witnesses(queue, "lonely"), "its hosts have all they need", 30
+    )
+    (folder,) = queue.launcher.home.glob("runs/lonely-*")
+    kill_follower(folder)
+    return folder
+
+
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_its_host_takes_it_back_and_continues_it(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    queue.start("owner", "--gpus", "2", *OWNS, command="true")
+    assert queue.until_there("gpu1", folder.name, "WaitsAgain")["hosts"] == ["gpu1"]
+    until_attempt(queue, "gpu1", folder.name, 1)
+    queue.let_go("lonely")
+    attached = queue.launcher.call("attach", folder.name)
+    assert attached.returncode == 0, attached.stderr
+    assert "from step 7 attempt 1" in attached.stdout
+    assert "waits again on gpu1 for GPUs, to continue where it was" in attached.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_one_host_takes_it_back_as_often_as_it_has_to(queue: Queue) -> None:
+    """It has its old place, and what it wrote. Nothing is left of who decided with it."""
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    for attempt in (1, 2):
+        queue.start(f"owner{attempt}", "--gpus", "2", *OWNS)
+        queue.until(f"owner{attempt}", "AllStarted")
+        later = queue.start(f"later{attempt}", "--gpus", "2", *BORROWS, command="true")
+        queue.until(f"later{attempt}", "RunWaits")
+        labs.wait_until(
+            lambda attempt=attempt: queue.order() == ["lonely", f"later{attempt}"],
+            "its old place",
+            60,
+        )
+        assert "its host " in queue.call().stdout
+        queue.let_go(f"owner{attempt}")
+        until_attempt(queue, "gpu1", folder.name, attempt)
+        later.kill()
+        later.communicate()
+        queue.launcher.call("stop", f"later{attempt}")
+    there = [one for one in queue.journal("gpu1", folder.name) if one["event"] == "WaitsAgain"]
+    assert [(one["attempt"], one["hosts"]) for one in there] == [(1, ["gpu1"]), (2, ["gpu1"])]
+    queue.let_go("lonely")
+    labs.wait_until(lambda: not witnesses(queue, "lonely"), "nobody decides about it any more", 60)
+    attached = queue.launcher.call("attach", folder.name)
+    assert attached.returncode == 0, attached.stderr
+    for attempt in (1, 2):
+        assert f"from step {7 * attempt} attempt {attempt}" in attached.stdout
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert receipt["status"] == "succeeded", receipt
+    assert "waits again on gpu1" in attached.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_hosts_that_began_it_by_themselves_take_it_back(queue: Queue, tmp_path: Path) -> None:
+    """Nobody has been in touch since it began to wait; one of two hosts is wanted back. Another machine
+    takes it up."""
+    for host in ("gpu1", "gpu2"):
+        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
+        queue.until(f"on-{host}", "AllStarted")
+    folder = queue.detached(
+        "lonely", *BORROWS, "--gpus", "4", where="gpu[1-2], which start it together",
+        command="python3 counts.py lonely",
+    )  # fmt: skip
+    queue.let_go("on-gpu1", "on-gpu2")
+    for host in ("gpu1", "gpu2"):
+        until_attempt(queue, host, folder.name, 0)
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    queue.until("owner", "AllStarted")
+    for host in ("gpu1", "gpu2"):
+        queue.until_there(host, folder.name, "WaitsAgain")
+    labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
+    queue.let_go("owner")
+    for host in ("gpu1", "gpu2"):
+        until_attempt(queue, host, folder.name, 1)
+    elsewhere = replace(queue.launcher, home=tmp_path / "elsewhere")
+    attached = elsewhere.start_command("attach", "-i", str(queue.launcher.inventory), folder.name)
+    queue.started.append(attached)
+    file = elsewhere.home / "runs" / folder.name / "events.jsonl"
+    labs.wait_until(
+        lambda: file.exists() and '"ProcessStarted"' in file.read_text(), "it is taken up", 60
+    )
+    queue.let_go("lonely")
+    out, err = attached.communicate(timeout=60)
+    assert attached.returncode == 0, err
+    assert b"from step 0 attempt 0" in out
+    assert b"from step 7 attempt 1" in out
+    for host in ("gpu1", "gpu2"):
+        begun = [one for one in queue.journal(host, folder.name) if one["event"] == "BegunThere"]
+        assert [one["attempt"] for one in begun] == [0, 1]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", ["gpu1", "gpu2"], ids=["leader", "other"])
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_whatever_is_killed_who_attaches_continues_it(queue: Queue, killed: str) -> None:
+    """Its launcher while it waits again, and then one of its hosts."""
+    words = ("--gpus", "4", *BORROWS)
+    queue.start("lonely", *words, command="python3 counts.py lonely")
+    queue.until("lonely", "AllStarted")
+    labs.wait_until(
+        lambda: witnesses(queue, "lonely") == ["gpu3"], "its hosts have all they need", 30
+    )
+    (folder,) = queue.launcher.home.glob("runs/lonely-*")
+    for host in ("gpu1", "gpu2"):
+        until_attempt(queue, host, folder.name, 0)
+    queue.start("owner", "--gpus", "4", *OWNS)
+    queue.until("owner", "AllStarted")
+    queue.until("lonely", "WaitsAgain")
+    kill_follower(folder)
+    for host in ("gpu1", "gpu2"):
+        queue.until_there(host, folder.name, "WaitsAgain")
+    queue.lab.hosts[killed].run("python3", "-c", KILL_HOLDER, "wait/lonely-")
+    attached = queue.launcher.start_command("attach", folder.name)
+    queue.started.append(attached)
+    labs.wait_until(lambda: "wait/lonely-" in queue.sockets(killed), "it waits there again", 60)
+    queue.let_go("owner")
+    for host in ("gpu1", "gpu2"):
+        until_attempt(queue, host, folder.name, 1)
+    queue.let_go("lonely")
+    out, err = attached.communicate(timeout=60)
+    assert attached.returncode == 0, err
+    assert "gpu[1-2] │ from step 7 attempt 1" in out.decode()
+    assert not witnesses(queue, "lonely")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_who_stops_it_while_it_waits_again_ends_it(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    queue.start("owner", "--gpus", "2", *OWNS)
+    queue.until_there("gpu1", folder.name, "WaitsAgain")
+    labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
+    stopped = queue.launcher.call("stop", "--grace", "0", folder.name)
+    assert stopped.returncode == 0, stopped.stderr
+    assert queue.order() == []
+    assert not witnesses(queue, "lonely")
+    assert "wait/lonely" not in queue.sockets("gpu1")
+    assert json.loads((folder / "receipt.json").read_text())["status"] == "stopped"
+
+
+THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_the_host_that_it_chose_takes_it_back(queue: Queue) -> None:
+    """Nobody has been in touch since it began to wait, and the host that led then has no part in it."""
+    for host in queue.lab.hosts:
+        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
+        queue.until(f"on-{host}", "AllStarted")
+    folder = queue.detached(
+        "lonely", *BORROWS, "--gpus", "2",
+        where="one of gpu[1-3]; whichever is free first starts it",
+        command="python3 counts.py lonely",
+    )  # fmt: skip
+    queue.let_go("on-gpu3")
+    until_attempt(queue, "gpu3", folder.name, 0)
+    labs.wait_until(
+        lambda: witnesses(queue, "lonely") == ["gpu1", "gpu2"], "the others decide with it", 60
+    )
+    owner = queue.start("owner", "--gpus", "2", "--hosts", "gpu3", *OWNS)
+    queue.until("owner", "AllStarted")
+    assert queue.until_there("gpu3", folder.name, "WaitsAgain")["hosts"] == ["gpu3"]
+    labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
+    queue.let_go("owner")
+    assert owner.wait(60) == 0
+    until_attempt(queue, "gpu3", folder.name, 1)
+    queue.let_go("lonely")
+    labs.wait_until(lambda: not witnesses(queue, "lonely"), "nobody decides about it any more", 60)
+    attached = queue.launcher.call("attach", folder.name)
+    assert attached.returncode == 0, attached.stderr
+    assert "from step 7 attempt 1" in attached.stdout
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
+    assert not queue.recorded("gpu1", folder.name)
