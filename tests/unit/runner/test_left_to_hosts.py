@@ -69,6 +69,7 @@ def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals(frame
     place: Any = SimpleNamespace(
         wait_left=lambda: None,
         for_hosts=lambda: None,
+        may_return=False,
         membership=SimpleNamespace(rules={}),
         ticket_for=lambda host: {"number": 1, "hosts": 2, "shares": [4, 4]},
     )
@@ -136,6 +137,7 @@ def test_each_host_knows_what_to_start_in_each_way(framework: str, gpus: int) ->
     place: Any = SimpleNamespace(
         wait_left=lambda: None,
         for_hosts=lambda: None,
+        may_return=False,
         membership=SimpleNamespace(rules={}),
         ticket_for=lambda host: {"number": 1, "hosts": 4, "shares": [4] * wanted},
     )

@@ -16,7 +16,6 @@ SUPERVISOR = """
 import errno, json, os, resource, sys, time
 from launcher.agent.base import protocol
 from launcher.agent.supervisor import waiting
-from launcher.agent.supervisor.queueing import Hands
 from launcher.agent.supervisor.supervisor import Supervisor
 
 waiting.strangers = lambda leased: []
@@ -76,7 +75,7 @@ TOGETHER = """
 after = "Next"
 given = {"gpus": [], "names": [], "ports": []}
 way = {"counts": {}, "tokens": {"a": {}, "b": {}}, "address": "b", "interfaces": {}, "addresses": {}}
-hands = Hands(owner)
+hands = owner.queue.hands
 break_disk()
 assert not hands.commit(start(None), given, way, 1.0)
 assert "BegunThere" not in journal()
