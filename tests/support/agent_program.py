@@ -59,9 +59,10 @@ class Relay:
         assert "ok" in answer, answer
         return answer["ok"]
 
-    def try_to(self, op, **request):
+    def try_to(self, op, payload=b"", **request):
         self.asked += 1
-        self.process.stdin.write(self.protocol.encode(dict(request, id=self.asked, op=op)))
+        message = dict(request, id=self.asked, op=op)
+        self.process.stdin.write(self.protocol.encode(message, payload))
         self.process.stdin.flush()
         while self.asked not in self.answers:
             self.hear()
@@ -172,6 +173,12 @@ def what_a_copy_of_code_asks():
         file.write("1")
     version = relay.ask("seal", source="s", incoming="incoming-1")["version"]
     assert relay.ask("snapshot", **dict(wanted, version=version))["have"]
+    known = relay.ask("snapshot", list=1, **wanted)["known"]
+    assert [file[0] for file in known["files"]] == ["train.py"], known
+    patch = {"base": version, "gone": [], "files": [["new.py", 3, 10**18, 0o444]], "links": []}
+    assert not relay.ask("patch", payload=b"1+1", **dict(wanted, **patch))["have"]
+    known = relay.ask("snapshot", list=1, **wanted)["known"]
+    assert sorted(file[0] for file in known["files"]) == ["new.py", "train.py"], known
     relay.close()
 
 

@@ -36,6 +36,7 @@ PURE = (
 #: Modules in those rooms that read or write files, or look at this machine.
 EFFECTS = {
     "spec.files",
+    "spec.home",
     "spec.startup",
     "records.run_folder",
     "records.stored_files",
@@ -56,6 +57,7 @@ LIBRARIES = {
     "yaml": ("spec", "jobs", "interop"),
     "ClusterShell": ("spec.nodeset",),
     "urllib": ("spec.web_url", "runner.policy.wheels"),  # urllib.parse
+    "threading": ("spec.frozen",),  # a lock around what is done once
     "packaging": ("runner.policy.wheels", "runner.wheel_tools"),
 }
 IMPURE = {

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import FrozenInstanceError, asdict, dataclass, field, replace
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import (
+    FrozenInstanceError,
+    asdict,
+    dataclass,
+    field,
+    fields,
+    is_dataclass,
+    replace,
+)
 from typing import Any
 
 import pytest
@@ -103,3 +113,41 @@ def test_post_init_sees_the_fields_and_each_value_has_its_own_default() -> None:
 
 def test_fields_keep_their_order_whatever_the_order_of_arguments() -> None:
     assert list(vars(More(d=1.0, b="y", a=1))) == ["a", "b", "c", "d"]
+
+
+def test_the_first_looks_of_many_threads_see_the_same() -> None:
+    """Fields are looked at when somebody first asks for them: of a class, or of one derived from it."""
+    for _ in range(20):
+
+        @frozen
+        class Base:
+            a: int
+            b: list[int] = field(default_factory=list)
+
+        @frozen
+        class Derived(Base):
+            c: str = "c"
+
+        barrier = threading.Barrier(8)
+
+        def make(number: int, barrier: threading.Barrier = barrier) -> Any:
+            barrier.wait()
+            return (Derived if number % 2 else Base)(number)
+
+        with ThreadPoolExecutor(8) as threads:
+            made = list(threads.map(make, range(8)))
+        assert [asdict(one) for one in made] == [
+            {"a": number, "b": []} | ({"c": "c"} if number % 2 else {}) for number in range(8)
+        ]
+
+
+def test_a_class_that_is_derived_without_frozen_has_the_same_fields() -> None:
+    @frozen
+    class Base:
+        a: int
+
+    class Plain(Base):
+        pass
+
+    assert is_dataclass(Plain) and [one.name for one in fields(Plain)] == ["a"]
+    assert repr(Plain(1)).endswith("Plain(a=1)")
