@@ -7,6 +7,7 @@ commands, so what is left, looking at its fields, is done when somebody first as
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
@@ -33,6 +34,10 @@ def frozen(cls: type[T]) -> type[T]:
 _LATER = ("__dataclass_fields__", "__dataclass_params__", "__match_args__", "_arguments")
 #: Held by the thread that looks at a class, or at one that it is derived from.
 _looking = threading.RLock()
+# A program that forks while another thread looks would have a child that waits for that thread for ever.
+os.register_at_fork(
+    before=_looking.acquire, after_in_parent=_looking.release, after_in_child=_looking.release
+)
 
 
 class _Later:
