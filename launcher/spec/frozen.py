@@ -7,7 +7,6 @@ commands, so what is left, looking at its fields, is done when somebody first as
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from typing import Any, TypeVar, dataclass_transform
@@ -32,12 +31,9 @@ def frozen(cls: type[T]) -> type[T]:
 
 #: What a class has once somebody has looked at its fields.
 _LATER = ("__dataclass_fields__", "__dataclass_params__", "__match_args__", "_arguments")
-#: Held by the thread that looks at a class, or at one that it is derived from.
-_looking = threading.RLock()
-# A program that forks while another thread looks would have a child that waits for that thread for ever.
-os.register_at_fork(
-    before=_looking.acquire, after_in_parent=_looking.release, after_in_child=_looking.release
-)
+#: Held by the thread that looks at a class, or at one that it is derived from; and while a program with
+#: such threads forks.
+looking = threading.RLock()
 
 
 class _Later:
@@ -48,7 +44,7 @@ class _Later:
 
     def __get__(self, instance: object, owner: object = None) -> Any:
         cls: Any = self._class
-        with _looking:
+        with looking:
             if isinstance(cls.__dict__["_arguments"], _Later):
                 dataclass(init=False, eq=False, repr=False, match_args=False)(cls)
                 arguments = _Arguments(cls)

@@ -236,7 +236,7 @@ def seal(source: str, incoming: str, version: str = "", coarse: str = "") -> str
     except OSError:
         if not os.path.isdir(target):
             raise
-        remove(tree)  # it is there, perhaps since a moment ago: runs that start together seal the same
+        remove(tree)  # it is there: runs that start together seal the same
     os.utime(target)
     _forget_old(source, keep=name)
     return name

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import (
@@ -21,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from launcher.spec.frozen import _looking, frozen
+from launcher.spec.frozen import frozen
 
 
 @frozen
@@ -141,30 +139,6 @@ def test_the_first_looks_of_many_threads_see_the_same() -> None:
         assert [asdict(one) for one in made] == [
             {"a": number, "b": []} | ({"c": "c"} if number % 2 else {}) for number in range(8)
         ]
-
-
-def test_a_child_looks_at_classes_whatever_threads_did_as_it_was_forked() -> None:
-    @frozen
-    class Looked:
-        a: int
-
-    looking, forked = threading.Event(), threading.Event()
-
-    def look() -> None:
-        with _looking:
-            looking.set()
-            forked.wait(0.2)
-
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(look)
-        looking.wait()
-        child = os.fork()
-        if child == 0:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # for one that waits for ever
-            signal.alarm(10)
-            os._exit(Looked(1).a)
-        forked.set()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 def test_a_class_that_is_derived_without_frozen_has_the_same_fields() -> None:

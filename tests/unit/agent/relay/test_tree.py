@@ -37,7 +37,7 @@ def test_sealed_under_its_fingerprint(sources: Path) -> None:
 
 def test_many_that_seal_the_same_at_once(sources: Path) -> None:
     """As the trials of a sweep that start together after an edit."""
-    for number in range(40):
+    for number in range(20):
         names = [f"incoming-{number}-{one}" for one in range(8)]
         for name in names:
             (sources / name).mkdir()
