@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from ..spec.errors import LauncherError
+from ..spec.frozen import looking
 
 T = TypeVar("T")
 
@@ -56,6 +57,10 @@ def _ask_for_a_call_at_the_end() -> None:
 
     with suppress(RuntimeError):  # the program ends already
         getattr(threading, "_register_atexit", atexit.register)(_end_of_program)
+    # A child that is forked while a thread looks at a class would wait for that thread for ever.
+    os.register_at_fork(
+        before=looking.acquire, after_in_parent=looking.release, after_in_child=looking.release
+    )
     os.register_at_fork(after_in_child=_leave_to_the_parent)
 
 

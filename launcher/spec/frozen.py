@@ -31,8 +31,9 @@ def frozen(cls: type[T]) -> type[T]:
 
 #: What a class has once somebody has looked at its fields.
 _LATER = ("__dataclass_fields__", "__dataclass_params__", "__match_args__", "_arguments")
-#: Held by the thread that looks at a class, or at one that it is derived from.
-_looking = threading.RLock()
+#: Held by the thread that looks at a class, or at one that it is derived from; and while a program with
+#: such threads forks.
+looking = threading.RLock()
 
 
 class _Later:
@@ -43,7 +44,7 @@ class _Later:
 
     def __get__(self, instance: object, owner: object = None) -> Any:
         cls: Any = self._class
-        with _looking:
+        with looking:
             if isinstance(cls.__dict__["_arguments"], _Later):
                 dataclass(init=False, eq=False, repr=False, match_args=False)(cls)
                 arguments = _Arguments(cls)

@@ -237,16 +237,27 @@ def agent_name() -> str:
     noted = program_notes.read(_NOTES)
     if noted.get("files") == this:
         return str(noted["name"])
-    content = hashlib.sha256()
-    for name, data in _files().items():
-        content.update(b"%s %d\n%s" % (name.encode(), len(data), data))
-    hashed = f"agent-{content.hexdigest()[:16]}"
+    hashed = _named()
     if all(program_notes.has_settled(state, began) for state in states.values()):
         program_notes.write(_NOTES, {"files": this, "name": hashed})
     return hashed
 
 
 _NOTES = "agent-name.json"
+
+
+@functools.lru_cache(maxsize=1)
+def _named() -> str:
+    content = hashlib.sha256()
+    for name, data in _files().items():
+        content.update(b"%s %d\n%s" % (name.encode(), len(data), data))
+    return f"agent-{content.hexdigest()[:16]}"
+
+
+def has_changed() -> bool:
+    """Return whether the files of the agent are others than those that this process began with, as after
+    an upgrade: under that name, no host should get them."""
+    return _named() != agent_name()
 
 
 def agent_files() -> Mapping[str, bytes]:

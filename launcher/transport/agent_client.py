@@ -21,7 +21,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Facts, Host
 from ..spec.typed_json import Mismatch, from_json, require_bounds
 from . import login_shell
-from .agent_bundle import FOUND, NO_AGENT, find_script, packed, start_command
+from .agent_bundle import FOUND, NO_AGENT, find_script, has_changed, packed, start_command
 from .agent_errors import UPGRADE, no_agent, refusal, taken_over, trouble
 from .answers.environments import Pythons as PythonsThere
 from .answers.facts import read_facts
@@ -432,6 +432,14 @@ async def _first_line(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]
 
 async def _installed(host: Host, process: RemoteProcess, said: str) -> tuple[bytes, bytes]:
     """Give the agent to a host that ``said`` it has none; return its first line, and what followed."""
+    if has_changed():
+        process.close()
+        raise errors.AgentError(
+            host.name,
+            "launcher here has been changed or upgraded since this command began, and the host has no "
+            "agent of the version that began it",
+            "start the command again",
+        )
     with suppress(BrokenPipeError):  # it has exited already: its output says why
         process.stdin.write(packed(said))
     data = b""

@@ -6,6 +6,7 @@ nothing is kept, and a program is asked again.
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 import pwd
@@ -22,6 +23,9 @@ from ..spec.home import home, make_home
 
 #: Bytes of a file of notes that is read at all.
 MOST = 4 << 20
+#: What a file of notes starts with, before the sum of the rest. The number grows when any note changes
+#: its form.
+_HEAD = b"launcher-notes 1"
 #: Seconds without a change after which a file counts as it was: the clocks of file systems are coarse.
 SETTLED = 2.0
 #: How a program begins that is no script: a script may start another program tomorrow.
@@ -81,30 +85,37 @@ def states_of(paths: Iterable[str], before: float) -> dict[str, State] | None:
 
 
 def read(name: str) -> dict[str, Any]:
-    """Return the notes of that name; none if there are none, or others could have written them."""
+    """Return the notes of that name; none where there are none, others could have written them, or they
+    are not as they were written."""
     try:
         with open(home() / name, "rb") as file:
             about = os.fstat(file.fileno())
             if about.st_uid != os.getuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 return {}
-            value = json.loads(file.read(MOST))
+            head, _, text = file.read(MOST).partition(b"\n")
+        value: dict[str, Any] = json.loads(text) if head == _head(text) else {}
     except (OSError, ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return value
 
 
 def write(name: str, value: Mapping[str, Any]) -> None:
     """Replace the notes of that name, or leave them where that fails."""
-    text = json.dumps(value, separators=(",", ":"))
-    if len(text) > MOST:
+    text = json.dumps(value, separators=(",", ":")).encode()
+    data = _head(text) + b"\n" + text
+    if len(data) > MOST:
         return
     with suppress(OSError):
         fd, scratch = tempfile.mkstemp(prefix=f".{name}.", dir=make_home())
         try:
-            with os.fdopen(fd, "w") as file:
-                file.write(text)
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
             os.rename(scratch, Path(home(), name))
         except BaseException:
             with suppress(OSError):
                 os.unlink(scratch)
             raise
+
+
+def _head(text: bytes) -> bytes:
+    return b"%s %08x" % (_HEAD, binascii.crc32(text))

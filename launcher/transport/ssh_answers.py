@@ -17,8 +17,8 @@ from typing import Any
 
 from . import program_notes
 
-#: The file of the notes, and its form.
-FILE, FORM = "ssh-answers.json", 1
+#: The file of the notes.
+FILE = "ssh-answers.json"
 #: Most files of settings whose answers are kept, and hosts of each.
 CONFIGS, HOSTS = 8, 1024
 #: Seconds for ssh to say which files it reads.
@@ -27,8 +27,13 @@ PATIENCE = 20.0
 _READS = re.compile(r"^debug1: Reading configuration data (.+?)\r?$", re.MULTILINE)
 _INCLUDE = re.compile(r"^\s*include(?:\s*=\s*|\s+)(.*)$", re.IGNORECASE | re.MULTILINE)
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
-#: By what an answer depends on more than files: programs, networks, names, variables.
-_UNSTEADY = re.compile(r"\b(?:exec|localnetwork|canonical\w*)\b|\$", re.IGNORECASE)
+#: By what an answer depends on more than files: programs, networks, names, variables; and what may hide
+#: such a word, a keyword in quotes.
+_UNSTEADY = re.compile(
+    r"\b(?:exec|localnetwork|canonical\w*)\b|\$|^\s*\"", re.IGNORECASE | re.MULTILINE
+)
+#: Seconds by which the clock may be set back meanwhile.
+_SET = 1.0
 _WILD = re.compile(r"[*?\[]")
 
 Values = Mapping[str, tuple[str, ...]]
@@ -41,14 +46,14 @@ class SshAnswers:
     """
 
     def __init__(self, config: str | None) -> None:
-        self._config = config and os.path.abspath(config)
+        self._config = config and os.path.join(os.getcwd(), config)
         self._lock = threading.Lock()
         self._program: list[Any] | None = None
         self._usual: dict[str, list[str]] | None = None
         self._kept: dict[str, Any] = {}
         self._files: dict[str, Any] = {}  # by which the kept ones hold
         self._new: dict[str, dict[str, list[str]]] = {}
-        self._began = 0.0
+        self._began = self._ticks = 0.0  # by the clock of the machine, and by one that nobody sets
 
     def defaults(self) -> Values | None:
         """Return what ssh says without any file."""
@@ -70,6 +75,8 @@ class SshAnswers:
         with self._lock:
             self._load()
             self._usual = {key: list(value) for key, value in usual.items()}
+            if any("$" in option for option in options):
+                return
             self._new[_key(options, name)] = {
                 key: list(values.get(key, ()))
                 for key in {**usual, **values}
@@ -82,6 +89,8 @@ class SshAnswers:
             new, self._new = self._new, {}
             if not new or self._program is None or self._program != program_notes.program("ssh"):
                 return
+            if time.time() - self._began < time.monotonic() - self._ticks - _SET:
+                return  # an edit since may look older than it is
             paths = self._files or _read_by_ssh(self._config)
             files = program_notes.states_of(paths, self._began) if paths else None
             if files is None or (self._files and files != self._files):
@@ -92,13 +101,13 @@ class SshAnswers:
             kept = dict(list(self._kept.items())[-HOSTS:])
             latest = dict(list(configs.items())[1 - CONFIGS :])
             latest[self._config or ""] = {"files": files, "hosts": kept}
-            head = {"form": FORM, "program": self._program, "usual": self._usual}
+            head = {"program": self._program, "usual": self._usual}
             program_notes.write(FILE, {**head, "configs": latest})
 
     def _load(self) -> None:
         if self._began:
             return
-        self._began = time.time()
+        self._began, self._ticks = time.time(), time.monotonic()
         self._program = program_notes.program("ssh")
         configs = self._configs()
         ours = configs.get(self._config or "")
@@ -108,7 +117,7 @@ class SshAnswers:
     def _configs(self) -> dict[str, Any]:
         """Return what is kept by this program, by file of settings."""
         noted = program_notes.read(FILE)
-        if noted.get("form") != FORM or noted.get("program") != self._program or not self._program:
+        if noted.get("program") != self._program or not self._program:
             return {}
         self._usual = self._usual or noted["usual"]
         configs: dict[str, Any] = noted["configs"]
@@ -171,5 +180,14 @@ def _included(line: str, folders: list[str]) -> set[str] | None:
             path = os.path.join(folder, word)
             if _WILD.search(os.path.dirname(path)):
                 return None
-            found.add(os.path.dirname(path) if _WILD.search(path) else path)
+            found |= _where_it_looks(os.path.dirname(path)) if _WILD.search(path) else {path}
     return found
+
+
+def _where_it_looks(folder: str) -> set[str]:
+    """Return a folder, and the links in it: what they lead to may be missing."""
+    try:
+        with os.scandir(folder) as entries:
+            return {folder, *(entry.path for entry in entries if entry.is_symlink())}
+    except OSError:
+        return {folder}

@@ -18,19 +18,23 @@ MOST = 1000
 
 
 def listed(version: str | None) -> Message | None:
-    """Return what a version holds: ``(path, size, time, executable)`` of its files, and its links; None
-    where these are many. No version holds nothing."""
+    """Return what a version holds: ``(path, size, time, mode)`` of its files, and its links; None where
+    these are many, a time does not fit into a message, or the version is being removed. No version
+    holds nothing."""
     files: list[tuple[str, int, int, int]] = []
     links: list[tuple[str, str]] = []
-    for path, entry in tree.walk(os.fsencode(version)) if version else ():
-        if len(files) + len(links) == MOST:
-            return None
-        status, name = entry.stat(follow_symlinks=False), os.fsdecode(path)
-        if stat.S_ISLNK(status.st_mode):
-            links.append((name, os.fsdecode(os.readlink(entry.path))))
-        else:
-            is_executable = bool(status.st_mode & stat.S_IXUSR)
-            files.append((name, status.st_size, status.st_mtime_ns, int(is_executable)))
+    try:
+        for path, entry in tree.walk(os.fsencode(version)) if version else ():
+            status, name = entry.stat(follow_symlinks=False), os.fsdecode(path)
+            if len(files) + len(links) == MOST or status.st_mtime_ns > tree.LATEST:
+                return None
+            if stat.S_ISLNK(status.st_mode):
+                links.append((name, os.fsdecode(os.readlink(entry.path))))
+            else:
+                mode = stat.S_IMODE(status.st_mode)
+                files.append((name, status.st_size, status.st_mtime_ns, mode))
+    except OSError:
+        return None
     return {"files": files, "links": links}
 
 

@@ -231,10 +231,12 @@ def seal(source: str, incoming: str, version: str = "", coarse: str = "") -> str
     if coarse and name == coarse:
         name = "%s-%s" % (version, coarse)
     target = os.path.join(source, name)
-    if os.path.isdir(target):
-        remove(tree)
-    else:
+    try:
         os.rename(tree, target)
+    except OSError:
+        if not os.path.isdir(target):
+            raise
+        remove(tree)  # it is there: runs that start together seal the same
     os.utime(target)
     _forget_old(source, keep=name)
     return name

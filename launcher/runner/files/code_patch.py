@@ -71,14 +71,14 @@ class Patches:
         states = self._states
         if states is None:
             return None
-        had_files = {path: (size, time, bool(runs)) for path, size, time, runs in known.files}
+        had_files = {path: state for path, *state in known.files}
         had_links = dict(known.links)
         files, links, room = [], [], MOST_BYTES
         for path, (status, target) in states.items():
             if target is not None:
                 if had_links.get(path) != target:
                     links.append((path, target))
-            elif had_files.get(path) != _as_known(status):
+            elif had_files.get(path) != _there(status):
                 room -= status.st_size
                 if status.st_nlink > 1 or room < 0:
                     return None
@@ -125,8 +125,11 @@ class Patches:
         return self._read[path]
 
 
-def _as_known(status: os.stat_result) -> tuple[int, int, bool]:
-    return status.st_size, status.st_mtime_ns, bool(status.st_mode & stat.S_IXUSR)
+def _there(status: os.stat_result) -> list[int]:
+    """Return size, time and mode of a file on hosts."""
+    # The sealed version is shared by all later runs: nobody should write into it.
+    mode = (stat.S_IMODE(status.st_mode) & ~0o222) | stat.S_IRUSR
+    return [status.st_size, status.st_mtime_ns, mode]
 
 
 def _read(place: Path, path: str) -> tuple[tuple[str, int, int, int], bytes] | None:
@@ -139,8 +142,7 @@ def _read(place: Path, path: str) -> tuple[tuple[str, int, int, int], bytes] | N
         while piece := file.read(MOST_BYTES + 1 - len(content)):
             content += piece
         after = os.fstat(file.fileno())
-    if _as_known(before) != _as_known(after) or len(content) != before.st_size:
+    size, time, mode = _there(before)
+    if [size, time, mode] != _there(after) or len(content) != size:
         return None
-    # The sealed version is shared by all later runs: nobody should write into it.
-    mode = (stat.S_IMODE(before.st_mode) & ~0o222) | stat.S_IRUSR
-    return (path, before.st_size, before.st_mtime_ns, mode), content
+    return (path, size, time, mode), content

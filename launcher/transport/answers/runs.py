@@ -56,8 +56,8 @@ MOST_KNOWN = 1000
 
 @frozen
 class Known:
-    """What a version of the code on a host holds: ``(path, size, time, executable)`` of files, and path
-    and target of links."""
+    """What a version of the code on a host holds: ``(path, size, time, mode)`` of files, and path and
+    target of links."""
 
     files: tuple[tuple[str, int, int, int], ...] = ()
     links: tuple[tuple[str, str], ...] = ()

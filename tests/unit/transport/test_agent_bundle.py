@@ -105,6 +105,37 @@ def test_an_agent_is_there_whole_or_not_at_all(host: Host, cut: int | None, word
     assert names == ([] if cut else [bundle.agent_name()])
 
 
+#: A start of launcher that is upgraded before a host turns out to have no agent.
+UPGRADED = """\
+import shutil, sys
+from pathlib import Path
+from launcher.transport import agent_bundle as bundle, program_notes
+program_notes.SETTLED = -3600.0
+shutil.copytree(bundle._FOLDER, "agent")
+bundle._FOLDER = Path("agent").resolve()
+name = bundle.agent_name()
+print(name == bundle._named(), bundle.has_changed())
+for one in (bundle.agent_name, bundle._named, bundle._files):
+    one.cache_clear()
+print(name == bundle.agent_name(), bundle._files.cache_info().misses)
+Path("agent/main.py").write_text("import other")
+print(name == bundle.agent_name(), bundle.has_changed())
+"""
+
+
+def test_no_host_gets_files_of_an_upgrade_under_the_name_of_those_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    words = [sys.executable, "-c", UPGRADED]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    named, noted, changed = done.stdout.splitlines()
+    assert (named, noted) == ("True False", "True 0"), "the second start does not read the files"
+    assert changed == "True True"
+
+
 def test_the_agent_is_its_users_own(host: Host) -> None:
     install(host)
     folder = Path(host.workdir, "agent", bundle.agent_name())

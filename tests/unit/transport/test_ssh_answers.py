@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     (tmp_path / "more").mkdir()
     (tmp_path / "more/1.conf").write_text("User ann\n")
+    (tmp_path / "more/0far.conf").symlink_to("../far")
     return Machine(tmp_path, monkeypatch)
 
 
@@ -94,6 +95,11 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+CHANGES["the file that a link leads to, which was missing"] = lambda at: (at / "far").write_text(
+    "Port 99\n"
+)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_ssh_is_asked_again_after_a_change(machine: Machine, change: str) -> None:
     shutil.copy2(machine.config, machine.folder / "new")
@@ -110,6 +116,7 @@ def test_ssh_is_asked_again_after_a_change(machine: Machine, change: str) -> Non
         "Match exec true",
         "MATCH Host gpu1 EXEC true",
         'Match originalhost gpu1 "exec" true',
+        '"Include" more',
         "Match canonical",
         "CanonicalizeHostname always",
         "IdentityFile ~/${KEY}",
@@ -139,6 +146,29 @@ def test_nothing_is_kept_where_it_is_unclear_what_is_included(
         assert "gpu1" in machine.asked
 
 
+def test_an_inventory_that_names_a_variable_is_always_asked_about(machine: Machine) -> None:
+    """A newer ssh may answer with its value."""
+    own = [("IdentityFile", '"~/${KEY}"')]
+    for _ in range(2):
+        answers = SshAnswers(str(machine.config))
+        machine.asked.clear()
+        ssh_settings.resolve("gpu1", own, str(machine.config), answers)
+        answers.save()
+        assert "gpu1" in machine.asked
+
+
+def test_nothing_is_kept_while_the_clock_is_set(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit after that may look as old as one before."""
+    answers = SshAnswers(str(machine.config))
+    ssh_settings.resolve("gpu1", (), str(machine.config), answers)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 3600)
+    answers.save()
+    assert not (home() / FILE).exists()
+
+
 def test_what_was_edited_a_moment_ago_is_not_kept(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,9 +187,12 @@ def test_notes_that_others_can_write_or_that_are_broken_count_for_nothing(machin
     for broken in ("", "{", "[]", "[" * 100_000, '{"form": 1}', text[:-20]):
         notes.write_text(broken)
         assert machine.start() == ("gpu1.example", 2222, True)
-    known = json.loads(notes.read_text())
+    for part in ("usual", "configs", "hosts", "gpu1.example"):
+        notes.write_text(text.replace(f'"{part}"', "5", 1))
+        assert machine.start() == ("gpu1.example", 2222, True), part
+    known = program_notes.read(FILE)
     known["program"][1][0] += 1
-    notes.write_text(json.dumps(known))
+    program_notes.write(FILE, known)
     assert machine.start()[2] is True, "another ssh"
 
 

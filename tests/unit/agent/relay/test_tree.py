@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,25 @@ def test_sealed_under_its_fingerprint(sources: Path) -> None:
     version = tree.sealed(str(sources))
     assert [entry.name for entry in sources.iterdir()] == [version]
     assert tree.fingerprint(os.fsencode(sources / version)).hexdigest() == version
+
+
+def test_many_that_seal_the_same_at_once(sources: Path) -> None:
+    """As the trials of a sweep that start together after an edit."""
+    for number in range(20):
+        names = [f"incoming-{number}-{one}" for one in range(8)]
+        for name in names:
+            (sources / name).mkdir()
+            (sources / name / "a").write_text(str(number))
+            os.utime(sources / name / "a", ns=(0, number))
+        begin = threading.Barrier(len(names))
+
+        def seal(name: str, begin: threading.Barrier = begin) -> str:
+            begin.wait()
+            return tree.seal(str(sources), name)
+
+        with ThreadPoolExecutor(len(names)) as threads:
+            assert len(set(threads.map(seal, names))) == 1
+    assert len(list(sources.iterdir())) == tree.KEPT
 
 
 def test_sealing_the_same_again_keeps_one(sources: Path) -> None:

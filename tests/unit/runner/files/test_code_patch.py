@@ -172,6 +172,33 @@ def test_nothing_is_written_outside(tmp_path: Path, sources: Path, path: str) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_other_permissions_arrive_with_the_next_edit(tmp_path: Path, sources: Path) -> None:
+    """As with rsync: what others may no longer read here, they should not read there."""
+    code = _code(tmp_path / "code")
+    (code / "old.py").chmod(0o644)
+    first = code_snapshot.read(code)
+    _arrive(sources, first, None)
+    (code / "old.py").chmod(0o640)
+    _edit(code)
+    edited = code_snapshot.read(code)
+    patch = _arrive(sources, edited, first.version)
+    assert patch
+    assert [path for path, *_ in patch.files] == ["old.py", "train.py"]
+    assert (sources / edited.version / "old.py").stat().st_mode & 0o777 == 0o440
+
+
+def test_a_version_with_a_time_beyond_all_numbers_is_not_listed(sources: Path) -> None:
+    """No message may hold it, and rsync copies it."""
+    (sources / "version").mkdir()
+    (sources / "version" / "far").touch()
+    os.utime(sources / "version" / "far", ns=(0, 11 * 10**18))
+    assert patches.listed(str(sources / "version")) is None
+
+
+def test_a_version_that_is_removed_meanwhile_is_not_listed(sources: Path) -> None:
+    assert patches.listed(str(sources / "version")) is None
+
+
 def test_a_version_with_much_in_it_is_not_listed(sources: Path) -> None:
     (sources / "version").mkdir()
     for number in range(patches.MOST + 1):
