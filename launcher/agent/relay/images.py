@@ -18,7 +18,7 @@ import os
 import re
 import time
 
-from ..base import lean
+from ..base import json_files
 from ..base.protocol import Refused, blake2b
 from ..processes import visitors
 from ..processes.containers import APPTAINER, BWRAP, DOCKER, PODMAN
@@ -230,10 +230,9 @@ class Images:
         about = "\0".join([spec["runtime"], image_id, *spec["mounts"]])
         key = blake2b(about.encode("utf-8", "surrogateescape"), digest_size=10)
         path = os.path.join(self.folder, "known", key.hexdigest())
-        if image_id and os.path.exists(path):
-            with open(path) as file:
-                known: dict[str, Any] = lean.loads(file.read())
-                return known
+        known = json_files.read(path) if image_id else {}
+        if known.get("state") == "there":
+            return known
         trial = visitors.Visitor(self.root, spec, ["sh", "-c", _PYTHON], {}, runtimes.login())
         try:
             late = yield from _tried(trial)
@@ -249,10 +248,7 @@ class Images:
         found = {"state": "there", "python": python, "python_version": version}
         places = [mount.split(":")[1] for mount in spec["mounts"]]
         if image_id and not any(python.startswith(place + "/") for place in places):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(path + ".new", "w") as file:
-                file.write(lean.dumps(found))
-            os.replace(path + ".new", path)
+            json_files.write(path, found)
         return found
 
     # -- bringing

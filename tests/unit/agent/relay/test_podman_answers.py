@@ -138,3 +138,14 @@ def test_a_file_of_answers_that_was_cut_is_no_answer(tmp_path: Path) -> None:
     for text in ("", "[]", '{"settings": 1, "answers": {"x:1": []}}', '{"list": "/", "was": "x"}'):
         file.write_text(text)
         assert host.look()["id"] == ONE
+
+
+def test_what_is_known_of_an_image_and_was_cut_is_looked_for_again(tmp_path: Path) -> None:
+    """A power cut leaves files that are empty."""
+    host = Host(tmp_path)
+    first = host.look()
+    (file,) = (host.root / "images/known").iterdir()
+    for text in (b"", b'{"sta', b"null", b"[]", b"{}", b"\xff\xfe"):
+        file.write_bytes(text)
+        assert host.look() == first, text
+        assert file.read_bytes() != text
