@@ -639,6 +639,13 @@ CAUSES: tuple[Cause, ...] = (
         exits=_of(126),
     ),
     Cause(
+        "image-removed",
+        r"^Error: .*: image not known$|Error response from daemon: No such image:",
+        "the image was there when the host was asked, and is not any more",
+        "It was removed, or podman looks elsewhere now: start again, and the host is asked anew.",
+        exits=_of(125),
+    ),
+    Cause(
         "image-lacks-program",  # in the words of three shells, which may be the sh of an image
         r"^launcher: (?:line )?\d+: (?P<name>[^:\s]+): (?:command )?not found$",
         "the image has no {name}",

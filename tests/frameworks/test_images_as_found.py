@@ -108,6 +108,33 @@ def test_a_warm_start_is_one_command_of_podman(launcher: Launcher, hosts: labs.L
         host.run("rm", "-f", "/usr/local/bin/podman", "/tmp/podman.commands")
 
 
+#: podman as a site may have it: a script that looks elsewhere once a file says so.
+ELSEWHERE = """#!/bin/sh
+exec /usr/bin/podman --root "$(cat /tmp/podman.root)" "$@"
+"""
+
+
+def test_what_podman_refuses_to_start_has_it_asked_again(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    """Nothing that is watched tells that podman looks elsewhere now."""
+    host = hosts.hosts["lab1"]
+    host.write("/usr/local/bin/podman", ELSEWHERE.encode(), 0o755)
+    try:
+        for place in ("second", "first"):
+            host.write("/tmp/podman.root", f"/var/lib/containers/{place}".encode())
+            load(host, launcher, "moved:1", word=place, busybox=("sh", "true", "cat"))
+        assert "first" in inside(launcher, "moved:1", "cat", "/etc/inside").out
+        host.write("/tmp/podman.root", b"/var/lib/containers/second")
+        ran = inside(launcher, "moved:1", "cat", "/etc/inside")
+        assert ran.code == 125, ran.out
+        assert "likely: the image was there when the host was asked" in ran.err
+        ran = inside(launcher, "moved:1", "cat", "/etc/inside")
+        assert "second" in ran.out, ran.err
+    finally:
+        host.run("rm", "-f", "/usr/local/bin/podman", "/tmp/podman.root")
+
+
 def first_run(launcher: Launcher) -> str:
     """Return the name of the first run here."""
     return min(

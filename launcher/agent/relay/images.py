@@ -5,7 +5,7 @@
     images/<id>.tar      an image that a launcher sends; removed once it is loaded
     images/locks/<id>    held while it is sent and loaded
     images/known/<key>   what an image holds: it never changes (searches: ../host/searched.py)
-    images/podman-*.json what podman has answered; see podman_answers.py
+    images/podman-*.json what podman has answered; see ../host/podman_answers.py
     home/                the home folder of programs in images
 
 Which are there, and who uses them, is in image_store.py.
@@ -20,10 +20,11 @@ import time
 
 from ..base import json_files
 from ..base.protocol import Refused, blake2b
+from ..host import podman_answers
 from ..processes import visitors
 from ..processes.containers import APPTAINER, BWRAP, DOCKER, PODMAN
 from ..processes.heard import Heard
-from . import container_specs, podman_answers, runtimes
+from . import container_specs, runtimes
 from .image_store import ImageStore
 from .steps import Steps
 
@@ -120,24 +121,27 @@ class Images:
 
     def _looked(self, request: Message) -> Generator[Message, None, Message]:
         """Return what is found, and yield what goes on until then."""
+        since = time.time()
         visitors.end_left(self.root)
         why: list[str] = []
         first: dict[str, Any] = {}
         for runtime, program in self._runtimes(request):
             found = yield from self._in(runtime, program, request)
             if found["state"] == "there" and request.get("uses"):
-                found = yield from self._used(found, request)
+                found = yield from self._used(found, request, since)
             if found["state"] in ("there", "missing") or found["code"] in _FINAL:
                 return found
             why.append("%s: %s" % (runtime, found["said"]))
             first = first or dict(found)
         return dict(first, said="; ".join(why)) if first else runtimes.trouble("no-runtime", "")
 
-    def _used(self, found: Message, request: Message) -> Generator[Message, None, Message]:
+    def _used(
+        self, found: Message, request: Message, since: float
+    ) -> Generator[Message, None, Message]:
         """Keep the image that was found for who asks, and write that down."""
         runtime, program = found["runtime"], found["program"]
         image = found["spec"]["image"] if found["id"] else request["image"]
-        if self._store.hold(runtime, found["id"] or image):
+        if self._store.hold(runtime, found["id"] or image, since):
             found = yield from self._in(runtime, program, request)  # it may be gone
         if found["state"] == "there":
             called = {(program, found["id"]), (program, request["image"])}
@@ -241,6 +245,10 @@ class Images:
         code, out, err = trial.code or 0, trial.out, late or trial.err
         words = [word for word in out.split() if word != _BEGUN]
         if code or late or not words:
+            if spec["runtime"] == PODMAN:
+                podman_answers.forget(self.folder)
+            if runtimes.is_missing(err):  # it was removed since it was looked for
+                return {"state": "missing"}
             return runtimes.trouble(
                 runtimes.code_of(err) or "cannot-start", runtimes.last(err) or runtimes.silent(code)
             )

@@ -17,6 +17,7 @@ import re
 import time
 
 from ..base.lean import signal
+from ..host import podman_answers
 from ..processes import container_list, containers, processes
 from ..processes.containers import Contained
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _MARK = "LAUNCHER_CONTAINER"
 #: In the folder of a run.
 FIFO, CODES = "containers.fifo", "containers.codes"
+#: The exit code of podman and docker that have started nothing.
+_REFUSED = 125
 
 
 class Containers:
@@ -44,6 +47,7 @@ class Containers:
         self._names: set[bytes] = set()  # of all that there were
         self._marks: dict[str, bytes] = {}  # by key: what tells the first process of its container
         self._inner: dict[str, int] = {}
+        self._root = ""  # launcher's folder here
         os.makedirs(CODES, exist_ok=True)
         self._held = _hold(FIFO)
 
@@ -56,6 +60,7 @@ class Containers:
             process["key"],
             process["container"],
         )
+        self._root = os.path.dirname(os.path.dirname(run_dir))
         name = "%s-%d-%s" % (self._stem, self._attempt, key)
         self._there[key] = spec, name
         self._names.add(os.fsencode(name))
@@ -144,6 +149,8 @@ class Containers:
             with open(self._code_file(key)) as file:
                 inner = int(file.read())
         except (OSError, ValueError):
+            if code == _REFUSED and key in self._there:
+                podman_answers.forget(os.path.join(self._root, "images"))
             return code
         if inner == code:
             self._there.pop(key, None)

@@ -101,6 +101,8 @@ CASES = [
     ("no-internet", 1, b"urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>"),
     ("not-executable", 126, b"launcher: cannot start ./train.sh: Permission denied"),
     ("command-not-found", 127, b"launcher: cannot start trian: command not found on PATH (/usr/bin)"),
+    ("image-removed", 125, b"Error: 8ef60c59: image not known"),
+    ("image-removed", 125, b"docker: Error response from daemon: No such image: sha256:8ef60c59"),
     ("image-lacks-program", 127, b"launcher: line 9: bash: not found"),
     ("image-lacks-program", 127, b"launcher: 9: python3: not found"),
     ("image-lacks-program", 127, b"launcher: line 9: python3: command not found"),

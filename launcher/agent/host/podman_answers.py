@@ -5,6 +5,9 @@ storage, which each pull, load, tag and removal writes anew::
 
     images/podman-<host>.json   answers, and how that file and podman's settings looked before podman was
                                 asked; hosts may share a home folder
+
+Where podman looks may change unseen, as by a script that is called podman: what it then refuses to start
+has the answers forgotten.
 """
 
 from __future__ import annotations
@@ -30,11 +33,19 @@ _VARIABLES = ("CONTAINER", "PODMAN", "STORAGE_", "XDG_CONFIG_", "XDG_DATA_", "XD
 _TICK = 0.1
 
 
+def forget(folder: str) -> None:
+    """Have podman asked anew of each image. ``folder`` is that of images."""
+    try:
+        os.unlink(_place(folder))
+    except OSError:
+        pass
+
+
 class Answers:
     """Those of one podman, as its settings are now. ``folder`` is that of images."""
 
     def __init__(self, folder: str, program: str, env: Mapping[str, str]) -> None:
-        self._path = os.path.join(folder, NAME % os.uname().nodename)
+        self._path = _place(folder)
         self._settings = _settings(program, env)
         known = json_files.read(self._path)
         #: Whether podman was asked where its storage is.
@@ -76,6 +87,10 @@ class Answers:
                 return '"%s"' % image_id in file.read()
         except (OSError, ValueError):
             return False
+
+
+def _place(folder: str) -> str:
+    return os.path.join(folder, NAME % os.uname().nodename)
 
 
 def _state(path: str) -> list[int]:
