@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: A variable of a runtime's client, and of what that starts outside; containers do not get it.
 _MARK = "LAUNCHER_CONTAINER"
 #: In the folder of a run.
-FIFO, CODES = "containers.fifo", "containers.codes"
+CODES = "containers.codes"
 #: The exit code of podman and docker that have started nothing.
 _REFUSED = 125
 
@@ -49,7 +49,7 @@ class Containers:
         self._inner: dict[str, int] = {}
         self._root = ""  # launcher's folder here
         os.makedirs(CODES, exist_ok=True)
-        self._held = _hold(FIFO)
+        self._held = _hold(container_list.FIFO)
 
     def launch(
         self, process: ProcessSpec, env: dict[str, str], login: dict[str, str]
@@ -82,7 +82,7 @@ class Containers:
             (
                 stem + ".out",
                 stem + ".err",
-                os.path.join(run_dir, FIFO) if self._held is not None else "",
+                os.path.join(run_dir, container_list.FIFO) if self._held is not None else "",
                 os.path.join(run_dir, self._code_file(key)),
             ),
             "pipe" if process.get("stdin") else "",
@@ -201,12 +201,10 @@ class Containers:
         """Remove what a runtime that was killed has left."""
         if self._held is not None:
             os.close(self._held)
-        if not self._there or container_list.remove("."):
-            for name in (container_list.LIST, FIFO):
-                try:
-                    os.unlink(name)
-                except OSError:
-                    pass
+        if not self._there:
+            container_list.forget(".")
+        else:
+            container_list.end(".")
 
 
 def _ignores_sigterm(pid: int) -> bool:
