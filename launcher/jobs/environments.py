@@ -17,7 +17,7 @@ from ..spec.containers import Container
 from ..spec.environments import Environment, conda_environment, folder, inside, wheels_folder
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
-from ..spec.host_environment import NONE, read_modules
+from ..spec.host_environment import NONE, read_modules, wrong_module
 from ..spec.model import Host, Job, Layout, Node, Role
 from ..spec.yaml_document import (
     TEXT,
@@ -293,7 +293,9 @@ def check_modules(
     layers: Sequence[str],
 ) -> tuple[str, ...]:
     """Return the modules of a job: without those of a weaker layer than its image, which takes their
-    place. Raises InputError for modules beside an image."""
+    place. Raises InputError for modules beside an image, and for what is none."""
+    if wrong := wrong_module(modules):
+        raise InputError(*wrong)
     if not (modules and environment and environment.image):
         return tuple(modules)
     if layers.index(sources["environment"]) > layers.index(sources["modules"]):

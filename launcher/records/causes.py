@@ -403,6 +403,12 @@ CAUSES: tuple[Cause, ...] = (
         "the host's {name} was built for another torch",
         "Install torch and {name} together, from the same index.",
     ),
+    Cause(
+        "other-pythonhome",  # what a Python prints that finds nothing of its own
+        r"^\s+PYTHONHOME = '(?P<name>[^']+)'$",
+        "PYTHONHOME names {name}, where this Python is not",
+        "A module, prepare: or env: sets it: `unset PYTHONHOME` in the job's prepare:.",
+    ),
     # Python names a package alone if that is what it lacks.
     Cause(
         "missing-submodule",

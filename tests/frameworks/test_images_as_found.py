@@ -179,6 +179,27 @@ def test_an_image_without_a_shell_is_named_before_anything_starts(
     assert not containers_on(hosts.hosts["lab1"])
 
 
+def test_what_keeps_one_host_from_an_image_is_said_before_another_gets_it(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    load(hosts.hosts["lab2"], launcher, "bare:2", busybox=("true",))
+    ran = inside(launcher, "bare:2", "true", hosts="lab[1-2]")
+    assert "lab2: image bare:2: the image has no sh" in ran.err, ran.err
+    assert not hosts.hosts["lab1"].run("podman", "images", "--quiet", "bare:2").stdout
+
+
+@pytest.mark.parametrize("does", ["exit 0", "echo broken >&2; exit 1", "echo hello"])
+def test_a_python_that_does_not_work_is_none(
+    launcher: Launcher, hosts: labs.Lab, does: str
+) -> None:
+    """Not every program needs it."""
+    script = f"#!/bin/sh\n{does}\n"
+    load(hosts.hosts["lab1"], launcher, "odd:3", busybox=("sh", "true", "cat"), python=script)
+    ran = inside(launcher, "odd:3", "cat", "/etc/inside")
+    assert ran.code == 0, ran.err
+    assert not containers_on(hosts.hosts["lab1"])
+
+
 def job_of(launcher: Launcher) -> Path:
     place = launcher.work / "bare.yaml"
     job = {"framework": "env", "environment": {"image": "bare:1"}, "run": "true"}

@@ -49,12 +49,13 @@ _ID = re.compile(r"[0-9a-f]{64}\Z")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
 #: Those that another runtime would not change.
 _FINAL = ("other-machine", "no-mount")
-#: Tells of the Python that an image has.
+#: Tells of the Python that an image has, if that works: not every program needs it.
 _PYTHON = """\
 echo launcher-begun
 for name in python3 python; do
   if command -v "$name" >/dev/null 2>&1; then
-    exec "$name" -c 'import sys; print(sys.executable, sys.version.split()[0])'
+    found=$("$name" -c 'import sys; print(sys.executable, sys.version.split()[0])' 2>/dev/null)
+    case $found in /*" "[0-9]*) echo "$found"; exit 0;; esac
   fi
 done
 echo none

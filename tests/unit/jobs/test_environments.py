@@ -260,6 +260,12 @@ def test_an_image_takes_the_place_of_weaker_modules_and_refuses_others() -> None
             job_file.make(given, {})
 
 
+@pytest.mark.parametrize("name", ["-h", "cu*", "a b", ""])
+def test_what_is_no_module_is_refused_on_the_command_line_as_well(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a module"):
+        job_file.make({"flag": {"run": "x", "modules": (name,)}}, {})
+
+
 IN_IMAGES = """
 roles:
   head: {environment: {image: a, mounts: [/sets]}, resources: {gpus: 1}}
