@@ -17,7 +17,7 @@ from ..spec.containers import Container
 from ..spec.environments import Environment, conda_environment, folder, inside, wheels_folder
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
-from ..spec.host_environment import NONE, read_modules
+from ..spec.host_environment import NONE, read_modules, wrong_module
 from ..spec.model import Host, Job, Layout, Node, Role
 from ..spec.yaml_document import (
     TEXT,
@@ -149,7 +149,7 @@ def read_environment(node: YamlNode, keys: Mapping[str, Key] = _KEYS) -> dict[st
                 f"environment: {{{kind}: ..., {name}: ...}}",
             )
     if "image" in found and "modules" in found:
-        raise node.error("environment: an image loads no modules of the host", "leave modules out")
+        raise node.error(*_no_modules("environment", "an image"))
     return found
 
 
@@ -286,6 +286,31 @@ def of_stronger(
     return tuple(replace(role, **gone) for role in roles)
 
 
+def check_modules(
+    environment: Environment | None,
+    modules: Sequence[str],
+    sources: Mapping[str, str],
+    layers: Sequence[str],
+) -> tuple[str, ...]:
+    """Return the modules of a job: without those of a weaker layer than its image, which takes their
+    place. Raises InputError for modules beside an image, and for what is none."""
+    if wrong := wrong_module(modules):
+        raise InputError(*wrong)
+    if not (modules and environment and environment.image):
+        return tuple(modules)
+    if layers.index(sources["environment"]) > layers.index(sources["modules"]):
+        return ()
+    raise InputError(*_no_modules("modules", str(environment)))
+
+
+def _no_modules(where: str, image: str) -> tuple[str, str]:
+    """Return what to say of modules in an image, and the hint."""
+    return (
+        f"{where}: {image} loads no modules of the host",
+        "leave modules out; prepare: may load those that are in the image",
+    )
+
+
 def check_roles(environment: Environment | None, roles: Sequence[Role]) -> None:
     """Raise InputError for roles that load modules in the image of their job."""
     own = [role.name for role in roles if role.modules and not role.environment]
@@ -324,11 +349,11 @@ def on_host(job: Job, host: Host, role: str = "") -> Environment | None:
 
 def modules_on(job: Job, host: Host, role: str = "") -> tuple[str, ...]:
     """Return the modules that are loaded for a role on a host: its own, else the job's, else the
-    host's. In an image, only those that are beside it have a meaning."""
+    host's; none in an image."""
     own = job.role(role) if role else None
     wanted = (own.environment if own else None) or job.environment
     if wanted and wanted.image:
-        return () if own and own.environment else job.modules
+        return ()
     return (own.modules if own else ()) or job.modules or host.modules
 
 

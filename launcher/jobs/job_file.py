@@ -320,6 +320,13 @@ def _check_environment(values: Mapping[str, Any], nodes: Mapping[str, YamlNode])
         given = environments.spread(values)
     except InputError as error:
         raise nodes["environment"].error(error.message, error.hint) from None
+    layer = dict.fromkeys(("environment", "modules"), "file")
+    try:
+        environments.check_modules(
+            given.get("environment"), given.get("modules", ()), layer, ("file",)
+        )
+    except InputError as error:
+        raise nodes["modules"].error(error.message, error.hint) from None
     for role in given.get("roles", ()):
         try:
             environments.check_roles(given.get("environment"), [role])
@@ -418,6 +425,8 @@ def make(layers: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
     named = values.get("environment")
     kept = environments.of_stronger(values.get("roles", ()), named, sources, tuple(layers))
     values["roles"] = kept
+    layered = (values.get("modules", ()), sources, tuple(layers))
+    values["modules"] = environments.check_modules(named, *layered)
     environments.check_roles(named, kept)
     preload.check(values.get("preload", ()), framework, named, kept)
     preload.check_kept(values.get("preload", ()), values.get("keep_warm"))

@@ -403,6 +403,12 @@ CAUSES: tuple[Cause, ...] = (
         "the host's {name} was built for another torch",
         "Install torch and {name} together, from the same index.",
     ),
+    Cause(
+        "other-pythonhome",  # what a Python prints that finds nothing of its own
+        r"^\s+PYTHONHOME = '(?P<name>[^']+)'$",
+        "PYTHONHOME names {name}, where this Python is not",
+        "A module, prepare: or env: sets it: `unset PYTHONHOME` in the job's prepare:.",
+    ),
     # Python names a package alone if that is what it lacks.
     Cause(
         "missing-submodule",
@@ -637,6 +643,13 @@ CAUSES: tuple[Cause, ...] = (
         "the command may not be executed",
         "Make the file executable (chmod +x), give it a #! line, or start it with its interpreter.",
         exits=_of(126),
+    ),
+    Cause(
+        "image-removed",
+        r"^Error: .*: image not known$|Error response from daemon: No such image:",
+        "the image was there when the host was asked, and is not any more",
+        "It was removed, or podman looks elsewhere now: start again, and the host is asked anew.",
+        exits=_of(125),
     ),
     Cause(
         "image-lacks-program",  # in the words of three shells, which may be the sh of an image

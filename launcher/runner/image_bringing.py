@@ -129,6 +129,8 @@ class Bringing:
             )
             if is_old and any(one.code == "other-machine" for one in found.values()):
                 return None
+            if not self._talk.each_alone:  # what is in the way of one host stops all
+                self._stop_for_trouble(found)
             without = [
                 one for one in hosts if one.name in found and found[one.name].state == "missing"
             ]
@@ -165,6 +167,11 @@ class Bringing:
         assert self._talk.building
         self._talk.pinned = (await self._talk.building.build(hosts)).id
 
+    def _stop_for_trouble(self, found: dict[str, answers.Image]) -> None:
+        """Raise HostError for the first host that cannot start the image."""
+        if error := images.trouble(found, self._talk.wanted.image):
+            raise error
+
     def _require(self, found: dict[str, answers.Image]) -> None:
         """Fail unless all hosts have the same image, and can start it."""
         image = self._talk.wanted.image
@@ -172,8 +179,8 @@ class Bringing:
             for host, answer in found.items():
                 if error := images.trouble({host: answer}, image):
                     self._talk.fail([host], error)
-        elif error := images.trouble(found, image):
-            raise error
+        else:
+            self._stop_for_trouble(found)
         there = {host: one for host, one in found.items() if host not in self._talk.failed}
         for host, answer in there.items():
             if answer.state != "there":

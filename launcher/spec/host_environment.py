@@ -4,7 +4,7 @@ name this one."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -21,10 +21,17 @@ NONE = "none"
 def read_modules(node: YamlNode) -> tuple[str, ...]:
     """Return the names of environment modules. Raises DocumentError."""
     names = texts(node)
+    if wrong := wrong_module(names):
+        raise node.error(*wrong)
+    return names
+
+
+def wrong_module(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return what to say of the first name that no environment module has, and the hint."""
     for name in names:
         if not _MODULE.match(name):
-            raise node.error(f"{name!r} cannot be the name of a module", "such as cuda/12.4")
-    return names
+            return f"{name!r} cannot be the name of a module", "such as cuda/12.4"
+    return None
 
 
 #: What a job may name and a host may not, with the reason.

@@ -108,6 +108,33 @@ def test_a_warm_start_is_one_command_of_podman(launcher: Launcher, hosts: labs.L
         host.run("rm", "-f", "/usr/local/bin/podman", "/tmp/podman.commands")
 
 
+#: podman as a site may have it: a script that looks elsewhere once a file says so.
+ELSEWHERE = """#!/bin/sh
+exec /usr/bin/podman --root "$(cat /tmp/podman.root)" "$@"
+"""
+
+
+def test_what_podman_refuses_to_start_has_it_asked_again(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    """Nothing that is watched tells that podman looks elsewhere now."""
+    host = hosts.hosts["lab1"]
+    host.write("/usr/local/bin/podman", ELSEWHERE.encode(), 0o755)
+    try:
+        for place in ("second", "first"):
+            host.write("/tmp/podman.root", f"/var/lib/containers/{place}".encode())
+            load(host, launcher, "moved:1", word=place, busybox=("sh", "true", "cat"))
+        assert "first" in inside(launcher, "moved:1", "cat", "/etc/inside").out
+        host.write("/tmp/podman.root", b"/var/lib/containers/second")
+        ran = inside(launcher, "moved:1", "cat", "/etc/inside")
+        assert ran.code == 125, ran.out
+        assert "likely: the image was there when the host was asked" in ran.err
+        ran = inside(launcher, "moved:1", "cat", "/etc/inside")
+        assert "second" in ran.out, ran.err
+    finally:
+        host.run("rm", "-f", "/usr/local/bin/podman", "/tmp/podman.root")
+
+
 def first_run(launcher: Launcher) -> str:
     """Return the name of the first run here."""
     return min(
@@ -149,6 +176,27 @@ def test_an_image_without_a_shell_is_named_before_anything_starts(
         "check", "-i", str(launcher.inventory), "--hosts", "lab1", "--job", str(job_of(launcher))
     )
     assert "IMAGE-SHELL" in check.stdout, check.stderr
+    assert not containers_on(hosts.hosts["lab1"])
+
+
+def test_what_keeps_one_host_from_an_image_is_said_before_another_gets_it(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    load(hosts.hosts["lab2"], launcher, "bare:2", busybox=("true",))
+    ran = inside(launcher, "bare:2", "true", hosts="lab[1-2]")
+    assert "lab2: image bare:2: the image has no sh" in ran.err, ran.err
+    assert not hosts.hosts["lab1"].run("podman", "images", "--quiet", "bare:2").stdout
+
+
+@pytest.mark.parametrize("does", ["exit 0", "echo broken >&2; exit 1", "echo hello"])
+def test_a_python_that_does_not_work_is_none(
+    launcher: Launcher, hosts: labs.Lab, does: str
+) -> None:
+    """Not every program needs it."""
+    script = f"#!/bin/sh\n{does}\n"
+    load(hosts.hosts["lab1"], launcher, "odd:3", busybox=("sh", "true", "cat"), python=script)
+    ran = inside(launcher, "odd:3", "cat", "/etc/inside")
+    assert ran.code == 0, ran.err
     assert not containers_on(hosts.hosts["lab1"])
 
 

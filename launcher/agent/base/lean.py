@@ -70,7 +70,10 @@ def loads(text: str) -> Any:
     text = text.strip(" \t\n\r")
     try:
         value, end = _read(text, 0)
-    except StopIteration:
+    except (
+        StopIteration,
+        SystemError,
+    ):  # SystemError: it has no json.decoder to take its error from
         end = -1
     if end != len(text):
         raise ValueError("not JSON: %.80r" % text)

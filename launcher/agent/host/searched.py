@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-from ..base import lean
+from ..base import json_files
 from ..base.protocol import blake2b
 
 TYPE_CHECKING = False
@@ -36,25 +36,13 @@ class Searched:
 
     def found(self) -> dict[str, Any] | None:
         """Return what an earlier search has found; None where it is to be searched."""
-        try:
-            with open(self._path) as file:
-                found: Any = lean.loads(file.read())
-        except (OSError, ValueError):
-            return None
-        return found if self._lasts and isinstance(found, dict) else None
+        return (json_files.read(self._path) or None) if self._lasts else None
 
     def keep(self, found: dict[str, Any], places: Sequence[str]) -> None:
         """Remember what was found in these places, if it stays true."""
         if not self._lasts or found["missing"] or any(map(self._is_of_host, places)):
             return
-        new = "%s.%d.new" % (self._path, os.getpid())
-        try:
-            os.makedirs(os.path.dirname(new), mode=0o700, exist_ok=True)
-            with open(new, "w") as file:
-                file.write(lean.dumps(found))
-            os.replace(new, self._path)
-        except OSError:  # a full disk: it is searched again
-            pass
+        json_files.write(self._path, found)
 
     def _is_of_host(self, place: str) -> bool:
         if not place.startswith("/"):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from ..base.messages import ContainerSpec
 
-#: In the folder of a run.
-LIST = "containers"
+#: In the folder of a run: the list, and what the supervisor holds open.
+LIST, FIFO = "containers", "containers.fifo"
 #: Seconds for a runtime to remove containers.
 PATIENCE = 20.0
 
@@ -70,9 +70,15 @@ def remove_noted(path: str) -> bool:
 
 
 def end(run_dir: str) -> None:
-    """Remove the containers that a run without a supervisor has left, and the list."""
+    """Remove the containers that a run without a supervisor has left, and the files about them."""
     if remove(run_dir):
+        forget(run_dir)
+
+
+def forget(run_dir: str) -> None:
+    """Remove the files about containers that are gone."""
+    for name in (LIST, FIFO):
         try:
-            os.unlink(os.path.join(run_dir, LIST))
+            os.unlink(os.path.join(run_dir, name))
         except OSError:
             pass

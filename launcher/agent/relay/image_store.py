@@ -68,6 +68,14 @@ class Locks:
         """Return whether this process has it."""
         return name in self._held
 
+    def mark(self, name: str) -> None:
+        """Note when what a lock is for was changed, for those who had looked before they took it."""
+        os.utime(self._held[name], (time.time(), time.time()))
+
+    def is_marked(self, name: str, since: float) -> bool:
+        """Return whether that was so since then; also for a lock that is new."""
+        return os.fstat(self._held[name]).st_mtime >= since
+
     def drop(self, name: str) -> None:
         """Let go of a lock."""
         if name in self._held:
@@ -84,16 +92,18 @@ class ImageStore:
 
     # -- use
 
-    def hold(self, runtime: str, about: str) -> bool:
-        """Keep an image from being removed while this process lives; return whether it had to wait
-        for somebody who may have removed it."""
+    def hold(self, runtime: str, about: str, since: float) -> bool:
+        """Keep an image from being removed while this process lives; return whether somebody may have
+        removed it ``since`` it was looked for."""
         key, waited = _key(runtime, about), False
         deadline = time.monotonic() + REMOVAL
-        while not self.locks.take(key, fcntl.LOCK_SH) and time.monotonic() < deadline:
+        while not self.locks.take(key, fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                return True
             waited = True
             self._going_on()
             time.sleep(0.05)
-        return waited
+        return waited or self.locks.is_marked(key, since)
 
     def note(
         self, runtime: str, program: str, image: str, image_id: str, run: str, brought: bool
@@ -237,6 +247,7 @@ class ImageStore:
             containers = runtimes.users(known["program"], known["id"])
             if containers:
                 return {"state": "used", "by": ["container %s" % n for n in containers[:NAMES]]}
+            self.locks.mark(key)
             why = runtimes.remove(known["program"], known["id"], REMOVAL)
             if why:
                 return dict(why, state="failed")

@@ -5,7 +5,7 @@
     images/<id>.tar      an image that a launcher sends; removed once it is loaded
     images/locks/<id>    held while it is sent and loaded
     images/known/<key>   what an image holds: it never changes (searches: ../host/searched.py)
-    images/podman-*.json what podman has answered; see podman_answers.py
+    images/podman-*.json what podman has answered; see ../host/podman_answers.py
     home/                the home folder of programs in images
 
 Which are there, and who uses them, is in image_store.py.
@@ -18,12 +18,13 @@ import os
 import re
 import time
 
-from ..base import lean
+from ..base import json_files
 from ..base.protocol import Refused, blake2b
+from ..host import podman_answers
 from ..processes import visitors
 from ..processes.containers import APPTAINER, BWRAP, DOCKER, PODMAN
 from ..processes.heard import Heard
-from . import container_specs, podman_answers, runtimes
+from . import container_specs, runtimes
 from .image_store import ImageStore
 from .steps import Steps
 
@@ -48,12 +49,13 @@ _ID = re.compile(r"[0-9a-f]{64}\Z")
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
 #: Those that another runtime would not change.
 _FINAL = ("other-machine", "no-mount")
-#: Tells of the Python that an image has.
+#: Tells of the Python that an image has, if that works: not every program needs it.
 _PYTHON = """\
 echo launcher-begun
 for name in python3 python; do
   if command -v "$name" >/dev/null 2>&1; then
-    exec "$name" -c 'import sys; print(sys.executable, sys.version.split()[0])'
+    found=$("$name" -c 'import sys; print(sys.executable, sys.version.split()[0])' 2>/dev/null)
+    case $found in /*" "[0-9]*) echo "$found"; exit 0;; esac
   fi
 done
 echo none
@@ -120,24 +122,27 @@ class Images:
 
     def _looked(self, request: Message) -> Generator[Message, None, Message]:
         """Return what is found, and yield what goes on until then."""
+        since = time.time()
         visitors.end_left(self.root)
         why: list[str] = []
         first: dict[str, Any] = {}
         for runtime, program in self._runtimes(request):
             found = yield from self._in(runtime, program, request)
             if found["state"] == "there" and request.get("uses"):
-                found = yield from self._used(found, request)
+                found = yield from self._used(found, request, since)
             if found["state"] in ("there", "missing") or found["code"] in _FINAL:
                 return found
             why.append("%s: %s" % (runtime, found["said"]))
             first = first or dict(found)
         return dict(first, said="; ".join(why)) if first else runtimes.trouble("no-runtime", "")
 
-    def _used(self, found: Message, request: Message) -> Generator[Message, None, Message]:
+    def _used(
+        self, found: Message, request: Message, since: float
+    ) -> Generator[Message, None, Message]:
         """Keep the image that was found for who asks, and write that down."""
         runtime, program = found["runtime"], found["program"]
         image = found["spec"]["image"] if found["id"] else request["image"]
-        if self._store.hold(runtime, found["id"] or image):
+        if self._store.hold(runtime, found["id"] or image, since):
             found = yield from self._in(runtime, program, request)  # it may be gone
         if found["state"] == "there":
             called = {(program, found["id"]), (program, request["image"])}
@@ -230,10 +235,9 @@ class Images:
         about = "\0".join([spec["runtime"], image_id, *spec["mounts"]])
         key = blake2b(about.encode("utf-8", "surrogateescape"), digest_size=10)
         path = os.path.join(self.folder, "known", key.hexdigest())
-        if image_id and os.path.exists(path):
-            with open(path) as file:
-                known: dict[str, Any] = lean.loads(file.read())
-                return known
+        known = json_files.read(path) if image_id else {}
+        if known.get("state") == "there":
+            return known
         trial = visitors.Visitor(self.root, spec, ["sh", "-c", _PYTHON], {}, runtimes.login())
         try:
             late = yield from _tried(trial)
@@ -242,6 +246,10 @@ class Images:
         code, out, err = trial.code or 0, trial.out, late or trial.err
         words = [word for word in out.split() if word != _BEGUN]
         if code or late or not words:
+            if spec["runtime"] == PODMAN:
+                podman_answers.forget(self.folder)
+            if runtimes.is_missing(err):  # it was removed since it was looked for
+                return {"state": "missing"}
             return runtimes.trouble(
                 runtimes.code_of(err) or "cannot-start", runtimes.last(err) or runtimes.silent(code)
             )
@@ -249,10 +257,7 @@ class Images:
         found = {"state": "there", "python": python, "python_version": version}
         places = [mount.split(":")[1] for mount in spec["mounts"]]
         if image_id and not any(python.startswith(place + "/") for place in places):
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            with open(path + ".new", "w") as file:
-                file.write(lean.dumps(found))
-            os.replace(path + ".new", path)
+            json_files.write(path, found)
         return found
 
     # -- bringing

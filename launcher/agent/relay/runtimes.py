@@ -98,9 +98,14 @@ def read(code: int, out: str, err: str) -> dict[str, Any]:
     if code == 0 and len(words) == 2:
         image_id = words[0].rpartition(":")[2]
         return {"state": "there", "id": image_id, "image": words[0], "machine": words[1]}
-    if _MISSING.search(err) and not re.search(r"no sub[ug]id ranges", err):
+    if is_missing(err):
         return {"state": "missing"}
     return trouble(code_of(err) or "cannot-start", last(err) or silent(code))
+
+
+def is_missing(err: str) -> bool:
+    """Return whether they have said that an image is not there."""
+    return bool(_MISSING.search(err)) and not re.search(r"no sub[ug]id ranges", err)
 
 
 def described(path: str, ids: Iterable[str]) -> tuple[dict[str, tuple[int, list[str]]], Message]:

@@ -17,6 +17,7 @@ import re
 import time
 
 from ..base.lean import signal
+from ..host import podman_answers
 from ..processes import container_list, containers, processes
 from ..processes.containers import Contained
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 #: A variable of a runtime's client, and of what that starts outside; containers do not get it.
 _MARK = "LAUNCHER_CONTAINER"
 #: In the folder of a run.
-FIFO, CODES = "containers.fifo", "containers.codes"
+CODES = "containers.codes"
+#: The exit code of podman and docker that have started nothing.
+_REFUSED = 125
 
 
 class Containers:
@@ -44,8 +47,9 @@ class Containers:
         self._names: set[bytes] = set()  # of all that there were
         self._marks: dict[str, bytes] = {}  # by key: what tells the first process of its container
         self._inner: dict[str, int] = {}
+        self._root = ""  # launcher's folder here
         os.makedirs(CODES, exist_ok=True)
-        self._held = _hold(FIFO)
+        self._held = _hold(container_list.FIFO)
 
     def launch(
         self, process: ProcessSpec, env: dict[str, str], login: dict[str, str]
@@ -56,6 +60,7 @@ class Containers:
             process["key"],
             process["container"],
         )
+        self._root = os.path.dirname(os.path.dirname(run_dir))
         name = "%s-%d-%s" % (self._stem, self._attempt, key)
         self._there[key] = spec, name
         self._names.add(os.fsencode(name))
@@ -77,7 +82,7 @@ class Containers:
             (
                 stem + ".out",
                 stem + ".err",
-                os.path.join(run_dir, FIFO) if self._held is not None else "",
+                os.path.join(run_dir, container_list.FIFO) if self._held is not None else "",
                 os.path.join(run_dir, self._code_file(key)),
             ),
             "pipe" if process.get("stdin") else "",
@@ -144,6 +149,8 @@ class Containers:
             with open(self._code_file(key)) as file:
                 inner = int(file.read())
         except (OSError, ValueError):
+            if code == _REFUSED and key in self._there:
+                podman_answers.forget(os.path.join(self._root, "images"))
             return code
         if inner == code:
             self._there.pop(key, None)
@@ -194,12 +201,10 @@ class Containers:
         """Remove what a runtime that was killed has left."""
         if self._held is not None:
             os.close(self._held)
-        if not self._there or container_list.remove("."):
-            for name in (container_list.LIST, FIFO):
-                try:
-                    os.unlink(name)
-                except OSError:
-                    pass
+        if not self._there:
+            container_list.forget(".")
+        else:
+            container_list.end(".")
 
 
 def _ignores_sigterm(pid: int) -> bool:

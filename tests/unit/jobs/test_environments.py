@@ -246,6 +246,26 @@ def test_a_stronger_layer_replaces_those_of_roles() -> None:
     assert roles(settings={"environment": Environment(image="i")}) == own, "they stay out of it"
 
 
+def test_an_image_takes_the_place_of_weaker_modules_and_refuses_others() -> None:
+    image = Environment(image="i")
+    of_file = {"file": job_file.load("run: x\nmodules: [cuda]", "j")}
+    assert job_file.make({**of_file, "flag": {"environment": image}}, {}).modules == ()
+    assert job_file.make({**of_file, "flag": {"environment": None}}, {}).modules == ("cuda",)
+    in_file = {"file": job_file.load("run: x\nenvironment: {image: i}", "j")}
+    for given in (
+        {"flag": {"run": "x", "environment": image, "modules": ("cuda",)}},
+        {**in_file, "flag": {"modules": ("cuda",)}},
+    ):
+        with pytest.raises(InputError, match="image i loads no modules of the host"):
+            job_file.make(given, {})
+
+
+@pytest.mark.parametrize("name", ["-h", "cu*", "a b", ""])
+def test_what_is_no_module_is_refused_on_the_command_line_as_well(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a module"):
+        job_file.make({"flag": {"run": "x", "modules": (name,)}}, {})
+
+
 IN_IMAGES = """
 roles:
   head: {environment: {image: a, mounts: [/sets]}, resources: {gpus: 1}}

@@ -101,6 +101,8 @@ CASES = [
     ("no-internet", 1, b"urllib.error.URLError: <urlopen error [Errno -3] Temporary failure in name resolution>"),
     ("not-executable", 126, b"launcher: cannot start ./train.sh: Permission denied"),
     ("command-not-found", 127, b"launcher: cannot start trian: command not found on PATH (/usr/bin)"),
+    ("image-removed", 125, b"Error: 8ef60c59: image not known"),
+    ("image-removed", 125, b"docker: Error response from daemon: No such image: sha256:8ef60c59"),
     ("image-lacks-program", 127, b"launcher: line 9: bash: not found"),
     ("image-lacks-program", 127, b"launcher: 9: python3: not found"),
     ("image-lacks-program", 127, b"launcher: line 9: python3: command not found"),
@@ -128,6 +130,7 @@ def test_a_cause_is_known_by_its_words(name: str, code: int, words: bytes, befor
 
 def test_every_row_has_its_case() -> None:
     of_others = {"node-rank-only", "own-name-is-loopback", "gloo-did-not-meet", "peer-left"}
+    of_others |= {"other-pythonhome"}
     assert {case[0] for case in CASES} | of_others == {c.code for c in causes.CAUSES}
     assert len({cause.code for cause in causes.CAUSES}) == len(causes.CAUSES)
 
@@ -209,3 +212,11 @@ def test_what_led_to_the_last_traceback_counts_and_what_did_not_does_not() -> No
     found = causes.find(root + led + end, 1)
     assert found is not None and found.code == "disk-full"
     assert causes.find(root + b"going on\n" + end, 1) is None
+
+
+def test_a_python_that_finds_nothing_of_its_own_says_where_it_was_sent() -> None:
+    said = b"Python path configuration:\n  PYTHONHOME = '/nowhere'\n  PYTHONPATH = (not set)\n"
+    fatal = b"Fatal Python error: init_fs_encoding: failed to get the Python codec\n"
+    found = causes.find(said + fatal + b"ModuleNotFoundError: No module named 'encodings'\n", 1)
+    assert found
+    assert (found.code, "/nowhere" in found.says) == ("other-pythonhome", True)

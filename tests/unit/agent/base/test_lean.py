@@ -37,6 +37,19 @@ def test_lean_json_refuses_what_json_refuses(text: str) -> None:
             read(text)
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"x', '["', '"\\', "[1,", "nul"])
+def test_what_was_cut_is_a_value_error_where_nobody_has_json(text: str) -> None:
+    """As in a relay: the C scanner has no exception to raise there."""
+    program = (
+        "import sys\nsys.path.insert(0, sys.argv[1])\nfrom agent.base import lean\n"
+        "try: lean.loads(sys.argv[2])\n"
+        "except ValueError as error: print('ValueError', 'json' in sys.modules)"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", program, str(AGENT.parent), text]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stdout == "ValueError False\n", done.stderr
+
+
 #: Prints what they do, and which large modules are there.
 LEAN = """
 import os, sys

@@ -219,6 +219,45 @@ def test_an_image_that_a_connection_is_about_to_use_cannot_be_removed(
     assert other.answer({"do": "remove", "key": "../../etc"})["state"] == "missing"
 
 
+#: A FAKE of podman with one image, which somebody removes while its first container runs.
+REMOVED = """
+cd "${0%/*}"
+case "$1 $*" in
+  image*Size*) [ -e there ] && echo ID 1 '["x:1"]' || { echo no such image >&2; exit 125; };;
+  image*) [ -e there ] && echo ID MACHINE || { echo no such image >&2; exit 125; };;
+  rmi*) rm there;;
+  run*) if [ -e remover ]; then ./remover; fi; echo launcher-begun; echo none;;
+esac
+"""
+#: What ``launcher image rm`` has a host do.
+REMOVER = """#!/bin/sh
+exec PYTHON -c '
+import os, sys
+from launcher.agent.relay.image_store import ImageStore
+store = ImageStore(sys.argv[1])
+assert [store.remove(key)["state"] for key in os.listdir(store.folder + "/used")] == ["removed"]
+' ROOT
+"""
+
+
+def test_an_image_that_was_removed_while_it_was_looked_at_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    script = REMOVED.replace("ID", ID).replace("MACHINE", machine)
+    first = with_runtime(tmp_path, monkeypatch, podman=script)
+    (tmp_path / "bin/there").touch()
+    assert look(first, uses=True)["state"] == "there"
+    (key,) = os.listdir(f"{first.root}/images/used")
+    first._store.locks.drop(key)  # as its connection ends
+    remover = tmp_path / "bin/remover"
+    remover.write_text(REMOVER.replace("PYTHON", sys.executable).replace("ROOT", first.root))
+    remover.chmod(0o755)
+    found = look(Images(first.root), uses=True, mounts=["/usr"])
+    assert not (tmp_path / "bin/there").exists()
+    assert found["state"] == "missing"
+
+
 def test_a_tag_that_is_lost_while_an_image_stays_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

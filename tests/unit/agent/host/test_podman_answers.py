@@ -62,7 +62,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That podman is on PATH, and files count as settled however young they are."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("launcher.agent.relay.podman_answers._TICK", -3600.0)
+    monkeypatch.setattr("launcher.agent.host.podman_answers._TICK", -3600.0)
 
 
 def test_an_image_that_is_known_is_not_asked_for_again(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_hosts_with_several_storages_are_always_asked(tmp_path: Path) -> None:
 def test_what_has_just_changed_may_change_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.agent.relay.podman_answers._TICK", 3600.0)
+    monkeypatch.setattr("launcher.agent.host.podman_answers._TICK", 3600.0)
     host = Host(tmp_path)
     host.look()
     host.look()
@@ -138,3 +138,14 @@ def test_a_file_of_answers_that_was_cut_is_no_answer(tmp_path: Path) -> None:
     for text in ("", "[]", '{"settings": 1, "answers": {"x:1": []}}', '{"list": "/", "was": "x"}'):
         file.write_text(text)
         assert host.look()["id"] == ONE
+
+
+def test_what_is_known_of_an_image_and_was_cut_is_looked_for_again(tmp_path: Path) -> None:
+    """A power cut leaves files that are empty."""
+    host = Host(tmp_path)
+    first = host.look()
+    (file,) = (host.root / "images/known").iterdir()
+    for text in (b"", b'{"sta', b"null", b"[]", b"{}", b"\xff\xfe"):
+        file.write_bytes(text)
+        assert host.look() == first, text
+        assert file.read_bytes() != text

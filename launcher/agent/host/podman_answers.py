@@ -5,6 +5,9 @@ storage, which each pull, load, tag and removal writes anew::
 
     images/podman-<host>.json   answers, and how that file and podman's settings looked before podman was
                                 asked; hosts may share a home folder
+
+Where podman looks may change unseen, as by a script that is called podman: what it then refuses to start
+has the answers forgotten.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import pwd
 import time
 
-from ..base import lean
+from ..base import json_files
 from ..base.protocol import blake2b
 
 TYPE_CHECKING = False
@@ -30,13 +33,21 @@ _VARIABLES = ("CONTAINER", "PODMAN", "STORAGE_", "XDG_CONFIG_", "XDG_DATA_", "XD
 _TICK = 0.1
 
 
+def forget(folder: str) -> None:
+    """Have podman asked anew of each image. ``folder`` is that of images."""
+    try:
+        os.unlink(_place(folder))
+    except OSError:
+        pass
+
+
 class Answers:
     """Those of one podman, as its settings are now. ``folder`` is that of images."""
 
     def __init__(self, folder: str, program: str, env: Mapping[str, str]) -> None:
-        self._path = os.path.join(folder, NAME % os.uname().nodename)
+        self._path = _place(folder)
         self._settings = _settings(program, env)
-        known = self._read()
+        known = json_files.read(self._path)
         #: Whether podman was asked where its storage is.
         self.is_located = known.get("settings") == self._settings
         self._list = str(known["list"]) if self.is_located and "list" in known else ""
@@ -67,14 +78,7 @@ class Answers:
 
     def _write(self) -> None:
         about = {"settings": self._settings, "list": self._list, "was": self._was}
-        new = "%s.%d.new" % (self._path, os.getpid())
-        try:
-            os.makedirs(os.path.dirname(new), mode=0o700, exist_ok=True)
-            with open(new, "w") as file:
-                file.write(lean.dumps(dict(about, answers=self._known)))
-            os.replace(new, self._path)
-        except OSError:  # a full disk: podman is asked again
-            pass
+        json_files.write(self._path, dict(about, answers=self._known))
 
     def _lists(self, image_id: str) -> bool:
         """Return whether the file has an image: it may be in a storage that is not watched."""
@@ -84,13 +88,9 @@ class Answers:
         except (OSError, ValueError):
             return False
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            with open(self._path) as file:
-                known: Any = lean.loads(file.read())
-        except (OSError, ValueError):
-            return {}
-        return known if isinstance(known, dict) else {}
+
+def _place(folder: str) -> str:
+    return os.path.join(folder, NAME % os.uname().nodename)
 
 
 def _state(path: str) -> list[int]:
