@@ -73,7 +73,8 @@ def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[labs.Lab]:
     """A lab that one test may break: the first two hosts, or the test's parameter."""
     need_lab()
     specs = getattr(request, "param", SPECS[:2])
-    with labs.Lab(specs, tmp_path / "own") as standing:
+    # Hosts have a /tmp and a /root of their own: an environment there has to be shared with them.
+    with labs.Lab(specs, tmp_path / "own", share=[Path(sys.prefix)]) as standing:
         yield standing
 
 
