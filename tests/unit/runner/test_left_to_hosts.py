@@ -100,7 +100,9 @@ def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals(frame
         ticket_for=lambda host: {"number": 1, "hosts": 2, "shares": [4, 4]},
     )
     meeting = Meeting("10.0.0.1", 25_000, {}, ADDRESSES)
-    told = left_to_hosts.requests(made, [Way(made, meeting)], meeting, "key", place, WITNESSES, True)
+    told = left_to_hosts.requests(
+        made, [Way(made, meeting)], meeting, "key", place, WITNESSES, True
+    )
     assert [checked(one) for one in told.values()] == ["gather", "gather"]
     assert told["gpu2"]["gang"] == {
         "hosts": ["gpu1", "gpu2"], "address": "10.0.0.1", "port": 25_000, "key": "key",
