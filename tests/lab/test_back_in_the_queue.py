@@ -81,7 +81,7 @@ def borrower(queue: Queue, *words: str) -> Path:
 
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_its_host_takes_it_back_and_continues_it(queue: Queue) -> None:
-    folder = borrower(queue, "--gpus", "2")
+    folder = borrower(queue, "--gpus", "2", "--time", "1h")
     until_attempt(queue, "gpu1", folder.name, 0)
     queue.start("owner", "--gpus", "2", *OWNS, command="true")
     assert queue.until_there("gpu1", folder.name, "WaitsAgain")["hosts"] == ["gpu1"]
