@@ -209,8 +209,10 @@ class Queueing:
         return (self.gather if self.together else self.wait)(request)
 
     def gang(self, _: Message) -> Message:
-        """Return how the hosts that wait together find each other, and which are out of touch. ``returns``
-        says that a request to wait may have a token in the place of its attempt's number."""
+        """Return how the hosts that wait together find each other, and which are out of touch.
+
+        ``returns``: a request to wait may have a token in the place of its attempt's number.
+        """
         together = self.together
         if not together or self._owner.machine.stopped or self._is_through(together):
             return {"ok": {"missing": [], "returns": 1}}

@@ -19,8 +19,8 @@ ROUGHLY = 30.0
 
 
 def is_passing(answer: Begin | Wait, run: str) -> bool:
-    """Return whether a run waits for nobody but itself: it begins, and has done so on some hosts; or what
-    it had there is about to be free."""
+    """Return whether a run waits for itself alone: it has begun on some hosts, or what it had
+    there is about to be free."""
     runs = {turn.short(one) for one in answer.runs} if isinstance(answer, Wait) else set()
     return runs == {turn.short(run)}
 
