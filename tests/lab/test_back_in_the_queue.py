@@ -205,6 +205,36 @@ def test_whatever_is_killed_who_attaches_continues_it(queue: Queue, killed: str)
     assert not witnesses(queue, "lonely")
 
 
+#: Kills the supervisor of a run as soon as its journal has an event.
+KILL_AT = """
+import json, os, sys, time
+until = time.time() + 120
+while True:
+    lines = [json.loads(line) for line in open(sys.argv[1]) if line.endswith("\\n")]
+    if sys.argv[2] in [one["event"] for one in lines]:
+        break
+    assert time.time() < until
+os.kill([one["pid"] for one in lines if one["event"] == "SupervisorStarted"][-1], 9)
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("event", ["HostEnded", "WaitsAgain"])
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_a_host_that_is_killed_as_it_gives_way_waits_again(queue: Queue, event: str) -> None:
+    """Nobody has been in touch since it ran, so who attaches learns of all that from its journal."""
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    queue.start("owner", "--gpus", "2", *OWNS, command="true")
+    journal = f"/root/.launcher/host/runs/{folder.name}/journal.jsonl"
+    queue.lab.hosts["gpu1"].run("python3", "-c", KILL_AT, journal, event)
+    queue.let_go("lonely")
+    attached = queue.launcher.call("attach", folder.name)
+    assert attached.returncode == 0, attached.stderr
+    assert "from step 7 attempt 1" in attached.stdout
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
