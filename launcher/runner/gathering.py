@@ -225,10 +225,11 @@ class Gathering:
         there = {session.name for session in launch.sessions}
         self._left_out = {one.name for one in whole.sessions if one.name not in there}
         self._place.know(launch.sessions, launch.layout)
+        returns = await self._may_return([one for one in launch.sessions if one not in dead])
         for _ in range(PORT_TRIES):
             meeting, ways = await find_ways(launch)
-            key = secrets.token_hex(16)
-            told = left_to_hosts.requests(launch, ways, meeting, self._place, key, self._witnesses)
+            key, more = secrets.token_hex(16), (self._place, self._witnesses)
+            told = left_to_hosts.requests(launch, ways, meeting, key, *more, returns)
             await _supervise(whole, [one for one in dead if one is first and one.has_died])
             try:
                 answer = await first.insist(**told[first.name])
@@ -249,6 +250,21 @@ class Gathering:
         elif not launch.layout.wanted:  # its journal says so, and is on its way
             _give_up([one for one in dead if one is not first])
         self._is_told = True
+
+    async def _may_return(self, sessions: Sequence[HostSession]) -> bool:
+        """Return whether these can take the run back into the queue. Supervisors of an earlier version
+        would take the token of an attempt for its number. Raises ConnectionLost."""
+        if not self._place.may_return:
+            return False
+        return all(await asyncio.gather(*map(self._knows_returns, sessions)))
+
+    async def _knows_returns(self, session: HostSession) -> bool:
+        try:
+            return bool((await session.insist(op="gang", run=self._context.name)).get("returns"))
+        except errors.ConnectionLost:
+            raise
+        except errors.HostError:
+            return False
 
     async def _tell_one(
         self, launch: Launch, session: HostSession, told: Mapping[str, Any], again: bool

@@ -442,8 +442,8 @@ class HostSession:
             raise errors.BadAnswer(self.name, event.problem)
         if wrong := self._belongings.wrong_event(event):
             raise errors.BadAnswer(self.name, wrong)
-        if isinstance(event, ev.BegunThere):
-            self.starts_by_itself = False
+        if isinstance(event, ev.BegunThere | ev.WaitsAgain):
+            self.starts_by_itself = isinstance(event, ev.WaitsAgain)
         self._context.add(event)
 
     def _hear_log(self, name: str, offset: int, data: bytes) -> bool:

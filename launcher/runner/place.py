@@ -484,6 +484,8 @@ class Place:
         """Record why the run waits, if that is new; a run that can begin nowhere holds nobody back."""
         from .policy import news  # few runs wait
 
+        if news.is_passing(answer, self._name):
+            return
         event = news.of_turn(answer, self._in_sight(), time.time())
         if (rule := self.membership.rule) is not None:
             standing, uses = self.membership.standing, self.membership.uses

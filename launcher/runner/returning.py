@@ -67,8 +67,8 @@ class Returning:
     async def _tell(self, launch: Launch) -> None:
         """Tell all hosts, the one that would lead first. Raises HostError, MeetingError."""
         meeting, ways = await find_ways(launch)
-        key = secrets.token_hex(16)
-        told = left_to_hosts.requests(launch, ways, meeting, self._place, key, self._witnesses)
+        key, more = secrets.token_hex(16), (self._place, self._witnesses)
+        told = left_to_hosts.requests(launch, ways, meeting, key, *more, True)
         asked = {name: {**request, "op": "return"} for name, request in told.items()}
         first, *others = launch.sessions
         await first.insist(**asked[first.name])

@@ -81,7 +81,7 @@ def borrower(queue: Queue, *words: str) -> Path:
 
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_its_host_takes_it_back_and_continues_it(queue: Queue) -> None:
-    folder = borrower(queue, "--gpus", "2")
+    folder = borrower(queue, "--gpus", "2", "--time", "1h")
     until_attempt(queue, "gpu1", folder.name, 0)
     queue.start("owner", "--gpus", "2", *OWNS, command="true")
     assert queue.until_there("gpu1", folder.name, "WaitsAgain")["hosts"] == ["gpu1"]
@@ -207,6 +207,36 @@ def test_whatever_is_killed_who_attaches_continues_it(queue: Queue, killed: str)
     assert not witnesses(queue, "lonely")
 
 
+#: Kills the supervisor of a run as soon as its journal has an event.
+KILL_AT = """
+import json, os, sys, time
+until = time.time() + 120
+while True:
+    lines = [json.loads(line) for line in open(sys.argv[1]) if line.endswith("\\n")]
+    if sys.argv[2] in [one["event"] for one in lines]:
+        break
+    assert time.time() < until
+os.kill([one["pid"] for one in lines if one["event"] == "SupervisorStarted"][-1], 9)
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("event", ["HostEnded", "WaitsAgain"])
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_a_host_that_is_killed_as_it_gives_way_waits_again(queue: Queue, event: str) -> None:
+    """Nobody has been in touch since it ran, so who attaches learns of all that from its journal."""
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    queue.start("owner", "--gpus", "2", *OWNS, command="true")
+    journal = f"/root/.launcher/host/runs/{folder.name}/journal.jsonl"
+    queue.lab.hosts["gpu1"].run("python3", "-c", KILL_AT, journal, event)
+    queue.let_go("lonely")
+    attached = queue.launcher.call("attach", folder.name)
+    assert attached.returncode == 0, attached.stderr
+    assert "from step 7 attempt 1" in attached.stdout
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
@@ -227,11 +257,8 @@ def test_who_stops_it_while_it_waits_again_ends_it(queue: Queue) -> None:
 THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.slow
-@pytest.mark.parametrize("own", [THREE], indirect=True)
-def test_the_host_that_it_chose_takes_it_back(queue: Queue) -> None:
-    """Nobody has been in touch since it began to wait, and the host that led then has no part in it."""
+def begun_on_gpu3(queue: Queue) -> Path:
+    """A run that has chosen gpu3 with nobody in touch, which does not lead; return its folder."""
     for host in queue.lab.hosts:
         queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
         queue.until(f"on-{host}", "AllStarted")
@@ -245,6 +272,15 @@ def test_the_host_that_it_chose_takes_it_back(queue: Queue) -> None:
     labs.wait_until(
         lambda: witnesses(queue, "lonely") == ["gpu1", "gpu2"], "the others decide with it", 60
     )
+    return folder
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_the_host_that_it_chose_takes_it_back(queue: Queue) -> None:
+    """Nobody has been in touch since it began to wait, and the host that led then has no part in it."""
+    folder = begun_on_gpu3(queue)
     owner = queue.start("owner", "--gpus", "2", "--hosts", "gpu3", *OWNS)
     queue.until("owner", "AllStarted")
     assert queue.until_there("gpu3", folder.name, "WaitsAgain")["hosts"] == ["gpu3"]
@@ -260,3 +296,20 @@ def test_the_host_that_it_chose_takes_it_back(queue: Queue) -> None:
     receipt = json.loads((folder / "receipt.json").read_text())
     assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
     assert not queue.recorded("gpu1", folder.name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_nobody_decides_any_more_once_the_chosen_host_is_done(queue: Queue) -> None:
+    """It never gave its GPUs back: the host that it chose leads the others from its start on."""
+    begun_on_gpu3(queue)
+    there = queue.lab.hosts["gpu3"].address
+
+    def lines() -> list[str]:
+        hosts = [queue.lab.hosts[name] for name in ("gpu1", "gpu2")]
+        return [host.run("ss", "-Htn").stdout.decode() for host in hosts]
+
+    labs.wait_until(lambda: all(f"{there}:" in one for one in lines()), "they are led by gpu3", 30)
+    queue.let_go("lonely")
+    labs.wait_until(lambda: not witnesses(queue, "lonely"), "nobody decides about it any more", 60)

@@ -117,7 +117,7 @@ class Queueing:
         if self.together:
             self.together.look(now)
         if self.together and self.together.is_to_move and self.later:
-            self.keep_for_later(self.later)
+            self._follow_leader(self.later)
         if self.together and self.together.is_over(now) and not machine.stopped:
             self._owner.stop(protocol.WAIT_OVER)
         waiting = self.alone
@@ -209,13 +209,18 @@ class Queueing:
         return (self.gather if self.together else self.wait)(request)
 
     def gang(self, _: Message) -> Message:
-        """Return how the hosts that wait together find each other, and which are out of touch."""
+        """Return how the hosts that wait together find each other, and which are out of touch.
+
+        ``returns``: a request to wait may have a token in the place of its attempt's number.
+        """
         together = self.together
-        if not together or self._owner.machine.stopped:
-            return {"ok": {"missing": []}}
-        if together.has_begun and self.later is None:
-            return {"ok": {"missing": []}}
-        return {"ok": {"gang": together.request["gang"], "missing": together.missing}}
+        if not together or self._owner.machine.stopped or self._is_through(together):
+            return {"ok": {"missing": [], "returns": 1}}
+        gang, missing = together.request["gang"], together.missing
+        return {"ok": {"gang": gang, "missing": missing, "returns": 1}}
+
+    def _is_through(self, together: Gathered) -> bool:
+        return together.has_begun and self.later is None
 
     # -- its end
 
@@ -261,6 +266,13 @@ class Queueing:
         assert self.later
         owner.record("WaitsAgain", hosts=hosts_of(self.later))
         self._waits_at = time.monotonic()
+
+    def _follow_leader(self, later: GatherRequest) -> None:
+        """Be in touch by the request that says who leads from now on."""
+        try:
+            self.keep_for_later(later)
+        except OSError:
+            pass  # too many sockets: the hosts find each other once they wait again
 
     def _try_to_wait(self, now: float) -> None:
         """Wait again; later, if somebody else listens at the port of the run."""

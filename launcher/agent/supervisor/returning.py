@@ -64,13 +64,16 @@ def kept_for_later(
     request: GatherRequest, chosen: Sequence[str] = (), later: Message | None = None
 ) -> GatherRequest | None:
     """Return the request to wait again, without end, on the hosts that the run has ``chosen``: what it
-    wrote is there. ``later`` is how they find each other then, if that changes. None for a run that
-    never gives GPUs back, or that one leads which is none of these. Pure."""
+    wrote is there; without any, on those of its only way. ``later`` is how they find each other then, if
+    that changes. None for a run that never gives GPUs back, or that one leads which is none of these.
+    Pure."""
     if not may_return(request):
         return None
     gang = dict(request["gang"], **(later or {}))
     made = dict(request, seconds=None, gang=gang)
     if request.get("ways"):
+        if not chosen and len(request["ways"]) == 1:
+            chosen = list(request["ways"][0]["tokens"])
         known = enumerate(request["ways"])
         number = next((n for n, way in known if {*way["tokens"]} == {*chosen}), None)
         start = request["starts"].get(str(number))

@@ -18,6 +18,13 @@ ASIDE = (WaitReason.HOSTS_MISSING, WaitReason.TOO_LARGE)
 ROUGHLY = 30.0
 
 
+def is_passing(answer: Begin | Wait, run: str) -> bool:
+    """Return whether a run waits for itself alone: it has begun on some hosts, or what it had
+    there is about to be free."""
+    runs = {turn.short(one) for one in answer.runs} if isinstance(answer, Wait) else set()
+    return runs == {turn.short(run)}
+
+
 def of_turn(answer: Begin | Wait, stands: Sequence[Stand], now: float) -> ev.RunWaits:
     """Return why a run waits, as its hosts have it; one that could begin waits for its project."""
     there = turn.waiting(stands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -58,9 +59,34 @@ def test_all_are_left_to_hosts(framework: str) -> None:
     assert left_to_hosts.is_possible(launch(framework))
 
 
+def test_a_run_whose_time_goes_on_is_left_to_hosts() -> None:
+    """It has begun, and may have to wait again."""
+    made = launch("torchrun")
+    made.context.request.time_limit = 100.0  # type: ignore[misc]
+    made.context.events.append(ev.AllStarted(time.time(), 0))  # type: ignore[attr-defined]
+    assert left_to_hosts.is_possible(made)
+
+
 def test_a_run_with_few_ports_is_not_left_to_hosts() -> None:
     """They keep one of them while they wait."""
     assert not left_to_hosts.is_possible(launch("torchrun", (29_500, 29_500)))
+
+
+def test_hosts_of_an_earlier_version_are_told_the_number_of_the_attempt() -> None:
+    """They would take a token for it."""
+    made = launch("torchrun")
+    place: Any = SimpleNamespace(
+        wait_left=lambda: None,
+        for_hosts=lambda: None,
+        may_return=True,
+        membership=SimpleNamespace(rules={}),
+        ticket_for=lambda host: {"number": 1, "hosts": 2, "shares": [4, 4]},
+    )
+    meeting = Meeting("10.0.0.1", 25_000, {}, ADDRESSES)
+    for returns in (False, True):
+        ways, more = [Way(made, meeting)], (place, WITNESSES)
+        told = left_to_hosts.requests(made, ways, meeting, "key", *more, returns)["gpu1"]
+        assert ("attempt" in told, told["start"]["attempt"] > 0) == (returns, returns)
 
 
 @pytest.mark.parametrize("framework", ["torchrun", "deepspeed"])
@@ -74,7 +100,9 @@ def test_hosts_fill_in_what_the_plan_says_that_follows_from_their_journals(frame
         ticket_for=lambda host: {"number": 1, "hosts": 2, "shares": [4, 4]},
     )
     meeting = Meeting("10.0.0.1", 25_000, {}, ADDRESSES)
-    told = left_to_hosts.requests(made, [Way(made, meeting)], meeting, place, "key", WITNESSES)
+    told = left_to_hosts.requests(
+        made, [Way(made, meeting)], meeting, "key", place, WITNESSES, True
+    )
     assert [checked(one) for one in told.values()] == ["gather", "gather"]
     assert told["gpu2"]["gang"] == {
         "hosts": ["gpu1", "gpu2"], "address": "10.0.0.1", "port": 25_000, "key": "key",
@@ -142,7 +170,7 @@ def test_each_host_knows_what_to_start_in_each_way(framework: str, gpus: int) ->
         ticket_for=lambda host: {"number": 1, "hosts": 4, "shares": [4] * wanted},
     )
     meeting = Meeting("10.0.0.1", 25_000, {}, addresses)
-    told = left_to_hosts.requests(made, ways, meeting, place, "key", WITNESSES)
+    told = left_to_hosts.requests(made, ways, meeting, "key", place, WITNESSES, True)
     assert [checked(one) for one in told.values()] == ["gather"] * 4
     number, way = next(
         (n, way) for n, way in enumerate(ways) if way.launch.sessions[-1].name == "gpu4"

@@ -53,6 +53,7 @@ def test_it_waits_on_the_hosts_that_it_had_for_as_long_as_it_takes() -> None:
     assert (kept["ways"], kept["seconds"]) == ([way("a", "b")], None)
     assert kept["starts"] == {"0": start("0")}
     assert returning.hosts_of(kept) == ["a", "b"]
+    assert returning.kept_for_later(kept) == kept, "it is kept on these once more"
     assert returning.kept_for_later(request(project={"preemptible": 0}), ["a", "b"]) is None
     assert returning.kept_for_later(request(attempt=None), ["a", "b"]) is None
 

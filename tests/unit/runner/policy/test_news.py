@@ -8,6 +8,7 @@ from launcher.records import events as ev
 from launcher.records.reasons import WaitReason
 from launcher.runner.policy import news
 from launcher.runner.policy.projects import Standing, Use
+from launcher.runner.policy.turn import Begin, Wait
 from launcher.spec.model import Project
 
 RULE = Project("team-a", 2, ("ann",), 4)
@@ -33,3 +34,12 @@ def test_an_estimate_that_moves_a_little_is_no_news() -> None:
     assert not news.alike(WAITS, replace(WAITS, latest=200.0))
     assert not news.alike(WAITS, replace(WAITS, latest=None))
     assert not news.alike(WAITS, replace(WAITS, place=1))
+
+
+def test_a_run_does_not_wait_for_itself() -> None:
+    """One of its hosts has begun it a moment before the other."""
+    run = "calm-otter-1234"
+    assert news.is_passing(Wait(run, 1, "busy", runs=(run,)), run)
+    assert not news.is_passing(Wait(run, 1, "busy", runs=(run, "swift-hare-1")), run)
+    assert not news.is_passing(Wait(run, 1, "hosts-missing", hosts=("gpu2",)), run)
+    assert not news.is_passing(Begin(run, {"gpu1": [0]}), run)
