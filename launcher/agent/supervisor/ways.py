@@ -47,14 +47,15 @@ def decide(
     for number, way in enumerate(ways):
         sizes = tuple(sorted(filter(None, way["counts"].values()), reverse=True))
         by_size.setdefault(sizes, {})[_parts(way["counts"])] = number
-    hosts, answer = hosts_with_gpus(ways), None
+    hosts, waits = hosts_with_gpus(ways), None
     for sizes, by_parts in sorted(by_size.items(), key=lambda one: -len(one[0])):
         own = sizes if len(by_size) > 1 else ()  # of one size, the ticket says which
-        answer = _decide(known, run, hosts, by_parts, own)
-        if isinstance(answer, turns.Begin):
-            number = by_parts[_taken(answer)]
-            return _turn(number, ways[number], answer.gpus)
-    return answer
+        found = _decide(known, run, hosts, by_parts, own)
+        if isinstance(found, turns.Begin):
+            number = by_parts[_taken(found)]
+            return _turn(number, ways[number], found.gpus)
+        waits = found
+    return waits
 
 
 def _decide(
