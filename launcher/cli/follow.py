@@ -182,10 +182,11 @@ def tell_detached(run: AsyncRunHandle) -> None:
         from .render.waits import left_to, who_starts  # few runs wait
 
         waits_for = "its time" if waits.why is WaitReason.NOT_YET else "its turn"
-        hosts, wanted = run.state().left_to, run.state().wanted
+        state, hosts = run.state(), run.state().left_to
+        among = hosts, state.wanted, state.most
         where = (
-            f" on {left_to(hosts, wanted)}{who_starts(hosts, wanted)}"
-            if hosts and run.state().is_on_its_own
+            f" on {left_to(*among)}{who_starts(*among)}"
+            if hosts and state.is_on_its_own
             else ", and needs this machine until then"
         )
         click.echo(f"detached; {name} waits for {waits_for}{where}", err=True)

@@ -43,7 +43,8 @@ class Summary:
     ``command`` is what it runs, in a line, ``commit`` the code's, with a ``+`` if not all was committed;
     ``seconds`` how long a run that has ended took. ``began`` says whether any process was started,
     ``project`` whose quota it counts for, ``users`` as whom it runs: the accounts on its hosts. While it
-    may choose among ``hosts``, ``wanted`` is how many of them it begins on; 0: on all.
+    may choose among ``hosts``, ``wanted`` is how many of them it begins on; 0: on all. If it is elastic,
+    that is the least, and ``most`` how many at most.
     """
 
     run: str
@@ -65,6 +66,7 @@ class Summary:
     project: str = ""
     users: tuple[str, ...] = ()
     wanted: int = 0
+    most: int = 0
 
 
 @frozen
@@ -232,6 +234,7 @@ class _Described:
     started: float | None = None
     nodes: tuple[_Node, ...] = ()
     wanted: int = 0
+    most: int = 0
     hosts: tuple[str, ...] = ()
     project: str | None = None
     job: _Job = _Job()
@@ -271,6 +274,7 @@ def summary(path: Path) -> Summary:
         started=started,
         hosts=tuple(node.host for node in described.nodes) or described.hosts,
         wanted=described.wanted,
+        most=described.most,
         gpus=sum(len(node.gpus) for node in nodes),
         ranks=sum(node.local_world_size for node in nodes),
         followed=followed and status not in ENDED,

@@ -102,6 +102,7 @@ def describe_run(request: Request, layout: Layout, started: float) -> dict[str, 
         "nodes": [{**_described(node), "host": node.host.name} for node in layout.nodes],
         **({"wanted": layout.wanted} if layout.wanted else {}),
         **({"shares": list(layout.shares)} if layout.shares else {}),
+        **({"most": layout.most} if layout.most else {}),
     }
 
 
@@ -122,6 +123,7 @@ class _Run:
     nodes: tuple[Mapping[str, Any], ...] = ()
     wanted: int = 0
     shares: tuple[int, ...] = ()
+    most: int = 0
 
 
 @frozen
@@ -167,7 +169,7 @@ def _read_run(record: Mapping[str, Any]) -> tuple[Request, Layout]:
             nodes.append(from_json(Node, {**node, "host": host}))
         except Mismatch as error:
             raise error.inside(f"nodes[{index}]") from None
-    return request, Layout(run.run, tuple(nodes), run.wanted, run.shares)
+    return request, Layout(run.run, tuple(nodes), run.wanted, run.shares, run.most)
 
 
 def _host(hosts: Mapping[str, Host], name: object, field: str) -> Host:

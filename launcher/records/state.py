@@ -105,6 +105,7 @@ class RunState:
     )
     waits_with: tuple[str, ...] = ()  # all hosts that start it together, if there are several
     wanted: int = 0  # how many of them it begins on; 0: on all
+    most: int = 0  # and how many at most, if it is elastic
     met: ev.WaitsOnHosts | None = None  # once these are in touch
     begun_there: ev.BegunThere | None = None  # once the host that starts it, or leads, has
     begun_on: Mapping[str, ev.BegunThere] = field(default_factory=dict)  # and every one that has
@@ -305,16 +306,14 @@ def _waits_on_host(event: ev.WaitsOnHost, state: RunState) -> RunState:
 @_apply.register
 def _left_to_hosts(event: ev.LeftToHosts, state: RunState) -> RunState:
     first, *_ = event.hosts
-    return replace(state, waits_on=first, waits_with=event.hosts, wanted=event.wanted, met=None)
+    return replace(_left_to(event, state), waits_on=first, met=None)
 
 
 @_apply.register
 def _waits_on_hosts(event: ev.WaitsOnHosts, state: RunState) -> RunState:
     if state.all_started:
         return state
-    return replace(
-        state, waits_on=event.host, waits_with=event.hosts, wanted=event.wanted, met=event
-    )
+    return replace(_left_to(event, state), waits_on=event.host, met=event)
 
 
 @_apply.register
@@ -464,6 +463,10 @@ def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
 # -- parts of those changes
 
 
+def _left_to(event: ev.LeftToHosts | ev.WaitsOnHosts, state: RunState) -> RunState:
+    return replace(state, waits_with=event.hosts, wanted=event.wanted, most=event.most)
+
+
 def _to_wait(state: RunState) -> RunState:
     """Return the state without what was known of the start of the attempt before."""
     return replace(
@@ -472,6 +475,7 @@ def _to_wait(state: RunState) -> RunState:
         waits_on="",
         waits_with=(),
         wanted=0,
+        most=0,
         met=None,
         begun_there=None,
         begun_on={},

@@ -60,7 +60,8 @@ class Gathering:
         for session in launch.sessions:
             session.starts_by_itself = True
         if len(names) > 1:
-            self._context.add(ev.LeftToHosts(time.time(), names, launch.layout.wanted))
+            wanted, most = launch.layout.wanted, launch.layout.most
+            self._context.add(ev.LeftToHosts(time.time(), names, wanted, most))
         while not self._is_told:
             try:
                 await self._tell(launch, ())

@@ -180,9 +180,9 @@ def begun(launch: Launch, met: ev.WaitsOnHosts | None, events: Mapping[str, ev.B
 def _require_way(launch: Launch, event: ev.BegunThere) -> None:
     """Raise BadAnswer for hosts that the run could not have chosen."""
     known = {session.name for session in launch.sessions}
-    if len(set(event.hosts) & known) != len(event.hosts) or len(event.hosts) != (
-        launch.layout.num_nodes
-    ):
+    count, layout = len(event.hosts), launch.layout
+    fits = layout.num_nodes <= count <= layout.largest.num_nodes
+    if not fits or len(set(event.hosts) & known) != count:
         raise BadAnswer(event.host, "it has begun the run on other hosts than asked for")
 
 

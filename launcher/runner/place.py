@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from ..records import events as ev
@@ -138,15 +139,20 @@ class Place:
             return None
         if shares[0] == shares[-1]:
             stands = [one for one in stands if len(one.gpus) >= shares[0]]
-        if len(stands) == len(shares):
+        job, are_equal = self._context.job, shares[0] == shares[-1]
+        # the rules of a project are about a number of GPUs: there, it begins on all
+        least = job.elastic if job.elastic and self.membership.rule is None else len(shares)
+        if len(stands) == len(shares) and not (are_equal and least < len(shares)):
             all_of_them = self._layout_of_all(stands)
-            if all_of_them is not None or shares[0] == shares[-1]:
+            if all_of_them is not None or are_equal:
                 return all_of_them
-        job = self._context.job
-        if job.elastic is not None:
+        if not are_equal and job.elastic is not None:
             return None
-        choose = turn.layout_of_any if shares[0] == shares[-1] else turn.layout_of_any_unequal
-        return choose(job, stands, shares, self._context.name)
+        choose = turn.layout_of_any if are_equal else turn.layout_of_any_unequal
+        found = choose(job, stands, shares, self._context.name)
+        if found is None or least == len(shares):
+            return found
+        return replace(found, wanted=least, most=len(shares))
 
     def _layout_of_all(self, stands: Sequence[turn.Stand]) -> Layout | None:
         """Return the layout of a run that needs all of these hosts, if each can have one share alone."""

@@ -134,7 +134,7 @@ def _make_folder(
     name: str, claims: Mapping[str, Claim], problems: Mapping[str, str], inventory: Inventory
 ) -> None:
     """Make the folder as the run's own launcher would have left it, with our inventory's hosts."""
-    claim = _with_chosen(_confirmed(claims), claims)
+    claim = _with_chosen(_confirmed(claims), claims, problems)
     _require_leader(name, claim, claims, problems)
     ours = {host.name: host for host in inventory.hosts}
     unknown = [node.host.name for node in claim.layout.nodes if node.host.name not in ours]
@@ -159,9 +159,11 @@ def _make_folder(
     if all(node.host.name in claims and claims[node.host.name].started for node in nodes):
         folder.record(ev.AllStarted(time.time(), 0))
     first, *_ = names = [node.host.name for node in nodes]
-    if first in claims and claims[first].waits:  # of several, the first one leads and says so
-        now, wanted = time.time(), claim.layout.wanted
-        several = ev.WaitsOnHosts(now, first, tuple(names), wanted=wanted)
+    is_begun = claim.layout.wanted > 0 and any(one.started for one in claims.values())
+    # of several, the first one leads and says so; on which it began, the journals say
+    if is_begun or (first in claims and claims[first].waits):
+        now, wanted, most = time.time(), claim.layout.wanted, claim.layout.most
+        several = ev.WaitsOnHosts(now, first, tuple(names), wanted=wanted, most=most)
         folder.record(several if len(names) > 1 else ev.WaitsOnHost(now, first))
     folder.close()
     write_json(path / "shown.json", {})
@@ -181,12 +183,16 @@ def _require_leader(
         )
 
 
-def _with_chosen(claim: Claim, claims: Mapping[str, Claim]) -> Claim:
-    """Return a claim with the hosts on which the run has begun, if it could choose among more."""
-    begun = [host for host, one in claims.items() if one.started]
-    if not claim.layout.wanted or len(begun) != claim.layout.wanted:
+def _with_chosen(claim: Claim, claims: Mapping[str, Claim], problems: Mapping[str, str]) -> Claim:
+    """Return a claim with the hosts on which the run has begun, if it could choose among more. Of an
+    elastic one, a host that does not answer, or has not heard of it yet, may be one of these."""
+    layout, begun = claim.layout, [host for host, one in claims.items() if one.started]
+    others = {node.host.name for node in layout.nodes} - set(begun)
+    unsure = any(one in problems or (one in claims and claims[one].alive) for one in others)
+    fits = layout.num_nodes <= len(begun) <= layout.largest.num_nodes
+    if not layout.wanted or not fits or (unsure and len(begun) < layout.largest.num_nodes):
         return claim
-    return replace(claim, layout=claim.layout.of(begun))
+    return replace(claim, layout=layout.of(begun))
 
 
 def _confirmed(claims: Mapping[str, Claim]) -> Claim:

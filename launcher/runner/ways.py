@@ -31,7 +31,8 @@ def number_of_ways(layout: Layout) -> int:
     that is larger."""
     if layout.shares:
         return sum(1 for _ in islice(layouts_of(layout), MOST_WAYS + 1))
-    return comb(len(layout.nodes), layout.num_nodes)
+    sizes = range(layout.num_nodes, layout.largest.num_nodes + 1)
+    return sum(comb(len(layout.nodes), size) for size in sizes)
 
 
 def on(launch: Launch, layout: Layout) -> Launch:

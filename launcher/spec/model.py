@@ -495,13 +495,15 @@ class Layout:
 
     While a run waits that may choose among hosts, ``nodes`` are all that may be ``wanted``, each with as
     many ranks as it would have; 0: these are the run's. Where those have unequal ``shares`` of GPUs, the
-    largest first, each has what the largest share would be that it has room for.
+    largest first, each has what the largest share would be that it has room for. An elastic run may
+    begin on as many as ``most`` of them, and ``wanted`` is the least.
     """
 
     run_id: str
     nodes: tuple[Node, ...]
     wanted: int = 0
     shares: tuple[int, ...] = ()
+    most: int = 0
 
     @property
     def world_size(self) -> int:
@@ -515,6 +517,11 @@ class Layout:
         """The number of hosts in the run."""
         return self.wanted or len(self.nodes)
 
+    @property
+    def largest(self) -> Layout:
+        """This layout, if the run begins on as many hosts as it may."""
+        return replace(self, wanted=self.most or self.wanted, most=0)
+
     def of(self, hosts: Collection[str], wanted: int = 0) -> Layout:
         """Return the layout on some of these hosts: their ranks count from 0 again."""
         nodes: list[Node] = []
@@ -523,7 +530,11 @@ class Layout:
                 offset = sum(one.local_world_size for one in nodes)
                 nodes.append(replace(node, node_rank=len(nodes), rank_offset=offset))
         return replace(
-            self, nodes=tuple(nodes), wanted=wanted, shares=self.shares if wanted else ()
+            self,
+            nodes=tuple(nodes),
+            wanted=wanted,
+            shares=self.shares if wanted else (),
+            most=min(self.most, len(nodes)) if wanted else 0,
         )
 
     @property

@@ -169,6 +169,7 @@ def _line(summary: catalog.Summary) -> dict[str, Any]:
         "started": summary.started,
         "hosts": list(summary.hosts),
         "wanted": summary.wanted,
+        "most": summary.most,
         "gpus": summary.gpus,
         "ranks": summary.ranks,
         "followed": summary.followed,

@@ -39,6 +39,9 @@ FORSAKEN = 5.0
 GATHER = 5.0
 #: Seconds until the leader tries again where somebody was quicker.
 PAUSE = 0.5
+#: Seconds for which an elastic run that could begin on some of its hosts looks out for more: a run that
+#: ends on several gives their GPUs back one after the other.
+SETTLE = 2.0
 
 WAITING, DECIDING, CLAIMING, BEGUN = "waiting", "deciding", "claiming", "begun"
 
@@ -105,7 +108,7 @@ class Leader:
         others: Iterable[str],
         decide: Decide,
         now: float,
-        ways: Iterable[Collection[str]] = (),
+        ways: Collection[Collection[str]] = (),
         council: Council | None = None,
         may_return: bool = False,
     ) -> None:
@@ -115,6 +118,8 @@ class Leader:
         self._here, self._others, self._decide = here, tuple(others), decide
         self._ways = [frozenset(way) - {here} for way in ways] or [frozenset(self._others)]
         self._waits_on = frozenset([here]).union(*self._ways)  # the others only decide
+        self._largest = max(map(len, ways), default=0)  # an elastic run may begin on fewer
+        self._settled: float | None = None  # from when on it does
         self._in_touch: set[str] = set()
         self._stands: dict[str, Any] = {}
         self._number = 0  # of the last round of claims
@@ -327,7 +332,13 @@ class Leader:
         self._is_news = False
         turn = self._decide(self._stands) if self.has_met and self._suffice else None
         if turn is None or not set(turn.gpus) - {self._here} <= self._in_touch:
+            self._settled = None
             return []
+        if len(turn.gpus) < self._largest:
+            self._settled = now + SETTLE if self._settled is None else self._settled
+            if now < self._settled:
+                self._is_news, self._not_before = True, self._settled
+                return []
         self._number += 1
         self._turn, self._held, self._ports, self.later = turn, {}, {}, None
         if self._council is None:

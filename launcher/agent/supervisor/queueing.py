@@ -357,8 +357,9 @@ class Hands:
         if len(hosts) == 1:
             self._owner.record("WaitsOnHost")
             return
-        wanted = len(ways[0]["tokens"]) if ways else 0
-        self._owner.record("WaitsOnHosts", hosts=hosts, wanted=wanted)
+        sizes = sorted({len(tokens) for tokens in every}) if ways else [0]
+        most = {"most": sizes[-1]} if len(sizes) > 1 else {}
+        self._owner.record("WaitsOnHosts", hosts=hosts, wanted=sizes[0], **most)
 
     def join(self, request: MemberRequest) -> bool:
         """Use GPUs in the name of a project; return False if that cannot be shown."""

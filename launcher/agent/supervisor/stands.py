@@ -93,25 +93,29 @@ def key(ticket: Ticket) -> tuple[bool, int, int, str]:
 
 
 def decide(
-    stands: Sequence[Stand], run: str = "", candidates: Iterable[str] = ()
+    stands: Sequence[Stand],
+    run: str = "",
+    candidates: Iterable[str] = (),
+    sizes: Sequence[int] = (),
 ) -> list[Begin | Wait]:
     """Return what each waiting run may do, in the order of their turns.
 
-    ``candidates`` are all the hosts of ``run``, in sight or not.
+    ``candidates`` are all the hosts of ``run``, in sight or not; ``sizes`` what it asks for, if that is
+    not what its ticket says.
     """
     hosts = {one.name: one.host for one in stands}
-    return turns.decide(_tickets(stands, run, frozenset(candidates)), hosts)
+    return turns.decide(_tickets(stands, run, frozenset(candidates), sizes), hosts)
 
 
 def _tickets(
-    stands: Sequence[Stand], run: str, candidates: frozenset[str]
+    stands: Sequence[Stand], run: str, candidates: frozenset[str], own: Sequence[int]
 ) -> Iterable[turns.Ticket]:
     there_by_run = waiting((one.name, one.tickets, one.running) for one in stands)
     for name, there in there_by_run.items():
         first = min(there.values(), key=key)
         if first.aside and name != run:
             continue  # it can begin nowhere, as its own hosts say: it holds nobody back
-        sizes = first.sizes
+        sizes = tuple(own) if own and name == run else first.sizes
         if name != run and len(there) < first.hosts:
             sizes = sizes[: len(there)]  # what it may need of those that are in sight
         parts = {host: ticket.part for host, ticket in there.items() if ticket.part}

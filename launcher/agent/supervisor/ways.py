@@ -1,6 +1,7 @@
 """The ways to run of a run that waits on several hosts, and which of them may begin now. Pure.
 
-One that needs all of its hosts has one way; one that may choose has a way for each choice. See
+One that needs all of its hosts has one way; one that may choose has a way for each choice. An elastic
+one has ways of several sizes: it takes the largest that it may begin, and waits for the smallest. See
 docs/decisions/0082-hosts-choose.md.
 """
 
@@ -10,7 +11,7 @@ from . import gang, stands, turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from ..base.messages import GatherRequest, Given, StartRequest, Way
@@ -42,17 +43,38 @@ def decide(
 
     None: it has no ticket, or the hosts that are free do not reach each other.
     """
-    by_parts = {_parts(way["counts"]): number for number, way in enumerate(ways)}
-    answer = _answer(known, run, hosts_with_gpus(ways))
+    by_size: dict[tuple[int, ...], dict[frozenset[tuple[str, int]], int]] = {}
+    for number, way in enumerate(ways):
+        sizes = tuple(sorted(filter(None, way["counts"].values()), reverse=True))
+        by_size.setdefault(sizes, {})[_parts(way["counts"])] = number
+    hosts, waits = hosts_with_gpus(ways), None
+    for sizes, by_parts in sorted(by_size.items(), key=lambda one: -len(one[0])):
+        own = sizes if len(by_size) > 1 else ()  # of one size, the ticket says which
+        found = _decide(known, run, hosts, by_parts, own)
+        if isinstance(found, turns.Begin):
+            number = by_parts[_taken(found)]
+            return _turn(number, ways[number], found.gpus)
+        waits = found
+    return waits
+
+
+def _decide(
+    known: Sequence[stands.Stand],
+    run: str,
+    hosts: Iterable[str],
+    by_parts: Collection[frozenset[tuple[str, int]]],
+    sizes: Sequence[int],
+) -> turns.Begin | turns.Wait | None:
+    """Return which of some ways a run may begin now, or what it waits for; see :func:`decide`."""
+    answer = _answer(known, run, hosts, sizes)
     if not isinstance(answer, turns.Begin):
         return answer
     untried = list(by_parts)  # where those that it would take do not reach each other
     while not isinstance(answer, turns.Begin) or _taken(answer) not in by_parts:
         if not untried:
             return None
-        answer = _answer(known, run, [host for host, _ in untried.pop(0)])
-    number = by_parts[_taken(answer)]
-    return _turn(number, ways[number], answer.gpus)
+        answer = _answer(known, run, [host for host, _ in untried.pop(0)], sizes)
+    return answer
 
 
 def _parts(counts: Mapping[str, int]) -> frozenset[tuple[str, int]]:
@@ -65,9 +87,9 @@ def _taken(answer: turns.Begin) -> frozenset[tuple[str, int]]:
 
 
 def _answer(
-    known: Sequence[stands.Stand], run: str, hosts: Iterable[str]
+    known: Sequence[stands.Stand], run: str, hosts: Iterable[str], sizes: Sequence[int]
 ) -> turns.Begin | turns.Wait | None:
-    return next((one for one in stands.decide(known, run, hosts) if one.name == run), None)
+    return next((one for one in stands.decide(known, run, hosts, sizes) if one.name == run), None)
 
 
 def _with_gpus(way: Way) -> frozenset[str]:

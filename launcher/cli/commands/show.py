@@ -186,7 +186,9 @@ def _starts_it(state: RunState) -> str:
         return f"{state.waits_on} starts it when its turn has come, with or without a launcher"
     hosts = nodeset.fold(state.waits_with)
     start = f"{hosts} start it together"
-    if state.wanted:
+    if state.most:
+        start = f"{state.wanted} to {state.most} of {hosts}, as many as are free, will start it"
+    elif state.wanted:
         start = (
             f"whichever of {hosts} {'is' if state.wanted == 1 else 'are'} free first will start it"
         )

@@ -212,8 +212,8 @@ def _waits_on_host(event: ev.WaitsOnHost) -> Line:
 
 @line_of.register
 def _waits_on_hosts(event: ev.WaitsOnHosts) -> Line:
-    where = left_to(event.hosts, event.wanted)
-    who = who_starts(event.hosts, event.wanted)
+    where = left_to(event.hosts, event.wanted, event.most)
+    who = who_starts(event.hosts, event.wanted, event.most)
     return Line(f"waits on {where}{who} when its turn has come", "yellow")
 
 

@@ -77,7 +77,8 @@ def _facts(facts: Facts, now: float) -> Iterator[tuple[str, str]]:
         yield "from", f"the outputs of {request.resume_from}{some}"
     yield "started", _times(facts, now)
     if nodes := facts.layout.nodes:
-        where = left_to([node.host.name for node in nodes], facts.layout.wanted)
+        names = [node.host.name for node in nodes]
+        where = left_to(names, facts.layout.wanted, facts.layout.most)
         yield "hosts", f"{where}, {counted(facts.layout.world_size, 'rank')}, {job.framework}"
     if used := host_line(facts.use):
         yield "used", used

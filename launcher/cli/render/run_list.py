@@ -37,6 +37,7 @@ def run_list(runs: Sequence[Summary], now: float, width: int | None) -> list[str
 
 def _hosts(run: Summary) -> str:
     some = f"{run.wanted} of " if run.wanted else ""
+    some = f"{run.wanted} to {run.most} of " if run.most else some
     return some + nodeset.fold(run.hosts) if run.hosts else "-"
 
 

@@ -38,14 +38,18 @@ def rule_text(
     return f"beyond the {word} of project {project}{numbers}"
 
 
-def left_to(hosts: Sequence[str], wanted: int) -> str:
-    """Return which hosts start a run by themselves: all of them, or as many as are ``wanted``."""
+def left_to(hosts: Sequence[str], wanted: int, most: int = 0) -> str:
+    """Return which hosts start a run by themselves: all of them, or as many as are ``wanted``; up to
+    ``most`` if it is elastic."""
     count = {0: "", 1: "one of "}.get(wanted, f"{wanted} of ")
+    count = f"{wanted} to {most} of " if most else count
     return f"{count}{nodeset.fold(hosts)}"
 
 
-def who_starts(hosts: Sequence[str], wanted: int) -> str:
+def who_starts(hosts: Sequence[str], wanted: int, most: int = 0) -> str:
     """Return who starts it, as the end of a sentence that names these hosts."""
+    if most:
+        return "; as many as are free start it"
     if wanted:
         free = "is free first starts" if wanted == 1 else "are free first start"
         return f"; whichever {free} it"

@@ -263,13 +263,15 @@ def _on_parts(job: Job, stands: Sequence[Stand], parts: Mapping[str, int], run: 
 
 
 def layouts_of(layout: Layout) -> Iterator[Layout]:
-    """Yield those that the hosts of a layout may choose among; the layout itself if they may not."""
+    """Yield those that the hosts of a layout may choose among, those of most hosts first; the layout
+    itself if they may not."""
     names = [node.host.name for node in layout.nodes]
     if not layout.wanted:
         yield layout
     elif not layout.shares:
-        for hosts in combinations(names, layout.wanted):
-            yield layout.of(hosts)
+        for count in range(layout.largest.wanted, layout.wanted - 1, -1):
+            for hosts in combinations(names, count):
+                yield layout.of(hosts)
     else:
         for parts in _assigned(
             layout.shares, {one.host.name: len(one.gpus) for one in layout.nodes}

@@ -91,7 +91,7 @@ class Belongings:
         hosts = {node.host.name for node in layout.nodes} if layout else set()
         mine = self._host in hosts and len(event.hosts) == len({*event.hosts})
         is_same = {*event.hosts} == hosts or bool(
-            layout and layout.wanted == len(event.hosts) and {*event.hosts} < hosts
+            layout and _fits(len(event.hosts), layout) and {*event.hosts} < hosts
         )
         if not (self._may_return and layout and mine and is_same):
             return "a return to the queue that is not this run's"
@@ -119,9 +119,9 @@ class Belongings:
         """Return whether the host may say that the run has begun on these: it is one of them, or the
         first of all, which has chosen them."""
         known = [node.host.name for node in layout.nodes]
-        count = layout.num_nodes if hosts else 0
         mine = not hosts or self._host in (*hosts, known[0])
-        return mine and len({*hosts} & {*known}) == len(hosts) == count
+        fits = not hosts or _fits(len(hosts), layout)
+        return mine and fits and len({*hosts} & {*known}) == len(hosts)
 
     def _wrong(self, attempt: int, key: str) -> str:
         if attempt > self._last:
@@ -139,9 +139,9 @@ class Belongings:
                 attempt, key
             )
         elif process.kind is ProcessKind.RANK and (self._is_elastic or layout.wanted):
-            owner = self._host if process.index < layout.world_size else None
+            owner = self._host if process.index < layout.largest.world_size else None
         elif process.kind is ProcessKind.NODE and layout.wanted:  # any of them may be chosen
-            owner = self._host if process.index < layout.wanted else None
+            owner = self._host if process.index < layout.largest.num_nodes else None
         else:
             own = self._sets_up(layout, process) or self._has_rank(layout, process)
             owner = self._host if own else layout.host_of(key)
@@ -191,6 +191,11 @@ class Belongings:
         else:
             return ""
         return "" if rank is None or rank in own else f"{event.key} as rank {rank}"
+
+
+def _fits(hosts: int, layout: Layout) -> bool:
+    """Return whether a run of this layout may begin on so many hosts."""
+    return layout.num_nodes <= hosts <= layout.largest.num_nodes
 
 
 def _may_wait(hosts: tuple[str, ...], layout: Layout) -> bool:

@@ -12,7 +12,7 @@ function facts(run) {
     ['started', when(run.started)],
     ['attempt', run.attempt && run.attempt + 1],
     ['took', run.ended ? lasted(run.seconds) : lasted(Date.now() / 1000 - run.started) + ' so far'],
-    ['hosts', (run.wanted ? run.wanted + ' of ' : '') + run.hosts.join(' ')],
+    ['hosts', (run.wanted ? run.wanted + (run.most ? ' to ' + run.most : '') + ' of ' : '') + run.hosts.join(' ')],
     ['as user', run.users.join(' ')],
     ['ranks', run.ranks && run.ranks + (run.gpus ? ', ' + run.gpus + ' GPUs' : '')],
     ['framework', job.framework],

@@ -68,7 +68,7 @@ export function runsPage(main) {
       cell('', status(run.status), far === null ? make('span', { className: 'dim', textContent: why, title: why }) : done(far)),
       cell('', printed?.values.length ? spark(printed) : ''),
       cell('last', printed?.line ? make('code', { textContent: printed.line, title: printed.line }) : ''),
-      make('span', { role: 'cell', title: run.hosts.join(' '), textContent: run.wanted ? run.wanted + ' of ' + run.hosts.length : run.hosts.length > 2 ? run.hosts[0] + ' +' + (run.hosts.length - 1) : run.hosts.join(' ') }),
+      make('span', { role: 'cell', title: run.hosts.join(' '), textContent: run.wanted ? run.wanted + (run.most ? ' to ' + run.most : '') + ' of ' + run.hosts.length : run.hosts.length > 2 ? run.hosts[0] + ' +' + (run.hosts.length - 1) : run.hosts.join(' ') }),
       cell('', String(run.ranks || '')),
       cell('', String(run.gpus || '')),
       cell('dim', lasted(took(run))),

@@ -140,6 +140,22 @@ def test_a_host_begins_for_itself_and_the_first_one_for_all() -> None:
     assert waiting("b").wrong_event(ev.WaitsOnHosts(1.0, "b", ("a", "b", "c"), wanted=2))
 
 
+def test_an_elastic_run_begins_on_any_number_that_it_may() -> None:
+    own = Belongings("c", replace(JOB, elastic=1))
+    own.place(0, replace(layout("a", "b", "c", "d"), wanted=1, most=3), {})
+    for hosts in (("c",), ("b", "c"), ("a", "b", "c")):
+        assert own.wrong_event(ev.BegunThere(1.0, "c", 0, 1.0, (0,), (20_000,), hosts)) == ""
+    every = ("a", "b", "c", "d")
+    assert own.wrong_event(ev.BegunThere(1.0, "c", 0, 1.0, (0,), (20_000,), every))
+    for name, is_wrong in (
+        ("rank-5", False),
+        ("node-2", False),
+        ("rank-6", True),
+        ("node-3", True),
+    ):
+        assert bool(own.wrong_log(f"attempt-0/{name}.out")) is is_wrong, name
+
+
 def test_a_setup_stays_that_of_its_host_where_its_place_is_another_now() -> None:
     own = Belongings("c", JOB)
     own.place(0, layout("c"), {"attempt-0/setup-2": "c", "attempt-0/setup-0": "a"})

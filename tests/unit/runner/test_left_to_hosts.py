@@ -17,7 +17,7 @@ from launcher.runner import left_to_hosts
 from launcher.runner.launch import Launch
 from launcher.runner.policy import turn
 from launcher.runner.policy.turn import layouts_of
-from launcher.runner.ways import Way, on
+from launcher.runner.ways import Way, number_of_ways, on
 from launcher.spec.errors import BadAnswer
 from launcher.spec.model import Facts, Gpu, Host, Job, Meeting, Resources
 from launcher.transport.answers.queue import Turns
@@ -215,6 +215,37 @@ def test_hosts_cannot_begin_on_what_was_not_asked_for() -> None:
     for hosts in (("gpu2", "gpu3"), ("gpu9",)):
         with pytest.raises(BadAnswer):
             left_to_hosts.begun(made, None, {"gpu2": replace(event, hosts=hosts)})
+
+
+def test_an_elastic_run_has_ways_of_several_sizes() -> None:
+    """In each, torchrun expects the hosts that it has, and goes on with as few as the user said."""
+    made = choice("torchrun", 12, MANY[:3])
+    job = replace(made.context.job, elastic=1, num_nodes=3, max_restarts=1)
+    made.context.job = made.context.request.job = job  # type: ignore[misc]
+    made = replace(made, layout=replace(made.layout, wanted=1, most=3))
+    assert left_to_hosts.is_possible(made)
+    layouts = list(layouts_of(made.layout))
+    assert [one.num_nodes for one in layouts] == [3, 2, 2, 2, 1, 1, 1]
+    assert number_of_ways(made.layout) == 7
+    for layout in layouts:
+        addresses = {node.host.name: f"10.0.0.{node.host.name[-1]}" for node in layout.nodes}
+        head = layout.nodes[0].host.name
+        assert (layout.wanted, layout.most) == (0, 0)
+        plan = on(made, layout).plan(layout, Meeting(addresses[head], 25_000, {}, addresses))
+        for node in plan.nodes:
+            (process,) = node.processes
+            assert f"--nnodes=1:{layout.num_nodes}" in process.argv
+            assert f"--rdzv-endpoint={addresses[head]}:25000" in process.argv
+            is_host = str(node.node.host.name == head).lower()
+            assert any(word.endswith(f"is_host={is_host}") for word in process.argv)
+    some = ("gpu2", "gpu3")
+    event = ev.BegunThere(2.0, "gpu2", 0, 1.0, (0, 1, 2, 3), (20_000, 20_001), some, "10.0.0.2")
+    begun = {"gpu2": event, "gpu3": replace(event, host="gpu3", ports=())}
+    assert [n.host.name for n in left_to_hosts.begun(made, None, begun).layout.nodes] == [*some]
+    with pytest.raises(BadAnswer):
+        left_to_hosts.begun(
+            replace(made, layout=replace(made.layout, wanted=3, most=0)), None, begun
+        )
 
 
 def test_more_ways_than_hosts_can_hold_need_a_launcher() -> None:

@@ -360,6 +360,26 @@ def test_a_leader_that_is_not_needed_begins_on_another_host() -> None:
     ]
 
 
+def test_an_elastic_run_looks_out_for_more_hosts_before_it_begins_on_some() -> None:
+    turns = [Turn(1, {"a": [0]}), Turn(0, {"a": [0], "b": [1]}), None, Turn(1, {"a": [0]})]
+    leader = Leader("a", ["b"], lambda stands: turns[0], 0.0, [("a", "b"), ("a",)])
+    leader.joined("b", 0.0)
+    leader.saw("a", {})
+    assert leader.tick(1.0) == []
+    assert leader.next_tick(1.0) == 1.0 + gang.SETTLE
+    leader.saw("b", {})
+    assert leader.tick(2.0) == [], "it looks once that time is over"
+    turns.pop(0)
+    assert leader.tick(1.0 + gang.SETTLE) == [gang.Claim(1, [0], 0)]
+    leader.refused(1, 4.0)
+    turns.pop(0)
+    assert leader.tick(5.0) == []
+    turns.pop(0)
+    leader.saw("b", {})
+    assert leader.tick(6.0) == [], "the time begins anew"
+    assert leader.tick(6.0 + gang.SETTLE) == [gang.Claim(2, [0], 1)]
+
+
 def test_hosts_that_suffice_hold_others_back() -> None:
     leader = Leader("a", ["b", "c"], lambda stands: None, 0.0, [("a", "b"), ("a", "c"), ("b", "c")])
     assert leader.is_forsaken(gang.FORSAKEN)

@@ -47,6 +47,25 @@ def test_it_begins_on_hosts_that_reach_each_other() -> None:
     assert decide([stand("a"), stand("b"), stand("c", [0])], RUN, PAIRS[1:]) is None
 
 
+def test_an_elastic_run_begins_on_as_many_as_are_free() -> None:
+    """Its ticket asks for two hosts, and it has ways for two and for three."""
+    every = [way("a", "b", "c"), *PAIRS]
+    both = [0, 1]
+    assert decide([stand(host) for host in "abc"], RUN, every) == Turn(
+        0, {"a": both, "b": both, "c": both}
+    )
+    assert decide([stand("a"), stand("b", [1]), stand("c")], RUN, every) == Turn(
+        2, {"a": both, "c": both}
+    )
+    assert decide([stand("a"), stand("c")], RUN, every) == Turn(2, {"a": both, "c": both})
+    found = decide([stand("a"), stand("b", [1]), stand("c", [1])], RUN, every)
+    assert isinstance(found, turns.Wait)
+    assert (found.why, found.runs) == (turns.BUSY, ("other",))
+    assert decide([stand(host) for host in "abc"], RUN, every[1:]) == Turn(
+        0, {"a": both, "b": both}
+    ), "all three do not reach each other"
+
+
 def test_a_run_that_needs_all_hosts_has_one_way() -> None:
     every = [way("a", "b")]
     assert decide([stand("a"), stand("b")], RUN, every) == Turn(0, {"a": [0, 1], "b": [0, 1]})

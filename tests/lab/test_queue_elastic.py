@@ -1,0 +1,156 @@
+"""An elastic run that waits is started by as many of its hosts as are free, whatever becomes of its
+launcher."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support import lab as labs
+from support.command import Launcher, kill_follower
+from support.hosts import need_lab
+from support.waiting import Queue
+
+HOSTS = tuple(labs.HostSpec(f"gpu{n}", gpus=1) for n in (1, 2, 3))
+#: Counts the ranks in a group until a file is there; torchrun makes a new group where one is lost.
+TRAIN = """
+import datetime, os, pathlib, time
+import torch, torch.distributed as dist
+dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=4))
+rank, world = dist.get_rank(), dist.get_world_size()
+print(f"rank {rank} of {world} has {os.environ['CUDA_VISIBLE_DEVICES']}", flush=True)
+while True:
+    over = torch.tensor(int(pathlib.Path("/tmp/over").exists()))
+    dist.all_reduce(over)
+    if int(over):
+        break
+    time.sleep(0.05)
+print("done with", world, flush=True)
+"""
+ELASTIC = ("--nodes", "1:3", "--nproc-per-node", "1", "--gpus", "3", "--max-restarts", "3")
+
+
+@pytest.fixture
+def queue(tmp_path: Path, launcher: Launcher) -> Iterator[Queue]:
+    """Three hosts with torch, each with a run of its name that has its only GPU."""
+    need_lab()
+    with labs.Lab(HOSTS, tmp_path / "own", share=[Path(sys.prefix)]) as lab:
+        made = Queue(lab, launcher)
+        launcher.inventory.write_text(labs.inventory(lab, sys.executable))
+        launcher.script(TRAIN, "train.py")
+        try:
+            for host in lab.hosts:
+                made.start(f"on-{host}", "--gpus", "1", "--hosts", host)
+            for host in lab.hosts:
+                made.until(f"on-{host}", "AllStarted")
+            yield made
+        finally:
+            made.close()
+
+
+def detached(queue: Queue, *words: str) -> Path:
+    """Start an elastic run that waits, and kill its follower; return its folder."""
+    done = queue.launcher.call(
+        "run", "-i", str(queue.launcher.inventory), "-d", "--name", "second", "--wait", "forever",
+        *ELASTIC, *words, "train.py",
+    )  # fmt: skip
+    assert (
+        "waits for its turn on 1 to 3 of gpu[1-3]; as many as are free start it" in done.stderr
+    ), done.stderr
+    assert "1 to 3 of gpu[1-3]" in queue.launcher.call("ls").stdout
+    (folder,) = queue.launcher.home.glob("runs/second-*")
+    kill_follower(folder)
+    return folder
+
+
+def until_printed(queue: Queue, host: str, run: str, text: str) -> None:
+    """Wait until the first rank, on this host, has printed something."""
+    there = f"/root/.launcher/host/runs/{run}/logs/attempt-0/rank-0.out"
+
+    def has() -> bool:
+        try:
+            return text in queue.lab.hosts[host].read(there).decode()
+        except labs.LabError:
+            return False
+
+    labs.wait_until(has, f"{text!r} on {host}", 90)
+
+
+def test_as_many_hosts_as_are_free_start_it_with_nobody_in_touch(queue: Queue) -> None:
+    """Two become free one after the other: it begins on both, and attach finds everything."""
+    folder = detached(queue)
+    (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+    assert (shown["run"], shown["by_itself"]) == (folder.name, True)
+    for host in queue.lab.hosts.values():
+        host.drop_packets()
+    queue.let_go("on-gpu3", "on-gpu2")
+    for name in ("gpu2", "gpu3"):
+        assert queue.until_there(name, folder.name, "BegunThere")["hosts"] == ["gpu2", "gpu3"]
+    queue.until_there("gpu1", folder.name, "HostEnded")
+    until_printed(queue, "gpu2", folder.name, "of 2 has 0")
+    queue.let_go("over")
+    for host in queue.lab.hosts.values():
+        host.unblock()
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    assert all(f"rank {n} of 2 has 0" in attached.stdout for n in range(2)), attached.stdout
+    assert "done with 2" in attached.stdout
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert receipt["status"] == "succeeded"
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu2", "gpu3"]
+    assert not queue.recorded("gpu1", folder.name), "nothing is left where it did not begin"
+
+
+@pytest.mark.slow
+def test_one_that_began_by_itself_goes_on_without_a_host_once_it_is_followed(
+    queue: Queue, tmp_path: Path
+) -> None:
+    """By another machine, which cannot ask the host that leads, and learns from the others who began."""
+    folder = detached(queue, "--lost-after", "4s", "--grace", "2s")
+    queue.let_go("on-gpu3", "on-gpu2")
+    queue.until_there("gpu1", folder.name, "HostEnded")
+    until_printed(queue, "gpu2", folder.name, "of 2 has 0")
+    queue.lab.hosts["gpu1"].drop_packets()
+    elsewhere = replace(queue.launcher, home=tmp_path / "elsewhere")
+    words = ("attach", "--trust-record", "-i", str(queue.launcher.inventory), folder.name)
+    attached = elsewhere.start_command(*words)
+    queue.started.append(attached)
+    there = elsewhere.home / "runs" / folder.name
+    file = there / "events.jsonl"
+    labs.wait_until(lambda: file.exists() and "AllStarted" in file.read_text(), "it is known", 90)
+    queue.lab.hosts["gpu3"].power_cut()
+    until_printed(queue, "gpu2", folder.name, "of 1 has 0")
+    queue.lab.hosts["gpu2"].write("/tmp/over", b"")
+    out, err = attached.communicate(timeout=120)
+    assert (attached.returncode, b"done with 1" in out) == (0, True), (out, err)
+    receipt = json.loads((there / "receipt.json").read_text())
+    assert (receipt["status"], receipt["reason"]) == ("succeeded", "finished-on-1-of-2-hosts")
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu2", "gpu3"]
+
+
+@pytest.mark.slow
+def test_it_waits_for_the_least_and_takes_all_that_there_are(queue: Queue) -> None:
+    """With a launcher in touch, which is killed: all three hosts are freed one after the other."""
+    words = ("--wait", "forever", "--name", "second", *ELASTIC, "train.py")
+    process = queue.launcher.start(*words)
+    queue.started.append(process)
+    queue.until("second", "WaitsOnHosts")
+    (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+    assert shown["shares"] == [1]
+    process.kill()
+    process.communicate()
+    (folder,) = queue.launcher.home.glob("runs/second-*")
+    queue.let_go("on-gpu1", "on-gpu3", "on-gpu2")
+    for name in queue.lab.hosts:
+        begun = queue.until_there(name, folder.name, "BegunThere")
+        assert begun["hosts"] == ["gpu1", "gpu2", "gpu3"]
+    until_printed(queue, "gpu1", folder.name, "of 3 has 0")
+    queue.let_go("over")
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    assert all(f"rank {n} of 3 has 0" in attached.stdout for n in range(3)), attached.stdout
