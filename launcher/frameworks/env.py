@@ -14,8 +14,8 @@ from ..spec.process_key import ProcessKey
 from . import rsh
 from .base import Cast, Framework, Place
 
-#: The start of a program of ours, and its end, between which it changes what the real one of the same name
-#: gets. It passes over itself by file, not by path, as it may be a link.
+#: The start of a program of ours, and its end, between which it changes what the real one of the same
+#: name gets. It passes over itself by file, not by path, as it may be a link.
 _FRONT = r"""#!/bin/sh
 set -f
 IFS=:
@@ -48,8 +48,8 @@ ACCELERATE = _in_front_of(
   fi
 """,
 )
-#: The same for torchtune. Without an endpoint, ``tune run`` starts each host alone. torchrun gets none, as
-#: it would win over the options --master_addr and --master_port of a script.
+#: The same for torchtune. Without an endpoint, ``tune run`` starts each host alone. torchrun gets none,
+#: as it would win over the options --master_addr and --master_port of a script.
 TUNE = _in_front_of(
     "tune",
     r"""  if [ "$1" = run ] && [ -n "$PET_MASTER_ADDR" ]; then

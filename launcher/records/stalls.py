@@ -114,9 +114,10 @@ def over(host: str, key: str, code: str) -> str:
             return f"{who} Python waits for its threads: end them, or start them with daemon=True"
         case Over.WITH_GLOO:
             return (
-                f"{who} hangs as Python ends, with threads of torch's gloo: they and Python wait for each "
-                "other at times (pytorch/pytorch#190489). Call torch.distributed.destroy_process_group() "
-                "at the end of the script, on every rank"
+                f"{who} hangs as Python ends, with threads of torch's gloo: they and Python wait for "
+                "each other at times (pytorch/pytorch#190489). At the end of the script, drop the model "
+                "and optimizer (del, then gc.collect()), then call "
+                "torch.distributed.destroy_process_group()"
             )
         case _:
             return f"{who} hangs as Python ends, in a library: gdb -p PID shows where"

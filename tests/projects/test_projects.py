@@ -6,20 +6,26 @@ launcher. docs/guides/public-projects.md has the commands, and support/projects.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, Ran
 from support.environments import python_of
 from support.framework_lab import with_python_of
-from support.projects import PROJECTS, Project, by_hand, end, fill, introduce
+from support.projects import MARK, PROJECTS, Project, by_hand, end, fill, introduce
 
 pytestmark = pytest.mark.timeout(600)
+
+#: Seconds between two looks at a project that may hang as Python ends.
+LOOKS = 4.0
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda one: one.name.replace(" ", "-").lower())
@@ -29,17 +35,20 @@ def test_it_runs_as_it_is(
     launcher: Launcher,
     clean: labs.Lab,
     times: dict[str, tuple[float, float]],
+    faults: list[str],
 ) -> None:
     ours = with_python_of(project.python, lab, launcher)
     python = python_of(project.python)
     fill(project, python, launcher.work)
-    hand = _time_by_hand(project, lab, launcher)
+    hand = _time_by_hand(project, lab, launcher, faults)
     words = project.words(python)
     began = time.monotonic()
-    ran = ours.run(*project.flags, *words, timeout=300)
+    stall = ("--stall-timeout", "30s", "--on-stall", "stop") if project.aborts else ()
+    ran = ours.run(*project.flags, *stall, *words, timeout=300)
     times[project.name] = (hand, time.monotonic() - began)
-    cause = (ran.receipt["failure"] or {}).get("cause", "") if project.aborts else ""
-    assert ran.code == 0 or cause.startswith("a thread of a library"), ran.err[-6000:]
+    fault = _fault_of(ran) if project.aborts else ""
+    assert ran.code == 0 or fault, ran.err[-6000:]
+    faults += [f"{project.name}, by launcher: {fault}"] if fault else []
     assert len(ran.receipt["hosts"]) == 2
     logs = "".join(
         file.read_text("utf-8", "replace") for file in (ran.folder / "logs").rglob("*.???")
@@ -51,25 +60,70 @@ def test_it_runs_as_it_is(
         ), ran.receipt["outputs"]
 
 
-def _time_by_hand(project: Project, lab: labs.Lab, launcher: Launcher) -> float:
+def _fault_of(ran: Ran) -> str:
+    """Return what launcher says of a project that aborts or hangs as Python ends; "" without that."""
+    cause = (ran.receipt["failure"] or {}).get("cause") or ""
+    error = ran.receipt["error"] or ""
+    if cause.startswith("a thread of a library"):
+        return str(cause)
+    return str(error) if "hangs as Python ends, with threads of torch's gloo" in error else ""
+
+
+def _time_by_hand(project: Project, lab: labs.Lab, launcher: Launcher, faults: list[str]) -> float:
     introduce(lab)
     hosts = list(lab.hosts.values())
     back = launcher.work.with_name("by hand")
     back.mkdir()
     ssh = f"ssh -F {shlex.quote(str(lab.ssh_config))}"
     script = by_hand(project, hosts, python_of(project.python), launcher.work, ssh, back)
+    output = launcher.work.with_name("said by hand")
+    fault = ""
     began = time.monotonic()
-    done = subprocess.run(
-        ["bash", "-c", script],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            ["bash", "-c", script], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+        )
+        while project.aborts and process.poll() is None and not fault:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOKS)
+            worked = re.search(project.says, output.read_text("utf-8", "replace"))
+            fault = _hangs(lab) if worked and process.poll() is None else ""
+            if fault:
+                end(lab)
+        process.wait()
     took = time.monotonic() - began
     end(lab)
-    said = done.stdout.decode("utf-8", "replace")
-    aborted = project.aborts and "terminate called without an active exception" in said
-    assert done.returncode == 0 or aborted, f"{project.name} by hand:\n{said[-4000:]}"
+    said = output.read_text("utf-8", "replace")
+    if project.aborts and "terminate called without an active exception" in said:
+        fault = "terminate called without an active exception"
+    assert process.returncode == 0 or fault, f"{project.name} by hand:\n{said[-4000:]}"
     assert re.search(project.says, said), said[-4000:]
+    faults += [f"{project.name}, by hand: {fault}"] if fault else []
     return took
+
+
+def _hangs(lab: labs.Lab) -> str:
+    """Return how a process hangs as Python ends: for some seconds, with threads of gloo; "" without that."""
+    found = _ending(lab)
+    if found:
+        time.sleep(LOOKS)  # a healthy one is gone by then
+    stays = found & _ending(lab)
+    return f"{', '.join(sorted(stays))} hangs as Python ends, with threads of gloo" if stays else ""
+
+
+def _ending(lab: labs.Lab) -> set[str]:
+    """Processes without a frame of Python in their main thread, which have threads of gloo."""
+    found = set()
+    py_spy = str(Path(sys.prefix, "bin", "py-spy"))
+    for host in lab.hosts.values():
+        for process in host.processes():
+            if MARK not in process.environ:
+                continue
+            pid = str(process.pid)
+            threads = host.run("sh", "-c", f"cat /proc/{pid}/task/*/comm", check=False)
+            if b"pt_gloo_runloop" not in threads.stdout:
+                continue
+            stacks = host.run(py_spy, "dump", "--pid", pid, check=False).stdout.decode()
+            if re.search(rf"^Thread {pid} \([^\n]*(?:\nThread|\s*\Z)", stacks, re.M):
+                found.add(f"{host.name} {pid}")
+    return found

@@ -28,8 +28,8 @@ MEMORY = "/memfd:launcher-stacks"
 #: Seconds between two looks at an answer; it is complete when it has not grown in between.
 PAUSE = 0.05
 
-#: How a rank hangs whose script is over: as Python ends, there with threads of torch's gloo, or in wait for
-#: threads of the script. `records/reasons.py` names the same codes.
+#: How a rank hangs whose script is over: as Python ends, there with threads of torch's gloo, or in wait
+#: for threads of the script. `records/reasons.py` names the same codes.
 AT_END, WITH_GLOO, FOR_THREADS = "at-end", "with-gloo", "for-threads"
 #: The thread of gloo that its process group joins when it is dropped.
 GLOO = "pt_gloo_runloop"
@@ -98,11 +98,12 @@ class StackTaker:
             files = []
         os.set_blocking(self._told, False)  # of what it started, nothing is waited for
         try:
-            told = os.read(self._told, MOST).decode("utf-8", "replace").split()
+            told = os.read(self._told, MOST).decode("ascii", "replace")
         except BlockingIOError:
-            told = []
+            told = ""
         os.close(self._told)
-        self._record("StacksTaken", files=len(files), over=dict(zip(told[::2], told[1::2])))
+        over = dict(line.split(" ", 1) for line in told.splitlines() if " " in line)
+        self._record("StacksTaken", files=len(files), over=over)
         return True
 
     def close(self) -> None:
@@ -129,8 +130,8 @@ def _help(ranks: dict[str, int], stamp: str, host: str, path: str) -> NoReturn:
 
 
 def write(ranks: dict[str, int], stamp: str, host: str, path: str) -> dict[str, str]:
-    """Write the files of all ranks, as far as there is time. Return ``{key: code}`` of those whose script
-    is over."""
+    """Write the files of all ranks, as far as there is time. Return ``{key: code}`` of those whose
+    script is over."""
     over: dict[str, str | None] = {}
     folder = os.path.join("outputs", "stalls")
     os.makedirs(folder, exist_ok=True)
@@ -150,8 +151,8 @@ def write(ranks: dict[str, int], stamp: str, host: str, path: str) -> dict[str, 
 
 
 def how_over(pid: int, stacks: str) -> str | None:
-    """Return how a Python hangs whose script is over, by its stacks; "" for one that may be in its script,
-    and None for what is no Python that can be asked.
+    """Return how a Python hangs whose script is over, by its stacks; "" for one that may be in its
+    script, and None for what is no Python that can be asked.
 
     Then its main thread has no frame, or that of `threading._shutdown` first.
     """
@@ -167,8 +168,8 @@ def how_over(pid: int, stacks: str) -> str | None:
 def _main_frames(pid: int, stacks: str) -> list[str] | None:
     """Return the frames of the main thread, the innermost first; None where they are not known.
 
-    py-spy heads it ``Thread PID (idle): "MainThread"``. The thread that answers a signal is the main one:
-    faulthandler heads it ``Current thread 0x00007f (most recent call first):``, and numbers no thread.
+    py-spy heads it ``Thread PID (idle): "MainThread"``. The thread that answers a signal is the main
+    one: faulthandler heads it ``Current thread 0x00007f (most recent call first):``, without its number.
     """
     lines = iter(stacks.splitlines())
     heads = ("Thread %d (" % pid, "Current thread ")

@@ -67,7 +67,15 @@ def test_how_a_python_hangs_whose_script_is_over(
         monkeypatch.setattr(stacks, "_py_spy", lambda path: None)
     monkeypatch.chdir(tmp_path)
     # a shell in front of it, as a wrapper is
-    words = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", "print(flush=True)\n" + script]
+    words = [
+        "sh",
+        "-c",
+        '"$@"; exit $?',
+        "sh",
+        sys.executable,
+        "-c",
+        "print(flush=True)\n" + script,
+    ]
     process = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, start_new_session=True)
     assert process.stdout
     try:
