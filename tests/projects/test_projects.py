@@ -24,8 +24,9 @@ from support.projects import MARK, PROJECTS, Project, by_hand, end, fill, introd
 
 pytestmark = pytest.mark.timeout(600)
 
-#: Seconds between two looks at a project that may hang as Python ends.
-LOOKS = 4.0
+#: Seconds between two looks at a project that may hang as Python ends, and how many of them in silence,
+#: after it has said all, make a hang of it.
+LOOKS, QUIET = 4.0, 6
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda one: one.name.replace(" ", "-").lower())
@@ -66,7 +67,8 @@ def _fault_of(ran: Ran) -> str:
     error = ran.receipt["error"] or ""
     if cause.startswith("a thread of a library"):
         return str(cause)
-    return str(error) if "hangs as Python ends, with threads of torch's gloo" in error else ""
+    ends = ("hangs as Python ends, with threads of torch's gloo", "all others have ended with 0")
+    return str(error) if any(one in error for one in ends) else ""
 
 
 def _time_by_hand(project: Project, lab: labs.Lab, launcher: Launcher, faults: list[str]) -> float:
@@ -83,11 +85,14 @@ def _time_by_hand(project: Project, lab: labs.Lab, launcher: Launcher, faults: l
         process = subprocess.Popen(
             ["bash", "-c", script], stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
         )
+        quiet, size = 0, 0
         while project.aborts and process.poll() is None and not fault:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LOOKS)
             worked = re.search(project.says, output.read_text("utf-8", "replace"))
-            fault = _hangs(lab) if worked and process.poll() is None else ""
+            before, size = size, output.stat().st_size
+            quiet = quiet + 1 if worked and size == before else 0
+            fault = _ending(lab) if quiet >= QUIET and process.poll() is None else ""
             if fault:
                 end(lab)
         process.wait()
@@ -102,18 +107,9 @@ def _time_by_hand(project: Project, lab: labs.Lab, launcher: Launcher, faults: l
     return took
 
 
-def _hangs(lab: labs.Lab) -> str:
-    """Return how a process hangs as Python ends: for some seconds, with threads of gloo; "" without that."""
-    found = _ending(lab)
-    if found:
-        time.sleep(LOOKS)  # a healthy one is gone by then
-    stays = found & _ending(lab)
-    return f"{', '.join(sorted(stays))} hangs as Python ends, with threads of gloo" if stays else ""
-
-
-def _ending(lab: labs.Lab) -> set[str]:
-    """Processes without a frame of Python in their main thread, which have threads of gloo."""
-    found = set()
+def _ending(lab: labs.Lab) -> str:
+    """Return where processes with threads of gloo are, which have said all and do not end; "" for none."""
+    found = ""
     py_spy = str(Path(sys.prefix, "bin", "py-spy"))
     for host in lab.hosts.values():
         for process in host.processes():
@@ -121,9 +117,8 @@ def _ending(lab: labs.Lab) -> set[str]:
                 continue
             pid = str(process.pid)
             threads = host.run("sh", "-c", f"cat /proc/{pid}/task/*/comm", check=False)
-            if b"pt_gloo_runloop" not in threads.stdout:
-                continue
-            stacks = host.run(py_spy, "dump", "--pid", pid, check=False).stdout.decode()
-            if re.search(rf"^Thread {pid} \([^\n]*(?:\nThread|\s*\Z)", stacks, re.M):
-                found.add(f"{host.name} {pid}")
+            if b"pt_gloo_runloop" in threads.stdout:
+                dump = host.run(py_spy, "dump", "--pid", pid, check=False)
+                where = (dump.stdout + dump.stderr).decode("utf-8", "replace")
+                found += f"{host.name}: it has said all, and does not end\n{where}"
     return found
