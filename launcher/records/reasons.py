@@ -97,6 +97,9 @@ class Over(StrEnum):
     AT_END = "at-end"  # as Python ends
     WITH_GLOO = "with-gloo"  # there, while torch's gloo has threads
     FOR_THREADS = "for-threads"  # it waits for threads of its script
+    GLOO_WAITS = (
+        "gloo-waits"  # not over, as a rule in its last line: Python and gloo wait for each other
+    )
 
 
 class ShareTrouble(StrEnum):

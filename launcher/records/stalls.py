@@ -21,6 +21,12 @@ APART = 0.5
 #: A rank is behind when all others have used this many times its CPU time.
 TIMES = 4.0
 
+#: What helps where the last owner of gloo's process group goes with Python's lock held.
+_DROP = (
+    "At the end of the script, drop the model and optimizer (del, then gc.collect()), then call "
+    "torch.distributed.destroy_process_group()"
+)
+
 #: Seconds of CPU time below which ranks are not compared.
 SOME = 0.1
 
@@ -110,14 +116,18 @@ def over(host: str, key: str, code: str) -> str:
     """Return how a process hangs whose script is over, and what helps, as a sentence."""
     who = f"{name_of(host, key)} has finished its script, and"
     match code:
+        case Over.GLOO_WAITS:
+            return (
+                f"{name_of(host, key)} hangs where it drops a model or a process group, in its last "
+                "line as a rule: Python and a thread of torch's gloo wait for each other "
+                f"(pytorch/pytorch#190489). {_DROP}"
+            )
         case Over.FOR_THREADS:
             return f"{who} Python waits for its threads: end them, or start them with daemon=True"
         case Over.WITH_GLOO:
             return (
                 f"{who} hangs as Python ends, with threads of torch's gloo: they and Python wait for "
-                "each other at times (pytorch/pytorch#190489). At the end of the script, drop the model "
-                "and optimizer (del, then gc.collect()), then call "
-                "torch.distributed.destroy_process_group()"
+                f"each other at times (pytorch/pytorch#190489). {_DROP}"
             )
         case _:
             return f"{who} hangs as Python ends, in a library: gdb -p PID shows where"

@@ -67,7 +67,7 @@ def _fault_of(ran: Ran) -> str:
     error = ran.receipt["error"] or ""
     if cause.startswith("a thread of a library"):
         return str(cause)
-    ends = ("hangs as Python ends, with threads of torch's gloo", "all others have ended with 0")
+    ends = ("threads of torch's gloo", "a thread of torch's gloo")
     return str(error) if any(one in error for one in ends) else ""
 
 

@@ -31,8 +31,12 @@ PAUSE = 0.05
 #: How a rank hangs whose script is over: as Python ends, there with threads of torch's gloo, or in wait
 #: for threads of the script. `records/reasons.py` names the same codes.
 AT_END, WITH_GLOO, FOR_THREADS = "at-end", "with-gloo", "for-threads"
-#: The thread of gloo that its process group joins when it is dropped.
-GLOO = "pt_gloo_runloop"
+#: Or one whose script is not, as it waits, with Python's lock held, for gloo's threads to end: so where
+#: the last owner of a model or a group goes, which is the last line as a rule.
+GLOO_WAITS = "gloo-waits"
+#: The thread of gloo that its process group joins when it is dropped; and how those of autograd are
+#: called, which have no frame of Python at any time.
+GLOO, AUTOGRAD = "pt_gloo_runloop", "pt_autograd"
 #: The helper's descriptor to tell by, and most bytes of what it tells.
 TELLS, MOST = 3, 65536
 
@@ -162,7 +166,22 @@ def how_over(pid: int, stacks: str) -> str | None:
     if not frames:
         return WITH_GLOO if GLOO in _thread_names(pid) else AT_END
     first = frames[-1]
-    return FOR_THREADS if "_shutdown" in first.split() and "threading.py" in first else ""
+    if "_shutdown" in first.split() and "threading.py" in first:
+        return FOR_THREADS
+    names = _thread_names(pid)
+    foreign = sum(name.startswith(AUTOGRAD) for name in names)
+    return GLOO_WAITS if GLOO in names and _without_frames(stacks) > foreign else ""
+
+
+def _without_frames(stacks: str) -> int:
+    """Return how many threads have none: they wait for Python's lock in C, or have called Python."""
+    found, bare = 0, False
+    for line in stacks.splitlines():
+        if line.startswith("Thread "):
+            found, bare = found + 1, True
+        elif line.startswith(" ") and bare:
+            found, bare = found - ("<no Python frame>" not in line), False
+    return found
 
 
 def _main_frames(pid: int, stacks: str) -> list[str] | None:
@@ -183,13 +202,13 @@ def _main_frames(pid: int, stacks: str) -> list[str] | None:
     return [frame for frame in frames if frame != "<no Python frame>"]
 
 
-def _thread_names(pid: int) -> set[str]:
+def _thread_names(pid: int) -> list[str]:
     folder = "/proc/%d/task" % pid
     try:
         threads = os.listdir(folder)
     except OSError:
-        return set()
-    return {_read(os.path.join(folder, thread, "comm")).strip() for thread in threads}
+        return []
+    return [_read(os.path.join(folder, thread, "comm")).strip() for thread in threads]
 
 
 def _py_spy(path: str) -> str | None:

@@ -159,7 +159,7 @@ class TracebackSeen(Event):
 @frozen
 class StacksTaken(Event):
     """A host has written the stacks of its ranks to files. ``over`` has the processes whose script is
-    over, by key, each with a code of `Over`."""
+    over or in its last line, by key, each with a code of `Over`."""
 
     host: str
     files: int

@@ -38,6 +38,16 @@ named.wait()
 """
 )
 FOR_THREADS = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+#: A thread of C with the name of gloo's, which waits for Python's lock; the script holds it and waits for the thread.
+GLOO_WAITS = """
+import ctypes, os
+
+libc = ctypes.CDLL(None)
+named = ctypes.c_ulong()
+libc.pthread_create(ctypes.byref(named), None, ctypes.pythonapi.PyGILState_Ensure, None)
+libc.pthread_setname_np(named, b"pt_gloo_runloop")
+ctypes.PyDLL(None).pthread_join(named, None)
+"""
 #: A script that has not ended, whose threads wait as well.
 WAITS = FOR_THREADS + "threading.Event().wait()\n"
 #: It waits where a script calls what Python calls at its end.
@@ -51,10 +61,11 @@ CALLS = FOR_THREADS + "def _shutdown(): threading._shutdown()\n_shutdown()\n"
         (AT_END, "at-end"),
         (WITH_GLOO, "with-gloo"),
         (FOR_THREADS, "for-threads"),
+        (GLOO_WAITS, "gloo-waits"),
         (WAITS, ""),
         (CALLS, ""),
     ],
-    ids=["at its end", "with gloo", "for threads", "waits", "calls"],
+    ids=["at its end", "with gloo", "for threads", "gloo waits", "waits", "calls"],
 )
 def test_how_a_python_hangs_whose_script_is_over(
     script: str, code: str, by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
