@@ -14,27 +14,49 @@ from ..spec.process_key import ProcessKey
 from . import rsh
 from .base import Cast, Framework, Place
 
-#: An ``accelerate`` in front of the real one, which hands it what torchrun reads from PET_RDZV_CONF.
-#: Accelerate overrides that variable by an option of its own, which is empty unless it is given. Then
-#: no host whose own name leads to loopback knows that it is the first, and none starts c10d's store.
-ACCELERATE = r"""#!/bin/sh
+#: The start of a program of ours, and its end, between which it changes what the real one of the same
+#: name gets. It passes over itself by file, not by path, as it may be a link.
+_FRONT = r"""#!/bin/sh
 set -f
 IFS=:
 for folder in $PATH; do
-  program=$folder/accelerate
+  program=$folder/NAME
   if [ "$program" -ef "$0" ] || [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
-  if [ "$1" = launch ] && [ -n "$PET_RDZV_CONF" ]; then
+"""
+_BACK = r"""  unset IFS
+  exec "$program" "$@"
+done
+echo "NAME: command not found" >&2
+exit 127
+"""
+
+
+def _in_front_of(name: str, lines: str) -> str:
+    return (_FRONT + lines + _BACK).replace("NAME", name)
+
+
+#: An ``accelerate`` in front of the real one, which hands it what torchrun reads from PET_RDZV_CONF.
+#: Accelerate overrides that variable by an option of its own, which is empty unless it is given. Then
+#: no host whose own name leads to loopback knows that it is the first, and none starts c10d's store.
+ACCELERATE = _in_front_of(
+    "accelerate",
+    r"""  if [ "$1" = launch ] && [ -n "$PET_RDZV_CONF" ]; then
     case " $*" in
       *[\ :]--rdzv_conf*) ;;
       *) shift; set -- launch --rdzv_conf "$PET_RDZV_CONF" "$@" ;;
     esac
   fi
-  unset IFS
-  exec "$program" "$@"
-done
-echo "accelerate: command not found" >&2
-exit 127
-"""
+""",
+)
+#: The same for torchtune. Without an endpoint, ``tune run`` starts each host alone. torchrun gets none,
+#: as it would win over the options --master_addr and --master_port of a script.
+TUNE = _in_front_of(
+    "tune",
+    r"""  if [ "$1" = run ] && [ -n "$PET_MASTER_ADDR" ]; then
+    export PET_RDZV_ENDPOINT="${PET_RDZV_ENDPOINT:-$PET_MASTER_ADDR:$PET_MASTER_PORT}"
+  fi
+""",
+)
 
 
 class Env(Framework):
@@ -61,7 +83,7 @@ class Env(Framework):
     shell = True
     allreduce = "torch"
     preloads = True
-    programs: ClassVar[Mapping[str, str]] = {"accelerate": ACCELERATE}
+    programs: ClassVar[Mapping[str, str]] = {"accelerate": ACCELERATE, "tune": TUNE}
     cast = Cast(own_ranks=True)
 
     def processes(self, place: Place) -> tuple[Process, ...]:

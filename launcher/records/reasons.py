@@ -91,6 +91,17 @@ class NotKept(StrEnum):
     ALONE = "alone"  # the host has begun the run without a launcher
 
 
+class Over(StrEnum):
+    """How a rank hangs whose script is over. ``agent/supervisor/stacks.py`` names the same codes."""
+
+    AT_END = "at-end"  # as Python ends
+    WITH_GLOO = "with-gloo"  # there, while torch's gloo has threads
+    FOR_THREADS = "for-threads"  # it waits for threads of its script
+    GLOO_WAITS = (
+        "gloo-waits"  # not over, as a rule in its last line: Python and gloo wait for each other
+    )
+
+
 class ShareTrouble(StrEnum):
     """What went wrong with a shared folder of a run. ``agent/mesh/sharing.py`` names the same codes."""
 

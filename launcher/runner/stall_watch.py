@@ -27,17 +27,19 @@ async def watch(context: RunContext, hosts: HostSet, collector: Collector) -> No
     while True:
         await context.event_log.until(has_stalled)
         reported = tuple(context.state.stalled.values())
-        found = stalls.describe(context.state.stalled, time.time())
+        state = context.state
+        found = stalls.describe(state.stalled, time.time(), state.processes.values())
         context.add(found)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(found.time))
-        await _take_stacks(context, hosts, stamp)
+        over = await _take_stacks(context, hosts, stamp)
         await collector.pull(final=False)
         if context.request.stop_stalled:
-            raise Stalled(found.seconds, found.behind)
+            raise Stalled(found.seconds, over or found.behind)
 
 
-async def _take_stacks(context: RunContext, hosts: HostSet, stamp: str) -> None:
-    """Wait until every reachable host has written its stacks."""
+async def _take_stacks(context: RunContext, hosts: HostSet, stamp: str) -> str:
+    """Wait until every reachable host has written its stacks. Return of a rank that its script is over,
+    as a sentence."""
     before = len(context.events)
     running = [session for session in hosts.active if not session.is_over]
 
@@ -57,3 +59,5 @@ async def _take_stacks(context: RunContext, hosts: HostSet, stamp: str) -> None:
         return asked <= taken | context.state.ended_hosts
 
     await context.event_log.until(are_taken, PATIENCE)
+    taken = [event for event in context.events[before:] if isinstance(event, ev.StacksTaken)]
+    return next((stalls.over(e.host, *item) for e in taken for item in e.over.items()), "")

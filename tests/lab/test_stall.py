@@ -148,3 +148,26 @@ def test_what_torchrun_does_to_watch_its_ranks_hides_no_stall(
     assert ran.code == 125, ran.err
     assert ran.receipt["reason"] == "stalled"
     assert set(_stacks(ran.home)) == {"lab1-rank-0.txt", "lab1-rank-1.txt"}
+
+
+#: As Python ends, it frees an object in C, with its lock held, which waits there.
+HANGS = """
+import ctypes, os, sys
+
+if os.environ["RANK"] == "1":
+    libc = ctypes.CDLL(None)
+    make = ctypes.pythonapi.PyCapsule_New
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    sys.held = [make(1, None, ctypes.cast(libc.pause, ctypes.c_void_p)) for _ in range(50)]
+print("trained", flush=True)
+"""
+
+
+def test_a_rank_that_hangs_as_python_ends(waiters: Launcher, clean: labs.Lab) -> None:
+    """First which rank the run waits for, then that nothing of its script is left."""
+    words = ("--nodes", "2", "--framework", "torch", "--grace", "1s", "--on-stall", "stop")
+    ran = waiters.run("--stall-timeout", "3s", *words, waiters.script(HANGS))
+    assert ran.code == 125, ran.err
+    assert "lab2 rank 1 is behind: all others have ended with 0" in ran.err
+    assert "lab2 rank 1 has finished its script, and hangs as Python ends" in ran.err
+    assert "hangs as Python ends" in ran.receipt["error"]

@@ -12,6 +12,16 @@ __all__ = ["lab"]
 TIMES: dict[str, tuple[float, float]] = {}
 
 
+#: Of projects that abort or hang as Python ends, through no fault of who starts them.
+FAULTS: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def faults() -> list[str]:
+    """Which projects did so; printed at the end."""
+    return FAULTS
+
+
 @pytest.fixture(scope="session")
 def times() -> dict[str, tuple[float, float]]:
     """What each project took; printed at the end."""
@@ -25,3 +35,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("seconds by hand, by launcher, and their ratio")
     for name, (hand, ours) in TIMES.items():
         terminalreporter.write_line(f"{name:28}{hand:7.1f}{ours:7.1f}{ours / hand:7.2f}")
+    if FAULTS:
+        terminalreporter.section("faults of the projects themselves (pytorch/pytorch#190489)")
+    for fault in FAULTS:
+        terminalreporter.write_line(fault)

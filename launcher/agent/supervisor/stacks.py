@@ -28,6 +28,18 @@ MEMORY = "/memfd:launcher-stacks"
 #: Seconds between two looks at an answer; it is complete when it has not grown in between.
 PAUSE = 0.05
 
+#: How a rank hangs whose script is over: as Python ends, there with threads of torch's gloo, or in wait
+#: for threads of the script. `records/reasons.py` names the same codes.
+AT_END, WITH_GLOO, FOR_THREADS = "at-end", "with-gloo", "for-threads"
+#: Or one whose script is not, as it waits, with Python's lock held, for gloo's threads to end: so where
+#: the last owner of a model or a group goes, which is the last line as a rule.
+GLOO_WAITS = "gloo-waits"
+#: The thread of gloo that its process group joins when it is dropped; and how those of autograd are
+#: called, which have no frame of Python at any time.
+GLOO, AUTOGRAD = "pt_gloo_runloop", "pt_autograd"
+#: The helper's descriptor to tell by, and most bytes of what it tells.
+TELLS, MOST = 3, 65536
+
 NO_PY_SPY = (
     "There is no py-spy on this host, neither beside %s nor on PATH (pip install py-spy): each Python\n"
     "was asked by a signal instead, and shows its Python frames only.\n"
@@ -40,6 +52,7 @@ class StackTaker:
     def __init__(self, record: Callable[..., None], wanted: bool) -> None:
         self._record, self.wanted = record, wanted
         self._helper: int | None = None
+        self._told = -1  # what the helper tells is read here
         self._stamp = ""
 
     def prepare(self, env: dict[str, str]) -> None:
@@ -54,11 +67,21 @@ class StackTaker:
             return
         self._stamp = stamp
         try:
-            self._helper = os.fork()
-        except OSError:  # too many processes on this host
+            self._told, tells = os.pipe()
+        except OSError:  # too many open files
             self._record("StacksTaken", files=0)
             return
+        try:
+            self._helper = os.fork()
+        except OSError:  # too many processes on this host
+            os.close(self._told)
+            self._record("StacksTaken", files=0)
+            return
+        finally:
+            if self._helper != 0:
+                os.close(tells)
         if self._helper == 0:
+            os.dup2(tells, TELLS)
             _help(ranks, stamp, host.replace("/", "_"), path)
 
     @property
@@ -77,7 +100,14 @@ class StackTaker:
             files = [n for n in os.listdir("outputs/stalls") if n.startswith(self._stamp + "-")]
         except OSError:
             files = []
-        self._record("StacksTaken", files=len(files))
+        os.set_blocking(self._told, False)  # of what it started, nothing is waited for
+        try:
+            told = os.read(self._told, MOST).decode("ascii", "replace")
+        except BlockingIOError:
+            told = ""
+        os.close(self._told)
+        over = dict(line.split(" ", 1) for line in told.splitlines() if " " in line)
+        self._record("StacksTaken", files=len(files), over=over)
         return True
 
     def close(self) -> None:
@@ -92,8 +122,9 @@ def _help(ranks: dict[str, int], stamp: str, host: str, path: str) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
         prctl(processes.PR_SET_PDEATHSIG, signal.SIGKILL)
-        os.closerange(3, 1024)  # among them are the supervisor's locks
-        write(ranks, stamp, host, path)
+        os.closerange(TELLS + 1, 1024)  # among them are the supervisor's locks
+        for key, code in write(ranks, stamp, host, path).items():
+            os.write(TELLS, ("%s %s\n" % (key, code)).encode())
     except Exception:
         import traceback
 
@@ -102,8 +133,10 @@ def _help(ranks: dict[str, int], stamp: str, host: str, path: str) -> NoReturn:
         os._exit(0)
 
 
-def write(ranks: dict[str, int], stamp: str, host: str, path: str) -> None:
-    """Write the files of all ranks, as far as there is time."""
+def write(ranks: dict[str, int], stamp: str, host: str, path: str) -> dict[str, str]:
+    """Write the files of all ranks, as far as there is time. Return ``{key: code}`` of those whose
+    script is over."""
+    over: dict[str, str | None] = {}
     folder = os.path.join("outputs", "stalls")
     os.makedirs(folder, exist_ok=True)
     deadline = time.monotonic() + SECONDS
@@ -112,9 +145,70 @@ def write(ranks: dict[str, int], stamp: str, host: str, path: str) -> None:
         text = "%s on %s, process %d, %s\n" % (key, host, pid, time.strftime("%F %T %Z"))
         text += "" if spy else NO_PY_SPY % sys.executable
         for part in [pid] + processes.descendants(pid)[: PROCESSES - 1]:
-            text += "\n" + _stacks(spy, part, deadline)
+            stacks = _stacks(spy, part, deadline)
+            text += "\n" + stacks
+            if over.get(key) is None:  # the first Python of these is the rank
+                over[key] = how_over(part, stacks)
         with open(os.path.join(folder, "%s-%s-%s.txt" % (stamp, host, key)), "w") as file:
             file.write(text)
+    return {key: code for key, code in over.items() if code}
+
+
+def how_over(pid: int, stacks: str) -> str | None:
+    """Return how a Python hangs whose script is over, by its stacks; "" for one that may be in its
+    script, and None for what is no Python that can be asked.
+
+    Then its main thread has no frame, or that of `threading._shutdown` first.
+    """
+    frames = _main_frames(pid, stacks)
+    if frames is None:
+        return None
+    if not frames:
+        return WITH_GLOO if GLOO in _thread_names(pid) else AT_END
+    first = frames[-1]
+    if "_shutdown" in first.split() and "threading.py" in first:
+        return FOR_THREADS
+    names = _thread_names(pid)
+    foreign = sum(name.startswith(AUTOGRAD) for name in names)
+    return GLOO_WAITS if GLOO in names and _without_frames(stacks) > foreign else ""
+
+
+def _without_frames(stacks: str) -> int:
+    """Return how many threads have none: they wait for Python's lock in C, or have called Python."""
+    found, bare = 0, False
+    for line in stacks.splitlines():
+        if line.startswith("Thread "):
+            found, bare = found + 1, True
+        elif line.startswith(" ") and bare:
+            found, bare = found - ("<no Python frame>" not in line), False
+    return found
+
+
+def _main_frames(pid: int, stacks: str) -> list[str] | None:
+    """Return the frames of the main thread, the innermost first; None where they are not known.
+
+    py-spy heads it ``Thread PID (idle): "MainThread"``. The thread that answers a signal is the main
+    one: faulthandler heads it ``Current thread 0x00007f (most recent call first):``, without its number.
+    """
+    lines = iter(stacks.splitlines())
+    heads = ("Thread %d (" % pid, "Current thread ")
+    if not any(line.startswith(heads) for line in lines):
+        return None
+    frames = []
+    for line in lines:
+        if not line.startswith(" "):
+            break
+        frames.append(line.replace('"', " ").strip())
+    return [frame for frame in frames if frame != "<no Python frame>"]
+
+
+def _thread_names(pid: int) -> list[str]:
+    folder = "/proc/%d/task" % pid
+    try:
+        threads = os.listdir(folder)
+    except OSError:
+        return []
+    return [_read(os.path.join(folder, thread, "comm")).strip() for thread in threads]
 
 
 def _py_spy(path: str) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 from ...records import events as ev
+from ...records import stalls
 from ...records.reasons import EndReason, PassedOver, ShareTrouble, StopReason
 from ...records.stored import Alone
 from ...spec import nodeset
@@ -390,6 +391,15 @@ def _traceback_seen(event: ev.TracebackSeen) -> Line:
     return Line(
         f"{process_name(event)} has not ended, but its last lines are a traceback: {line}", "yellow"
     )
+
+
+@line_of.register
+def _stacks_taken(event: ev.StacksTaken) -> Line | None:
+    if not event.over:
+        return None
+    (key, code), *more = event.over.items()
+    alike = f"; {counted(len(more), 'more process')} there, too" if more else ""
+    return Line(stalls.over(event.host, key, code) + alike, "yellow")
 
 
 @line_of.register

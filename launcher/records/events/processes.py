@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 from ...spec.frozen import frozen
@@ -157,7 +158,9 @@ class TracebackSeen(Event):
 
 @frozen
 class StacksTaken(Event):
-    """A host has written the stacks of its ranks to files."""
+    """A host has written the stacks of its ranks to files. ``over`` has the processes whose script is
+    over or in its last line, by key, each with a code of `Over`."""
 
     host: str
     files: int
+    over: Mapping[str, str] = field(default_factory=dict)

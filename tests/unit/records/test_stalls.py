@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from launcher.cli.render.event_lines import line_of
 from launcher.records import events as ev
 from launcher.records import stalls as stall
-from launcher.records.reasons import StopReason
-from launcher.records.state import RunState, fold
+from launcher.records.reasons import Over, StopReason
+from launcher.records.state import ProcessState, RunState, fold
 
 
 def began(host: str, *ranks: tuple[int, float, str], time: float = 100.0) -> ev.StallBegan:
@@ -97,3 +98,24 @@ def test_a_run_stalls_when_all_that_goes_on_stalls() -> None:
     ended = ev.HostEnded(120.0, "gpu1", 0, 9, 0)
     assert not stall.has_stalled(state(one, two, ended), ["gpu1", "gpu2"], [one, two])
     assert stall.has_stalled(state(one, two, again), ["gpu1", "gpu2"], [one, two])
+
+
+def test_the_only_rank_that_is_left_is_behind() -> None:
+    """Ranks that were stopped have not done what they were started for."""
+    stalled = {"gpu2": began("gpu2", (1, 88.0, "done"))}
+    left = ProcessState("gpu2", "rank-1", 1)
+    for other, why in (
+        (ProcessState("gpu1", "rank-0", 0, code=0, well=True), "all others have ended with 0"),
+        (ProcessState("gpu1", "rank-0", 0, code=0, well=True, stopped=True), ""),
+        (ProcessState("gpu1", "rank-0", 0), ""),
+        (ProcessState("gpu1", "node-0", None, code=0, well=True), ""),
+    ):
+        assert stall.describe(stalled, 102.0, [other, left]).why == why
+
+
+def test_how_a_rank_hangs_whose_script_is_over() -> None:
+    for code in Over:
+        line = line_of(ev.StacksTaken(1.0, "gpu2", 1, {"rank-1": code}))
+        assert line is not None
+        assert line.text.startswith("gpu2 rank 1 ")
+    assert line_of(ev.StacksTaken(1.0, "gpu2", 1)) is None
