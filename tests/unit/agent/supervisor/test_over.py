@@ -40,13 +40,13 @@ named.wait()
 FOR_THREADS = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
 #: A thread of C with the name of gloo's, which waits for Python's lock; the script holds it and waits for the thread.
 GLOO_WAITS = """
-import ctypes, os
+import ctypes, sys
 
-libc = ctypes.CDLL(None)
-named = ctypes.c_ulong()
+sys.setswitchinterval(600)
+libc, named = ctypes.PyDLL(None), ctypes.c_ulong()  # it keeps the lock
 libc.pthread_create(ctypes.byref(named), None, ctypes.pythonapi.PyGILState_Ensure, None)
 libc.pthread_setname_np(named, b"pt_gloo_runloop")
-ctypes.PyDLL(None).pthread_join(named, None)
+libc.pthread_join(named, None)
 """
 #: A script that has not ended, whose threads wait as well.
 WAITS = FOR_THREADS + "threading.Event().wait()\n"
