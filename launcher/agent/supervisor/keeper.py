@@ -14,7 +14,7 @@ import time
 
 from ..base import lean, local_sockets, protocol
 from ..base.lean import Socket, prctl, socket
-from ..processes import inherited, processes
+from ..processes import detached, inherited, processes
 from . import places, warm_rules
 
 TYPE_CHECKING = False
@@ -169,7 +169,7 @@ class Keeper:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for number, fd in enumerate((null, self._log, self._log)):
             os.dup2(fd, number)
-        close_all(open_here)
+        detached.close_all(but=open_here)
         for fd in open_here:
             os.set_inheritable(fd, True)
         start = os.path.join(agent_folder(), "start.py")
@@ -199,16 +199,6 @@ def apart(function: Callable[[], None]) -> None:
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-
-
-def close_all(but: set[int]) -> None:
-    """Close all descriptors but the standard streams and these."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in but:
-            try:
-                os.close(int(name))
-            except OSError:
-                pass  # the descriptor of the listing itself
 
 
 def ask_to_end(place: str) -> None:
