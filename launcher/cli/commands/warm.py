@@ -15,6 +15,7 @@ from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
+from ..render.hints import output_width
 from ..render.kept_pythons import ended_text, kept_text
 
 if TYPE_CHECKING:
@@ -49,6 +50,6 @@ def command(
         }
         click.echo(json.dumps(value, indent=2))
     elif known:
-        click.echo(ended_text(known) if end else kept_text(known, time.time()))
+        click.echo(ended_text(known) if end else kept_text(known, time.time(), output_width()))
     complain_of_hosts(failed)
     ctx.exit(1 if failed else 0)

@@ -12,27 +12,27 @@ from .tables import age, counted, cut, moment, size, table
 if TYPE_CHECKING:
     from ...api.client import Kept, KeptPython
 
-#: Characters of a set of hosts, and of what they import for which script.
-HOSTS, CELL = 20, 16
+#: Characters of a set of hosts, where a terminal has to show the row.
+HOSTS = 20
 
 _NONE = "nothing is kept: launcher run --preload torch --keep-warm 10m SCRIPT would keep it"
 
 
-def kept_text(known: Mapping[str, Kept], now: float) -> str:
-    """Return a row for what hosts keep for one script, and how to end it. Of several hosts no process
-    ids are shown."""
+def kept_text(known: Mapping[str, Kept], now: float, width: int | None = None) -> str:
+    """Return a row for what hosts keep for one script, in so many columns (None: any), and how to end
+    it. Of several hosts no process ids are shown."""
     rows: dict[tuple[str, ...], list[tuple[str, KeptPython]]] = {}
     for host, answer in known.items():
         for one in answer.kept:
             rows.setdefault(_alike(one, now), []).append((host, one))
     if not rows:
         return _NONE
-    lines = [
-        (cut(nodeset.fold(dict.fromkeys(host for host, _ in its)), HOSTS), *row, *_of_all(its))
-        for row, its in rows.items()
-    ]
-    head = ("hosts", "modules", "script", "until", "memory", "pids")
-    return table(head, lines) + "\nend them: launcher warm --end"
+    lines = []
+    for (until, what), its in rows.items():
+        hosts = nodeset.fold(dict.fromkeys(host for host, _ in its))
+        lines.append((hosts if width is None else cut(hosts, HOSTS), until, *_of_all(its), what))
+    head = ("hosts", "until", "memory", "pids", "modules for the script")
+    return table(head, lines, width=width) + "\nend them: launcher warm --end"
 
 
 def ended_text(known: Mapping[str, Kept]) -> str:
@@ -46,7 +46,8 @@ def ended_text(known: Mapping[str, Kept]) -> str:
 def _alike(one: KeptPython, now: float) -> tuple[str, ...]:
     """Return what Pythons have to have in common to share a row."""
     left = f"{moment(now + one.left, now)} ({age(one.left)})"
-    return _shown(", ".join(one.modules)), _shown(one.command), left
+    what = f"{', '.join(one.modules)} for {one.command}"
+    return left, harmless(what.encode()).decode()
 
 
 def _of_all(its: Sequence[tuple[str, KeptPython]]) -> tuple[str, str]:
@@ -55,7 +56,3 @@ def _of_all(its: Sequence[tuple[str, KeptPython]]) -> tuple[str, str]:
     is_one = len({host for host, _ in its}) == 1
     pids = " ".join(str(pid) for _, one in its for pid in one.pids) if is_one else "-"
     return size(max(one.memory for _, one in its)) + each, pids
-
-
-def _shown(text: str) -> str:
-    return cut(harmless(text.encode()).decode(), CELL)
