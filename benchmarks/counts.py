@@ -26,6 +26,7 @@ HEAD = ["hosts", "start", "requests a host", "programs here", "connections", "fi
 MILLIONS = ["hosts", "launcher", "relay, on a host", "supervisor, on a host"]
 PYTHON = "/usr/local/bin/counted-python"
 COUNTED = "/tmp/counted"
+TOUCH = "/usr/local/lib/touch-stack.so"
 
 
 def main(rounds: int, sizes: tuple[int, ...] = SIZES) -> str:
@@ -95,7 +96,12 @@ def _instructions(here: Place, code: Path, size: int) -> list[str]:
     first = next(iter(here.lab.hosts.values()))
     counting = " ".join(instructions.command(COUNTED, children=True))
     first.run("mkdir", "-p", COUNTED)
-    script = f'#!/bin/sh\necho $$ >>{COUNTED}/relays\nexec {counting} {sys.executable} "$@"\n'
+    first.write(TOUCH, instructions.touching(here.scratch / "touch.so").read_bytes(), 0o755)
+    script = f"""#!/bin/sh
+echo $$ >>{COUNTED}/relays
+export LD_PRELOAD={TOUCH}
+exec {counting} {sys.executable} "$@"
+"""
     first.write(PYTHON, script.encode(), 0o755)
     plain = here.inventory.read_text()
     here.inventory.write_text(

@@ -29,7 +29,7 @@ def measured(*words: str) -> str:
         [sys.executable, "-m", "benchmarks", *words],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     assert "; load " in done.stdout
     return done.stdout
 
