@@ -24,7 +24,7 @@ from ...spec.errors import InputError, UnreadableRecord
 from ...spec.model import Inventory
 from .. import options
 from ..follow import LET_GO, on_hangup
-from ..grouped import GroupedCommand
+from ..grouped import CommandGroup, GroupedCommand
 from ..inventory_lookup import loaded
 from ..inventory_lookup import note as tell
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
@@ -41,7 +41,7 @@ NOT_OF_TRIALS = frozenset(
 OWN = ("sampler", "pruner", "metric", "goal", "max_trials", "concurrency", "seed", "max_failures")
 
 
-class _Sweeps(click.Group):
+class _Sweeps(CommandGroup):
     """Words that are no command of it are a sweep to run."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
