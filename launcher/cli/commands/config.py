@@ -13,7 +13,7 @@ from ...api import settings
 from ...api.settings import SettingsFile
 from .. import completion, options
 from ..grouped import CommandGroup
-from ..render.hints import output_width
+from ..render.columns import output_width
 from ..render.settings import rows, settings_text
 from ..settings import allow, found_settings, show
 

@@ -20,8 +20,8 @@ from ...spec.errors import InputError
 from .. import complain_of_hosts, completion, options
 from ..grouped import CommandGroup
 from ..inventory_lookup import find_inventory, loaded
+from ..render.columns import output_width
 from ..render.data import known_text, set_text, source_host, there_text
-from ..render.hints import output_width
 from ..render.run_view import Screen
 from ..render.tables import counted, size
 

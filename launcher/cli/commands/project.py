@@ -16,7 +16,7 @@ from ...spec.errors import InputError
 from .. import options
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
-from ..render.hints import output_width
+from ..render.columns import output_width
 from ..render.projects import projects_text
 from ..run_argument import new_client
 from ..settings import found_settings

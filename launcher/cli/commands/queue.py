@@ -15,7 +15,7 @@ from ...spec.errors import InputError
 from .. import complain_of_hosts, options
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
-from ..render.hints import output_width
+from ..render.columns import output_width
 from ..render.queue import queue_text
 from ..render.tables import counted
 from ..run_argument import attached, new_client, run_argument

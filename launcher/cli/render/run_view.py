@@ -30,9 +30,10 @@ from ..run_argument import ask_passphrase
 from ..terminal import control
 from . import log_lines
 from .bars import folded
+from .columns import terminal_width, width_of
 from .event_lines import OfManyHosts, failure_of, line_of, lines_of_many, process_name
 from .folding import fold_errors, groups
-from .hints import below_error, terminal_width
+from .hints import below_error
 from .progress import Reading, Transfer, quiet_line
 from .tables import counted, cut, duration, fold_tasks, took, wrapped
 
@@ -297,8 +298,7 @@ class Screen:
         count = layout.num_nodes
         parts[8:] = [f"and {count - 8} more"] if count > 8 else []
         head = f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: "
-        width = terminal_width() if sys.stderr.isatty() else 10_000
-        self._say("\n".join(wrapped(head, parts, width)))
+        self._say("\n".join(wrapped(head, parts, width_of(sys.stderr))))
 
     def stopping(self) -> None:
         """Acknowledge Ctrl-C."""
@@ -536,7 +536,7 @@ class Screen:
         """Show the receipt."""
         from .receipt import receipt_text
 
-        click.echo(receipt_text(receipt, terminal_width()), err=True)
+        click.echo(receipt_text(receipt, width_of(sys.stderr)), err=True)
 
 
 def _who(node: Node) -> str:
