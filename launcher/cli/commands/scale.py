@@ -18,12 +18,12 @@ from ...records.reasons import EndReason, StopReason
 from ...spec.errors import InputError
 from ...spec.model import Job, Request
 from .. import completion, options
+from ..asked import asked_for, seconds
 from ..follow import on_hangup
 from ..inventory_lookup import loaded, note
 from ..render import chart
 from ..render.tables import counted, duration, table
 from ..run_argument import ask_passphrase
-from .run import asked_for, seconds
 
 if TYPE_CHECKING:
     from ...api.scaling import Trials

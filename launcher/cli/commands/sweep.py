@@ -23,6 +23,7 @@ from ...spec import nodeset
 from ...spec.errors import InputError, UnreadableRecord
 from ...spec.model import Inventory
 from .. import options
+from ..asked import asked_for
 from ..follow import LET_GO, on_hangup
 from ..grouped import CommandGroup, GroupedCommand
 from ..inventory_lookup import loaded
@@ -30,7 +31,7 @@ from ..inventory_lookup import note as tell
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
 from ..render.tables import counted, duration
 from ..run_argument import new_client
-from .run import GROUPS, asked_for
+from .run import GROUPS
 from .run import command as run_command
 
 #: Options of `launcher run` that a sweep has no use for: its trials wait for each other, and their code
