@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from ..records import catalog
 from ..records.notes import Notes
-from ..records.run_folder import RunFolder, holder
+from ..records.run_folder import RunFolder
+from ..records.run_lock import holder
 from ..spec import given
 from ..spec.errors import (
     HostError,

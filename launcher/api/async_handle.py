@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..records.receipt import NotBrought, Receipt, StoredOutputs
-from ..records.run_folder import follower
+from ..records.run_lock import follower
 from ..records.run_reader import LogPiece
 from ..runner.attach import LOOK, Following, bring, until_let_go, until_started
 from ..runner.listeners import OnEvent, ignore_event

@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from ..records.catalog import Summary, Wanted, is_pattern
-from ..records.run_folder import home, write_at_home
+from ..records.record_files import write_at_home
 from ..spec.errors import HostError, UnknownRun
+from ..spec.home import home
 from ..spec.model import Facts, Inventory, Job
 from .arguments import RerunOptions, RunArguments, RunOptions
 from .async_client import AsyncClient

@@ -8,7 +8,7 @@ from ..fleet.inventory_file import ShareChange, load_inventory, share_changed
 from ..fleet.ssh_programs import ProgramLine, allow, are_allowed, programs, require_allowed
 from ..jobs.gpus import FOREIGN, FREE, HELD, LEFT, GpuState
 from ..jobs.gpus import states as gpu_states
-from ..records.run_folder import home
+from ..spec.home import home
 from ..spec.inventory import narrowed
 from ..spec.inventory import select as select_hosts
 from ..spec.model import Host, Inventory

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..records.run_folder import home
 from ..spec.errors import InputError
+from ..spec.home import home
 from . import settings
 
 #: The environment variable that names an inventory.

@@ -7,10 +7,10 @@ import os
 
 from ..jobs import job_file
 from ..jobs.durations import moment
-from ..records.run_folder import home
 from ..runner.policy import projects
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
+from ..spec.home import home
 from ..spec.model import Inventory, Job, Resources
 
 __all__ = ["NAME", "job_of", "moment", "require_quota"]

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..records.catalog import Summary
-from ..records.run_folder import home
 from ..records.scalars import Key, Scalars
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
+from ..spec.home import home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

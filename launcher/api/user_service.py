@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..records.run_folder import write
+from ..records.record_files import write
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
 

@@ -1,4 +1,4 @@
-"""Help with options in groups, and with examples."""
+"""Help with options in groups, with examples, and with whole sentences about commands."""
 
 from __future__ import annotations
 
@@ -48,3 +48,19 @@ class GroupedCommand(click.Command):
             with formatter.section("Examples"):
                 for example in self.examples:
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+class CommandGroup(click.Group):
+    """A group whose help says of each command its whole first sentence, which click would cut."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, each with what it does."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(1000))
+                    for name, command in commands
+                    if not command.hidden
+                ]
+            )

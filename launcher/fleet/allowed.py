@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from ..records.run_folder import home, write_at_home
+from ..records.record_files import write_at_home
+from ..spec.home import home
 
 
 def digest(*parts: str) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..records.reasons import StopReason
-from ..records.run_folder import home, read_as, write_json
+from ..records.record_files import read_as, write_json
 from ..spec.errors import HostError
+from ..spec.home import home
 from ..transport.agent_client import Agent
 from ..transport.answers.runs import Standing, Swept
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from ..records.run_folder import home, make_home, read_as, write_record
+from ..records.record_files import read_as, write_record
 from ..spec.errors import RecordError
 from ..spec.frozen import frozen
+from ..spec.home import home, make_home
 from ..spec.model import Inventory
 from ..spec.typed_json import to_json
 from . import allowed

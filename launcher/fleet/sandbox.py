@@ -21,9 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..records.run_folder import home, make_home, write, write_json
+from ..records.record_files import write, write_json
 from ..spec.errors import InputError, LauncherError
 from ..spec.frozen import frozen
+from ..spec.home import home, make_home
 from ..spec.model import Inventory
 from ..transport.child_process import ChildProcess
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ..records.run_folder import home
+from ..spec.home import home
 
 #: Seconds for which a host that did not answer is expected not to answer.
 LATELY = 900.0

@@ -14,6 +14,7 @@ from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
 from ..spec.given import name_of_run
+from ..spec.home import home
 from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats
@@ -25,7 +26,8 @@ from .notes import Notes
 from .packages import FILE as PACKAGES
 from .packages import Packages
 from .receipt import ended_at
-from .run_folder import holder, home, read_as, read_record, write_record
+from .record_files import read_as, read_record, write_record
+from .run_lock import holder
 from .run_reader import RunReader, code_of, is_left
 from .state import ENDED, fold, without_launcher
 

@@ -23,19 +23,9 @@ from .code import Code
 from .data import UsedSet
 from .metrics import HostUse
 from .receipt import Receipt
-from .run_folder import (
-    NOTED_EVERY,
-    USE,
-    adoption_of,
-    holder,
-    log_names,
-    read_as,
-    read_json,
-    read_record,
-    times,
-    write_json,
-    write_record,
-)
+from .record_files import read_as, read_json, read_record, write_json, write_record
+from .run_folder import NOTED_EVERY, USE, adoption_of, log_names, times
+from .run_lock import holder
 from .state import RunState, log_hosts, step, without_launcher
 
 #: Most bytes of one log in one piece.

@@ -14,7 +14,7 @@ from pathlib import Path
 from sys import intern
 
 from ..spec.errors import RecordError
-from .run_folder import write
+from .record_files import write
 from .stored import StoredFile
 
 #: Its name in the run's folder.

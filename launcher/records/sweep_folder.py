@@ -26,9 +26,10 @@ from pathlib import Path
 
 from ..spec.errors import InputError, RecordError, UnreadableRecord, suggestion
 from ..spec.frozen import frozen
+from ..spec.home import home, make_home
 from ..spec.typed_json import Mismatch, from_json, to_json
 from ..spec.version import __version__
-from .run_folder import home, make_home, read_json, write_json
+from .record_files import read_json, write_json
 
 #: The format of both files; one with a greater number is of a later version.
 FORMAT = 1

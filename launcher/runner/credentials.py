@@ -17,12 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..records.run_folder import adoption_of, home, make_home, write_json
+from ..records.record_files import write_json
+from ..records.run_folder import adoption_of
 from ..spec import credentials as names
 from ..spec import data
 from ..spec.errors import InputError, RecordError, StoreError, suggestion
 from ..spec.files import open_plain
 from ..spec.frozen import frozen
+from ..spec.home import home, make_home
 from ..spec.model import Job, Secret
 from ..spec.typed_json import Mismatch, from_json
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..fleet.cleanup import unfinished
 from ..fleet.fanout import Visited, visit
 from ..records.receipt import Because, NotBrought, Receipt
-from ..records.run_folder import read_as
+from ..records.record_files import read_as
 from ..spec.errors import HostError
 from ..spec.model import Layout, Node, Request
 from . import membership

@@ -37,7 +37,7 @@ async def start(request: Request, folder: RunFolder) -> None:
 
     Closes ``folder``; the run is held all the time. Raises LauncherError when the follower cannot start.
     """
-    from ..records.run_folder import write_json
+    from ..records.record_files import write_json
     from ..records.run_reader import SHOWN
 
     write_json(folder.path / SHOWN, {})
@@ -139,6 +139,7 @@ def main(path: str, lock: str | None = None) -> None:
     import pickle
 
     from ..records.run_folder import RunFolder
+    from ..records.run_lock import RunLock
     from ..spec.errors import LauncherError
 
     code = 125
@@ -146,7 +147,7 @@ def main(path: str, lock: str | None = None) -> None:
         request: Request = pickle.loads(data)
         if lock:
             os.set_inheritable(int(lock), False)  # no child of ours keeps it
-        folder = RunFolder(Path(path), int(lock) if lock else None)
+        folder = RunFolder(Path(path), RunLock(Path(path), int(lock)) if lock else None)
         if folder.hold():
             code = _follow(request, folder)
     except LauncherError as error:

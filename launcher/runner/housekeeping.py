@@ -14,11 +14,11 @@ from ..fleet.cleanup import unfinished_runs
 from ..fleet.fanout import Visited, visit_hosts
 from ..records import catalog
 from ..records.receipt import Receipt
-from ..records.run_folder import home
 from ..records.run_reader import RunReader
 from ..records.state import ENDED
 from ..spec.errors import HostError, LauncherError
 from ..spec.frozen import frozen
+from ..spec.home import home
 from ..spec.model import Host, Inventory, Node
 from ..transport.agent_bundle import agent_name
 from ..transport.answers.disk import Pruned, Usage

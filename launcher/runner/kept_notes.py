@@ -11,11 +11,12 @@ from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
-from ..records.run_folder import home, read_as
+from ..records.record_files import read_as
 from ..records.run_reader import RunReader, sets_of
 from ..spec import data
 from ..spec.errors import LauncherError
 from ..spec.frozen import frozen
+from ..spec.home import home
 from .data import registry
 from .files.build_context import FOLDER as BUILDS
 from .wheels.folders import FOLDER as WHEELS

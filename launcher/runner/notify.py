@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..records import events as ev
-from ..records.run_folder import read_as, write_record
+from ..records.record_files import read_as, write_record
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
 from ..spec.plugins import Plugins, function_of

@@ -15,9 +15,11 @@ from ..fleet.fanout import Visited, visit_hosts
 from ..records import adoption, codec
 from ..records import events as ev
 from ..records.adoption import Adoption
-from ..records.run_folder import RunFolder, make_home, write_json
+from ..records.record_files import write_json
+from ..records.run_folder import RunFolder
 from ..spec.errors import BadAnswer, HostError, InputError, LauncherError, UnknownRun
 from ..spec.frozen import frozen
+from ..spec.home import make_home
 from ..spec.model import Inventory, Layout, Node, Request
 from ..spec.typed_json import Mismatch, from_json, to_json
 from ..transport.answers.runs import Runs, RunThere

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -31,20 +30,11 @@ from .concurrency import beside, both, in_thread, race, together
 from .context import RunContext
 from .environments import Environments, with_built
 from .event_log import EventLog
-from .files import (
-    code_copy,
-    code_here,
-    code_snapshot,
-    code_sync,
-    local_paths,
-    secret_files,
-    storing,
-)
+from .files import code_sync, local_paths, storing
 from .files.checkpoints import Keeper
 from .files.choice import Choice
-from .files.code_here import CodeHere
-from .files.code_snapshot import Revision, Source
 from .files.collector import SKIPPED, Collector
+from .files.run_code import RunCode
 from .host_set import HostSet
 from .launch import Launch
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
@@ -100,7 +90,7 @@ class Run:
         self._attempts = Attempts(
             self.context, self.hosts, self._place, self._collector, self._replacement, self._store
         )
-        self._code: CodeHere | None = None  # once it was read
+        self._code = RunCode(self.context)
         self._data: RunData | None = None  # of a job that names data sets
         self._environments = Environments(self.context)
         self._storing = storing.of_job(folder, request.job)
@@ -277,7 +267,7 @@ class Run:
         context = self.context
         await together(
             (
-                self._read_code(),
+                self._code.read(),
                 self._read_data(),
                 self._begin_storing(),
                 asyncio.to_thread(rsync.require_here),
@@ -312,41 +302,9 @@ class Run:
     async def _open(self) -> None:
         await connect.connect(self.context, self.hosts, self._place)
 
-    async def _read_code(self) -> None:
-        job, copy = self.context.job, self.context.request.code_copy
-        if copy:
-            self._code = await asyncio.to_thread(code_copy.read, job, copy)
-        elif not self.context.request.code_of:
-            self._code = await asyncio.to_thread(code_here.read, job, self.folder.added)
-
     async def _sync(self) -> None:
         """Give every host the run's own copy of the code; meanwhile it imports what the job preloads."""
-        await both(self._preload_early(), self._give_code())
-
-    async def _give_code(self) -> None:
-        context, sessions, code = self.context, self.hosts.active, self._code
-        if code is None:
-            other = context.request.code_of
-            assert other
-            await asyncio.to_thread(self._note_code_of, other)
-            await together(code_sync.give_code_of(context, one, other) for one in sessions)
-            return
-        source, revision, large = code.source, code.revision, code.large
-        if source.unreadable:
-            context.add(ev.CodeUnreadable(time.time(), tuple(map(os.fsdecode, source.unreadable))))
-        if code.missed:
-            paths, outside = code.missed.paths, code.missed.outside
-            context.add(ev.WordsNotCopied(time.time(), paths, outside))
-        if large:
-            context.add(ev.CodeIsLarge(time.time(), large.bytes, large.files, large.largest))
-        await asyncio.to_thread(self._note_code, source, revision)
-        secrets = tuple(context.job.secrets.values())
-        named = await asyncio.to_thread(secret_files.to_name, source, revision, secrets)
-        if named is not None:
-            context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
-        given = await code_sync.give_code(context, sessions, source)
-        if given.version != source.version:  # edited meanwhile
-            await asyncio.to_thread(self._note_code, given, code_snapshot.revision(given.folder))
+        await both(self._preload_early(), self._code.give(self.hosts.active))
 
     async def _preload_early(self) -> None:
         """Begin to preload before anything is copied, where it is known by now what will run where, and
@@ -362,13 +320,6 @@ class Run:
     def _first_launch(self) -> Launch:
         return Launch(self.context, self.hosts.active, self.layout, self.context.state.attempt)
 
-    def _note_code(self, source: Source, revision: Revision) -> None:
-        self.folder.write("code.json", code_snapshot.describe_code(source, revision))
-        if revision.diff:
-            self.folder.write_bytes("code.diff", revision.diff)
-        else:
-            (self.folder.path / "code.diff").unlink(missing_ok=True)
-
     async def _give_data(self) -> None:
         """Give every host the run's data sets, before it waits for GPUs."""
         if self._data:
@@ -383,14 +334,6 @@ class Run:
             self._describe()
         elif fixed:
             self._place.fixed = with_built(fixed, self.hosts.active)
-
-    def _note_code_of(self, other: str) -> None:
-        """Note which code this is, as the other run did; it may have been deleted."""
-        for name in ("code.json", "code.diff"):
-            with suppress(OSError):
-                self.folder.write_bytes(
-                    name, (self.folder.path.with_name(other) / name).read_bytes()
-                )
 
     async def _wait(self) -> None:
         """Wait for the run's turn; every host that it may use has the code by now.

@@ -21,7 +21,7 @@ from dataclasses import field, replace
 from pathlib import Path
 
 from ..records import catalog
-from ..records.run_folder import holder
+from ..records.run_lock import holder
 from ..records.run_reader import RunReader
 from ..records.state import ENDED
 from ..records.stored import UNSTORED

@@ -15,7 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..records.run_folder import RunFolder, has_open, read_json, write_json
+from ..records.record_files import read_json, write_json
+from ..records.run_folder import RunFolder
+from ..records.run_lock import has_open
 from ..spec.errors import LauncherError, RecordError
 from ..spec.files import open_plain
 

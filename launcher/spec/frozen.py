@@ -8,7 +8,8 @@ commands, so what is left, looking at its fields, is done when somebody first as
 from __future__ import annotations
 
 import threading
-from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields, replace
+from inspect import Parameter, Signature  # dataclasses needs it anyway
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -70,6 +71,36 @@ class _Arguments:
             if default is MISSING and name not in made
         )
         self.then = getattr(cls, "__post_init__", None)
+
+
+class _Signature:
+    """What ``inspect.signature`` and ``help`` tell of a class: its fields, as it takes them."""
+
+    def __get__(self, instance: object, owner: Any) -> Signature:
+        if instance is not None or owner.__init__ is not _init:
+            raise AttributeError("__signature__")  # then inspect looks for itself
+
+        def parameter(one: Any) -> Parameter:
+            default = one.default if one.default_factory is MISSING else _FACTORY
+            return Parameter(
+                one.name,
+                Parameter.KEYWORD_ONLY if one.kw_only else Parameter.POSITIONAL_OR_KEYWORD,
+                default=Parameter.empty if default is MISSING else default,
+                annotation=one.type,
+            )
+
+        takes = sorted(map(parameter, fields(owner)), key=lambda one: one.kind)
+        return Signature(takes, return_annotation=None)
+
+
+class _Factory:
+    """Stands in a signature for a default that each value gets anew."""
+
+    def __repr__(self) -> str:
+        return "<factory>"
+
+
+_FACTORY = _Factory()
 
 
 def _init(self: Any, /, *args: Any, **kwargs: Any) -> None:
@@ -137,6 +168,10 @@ def _repr(self: Any) -> str:
     return f"{type(self).__qualname__}({arguments})"
 
 
+def _replace(self: Any, /, **changes: Any) -> Any:
+    return replace(self, **changes)
+
+
 _METHODS: tuple[tuple[str, Any], ...] = (
     ("__init__", _init),
     ("__setattr__", _set),
@@ -144,4 +179,8 @@ _METHODS: tuple[tuple[str, Any], ...] = (
     ("__eq__", _equal),
     ("__hash__", _hash),
     ("__repr__", _repr),
+    ("__replace__", _replace),  # what copy.replace calls, from Python 3.13
 )
+for _name, _method in _METHODS:
+    _method.__name__ = _name  # as help() shows it
+_METHODS += (("__signature__", _Signature()),)

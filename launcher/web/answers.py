@@ -14,7 +14,7 @@ from typing import Any
 from ..api.client import home
 from ..records import catalog
 from ..records.receipt import stages
-from ..records.run_folder import holder
+from ..records.run_lock import holder
 from ..records.run_reader import RunReader
 from ..records.state import ENDED
 from ..spec.errors import LauncherError, UnreadableRecord

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from launcher.records.run_folder import holder
+from launcher.records.run_lock import holder
 from support import hostile
 from support import lab as labs
 from support.command import Launcher, kill_follower, of_runs

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from launcher.records.run_folder import holder
+from launcher.records.run_lock import holder
 from support import browser
 from support import lab as labs
 from support.command import Launcher

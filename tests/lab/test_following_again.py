@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launcher.records.run_folder import holder
+from launcher.records.run_lock import holder
 from support import lab as labs
 from support.command import Launcher, of_runs, wait_for
 

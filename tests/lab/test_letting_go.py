@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.records.run_folder import holder
+from launcher.records.run_lock import holder
 from support import lab as labs
 from support.command import Launcher, of_runs
 from support.terminal import Terminal

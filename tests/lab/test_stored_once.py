@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from launcher.records.run_folder import holder
+from launcher.records.run_lock import holder
 from support import lab as labs
 from support.command import Launcher
 from support.object_store import Store

@@ -16,7 +16,7 @@ import pytest
 
 from launcher.agent.base import attendance
 from launcher.agent.relay import unattended
-from launcher.records.run_folder import holder
+from launcher.records.run_lock import holder
 from support import lab as labs
 from support import leaks, object_store
 from support.command import Launcher

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from ...records.run_folder import read_as
+from ...records.record_files import read_as
 from ...spec import given
 from ...spec.errors import InputError
 from ...spec.files import open_plain

@@ -13,13 +13,14 @@ from click.shell_completion import get_completion_class
 from ...spec.errors import InputError
 from ...spec.frozen import frozen
 from .. import shells  # noqa: F401  click's scripts are replaced by ours
+from ..grouped import CommandGroup
 
 SHELLS = ("bash", "zsh", "fish")
 #: Marks the line in a startup file that is ours.
 MARK = "# launcher completion"
 
 
-@click.group("completion")
+@click.group("completion", cls=CommandGroup)
 def command() -> None:
     """Have the shell complete commands, options, runs, hosts and files."""
 

@@ -12,12 +12,13 @@ import click
 from ...api import settings
 from ...api.settings import SettingsFile
 from .. import completion, options
-from ..render.hints import output_width
+from ..grouped import CommandGroup
+from ..render.columns import output_width
 from ..render.settings import rows, settings_text
 from ..settings import allow, found_settings, show
 
 
-@click.group("config", invoke_without_command=True)
+@click.group("config", cls=CommandGroup, invoke_without_command=True)
 @options.as_json
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from ...spec.data import STORES
 from ...spec.errors import InputError, suggestion
 from ...spec.model import Secret
 from .. import completion, options
+from ..grouped import CommandGroup
 from ..render.tables import age, table
 
 #: Bytes of what may come on stdin.
@@ -22,7 +23,7 @@ LONGEST = 1 << 16
 _name = click.argument("name", metavar="NAME", shell_complete=completion.credentials)
 
 
-@click.group("credential")
+@click.group("credential", cls=CommandGroup)
 def command() -> None:
     """Keep credentials for object stores by name, in files that you alone can read.
 

@@ -18,9 +18,10 @@ from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import InputError
 from .. import complain_of_hosts, completion, options
+from ..grouped import CommandGroup
 from ..inventory_lookup import find_inventory, loaded
+from ..render.columns import output_width
 from ..render.data import known_text, set_text, source_host, there_text
-from ..render.hints import output_width
 from ..render.run_view import Screen
 from ..render.tables import counted, size
 
@@ -28,7 +29,7 @@ T = TypeVar("T")
 _name = click.argument("name", metavar="NAME")
 
 
-@click.group("data")
+@click.group("data", cls=CommandGroup)
 def command() -> None:
     """Manage data sets: folders that runs find on every host, each version once, by content.
 
@@ -161,7 +162,7 @@ async def _push(place: Place, name: str, rate: int) -> Any:
 def verify_command(
     ctx: click.Context, name: str, inventory: str | None, hosts: str | None, as_json: bool
 ) -> None:
-    """Have hosts read a data set again, and compare every file with its sum.
+    """Have hosts read a data set again, and compare every file with its checksum.
 
     A host where files differ keeps the others as an incomplete copy, which the next push or run
     completes; while a run uses it, all of it stays. The exit code is 1 if files differ on a host, or it

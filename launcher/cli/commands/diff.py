@@ -12,7 +12,7 @@ from ...api import sweeps
 from ...api.client import Client
 from ...spec.errors import InputError
 from .. import completion, options
-from ..render.hints import output_width
+from ..render.columns import output_width
 from ..render.tables import cut, table
 
 

@@ -12,6 +12,7 @@ from ...api.hosts import select_hosts
 from ...spec.errors import InputError
 from ...spec.model import Job
 from .. import options
+from ..grouped import CommandGroup
 from ..inventory_lookup import loaded, note
 from ..render.tables import counted
 from .inventory import write_text
@@ -20,7 +21,7 @@ _MASTER = click.option("--master-addr", help="Address of the first host.")
 _PORT = click.option("--master-port", metavar="P", help="Port on the first host (default: 29500).")
 
 
-@click.group("export")
+@click.group("export", cls=CommandGroup)
 def command() -> None:
     """Write a job as scripts that work without launcher. Values of secrets are left out."""
 
@@ -36,7 +37,7 @@ def _job(file: str, **flags: Any) -> Job:
     return jobs.layered_job({"file": values, "flag": given})
 
 
-@command.command(short_help="a script for each host, and run.sh to start them")
+@command.command()
 @click.argument("file", metavar="SCRIPT.py|JOB.yaml")
 @options.inventory
 @options.hosts
@@ -75,7 +76,7 @@ def script(file: str, inventory: str | None, output: str, force: bool, **flags: 
     )
 
 
-@command.command(short_help="a batch file for sbatch")
+@command.command()
 @click.argument("file", metavar="SCRIPT.py|JOB.yaml")
 @click.option("-N", "--nodes", "num_nodes", help="Number of nodes.")
 @_MASTER

@@ -15,8 +15,8 @@ from ...spec.errors import HostError
 from ...spec.model import Inventory
 from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
+from ..render.columns import output_width
 from ..render.gpus import gpus_json, gpus_text
-from ..render.hints import output_width
 from ..render.tables import counted
 
 #: Seconds between two looks of --watch.

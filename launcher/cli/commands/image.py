@@ -19,13 +19,14 @@ from ...records import events as ev
 from ...spec import nodeset
 from ...spec.containers import RUNTIMES, SHORT
 from .. import complain_of_hosts, completion, options
+from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
 from ..render.images import listed_text
 from ..render.run_view import Screen
 from ..render.tables import counted
 
 
-@click.group("image")
+@click.group("image", cls=CommandGroup)
 def command() -> None:
     """Manage images on hosts: those that runs have used, or that launcher brought.
 

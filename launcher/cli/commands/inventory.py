@@ -14,13 +14,14 @@ from ...spec import nodeset
 from ...spec.errors import InputError, suggestion
 from ...spec.model import Host, Inventory
 from .. import completion, options
+from ..grouped import CommandGroup
 from ..inventory_lookup import loaded, note, show_programs, tell_notes
 from ..render.tables import counted, table
 
 _OUT = click.option("-o", "--output", metavar="FILE", help="Write to this file instead of stdout.")
 
 
-@click.group("inventory")
+@click.group("inventory", cls=CommandGroup)
 def command() -> None:
     """Show the hosts of an inventory; import and export inventories of other tools."""
 

@@ -22,8 +22,8 @@ from ...spec.gpus import fold
 from .. import complain_of_hosts, options
 from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
+from ..render.columns import output_width
 from ..render.folding import groups
-from ..render.hints import output_width
 from ..render.refreshed import refreshed_lines
 from ..render.run_list import run_list
 from ..render.tables import age, counted, table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import options
-from ..render.hints import terminal_width
+from ..render.columns import width_of
 from ..render.metrics import gpu_lines, metrics_table, spent
 from ..render.tables import cut
 from ..run_argument import attached, run_argument
@@ -42,10 +42,10 @@ def command(word: str, as_json: bool) -> None:
     elif use:
         click.echo(f"{run.name}  measured for {spent(use)}")
         click.echo()
-        is_terminal = sys.stdout.isatty()
-        for line in metrics_table(taken, use, plain=not is_terminal).splitlines():
-            click.echo(cut(line, terminal_width()) if is_terminal else line)
-        for line in gpu_lines(use, terminal_width()):
+        width = width_of(sys.stdout)
+        for line in metrics_table(taken, use, plain=not sys.stdout.isatty()).splitlines():
+            click.echo(cut(line, width))
+        for line in gpu_lines(use, width):
             click.echo(line)
     else:
         text = f"nothing was measured of {run.name}: hosts begin 2 seconds after its first process"

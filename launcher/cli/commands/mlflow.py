@@ -10,13 +10,14 @@ from ...api.client import Client
 from ...api.jobs import arguments_of
 from ...spec.errors import InputError, LauncherError
 from .. import completion
+from ..grouped import CommandGroup
 from ..render.tables import counted
 
 #: The experiment that gets runs where none is named.
 EXPERIMENT = "launcher"
 
 
-@click.group("mlflow")
+@click.group("mlflow", cls=CommandGroup)
 def command() -> None:
     """Hand what runs recorded to MLflow. Hosts need no way to it, and get none of its secrets."""
 

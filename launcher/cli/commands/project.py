@@ -14,14 +14,15 @@ from ...api.hosts import share_changed
 from ...api.jobs import NO_PROJECT, rule_of
 from ...spec.errors import InputError
 from .. import options
+from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
-from ..render.hints import output_width
+from ..render.columns import output_width
 from ..render.projects import projects_text
 from ..run_argument import new_client
 from ..settings import found_settings
 
 
-@click.group("project")
+@click.group("project", cls=CommandGroup)
 def command() -> None:
     """Show and change the projects of the inventory, and choose the one of your runs."""
 
@@ -78,7 +79,7 @@ def quota_command(
     inventory: str | None,
     yes: bool,
 ) -> None:
-    """Give a project a quota of so many GPUs in the inventory, after showing what changes there.
+    """Change the quota of a project in the inventory, after showing the diff.
 
     Runs that were started before, also those that wait, keep the old one. The exit code is 1 if you do
     not agree.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from ...api.handles import Pulled, RecordedRun
 from ...records import events as ev
 from ...spec.errors import InputError
 from .. import options, trust
-from ..render.hints import terminal_width
+from ..render.columns import width_of
 from ..render.log_lines import harmless
 from ..render.not_brought import not_brought_lines
 from ..render.receipt import stored_lines
@@ -87,7 +88,7 @@ def command(
     else:
         count = counted(pulled.files, "file")
         click.echo(f"{count}, {size(pulled.bytes)} in {pulled.outputs}", err=True)
-        for line in not_brought_lines(name, pulled.not_brought, terminal_width()):
+        for line in not_brought_lines(name, pulled.not_brought, width_of(sys.stderr)):
             click.secho(line, fg="yellow", err=True)
         for line in stored_lines(name, pulled.stored, "pull" if run.receipt else "attach"):
             click.echo(line, err=True)

@@ -13,14 +13,15 @@ from ...api.hosts import narrowed
 from ...api.jobs import PRIORITIES
 from ...spec.errors import InputError
 from .. import complain_of_hosts, options
+from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
-from ..render.hints import output_width
+from ..render.columns import output_width
 from ..render.queue import queue_text
 from ..render.tables import counted
 from ..run_argument import attached, new_client, run_argument
 
 
-@click.group("queue", invoke_without_command=True)
+@click.group("queue", cls=CommandGroup, invoke_without_command=True)
 @options.inventory
 @options.hosts
 @options.as_json

@@ -15,13 +15,13 @@ from ...api.reservations import moment
 from ...spec.errors import InputError
 from ...spec.gpus import fold
 from .. import options
+from ..asked import seconds
 from ..follow import begin, tell_detached
 from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..render.tables import due
 from ..run_argument import new_client
 from ..settings import found_settings
-from .run import seconds
 
 if TYPE_CHECKING:
     from ...api.client import AsyncClient

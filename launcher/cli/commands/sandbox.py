@@ -9,10 +9,11 @@ import click
 
 from ...api import sandbox
 from .. import options
+from ..grouped import CommandGroup
 from ..render.tables import counted, table
 
 
-@click.group("sandbox")
+@click.group("sandbox", cls=CommandGroup)
 def command() -> None:
     """Manage embedded SSH hosts on this machine, to try things out: no root, no sshd.
 

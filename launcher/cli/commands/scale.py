@@ -18,12 +18,12 @@ from ...records.reasons import EndReason, StopReason
 from ...spec.errors import InputError
 from ...spec.model import Job, Request
 from .. import completion, options
+from ..asked import asked_for, seconds
 from ..follow import on_hangup
 from ..inventory_lookup import loaded, note
 from ..render import chart
 from ..render.tables import counted, duration, table
 from ..run_argument import ask_passphrase
-from .run import asked_for, seconds
 
 if TYPE_CHECKING:
     from ...api.scaling import Trials
@@ -151,10 +151,10 @@ def _ended(trial: scaling.Trial, receipt: Receipt) -> None:
     if trial.rate:
         _say(f"  {_number(trial.rate.value)} {trial.rate.unit}/s")
     elif receipt.status in ("failed", "lost"):
-        from ..render.hints import terminal_width
+        from ..render.columns import width_of
         from ..render.receipt import receipt_text
 
-        _say(receipt_text(receipt, terminal_width()))
+        _say(receipt_text(receipt, width_of(sys.stderr)))
     else:
         _say(f"  {trial.problem}", "yellow")
     if trial.left:
@@ -188,7 +188,7 @@ def _show(found: scaling.Comparison, caution: str, as_json: bool, interrupted: b
 
 
 def _text(found: scaling.Comparison, caution: str) -> str:
-    from ..render.hints import terminal_width
+    from ..render.columns import terminal_width
 
     parts = []
     if found.unit:

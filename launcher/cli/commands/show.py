@@ -24,13 +24,13 @@ from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey
 from ...spec.typed_json import to_json
 from .. import options
+from ..render.columns import width_of
 from ..render.folding import FEW, groups
-from ..render.hints import terminal_width
 from ..render.log_lines import harmless
 from ..render.preload import preload_text
 from ..render.receipt import receipt_text
 from ..render.run_facts import Facts, facts_lines
-from ..render.tables import age, counted, duration, fold_tasks, table
+from ..render.tables import age, counted, cut, duration, fold_tasks, table
 from ..render.waits import waits_text
 from ..run_argument import attached, run_argument
 
@@ -89,12 +89,11 @@ def command(word: str, whole: bool, is_profile: bool, svg: str | None, as_json: 
         click.echo(json.dumps(value, indent=2))
         return
     if receipt:
-        click.echo(receipt_text(receipt, terminal_width()).lstrip("\n"))
+        click.echo(receipt_text(receipt, width_of(sys.stdout)).lstrip("\n"))
     else:
         click.echo(_so_far(run, state, None if followed else events))
     click.echo()
-    width = terminal_width() if sys.stdout.isatty() else 1000
-    click.echo("\n".join(facts_lines(facts, time.time(), width)))
+    click.echo("\n".join(facts_lines(facts, time.time(), width_of(sys.stdout))))
     click.echo()
     click.echo(_timeline(events, 1000 if whole else 20))
 
@@ -233,7 +232,7 @@ def _timeline(events: list[ev.Event], most: int) -> str:
         let_go = {host for one in events if isinstance(one, ev.HostsLetGo) for host in one.hosts}
         listed = [event for event in listed if not _is_end_of(event, let_go)]
     start = events[0].time if events else 0.0
-    width = terminal_width() if sys.stdout.isatty() else 160
+    width = width_of(sys.stdout)
     rows = [
         (
             f"+{event.time - start:.1f} s",
@@ -246,9 +245,7 @@ def _timeline(events: list[ev.Event], most: int) -> str:
     left_out = len(listed) - len(rows)
     head = f"{counted(left_out, 'earlier event')}: --events\n" if left_out else ""
     lines = table(("when", "event", "host", ""), rows).split("\n")
-    return head + "\n".join(
-        line if len(line) <= width else f"{line[: width - 1]}…" for line in lines
-    )
+    return head + "\n".join(cut(line, width) for line in lines)
 
 
 def _details(event: ev.Event) -> str:

@@ -23,14 +23,15 @@ from ...spec import nodeset
 from ...spec.errors import InputError, UnreadableRecord
 from ...spec.model import Inventory
 from .. import options
+from ..asked import asked_for
 from ..follow import LET_GO, on_hangup
-from ..grouped import GroupedCommand
+from ..grouped import CommandGroup, GroupedCommand
 from ..inventory_lookup import loaded
 from ..inventory_lookup import note as tell
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
 from ..render.tables import counted, duration
 from ..run_argument import new_client
-from .run import GROUPS, asked_for
+from .run import GROUPS
 from .run import command as run_command
 
 #: Options of `launcher run` that a sweep has no use for: its trials wait for each other, and their code
@@ -41,7 +42,7 @@ NOT_OF_TRIALS = frozenset(
 OWN = ("sampler", "pruner", "metric", "goal", "max_trials", "concurrency", "seed", "max_failures")
 
 
-class _Sweeps(click.Group):
+class _Sweeps(CommandGroup):
     """Words that are no command of it are a sweep to run."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

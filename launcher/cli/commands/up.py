@@ -10,12 +10,12 @@ import click
 
 from ...api import clusters, jobs
 from .. import completion, options
+from ..asked import asked_for
 from ..before_copy import ask_about_size
 from ..follow import begin, tell_detached
 from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..run_argument import new_client
-from .run import asked_for
 
 if TYPE_CHECKING:
     from ...api.client import AsyncClient

@@ -13,10 +13,11 @@ from ...api.client import Client, home
 from ...records import live_files
 from ...spec.errors import InputError
 from .. import completion
+from ..grouped import CommandGroup
 from ..render.tables import counted
 
 
-@click.group("wandb")
+@click.group("wandb", cls=CommandGroup)
 def command() -> None:
     """Hand what runs recorded offline to Weights & Biases. The key stays on this machine."""
 

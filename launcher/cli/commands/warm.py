@@ -15,7 +15,7 @@ from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from .. import complain_of_hosts, options
 from ..inventory_lookup import loaded
-from ..render.hints import output_width
+from ..render.columns import output_width
 from ..render.kept_pythons import ended_text, kept_text
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ def usage_text(here: Here, there: There) -> str:
             "here",
             size(here.bytes),
             size(here.free),
-            f"{len(here.runs)}: {size(of_runs)}",
+            _part(len(here.runs), of_runs),
             *("-",) * 4,
-            f"{len(here.caches)}: {size(sum(one.bytes for one in here.caches))}",
+            _part(len(here.caches), sum(one.bytes for one in here.caches)),
         )
     ]
     known = {host: one for host, one in there.items() if not isinstance(one, HostError)}
@@ -49,12 +49,12 @@ def usage_text(here: Here, there: There) -> str:
                 host,
                 size(sum(sums[host])),
                 size(one.free),
-                f"{len(one.runs)}: {size(runs)}",
-                f"{counted(projects, 'project')}: {size(code)}",
-                f"{len(one.agents)}: {size(agents)}",
-                size(data),
-                f"{len(one.envs)}: {size(envs)}",
-                f"{len(one.images)}: {size(images)}",
+                _part(len(one.runs), runs),
+                _part(projects, code, "project"),
+                _part(len(one.agents), agents),
+                size(data) if data else "-",
+                _part(len(one.envs), envs),
+                _part(len(one.images), images),
             )
         )
     names = ["place", "total", "free", "runs", "code", "agents", "data", "environments", "images"]
@@ -73,6 +73,13 @@ def usage_text(here: Here, there: There) -> str:
         total = sum(sum(sums[host]) for host in rest)
         text += f"\nand {len(rest)} more, {size(total)} together: {nodeset.fold(rest)}"
     return text
+
+
+def _part(count: int, space: int, thing: str = "") -> str:
+    """Return how many of a kind there are and what they take; ``-`` for none."""
+    if not count:
+        return "-"
+    return f"{counted(count, thing) if thing else count}: {size(space)}"
 
 
 def plan_text(plan: PrunePlan) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TextIO
 
 import click
+
+from .columns import terminal_width
 
 
 def labelled(label: str, text: str, width: int) -> list[str]:
@@ -26,20 +26,3 @@ def below_error(hint: str, indent: int = 0) -> str:
     if not sys.stderr.isatty():
         return click.style("  hint: ", fg="cyan") + hint
     return "\n".join(labelled("  hint: ", hint, terminal_width() - indent))
-
-
-def output_width() -> int | None:
-    """Return the columns of the terminal that shows what a command prints; None without one."""
-    return _columns(sys.stdout) if sys.stdout.isatty() else None
-
-
-def terminal_width() -> int:
-    """Return the columns of the terminal on stderr; 100 without one."""
-    return _columns(sys.stderr)
-
-
-def _columns(stream: TextIO) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 100
-    except (OSError, ValueError):
-        return 100

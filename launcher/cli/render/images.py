@@ -34,7 +34,9 @@ def listed_text(there: Mapping[str, ImagesThere], now: float, columns: int) -> s
         shown = [(_middle_cut(row[0], name), *row[1:-1], cut(row[-1], users)) for row in cells]
         lines.append(table(head, shown))
     else:
-        lines.append("no images that a run has used, or launcher brought; launcher image load does")
+        lines.append(
+            "no images that a run has used or launcher brought; launcher image load NAME brings one"
+        )
     for runtime, why, hosts in _troubles(there):
         lines.append(f"{nodeset.fold(hosts)}: {runtime} does not tell of its images: {why}")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Characters of a set of hosts, where a terminal has to show the row.
 HOSTS = 20
 
-_NONE = "nothing is kept: launcher run --preload torch --keep-warm 10m SCRIPT would keep it"
+_NONE = "nothing is kept; launcher run --preload torch --keep-warm 10m SCRIPT keeps torch"
 
 
 def kept_text(known: Mapping[str, Kept], now: float, width: int | None = None) -> str:

@@ -22,13 +22,13 @@ from .log_lines import harmless
 from .metrics import gpu_lines
 from .not_brought import not_brought_lines
 from .reasons import sentence
-from .tables import counted, due, duration, fold_tasks, size, table, wrapped
+from .tables import counted, cut, due, duration, fold_tasks, size, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
 #: At most this many rows of hosts.
 LISTED = 16
-#: Characters of a set of hosts, and of one of ranks.
-CELL = 32
+#: Characters of a set of hosts, and of one of ranks, however narrow the terminal is.
+CELL = 12
 #: Lines about how other processes ended, and hosts named one by one in them.
 ALSO_LINES, ALSO_HOSTS = 3, 3
 #: Lines for the last line of a failing process, however long it is.
@@ -41,7 +41,7 @@ def receipt_text(receipt: Receipt, width: int) -> str:
     """Return the receipt as text for a terminal of this width."""
     parts = [_headline(receipt), *_first(receipt, width)]
     if any(map(_was_used, receipt.hosts)):
-        parts.append(_hosts(receipt))
+        parts.append(_hosts(receipt, width))
     return "\n".join([*parts, *_facts(receipt, width)])
 
 
@@ -98,15 +98,11 @@ def _last_lines(failure: FirstFailure) -> list[str]:
 def _quoted(log: list[str], width: int) -> list[str]:
     """Quote lines of a log, cut to the width; the last one, which names the error, is wrapped."""
     room = max(20, width - 4)
-    lines = [_cut(_harmless(line), room) for line in log[:-1]]
+    lines = [cut(_harmless(line), room) for line in log[:-1]]
     for line in log[-1:]:
         text = _harmless(line)
         lines += [text[start : start + room] for start in range(0, len(text), room)][:LAST_LINE]
     return [click.style("  │ ", fg="red") + line for line in lines]
-
-
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else f"{line[: max(20, width - 1)]}…"
 
 
 def _harmless(text: str) -> str:
@@ -129,7 +125,7 @@ def _also(others: tuple[OtherEnd, ...], width: int) -> list[str]:
     commas = [*(f"{part}," for part in parts[:-1]), parts[-1]]
     lines = [line.replace(",  ", ", ") for line in wrapped("also: ", commas, width)]
     lines = lines if len(lines) <= ALSO_LINES else [*lines[: ALSO_LINES - 1], "      and more"]
-    return [_cut(line, width) for line in lines]
+    return [cut(line, width) for line in lines]
 
 
 def _last_words(said: tuple[LastLine, ...], width: int) -> list[str]:
@@ -140,7 +136,7 @@ def _last_words(said: tuple[LastLine, ...], width: int) -> list[str]:
         ranks = [f"[{nodeset.fold_ranks(one.ranks)}]"] if one.ranks else []
         who = ", ".join([*ranks, *one.places[:ALSO_HOSTS]])
         who += ", ..." if len(one.places) > ALSO_HOSTS else ""
-        line = _cut(f"{who} {_harmless(one.line)}", width - 2)
+        line = cut(f"{who} {_harmless(one.line)}", max(20, width - 2))
         lines.append("  " + click.style(line[: len(who)], dim=True) + line[len(who) :])
     return lines if len(said) == len(shown) else [*lines, "  and more"]
 
@@ -159,7 +155,7 @@ def _ended(other: OtherEnd) -> str:
     return f"{how} (stopped by us)" if other.stopped else how
 
 
-def _hosts(receipt: Receipt) -> str:
+def _hosts(receipt: Receipt, width: int) -> str:
     """Return a table of hosts. Of many, those with equal rows are one, and the odd ones come first."""
     hosts = receipt.hosts
     folded = [[host] for host in hosts]
@@ -169,7 +165,8 @@ def _hosts(receipt: Receipt) -> str:
         folded.sort(key=lambda group: failed not in [host.host for host in group])
     has_roles = any(host.tasks for host in hosts)
     head = ("host", "roles" if has_roles else "ranks", "gpus", "exit", "logs", "processes left")
-    text = table(head, [_row(group) for group in folded[:LISTED]], "  ")
+    rows = [_row(group) for group in folded[:LISTED]]
+    text = table(head, _fitted(head, rows, width - 2), "  ")
     rest = [host for group in folded[LISTED:] for host in group]
     if not rest:
         return text
@@ -178,6 +175,18 @@ def _hosts(receipt: Receipt) -> str:
         ", each complete and with 0 processes left" if fine else ": launcher show --json has all"
     )
     return text + f"\n  and {len(rest)} more{state}"
+
+
+def _fitted(
+    head: tuple[str, ...], rows: list[tuple[str, ...]], width: int
+) -> list[tuple[str, ...]]:
+    """Return rows in which the sets of hosts and of ranks are cut as far as the width demands."""
+    hosts, ranks, *others = (max(map(len, column)) for column in zip(head, *rows, strict=True))
+    room = width - sum(others) - 2 * (len(head) - 1)
+    if hosts + ranks > room:
+        half = max(CELL, room // 2)
+        hosts, ranks = max(half, room - ranks), max(half, room - hosts)
+    return [(cut(row[0], hosts), cut(row[1], ranks), *row[2:]) for row in rows]
 
 
 def _alike(host: HostReceipt) -> tuple[str, ...]:
@@ -192,17 +201,13 @@ def _row(group: list[HostReceipt]) -> tuple[str, ...]:
     first = group[0]
     size_of_all = size(sum(host.logs_here for host in group))
     return (
-        _short(nodeset.fold(host.host for host in group)),
-        _short(tasks or (nodeset.fold_ranks(ranks) if ranks else "-")),
+        nodeset.fold(host.host for host in group),
+        tasks or (nodeset.fold_ranks(ranks) if ranks else "-"),
         _gpus(first),
         _exits(first),
         f"{size_of_all} complete" if _alike(first)[2] == "complete" else _logs(first),
         _left(first),
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= CELL else f"{text[: CELL - 1]}…"
 
 
 def _is_rank(key: str) -> bool:

@@ -13,10 +13,17 @@ from ...spec import nodeset
 from .tables import cut, moment, table, took
 
 _COLOUR = {"succeeded": "green", "failed": "red", "lost": "red", "stopped": "yellow"}
-#: Columns that a narrow terminal leaves out, the first ones first, so that a command has room.
-_SPARED = ("ranks", "gpus", "hosts", "project")
-#: Columns of a command that others make room for, and those that it has in any case.
+#: Columns of the terminal that a command wants; and so few that a commit gives way, too.
 ROOM, LEAST = 24, 12
+#: What a narrow terminal leaves out, the first ones first, where a command has less than that.
+_SPARED = {
+    "ranks": ROOM,
+    "gpus": ROOM,
+    "hosts": ROOM,
+    "project": ROOM,
+    "tags": LEAST,
+    "commit": LEAST,
+}
 
 
 def run_list(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
@@ -56,9 +63,9 @@ def _table(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
         columns["tags"] = [",".join(run.tags) or "-" for run in runs]
     if any(run.project for run in runs):
         columns["project"] = [run.project or "-" for run in runs]
-    for name in _SPARED:
+    for name, room in _SPARED.items():
         taken = sum(max(map(len, [head, *cells])) + 2 for head, cells in columns.items())
-        if width is not None and width - taken < ROOM:
+        if width is not None and width - taken < room:
             columns.pop(name, None)
     columns["command"] = [run.command or "-" for run in runs]
     head, *lines = _fitted(tuple(columns), list(zip(*columns.values(), strict=True)), width)
@@ -67,12 +74,9 @@ def _table(runs: Sequence[Summary], now: float, width: int | None) -> list[str]:
 
 
 def _fitted(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int | None) -> list[str]:
-    """Return the lines of a table whose last column, the command, is cut to fit."""
-    if width is not None:
-        others = [max(map(len, column)) + 2 for column in list(zip(head, *rows, strict=True))[:-1]]
-        room = max(LEAST, width - sum(others))
-        rows = [(*row[:-1], cut(row[-1], room)) for row in rows]
-    return table(head, rows).split("\n")
+    """Return the lines of a table that are cut to fit: of a command, its last column, there is less."""
+    lines = table(head, rows).split("\n")
+    return lines if width is None else [cut(line, width) for line in lines]
 
 
 def _status(run: Summary) -> str:

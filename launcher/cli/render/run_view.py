@@ -7,52 +7,44 @@ second, then the user's own output.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import singledispatchmethod
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 import click
-from click.globals import resolve_color_default
 
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
-from ...spec.process_key import ProcessKey, ProcessKind
 from ..run_argument import ask_passphrase
-from ..terminal import control
 from . import log_lines
-from .bars import folded
+from .columns import terminal_width, width_of
 from .event_lines import OfManyHosts, failure_of, line_of, lines_of_many, process_name
 from .folding import fold_errors, groups
-from .hints import below_error, terminal_width
+from .hints import below_error
+from .hold import Hold
+from .log_view import LogView, Shown
+from .moving_line import MovingLine
 from .progress import Reading, Transfer, quiet_line
 from .tables import counted, cut, duration, fold_tasks, took, wrapped
 
 if TYPE_CHECKING:
     from ...records.receipt import Receipt
-    from ...spec.model import Layout, Node, Task
+    from ...spec.model import Layout, Node
 
 #: Seconds that a line waits for equal lines of other ranks.
 FOLD_WINDOW = 0.12
-#: How many times as many lines wait where they are held for longer.
-HELD = 8
 #: Seconds that a stage may take before the moving line appears, and between its steps.
 STILL, STEP = 1.0, 0.2
-#: Seconds after which an unfinished line (a progress bar) is shown as it stands.
-UNFINISHED = 10.0
 #: Seconds without output after which a run shows that it is running.
 QUIET = 5.0
 
-_COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)
-_LOG_NAME = re.compile(r"attempt-\d+/([\w-]+-\d+)\.(out|err)\Z", re.A)
 _DOING = {
     "connect": "connecting",
     "sync": "copying code",
@@ -101,47 +93,34 @@ class Screen:
         grep: re.Pattern[bytes] | None = None,
         timestamps: bool = False,
     ) -> None:
-        self._grep, self._timestamps = grep, timestamps
-        self._ranks, self._raw, self._hold = ranks, raw, hold
-        self._held_since = 0.0
-        self._room = log_lines.FOLDED * (1 if hold[0] == hold[1] else HELD)
+        self._line, self._held = MovingLine(), Hold(*hold, self._show_held)
+        shown = Shown(ranks, raw, grep, timestamps)
+        self._logs = LogView(shown, logs_to_stderr, self._line, self._held)
         self._errors: list[HostError] = []
         self._of_many: list[OfManyHosts] = []
-        self._out = sys.stderr.buffer if logs_to_stderr else sys.stdout.buffer
-        self._colour = _wants_colour(self._out)
-        self._moving = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._is_live = False  # whether bars of ranks move, and a quiet run shows that it runs
-        self._sources: list[_Source] = []
-        self._by_log: dict[tuple[str, str], int] = {}
-        self._queues: dict[int, deque[bytes]] = {}
-        self._queued, self._attempt = 0, ""
-        self._flush: asyncio.TimerHandle | None = None
         self._stage, self._since = "", time.monotonic()
         self._transfer = Transfer(self._since)
         self._reading: Reading | None = None
         self._building = ""  # what an image is built on, while it is
-        self._line_is_up = self._asking = False
+        self._asking = False
         self.has_keys = True  # what the user types is for launcher
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._run: Watched | None = None
         self._muted = self._is_stalled = self._is_waiting = self._has_moved = False
-        self._width = 12
-        self._tasks: dict[str, Task] = {}
 
     @property
     def columns(self) -> int | None:
         """The columns of the terminal that shows logs; None without one."""
-        return terminal_width() if self._out.isatty() else None
+        return self._logs.columns
 
     def widen(self, hosts: Iterable[str]) -> None:
         """Make room for labels with these host names."""
-        self._width = max(map(len, hosts), default=0)
+        self._logs.widen(hosts)
 
     def fit(self, layout: Layout) -> None:
         """Learn the processes of a run, and make room for their labels."""
-        self._width = layout.label_width
-        self._tasks = {task.key: task for node in layout.nodes for task in node.tasks}
+        self._logs.fit(layout)
 
     def begin(self, run: Watched) -> None:
         """Show which run this is."""
@@ -151,8 +130,7 @@ class Screen:
 
     def go_live(self) -> None:
         """Show bars of ranks as they move, if there is a terminal to move on."""
-        is_whole = not self._raw and self._grep is None
-        self._is_live = self._moving and self._out.isatty() and is_whole
+        self._logs.draw_bars()
 
     async def __aenter__(self) -> Screen:
         self._ticking = asyncio.ensure_future(self._tick())
@@ -166,10 +144,9 @@ class Screen:
     ) -> None:
         if self._ticking:
             self._ticking.cancel()
-        for source in self._sources:
-            self._enqueue(source, source.splitter.finish())
+        self._logs.finish()
         self.flush()
-        self._clear_line()
+        self._line.clear()
 
     # -- events
 
@@ -206,7 +183,7 @@ class Screen:
         if not self._building:
             self._transfer = Transfer(time.monotonic())  # the context is there
         self._building = f"building the image on {event.on}"
-        if event.step and self._moving:
+        if event.step and self._line.moves:
             self._say(f"{event.on}: {log_lines.harmless(event.step.encode()).decode()}", dim=True)
 
     @on_event.register
@@ -219,7 +196,7 @@ class Screen:
         error = HostError(event.host, event.message, event.hint)
         error.code = event.code
         self._errors.append(error)  # many hosts fail alike
-        self._wait_for_more()
+        self._held.wait()
 
     @on_event.register
     def _run_restarted(self, event: ev.RunRestarted | ev.WaitsAgain) -> None:
@@ -229,7 +206,7 @@ class Screen:
     @on_event.register
     def _of_many_hosts(self, event: OfManyHosts) -> None:
         self._of_many.append(event)  # many hosts have the same to tell
-        self._wait_for_more()
+        self._held.wait()
 
     @on_event.register
     def _gpu_taken(self, event: ev.GpuTaken) -> None:
@@ -243,13 +220,13 @@ class Screen:
         elif not self._muted:
             self._muted = True
             self.flush()
-            is_of_role = event.key in self._tasks
+            is_of_role = event.key in self._logs.tasks
             who = f"{event.host} {event.key}" if is_of_role else process_name(event)
             self._say(f"{who} {failure_of(event).meaning}; stopping all ranks", "red")
 
     @on_event.register
     def _node_replaced(self, event: ev.NodeReplaced) -> None:
-        self._width = max(self._width, len(event.by) + 4)
+        self._logs.widen_to(len(event.by) + 4)
         self._say_line_of(event)
 
     @on_event.register
@@ -297,8 +274,7 @@ class Screen:
         count = layout.num_nodes
         parts[8:] = [f"and {count - 8} more"] if count > 8 else []
         head = f"{counted(count, 'host')}, {counted(layout.world_size, 'rank')}: "
-        width = terminal_width() if sys.stderr.isatty() else 10_000
-        self._say("\n".join(wrapped(head, parts, width)))
+        self._say("\n".join(wrapped(head, parts, width_of(sys.stderr))))
 
     def stopping(self) -> None:
         """Acknowledge Ctrl-C."""
@@ -325,123 +301,26 @@ class Screen:
 
     def on_log(self, host: str, name: str, data: bytes, arrived: float = 0.0) -> None:
         """Show new bytes of a log, which ``arrived`` at that time, now if it is not known."""
-        attempt = name.partition("/")[0]
-        if attempt != self._attempt:
-            self.flush()  # what ranks say again is not what they have said before
-            self._attempt = attempt
-        place = self._by_log.get((host, name))
-        if place is None:
-            place = self._by_log[host, name] = len(self._sources)
-            self._sources.append(_Source.named(host, name, self._tasks))
-            self._queues[place] = deque()
-        source = self._sources[place]
-        if self._ranks is not None and source.rank not in self._ranks:
-            return
-        if self._muted and source.kind is ProcessKind.NODE and source.stream == "err":
-            return  # a framework's launcher complains when we stop its ranks
-        source.arrived, source.heard = arrived or time.time(), time.monotonic()
-        self._enqueue(source, source.splitter.feed(data))
-
-    def _enqueue(self, source: _Source, lines: bytes) -> None:
-        if not lines:
-            return
-        source.shown = time.monotonic()
-        place = self._by_log[source.host, source.log]
-        if self._grep or self._timestamps:
-            lines = self._marked(source, lines)
-        count = lines.count(b"\n")
-        if self._queued + count > self._room:
-            self.flush()
-        is_much = count > log_lines.FOLDED
-        mark_bars = self._is_live and not is_much
-        shown = log_lines.readable(lines, self._raw, self._colour, mark_bars)
-        if not shown:
-            return
-        if is_much:
-            self._print(self._label((place,)), shown)
-            return
-        self._queues[place].extend(shown[:-1].split(b"\n"))
-        self._queued += count
-        self._wait_for_more()
-
-    def _marked(self, source: _Source, lines: bytes) -> bytes:
-        """Return the lines that the user wants to see, with their time if that is wanted."""
-        shown = map(log_lines.returned, lines.split(b"\n")[:-1])
-        wanted = [
-            line
-            for line in shown
-            if not self._grep or self._grep.search(log_lines.uncoloured(line))
-        ]
-        stamp = b""
-        if self._timestamps:
-            stamp = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(source.arrived)).encode()
-        return b"".join(stamp + line + b"\n" for line in wanted)
-
-    def _wait_for_more(self) -> None:
-        """Show what is queued once nothing was added for a moment, but not too late."""
-        loop, (quiet, most) = asyncio.get_running_loop(), self._hold
-        if self._flush is None:
-            self._held_since = loop.time()
-        elif quiet == most:
-            return
-        else:
-            self._flush.cancel()
-        when = min(loop.time() + quiet, self._held_since + most)
-        self._flush = loop.call_at(when, self.flush)
+        self._logs.add(host, name, data, arrived, stopping=self._muted)
 
     def flush(self) -> None:
-        """Show the lines that wait for equal lines of other ranks."""
-        if self._flush:
-            self._flush.cancel()
-            self._flush = None
+        """Show what waits for equal lines of other ranks, or equal words of other hosts."""
+        self._held.end()
+
+    def _show_held(self) -> None:
         of_many, self._of_many = self._of_many, []
         for told in lines_of_many(of_many):
             self._say(told.text, told.colour, told.dim)
         errors, self._errors = self._errors, []
         for said in fold_errors(errors):
             self._complain(said.text, said.hint)
-        if self._queued:
-            self._queued = 0
-            for line in log_lines.fold(self._queues):
-                text = line.text
-                if line.is_bar:  # ranges may have made it too long
-                    room = terminal_width() - len(self._label_text(line.sources)) - 1
-                    text = cut(text.decode(), room).encode()
-                self._print(self._label(line.sources), text + b"\n")
-
-    def _label(self, places: tuple[int, ...]) -> bytes:
-        """Return ``lab2 [3] │ `` for one log, ``[0-3] │ `` for several."""
-        label = f"{self._label_text(places)} "
-        if self._colour:
-            colour = _COLOURS[self._sources[places[0]].number % len(_COLOURS)]
-            label = f"\x1b[{colour if len(places) == 1 else 1}m{label}\x1b[0m"
-        return label.encode()
-
-    def _label_text(self, places: tuple[int, ...]) -> str:
-        sources = [self._sources[place] for place in places]
-        if len(sources) == 1:
-            text = sources[0].label
-        elif self._tasks:
-            text = fold_tasks(dict.fromkeys(source.key for source in sources))
-        elif all(source.rank is not None for source in sources):
-            ranks = {source.rank for source in sources if source.rank is not None}
-            text = f"[{nodeset.fold_ranks(sorted(ranks))}]"
-        else:
-            text = nodeset.fold(dict.fromkeys(source.host for source in sources))
-        bar = "│" if sources[0].stream == "out" else "┆"
-        return f"{text.rjust(self._width)} {bar}"
-
-    def _print(self, label: bytes, lines: bytes) -> None:
-        """Print whole lines, each with its label, in one write."""
-        self._clear_line()
-        self._out.write(label + lines[:-1].replace(b"\n", b"\n" + label) + b"\n")
-        self._out.flush()
+        self._logs.show_queued()
 
     # -- launcher's own messages
 
     async def ask_passphrase(self, file: str) -> str:
         """Ask at the terminal; the moving line pauses."""
-        self._clear_line()
+        self._line.clear()
         self._asking = True
         try:
             return await ask_passphrase(file)
@@ -451,18 +330,18 @@ class Screen:
     def ask(self, question: str | None) -> None:
         """Show a question below everything that comes, until it is None."""
         self._question = question
-        self._clear_line()
-        if question and self._moving:
-            self._draw(question)
+        self._line.clear()
+        if question and self._line.moves:
+            self._line.draw(question)
         elif question:
             self._say(question)
 
     def _say(self, text: str, colour: str | None = None, dim: bool = False) -> None:
-        self._clear_line()
+        self._line.clear()
         click.echo(click.style(text, fg=colour, dim=dim), err=True)
 
     def _complain(self, text: str, hint: str) -> None:
-        self._clear_line()
+        self._line.clear()
         click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
         if hint:
             click.echo(below_error(hint), err=True)
@@ -478,99 +357,43 @@ class Screen:
             await asyncio.sleep(STEP)
             now = time.monotonic()
             is_slow = self._doing is not None and now - self._since > STILL
-            if self._moving and self._question:
-                self._draw(self._question)
-            elif self._moving and not self._asking and is_slow:
+            if self._line.moves and self._question:
+                self._line.draw(self._question)
+            elif self._line.moves and not self._asking and is_slow:
                 self._draw_line(now)
-            elif self._is_live and not self._asking and self._doing is None:
+            elif self._logs.draws_bars and not self._asking and self._doing is None:
                 self._draw_running(now)
-            for source in self._sources:
-                if now - source.shown > UNFINISHED and (line := self._unfinished(source)):
-                    self._enqueue(source, line + b"\n")
-
-    def _unfinished(self, source: _Source) -> bytes:
-        """Return the line that a source has begun, unless it is a bar that moves below."""
-        is_below = self._is_live and source.splitter.bar()
-        return b"" if is_below else source.splitter.current()
+            self._logs.show_unfinished(now)
 
     def _draw_line(self, now: float) -> None:
         if self._reading is not None:  # beside connecting, which is quick
-            self._draw(self._reading.text(now), dim=True)
+            self._line.draw(self._reading.text(now), dim=True)
             return
         spent = duration(now - self._since)
-        self._draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
+        self._line.draw(f"{self._doing} {spent}  {self._transfer.text(now)}".rstrip(), dim=True)
 
     def _draw_running(self, now: float) -> None:
         """Draw the bars of the ranks, or how long a quiet run has said nothing."""
-        heard = max((source.heard for source in self._sources), default=None)
+        heard = self._logs.heard
         silent = None if heard is None else now - heard
         quiet = silent if silent is not None else now - self._since
-        texts = {
-            place: log_lines.harmless(bar).decode()
-            for place, source in enumerate(self._sources)
-            if (bar := source.splitter.bar())
-        }
-        if bars := folded(texts):
-            notes = [] if bars.slowest is None else [f"slowest {self._sources[bars.slowest].label}"]
+        if bars := self._logs.bars():
+            text, slowest = bars
+            notes = [f"slowest {slowest}"] if slowest else []
             notes += [f"last output {took(quiet)} ago"] if quiet > QUIET else []
             end = "".join(f"  {note}" for note in notes)
-            text = f"{self._label_text(bars.sources)} {bars.text.strip()}"
-            self._draw(cut(text, terminal_width() - 1 - len(end)) + end, dim=True)
+            self._line.draw(cut(text, terminal_width() - 1 - len(end)) + end, dim=True)
         elif quiet > QUIET and not self._muted and self._run is not None:
             with suppress(InputError):  # its start is not recorded yet
-                self._draw(quiet_line(time.time() - self._run.started, silent), dim=True)
-
-    def _draw(self, line: str, dim: bool = False) -> None:
-        width = max(20, terminal_width() - 1)
-        control("\r\x1b[2K")  # not through click, which takes it for colour and strips it
-        click.echo(click.style(line[:width], dim=dim), nl=False, err=True)
-        self._line_is_up = True
-
-    def _clear_line(self) -> None:
-        if self._line_is_up:
-            control("\r\x1b[2K")
-            sys.stderr.flush()
-            self._line_is_up = False
+                self._line.draw(quiet_line(time.time() - self._run.started, silent), dim=True)
 
     def receipt(self, receipt: Receipt) -> None:
         """Show the receipt."""
         from .receipt import receipt_text
 
-        click.echo(receipt_text(receipt, terminal_width()), err=True)
+        click.echo(receipt_text(receipt, width_of(sys.stderr)), err=True)
 
 
 def _who(node: Node) -> str:
     """Return what a host runs: ``[0-3]``, or ``chief-0 worker-[0-2]``."""
     return fold_tasks(task.key for task in node.tasks) or f"[{nodeset.fold_ranks(node.ranks)}]"
-
-
-class _Source:
-    """One log: the process that writes it, and its unfinished line."""
-
-    def __init__(self, host: str, log: str, process: ProcessKey, stream: str) -> None:
-        self.host, self.log, self.kind, self.key = host, log, process.kind, str(process)
-        self.number, self.stream = process.index, stream
-        is_rank = process.kind is ProcessKind.RANK
-        self.rank = process.index if is_rank else None
-        self.label = f"{host} [{process.index}]" if is_rank else host
-        if process.kind is ProcessKind.ROLE:
-            self.label = f"{host} {process}"
-        self.splitter = log_lines.Splitter()
-        self.arrived = time.time()
-        self.shown = self.heard = time.monotonic()
-
-    @classmethod
-    def named(cls, host: str, log: str, tasks: Mapping[str, Task]) -> _Source:
-        match = _LOG_NAME.match(log)
-        key, stream = match.groups() if match else (str(ProcessKey.of_node(0)), "out")
-        source = cls(host, log, ProcessKey.parse(key), stream)
-        if task := tasks.get(source.key):
-            source.rank, source.number = task.rank, task.rank
-        return source
-
-
-def _wants_colour(stream: object) -> bool:
-    """Return whether to colour labels: as click decides, and never into a file or a pipe."""
-    if resolve_color_default() is False:
-        return False
-    return bool(getattr(stream, "isatty", lambda: False)())

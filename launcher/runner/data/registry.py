@@ -8,10 +8,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ...records.run_folder import home, make_home, read_as, write_json, write_record
+from ...records.record_files import read_as, write_json, write_record
 from ...spec.data import DataSet, Version
 from ...spec.errors import InputError, RecordError, suggestion
 from ...spec.frozen import frozen
+from ...spec.home import home, make_home
 from ...spec.typed_json import to_json
 
 

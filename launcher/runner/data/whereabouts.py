@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ...records.run_folder import read_as, write_json
+from ...records.record_files import read_as, write_json
 from ...spec.data import DataSet, Version, on_a_host
 from ...spec.frozen import frozen
 from ...spec.model import Host

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...records.run_folder import read_as, write_record
+from ...records.record_files import read_as, write_record
 from ...spec.frozen import frozen
 
 NOTE = "also.json"

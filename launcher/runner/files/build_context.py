@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ...records.run_folder import home, make_home, read_as, write_json
+from ...records.record_files import read_as, write_json
 from ...spec.environments import Environment
 from ...spec.errors import DocumentError, InputError
 from ...spec.files import read_text
 from ...spec.frozen import frozen
+from ...spec.home import home, make_home
 from ...spec.typed_json import to_json
 from ..policy import dockerfiles
 from ..policy.dockerfiles import Base, Instruction

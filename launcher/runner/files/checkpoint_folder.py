@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ...records.run_folder import read_as, write_record
+from ...records.record_files import read_as, write_record
 from ...spec.errors import RecordError
 from ...spec.frozen import frozen
 from ...spec.typed_json import Mismatch, to_json

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from ...records.run_folder import home, read_as, write_json
+from ...records.record_files import read_as, write_json
 from ...spec.frozen import frozen
+from ...spec.home import home
 from ...spec.model import Job
 from . import code_snapshot
 from .code_snapshot import IGNORE_FILE, Source

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...agent.base.protocol import Fingerprint
 from ...records import formats
-from ...records.run_folder import home
 from ...spec.errors import InputError, suggestion
 from ...spec.files import open_plain
 from ...spec.frozen import frozen
+from ...spec.home import home
 from ...spec.model import Job
 
 if TYPE_CHECKING:

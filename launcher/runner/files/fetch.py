@@ -15,7 +15,7 @@ from typing import TypeVar
 from ...fleet.fanout import Visited, visit
 from ...records import events as ev
 from ...records.receipt import Because, NotBrought
-from ...records.run_folder import read_as, write_record
+from ...records.record_files import read_as, write_record
 from ...spec.errors import HostError, RecordError
 from ...spec.frozen import frozen
 from ...spec.model import Layout, Request

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ...records.run_folder import home, write_at_home
+from ...records.record_files import write_at_home
 from ...spec.frozen import frozen
+from ...spec.home import home
 from ...spec.model import Secret
 from .code_snapshot import Revision, Source
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...records.receipt import Because, NotBrought
-from ...records.run_folder import RunFolder, read_as
+from ...records.record_files import read_as
+from ...records.run_folder import RunFolder
 from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen
 from ...spec.model import AUTO, Request

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from ...fleet.fanout import Visited, visit
 from ...records import events as ev
 from ...records.receipt import Receipt, StoredOutputs
-from ...records.run_folder import holder, read_as, write_record
+from ...records.record_files import read_as, write_record
+from ...records.run_lock import holder
 from ...records.run_reader import RunReader
 from ...spec.errors import HostError, RecordError, StoreError
 from ...spec.files import sha256_of

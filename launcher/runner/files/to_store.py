@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...records.run_folder import read_as
+from ...records.record_files import read_as
 from ...records.stored import StoredFile
 from ...spec.errors import HostError
 from ...transport.agent_client import Agent

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ...records import events as ev
-from ...records.run_folder import home
 from ...spec.containers import AUTO
 from ...spec.environments import Environment
 from ...spec.errors import HostError, ImageNotBuilt
+from ...spec.home import home
 from ...transport import rsync
 from ...transport.agent_client import Agent
 from ...transport.answers.images import ImageBuild

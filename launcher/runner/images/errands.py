@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...fleet.fanout import Visited, visit_hosts
-from ...records.run_folder import home
 from ...spec.containers import AUTO
 from ...spec.environments import Environment
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
+from ...spec.home import home
 from ...spec.model import Host, Inventory, Node
 from ...transport.answers.images import ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 from ...transport.ssh import AskPassphrase

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ...records import events as ev
 from ...records.live_files import LiveFiles
-from ...records.run_folder import LogFile
+from ...records.log_file import LogFile
 from ...spec.errors import RecordError
 from ...transport.agent_client import LIVE, METRICS
 from ..concurrency import cancel

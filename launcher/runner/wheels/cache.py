@@ -28,11 +28,12 @@ from typing import IO, Any
 
 from ...fleet import builders
 from ...records import events as ev
-from ...records.run_folder import home, make_home, read_as, write_json
+from ...records.record_files import read_as, write_json
 from ...spec.data import DataSet
 from ...spec.environments import Environment
 from ...spec.errors import StoreError, WheelsNotFetched
 from ...spec.frozen import frozen
+from ...spec.home import home, make_home
 from ...spec.typed_json import to_json
 from ...transport import index_logins
 from ...transport.answers.environments import WantedWheels

@@ -55,3 +55,16 @@ def test_du_is_another_name_of_df() -> None:
     assert cli.get_command(context, "du") is cli.get_command(context, "df")
     assert cli.resolve_command(context, ["du", "--json"])[0] == "df"
     assert "du" not in cli.list_commands(context)
+
+
+def test_a_group_says_of_its_commands_all_that_they_do() -> None:
+    """click cuts a sentence that does not fit beside the name."""
+    context = click.Context(cli, info_name="launcher")
+    for name in cli.list_commands(context):
+        group = cli.get_command(context, name)
+        if isinstance(group, click.Group):
+            text = group.get_help(click.Context(group, info_name=name, terminal_width=80))
+            words = " ".join(text.split())
+            for command in group.commands.values():
+                assert f" {command.get_short_help_str(1000)}" in words
+            assert max(map(len, text.splitlines())) <= 80

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.records import events as ev
-from launcher.records import run_folder
-from launcher.records.run_folder import LogFile, RunFolder
+from launcher.records import log_file, run_lock
+from launcher.records.log_file import LogFile
+from launcher.records.run_folder import RunFolder
+from launcher.records.run_lock import RunLock
 from launcher.spec.errors import LauncherError, RecordError
 from support.descriptors import few_descriptors
 
@@ -89,7 +91,7 @@ def test_a_disk_that_takes_only_a_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["attempt-0/rank-0.out", "attempt-12/node 3.err", "a/..b"])
 def test_names_of_logs(name: str) -> None:
-    assert run_folder._safe(name) == name
+    assert log_file.safe_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -98,7 +100,7 @@ def test_names_of_logs(name: str) -> None:
 )
 def test_a_host_cannot_name_logs_elsewhere(name: str) -> None:
     with pytest.raises(LauncherError, match="impossible name"):
-        run_folder._safe(name)
+        log_file.safe_name(name)
 
 
 # -- the folder of a run
@@ -174,29 +176,29 @@ def test_who_let_go_of_a_run_is_not_taken_for_the_next_to_follow_it(tmp_path: Pa
     """The next one has the lock before it has written its pid."""
     folder = RunFolder(tmp_path)
     assert folder.hold()
-    assert run_folder.holder(tmp_path) == os.getpid()
+    assert run_lock.holder(tmp_path) == os.getpid()
     looking = RunFolder(tmp_path)
     looking.close()
-    assert run_folder.holder(tmp_path) == os.getpid(), "it looked, and did not let go"
-    kept = os.dup(folder._lock)  # as in a child, until it executes its program
+    assert run_lock.holder(tmp_path) == os.getpid(), "it looked, and did not let go"
+    kept = os.dup(folder._lock._fd)  # as in a child, until it executes its program
     folder.close()
-    assert run_folder.holder(tmp_path) is None
+    assert run_lock.holder(tmp_path) is None
     os.close(kept)
     with (tmp_path / "launcher.lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert run_folder.holder(tmp_path) == 0
+        assert run_lock.holder(tmp_path) == 0
 
 
 def test_a_run_that_is_handed_over_is_held_all_the_time(folder: RunFolder) -> None:
     """Or others would take it for one whose launcher has died."""
     made = RunFolder.create("ddp")
     lock = made.hand_over()
-    assert run_folder.holder(made.path) == 0, "by a process that has not said which it is"
+    assert run_lock.holder(made.path) == 0, "by a process that has not said which it is"
     other = RunFolder.open(made.path)
     assert not other.hold()
-    heir = RunFolder(made.path, lock)
+    heir = RunFolder(made.path, RunLock(made.path, lock))
     assert heir.hold()
-    assert run_folder.holder(made.path) == os.getpid()
+    assert run_lock.holder(made.path) == os.getpid()
     heir.close()
-    assert run_folder.holder(made.path) is None
+    assert run_lock.holder(made.path) is None
     other.close()

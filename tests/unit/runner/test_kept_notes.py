@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.agent.base import folder_sums
-from launcher.records.run_folder import write_json
+from launcher.records.record_files import write_json
 from launcher.runner import housekeeping, kept_notes
 from launcher.runner.data import listing, registry
 from launcher.runner.data.registry import KnownSet

@@ -10,7 +10,8 @@ import pytest
 
 from launcher.records import adoption, codec
 from launcher.records import events as ev
-from launcher.records.run_folder import RunFolder, write_json
+from launcher.records.record_files import write_json
+from launcher.records.run_folder import RunFolder
 from launcher.runner import unfollowed
 from launcher.runner.unfollowed import Answered, Refreshed
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from launcher.records import run_folder
-from launcher.records.run_folder import Follower, RunFolder
+from launcher.records import run_lock
+from launcher.records.run_folder import RunFolder
+from launcher.records.run_lock import Follower
 from launcher.runner import wishes
 from launcher.spec.errors import LauncherError, RecordError
 
@@ -68,14 +69,14 @@ def test_an_innocent_process_with_the_pid_of_a_follower_elsewhere_is_not(
 def test_a_follower_says_on_which_machine_it_is(tmp_path: Path) -> None:
     with closing(RunFolder(tmp_path)) as folder:
         assert folder.hold()
-        me = run_folder.follower(tmp_path)
+        me = run_lock.follower(tmp_path)
         assert me == Follower.this_process()
         assert str(me) == f"process {os.getpid()}"
         folder.write("follower.json", {"pid": os.getpid(), "host": "laptop-2", "boot": "x"})
-        assert str(run_folder.follower(tmp_path)) == f"process {os.getpid()} on laptop-2"
+        assert str(run_lock.follower(tmp_path)) == f"process {os.getpid()} on laptop-2"
         folder.write("follower.json", {"pid": 1, "host": "laptop-2"})
-        assert run_folder.follower(tmp_path) == Follower(os.getpid()), "of a follower before"
-    assert run_folder.follower(tmp_path) is None
+        assert run_lock.follower(tmp_path) == Follower(os.getpid()), "of a follower before"
+    assert run_lock.follower(tmp_path) is None
 
 
 def test_a_run_without_a_lock_has_nobody_to_signal(tmp_path: Path) -> None:

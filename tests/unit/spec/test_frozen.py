@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import pydoc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import (
@@ -151,3 +153,46 @@ def test_a_class_that_is_derived_without_frozen_has_the_same_fields() -> None:
 
     assert is_dataclass(Plain) and [one.name for one in fields(Plain)] == ["a"]
     assert repr(Plain(1)).endswith("Plain(a=1)")
+
+
+def test_a_signature_tells_the_fields() -> None:
+    """As editors, ``help`` and notebooks show it."""
+    ours, theirs = inspect.signature(Ours), inspect.signature(Theirs)
+    assert str(ours) == str(theirs)
+    assert [one.kind for one in ours.parameters.values()] == [
+        one.kind for one in theirs.parameters.values()
+    ]
+    assert [*inspect.signature(More).parameters] == ["a", "b", "c", "d"]
+    assert inspect.signature(More).parameters["d"].kind is inspect.Parameter.KEYWORD_ONLY
+    text = pydoc.render_doc(Ours, renderer=pydoc.plaintext)
+    assert f"Ours{ours}" in text
+    assert "= _init" not in text and "= _equal" not in text, "names that a reader cannot look up"
+
+
+def test_a_signature_is_of_the_class_that_was_asked() -> None:
+    class Plain(Ours):
+        pass
+
+    class Other(Ours):
+        def __init__(self, text: str) -> None:
+            super().__init__(len(text))
+
+    class Callable(Ours):
+        def __call__(self, step: int) -> None: ...
+
+    assert inspect.signature(Plain) == inspect.signature(Ours)
+    assert [*inspect.signature(Other).parameters] == ["text"]
+    assert [*inspect.signature(Callable(1)).parameters] == ["step"]
+    with pytest.raises(TypeError, match="not a callable object"):
+        inspect.signature(Ours(1))  # type: ignore[arg-type]
+
+
+def test_copy_replace_works_before_anybody_has_looked() -> None:
+    """``copy.replace`` of Python 3.13 calls this method of the class."""
+
+    @frozen
+    class Fresh:
+        a: int
+        b: str = "x"
+
+    assert Fresh.__replace__(Fresh(1), a=2) == Fresh(2)  # type: ignore[attr-defined]

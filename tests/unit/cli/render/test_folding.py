@@ -49,6 +49,16 @@ def test_the_host_that_failed_comes_first(width: int) -> None:
     assert max(map(len, lines)) <= width
 
 
+def test_a_wide_terminal_shows_all_names_of_a_row() -> None:
+    """Every eighth host failed: the sets are longer than what 80 columns have for them."""
+    hosts = [host(n, 1 if n % 8 == 0 else -15) for n in range(64)]
+    for width, is_whole in ((80, False), (230, True)):
+        lines = [line for line in shown(hosts, width) if line.startswith("  node")]
+        assert len(lines) == 2
+        assert any("…" in line for line in lines) is not is_whole
+        assert max(map(len, lines)) <= width
+
+
 def test_hosts_that_nobody_reached_are_one_line_each_kind() -> None:
     hosts = [host(n, 0) for n in range(40)]
     hosts += [host(n, 0, left=None, problem="host-unreachable") for n in range(40, 64)]

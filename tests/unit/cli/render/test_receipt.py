@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.cli.render.columns import width_of
 from launcher.cli.render.receipt import receipt_text
 from launcher.records import events as ev
 from launcher.records import postmortem, receipt
@@ -94,3 +96,15 @@ def test_what_outlives_the_run_is_told_with_how_to_end_it() -> None:
     assert "launcher warm --end ends it" in text and max(map(len, lines[at : at + 3])) <= 60
     assert receipt.stays_warm(events[-1:], ["torch"]) is None
     assert "warm" not in failed_receipt(world_size=1).to_json()
+
+
+def test_a_file_and_a_pipe_get_whole_lines() -> None:
+    """People search them, and an editor wraps."""
+    frame = f'  File "/home/alice/{"deep/" * 30}train.py", line 5, in <module>'
+    state = RunState(failure=ev.Failure("gpu1", "rank-0", 0, 1, False, 5.0, None))
+    words = f"Traceback (most recent call last):\n{frame}\n    f()\nValueError: bad".encode()
+    whole = failed_receipt(world_size=1, failure=receipt.first_failure(state, words))
+    with open(os.devnull, "w") as no_terminal:
+        text = click.unstyle(receipt_text(whole, width_of(no_terminal)))
+    assert f"{frame}\n" in text
+    assert frame not in click.unstyle(receipt_text(whole, 80))

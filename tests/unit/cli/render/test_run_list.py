@@ -58,6 +58,14 @@ def test_a_list_fits_the_terminal(width: int) -> None:
     assert ("gpu[01-64]" in lines[1]) == (width == 200)
 
 
+def test_long_names_leave_a_list_that_fits() -> None:
+    """Its rows broke in the middle of words."""
+    runs = [_run("fine-tune-llama-on-the-new-shards-6e81", status="failed", reason="exit-1"), *RUNS]
+    lines = [click.unstyle(line) for line in run_list(runs, NOW, 80)]
+    assert max(map(len, lines)) <= 80, lines
+    assert lines[1].startswith("fine-tune-llama-on-the-new-shards-6e81  failed (exit-1)  ")
+
+
 def test_what_is_no_terminal_gets_everything() -> None:
     lines = _lines(None)
     assert "--epochs 90 --amp" in lines[1]
