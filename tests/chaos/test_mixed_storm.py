@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.records.run_folder import holder
 from support import lab as labs
 from support.command import Launcher, kill_follower
 
@@ -38,7 +39,7 @@ projects:
   team-b: {{quota: 2, users: [root], min_runtime: 2s}}
 """
 #: Launchers at once.
-AT_ONCE = 8
+AT_ONCE = 12
 #: Locks its GPUs in a way of its own, and notes for how long it had them until whatever ended it.
 WORK = """
 import fcntl, os, sys, time
@@ -110,7 +111,8 @@ class Storm:
 
     @property
     def folders(self) -> list[Path]:
-        return sorted((self.launcher.home / "runs").glob("*-*"))
+        """Those of runs that were recorded: a launcher that is killed before that has begun nothing."""
+        return sorted(file.parent for file in (self.launcher.home / "runs").glob("*-*/run.json"))
 
     def up(self) -> list[labs.LabHost]:
         return [host for host in self.lab.hosts.values() if not host.is_off]
@@ -140,7 +142,7 @@ def test_everything_that_waits_ends_whatever_breaks(storm: Storm) -> None:
         alive = [run for run in storm.runs if run.poll() is None]
         if len(alive) < AT_ONCE:
             _start(storm)
-        if dice.random() < 0.5:
+        if dice.random() < 0.6:
             _break(storm)
         if dice.random() < 0.1:
             _ask(storm)
@@ -155,7 +157,7 @@ def test_everything_that_waits_ends_whatever_breaks(storm: Storm) -> None:
 def _start(storm: Storm) -> None:
     """Start a run of some kind."""
     dice, number = storm.dice, len(storm.runs)
-    seconds = dice.uniform(0.5, 8.0)
+    seconds = dice.choice([dice.uniform(0.5, 4.0), dice.uniform(4.0, 20.0)])
     kind = dice.choice(["plain"] * 3 + ["a-firm"] * 2 + ["a-soft", "b-firm", "b-soft", "b-soft"])
     words = {
         "plain": [],
@@ -258,11 +260,22 @@ def _kill_launcher(storm: Storm, host: labs.LabHost) -> None:
 
 def _kill_follower(storm: Storm, host: labs.LabHost) -> None:
     there = [one for one in storm.folders if not (one / "receipt.json").exists()]
-    if there:
-        folder = storm.dice.choice(there)
+    for folder in storm.dice.sample(there, min(1, len(there))):
         storm.tell(f"  of {folder.name}")
         with suppress(OSError, ValueError):
             kill_follower(folder)
+
+
+def _kill_all_followers(storm: Storm, host: labs.LabHost) -> None:
+    for folder in storm.folders:
+        if not (folder / "receipt.json").exists() and '"HostConnected"' in _events(folder):
+            with suppress(OSError, ValueError):
+                kill_follower(folder)
+
+
+def _events(folder: Path) -> str:
+    file = folder / "events.jsonl"
+    return file.read_text() if file.exists() else ""
 
 
 def _cut_power(storm: Storm, host: labs.LabHost) -> None:
@@ -296,7 +309,7 @@ def _kill_sessions(storm: Storm, host: labs.LabHost) -> None:
 FAULTS = (
     *(_kill_waiting, _kill_waiting, _kill_witness, _kill_any_holder, _kill_relay, _kill_launcher),
     *(_kill_launcher, _kill_follower, _kill_follower, _cut_power, _unplug, _part, _lose_launcher),
-    _kill_sessions,
+    *(_kill_sessions, _kill_all_followers, _cut_power),
 )
 
 
@@ -313,7 +326,7 @@ def _ask(storm: Storm) -> None:
 
 def _finish(storm: Storm) -> None:
     """Wait for all runs; follow those whose launchers were killed."""
-    until = time.monotonic() + 120 + 15 * RUNS
+    until, attached = time.monotonic() + 180 + 20 * RUNS, set[str]()
     while time.monotonic() < until:
         done = storm.launcher.call("ls", "--json", timeout=120)
         storm.tell(f"ls {done.returncode} {done.stderr.strip()}")
@@ -322,6 +335,10 @@ def _finish(storm: Storm) -> None:
             return
         _ask(storm)
         storm.tell(f"left: {left}")
+        for name in left if time.monotonic() - storm.began > 60 else []:
+            if name not in attached and holder(storm.launcher.home / "runs" / name) is None:
+                attached.add(name)
+                storm.runs.append(storm.launcher.start_command("attach", name))
         time.sleep(3)
 
 
