@@ -122,7 +122,9 @@ class Storm:
 def storm(own: labs.Lab, launcher: Launcher) -> Iterator[Storm]:
     launcher.inventory.write_text(labs.inventory(own, sys.executable) + PROJECTS)
     dice = random.Random(SEED)
-    for host, offset in zip(own.hosts.values(), dice.sample([-600, 0, 0, 300, 600], 5), strict=True):
+    for host, offset in zip(
+        own.hosts.values(), dice.sample([-600, 0, 0, 300, 600], 5), strict=True
+    ):
         if offset:
             host.set_clock(offset)
     made = Storm(own, launcher, dice, launcher.script(WORK))
@@ -244,9 +246,7 @@ def _kill_any_holder(storm: Storm, host: labs.LabHost) -> None:
 
 def _kill_relay(storm: Storm, host: labs.LabHost) -> None:
     pids = [
-        one.pid
-        for one in host.processes()
-        if "relay" in one.argv and "RANK" not in one.environ
+        one.pid for one in host.processes() if "relay" in one.argv and "RANK" not in one.environ
     ]
     if pids:
         host.run("kill", "-9", str(storm.dice.choice(pids)), check=False)
@@ -404,5 +404,7 @@ def _twice(storm: Storm) -> list[str]:
     for host, name, *_ in _beats(storm):
         _, run, attempt, rank, restart = name.split(".")[:5]
         if restart == "0" and seen.setdefault(f"{run}.{attempt}.{rank}", host) != host:
-            wrong.append(f"{run} attempt {attempt}: rank {rank} on {host} and {seen[f'{run}.{attempt}.{rank}']}")
+            wrong.append(
+                f"{run} attempt {attempt}: rank {rank} on {host} and {seen[f'{run}.{attempt}.{rank}']}"
+            )
     return wrong
