@@ -38,7 +38,7 @@ from ..runner.policy.sweep import Slot
 from ..runner.policy.turn import can_wait
 from ..runner.study import Study, is_needed
 from ..spec import inventory as inventories
-from ..spec.errors import InputError, LauncherError, UnknownRun
+from ..spec.errors import DocumentError, InputError, LauncherError, UnknownRun
 from ..spec.files import read_text
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job
@@ -149,7 +149,10 @@ def planned(
     sweep_file.check(settings, sweep.matrix)
     if is_needed(settings):
         Study(sweep.matrix, settings, ())  # without Optuna, nothing starts
-    trials, count = _trials(sweep)
+    try:
+        trials, count = _trials(sweep)
+    except InputError as error:
+        raise DocumentError(error.message, error.hint, *sweep.matrix_at) from None
     found = Planned(sweep, layers, tuple(trials), (Slot(),), count, options)
     job = found.job(trials[0], Slot())
     if job.resources.gpus or job.roles:

@@ -60,21 +60,24 @@ def _static(place: Place) -> tuple[str, ...]:
     )
 
 
-#: Seconds to wait for nodes beyond the minimum and between heartbeats, and how many may be missed.
-_PATIENCE = "last_call_timeout=5,keep_alive_interval=1,keep_alive_max_attempt=3"
+#: Seconds to wait for nodes beyond the minimum and between heartbeats.
+_PATIENCE = "last_call_timeout=5,keep_alive_interval=1"
+#: Heartbeats that may be missed: torch compares the time of one host with that of another.
+_MISSED = 3
 
 
 def _elastic(place: Place) -> tuple[str, ...]:
     node, meeting = place.node, place.meeting
     is_host = "true" if node.node_rank == 0 else "false"
     address = meeting.addresses.get(node.host.name)
+    missed = _MISSED + round(meeting.clock_spread)
     return (
         f"--nnodes={place.job.elastic}:{place.layout.num_nodes}",
         f"--nproc-per-node={node.local_world_size}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={meeting.master_addr}:{meeting.master_port}",
         f"--rdzv-id={place.layout.run_id}-{place.env['LAUNCHER_ATTEMPT']}",
-        f"--rdzv-conf={_PATIENCE},is_host={is_host}",
+        f"--rdzv-conf={_PATIENCE},keep_alive_max_attempt={missed},is_host={is_host}",
         *((f"--local-addr={address}",) if address else ()),
         f"--max-restarts={place.job.max_restarts}",
     )

@@ -69,6 +69,8 @@ class Sweep:
     values: Mapping[str, Any]
     matrix: Matrix
     settings: Settings
+    matrix_at: tuple[str, int] = ("", 0)
+    """The file and line of the matrix, if it is from a file."""
 
 
 # -- a file
@@ -167,9 +169,10 @@ def load(content: str, source: str) -> Sweep:
     rest = yaml.MappingNode(root.yaml.tag, job, root.yaml.start_mark, root.yaml.end_mark)
     values = job_file.load_root(replace(root, yaml=rest), source)
     settings = read(items["sweep"], _SETTINGS, "sweep") if "sweep" in items else {}
-    found = Sweep(values, _matrix(items["matrix"]), Settings(**settings))
+    where = items["matrix"]
+    found = Sweep(values, _matrix(where), Settings(**settings), (source, where.line))
     for name in sorted(matrix.used(_texts(values)) - found.matrix.keys()):
-        raise items["matrix"].error(
+        raise where.error(
             f"{{{{params.{name}}}}} is used, and matrix: has no {name!r}",
             f"its parameters: {', '.join(found.matrix)}",
         )

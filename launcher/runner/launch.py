@@ -8,6 +8,7 @@ import secrets
 import shlex
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
@@ -318,6 +319,8 @@ class Launch:
     def plan(self, layout: Layout, meeting: Meeting) -> Plan:
         """Return argv and environment of every process of this attempt."""
         columns = self.context.request.columns
+        offsets = [session.facts.clock_offset for session in self.sessions]
+        meeting = replace(meeting, clock_spread=max(offsets) - min(offsets))
         return planner.plan(self.context.job, layout, meeting, agent_name(), self.attempt, columns)
 
     def certified(self) -> Peers:

@@ -211,7 +211,7 @@ def _min_runtime(node: YamlNode) -> float:
     try:
         return seconds(text(node))
     except ValueError as error:
-        raise node.error(str(error)) from None
+        raise node.error(f"min_runtime: {error}") from None
 
 
 _PROJECT_KEYS: Mapping[str, Key] = {
@@ -254,7 +254,7 @@ def _projects(node: YamlNode) -> tuple[Project, ...]:
             )
         if not all(one and one.isprintable() and " " not in one for one in values["users"]):
             raise lines["users"].error(
-                f"project {name}: a user without a name", "users: [ann, bob]"
+                f"project {name}: a user's name is empty or has a space", "users: [ann, bob]"
             )
         found.append(Project(name, **values))
     return tuple(found)

@@ -581,6 +581,7 @@ class Meeting:
     ports: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
     news_port: int | None = None  # where the master's supervisor listens to the other supervisors
     share_port: int | None = None  # where it listens for shared folders, if the job has any
+    clock_spread: float = 0.0  # seconds by which the hosts' clocks differ
 
     def address_of(self, host: Host) -> str:
         """Return the address of a host for the others; before a rendezvous, the inventory's."""

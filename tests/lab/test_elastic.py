@@ -76,6 +76,21 @@ def pair(tmp_path: Path) -> Iterator[labs.Lab]:
         yield standing
 
 
+@pytest.mark.parametrize("offset", [-600, 600], ids=["behind", "ahead"])
+def test_hosts_whose_clocks_are_apart_form_one_group(
+    pair: labs.Lab, launcher: Launcher, offset: int
+) -> None:
+    """torchrun takes a host for lost by the time of its last sign of life."""
+    launcher.inventory.write_text(labs.inventory(pair, sys.executable))
+    pair.hosts["lab2"].set_clock(offset)
+    name = launcher.script(
+        "import os, time\nprint('of', os.environ['WORLD_SIZE'], flush=True)\ntime.sleep(4)\n"
+    )
+    ran = launcher.run("--nodes", "1:2", "--max-restarts", "1", name)
+    assert (ran.code, ran.receipt["reason"]) == (0, "all-ranks-exited-0"), ran.err
+    assert [ran.log(f"rank-{rank}.out") for rank in (0, 1)] == [b"of 2\n"] * 2
+
+
 def test_training_goes_on_without_a_host_that_lost_its_power(
     pair: labs.Lab, launcher: Launcher
 ) -> None:

@@ -1,6 +1,7 @@
 """Whether an elastic run can continue with the remaining hosts. Pure.
 
-torchrun's store is on the head node, the first host of the layout: without it nothing continues.
+torchrun's store is on the head node, the first host of the layout: without it nothing continues. A
+layout has no nodes before hosts are chosen.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ def gone(state: RunState, layout: Layout) -> frozenset[str]:
 def too_few(state: RunState, layout: Layout, least: int) -> bool:
     """Return whether the group cannot continue: it has lost its head node, or has fewer than
     ``least`` hosts."""
+    if not layout.nodes:
+        return False
     missing = gone(state, layout)
     return layout.nodes[0].host.name in missing or layout.num_nodes - len(missing) < least
 
@@ -35,6 +38,8 @@ def is_over(state: RunState, layout: Layout, least: int) -> bool:
 
 def head_has_finished(state: RunState, layout: Layout) -> bool:
     """Return whether torchrun on the head node exited with 0: it does when the group has finished."""
+    if not layout.nodes:
+        return False
     head = state.processes.get((layout.nodes[0].host.name, str(ProcessKey.of_node(0))))
     return head is not None and head.code == 0
 

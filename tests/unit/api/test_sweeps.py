@@ -15,7 +15,8 @@ from launcher.jobs.matrix import Choice, Trial
 from launcher.records.receipt import Receipt
 from launcher.records.sweep_folder import RUNNING, SweepFolder, TrialRecord
 from launcher.runner.policy.sweep import Slot
-from launcher.spec.model import Job
+from launcher.spec.errors import DocumentError
+from launcher.spec.model import Host, Inventory, Job
 
 TRIAL = Trial({"lr": "0.1"})
 
@@ -74,3 +75,12 @@ def test_it_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (found,) = folder.trials().values()
     assert (found.run, found.status) == ("new", "succeeded")
     assert client.started == 1
+
+
+def test_too_many_trials_are_refused_with_file_and_line(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("run: train.py\nmatrix:\n" + "".join(f"  {p}: range(10)\n" for p in "abcdefg"))
+    (tmp_path / "train.py").touch()
+    with pytest.raises(DocumentError) as caught:
+        sweeps.planned(sweeps.load_sweep(file), {"file": {}}, Inventory((Host("a"),)), {})
+    assert str(caught.value) == f"{file}:3: 10,000,000 trials; a sweep has at most 10,000"

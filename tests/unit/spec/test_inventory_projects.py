@@ -50,7 +50,7 @@ def test_a_run_keeps_its_project_and_a_record_without_one_is_as_before() -> None
         ("projects:\n  a: {users: [u]}\n", "project a has no quota", "quota: 2", 3),
         ("projects:\n  a: {quota: 1}\n", "project a has no users", "users: [ann", 3),
         ("projects:\n  a: {quota: 1, users: []}\n", "project a has no users", "", 3),
-        ("projects:\n  a: {quota: 1, users: [a b]}\n", "a user without a name", "", 3),
+        ("projects:\n  a: {quota: 1, users: [a b]}\n", "a user's name is empty or has a space", "", 3),
         ("projects:\n  a: {qota: 1, users: [u]}\n", "unknown key", "quota", 3),
         ("projects:\n  a: {quota: 1, users: [u], min_runtime: soon}\n", "not a duration", "", 3),
         ("projects:\n  none: {quota: 1, users: [u]}\n", "cannot be the name of a project", "", 3),

@@ -208,3 +208,9 @@ def test_every_error_is_a_reason() -> None:
     """But for those that end no run: removing it was refused, and a function in it failed."""
     unknown = {code for code in _all(errors.LauncherError) if Reason.parse(code).code != code}
     assert unknown == {errors.RunKept.code, errors.FunctionFailed.code}
+
+
+@pytest.mark.parametrize("elastic_from", [None, 1])
+def test_a_run_that_has_no_hosts_yet_failed_in_its_launcher(elastic_from: int | None) -> None:
+    why = outcome.stop_reason(fold([]), Layout("r", ()), elastic_from=elastic_from)
+    assert why is StopReason.LAUNCHER_FAILED
