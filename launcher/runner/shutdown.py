@@ -34,6 +34,8 @@ async def stop(
 
     ``grace`` is in seconds, by default the run's. The user's second request ends it at once.
     """
+    for dead in [one for one in sessions if one.has_died]:
+        dead.give_up(EndReason.SUPERVISOR_DIED)
     alive = [one for one in sessions if one.is_supervised and not one.is_over]
     if not alive:
         return
@@ -51,6 +53,11 @@ async def stop(
     for session in alive:
         silent = not session.agent.closed.done()
         session.give_up(EndReason.SUPERVISOR_SILENT if silent else EndReason.HOST_UNREACHABLE)
+
+
+async def pass_on(context: RunContext, sessions: Sequence[HostSession], why: StopReason) -> None:
+    """Have hosts stop for the reason that others did: a host that has died may not have told them."""
+    await _ask(context, sessions, context.grace, why)
 
 
 async def _listen(sessions: Sequence[HostSession]) -> None:
