@@ -57,7 +57,7 @@ async def stop(
 
 async def pass_on(context: RunContext, sessions: Sequence[HostSession], why: StopReason) -> None:
     """Have hosts stop for the reason that others did: a host that has died may not have told them."""
-    await _ask(context, sessions, context.grace, why)
+    await _ask(context, sessions, context.grace, why, attempt=context.state.attempt)
 
 
 async def _listen(sessions: Sequence[HostSession]) -> None:
@@ -75,12 +75,18 @@ def _all_over(sessions: Sequence[HostSession]) -> bool:
 
 
 async def _ask(
-    context: RunContext, sessions: Sequence[HostSession], grace: float, why: StopReason
+    context: RunContext,
+    sessions: Sequence[HostSession],
+    grace: float,
+    why: StopReason,
+    attempt: int | None = None,
 ) -> None:
     async def one(session: HostSession) -> None:
         try:
             async with asyncio.timeout(AFTER_GRACE):
-                await session.agent.ask("stop", run=context.name, grace=grace, why=why)
+                await session.agent.ask(
+                    "stop", run=context.name, grace=grace, why=why, attempt=attempt
+                )
         except (TimeoutError, HostError):
             pass  # the caller's wait reports it
 

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from support import lab as labs
-from support.borrowing import COUNTS, OWNS, PROJECTS, TWO_OF_THREE, borrower, until_attempt
-from support.command import Launcher
+from support.borrowing import (
+    BORROWS,
+    COUNTS,
+    ONE_OF_THREE,
+    OWNS,
+    PROJECTS,
+    TWO_OF_THREE,
+    borrower,
+    until_attempt,
+    witnesses,
+)
+from support.command import Launcher, kill_follower
 from support.waiting import Queue
+
+BOTH = ("gpu1", "gpu2")
 
 
 @pytest.fixture
@@ -25,39 +39,291 @@ def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
         made.close()
 
 
+def ends_well(queue: Queue, folder: Path) -> str:
+    """Let the run end, and return what who attaches sees."""
+    queue.let_go("lonely")
+    done = queue.launcher.call("attach", folder.name)
+    assert done.returncode == 0, done.stderr
+    assert not witnesses(queue, "lonely")
+    return done.stdout
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["saving", "saved"])
-@pytest.mark.parametrize("cut", ["gpu1", "gpu2"], ids=["leader", "other"])
+@pytest.mark.parametrize("cut", BOTH, ids=["leader", "other"])
 @pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
 def test_a_host_loses_power_as_it_gives_way(queue: Queue, cut: str, moment: str) -> None:
     """It boots again, and who attaches lets the run continue."""
     folder = borrower(queue, "--gpus", "4")
     other = "gpu2" if cut == "gpu1" else "gpu1"
-    for host in ("gpu1", "gpu2"):
+    for host in BOTH:
         until_attempt(queue, host, folder.name, 0)
     if moment == "saving":
         queue.lab.hosts[cut].write("/tmp/saves-long", b"")
     queue.start("owner", "--gpus", "2", "--hosts", other, *OWNS)
-    if moment == "saving":
-        queue.until_there(cut, folder.name, "StopRequested")
-    else:
-        queue.until_there(cut, folder.name, "WaitsAgain")
+    queue.until_there(
+        cut, folder.name, "StopRequested" if moment == "saving" else "WaitsAgain"
+    )
     queue.lab.hosts[cut].power_cut()
     queue.until_there(other, folder.name, "WaitsAgain")
     queue.lab.hosts[cut].boot()
     attached = queue.launcher.start_command("attach", folder.name)
     queue.started.append(attached)
     queue.let_go("owner")
-    try:
-        for host in ("gpu1", "gpu2"):
-            until_attempt(queue, host, folder.name, 1)
-    finally:
-        for host in ("gpu1", "gpu2"):
-            pass
-        print("\n".join("%.2f %s" % (one["time"], json.dumps(one)[:300]) for one in queue.events("lonely")))
-        attached.kill()
-        print(attached.communicate()[1].decode())
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
+    ends_well(queue, folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_a_host_loses_power_under_a_launcher(queue: Queue) -> None:
+    queue.start("lonely", *BORROWS, "--gpus", "4", command="python3 counts.py lonely")
+    queue.until("lonely", "AllStarted")
+    (folder,) = queue.launcher.home.glob("runs/lonely-*")
+    labs.wait_until(lambda: "gpu3" in witnesses(queue, "lonely"), "they have all they need", 30)
+    queue.lab.hosts["gpu1"].write("/tmp/saves-long", b"")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    queue.until_there("gpu1", folder.name, "StopRequested")
+    queue.lab.hosts["gpu1"].power_cut()
+    queue.until_there("gpu2", folder.name, "WaitsAgain")
+    queue.lab.hosts["gpu1"].boot()
+    queue.let_go("owner")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
+    ends_well(queue, folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_the_only_host_loses_power_as_it_gives_way(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    queue.lab.hosts["gpu1"].write("/tmp/saves-long", b"")
+    owner = queue.start("owner", "--gpus", "2", *OWNS)
+    queue.until_there("gpu1", folder.name, "StopRequested")
+    queue.lab.hosts["gpu1"].power_cut()
+    queue.lab.hosts["gpu1"].boot()
+    attached = queue.launcher.start_command("attach", folder.name)
+    queue.started.append(attached)
+    queue.let_go("owner")
+    until_attempt(queue, "gpu1", folder.name, 1)
+    ends_well(queue, folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", BOTH, ids=["leader", "other"])
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_a_host_that_does_not_hear_that_the_run_gives_way(queue: Queue, asked: str) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    other = "gpu2" if asked == "gpu1" else "gpu1"
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 0)
+    queue.lab.hosts[asked].drop_packets(other)
+    queue.lab.hosts[other].drop_packets(asked)
+    queue.start("owner", "--gpus", "2", "--hosts", asked, *OWNS)
+    queue.until_there(asked, folder.name, "WaitsAgain")
+    labs.wait_until(lambda: False or True, "", 1)
+    import time; time.sleep(40)
+    queue.lab.hosts[asked].unblock()
+    queue.lab.hosts[other].unblock()
+    queue.let_go("owner")
+    queue.until_there(other, folder.name, "WaitsAgain")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
+    ends_well(queue, folder)
+
+
+SMALL = tuple(replace(one, home_size="12M" if one.name == "gpu2" else None) for one in TWO_OF_THREE)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [SMALL], indirect=True)
+def test_a_disk_is_full_as_it_waits_again(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 0)
+    full = queue.lab.hosts["gpu2"]
+    full.run("sh", "-c", "cat /dev/zero >/root/ballast 2>/dev/null; true")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu1", *OWNS)
+    queue.until_there("gpu1", folder.name, "WaitsAgain")
+    labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
+    queue.let_go("owner")
+    def is_told() -> bool:
+        waiting = json.loads(queue.call("--json").stdout)["waiting"]
+        print(waiting)
+        return bool(waiting) and waiting[0]["full"] == ["gpu2"]
+    labs.wait_until(is_told, "the queue tells why", 60)
+    full.run("rm", "/root/ballast")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
+    print(full.read(f"/root/.launcher/host/runs/{folder.name}/journal.jsonl").decode())
+    ends_well(queue, folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "event",
+    ["StopRequested", "ProcessExited", "HostEnded", "WaitsAgain", "OutputsPulled", "RunWaits", "BegunThere", "AllStarted"],
+)
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_its_launcher_is_killed_at_any_step(queue: Queue, event: str) -> None:
+    queue.start("lonely", *BORROWS, "--gpus", "4", command="python3 counts.py lonely")
+    queue.until("lonely", "AllStarted")
+    (folder,) = queue.launcher.home.glob("runs/lonely-*")
+    labs.wait_until(lambda: "gpu3" in witnesses(queue, "lonely"), "they have all they need", 30)
+    before = len(queue.events("lonely"))
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    if event in ("BegunThere", "AllStarted"):
+        queue.until("lonely", "WaitsAgain")
+        queue.until("owner", "AllStarted")
+        queue.let_go("owner")
+    until_new(queue, event, before)
+    kill_follower(folder)
+    queue.let_go("owner")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
+    ends_well(queue, folder)
+
+
+def until_new(queue: Queue, event: str, before: int) -> None:
+    labs.wait_until(
+        lambda: any(one["event"] == event for one in queue.events("lonely")[before:]), event, 60
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_two_launchers_take_it_up_at_once(queue: Queue, tmp_path: Path) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    for host in BOTH:
+        queue.until_there(host, folder.name, "WaitsAgain")
+    queue.lab.hosts["gpu1"].power_cut()
+    queue.lab.hosts["gpu1"].boot()
+    elsewhere = replace(queue.launcher, home=tmp_path / "elsewhere")
+    inventory = str(queue.launcher.inventory)
+    both = [
+        queue.launcher.start_command("attach", folder.name),
+        elsewhere.start_command("attach", "-i", inventory, folder.name),
+    ]
+    queue.started += both
+    queue.let_go("owner")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
     queue.let_go("lonely")
-    again = queue.launcher.call("attach", folder.name)
-    assert again.returncode == 0, again.stderr
+    said = [one.communicate(timeout=60) for one in both]
+    for out, err in said:
+        print(out.decode(), err.decode())
+    assert [one.returncode for one in both] == [0, 0]
+    for host in BOTH:
+        begun = [one for one in queue.journal(host, folder.name) if one["event"] == "BegunThere"]
+        assert [one["attempt"] for one in begun] == [1]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_clocks_differ(queue: Queue) -> None:
+    queue.lab.hosts["gpu1"].set_clock(600)
+    queue.lab.hosts["gpu2"].set_clock(-600)
+    folder = borrower(queue, "--gpus", "4")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    for host in BOTH:
+        queue.until_there(host, folder.name, "WaitsAgain")
+    queue.let_go("owner")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
+    ends_well(queue, folder)
+    print((folder / "receipt.json").read_text())
+    print(queue.launcher.call("show", folder.name).stdout)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["saving", "waiting"])
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_who_stops_it_ends_it(queue: Queue, moment: str) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 0)
+    if moment == "saving":
+        queue.lab.hosts["gpu1"].write("/tmp/saves-long", b"")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    queue.until_there("gpu1", folder.name, "StopRequested" if moment == "saving" else "WaitsAgain")
+    queue.until_there("gpu2", folder.name, "WaitsAgain")
+    stopped = queue.launcher.call("stop", folder.name)
+    print(stopped.stdout, stopped.stderr)
+    assert stopped.returncode == 0, stopped.stderr
+    assert queue.order() == []
+    receipt = json.loads((folder / "receipt.json").read_text())
+    print(receipt)
+    assert (receipt["status"], receipt["reason"]) == ("stopped", "by-user")
+    assert not witnesses(queue, "lonely")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_its_time_is_over_meanwhile(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "4", "--time", "20s")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    for host in BOTH:
+        queue.until_there(host, folder.name, "WaitsAgain")
+    import time; time.sleep(20)
+    print(queue.call().stdout)
+    queue.let_go("owner")
+    done = queue.launcher.call("attach", folder.name)
+    print(done.stdout, done.stderr)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    print(receipt)
+    assert receipt["reason"] == "time-limit"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_who_tidies_up_leaves_it_alone(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    for host in BOTH:
+        queue.until_there(host, folder.name, "WaitsAgain")
+    queue.lab.hosts["gpu1"].power_cut()
+    queue.lab.hosts["gpu1"].boot()
+    def tidy() -> None:
+        done = queue.launcher.call("rm", "--on-hosts", "--older", "0s", "-i", str(queue.launcher.inventory), "--yes")
+        print(done.args, done.stdout, done.stderr)
+    for words in (["df"], ["df", "--prune", "--older-than", "0s", "--yes"]):
+        done = queue.launcher.call(*words, "-i", str(queue.launcher.inventory))
+        print(words, done.returncode, done.stdout, done.stderr)
+    print(queue.launcher.call("ls").stdout)
+    queue.let_go("owner")
+    attached = queue.launcher.start_command("attach", folder.name)
+    queue.started.append(attached)
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
+    out = ends_well(queue, folder)
+    assert "from step 7" in out
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_ls(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    for host in BOTH:
+        queue.until_there(host, folder.name, "WaitsAgain")
+    labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
+    for n in range(3):
+        done = queue.launcher.call("ls")
+        print(done.stdout, done.stderr)
+    queue.let_go("owner")
+    ends_well(queue, folder)

@@ -15,7 +15,7 @@ from . import gang, gang_stands, turns, ways
 from .claimed import Claimed
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
-from .returning import leader_of, led_by, may_return
+from .returning import attempt_of, leader_of, led_by, may_return
 from .sight import Sight
 
 TYPE_CHECKING = False
@@ -58,6 +58,7 @@ class Gathered:
         self.request, self.key = request, request["gang"]["key"]
         self.has_begun = is_running
         self._run, self._here, self._hands = run, host, hands
+        self._attempt = attempt_of(request)
         self._ways = ways.ways_of(request)[0]
         self._lines = Lines(request["gang"], host, now)
         self._council: Council | None = None  # decides about its project, if it leads and has one
@@ -255,6 +256,8 @@ class Gathered:
                 self._parted(host, now)
             elif fault_of(word):
                 continue
+            elif self.has_begun and word.get("again", 0) > self._attempt:
+                self._hands.give_way()  # it was out of touch as the others did
             elif self._leader:
                 self._hear_member(self._leader, host, word, now)
             else:
@@ -262,6 +265,8 @@ class Gathered:
 
     def _joined(self, host: str, now: float) -> None:
         self._sight.forget()
+        if self._attempt and not self.has_begun:
+            self._lines.say(host, {"again": self._attempt}, now)
         if self._stake and not self._leader:
             self._stake.joined(now)
         if not self._leader:

@@ -419,6 +419,12 @@ class Hands:
             stop_storing()
         self._owner.begin(request)
 
+    def give_way(self) -> None:
+        """Give the run's GPUs back, as others do who could not tell."""
+        here = self._owner.machine
+        if here.phase == machine.RUNNING and not here.is_ending:
+            self._owner.stop(protocol.PREEMPTED)
+
     def end(self, why: str) -> None:
         """End the run here."""
         self._owner.stop(why)

@@ -210,7 +210,7 @@ REQUESTS = {
         },
         {},
     ),
-    "stop": ({}, {"grace": NUMBER, "why": str}),
+    "stop": ({}, {"grace": NUMBER, "why": str, "attempt": int}),
     "next": ({"spec": _SPEC}, {}),
     "stay": ({}, {}),
     "subscribe": ({}, {"version": NUMBER}),

@@ -282,6 +282,9 @@ class Supervisor:
     def _stop(self, request: Any) -> Message:
         grace = self.grace if request.get("grace") is None else request["grace"]
         why = request.get("why") or BY_USER
+        if request.get("attempt") is not None:  # another host has stopped it
+            if request["attempt"] != self.machine.attempt or self.machine.is_ending:
+                return {"ok": {}}
         self._follow(self.machine.stop(grace, why, True, time.monotonic()))
         return {"ok": {}}
 
