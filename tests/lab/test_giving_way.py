@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import lab as labs
+from support import object_store
 from support.borrowing import (
     BORROWS,
     COUNTS,
@@ -22,6 +23,7 @@ from support.borrowing import (
     witnesses,
 )
 from support.command import Launcher, kill_follower
+from support.unattended import stored_alone
 from support.waiting import Queue
 
 BOTH = ("gpu1", "gpu2")
@@ -326,4 +328,65 @@ def test_ls(queue: Queue) -> None:
         done = queue.launcher.call("ls")
         print(done.stdout, done.stderr)
     queue.let_go("owner")
+    ends_well(queue, folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_its_store_has_what_it_wrote_while_it_waits_again(queue: Queue, tmp_path: Path) -> None:
+    with object_store.running(tmp_path / "weed", queue.lab.address) as store:
+        store.put("kept", {})
+        queue.launcher.env |= store.environment
+        folder = borrower(queue, "--gpus", "4", "--output-to", "s3://kept/runs", before="UrlsLeft")
+        queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+        for host in BOTH:
+            assert stored_alone(queue.lab.hosts[host], folder) == (1, 0, "")
+        queue.let_go("owner")
+        for host in BOTH:
+            until_attempt(queue, host, folder.name, 1)
+        queue.let_go("lonely")
+        done = queue.launcher.call("attach", folder.name)
+        print(done.stdout, done.stderr)
+        assert done.returncode == 0, done.stderr
+        bucket = store.bucket("kept")
+        print([one.key for one in bucket.objects(f"runs/{folder.name}/")])
+        assert not list(bucket.objects(f"runs/{folder.name}/.unattended/"))
+
+
+#: Listens at each of these ports as soon as nobody else does.
+GRABS = """
+import socket, sys, time
+left, held = [int(word) for word in sys.argv[1:]], []
+open("/tmp/grabs", "w").close()
+while True:
+    for port in list(left):
+        made = socket.socket()
+        try:
+            made.bind(("", port))
+            made.listen()
+        except OSError:
+            made.close()
+            continue
+        held.append(made)
+        left.remove(port)
+"""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_nobody_gets_the_port_at_which_its_hosts_meet(queue: Queue) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    leader = queue.lab.hosts["gpu1"]
+    listening = leader.run("ss", "-Htln").stdout.decode().splitlines()
+    ports = {line.split()[3].rpartition(":")[2] for line in listening} - {"22"}
+    leader.spawn("python3", "-c", GRABS, *sorted(ports))
+    labs.wait_until(lambda: leader.exists("/tmp/grabs"), "somebody wants the ports", 30)
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    for host in BOTH:
+        queue.until_there(host, folder.name, "WaitsAgain")
+    queue.let_go("owner")
+    for host in BOTH:
+        until_attempt(queue, host, folder.name, 1)
     ends_well(queue, folder)

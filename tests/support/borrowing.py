@@ -51,13 +51,16 @@ def until_attempt(queue: Queue, host: str, run: str, attempt: int) -> None:
     labs.wait_until(says, f"attempt {attempt} on {host}", 60)
 
 
-def borrower(queue: Queue, *words: str) -> Path:
-    """Start a run that borrows, and kill its launcher once its hosts can do without; return its folder."""
+def borrower(queue: Queue, *words: str, before: str = "") -> Path:
+    """Start a run that borrows, and kill its launcher once its hosts can do without, and an event was
+    recorded ``before``; return its folder."""
     queue.start("lonely", *BORROWS, *words, command="python3 counts.py lonely")
     queue.until("lonely", "AllStarted")
     labs.wait_until(
         lambda: "gpu3" in witnesses(queue, "lonely"), "its hosts have all they need", 30
     )
+    if before:
+        queue.until("lonely", before)
     (folder,) = queue.launcher.home.glob("runs/lonely-*")
     kill_follower(folder)
     return folder

@@ -274,6 +274,10 @@ class Supervisor:
         elif operation == "share-trouble":
             names = ("code", "path", "other", "detail")
             self.record("ShareTroubled", **{name: message[name] for name in names})
+        elif operation == "stored-alone":  # of the attempt before
+            of_store = ("attempt", "files", "bytes", "missing", "problem")
+            fields = {name: message[name] for name in of_store}
+            self.tell(self.journal.append("StoredAlone", **fields))
 
     def stop(self, why: str) -> None:
         """Stop the run on behalf of its host."""
