@@ -383,6 +383,14 @@ class HostSession:
             self._lose(reason)
             self._context.add(ev.NodeLost(time.time(), self.name, reason))
 
+    def settle(self) -> None:
+        """Count the run as over on a host whose supervisor has died. The host is lost, unless the run
+        only waited there."""
+        if self._is_waited_for:
+            self.forgo()
+        else:
+            self.give_up(EndReason.SUPERVISOR_DIED)
+
     def forgo(self) -> None:
         """Count the run as over on a host whose supervisor has died, and which is not lost by that."""
         self.has_died = False

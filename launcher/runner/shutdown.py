@@ -34,8 +34,7 @@ async def stop(
 
     ``grace`` is in seconds, by default the run's. The user's second request ends it at once.
     """
-    for dead in [one for one in sessions if one.has_died]:
-        dead.give_up(EndReason.SUPERVISOR_DIED)
+    _settle(sessions)
     alive = [one for one in sessions if one.is_supervised and not one.is_over]
     if not alive:
         return
@@ -50,6 +49,7 @@ async def stop(
         if killed():
             await _ask(context, alive, 0.0, StopReason.KILLED_BY_USER)
     await until(lambda: _all_over(alive), AFTER_GRACE)
+    _settle(alive)
     for session in alive:
         silent = not session.agent.closed.done()
         session.give_up(EndReason.SUPERVISOR_SILENT if silent else EndReason.HOST_UNREACHABLE)
@@ -71,7 +71,14 @@ async def _listen(sessions: Sequence[HostSession]) -> None:
 
 
 def _all_over(sessions: Sequence[HostSession]) -> bool:
-    return all(session.is_over for session in sessions)
+    return all(session.is_over or session.has_died for session in sessions)
+
+
+def _settle(sessions: Sequence[HostSession]) -> None:
+    """Count the run as over on hosts whose supervisors have died."""
+    for session in sessions:
+        if session.has_died:
+            session.settle()
 
 
 async def _ask(

@@ -52,24 +52,26 @@ def ends_well(queue: Queue, folder: Path) -> str:
 
 @pytest.mark.timeout(300)
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["saving", "saved"])
+@pytest.mark.parametrize("moment", ["saving", "saving-forgotten", "saved"])
 @pytest.mark.parametrize("cut", BOTH, ids=["leader", "other"])
 @pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
 def test_a_host_loses_power_as_it_gives_way(queue: Queue, cut: str, moment: str) -> None:
-    """It boots again, and who attaches lets the run continue."""
+    """It boots again, and who attaches lets the run continue. A disk may have lost the last records."""
     folder = borrower(queue, "--gpus", "4")
-    other = "gpu2" if cut == "gpu1" else "gpu1"
+    there, other = queue.lab.hosts[cut], "gpu2" if cut == "gpu1" else "gpu1"
     for host in BOTH:
         until_attempt(queue, host, folder.name, 0)
-    if moment == "saving":
-        queue.lab.hosts[cut].write("/tmp/saves-long", b"")
+    if moment != "saved":
+        there.write("/tmp/saves-long", b"")
     queue.start("owner", "--gpus", "2", "--hosts", other, *OWNS)
-    queue.until_there(
-        cut, folder.name, "StopRequested" if moment == "saving" else "WaitsAgain"
-    )
-    queue.lab.hosts[cut].power_cut()
+    queue.until_there(cut, folder.name, "WaitsAgain" if moment == "saved" else "StopRequested")
+    there.power_cut()
     queue.until_there(other, folder.name, "WaitsAgain")
-    queue.lab.hosts[cut].boot()
+    there.boot()
+    if moment == "saving-forgotten":
+        journal = f"/root/.launcher/host/runs/{folder.name}/journal.jsonl"
+        there.run("sed", "-i", "/StopRequested/d;/TakenBack/d", journal)
+        assert queue.recorded(cut, folder.name) == ["SupervisorStarted", "ProcessStarted"]
     attached = queue.launcher.start_command("attach", folder.name)
     queue.started.append(attached)
     queue.let_go("owner")
@@ -130,7 +132,9 @@ def test_a_host_that_does_not_hear_that_the_run_gives_way(queue: Queue, asked: s
     queue.start("owner", "--gpus", "2", "--hosts", asked, *OWNS)
     queue.until_there(asked, folder.name, "WaitsAgain")
     labs.wait_until(lambda: False or True, "", 1)
-    import time; time.sleep(40)
+    import time
+
+    time.sleep(40)
     queue.lab.hosts[asked].unblock()
     queue.lab.hosts[other].unblock()
     queue.let_go("owner")
@@ -156,10 +160,12 @@ def test_a_disk_is_full_as_it_waits_again(queue: Queue) -> None:
     queue.until_there("gpu1", folder.name, "WaitsAgain")
     labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
     queue.let_go("owner")
+
     def is_told() -> bool:
         waiting = json.loads(queue.call("--json").stdout)["waiting"]
         print(waiting)
         return bool(waiting) and waiting[0]["full"] == ["gpu2"]
+
     labs.wait_until(is_told, "the queue tells why", 60)
     full.run("rm", "/root/ballast")
     for host in BOTH:
@@ -172,7 +178,16 @@ def test_a_disk_is_full_as_it_waits_again(queue: Queue) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "event",
-    ["StopRequested", "ProcessExited", "HostEnded", "WaitsAgain", "OutputsPulled", "RunWaits", "BegunThere", "AllStarted"],
+    [
+        "StopRequested",
+        "ProcessExited",
+        "HostEnded",
+        "WaitsAgain",
+        "OutputsPulled",
+        "RunWaits",
+        "BegunThere",
+        "AllStarted",
+    ],
 )
 @pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
 def test_its_launcher_is_killed_at_any_step(queue: Queue, event: str) -> None:
@@ -279,7 +294,9 @@ def test_its_time_is_over_meanwhile(queue: Queue) -> None:
     queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
     for host in BOTH:
         queue.until_there(host, folder.name, "WaitsAgain")
-    import time; time.sleep(20)
+    import time
+
+    time.sleep(20)
     print(queue.call().stdout)
     queue.let_go("owner")
     done = queue.launcher.call("attach", folder.name)
@@ -292,18 +309,22 @@ def test_its_time_is_over_meanwhile(queue: Queue) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
-def test_who_tidies_up_leaves_it_alone(queue: Queue) -> None:
+def test_who_tidies_up_leaves_it_alone(queue: Queue, tmp_path: Path) -> None:
     folder = borrower(queue, "--gpus", "4")
     queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
     for host in BOTH:
         queue.until_there(host, folder.name, "WaitsAgain")
     queue.lab.hosts["gpu1"].power_cut()
     queue.lab.hosts["gpu1"].boot()
-    def tidy() -> None:
-        done = queue.launcher.call("rm", "--on-hosts", "--older", "0s", "-i", str(queue.launcher.inventory), "--yes")
-        print(done.args, done.stdout, done.stderr)
-    for words in (["df"], ["df", "--prune", "--older-than", "0s", "--yes"]):
-        done = queue.launcher.call(*words, "-i", str(queue.launcher.inventory))
+    there = ("-i", str(queue.launcher.inventory))
+    elsewhere = replace(queue.launcher, home=tmp_path / "elsewhere")
+    elsewhere.call("ls")
+    for who, words in (
+        (queue.launcher, ["prune", "--older", "0s", "-y", *there]),
+        (elsewhere, ["prune", "--older", "0s", "-y", *there]),
+        (queue.launcher, ["rm", "-y", folder.name]),
+    ):
+        done = who.call(*words)
         print(words, done.returncode, done.stdout, done.stderr)
     print(queue.launcher.call("ls").stdout)
     queue.let_go("owner")
@@ -311,8 +332,9 @@ def test_who_tidies_up_leaves_it_alone(queue: Queue) -> None:
     queue.started.append(attached)
     for host in BOTH:
         until_attempt(queue, host, folder.name, 1)
-    out = ends_well(queue, folder)
-    assert "from step 7" in out
+    ends_well(queue, folder)
+    logs = [*(folder / "logs" / "attempt-1").glob("*.out")]
+    assert [log.read_text() for log in logs] == ["from step 7 attempt 1\n"] * 2
 
 
 @pytest.mark.timeout(300)
@@ -390,3 +412,23 @@ def test_nobody_gets_the_port_at_which_its_hosts_meet(queue: Queue) -> None:
     for host in BOTH:
         until_attempt(queue, host, folder.name, 1)
     ends_well(queue, folder)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+@pytest.mark.parametrize("is_back", [False, True])
+@pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
+def test_who_stops_it_while_a_host_is_off(queue: Queue, is_back: bool) -> None:
+    folder = borrower(queue, "--gpus", "4")
+    queue.start("owner", "--gpus", "2", "--hosts", "gpu2", *OWNS)
+    for host in BOTH:
+        queue.until_there(host, folder.name, "WaitsAgain")
+    queue.lab.hosts["gpu1"].power_cut()
+    if is_back:
+        queue.lab.hosts["gpu1"].boot()
+    stopped = queue.launcher.call("stop", folder.name)
+    print(stopped.stdout, stopped.stderr)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    print(receipt)
+    assert queue.order() == []
+    assert receipt["status"] == "stopped"

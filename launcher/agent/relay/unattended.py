@@ -481,7 +481,7 @@ def _ending(records: list[Message], attempt: int) -> Message:
 
 
 def _record(**fields: Any) -> None:
-    """Write down how far it came. Where a supervisor owns the run, as of one that waits again, that does."""
+    """Write down how far it came, or have it written by the supervisor of a run that waits again."""
     import fcntl
 
     lock = plain_files.opened("supervisor.lock", os.O_RDWR | os.O_CREAT)

@@ -237,7 +237,9 @@ class Queueing:
         """Tell the hosts that wait together that the run is stopped, unless it only gives way."""
         self._stops.append(why)
         if self.together and self.together.leads and self.together.is_needed:
-            self.later = None  # a host that has not begun yet would begin this attempt, and not the next
+            self.later = (
+                None  # a host that has not begun yet would begin this attempt, and not the next
+            )
         if self.together and not self._gives_way:
             self.together.over(why, time.monotonic())
 

@@ -66,7 +66,9 @@ def was_preempted(state: RunState) -> bool:
     if not gives_way(state) or state.primary_ended is not None:
         return False
     known = state.ended_hosts
-    return any(p.stopped or (p.code is None and p.host not in known) for p in state.processes.values())
+    return any(
+        p.stopped or (p.code is None and p.host not in known) for p in state.processes.values()
+    )
 
 
 def another_try(
