@@ -333,8 +333,8 @@ class Attempts:
         return [one for one in self._hosts.active if one.has_died]
 
     async def _judge(self, dead: Sequence[HostSession]) -> None:
-        """Give up hosts whose supervisors have died, unless the run gives way: then it is over there. The
-        others know whether it does, or have to hear of it."""
+        """Give up hosts whose supervisors have died, unless the run gives way: then it is over there.
+        The others know whether it does, or have to hear of it."""
         others = [one for one in self._hosts.active if one not in dead]
         await self._context.event_log.until(
             lambda: self._is_over() or all(one.is_in_reach or one.is_over for one in others)
