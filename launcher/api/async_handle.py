@@ -395,7 +395,7 @@ class AsyncRunHandle(RecordedRun):
             )
         request = self._following.request
         async with self._client.hosts_up(request.inventory):
-            errors = await forget(request, self.layout, self._readable_receipt())
+            errors = await forget(request, self.layout, self._readable_receipt(), force)
         if errors and not force:
             raise RunKept(self.name, errors)
         await asyncio.to_thread(shutil.rmtree, self.folder)

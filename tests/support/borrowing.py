@@ -18,11 +18,14 @@ BORROWS = ("--project", "team-b", "--preemptible")
 OWNS = ("--project", "team-a")
 #: Counts on from what its outputs say, and saves when it is asked to stop.
 COUNTS = """
-import os, pathlib, signal, sys, time
+import contextlib, os, pathlib, signal, sys, time
 step = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "step.txt")
 done = int(step.read_text()) if step.exists() else 0
 def save(*_):
-    step.write_text(str(done + 7))
+    with contextlib.suppress(OSError):  # a full disk
+        part = step.with_suffix(".part")
+        part.write_text(str(done + 7))
+        part.replace(step)
     while pathlib.Path("/tmp/saves-long").exists():
         time.sleep(0.02)
     sys.exit(0)
