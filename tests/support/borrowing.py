@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from . import lab as labs
-from .command import kill_follower
+from .command import Launcher, kill_follower
 from .waiting import Queue
 
 #: One lends to the other, at once.
@@ -16,7 +18,7 @@ projects:
 """
 BORROWS = ("--project", "team-b", "--preemptible")
 OWNS = ("--project", "team-a")
-#: Counts on from what its outputs say, and saves when it is asked to stop.
+#: Counts on from what its outputs say, and saves when it is asked to stop: for as long as a file is there.
 COUNTS = """
 import contextlib, os, pathlib, signal, sys, time
 step = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "step.txt")
@@ -36,6 +38,18 @@ while not pathlib.Path("/tmp", sys.argv[1]).exists():
 """
 ONE_OF_THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2 if n == 1 else 0) for n in (1, 2, 3))
 TWO_OF_THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2 if n < 3 else 0) for n in (1, 2, 3))
+
+
+@contextmanager
+def lending(lab: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
+    """Yield hosts with projects, of which one lends to the other."""
+    made = Queue(lab, launcher)
+    launcher.inventory.write_text(launcher.inventory.read_text() + PROJECTS)
+    launcher.script(COUNTS, "counts.py")
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def witnesses(queue: Queue, name: str) -> list[str]:
