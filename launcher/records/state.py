@@ -331,9 +331,8 @@ def _waits_again(event: ev.WaitsAgain, state: RunState) -> RunState:
     if event.attempt <= state.returned:
         return state
     several = event.hosts if len(event.hosts) > 1 else ()
-    return replace(
-        _to_wait(state), returned=event.attempt, waits_on=event.hosts[0], waits_with=several
-    )
+    state = _to(_to_wait(state), "waiting")
+    return replace(state, returned=event.attempt, waits_on=event.hosts[0], waits_with=several)
 
 
 @_apply.register

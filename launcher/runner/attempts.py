@@ -23,7 +23,13 @@ from .launch import Launch
 from .membership import HeldBack
 from .place import Place
 from .policy import elastic, turn
-from .policy.restart import another_try, may_look_again, may_replace_ports, was_preempted
+from .policy.restart import (
+    another_try,
+    gives_way,
+    may_look_again,
+    may_replace_ports,
+    was_preempted,
+)
 from .replacement import Replacement
 from .second_look import SecondLook
 from .stdin import Stdin
@@ -314,7 +320,34 @@ class Attempts:
             )
 
     async def _until_over(self) -> None:
-        await self._context.event_log.until(self._is_over)
+        log = self._context.event_log
+        while True:
+            await log.until(lambda: self._is_over() or bool(self._dead))
+            if self._is_over():
+                break
+            await self._judge(self._dead)
+
+    @property
+    def _dead(self) -> list[HostSession]:
+        """The hosts whose supervisors have died of a run that may give way."""
+        return [one for one in self._hosts.active if one.has_died]
+
+    async def _judge(self, dead: Sequence[HostSession]) -> None:
+        """Give up hosts whose supervisors have died, unless the run gives way: then it is over there.
+        The others know whether it does, or have to hear of it."""
+        others = [one for one in self._hosts.active if one not in dead]
+        await self._context.event_log.until(
+            lambda: self._is_over() or all(one.is_in_reach or one.is_over for one in others)
+        )
+        if self._is_over():
+            return
+        for one in dead:
+            if gives_way(self._context.state):
+                one.forgo()
+            else:
+                one.settle()
+        if gives_way(self._context.state):
+            await shutdown.pass_on(self._context, others, StopReason.PREEMPTED)
 
     def _is_over(self) -> bool:
         """Return whether the attempt is over: all processes exited, one failed, a host was lost or

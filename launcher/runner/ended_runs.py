@@ -9,8 +9,9 @@ from ..fleet.cleanup import unfinished
 from ..fleet.fanout import Visited, visit
 from ..records.receipt import Because, NotBrought, Receipt
 from ..records.record_files import read_as
-from ..spec.errors import HostError
+from ..spec.errors import AgentError, HostError
 from ..spec.model import Layout, Node, Request
+from ..transport.answers.runs import Standing
 from . import membership
 from .concurrency import in_thread
 from .files import outputs, seeding
@@ -33,18 +34,39 @@ async def finish(request: Request, layout: Layout) -> list[HostError]:
     return await _visit(request, layout, nodes)
 
 
-async def forget(request: Request, layout: Layout, receipt: Receipt | None) -> list[HostError]:
+async def forget(
+    request: Request, layout: Layout, receipt: Receipt | None, force: bool = False
+) -> list[HostError]:
     """Delete the run's folder on all its hosts; return the errors of hosts where it remains.
+
+    Without a receipt nobody knows that it has ended: unless ``force`` is set, it is deleted only if no
+    host says that it goes on there, and all answer. One that gave its GPUs back may wait again on some
+    while another has just rebooted.
 
     Hosts that were lost and replaced are included: they may be back. On all hosts of the inventory that
     answer, a run with a project may have witnesses and books.
     """
     nodes = {node.host.name: node for node in layout.nodes}
+    if receipt is None and nodes and not force:
+        found = await visit(request, layout, _require_over)
+        if going_on := [error for error in found.values() if error is not None]:
+            return going_on
     names = [host.host for host in receipt.hosts if host.host not in nodes] if receipt else []
     others = [Node(request.inventory.host(name), 0, 0, 0) for name in names]
     errors = await _visit(request, layout, [*nodes.values(), *others], remove=True)
     await membership.forget(request, layout.run_id, books=not errors)
     return errors
+
+
+async def _require_over(visited: Visited) -> None:
+    """Raise HostError if the run goes on on a host."""
+    agent = await visited.agent()
+    try:
+        if (await agent.answer(Standing, "alive", run=visited.run)).alive:
+            why = "the run is still running there"
+            raise AgentError(visited.host, why, f"stop it: launcher stop {visited.run}")
+    finally:
+        await agent.close()
 
 
 async def left_there(request: Request, layout: Layout, run: Path) -> tuple[NotBrought, ...]:

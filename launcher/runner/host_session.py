@@ -77,7 +77,7 @@ class HostSession:
         self.no_python: dict[str, errors.HostError] = {}  # and why it has not the others
         #: The images of the run, and how they start there; by the key of their environment.
         self.containers: dict[str, Container] = {}
-        self.has_died = False  # its supervisor, while the run waited there
+        self.has_died = False  # its supervisor, while the run waited there, or may have given way
         self.supervisions = 0  # how often a supervisor was made sure of
         self._supervised: tuple[int, Mapping[str, Any]] | None = None  # an attempt, and its record
         self.was_asked_to_preload = False  # since then
@@ -383,6 +383,19 @@ class HostSession:
             self._lose(reason)
             self._context.add(ev.NodeLost(time.time(), self.name, reason))
 
+    def settle(self) -> None:
+        """Count the run as over on a host whose supervisor has died. The host is lost, unless the run
+        only waited there."""
+        if self._is_waited_for:
+            self.forgo()
+        else:
+            self.give_up(EndReason.SUPERVISOR_DIED)
+
+    def forgo(self) -> None:
+        """Count the run as over on a host whose supervisor has died, and which is not lost by that."""
+        self.has_died = False
+        self._finish()
+
     async def close(self) -> None:
         """Close the connection. What runs on the host continues."""
         await cancel(self._following)
@@ -423,7 +436,7 @@ class HostSession:
             dropped = time.monotonic()  # it stands still while a laptop sleeps
             deadline = dropped + lost_after
             while not await self._line.redial(self._ask_to_follow, deadline, first):
-                if not self.starts_by_itself:
+                if not self._is_waited_for:
                     if self._line.refusal:
                         self._complain(self._line.refusal)
                     self.give_up(EndReason.HOST_UNREACHABLE)
@@ -464,12 +477,26 @@ class HostSession:
 
     def _hear_silence(self, seconds: float) -> None:
         """Give up a host whose supervisor stands still, as one that does not answer."""
-        if seconds > self._context.request.lost_after and not self.starts_by_itself:
+        if seconds > self._context.request.lost_after and not self._is_waited_for:
             self.give_up(EndReason.SUPERVISOR_SILENT)
+
+    @property
+    def _is_waited_for(self) -> bool:
+        """Whether the run waits there, as far as any of its hosts has said."""
+        state = self._context.state
+        is_back = state.returned and self.name in state.left_to and self.name not in state.begun_on
+        return self.starts_by_itself or bool(is_back)
+
+    @property
+    def _may_give_way(self) -> bool:
+        """Whether the run may give its GPUs back, which the other hosts know: see Attempts."""
+        state, may = self._context.state, self._context.request.preemptible
+        return may and (state.all_started or self.name in state.begun_on)
 
     def _hear_idle(self, sizes: Mapping[str, int]) -> None:
         self._log_sizes = sizes
-        if self.starts_by_itself and not self._journal.has_end:
+        is_waited_for = self._is_waited_for and not self._journal.has_end
+        if is_waited_for or (self._may_give_way and not self._journal.is_complete):
             self.has_died = True
             self._context.event_log.wake()
             return

@@ -34,6 +34,7 @@ async def stop(
 
     ``grace`` is in seconds, by default the run's. The user's second request ends it at once.
     """
+    _settle(sessions)
     alive = [one for one in sessions if one.is_supervised and not one.is_over]
     if not alive:
         return
@@ -48,9 +49,15 @@ async def stop(
         if killed():
             await _ask(context, alive, 0.0, StopReason.KILLED_BY_USER)
     await until(lambda: _all_over(alive), AFTER_GRACE)
+    _settle(alive)
     for session in alive:
         silent = not session.agent.closed.done()
         session.give_up(EndReason.SUPERVISOR_SILENT if silent else EndReason.HOST_UNREACHABLE)
+
+
+async def pass_on(context: RunContext, sessions: Sequence[HostSession], why: StopReason) -> None:
+    """Have hosts stop for the reason that others did: a host that has died may not have told them."""
+    await _ask(context, sessions, context.grace, why, attempt=context.state.attempt)
 
 
 async def _listen(sessions: Sequence[HostSession]) -> None:
@@ -64,16 +71,29 @@ async def _listen(sessions: Sequence[HostSession]) -> None:
 
 
 def _all_over(sessions: Sequence[HostSession]) -> bool:
-    return all(session.is_over for session in sessions)
+    return all(session.is_over or session.has_died for session in sessions)
+
+
+def _settle(sessions: Sequence[HostSession]) -> None:
+    """Count the run as over on hosts whose supervisors have died."""
+    for session in sessions:
+        if session.has_died:
+            session.settle()
 
 
 async def _ask(
-    context: RunContext, sessions: Sequence[HostSession], grace: float, why: StopReason
+    context: RunContext,
+    sessions: Sequence[HostSession],
+    grace: float,
+    why: StopReason,
+    attempt: int | None = None,
 ) -> None:
     async def one(session: HostSession) -> None:
         try:
             async with asyncio.timeout(AFTER_GRACE):
-                await session.agent.ask("stop", run=context.name, grace=grace, why=why)
+                await session.agent.ask(
+                    "stop", run=context.name, grace=grace, why=why, attempt=attempt
+                )
         except (TimeoutError, HostError):
             pass  # the caller's wait reports it
 

@@ -43,11 +43,13 @@ LOOK = 0.05
 @frozen
 class Answered:
     """What the hosts of a run say: ``silent`` are those that do not have it or do not answer, and why.
-    Without any, ``alive`` tells whether a supervisor owns the run on each of them."""
+    Without any, ``alive`` tells whether a supervisor owns the run on each of them. ``again`` is the
+    attempt with which it waits, having given its GPUs back; 0 for none."""
 
     run: str
     alive: bool = False
     silent: Mapping[str, str] = field(default_factory=dict)
+    again: int = 0
 
 
 @frozen
@@ -123,13 +125,14 @@ async def ask(runs: Sequence[RunReader], seconds: float = PATIENCE) -> AsyncIter
 
 @frozen
 class _Said:
-    """What a host says to runs of an inventory: whether a supervisor owns each run that it has; or why
-    it says nothing."""
+    """What a host says to runs of an inventory: whether a supervisor owns each run that it has, and with
+    which attempt it waits again; or why it says nothing."""
 
     inventory: Inventory
     host: str
     alive: Mapping[str, bool] = field(default_factory=dict)
     problem: str = ""
+    again: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Answers:
@@ -139,7 +142,7 @@ class _Answers:
         self._run, self._inventory = run.name, run.request.inventory
         self.waiting = {node.host.name for node in run.layout.nodes}
         self._silent: dict[str, str] = {}
-        self._alive = True
+        self._alive, self._again = True, 0
 
     def takes(self, said: _Said) -> bool:
         """Take what a host says; return whether it was the last answer that was missing."""
@@ -150,6 +153,7 @@ class _Answers:
             self._silent[said.host] = said.problem or "it has no such run"
         else:
             self._alive = self._alive and said.alive[self._run]
+            self._again = max(self._again, said.again.get(self._run, 0))
         return not self.waiting
 
     def give_up(self, why: str) -> None:
@@ -159,7 +163,8 @@ class _Answers:
 
     def conclusion(self) -> Answered:
         """Return what all hosts say together."""
-        return Answered(self._run, self._alive and not self._silent, self._silent)
+        alive = self._alive and not self._silent
+        return Answered(self._run, alive, self._silent, self._again)
 
 
 async def _ask_groups(
@@ -191,7 +196,9 @@ async def _ask_hosts(
             answer = await agent.answer(Runs, "runs")
         finally:
             await agent.close()
-        tell(_Said(inventory, visited.host, {run.run: run.alive for run in answer.runs}))
+        alive = {run.run: run.alive for run in answer.runs}
+        again = {run.run: run.again for run in answer.runs}
+        tell(_Said(inventory, visited.host, alive, again=again))
 
     for host, error in (await visit_hosts(inventory, "", list(nodes.values()), one)).items():
         if error is not None:
@@ -214,15 +221,22 @@ def refresh(seconds: float) -> Refreshed:
         return Refreshed()
     answers = {answer.run: answer for answer in _answers(deadline, len(runs))}
     again = {name: runs[name] for name, one in answers.items() if not one.silent}
-    while any(not answers[name].alive and not _has_ended(run) for name, run in again.items()):
+    while not all(_is_recorded(answers[name], run) for name, run in again.items()):
         if time.monotonic() > deadline:
             break
         time.sleep(LOOK)
     ended = tuple(name for name, run in again.items() if _has_ended(run))
     followed = tuple(name for name in again if name not in ended)
-    sure = {*ended, *(name for name in followed if answers[name].alive)}
+    sure = {*ended, *(name for name in followed if _is_recorded(answers[name], runs[name]))}
     unknown = {n: answers[n].silent if n in answers else {} for n in runs if n not in sure}
     return Refreshed(followed, ended, unknown)
+
+
+def _is_recorded(answer: Answered, run: RunReader) -> bool:
+    """Return whether the record here says what the hosts do: that the run has ended, if no supervisor
+    owns it somewhere, or that it waits again."""
+    goes_on = answer.alive or answer.again
+    return _has_ended(run) or (bool(goes_on) and run.state().returned >= answer.again)
 
 
 def _has_ended(run: RunReader) -> bool:

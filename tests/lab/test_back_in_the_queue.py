@@ -11,72 +11,24 @@ from pathlib import Path
 import pytest
 
 from support import lab as labs
+from support.borrowing import (
+    BORROWS,
+    ONE_OF_THREE,
+    OWNS,
+    TWO_OF_THREE,
+    borrower,
+    lending,
+    until_attempt,
+    witnesses,
+)
 from support.command import Launcher, kill_follower
 from support.waiting import KILL_HOLDER, Queue
-
-#: One lends to the other, at once.
-PROJECTS = """
-projects:
-  team-a: {quota: 4, users: [root]}
-  team-b: {quota: 0, users: [root], min_runtime: 0s}
-"""
-BORROWS = ("--project", "team-b", "--preemptible")
-OWNS = ("--project", "team-a")
-#: Counts on from what its outputs say, and saves when it is asked to stop.
-COUNTS = """
-import os, pathlib, signal, sys, time
-step = pathlib.Path(os.environ["LAUNCHER_OUTPUT_DIR"], "step.txt")
-done = int(step.read_text()) if step.exists() else 0
-def save(*_):
-    step.write_text(str(done + 7))
-    sys.exit(0)
-signal.signal(signal.SIGTERM, save)
-print("from step", done, "attempt", os.environ["LAUNCHER_ATTEMPT"], flush=True)
-while not pathlib.Path("/tmp", sys.argv[1]).exists():
-    time.sleep(0.02)
-"""
-ONE_OF_THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2 if n == 1 else 0) for n in (1, 2, 3))
-TWO_OF_THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2 if n < 3 else 0) for n in (1, 2, 3))
 
 
 @pytest.fixture
 def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
-    """Hosts with projects, of which one lends to the other."""
-    made = Queue(own, launcher)
-    launcher.inventory.write_text(launcher.inventory.read_text() + PROJECTS)
-    launcher.script(COUNTS, "counts.py")
-    try:
+    with lending(own, launcher) as made:
         yield made
-    finally:
-        made.close()
-
-
-def witnesses(queue: Queue, name: str) -> list[str]:
-    """Return on which hosts a run has a witness."""
-    return [host for host in queue.lab.hosts if f"/witness/{name}-" in queue.sockets(host)]
-
-
-def until_attempt(queue: Queue, host: str, run: str, attempt: int) -> None:
-    """Wait until a host has begun an attempt, which says so."""
-    logs = f"/root/.launcher/host/runs/{run}/logs/attempt-{attempt}/*.out"
-    there = queue.lab.hosts[host]
-
-    def says() -> bool:
-        return b"from step" in there.run("sh", "-c", f"cat {logs}", check=False).stdout
-
-    labs.wait_until(says, f"attempt {attempt} on {host}", 60)
-
-
-def borrower(queue: Queue, *words: str) -> Path:
-    """Start a run that borrows, and kill its launcher once its hosts can do without; return its folder."""
-    queue.start("lonely", *BORROWS, *words, command="python3 counts.py lonely")
-    queue.until("lonely", "AllStarted")
-    labs.wait_until(
-        lambda: "gpu3" in witnesses(queue, "lonely"), "its hosts have all they need", 30
-    )
-    (folder,) = queue.launcher.home.glob("runs/lonely-*")
-    kill_follower(folder)
-    return folder
 
 
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)

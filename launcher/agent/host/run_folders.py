@@ -49,7 +49,7 @@ def was_started(run_dir: str, request: StartRequest) -> bool:
 
 
 def runs(root: str) -> Message:
-    """Return the runs of this user, ``{"run", "alive", "started", "waits", "record"}``; and
+    """Return the runs of this user, ``{"run", "alive", "started", "waits", "again", "record"}``; and
     ``going_on``, those of all users that a supervisor owns on this host now, with their GPUs."""
     found = []
     base = os.path.join(root, "runs")
@@ -59,13 +59,14 @@ def runs(root: str) -> Message:
             record = lean.loads(plain_files.content(os.path.join(place, "run.json")).decode())
         except (OSError, ValueError, RecursionError):
             record = None  # it is damaged, or never got a supervisor
-        started, waits = _progress(place)
+        started, waits, again = _progress(place)
         found.append(
             {
                 "run": name,
                 "alive": run_lock.is_alive(place),
                 "started": started,
                 "waits": waits,
+                "again": again,
                 "record": record,
             }
         )
@@ -241,14 +242,15 @@ def _end_owner(run_dir: str, deadline: float) -> list[int]:
     return [pid]
 
 
-def _progress(place: str) -> tuple[bool, bool]:
-    """Return whether processes of the run itself, not only of its setup, were started; and whether this
-    host is to start them, or leads those that are."""
-    waits = False
+def _progress(place: str) -> tuple[bool, bool, int]:
+    """Return whether processes of the run itself, not only of its setup, were started; whether this host
+    is to start them, or leads those that are; and the attempt with which it waits again, 0 for none."""
+    started, waits, again = False, False, 0
     for record, _ in read_from(os.path.join(place, "journal.jsonl"), 0):
-        key = str(record.get("key"))
-        if record["event"] == "ProcessStarted" and not key.startswith(protocol.SETUP):
-            return True, False
         event = record["event"]
+        if event == "ProcessStarted" and not str(record.get("key")).startswith(protocol.SETUP):
+            started, again = True, 0
+        elif event == "WaitsAgain":
+            again = record.get("attempt") or 0
         waits = (waits or event in ("WaitsOnHost", "WaitsOnHosts")) and event != "HostEnded"
-    return False, waits
+    return started, waits and not started, again

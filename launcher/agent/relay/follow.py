@@ -66,7 +66,7 @@ class Follow:
         if self.idle or time.monotonic() < self.next_look:
             return
         last = self.ended  # before the files are read: nothing is written after the last look
-        moved = self._send_journal()
+        moved = self.send_journal()
         self._look_for_outputs(last)
         more = self._send_logs()
         self.pause = EAGER if moved or more else min(QUIET, self.pause * 1.5)
@@ -74,6 +74,14 @@ class Follow:
         if last and not more:
             self.idle = True
             self._say({"idle": dict(self.offsets), "journal_end": self.journal})
+
+    def send_journal(self) -> bool:
+        """Send what is new in the journal; return whether anything is."""
+        records = read_from(os.path.join(self.run_dir, "journal.jsonl"), self.journal)
+        for record, end in records:
+            self.journal = end
+            self._say({"journal": record, "end": end})
+        return bool(records)
 
     def _look_for_outputs(self, last: bool) -> None:
         if self._wanted is None:
@@ -83,13 +91,6 @@ class Follow:
 
             self._live = Appended.of(self.run_dir, self._wanted)
         self._live.look(last)
-
-    def _send_journal(self) -> bool:
-        records = read_from(os.path.join(self.run_dir, "journal.jsonl"), self.journal)
-        for record, end in records:
-            self.journal = end
-            self._say({"journal": record, "end": end})
-        return bool(records)
 
     def _send_logs(self) -> bool | Literal["full"]:
         """Send a piece of each log in turn, so that a loud rank does not delay a quiet one.

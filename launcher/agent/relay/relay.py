@@ -384,12 +384,14 @@ class Relay(SelfTests):
             return {"taken": request["offset"], "over": True}
 
     def do_follow(self, request: Message) -> Message:
-        """Send the journal and logs of a run from these offsets on, and what is added later."""
+        """Send the journal and logs of a run from these offsets on, and what is added later. What the
+        journal has by now comes before the answer."""
         self._use(request["run"])
         self.follow = Follow(
             self.run_dir, self._say, request["journal"], request["logs"], request.get("live")
         )
         self.line.subscribe(self.follow)
+        self.follow.send_journal()
         return {}
 
     def do_outputs(self, request: Message) -> Message:

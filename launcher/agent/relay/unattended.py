@@ -16,9 +16,9 @@ import tarfile
 import threading
 import time
 
-from ..base import attendance, lean, manifest, plain_files, received
+from ..base import attendance, lean, manifest, plain_files, protocol, received
 from ..base.journal import Journal, read_from
-from ..base.lean import signal
+from ..base.lean import Socket, signal, socket
 from ..processes import detached
 from . import elsewhere, signed_urls, tree, written
 from .data import put as data_put
@@ -483,15 +483,25 @@ def _ending(records: list[Message], attempt: int) -> Message:
 
 
 def _record(**fields: Any) -> None:
-    """Write down how far it came, unless the run has a new supervisor."""
+    """Write down how far it came, or have it written by the supervisor of a run that waits again."""
     import fcntl
 
     lock = plain_files.opened("supervisor.lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        _tell_supervisor(dict(fields, op="stored-alone"))
         return
     journal = Journal("journal.jsonl")
     journal.append("StoredAlone", **fields)
     journal.close()
     os.close(lock)
+
+
+def _tell_supervisor(report: Message) -> None:
+    with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as supervisor:
+        try:
+            supervisor.connect("sock")
+            supervisor.sendall(protocol.encode(report))
+        except OSError:
+            pass  # it is of an earlier version, or just ending: whoever comes back stores all of it

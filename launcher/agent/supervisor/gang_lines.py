@@ -118,7 +118,10 @@ class Lines:
     """The lines of one host: the leader listens, and any other host connects. Raises OSError when it
     cannot listen."""
 
-    def __init__(self, spec: GangSpec, here: str, now: float) -> None:
+    def __init__(
+        self, spec: GangSpec, here: str, now: float, listener: Socket | None = None
+    ) -> None:
+        """``listener`` is that of lines before these, which have handed it over."""
         self._spec, self._here = spec, here
         self._leads = spec["hosts"][0] == here
         self._lines: dict[Socket, _Line] = {}
@@ -131,7 +134,7 @@ class Lines:
         if self._leads:
             # Those that are no hosts of the run may reach another address of this one.
             only = "" if spec.get("addresses") else own_address(spec["address"])
-            self._listener = listen(spec["port"], only)
+            self._listener = listener or listen(spec["port"], only)
             self._listener.setblocking(False)
 
     # -- for the supervisor's loop
@@ -187,6 +190,11 @@ class Lines:
         for line in self._lines.values():
             if line.host == (host or self._spec["hosts"][0]):
                 line.say(word, now)  # one that does not work any more is found when it is read
+
+    def hand_over(self) -> Socket | None:
+        """Return what listens here, for the lines that follow these: nobody else gets its port."""
+        listener, self._listener = self._listener, None
+        return listener
 
     def close(self) -> None:
         """Close all lines; what was said still arrives."""

@@ -74,6 +74,7 @@ _WORDS: dict[str, Any] = {
     "known": int,
     "way": int,
     "met": int,
+    "again": int,
     "aside": int,
     "ticket": ({"number": int, "hosts": int, "shares": [int]}, {"priority": int}),
     "said": _SAID,

@@ -15,7 +15,7 @@ from . import gang, gang_stands, turns, ways
 from .claimed import Claimed
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
-from .returning import leader_of, led_by, may_return
+from .returning import attempt_of, leader_of, led_by, may_return
 from .sight import Sight
 
 TYPE_CHECKING = False
@@ -53,13 +53,16 @@ class Gathered:
         hands: Hands,
         now: float,
         is_running: bool = False,
+        listener: Socket | None = None,
     ) -> None:
-        """``is_running``: its launcher has begun it. Then it waits for nothing, and may do so later."""
+        """``is_running``: its launcher has begun it. Then it waits for nothing, and may do so later.
+        ``listener`` is that of the attempt before, which has handed it over."""
         self.request, self.key = request, request["gang"]["key"]
         self.has_begun = is_running
         self._run, self._here, self._hands = run, host, hands
+        self._attempt = attempt_of(request)
         self._ways = ways.ways_of(request)[0]
-        self._lines = Lines(request["gang"], host, now)
+        self._lines = Lines(request["gang"], host, now, listener)
         self._council: Council | None = None  # decides about its project, if it leads and has one
         self._leader = self._leads(request["gang"]["hosts"], now)
         self._stake = self._staked(now)
@@ -201,6 +204,10 @@ class Gathered:
         """Let those go that only decide: the run is over."""
         self._obey(self._part.dismiss(), now)
 
+    def hand_over(self) -> Socket | None:
+        """Return what listens here, for the next attempt: nobody else gets its port meanwhile."""
+        return self._lines.hand_over()
+
     def close(self) -> None:
         """Leave the queue, and let go of everything."""
         self._leave()
@@ -213,6 +220,11 @@ class Gathered:
     def missing(self) -> list[str]:
         """The hosts that are not in touch, as the leader knows."""
         return self._leader.missing if self._leader else []
+
+    @property
+    def leads(self) -> bool:
+        """Whether this host decides for the run."""
+        return self._leader is not None
 
     @property
     def is_to_move(self) -> bool:
@@ -255,6 +267,8 @@ class Gathered:
                 self._parted(host, now)
             elif fault_of(word):
                 continue
+            elif self.has_begun and word.get("again", 0) > self._attempt:
+                self._hands.give_way()  # it was out of touch as the others did
             elif self._leader:
                 self._hear_member(self._leader, host, word, now)
             else:
@@ -262,6 +276,8 @@ class Gathered:
 
     def _joined(self, host: str, now: float) -> None:
         self._sight.forget()
+        if self._attempt and not self.has_begun:
+            self._lines.say(host, {"again": self._attempt}, now)
         if self._stake and not self._leader:
             self._stake.joined(now)
         if not self._leader:

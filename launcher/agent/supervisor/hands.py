@@ -41,5 +41,8 @@ if TYPE_CHECKING:
         def begin(self, request: StartRequest) -> None:
             """Start the processes."""
 
+        def give_way(self) -> None:
+            """Give the run's GPUs back, as others do who could not tell."""
+
         def end(self, why: str) -> None:
             """End the run here."""

@@ -77,6 +77,7 @@ class Queueing:
         self.later: GatherRequest | None = None  # by which it waits again, once it gave GPUs back
         self.returns = False  # it does so now that the attempt is over
         self.witnesses: GangSpec | None = None  # it decides with others, once the run is over here
+        self.listener: Socket | None = None  # where the others find this host, once it waits again
         self._owner = owner
         self._stops: list[str] = []  # why it was asked to stop
         self._waits_at: float | None = None  # when it is to try to wait again
@@ -169,10 +170,11 @@ class Queueing:
                 return {"ok": {"begun": 1}}
             from .gathered import Gathered  # most runs do not wait
 
+            told = request, self.hands, now, False, self._listening(request["gang"]["port"])
             self.leave()
             owner.claims.unlock()
             try:
-                self.together = Gathered(owner.run_id, owner.host, request, self.hands, now)
+                self.together = Gathered(owner.run_id, owner.host, *told)
             except OSError as error:
                 if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
                     return port_taken(request["gang"]["port"])
@@ -180,6 +182,13 @@ class Queueing:
             self.later = asked
             owner.machine.wait()
         return {"ok": {}}
+
+    def _listening(self, port: int) -> Socket | None:
+        """Return what listens at a port since the attempt before, if anything does."""
+        if self.listener is None or self.listener.getsockname()[1] != port:
+            return None
+        listener, self.listener = self.listener, None
+        return listener
 
     def keep_for_later(self, request: Any) -> Message:
         """Keep what is needed to wait again once GPUs are given back, if the run has some."""
@@ -227,6 +236,10 @@ class Queueing:
     def stopping(self, why: str) -> None:
         """Tell the hosts that wait together that the run is stopped, unless it only gives way."""
         self._stops.append(why)
+        if self.together and self.together.leads and self.together.is_needed:
+            self.later = (
+                None  # a host that has not begun yet would begin this attempt, and not the next
+            )
         if self.together and not self._gives_way:
             self.together.over(why, time.monotonic())
 
@@ -241,14 +254,21 @@ class Queueing:
         for place in (self.alone, self.together):
             if place:
                 place.close()
-        self.alone = self.together = None
+        if self.listener:
+            self.listener.close()
+        self.alone = self.together = self.listener = None
 
     def end(self, left: list[int], was_terminated: bool) -> bool:
         """Leave the queue, unless other hosts still need to hear of the end: then that is closed last of
         all. Return whether they do. Decide whether the run waits again: not with processes ``left``."""
         self.returns = self._gives_way and not left and not was_terminated
         is_waited_for = self.together is not None and self.together.is_needed
-        if self.together and not self.returns:
+        if self.returns:
+            listener = self.together.hand_over() if self.together else None
+            self.leave()
+            self.listener = listener
+            return is_waited_for
+        if self.together:
             self.together.dismiss(time.monotonic())
         if not (self.together and self.together.is_needed):
             self.leave()
@@ -262,7 +282,7 @@ class Queueing:
 
         owner = self._owner
         owner.machine.wait()
-        self.later = before.later
+        self.later, self.listener = before.later, before.listener
         assert self.later
         owner.record("WaitsAgain", hosts=hosts_of(self.later))
         self._waits_at = time.monotonic()
@@ -418,6 +438,12 @@ class Hands:
 
             stop_storing()
         self._owner.begin(request)
+
+    def give_way(self) -> None:
+        """Give the run's GPUs back, as others do who could not tell."""
+        here = self._owner.machine
+        if here.phase == machine.RUNNING and not here.is_ending:
+            self._owner.stop(protocol.PREEMPTED)
 
     def end(self, why: str) -> None:
         """End the run here."""

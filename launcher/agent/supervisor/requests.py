@@ -210,7 +210,7 @@ REQUESTS = {
         },
         {},
     ),
-    "stop": ({}, {"grace": NUMBER, "why": str}),
+    "stop": ({}, {"grace": NUMBER, "why": str, "attempt": int}),
     "next": ({"spec": _SPEC}, {}),
     "stay": ({}, {}),
     "subscribe": ({}, {"version": NUMBER}),
@@ -219,6 +219,10 @@ REQUESTS = {
     "stdin": ({"offset": int, "data": str}, {"end": int}),
     "rank-started": ({"key": str, "rank": int, "pid": int}, {}),
     "share-trouble": ({"code": str, "path": str, "other": str, "detail": str}, {}),
+    "stored-alone": (
+        {"attempt": int, "files": int, "bytes": int, "missing": int, "problem": str},
+        {},
+    ),
     "rank-exited": ({"key": str, "rank": int, "code": int}, {"at": NUMBER, "error": dict}),
 }
 

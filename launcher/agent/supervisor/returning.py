@@ -33,6 +33,12 @@ def of_attempt(request: GatherRequest, attempt: int) -> GatherRequest:
     return made  # type: ignore[return-value]
 
 
+def attempt_of(request: GatherRequest) -> int:
+    """Return the number of the attempt that a host waits with. Pure."""
+    every = [*(request.get("starts") or {}).values(), *filter(None, [request.get("start")])]
+    return every[0]["attempt"] if every else 0
+
+
 def may_return(request: GatherRequest) -> bool:
     """Return whether the run may have to give its GPUs back, and can wait again by this request."""
     project = request.get("project")

@@ -274,6 +274,10 @@ class Supervisor:
         elif operation == "share-trouble":
             names = ("code", "path", "other", "detail")
             self.record("ShareTroubled", **{name: message[name] for name in names})
+        elif operation == "stored-alone":  # of the attempt before
+            of_store = ("attempt", "files", "bytes", "missing", "problem")
+            fields = {name: message[name] for name in of_store}
+            self.tell(self.journal.append("StoredAlone", **fields))
 
     def stop(self, why: str) -> None:
         """Stop the run on behalf of its host."""
@@ -282,8 +286,15 @@ class Supervisor:
     def _stop(self, request: Any) -> Message:
         grace = self.grace if request.get("grace") is None else request["grace"]
         why = request.get("why") or BY_USER
+        if request.get("attempt") is not None and not self._runs(request["attempt"]):
+            return {"ok": {}}  # another host has stopped it, and this one knows
         self._follow(self.machine.stop(grace, why, True, time.monotonic()))
         return {"ok": {}}
+
+    def _runs(self, attempt: int) -> bool:
+        """Return whether processes of an attempt run here that nobody has asked to stop."""
+        here = self.machine
+        return here.phase == machine.RUNNING and here.attempt == attempt and not here.is_ending
 
     def _feed(self, message: Any) -> Message:
         """Take bytes of the user's stdin. Until the processes start there is nobody to give them to."""

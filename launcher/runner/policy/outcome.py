@@ -69,7 +69,8 @@ def decide(
     if state.expired and (failure is None or failure.time > _first(state.expired) - SKEW):
         host = min(state.expired, key=lambda name: state.expired[name].time)
         return Outcome("stopped", Reason(StopReason.ORPHAN_TIMEOUT), BY_LAUNCHER, host)
-    if mending and asked is not None and error is None:
+    waits = state.left_to and not state.begun_on and failure is None  # also on a host that is off
+    if (mending or waits) and asked is not None and error is None:
         return Outcome("stopped", Reason(asked), BY_USER)
     if state.lost and (failure is None or (asked is None and _follows(failure, state.lost))):
         host, loss = next(iter(state.lost.items()))

@@ -52,13 +52,23 @@ def may_look_again(events: Sequence[ev.Event]) -> bool:
     return sum(isinstance(event, ev.GpuTaken) for event in events) < GPU_TRIES
 
 
-def was_preempted(state: RunState) -> bool:
-    """Return whether hosts have stopped the run because its project had borrowed its GPUs, before it was
-    done and before anything failed."""
+def gives_way(state: RunState) -> bool:
+    """Return whether hosts have asked the run to stop because its project had borrowed its GPUs, before
+    anything failed. From then on it has nothing to lose with a host."""
     if state.failure is not None or state.lost or state.stop is None:
         return False
-    stopped = any(process.stopped for process in state.processes.values())
-    return state.stop.why is StopReason.PREEMPTED and stopped
+    return state.stop.why is StopReason.PREEMPTED
+
+
+def was_preempted(state: RunState) -> bool:
+    """Return whether a run that is over on all hosts gave way before it was done. Nobody knows of the
+    last processes on a host whose supervisor died meanwhile."""
+    if not gives_way(state) or state.primary_ended is not None:
+        return False
+    known = state.ended_hosts
+    return any(
+        p.stopped or (p.code is None and p.host not in known) for p in state.processes.values()
+    )
 
 
 def another_try(

@@ -163,15 +163,17 @@ class Standing:
 @frozen
 class RunThere:
     """A run of this user on a host, with the record that its launcher left there. ``waits``: the host is
-    to start it."""
+    to start it. ``again``: the attempt with which it waits, having given its GPUs back; 0 for none."""
 
     run: str
     alive: bool
     started: bool
     record: Mapping[str, Any] | None = None
     waits: bool = False
+    again: int = 0
 
     def __post_init__(self) -> None:
+        require(0 <= self.again < 1 << 31, "again", "not an attempt")
         require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")
 
 

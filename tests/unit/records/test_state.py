@@ -222,6 +222,7 @@ def test_hosts_take_a_run_back_into_the_queue_whichever_is_heard_first() -> None
     back = [ev.WaitsAgain(4.0, host, 1, both) for host in both]
     state = fold([*ran, *stops, *back])
     assert (state.attempt, state.returned, state.left_to) == (1, 1, both)
+    assert state.status == "waiting"
     assert (state.all_started, state.stop, dict(state.processes)) == (False, None, {})
     assert not state.needs_its_launcher
     assert fold([*ran, back[1], stops[0], back[0], stops[1]]) == state

@@ -12,6 +12,7 @@ from launcher.records import adoption, codec
 from launcher.records import events as ev
 from launcher.records.record_files import write_json
 from launcher.records.run_folder import RunFolder
+from launcher.records.run_reader import RunReader
 from launcher.runner import unfollowed
 from launcher.runner.unfollowed import Answered, Refreshed
 from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request
@@ -19,6 +20,7 @@ from launcher.spec.model import Host, Inventory, Job, Layout, Node, Request
 HOSTS = (Host("gpu1", address="127.0.0.1", port=1), Host("gpu2", address="127.0.0.1", port=1))
 INVENTORY = Inventory(HOSTS)
 STARTED = (ev.StageStarted(1.0, "run"), ev.AllStarted(2.0, 0))
+WAITS_AGAIN = (ev.WaitsAgain(3.0, "gpu1", 1, ("gpu1", "gpu2")),)
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +120,25 @@ def test_a_run_is_known_once_all_its_hosts_have_answered(
 ) -> None:
     _run(tmp_path, *STARTED)
     assert _answers(monkeypatch, *said) == [Answered("calm-owl-1", alive, silent)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "more", "is_so"),
+    [
+        (Answered("calm-owl-1", True), (), True),
+        (Answered("calm-owl-1", False), (), False),
+        (Answered("calm-owl-1", True, {}, 1), (), False),
+        (Answered("calm-owl-1", True, {}, 1), WAITS_AGAIN, True),
+        (Answered("calm-owl-1", False, {}, 1), WAITS_AGAIN, True),
+        (Answered("calm-owl-1", True, {}, 2), WAITS_AGAIN, False),
+    ],
+)
+def test_what_is_recorded_of_a_run_is_old_until_it_says_what_the_hosts_do(
+    tmp_path: Path, answer: Answered, more: tuple[ev.Event, ...], is_so: bool
+) -> None:
+    """One that gave its GPUs back with nobody in touch waits, and does not run."""
+    path = _run(tmp_path, *STARTED, *more)
+    assert unfollowed._is_recorded(answer, RunReader(path)) is is_so
 
 
 def test_nobody_is_asked_when_all_runs_are_followed() -> None:

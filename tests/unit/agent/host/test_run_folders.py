@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,3 +162,19 @@ def test_a_run_whose_folder_was_closed_costs_the_others_nothing(
         ("calm-hare", None, False)
     ]
     assert run_folders.standing(str(run_dir))["expiry"] is None
+
+
+def test_a_run_waits_again_until_something_of_it_is_started(run_dir: Path) -> None:
+    def again(*events: dict[str, Any]) -> int:
+        lines = [json.dumps({"seq": n, **one}) + "\n" for n, one in enumerate(events)]
+        (run_dir / "journal.jsonl").write_text("".join(lines))
+        (there,) = run_folders.runs(str(run_dir.parents[1]))["runs"]
+        assert there["started"]
+        return int(there["again"])
+
+    ran = {"event": "ProcessStarted", "key": "rank-0"}
+    back = {"event": "WaitsAgain", "attempt": 1}
+    assert again(ran) == 0
+    assert again(ran, {"event": "HostEnded"}, back) == 1
+    assert again(ran, back, ran) == 0
+    assert again(ran, back, ran, {**back, "attempt": 2}) == 2

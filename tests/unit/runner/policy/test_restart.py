@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from launcher.records import events as ev
+from launcher.records.reasons import StopReason
 from launcher.records.state import fold
-from launcher.runner.policy.restart import PORT_TRIES, another_try, may_follow
+from launcher.runner.policy.restart import PORT_TRIES, another_try, may_follow, was_preempted
 from launcher.spec.model import Inventory, Job, Request
 
 LOST = ev.NodeLost(3.0, "gpu2", "host-unreachable")
@@ -75,3 +76,28 @@ def test_whether_another_attempt_may_follow(
 ) -> None:
     request = Request(Job(("train.py",)), Inventory(()), (), **more)
     assert may_follow(request, events) is follows
+
+
+RAN = ev.ProcessStarted(1.0, "gpu1", 0, "rank-0", 0, 7)
+GIVES_WAY = ev.StopRequested(2.0, StopReason.PREEMPTED, "gpu1", 1, 0)
+DONE = ev.ProcessExited(3.0, "gpu1", 0, "rank-0", 0, 0)
+SAVED = ev.ProcessExited(3.0, "gpu1", 0, "rank-0", 0, 0, stopped=True)
+ENDED = ev.HostEnded(4.0, "gpu1", 0, 0, 0, attempt=0)
+
+
+@pytest.mark.parametrize(
+    ("events", "waits"),
+    [
+        ([RAN, GIVES_WAY, SAVED, ENDED], True),
+        ([RAN, GIVES_WAY, DONE, ENDED], False),
+        ([RAN, GIVES_WAY], True),  # its host lost power while it saved
+        ([RAN], False),
+        ([RAN, GIVES_WAY, LOST], False),
+        ([RAN, FAILED, GIVES_WAY], False),
+        ([RAN, GIVES_WAY, ev.StopRequested(9.0, StopReason.BY_USER)], False),
+    ],
+)
+def test_a_run_that_gave_way_before_it_was_done_waits_again(
+    events: list[ev.Event], waits: bool
+) -> None:
+    assert was_preempted(fold(events)) is waits
