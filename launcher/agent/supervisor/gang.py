@@ -345,8 +345,8 @@ class Leader:
             return self._claim(now)
         self.phase = DECIDING
         chosen = [host for host, gpus in turn.gpus.items() if gpus]
-        in_touch = [self._here, *self._in_touch]
-        return self._advised(self._council.begin(self._number, chosen, in_touch, now), now)
+        gpus, in_touch = sum(map(len, turn.gpus.values())), [self._here, *self._in_touch]
+        return self._advised(self._council.begin(self._number, chosen, gpus, in_touch, now), now)
 
     def _advised(self, words: Words, now: float) -> list[Value]:
         """Say what a council wants to be said, and go on once it has decided."""
