@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from ..agent.supervisor.gang import SETTLE
 from ..records import events as ev
 from ..records.reasons import WaitReason
 from ..spec.errors import GpusInUse, HostError, LauncherError
@@ -214,7 +213,7 @@ class Place:
                 await self._tickets.look(self.sessions)  # what was seen first may be old
                 answer = self._decide_on(layout)
             begins = isinstance(answer, Begin) and not self._held
-            settles = (settles or time.monotonic() + SETTLE) if begins else None
+            settles = (settles or time.monotonic() + turn.SETTLE) if begins else None
             if answer is not None and (self._held or isinstance(answer, Wait)):
                 await self._tell(answer)
             left = MEASURE if wait is None else self._since + wait - time.monotonic()

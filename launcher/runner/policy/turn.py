@@ -14,6 +14,7 @@ from ...agent.host.socket_names import short as short
 from ...agent.supervisor import stands as there
 from ...agent.supervisor import turns
 from ...agent.supervisor.turns import BUSY as BUSY
+from ...agent.supervisor.turns import SETTLE as SETTLE
 from ...agent.supervisor.turns import Begin as Begin
 from ...agent.supervisor.turns import Wait as Wait
 from ...jobs.gpus import foreign, usable
