@@ -4,8 +4,9 @@ The leader learns from all hosts in touch how projects stand there, and so how i
 is the run's turn, a round begins: the project is locked on a majority, in the one order in which
 everybody locks; all say how things stand now; if the rules allow it, the hosts that would start the run
 show that they use GPUs in the project's name, and then the run is written into the books of that
-majority. Launchers do the same. See
-docs/decisions/0066-projects.md and docs/decisions/0086-witnesses.md.
+majority. Launchers do the same. An elastic run may begin with several numbers of GPUs, and a round is
+about one of them. See docs/decisions/0066-projects.md, docs/decisions/0086-witnesses.md and
+docs/decisions/0096-elastic-in-projects.md.
 """
 
 from __future__ import annotations
@@ -79,21 +80,40 @@ class Said:
 class Council:
     """What the leader of a run knows of projects, and the round that it is in, if any.
 
-    ``standing`` is how the run stands, as far as is known; ``takes`` are those that are asked for GPUs.
+    ``standings`` are how the run stands with each of the ``numbers`` of GPUs that it may begin with
+    (default: the only one), as far as is known, and ``standing`` is that with the least of them;
+    ``takes`` are those that are asked for GPUs.
     """
 
-    def __init__(self, run: str, project: GangProject) -> None:
+    def __init__(self, run: str, project: GangProject, numbers: Iterable[int] = ()) -> None:
         self._run, self._project = run, project
+        self._numbers = sorted(numbers) or [project["gpus"]]
         self.rules = rules_of(project["rules"])
         self.rule = next(rule for rule in self.rules if rule.name == project["name"])
         self.deciding: Mapping[str, str] = project["voters"]
-        self.standing: Standing = quotas.Standing(False, quotas.NO_MAJORITY)
+        self.standings: Mapping[int, Standing] = {}
+        self._stand_as(quotas.Standing(False, quotas.NO_MAJORITY))
         self.takes: list[str] = []
         self.uses: list[Use] = []
         self.round: Round | None = None
         self._said: dict[str, tuple[Message, float]] = {}
-        self._failed = self.standing  # where too few hosts did their part in the last round
+        self._failed: Standing = (
+            self.standing
+        )  # where too few hosts did their part in the last round
         self._again_at, self._pause = float("-inf"), AGAIN
+
+    @property
+    def standing(self) -> Standing:
+        """How the run stands with the least number of GPUs: that is what it waits for."""
+        return self.standings[self._least]
+
+    @property
+    def _least(self) -> int:
+        return self._numbers[0]
+
+    def _stand_as(self, standing: Standing) -> None:
+        """Stand alike with all numbers of GPUs."""
+        self.standings = dict.fromkeys(self._numbers, standing)
 
     def can_decide(self, hosts: Iterable[str]) -> bool:
         """Return whether these hosts are enough to decide."""
@@ -119,7 +139,8 @@ class Council:
         nobody back.
         """
         if now < self._again_at:
-            self.standing, self.takes = self._failed, []
+            self._stand_as(self._failed)
+            self.takes = []
             return self.standing
         said = {host: Said(one, now - at) for host, (one, at) in self._said.items()}
         self._judge(said)
@@ -129,22 +150,26 @@ class Council:
 
     def _judge(self, said: Mapping[str, Said]) -> None:
         if not self.can_decide(said):
-            self.standing = quotas.no_majority(said, self.deciding)
+            self._stand_as(quotas.no_majority(said, self.deciding))
             return
         self.uses = quotas.uses(self.rules, said, self.deciding)
-        wanted = self._project["gpus"], bool(self._project.get("preemptible"))
-        self.standing = quotas.standing(self.rule, self.uses, self._run, *wanted)
+        self.standings = {gpus: self._standing_with(gpus) for gpus in self._numbers}
+
+    def _standing_with(self, gpus: int) -> Standing:
+        may_borrow = bool(self._project.get("preemptible"))
+        return quotas.standing(self.rule, self.uses, self._run, gpus, may_borrow)
 
     def take_back(self, known: Sequence[Stand], begins: Callable[[Sequence[Stand]], bool]) -> None:
         """Decide which runs are asked for GPUs that they have borrowed: for a run within its quota whose
-        turn it is not as things stand, or that the limit of its project holds back."""
+        turn it is not as things stand, or that the limit of its project holds back. No more is taken
+        back than the least that it can begin with."""
         self.takes = []
         if not self.standing.within:
             return
         borrowed = quotas.borrowing(self.rules, self.uses)
         if self.standing.why == quotas.LIMIT:
-            gpus = self._project["gpus"]
-            self.takes = quotas.enough_for_limit(self.rule, self.uses, self._run, gpus, borrowed)
+            mine = self.rule, self.uses, self._run
+            self.takes = quotas.enough_for_limit(*mine, self._least, borrowed)
         elif self.standing.why is None and not begins(known):
             self.takes = quotas.to_take_back(known, self._run, borrowed, begins)
 
@@ -161,18 +186,18 @@ class Council:
     # -- a round
 
     def begin(
-        self, number: int, chosen: Collection[str], in_touch: Iterable[str], now: float
+        self, number: int, chosen: Collection[str], gpus: int, in_touch: Iterable[str], now: float
     ) -> Words:
-        """Begin a round for a run that would begin on the hosts that are chosen."""
-        self.round = Round(number, chosen, in_touch, self.deciding, self._words(chosen), now)
+        """Begin a round for a run that would begin with so many GPUs on the hosts that are chosen."""
+        self.round = Round(number, chosen, in_touch, self.deciding, self._words(chosen, gpus), now)
         return self._go_on(self.round.begin(now), now)
 
-    def _words(self, chosen: Collection[str]) -> Message:
+    def _words(self, chosen: Collection[str], gpus: int) -> Message:
         """Return what hosts have to know in a round."""
         return {
             "project": self.rule.name,
             "users": list(self.rule.users),
-            "gpus": self._project["gpus"],
+            "gpus": gpus,
             "preemptible": int(bool(self._project.get("preemptible"))),
             "hosts": sorted(chosen),
         }
@@ -198,7 +223,8 @@ class Council:
             self._pause = AGAIN
         if self.round.is_refused and self.round.lacking is not None:
             self._failed = quotas.Standing(False, quotas.NO_MAJORITY, silent=self.round.lacking)
-            self.standing, self.takes = self._failed, []
+            self._stand_as(self._failed)
+            self.takes = []
             self._again_at, self._pause = now + self._pause, min(LONGEST_PAUSE, 2 * self._pause)
         return words
 
@@ -210,10 +236,11 @@ class Council:
             found.fail(whole)
             return []
         self._judge(said)
-        if self.standing.why is not None:
+        standing = self._standing_with(found.gpus)
+        if standing.why is not None:
             found.refuse()
             return self._tidy(said)
-        return [*self._tidy(said), *found.allow(self.standing.within, now)]
+        return [*self._tidy(said), *found.allow(standing.within, now)]
 
     def _tidy(self, said: Mapping[str, Said]) -> Words:
         """Remove runs of the project that are over from the books of their user."""
@@ -232,9 +259,9 @@ class Council:
 
 
 class Round:
-    """One decision about a project. ``locked`` are the hosts whose books are locked, ``said`` how things
-    stand on each host as of these locks, and ``written`` the hosts whose books have the run. One that is
-    refused because hosts did not do their part is ``lacking`` these."""
+    """One decision about so many ``gpus`` for a project. ``locked`` are the hosts whose books are
+    locked, ``said`` how things stand on each host as of these locks, and ``written`` the hosts whose
+    books have the run. One that is refused because hosts did not do their part is ``lacking`` these."""
 
     def __init__(
         self,
@@ -245,7 +272,7 @@ class Round:
         words: Message,
         now: float,
     ) -> None:
-        self.step = round_steps.LOCK
+        self.step, self.gpus = round_steps.LOCK, words["gpus"]
         self.is_refused = self.is_allowed = self.is_to_decide = False
         self.locked: set[str] = set()
         self.written: set[str] = set()

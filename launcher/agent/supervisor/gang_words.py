@@ -88,7 +88,7 @@ _NEEDS = {"held": ("names", "ports"), "claim": ("gpus",), "begin": ("given",)}
 _WHOLE = frozenset(("members", "books", "user"))
 #: What a host has to know for each thing that it is asked for.
 _FOR = {
-    "enter": ("within",),
+    "enter": ("gpus", "within"),
     "lock": ("project", "users"),
     "write": ("project", "gpus", "hosts"),
     "tidy": ("runs",),

@@ -101,7 +101,7 @@ class Gathered:
         if project:
             from .council import Council  # few runs have a project
 
-            self._council = Council(self._run, project)
+            self._council = Council(self._run, project, ways.numbers_of(self._ways))
         more = self._council, may_return(self.request)
         return gang.Leader(self._here, hosts[1:], self._decide, now, every, *more)
 
@@ -483,26 +483,26 @@ class Gathered:
 
     def _decide(self, said: Mapping[str, Any]) -> gang.Turn | None:
         """Return what the run may claim now."""
-        run, now = socket_names.short(self._run), time.monotonic()
-        known = []
+        now, known = time.monotonic(), []
         for host in ways.hosts_with_gpus(self._ways):
             if host in said:
                 age = now - self._stood.get(host, now)
                 stand = gang_stands.read(self.request, host, said[host], age)
                 known += [stand] if stand else []
-        answer = ways.decide(known, run, self._ways)
-        self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
         if self._council:
-            standing = self._council.learn(now)
+            self._council.learn(now)
             self._council.take_back(known, self._begins)
-            if standing.why is not None:
-                return None
+        answer = self._turn(known)
+        self._is_hopeless = isinstance(answer, turns.Wait) and answer.why in HOPELESS
         return answer if isinstance(answer, gang.Turn) else None
+
+    def _turn(self, known: Sequence[Stand]) -> gang.Turn | turns.Wait | None:
+        standings = self._council.standings if self._council else None
+        return ways.decide(known, socket_names.short(self._run), self._ways, standings)
 
     def _begins(self, known: Sequence[Stand]) -> bool:
         """Return whether it would be the run's turn if things stood so."""
-        answer = ways.decide(known, socket_names.short(self._run), self._ways)
-        return isinstance(answer, gang.Turn)
+        return isinstance(self._turn(known), gang.Turn)
 
     def _show(self, now: float) -> None:
         """Have the ticket here say how things are. Raises OSError the first time."""

@@ -85,8 +85,17 @@ def kept_for_later(
         start = request["starts"].get(str(number))
         if number is None or start is None or gang["hosts"][0] not in chosen:
             return None
-        made.update(ways=[request["ways"][number]], starts={"0": start})
+        way = request["ways"][number]
+        made.update(ways=[way], starts={"0": start}, **_of_way(request, way))
     return made  # type: ignore[return-value]
+
+
+def _of_way(request: GatherRequest, way: Way) -> Message:
+    """Return what a request says of the GPUs that the run waits for, where it waits for those of one
+    way: an elastic run asked for the least before. Pure."""
+    counts, ticket = [count for count in way["counts"].values() if count], request.get("ticket")
+    of_ticket = {"ticket": dict(ticket, shares=sorted(counts, reverse=True))} if ticket else {}
+    return {"project": dict(request["project"] or {}, gpus=sum(counts)), **of_ticket}
 
 
 def hosts_of(request: GatherRequest) -> list[str]:

@@ -86,7 +86,7 @@ class Stake:
         done = self._hands.join(
             {
                 "project": self._project["name"],
-                "gpus": self._project["gpus"],
+                "gpus": ask["gpus"],
                 "preemptible": self._project.get("preemptible") or 0,
                 "within": ask.get("within") or 0,
                 "min_runtime": self._project.get("min_runtime") or 0.0,

@@ -97,18 +97,23 @@ def decide(
     run: str = "",
     candidates: Iterable[str] = (),
     sizes: Sequence[int] = (),
+    within: bool = True,
 ) -> list[Begin | Wait]:
     """Return what each waiting run may do, in the order of their turns.
 
     ``candidates`` are all the hosts of ``run``, in sight or not; ``sizes`` what it asks for, if that is
-    not what its ticket says.
+    not what its ticket says. It is not ``within`` a quota if that covers less than it asks for.
     """
     hosts = {one.name: one.host for one in stands}
-    return turns.decide(_tickets(stands, run, frozenset(candidates), sizes), hosts)
+    return turns.decide(_tickets(stands, run, frozenset(candidates), sizes, within), hosts)
 
 
 def _tickets(
-    stands: Sequence[Stand], run: str, candidates: frozenset[str], own: Sequence[int]
+    stands: Sequence[Stand],
+    run: str,
+    candidates: frozenset[str],
+    own: Sequence[int],
+    within: bool,
 ) -> Iterable[turns.Ticket]:
     there_by_run = waiting((one.name, one.tickets, one.running) for one in stands)
     for name, there in there_by_run.items():
@@ -128,6 +133,6 @@ def _tickets(
             priority=first.priority,
             seconds=first.seconds,
             only=only,
-            within=first.within,
+            within=first.within and (within or name != run),
             parts=parts if len(parts) == len(there) else None,
         )

@@ -1,8 +1,9 @@
 """The ways to run of a run that waits on several hosts, and which of them may begin now. Pure.
 
 One that needs all of its hosts has one way; one that may choose has a way for each choice. An elastic
-one has ways of several sizes: it takes the largest that it may begin, and waits for the smallest. See
-docs/decisions/0082-hosts-choose.md.
+one has ways of several sizes: it takes the largest that it may begin, and waits for the smallest. The
+rules of its project, if it has one, are about the number of GPUs of each size. See
+docs/decisions/0082-hosts-choose.md and docs/decisions/0096-elastic-in-projects.md.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.messages import GatherRequest, Given, StartRequest, Way
+    from .quotas import Standing
 
 
 def ways_of(request: GatherRequest) -> tuple[list[Way], dict[str, StartRequest]]:
@@ -36,12 +38,24 @@ def hosts_with_gpus(ways: Iterable[Way]) -> list[str]:
     return sorted({host for way in ways for host in _with_gpus(way)})
 
 
+def numbers_of(ways: Iterable[Way]) -> list[int]:
+    """Return the numbers of GPUs that ways need in all, the least first."""
+    return sorted({sum(way["counts"].values()) for way in ways})
+
+
 def decide(
-    known: Sequence[stands.Stand], run: str, ways: Sequence[Way]
+    known: Sequence[stands.Stand],
+    run: str,
+    ways: Sequence[Way],
+    standings: Mapping[int, Standing] | None = None,
 ) -> gang.Turn | turns.Wait | None:
     """Return the way that a run may begin now, from how things stand on hosts, or what it waits for.
 
-    None: it has no ticket, or the hosts that are free do not reach each other.
+    Of a run with a project, ``standings`` say how it stands with each number of GPUs: a way that the
+    rules hold back is passed over, and one that borrows has the place of a run that borrows.
+
+    None: it has no ticket, the hosts that are free do not reach each other, or the rules of its project
+    hold it back.
     """
     by_size: dict[tuple[int, ...], dict[frozenset[tuple[str, int]], int]] = {}
     for number, way in enumerate(ways):
@@ -50,7 +64,11 @@ def decide(
     hosts, waits = hosts_with_gpus(ways), None
     for sizes, by_parts in sorted(by_size.items(), key=lambda one: -len(one[0])):
         own = sizes if len(by_size) > 1 else ()  # of one size, the ticket says which
-        found = _decide(known, run, hosts, by_parts, own)
+        standing = standings[sum(sizes)] if standings else None
+        if standing and standing.why is not None:
+            continue
+        within = standing is None or standing.within
+        found = _decide(known, run, hosts, by_parts, own, within)
         if isinstance(found, turns.Begin):
             number = by_parts[_taken(found)]
             return _turn(number, ways[number], found.gpus)
@@ -64,16 +82,17 @@ def _decide(
     hosts: Iterable[str],
     by_parts: Collection[frozenset[tuple[str, int]]],
     sizes: Sequence[int],
+    within: bool,
 ) -> turns.Begin | turns.Wait | None:
     """Return which of some ways a run may begin now, or what it waits for; see :func:`decide`."""
-    answer = _answer(known, run, hosts, sizes)
+    answer = _answer(known, run, hosts, sizes, within)
     if not isinstance(answer, turns.Begin):
         return answer
     untried = list(by_parts)  # where those that it would take do not reach each other
     while not isinstance(answer, turns.Begin) or _taken(answer) not in by_parts:
         if not untried:
             return None
-        answer = _answer(known, run, [host for host, _ in untried.pop(0)], sizes)
+        answer = _answer(known, run, [host for host, _ in untried.pop(0)], sizes, within)
     return answer
 
 
@@ -87,9 +106,14 @@ def _taken(answer: turns.Begin) -> frozenset[tuple[str, int]]:
 
 
 def _answer(
-    known: Sequence[stands.Stand], run: str, hosts: Iterable[str], sizes: Sequence[int]
+    known: Sequence[stands.Stand],
+    run: str,
+    hosts: Iterable[str],
+    sizes: Sequence[int],
+    within: bool,
 ) -> turns.Begin | turns.Wait | None:
-    return next((one for one in stands.decide(known, run, hosts, sizes) if one.name == run), None)
+    answers = stands.decide(known, run, hosts, sizes, within)
+    return next((one for one in answers if one.name == run), None)
 
 
 def _with_gpus(way: Way) -> frozenset[str]:

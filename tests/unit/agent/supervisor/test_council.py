@@ -11,20 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.agent.supervisor import gang, quotas, round_steps
+from launcher.agent.supervisor import gang, quotas, round_steps, stands, turns
 from launcher.agent.supervisor.council import Council
+from launcher.agent.supervisor.gang_words import fault_of
 
 HOSTS = ("h1", "h2", "h3", "h4", "h5")
 QUOTA = 6
 #: How projects stand where nothing is.
 SAID: Any = {"members": [], "books": [], "user": "ann"}
-#: The hosts of each run, and its GPUs.
+#: The hosts of each run, and the numbers of GPUs that it may begin with.
 RUNS = {
-    "a": (("h1",), 4),
-    "b": (("h2",), 4),
-    "c": (("h1", "h3"), 2),
-    "d": (("h4",), 6),
-    "e": (("h2", "h5"), 1),
+    "a": (("h1",), (4,)),
+    "b": (("h2",), (4,)),
+    "c": (("h1", "h3"), (2,)),
+    "d": (("h4",), (6,)),
+    "e": (("h2", "h5"), (1,)),
+    "f": (("h3", "h4"), (1, 2, 3, 7)),
 }
 
 
@@ -47,7 +49,10 @@ class World:
         self.shown: dict[str, dict[str, int]] = {host: {} for host in HOSTS}
         self.locks: dict[str, str] = {}
         self.wanted: dict[str, list[tuple[str, Any]]] = {host: [] for host in HOSTS}
-        self.councils = {run: Council(run, project(gpus)) for run, (_, gpus) in RUNS.items()}
+        self.councils = {
+            run: Council(run, project(some[0]), some) for run, (_, some) in RUNS.items()
+        }
+        self.wanted_by: dict[str, int] = {}  # GPUs, in the last round of a run
         self.cut: set[tuple[str, str]] = set()
         self.asked: dict[tuple[str, str], list[Any]] = {}
         self.told: dict[tuple[str, str], list[Any]] = {}
@@ -62,7 +67,8 @@ class World:
             return
         self.number += 1
         in_touch = [host for host in HOSTS if (run, host) not in self.cut]
-        self.say(run, self.councils[run].begin(self.number, mine, in_touch, self.now))
+        gpus = self.wanted_by[run] = self.dice.choice(RUNS[run][1])
+        self.say(run, self.councils[run].begin(self.number, mine, gpus, in_touch, self.now))
 
     def say(self, run: str, words: Any) -> None:
         for host, word in words:
@@ -82,7 +88,7 @@ class World:
                     self.asked.setdefault((run, host), []).append({"do": "release"})
 
     def check(self) -> None:
-        used = sum(RUNS[run][1] for run in self.alive)
+        used = sum(self.wanted_by[run] for run in self.alive)
         assert used <= QUOTA, (sorted(self.alive), self.books)
 
     def end(self, run: str) -> None:
@@ -99,7 +105,7 @@ class World:
         ask = self.asked[run, host].pop(0)
         do = ask["do"]
         if do == round_steps.ENTER:
-            self.shown[host][run] = RUNS[run][1]
+            self.shown[host][run] = ask["gpus"]
         elif do == round_steps.LOCK:
             self.wanted[host].append((run, ask))
             self.lock(host)
@@ -331,3 +337,67 @@ def test_a_run_that_others_have_no_room_for_is_held_back() -> None:
         for run, host in [one for one in world.told if world.told[one]]:
             world.say(run, mine.heard(host, world.told[run, host].pop(0), world.now))
     assert (mine.standing.why, mine.standing.used, world.alive) == (quotas.QUOTA, 4, set())
+
+
+def elastic(quota: int, *, may_borrow: bool = False, limit: int | None = None) -> Council:
+    """Return the council of a run that may begin with 2, 4 or 6 GPUs, while others have 2."""
+    rules: Any = {"team-a": {"quota": quota, "users": ["ann"], "limit": limit}}
+    mine = Council("a", {**project(2), "rules": rules, "preemptible": int(may_borrow)}, [6, 2, 4])
+    other: Any = {"project": "team-a", "run": "b", "user": "ann", "gpus": 2, "age": 1.0}
+    member = {**other, "preemptible": False, "within": True, "waits": False}
+    for host in HOSTS:
+        mine.saw(host, {**SAID, "members": [member]}, 0.0)
+    mine.learn(0.0)
+    return mine
+
+
+def test_an_elastic_run_stands_with_each_number_of_gpus() -> None:
+    covered, held = quotas.Standing(True, None, 2), quotas.Standing(False, quotas.QUOTA, 2)
+    mine = elastic(6)
+    assert (mine.standings, mine.standing) == ({2: covered, 4: covered, 6: held}, covered)
+    assert elastic(3).standing == held
+    borrowed, most = quotas.Standing(False, None, 2), quotas.Standing(False, quotas.LIMIT, 2)
+    mine = elastic(5, may_borrow=True, limit=6)
+    assert mine.standings == {2: covered, 4: borrowed, 6: most}
+
+
+@pytest.mark.parametrize(("gpus", "is_allowed"), [(4, True), (6, False)])
+def test_a_round_is_about_the_number_that_the_run_would_have(gpus: int, is_allowed: bool) -> None:
+    """The hosts show that number, and the books have it."""
+    mine = elastic(6)
+    said = mine._said["h1"][0]
+    words, asked = mine.begin(1, ["h1", "h2"], gpus, HOSTS, 0.0), list[Any]()
+    while words:
+        host, word = words.pop(0)
+        ask = word["ask"]
+        asked.append(ask)
+        seen = {"said": said} if ask["do"] == round_steps.LOOK else {}
+        words += mine.heard(host, {"round": 1, "do": ask["do"], "done": 1, **seen}, 0.0)
+    assert mine.round is not None
+    assert (mine.round.is_allowed, mine.round.is_refused) == (is_allowed, not is_allowed)
+    told = [ask["gpus"] for ask in asked if ask["do"] in (round_steps.ENTER, round_steps.WRITE)]
+    assert told == ([gpus] * (2 + len(HOSTS)) if is_allowed else [])
+
+
+def test_an_elastic_run_takes_back_no_more_than_the_least() -> None:
+    """And from as few runs as suffice for that."""
+    mine = Council("a", {**project(2), "preemptible": 0}, [2, 4, 6])
+    members: Any = [
+        {"project": "team-a", "run": run, "user": "ann", "gpus": 2, "age": age,
+         "preemptible": True, "within": False, "waits": False}
+        for run, age in (("b", 1.0), ("c", 2.0), ("d", 3.0), ("e", 4.0), ("f", 5.0))
+    ]  # fmt: skip
+    for host in HOSTS:
+        mine.saw(host, {**SAID, "members": members}, 0.0)
+    assert mine.learn(0.0) == quotas.Standing(True, None, 10)
+    uses = [turns.Use(one["run"], [n]) for n, one in enumerate(members)]
+    known = [stands.Stand("h1", turns.Host(range(5), uses), [], [one["run"] for one in members])]
+    mine.take_back(known, lambda left: len(left[0].host.free) >= 1)
+    assert mine.takes == ["b"]
+
+
+def test_only_whole_words_are_heard_of_what_a_run_would_have() -> None:
+    ask = {"round": 1, "do": round_steps.ENTER, "within": 1, "gpus": 4}
+    assert not fault_of({"ask": ask})
+    del ask["gpus"]
+    assert fault_of({"ask": ask})

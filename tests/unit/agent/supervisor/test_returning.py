@@ -76,6 +76,19 @@ def test_the_first_of_its_hosts_leads_where_the_leader_is_none_of_them() -> None
     assert (kept["gang"]["key"], returning.hosts_of(kept)) == ("k", ["b", "c"])
 
 
+def test_an_elastic_run_waits_again_for_the_gpus_that_it_had() -> None:
+    """Before, it waited for the least number; its hosts and its project decide about what it had."""
+    both, one = ({**way(*hosts), "counts": dict.fromkeys(hosts, 4)} for hosts in ("ab", "a"))
+    asked = request(
+        ways=[both, one], project={"preemptible": 1, "gpus": 4}, ticket={"shares": [4], "number": 7}
+    )
+    for chosen, shares in ((["a", "b"], [4, 4]), (["a"], [4])):
+        kept = returning.kept_for_later(asked, chosen)
+        assert kept is not None
+        assert kept["ticket"] == {"shares": shares, "number": 7}
+        assert kept["project"] == {"preemptible": 1, "gpus": sum(shares)}
+
+
 def begun(turn: Turn, later: Any = None) -> tuple[Leader, dict[str, Any]]:
     """Return a leader that has begun, and what it tells the others: c may be chosen, and w only decides."""
     ways = [["a", "b"], ["b", "c"]]
