@@ -66,7 +66,8 @@ def four(tmp_path: Path) -> Iterator[Launcher]:
 def test_four_nodes_of_one_gpu(four: Launcher) -> None:
     """The number of GPUs alone decides; scalars and checkpoints are there to look at afterwards."""
     four.script(CLASSIFIER, SCRIPT)
-    flags = ("--name", "spectral-wildebeest-860", "--framework", "lightning", "--gpus", "4")
+    flags = ("--name", "spectral-wildebeest-860", "--framework", "lightning", "--gpus", "4",
+             "--pull-every", "1h")  # what Lightning deletes again is not here then, however long it takes  # fmt: skip
     ran = four.run(*flags, SCRIPT, *ARGUMENTS, timeout=240)
     assert ran.code == 0, ran.err
     for rank in range(4):
