@@ -57,6 +57,11 @@ def ls_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
     _finish(ctx, done, any(its.trouble for its in found.values()))
 
 
+_runtime = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    help="What is to have it (default: what a run would take).",
+)
 _mounts = click.option(
     "--mount",
     "mounts",
@@ -70,12 +75,7 @@ _mounts = click.option(
 @click.argument("image", metavar="FILE|NAME", shell_complete=completion.files)
 @options.inventory
 @options.hosts
-@click.option(
-    "--runtime",
-    type=click.Choice(RUNTIMES),
-    default=None,
-    help="What is to have it (default: what a run would take).",
-)
+@_runtime
 @_mounts
 @options.as_json
 @click.pass_context
@@ -114,12 +114,7 @@ async def _load(
 @click.argument("image", metavar="NAME")
 @options.inventory
 @options.hosts
-@click.option(
-    "--runtime",
-    type=click.Choice(RUNTIMES),
-    default=None,
-    help="What is to have it (default: what a run would take).",
-)
+@_runtime
 @_mounts
 @options.as_json
 @click.pass_context
