@@ -122,7 +122,10 @@ def included(folder: Path, pattern: str) -> Iterator[bytes]:
         )
     names = [wanted] if os.path.lexists(folder / wanted) else _matching(folder, wanted)
     if not names:
-        raise InputError(f"--include {pattern}: nothing in {folder} matches")
+        raise InputError(
+            f"--include {pattern}: nothing in {folder} matches",
+            "give a path or a pattern relative to that folder; ** matches folders, too",
+        )
     for name in map(os.fsencode, names):
         whole = os.path.join(root, name)
         if os.path.isdir(whole) and not os.path.islink(whole):
