@@ -43,7 +43,9 @@ def import_inventory(text: str, source: str, form: str | None = None) -> tuple[I
         name, found = inventories.read(text, source, form)
     except DocumentError:
         if form is None and _is_ours(text, source):
-            raise InputError(f"{source} already is a launcher inventory") from None
+            raise InputError(
+                f"{source} already is a launcher inventory", f"use it as it is: -i {source}"
+            ) from None
         raise
     inventory = found.inventory()
     head = [f"From {source} ({inventories.get(name).about}), by: launcher inventory import"]

@@ -130,7 +130,10 @@ def _variable(text: str) -> tuple[str, str]:
             raise InputError(f"--env {name}: it is not set here", f"--env {name}=VALUE")
         value = os.environ[name]
     if not name.isidentifier():
-        raise InputError(f"--env {text}: {name!r} cannot be the name of a variable")
+        raise InputError(
+            f"--env {text}: {name!r} cannot be the name of a variable",
+            "letters, digits and _, and no digit first: --env NAME=VALUE",
+        )
     return name, value
 
 

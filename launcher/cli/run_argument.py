@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,7 +24,9 @@ from .inventory_lookup import INVENTORY, find_inventory, loaded
 if TYPE_CHECKING:
     from ..api.client import OnEvent, OnLog
     from ..api.handles import AsyncRunHandle
+    from ..api.host_requests import AskPassphrase
     from ..spec.model import Inventory
+    from .options import F
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -32,13 +34,13 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None)
         os.environ[INVENTORY] = value
 
 
-def run_argument(command: Any) -> Any:
+def run_argument(command: F) -> F:
     """Add RUN to a command, as ``word``."""
     argument = click.argument("word", metavar="RUN", shell_complete=completion.runs)
     return argument(inventory_option(command))
 
 
-def inventory_option(command: Any) -> Any:
+def inventory_option(command: F) -> F:
     """Add ``-i``, the inventory that is asked for runs of other machines."""
     inventory = click.option(
         "-i",
@@ -51,7 +53,9 @@ def inventory_option(command: Any) -> Any:
     return inventory(command)
 
 
-def new_client(inventory: Inventory | str | None = None, ask: Any = None) -> AsyncClient:
+def new_client(
+    inventory: Inventory | str | None = None, ask: AskPassphrase | None = None
+) -> AsyncClient:
     """Return a client that asks for passphrases at the terminal, if there is one."""
     asks = ask or ask_passphrase if sys.stdin.isatty() else None
     return AsyncClient(inventory, ask_passphrase=asks, command_line=tuple(sys.argv))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,11 +14,14 @@ from . import completion
 from .render.tables import counted
 from .run_argument import inventory_option
 
+if TYPE_CHECKING:
+    from .options import F
+
 #: Runs that a question names.
 NAMED = 8
 
 
-def several_runs(command: Any) -> Any:
+def several_runs(command: F) -> F:
     """Add RUNs to a command, as ``words``, and filters of them."""
     argument = click.argument("words", metavar="[RUN]...", nargs=-1, shell_complete=completion.runs)
     older = click.option(

@@ -310,7 +310,10 @@ def _named(job: Job, able: Sequence[Offer]) -> _Counts:
         listed = ", ".join(identities)
         if len(having) < count:
             names = ", ".join(offer.host.name for offer in having) or "none"
-            raise PlanError(f"--gpu-ids {listed}: {hosts} wanted, and {names} has them all")
+            raise PlanError(
+                f"--gpu-ids {listed}: {hosts} wanted, and {names} has them all",
+                "fewer --nodes, or other GPUs: launcher gpus shows what each host has",
+            )
         raise PlanError(f"--gpu-ids {listed}: {_free_gpus(having)}", "wait, or name other GPUs")
     chosen_hosts = free[:count]
     for offer in chosen_hosts:

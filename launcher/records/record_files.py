@@ -52,7 +52,7 @@ def read_record(path: Path) -> Any:
         raise UnreadableRecord(str(path), str(error.strerror)) from None
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a JSON file whole or not at all. Raises OSError."""
     pieces = json.JSONEncoder(indent=2, ensure_ascii=False, default=_Rows).iterencode(value)
     _write(path, chain((piece.encode("utf-8", "backslashreplace") for piece in pieces), [b"\n"]))
@@ -74,7 +74,7 @@ class _Rows(list[object]):
         return iter(self._rows)
 
 
-def write_record(path: Path, value: Any) -> None:
+def write_record(path: Path, value: object) -> None:
     """Write a JSON file whole or not at all. Raises RecordError."""
     try:
         write_json(path, value)

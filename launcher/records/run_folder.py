@@ -47,7 +47,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..spec.errors import RecordError, UnreadableRecord
 from ..spec.files import open_plain
@@ -219,7 +219,7 @@ class RunFolder:
         data = path.read_bytes()
         return ev.decode_lines(data[: data.rfind(b"\n") + 1], path)
 
-    def write(self, name: str, value: Any) -> None:
+    def write(self, name: str, value: object) -> None:
         """Write a JSON file of the folder. Raises RecordError."""
         write_record(self.path / name, value)
 

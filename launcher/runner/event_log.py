@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ..records import events as ev
 from ..records import last_words, postmortem
@@ -85,7 +84,7 @@ class EventLog:
         name = f"attempt-{self.state.attempt}/{key}.{stream}"
         return self.folder.log(name).tail() if self.folder.has_log(name) else b""
 
-    def note(self, name: str, value: Any) -> None:
+    def note(self, name: str, value: object) -> None:
         """Write a file of the run's folder. A full disk here does not stop a run."""
         try:
             self.folder.write(name, value)

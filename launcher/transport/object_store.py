@@ -548,7 +548,10 @@ def tree_of(bucket: Bucket, answer: bytes) -> ElementTree.Element:
     try:
         return ElementTree.fromstring(answer)
     except ElementTree.ParseError:
-        raise StoreError(f"{bucket.endpoint} does not answer as a store does") from None
+        raise StoreError(
+            f"{bucket.endpoint} does not answer as a store does",
+            "is that the address of the store itself, and not of a page about it, or of a proxy?",
+        ) from None
 
 
 def all_of(tree: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from ..spec.errors import StoreError
 from ..spec.frozen import frozen
@@ -235,7 +235,7 @@ class _Reading:
                 self._to.write(piece)
 
 
-def _found(answer: Any) -> Found:
+def _found(answer: http.client.HTTPResponse) -> Found:
     headers = answer.headers
     length = headers.get("Content-Length")
     if answer.status == 206:
@@ -263,7 +263,7 @@ def _is_old(modified: str, now: str) -> bool:
     return then + FRESH < there
 
 
-def _begins(answer: Any) -> int:
+def _begins(answer: http.client.HTTPResponse) -> int:
     """Return the byte that an answer starts with."""
     if answer.status != 206:
         return 0
@@ -357,6 +357,6 @@ class _Bounded(urllib.request.HTTPRedirectHandler):
 
 
 @contextmanager
-def _opened(request: urllib.request.Request) -> Iterator[Any]:
+def _opened(request: urllib.request.Request) -> Iterator[http.client.HTTPResponse]:
     with urllib.request.build_opener(_Bounded).open(request, timeout=PATIENCE) as answer:
         yield answer

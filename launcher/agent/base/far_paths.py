@@ -31,11 +31,6 @@ class Silent(OSError):
     """A file system does not answer."""
 
 
-def is_readable(path: str) -> bool:
-    """Return whether there is such a file or folder, and this user may read it. Raises Silent."""
-    return bool(_child.ask("readable", path, ONE))
-
-
 def is_folder(path: str) -> bool:
     """Return whether there is such a folder. Raises Silent."""
     return bool(_child.ask("folder", path, ONE))

@@ -6,9 +6,7 @@ import asyncio
 import json
 import shutil
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,15 +14,8 @@ import click
 
 from ...api import jobs
 from ...api.check import (
-    ERROR,
-    OK,
-    WARNING,
-    Finding,
     check_hosts,
-    gpus_text,
     keep_check,
-    problems,
-    rate_text,
     sandbox_of,
     with_smoke,
     write_suggested,
@@ -34,19 +25,17 @@ from ...spec import nodeset
 from ...spec.errors import InputError
 from .. import complain, options
 from ..inventory_lookup import loaded, need_inventory
-from ..render.tables import counted, duration, size, table
+from ..render.check import report_text
+from ..render.moving_line import MovingLine
+from ..render.tables import counted
 from ..settings import agree, found_settings, job_layers
-from ..terminal import control
 
 if TYPE_CHECKING:
-    from ...api.check import PairTest, Report, Survey
+    from ...api.check import Report
     from ...spec.model import Host, Inventory, Job
 
-_COLOUR = {ERROR: "red", WARNING: "yellow", OK: "green"}
 #: Seconds before the progress line appears, and between its updates.
 STILL, STEP = 1.0, 0.2
-#: Columns that are dropped first on a narrow terminal.
-_SPARE = ("os", "driver", "memory", "cores")
 
 
 @click.command("check")
@@ -96,7 +85,9 @@ def command(
     if as_json:
         click.echo(json.dumps({**report.to_json(), "off": known.off, "fixed": done}, indent=2))
     else:
-        _show(report, len(chosen), done)
+        click.echo(
+            report_text(report, len(chosen), done, shutil.get_terminal_size((100, 24)).columns)
+        )
         _tell_off(known, bool(hosts))
     ctx.exit(1 if report.failed else 0)
 
@@ -152,16 +143,15 @@ class Doing:
     """A progress line on the terminal, for what takes longer than a second."""
 
     def __init__(self) -> None:
-        self._text = ""
+        self._text, self._line = "", MovingLine()
         self._task: asyncio.Task[None] | None = None
-        self._up = False
 
     def say(self, text: str) -> None:
         """Set the text of the line."""
         self._text = text
 
     async def __aenter__(self) -> Doing:
-        if sys.stderr.isatty():
+        if self._line.moves:
             self._task = asyncio.ensure_future(self._tick())
         return self
 
@@ -170,47 +160,14 @@ class Doing:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        if self._up:
-            _draw("")
+        self._line.clear()
 
     async def _tick(self) -> None:
         started = time.monotonic()
         await asyncio.sleep(STILL)
         while True:
-            self._up = True
-            text = f"{self._text}  {time.monotonic() - started:.0f} s"
-            width = shutil.get_terminal_size().columns - 1
-            _draw(text[:width])
+            self._line.draw(f"{self._text}  {time.monotonic() - started:.0f} s", dim=True)
             await asyncio.sleep(STEP)
-
-
-def _draw(text: str) -> None:
-    """Replace the line. Not through click, which takes cursor moves for colour and strips them."""
-    control("\r\x1b[K")
-    sys.stderr.write(text)
-    sys.stderr.flush()
-
-
-# -- the table of hosts
-
-
-def _show(report: Report, asked: int, done: list[str]) -> None:
-    width = shutil.get_terminal_size((100, 24)).columns
-    if report.surveys:
-        head, *lines = _hosts(report.surveys, width).split("\n")
-        click.secho(head, dim=True)
-        click.echo("\n".join(lines))
-    if any(test.bandwidth for test in report.tests):
-        click.echo(_network(report.tests, width))
-    shown = problems(report.findings)
-    for finding in shown:
-        click.echo()
-        _show_finding(finding, min(width, 110))
-    if done:
-        click.echo()
-    for line in done:
-        click.echo(click.style("fixed  ", fg="green") + line)
-    click.echo(("\n" if shown or done else "") + _verdict(report, asked))
 
 
 def _tell_off(known: Inventory, are_named: bool) -> None:
@@ -220,119 +177,3 @@ def _tell_off(known: Inventory, are_named: bool) -> None:
         whys.setdefault(why, []).append(host)
     for why, names in whys.items():
         click.echo(f"not checked: {nodeset.fold(names)}, off: {why}")
-
-
-def _network(tests: Sequence[PairTest], width: int) -> str:
-    """Return a line about all pairs. With many hosts only some pairs have a bandwidth."""
-    rates = sorted(test.bandwidth for test in tests if test.bandwidth)
-    trips = sorted(test.round_trip * 1000 for test in tests if test.round_trip is not None)
-    sizes = sorted({test.mtu for test in tests if test.mtu})
-    parts = [f"{rate_text(rates[0])} to {rate_text(rates[-1])}"]
-    if len(rates) < len(tests) / 2:
-        parts[0] += f" on {len(rates)} of {len(tests)} routes"
-    if trips:
-        parts.append(f"round trip {trips[0]:.2f} to {trips[-1]:.2f} ms")
-    if sizes:
-        largest = f" to {sizes[-1]}" if len(sizes) > 1 else ""
-        parts.append(f"MTU {sizes[0]}{largest}")
-    head = "network  "
-    text = "   ".join(parts)
-    if len(head + text) > width:
-        text = f"{parts[0]}\n{' ' * len(head)}{'   '.join(parts[1:])}"
-    return click.style(head, dim=True) + text
-
-
-def _verdict(report: Report, asked: int) -> str:
-    what = counted(asked, "host")
-    if report.tests:
-        what += f", {counted(len(report.tests) // 2, 'pair')}"
-    counts = [
-        click.style(counted(count, level), fg=_COLOUR[level])
-        for level in (ERROR, WARNING)
-        if (count := sum(finding.level == level for finding in report.findings))
-    ]
-    verdict = ", ".join(counts) or click.style("all is well", fg="green")
-    return f"{what}: {verdict}  {duration(report.seconds)}"
-
-
-def _show_finding(finding: Finding, width: int) -> None:
-    hosts = nodeset.fold(finding.hosts)
-    if finding.there:
-        hosts += f" -> {nodeset.fold(finding.there)}"
-    level = click.style(f"{finding.level:<8}", fg=_COLOUR[finding.level], bold=True)
-    click.echo(f"{level} {click.style(finding.code, bold=True)}  {hosts}")
-    for label, text in (("", finding.evidence), ("fix", finding.fix)):
-        if text:
-            lines = textwrap.wrap(text, max(30, width - 9), break_on_hyphens=False)
-            lines = [f"{'' if n else label:>8} {line}" for n, line in enumerate(lines)]
-            shown = "\n".join(lines)
-            click.echo(shown.replace("fix", click.style("fix", fg="cyan"), 1) if label else shown)
-
-
-_Cell = Callable[[list["Survey"]], str]
-
-
-def _hosts(surveys: Iterable[Survey], width: int) -> str:
-    """Return a table with a row for equal hosts; values that vary are the worst of them."""
-    groups: dict[tuple[str, ...], list[Survey]] = {}
-    for survey in surveys:
-        key = tuple(cell([survey]) for name, cell, steady in _COLUMNS if steady)
-        groups.setdefault(key, []).append(survey)
-    gpus = any(survey.facts.gpus for survey in surveys)
-    names = [name for name, _, _ in _COLUMNS if gpus or name not in ("gpus", "free", "driver")]
-    text = _table(names, groups.values())
-    for spare in _SPARE:
-        if max(map(len, text.split("\n"))) > width and spare in names:
-            names.remove(spare)
-            text = _table(names, groups.values())
-    return text
-
-
-def _table(names: list[str], groups: Iterable[list[Survey]]) -> str:
-    cells = {name: cell for name, cell, _ in _COLUMNS}
-    rows = [
-        [nodeset.fold(s.host for s in group), *(cells[name](group) for name in names)]
-        for group in groups
-    ]
-    return table(["hosts", *names], rows)
-
-
-def _torch(group: list[Survey]) -> str:
-    software = group[0].software
-    text = software.torch or "-"
-    if software.cuda:
-        text = f"{text.partition('+')[0]} cuda {software.cuda}"
-    return text + (f" nccl {software.nccl}" if software.nccl else "")
-
-
-def _free_gpus(group: list[Survey]) -> str:
-    counts = []
-    for survey in group:
-        used = {user.gpu for user in survey.devices.users} | set(survey.facts.leased)
-        counts.append(sum(gpu.index not in used for gpu in survey.facts.gpus))
-    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)}-{max(counts)}"
-
-
-def _os(group: list[Survey]) -> str:
-    return group[0].os.replace("GNU/Linux ", "").partition(" (")[0]
-
-
-def _clock(group: list[Survey]) -> str:
-    worst = max((s.facts.clock_offset for s in group), key=abs)
-    return f"{worst:+.2f} s" if abs(worst) >= 0.005 else "0 s"
-
-
-#: Name, text for a group of hosts, and whether hosts that differ in it get rows of their own.
-_COLUMNS: tuple[tuple[str, _Cell, bool], ...] = (
-    ("os", _os, True),
-    ("python", lambda g: g[0].facts.python_version, True),
-    ("torch", _torch, True),
-    ("gpus", lambda g: gpus_text(g[0]) or "-", True),
-    ("free", _free_gpus, False),
-    ("driver", lambda g: g[0].devices.driver or "-", True),
-    ("cores", lambda g: str(g[0].facts.cpus), True),
-    ("memory", lambda g: size(g[0].memory.total), True),
-    ("disk free", lambda g: size(min(s.facts.disk_free for s in g)), False),
-    ("ping", lambda g: f"{max(s.latency for s in g) * 1000:.1f} ms", False),
-    ("clock", _clock, False),
-)

@@ -146,7 +146,9 @@ def push_command(
     _finish(ctx, done)
 
 
-async def _push(place: Place, name: str, rate: int) -> Any:
+async def _push(
+    place: Place, name: str, rate: int
+) -> tuple[KnownSet, Mapping[str, int | HostError]]:
     screen = Screen()
     async with screen:
         screen.on_event(ev.StageStarted(time.time(), "data"))

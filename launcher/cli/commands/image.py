@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,6 +21,7 @@ from ...spec.containers import RUNTIMES, SHORT
 from .. import complain_of_hosts, completion, options
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
+from ..render.columns import width_of
 from ..render.images import listed_text
 from ..render.run_view import Screen
 from ..render.tables import counted
@@ -52,11 +53,15 @@ def ls_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
         value = {"hosts": {host: asdict(its) for host, its in found.items()}, "failed": failed}
         click.echo(json.dumps(value, indent=2))
     elif found:
-        columns = shutil.get_terminal_size((100, 24)).columns
-        click.echo(listed_text(found, time.time(), columns))
+        click.echo(listed_text(found, time.time(), width_of(sys.stdout)))
     _finish(ctx, done, any(its.trouble for its in found.values()))
 
 
+_runtime = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    help="What is to have it (default: what a run would take).",
+)
 _mounts = click.option(
     "--mount",
     "mounts",
@@ -70,12 +75,7 @@ _mounts = click.option(
 @click.argument("image", metavar="FILE|NAME", shell_complete=completion.files)
 @options.inventory
 @options.hosts
-@click.option(
-    "--runtime",
-    type=click.Choice(RUNTIMES),
-    default=None,
-    help="What is to have it (default: what a run would take).",
-)
+@_runtime
 @_mounts
 @options.as_json
 @click.pass_context
@@ -114,12 +114,7 @@ async def _load(
 @click.argument("image", metavar="NAME")
 @options.inventory
 @options.hosts
-@click.option(
-    "--runtime",
-    type=click.Choice(RUNTIMES),
-    default=None,
-    help="What is to have it (default: what a run would take).",
-)
+@_runtime
 @_mounts
 @options.as_json
 @click.pass_context

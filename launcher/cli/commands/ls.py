@@ -103,7 +103,7 @@ def command(
         click.echo(json.dumps(rows, indent=2))
         return
     if not shown:
-        click.echo(_NOTHING if wanted == Wanted() else "no run matches", err=True)
+        click.echo(_NOTHING if wanted == Wanted() else _NO_MATCH, err=True)
         return
     click.echo("\n".join(run_list(shown, now, output_width())))
     for run in shown:
@@ -120,6 +120,7 @@ def _is_sure(run: Summary, refreshed: Refreshed) -> bool:
     return run.status in ENDED or (run.followed and run.run not in refreshed.unknown)
 
 
+_NO_MATCH = "no run matches; launcher ls --all lists all runs"
 _NOTHING = "no runs yet; start one with: launcher run SCRIPT"
 
 

@@ -342,10 +342,11 @@ def command(
     if "wait" not in run_options:  # somebody at a terminal sees it wait; a script gets an exit code
         waits = jobs.can_wait(job) and sys.stderr.isatty()
         run_options["wait"] = None if waits else 0.0
-    callbacks: Any = {"on_event": screen.on_event, "on_log": screen.on_log}
     started = begin(
         new_client(hosts, screen.ask_passphrase),
-        lambda client: client.run(job, detach=detach, **callbacks, **run_options),
+        lambda client: client.run(
+            job, detach=detach, on_event=screen.on_event, on_log=screen.on_log, **run_options
+        ),
         screen,
         detach,
         as_json,

@@ -78,9 +78,12 @@ def command(
     lasting = seconds("--for", lasts)
     warm = lasting / 4 if warmup is None else seconds("--warmup", warmup)
     if lasting <= 0:
-        raise InputError(f"--for {lasts}: must be more than 0")
+        raise InputError(f"--for {lasts}: must be more than 0", "such as --for 60s")
     if warm >= lasting:
-        raise InputError(f"--warmup {warm:g} s leaves nothing of --for {lasting:g} s")
+        raise InputError(
+            f"--warmup {warm:g} s leaves nothing of --for {lasting:g} s",
+            "a longer --for, or a shorter --warmup",
+        )
     try:
         own = scaling.pattern(pattern) if pattern is not None else None
     except ValueError as error:
@@ -97,7 +100,7 @@ def command(
         options=jobs.run_options(asked.options),
     )
     if output and not Path(output).absolute().parent.is_dir():
-        raise InputError(f"-o {output}: no such folder")
+        raise InputError(f"-o {output}: no such folder", f"mkdir -p {Path(output).parent}")
     started = _Started(len(requests), lasting)
     trials = scaling.trials_of(lasting, warm, own, per_rank, started=started, ended=_ended)
     with scaling.sandbox_of(hosts):

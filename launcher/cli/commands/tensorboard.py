@@ -65,7 +65,10 @@ def _folders(words: tuple[str, ...]) -> Mapping[str, Path]:
     if not words:
         folders = {name: folder for name, folder in folders.items() if _has_any(folder)}
     if not folders:
-        raise InputError("no run of this machine has brought back any output")
+        raise InputError(
+            "no run of this machine has brought back any output",
+            "launcher ls shows them; launcher pull RUN brings what its hosts have",
+        )
     return folders
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import click
 
@@ -24,7 +23,7 @@ class Row:
     """
 
     key: str
-    value: Any
+    value: object
     origin: str
     file: str | None = None
     line: int | None = None
@@ -75,7 +74,7 @@ def settings_text(found: Sequence[Row], width: int | None) -> str:
     return "\n".join([click.style(head, dim=True), *dimmed])
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}={_plain(one)}" for name, one in value.items())
     if isinstance(value, list):

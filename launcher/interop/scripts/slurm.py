@@ -129,7 +129,8 @@ def _check(job: Job) -> None:
         )
     if gpus and nodes and gpus % nodes:
         raise InputError(
-            f"gpus: {gpus} is the total and cannot be split evenly over num_nodes: {nodes}"
+            f"gpus: {gpus} is the total and cannot be split evenly over num_nodes: {nodes}",
+            f"gpus: {gpus - gpus % nodes or nodes}, or {gpus - gpus % nodes + nodes}",
         )
 
 

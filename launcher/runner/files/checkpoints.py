@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from ...records import events as ev
+from ...records.run_folder import RunFolder
 from ...spec.errors import HostError, LauncherError, RecordError, StoreError
 from ...spec.files import sha256_of
 from ...spec.model import Checkpoints, Job
@@ -37,6 +38,8 @@ from .outputs import Listed
 from .seeding import Handover
 from .store_progress import Uploading
 from .storing import Part, Storing, Target
+
+T = TypeVar("T")
 
 #: Seconds for which nothing may change until it counts as a checkpoint, and looks for that.
 QUIET, LOOKS = 2.0, 30
@@ -195,13 +198,13 @@ def _link(what: Listed, places: Sequence[Path], mirror: Path) -> None:
 class _Notes:
     """The folder of a run, for notes of what its store has of checkpoints."""
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         self._folder, self.path = folder, folder.path / FOLDER
 
-    def read_as(self, kind: Any, name: str) -> Any:
+    def read_as(self, kind: type[T], name: str) -> T | None:
         return self._folder.read_as(kind, NOTES)
 
-    def write(self, name: str, value: Any) -> None:
+    def write(self, name: str, value: object) -> None:
         if name == "stored.json":
             self._folder.write(NOTES, value)
 

@@ -13,7 +13,8 @@ from ...spec.errors import LauncherError
 from ...spec.model import Job
 from . import code_size, code_snapshot, local_paths
 from .code_here import CodeHere
-from .code_snapshot import Revision, Source
+from .code_snapshot import Source
+from .revision import Revision, revision_of
 
 #: How often the code may change while it is being copied.
 TRIES = 3
@@ -57,7 +58,7 @@ def _copy(source: Source, target: Path) -> None:
 
 
 def _note(source: Source, place: Path) -> None:
-    revision = code_snapshot.revision(source.folder)
+    revision = revision_of(source.folder)
     values = {
         "commit": revision.commit,
         "branch": revision.branch,

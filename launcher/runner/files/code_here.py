@@ -8,8 +8,9 @@ from ...spec.frozen import frozen
 from ...spec.model import Job
 from . import code_size, code_snapshot, local_paths
 from .code_size import LargeCode
-from .code_snapshot import Revision, Source
+from .code_snapshot import Source
 from .local_paths import Missed
+from .revision import Revision, revision_of
 
 
 @frozen
@@ -29,7 +30,7 @@ def read(job: Job, added: Path) -> CodeHere:
     code_snapshot.require(source, job.script)
     return CodeHere(
         source,
-        code_snapshot.revision(Path(job.workdir)),
+        revision_of(Path(job.workdir)),
         code_size.of_source(source, job),
         local_paths.missed(job, source.paths),
     )

@@ -12,7 +12,8 @@ from ...spec.frozen import frozen
 from ...spec.home import home
 from ...spec.model import Job
 from . import code_snapshot
-from .code_snapshot import IGNORE_FILE, Source
+from .code_files import IGNORE_FILE
+from .code_snapshot import Source
 
 #: Bytes of code above which a person is asked, or told.
 LARGE = 200_000_000

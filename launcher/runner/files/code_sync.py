@@ -142,6 +142,7 @@ async def give_same_code(
                     session.name,
                     f"the code of {context.name} is not available: {origin} has changed since, and "
                     "no host of the run keeps that version",
+                    "use the hosts that the run had; launcher run copies the code as it is now",
                 )
             copied = await _copy(context, session, here, answer)
             answer = await session.agent.answer(Snapshot, "snapshot", **wanted)

@@ -14,7 +14,8 @@ from ..context import RunContext
 from ..host_session import HostSession
 from . import code_copy, code_here, code_snapshot, code_sync, secret_files
 from .code_here import CodeHere
-from .code_snapshot import Revision, Source
+from .code_snapshot import Source
+from .revision import Revision, revision_of
 
 
 class RunCode:
@@ -52,7 +53,7 @@ class RunCode:
             context.add(ev.SecretsCopied(time.time(), named.copied, named.kept))
         given = await code_sync.give_code(context, sessions, source)
         if given.version != source.version:  # edited meanwhile
-            await asyncio.to_thread(self._note, given, code_snapshot.revision(given.folder))
+            await asyncio.to_thread(self._note, given, revision_of(given.folder))
 
     def _tell_of(self, here: CodeHere) -> None:
         """Record what a user may not expect of the code."""

@@ -13,7 +13,8 @@ from ...records.record_files import write_at_home
 from ...spec.frozen import frozen
 from ...spec.home import home
 from ...spec.model import Secret
-from .code_snapshot import Revision, Source
+from .code_snapshot import Source
+from .revision import Revision
 
 #: Names of files that hold keys and credentials; templates of them do not.
 _NAMES = re.compile(

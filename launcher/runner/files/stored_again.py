@@ -53,7 +53,7 @@ class Notes:
         """Return a JSON file as a ``kind``; None when it is missing or damaged."""
         return read_as(kind, self.path / name)
 
-    def write(self, name: str, value: Any) -> None:
+    def write(self, name: str, value: object) -> None:
         """Write a JSON file. Raises RecordError."""
         write_record(self.path / name, value)
 

@@ -14,6 +14,7 @@ import pytest
 
 from launcher.agent.relay import tree
 from launcher.runner.files import code_snapshot
+from launcher.runner.files.revision import Revision, revision_of
 from launcher.spec.errors import InputError
 
 GIT = {
@@ -310,20 +311,20 @@ def test_identity_is_the_place(plain: Path, tmp_path: Path) -> None:
 
 
 def test_revision_outside_of_git(plain: Path) -> None:
-    assert code_snapshot.revision(plain) == code_snapshot.Revision()
+    assert revision_of(plain) == Revision()
 
 
 def test_revision(repo: Path) -> None:
     fill(repo, "a.py", "staged.py")
     commit(repo)
-    clean = code_snapshot.revision(repo)
+    clean = revision_of(repo)
     assert (clean.commit, clean.branch) == (git(repo, "rev-parse", "HEAD").strip(), "main")
     assert (clean.dirty, clean.diff, clean.untracked) == (False, b"", ())
     (repo / "a.py").write_text("changed\n")
     (repo / "staged.py").write_bytes(b"\0\xff binary")
     git(repo, "add", "staged.py")
     fill(repo, "new one.py")
-    dirty = code_snapshot.revision(repo)
+    dirty = revision_of(repo)
     assert (dirty.dirty, dirty.commit, dirty.untracked) == (True, clean.commit, ("new one.py",))
     git(repo, "stash", "-q")
     subprocess.run(["git", "apply"], cwd=repo, input=dirty.diff, check=True, env=GIT)
@@ -335,7 +336,7 @@ def test_an_untracked_file_alone_is_dirty(repo: Path) -> None:
     fill(repo, "a.py")
     commit(repo)
     fill(repo, "new.py")
-    assert code_snapshot.revision(repo).dirty
+    assert revision_of(repo).dirty
 
 
 def test_our_own_records_are_no_code(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from launcher.records import events as ev
 from launcher.runner.files import code_snapshot
+from launcher.runner.files.revision import revision_of
 from launcher.runner.files.secret_files import SecretFiles, looks_secret, to_name
 from launcher.spec.model import Secret
 
@@ -31,7 +32,7 @@ def git(folder: Path, *words: str) -> None:
 
 
 def named(work: Path, *secrets: Secret) -> SecretFiles | None:
-    return to_name(code_snapshot.read(work), code_snapshot.revision(work), secrets)
+    return to_name(code_snapshot.read(work), revision_of(work), secrets)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_no_program_of_the_repository_makes_the_diff(work: Path) -> None:
     git(work, "config", "core.fsmonitor", str(program))
     (work / "train.py").write_text("print(1)\n")
     assert code_snapshot.read(work).files == 2
-    assert b"+print(1)" in code_snapshot.revision(work).diff
+    assert b"+print(1)" in revision_of(work).diff
     assert not ran.exists()
 
 
