@@ -144,7 +144,7 @@ SLOW = frozenset(
         "bootstrap_interfaces bootstrap_redhat check_pairs ipv6 own_hosts peer_ssh reaching_hosts",
         "far_folders shared_home vagrant",
         # hosts that are away, and runs that nobody followed
-        "adopted_runs coming_back console_cluster console_kills following_again full_disks host_errors letting_go log_flood",
+        "adopted_runs coming_back console_cluster console_kills following_again full_disks host_errors letting_go log_flood lost_races",
         "orphan_timeout queue_on_its_own rebuilt replacement unreachable_hosts upgrade",
         # stores, copies, environments and images
         "before_copy checkpoints credentials data_passing environments_apart google_store host_data",

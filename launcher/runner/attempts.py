@@ -121,12 +121,13 @@ class Attempts:
                 await self._place.membership.give_back()
                 if not self._may_wait:
                     raise
-                await asyncio.sleep(PAUSE)
             except HeldBack:  # somebody else of its project was quicker
                 if not self._may_wait:
                     raise self._place.refusal() from None
                 await self._place.tell_rule()
-                await asyncio.sleep(PAUSE)
+            if await self._is_left_after_all(launch):
+                return
+            await asyncio.sleep(PAUSE)
             await self._wait_for_turn()
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
@@ -173,6 +174,20 @@ class Attempts:
         log = self._context.event_log
         await log.until(lambda: bool(log.state.waits_on) or session.is_over or session.has_died)
         await self._until_begun()
+
+    async def _is_left_after_all(self, launch: Launch) -> bool:
+        """Leave a run that was too late to the hosts that it has, if they can start it; return whether
+        they have begun it."""
+        from . import leaving  # few runs wait
+
+        membership = self._place.membership
+        if launch.attempt or not await leaving.is_possible(self._context, membership, launch):
+            return False
+        self._context.enter("wait")
+        self._place.settle(launch.layout)
+        self._place.starts_by_itself = True
+        await self._leave_to_hosts()
+        return True
 
     async def _until_begun(self) -> None:
         """Wait until the hosts have begun the run by themselves, and take note of that.

@@ -244,7 +244,7 @@ class Membership:
     async def forget(self, books: bool) -> None:
         """End the run's witnesses, and remove it from all ``books``: it is over."""
         state, do = self._context.state, "leave" if books else "dismiss"
-        if self.rule is not None and (state.left_to or (books and state.has_begun)):
+        if self.rule is not None and (state.left_to or state.has_begun):
             await self._each(self.desks.everybody, do=do, run=self._context.name)
 
     async def close(self) -> None:

@@ -342,6 +342,10 @@ class Place:
             self._takes = ()
             self.membership.lack_majority()
 
+    def settle(self, layout: Layout) -> None:
+        """Wait for the hosts of this layout alone, and of each for what it is to give."""
+        self._settled = layout
+
     def know(self, sessions: Sequence[HostSession], layout: Layout) -> None:
         """Take note of what a run waits for that another launcher may have started."""
         with_gpus = [node.host.name for node in layout.nodes if node.gpus]

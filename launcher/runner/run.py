@@ -362,38 +362,16 @@ class Run:
         """Return the layout of a run that its hosts can start by themselves; None for any other. Hosts
         that may be chosen have to reach each other, or else the run begins on those that it gets.
         So do those that decide about its project, if it has one."""
-        from . import left_to_hosts, ways  # few runs wait
+        from . import leaving  # few runs wait
 
         if (host := self._place.only_host) is not None:
-            layout = self._place.any_layout()
-            launch = Launch(self.context, [host], layout, 0)
-            return layout if await self._is_possible_on_one(launch) else None
-        found = self._place.layout_of_hosts()
-        if found is None:
+            launch = Launch(self.context, [host], self._place.any_layout(), 0)
+        elif (found := self._place.layout_of_hosts()) is not None:
+            launch = self._launch_on(found)
+        else:
             return None
-        launch = self._launch_on(found)
-        if found.num_nodes == 1 and not found.wanted:
-            return found if await self._is_possible_on_one(launch) else None
-        if not left_to_hosts.is_possible(launch):
-            return None
-        can_meet = not found.wanted or await ways.can_meet(launch)
-        return found if can_meet and await self._can_decide(launch) else None
-
-    async def _is_possible_on_one(self, launch: Launch) -> bool:
-        """Return whether the only host of a launch can start it by itself."""
-        from . import left_to_host, left_to_hosts
-
-        if self._place.membership.rule is None:
-            return left_to_host.is_possible(launch)
-        return left_to_hosts.is_possible(launch) and await self._can_decide(launch)
-
-    async def _can_decide(self, launch: Launch) -> bool:
-        """Return whether enough hosts reach the first one to decide about the run's project."""
-        if self._place.membership.rule is None:
-            return True
-        from .witnesses import Witnesses
-
-        return await Witnesses(self.context, self._place.membership).can_decide(launch.sessions)
+        can_start = await leaving.is_possible(self.context, self._place.membership, launch)
+        return launch.layout if can_start else None
 
     def _launch_on(self, layout: Layout) -> Launch:
         known = {session.name: session for session in self.hosts.active}

@@ -206,6 +206,17 @@ def test_who_stops_it_while_it_waits_again_ends_it(queue: Queue) -> None:
     assert json.loads((folder / "receipt.json").read_text())["status"] == "stopped"
 
 
+@pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
+def test_nobody_decides_any_more_about_a_run_whose_host_was_lost(queue: Queue) -> None:
+    """The host that leads cannot tell them, as its supervisor has died."""
+    folder = borrower(queue, "--gpus", "2")
+    until_attempt(queue, "gpu1", folder.name, 0)
+    queue.lab.hosts["gpu1"].run("python3", "-c", KILL_HOLDER, "gpu/0/lonely-")
+    attached = queue.launcher.call("attach", folder.name)
+    assert "lost (supervisor-died)" in attached.stderr, attached.stderr
+    assert not witnesses(queue, "lonely")
+
+
 THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
 
 
