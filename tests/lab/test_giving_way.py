@@ -122,6 +122,7 @@ def test_a_host_loses_power_under_a_launcher(queue: Queue) -> None:
 
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_the_only_host_loses_power_as_it_gives_way(queue: Queue) -> None:
+    """Whoever attaches has it wait there again, and is not needed after that."""
     folder = borrower(queue, "--gpus", "2")
     until_attempt(queue, "gpu1", folder.name, 0)
     there = queue.lab.hosts["gpu1"]
@@ -131,6 +132,8 @@ def test_the_only_host_loses_power_as_it_gives_way(queue: Queue) -> None:
     there.power_cut()
     there.boot()
     attach(queue, folder)
+    queue.until_there("gpu1", folder.name, "WaitsOnHost")
+    queue.started[-1].kill()
     continues(queue, folder, ("gpu1",))
 
 
@@ -202,8 +205,8 @@ def test_its_launcher_is_killed_at_any_step(queue: Queue, event: str) -> None:
 
 @on_two
 def test_two_launchers_take_it_up_at_once(queue: Queue, tmp_path: Path) -> None:
-    """And both have to let one of its hosts wait again."""
-    folder = waits_again(queue)
+    """And both have to let one of its hosts wait again, whose time to wait is over by far."""
+    folder = waits_again(queue, "--wait", "1s")
     queue.lab.hosts["gpu1"].power_cut()
     queue.lab.hosts["gpu1"].boot()
     elsewhere = replace(queue.launcher, home=tmp_path / "elsewhere")
@@ -301,8 +304,15 @@ def test_who_tidies_up_leaves_it_alone(queue: Queue, tmp_path: Path) -> None:
 def test_it_is_listed_as_what_it_is(queue: Queue) -> None:
     """Nobody here has heard of it since it ran."""
     folder = waits_again(queue)
-    shown = json.loads(queue.launcher.call("ls", "--json").stdout)
-    assert {one["run"]: one["status"] for one in shown}[folder.name] == "waiting"
+    known: dict[str, Any] = {}
+
+    def is_sure() -> bool:
+        shown = json.loads(queue.launcher.call("ls", "--json").stdout)
+        known.update(next(one for one in shown if one["run"] == folder.name))
+        return bool(known["refreshed"])
+
+    labs.wait_until(is_sure, "what its hosts say", 60)
+    assert known["status"] == "waiting"
     continues(queue, folder)
 
 
