@@ -347,6 +347,7 @@ open("/tmp/grabs", "w").close()
 while left:
     for port in list(left):
         made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind(("", port))
             made.listen()
