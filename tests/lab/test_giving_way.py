@@ -337,37 +337,3 @@ def test_its_store_has_what_it_wrote_while_it_waits_again(queue: Queue, tmp_path
         assert (stored["whole"], set(stored["alone"])) == (True, {*BOTH})
         bucket = store.bucket("kept")
         assert not list(bucket.objects(f"runs/{folder.name}/.unattended/"))
-
-
-#: Listens at each of these ports as soon as nobody else does.
-GRABS = """
-import socket, sys
-left, held = [int(word) for word in sys.argv[1:]], []
-open("/tmp/grabs", "w").close()
-while left:
-    for port in list(left):
-        made = socket.socket()
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind(("", port))
-            made.listen()
-        except OSError:
-            made.close()
-            continue
-        held.append(made)
-        left.remove(port)
-"""
-
-
-@on_two
-def test_nobody_gets_the_port_at_which_its_hosts_meet(queue: Queue) -> None:
-    folder = borrower(queue, "--gpus", "4")
-    leader = queue.lab.hosts["gpu1"]
-    listening = leader.run("ss", "-Htln").stdout.decode().splitlines()
-    ports = {line.split()[3].rpartition(":")[2] for line in listening} - {"22"}
-    leader.spawn("python3", "-c", GRABS, *sorted(ports))
-    labs.wait_until(lambda: leader.exists("/tmp/grabs"), "somebody wants the ports", 30)
-    wanted_on(queue, "gpu2")
-    for host in BOTH:
-        queue.until_there(host, folder.name, "WaitsAgain")
-    continues(queue, folder)
