@@ -382,9 +382,9 @@ class AsyncRunHandle(RecordedRun):
     async def rm(self, force: bool = False) -> list[HostError]:
         """Delete a run that has ended: its folder here, outputs included, and on every host.
 
-        Raises InputError while it is followed, and RunKept if a host is unreachable, or says that the run
-        goes on there: then nothing is deleted here. With ``force`` it is deleted here regardless, and the
-        errors of those hosts are returned.
+        Raises InputError while it is followed, and RunKept if a host is unreachable, or says that it
+        goes on there: then nothing is deleted here. With ``force`` it is deleted here regardless, and
+        the errors of those hosts are returned.
         """
         from ..runner.ended_runs import forget
 

@@ -209,8 +209,8 @@ class RunHandle(RecordedRun):
     def rm(self, force: bool = False) -> list[HostError]:
         """Delete a run that has ended: its folder here, outputs included, and on every host.
 
-        Raises InputError while it is followed, and RunKept if a host is unreachable, or says that the run
-        goes on there: then nothing is deleted here. With ``force`` it is deleted here regardless, and the
-        errors of those hosts are returned.
+        Raises InputError while it is followed, and RunKept if a host is unreachable, or says that it
+        goes on there: then nothing is deleted here. With ``force`` it is deleted here regardless, and
+        the errors of those hosts are returned.
         """
         return self._loop.call(self._handle.rm(force))

@@ -196,6 +196,7 @@ class Attempts:
         stopped there otherwise.
         """
         plan: Plan | None
+        self._place.is_patient = self._place.is_patient or self._number > 0
         if self._gathers:
             plan = await self._gathering.until_begun(self._launch())
             if plan is None:
@@ -294,6 +295,7 @@ class Attempts:
         begins before."""
         context = self._context
         self._number, self._gives_way = context.state.returned, True
+        self._place.is_patient = True
         context.enter("restart")
         await self._settle_on(context.state.left_to)
         log = context.event_log
@@ -448,7 +450,17 @@ class Attempts:
             self._number = number
             context.add(ev.RunRestarted(time.time(), number, str(why)))
         await context.switch.unless_asked(self._supervise_again())
+        if self._gives_way:
+            await context.switch.unless_asked(self._return())
         return True
+
+    async def _return(self) -> None:
+        """Let the hosts wait by themselves, of which none was left to take the run back."""
+        from .returning import Returning  # few runs give GPUs back
+
+        self._gathered, self._place.is_patient = None, True
+        returning = Returning(self._context, self._place)
+        self._place.starts_by_itself = await returning.is_possible(self._launch())
 
     async def _supervise_again(self) -> None:
         await shutdown.let_go(self._context, self._hosts.aside)

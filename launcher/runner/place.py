@@ -39,6 +39,7 @@ class Place:
     def __init__(self, context: RunContext) -> None:
         self.sessions: tuple[HostSession, ...] = ()
         self.starts_by_itself = False  # its hosts start the run
+        self.is_patient = False  # it has given its GPUs back, and waits for as long as that takes
         self.fixed: Layout | None = None  # that of a run which no other hosts would do for
         self.membership = Membership(context)
         self._takes: tuple[str, ...] = ()  # runs that are asked for GPUs
@@ -298,7 +299,7 @@ class Place:
 
     def wait_left(self) -> float | None:
         """Return for how many seconds the run may wait from now on; None: for ever."""
-        wait = self._context.request.wait
+        wait = None if self.is_patient else self._context.request.wait
         return None if wait is None else max(0.0, self._since + wait - time.monotonic())
 
     async def watch(self, sessions: Sequence[HostSession], layout: Layout) -> None:

@@ -37,17 +37,21 @@ class Returning:
 
     async def leave(self, launch: Launch) -> None:
         """Leave it with all hosts of a launch that has begun, and replace witnesses, until cancelled."""
-        if not self._place.may_return:
+        if not self._can_wait(launch):
             return
-        launch = replace(launch, layout=replace(launch.layout, wanted=0))
-        if not left_to_hosts.is_possible(launch):
-            return
-        is_left = False
+        launch, is_left = _settled(launch), False
         while True:
             is_left = is_left or await self._leave(launch)
             if is_left:
                 await self._look_after(launch.sessions)
             await asyncio.sleep(EVERY if is_left else AGAIN)
+
+    async def is_possible(self, launch: Launch) -> bool:
+        """Return whether the hosts of a launch that is to follow can wait for it by themselves."""
+        return self._can_wait(launch) and await self._witnesses.can_decide(launch.sessions)
+
+    def _can_wait(self, launch: Launch) -> bool:
+        return self._place.may_return and left_to_hosts.is_possible(_settled(launch))
 
     async def _leave(self, launch: Launch) -> bool:
         """Leave it there; return whether the hosts have it."""
@@ -79,3 +83,8 @@ class Returning:
             await self._witnesses.start(sessions)
         finally:
             await self._place.membership.close()
+
+
+def _settled(launch: Launch) -> Launch:
+    """Return a launch on the hosts that the run has, of those that it could choose."""
+    return replace(launch, layout=replace(launch.layout, wanted=0))

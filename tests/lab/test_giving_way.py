@@ -4,6 +4,8 @@ on the hosts that it had, or ends as its user wanted."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -122,6 +124,7 @@ def test_a_host_loses_power_under_a_launcher(queue: Queue) -> None:
 
 @pytest.mark.parametrize("own", [ONE_OF_THREE], indirect=True)
 def test_the_only_host_loses_power_as_it_gives_way(queue: Queue) -> None:
+    """Whoever attaches has it wait there again, and is not needed after that."""
     folder = borrower(queue, "--gpus", "2")
     until_attempt(queue, "gpu1", folder.name, 0)
     there = queue.lab.hosts["gpu1"]
@@ -131,6 +134,8 @@ def test_the_only_host_loses_power_as_it_gives_way(queue: Queue) -> None:
     there.power_cut()
     there.boot()
     attach(queue, folder)
+    queue.until_there("gpu1", folder.name, "WaitsOnHost")
+    queue.started[-1].kill()
     continues(queue, folder, ("gpu1",))
 
 
@@ -202,8 +207,8 @@ def test_its_launcher_is_killed_at_any_step(queue: Queue, event: str) -> None:
 
 @on_two
 def test_two_launchers_take_it_up_at_once(queue: Queue, tmp_path: Path) -> None:
-    """And both have to let one of its hosts wait again."""
-    folder = waits_again(queue)
+    """And both have to let one of its hosts wait again, whose time to wait is over by far."""
+    folder = waits_again(queue, "--wait", "1s")
     queue.lab.hosts["gpu1"].power_cut()
     queue.lab.hosts["gpu1"].boot()
     elsewhere = replace(queue.launcher, home=tmp_path / "elsewhere")
@@ -297,12 +302,23 @@ def test_who_tidies_up_leaves_it_alone(queue: Queue, tmp_path: Path) -> None:
     assert [log.read_text() for log in logs] == ["from step 7 attempt 1\n"] * 2
 
 
+#: Does what `launcher ls` does, with more patience.
+LIST = """
+import launcher
+client = launcher.Client()
+client.refresh(60.0)
+print({run.run: run.status for run in client.list()}[__import__("sys").argv[1]])
+"""
+
+
 @on_two
 def test_it_is_listed_as_what_it_is(queue: Queue) -> None:
-    """Nobody here has heard of it since it ran."""
+    """Nobody here has heard of it since it ran, and its hosts are asked."""
     folder = waits_again(queue)
-    shown = json.loads(queue.launcher.call("ls", "--json").stdout)
-    assert {one["run"]: one["status"] for one in shown}[folder.name] == "waiting"
+    env = queue.launcher.environment()
+    argv = [sys.executable, "-c", LIST, folder.name]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "waiting\n"
     continues(queue, folder)
 
 
@@ -321,36 +337,3 @@ def test_its_store_has_what_it_wrote_while_it_waits_again(queue: Queue, tmp_path
         assert (stored["whole"], set(stored["alone"])) == (True, {*BOTH})
         bucket = store.bucket("kept")
         assert not list(bucket.objects(f"runs/{folder.name}/.unattended/"))
-
-
-#: Listens at each of these ports as soon as nobody else does.
-GRABS = """
-import socket, sys
-left, held = [int(word) for word in sys.argv[1:]], []
-open("/tmp/grabs", "w").close()
-while left:
-    for port in list(left):
-        made = socket.socket()
-        try:
-            made.bind(("", port))
-            made.listen()
-        except OSError:
-            made.close()
-            continue
-        held.append(made)
-        left.remove(port)
-"""
-
-
-@on_two
-def test_nobody_gets_the_port_at_which_its_hosts_meet(queue: Queue) -> None:
-    folder = borrower(queue, "--gpus", "4")
-    leader = queue.lab.hosts["gpu1"]
-    listening = leader.run("ss", "-Htln").stdout.decode().splitlines()
-    ports = {line.split()[3].rpartition(":")[2] for line in listening} - {"22"}
-    leader.spawn("python3", "-c", GRABS, *sorted(ports))
-    labs.wait_until(lambda: leader.exists("/tmp/grabs"), "somebody wants the ports", 30)
-    wanted_on(queue, "gpu2")
-    for host in BOTH:
-        queue.until_there(host, folder.name, "WaitsAgain")
-    continues(queue, folder)

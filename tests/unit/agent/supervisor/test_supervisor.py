@@ -148,9 +148,11 @@ answer = relay.do_supervise(
     {"run": "calm-hare", "record": {}, "next": 1, "spec": {"host": "a", "grace": 0, "attempt": 1}}
 )
 assert answer == {"stayed": 1} and run_lock.owner(run_dir) == owner
+relay.do_stop({"op": "stop", "run": "calm-hare", "grace": 0, "attempt": 0})  # the one before
 assert relay.do_supervise(
     {"run": "calm-hare", "record": {}, "next": 1, "spec": {"host": "a", "grace": 0, "attempt": 1}}
 ) == {"stayed": 0}, "it is there already"
+assert run_lock.owner(run_dir) == owner, "a stop that others passed on is of their attempt alone"
 relay.do_stop({"op": "stop", "run": "calm-hare", "grace": 0})
 wait_until(over)
 """
