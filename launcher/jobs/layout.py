@@ -117,6 +117,13 @@ def make_layout(
         raise GpusInUse(error.message, _hint(error.hint, facts)) from None
 
 
+def on_fewer(job: Job, count: int) -> Job:
+    """Return an elastic job as if it wanted so many hosts: each of them has what it would have."""
+    wanted = job.resources
+    gpus = wanted.gpus and wanted.gpus * count // (job.num_nodes or 1)
+    return replace(job, num_nodes=count, resources=replace(wanted, gpus=gpus))
+
+
 def _hint(hint: str, facts: Mapping[str, Facts]) -> str:
     outside = any(OUTSIDE in one for known in facts.values() for one in known.leased.values())
     shares = "--ignore-foreign shares GPUs with programs outside launcher" if outside else ""

@@ -14,7 +14,7 @@ from ..fleet.findings import preflight
 from ..jobs import planner
 from ..jobs.environments import needed_on
 from ..jobs.gpus import usable
-from ..jobs.layout import make_layout
+from ..jobs.layout import make_layout, on_fewer
 from ..spec import nodeset
 from ..spec.errors import CheckFailed, GpusInUse, HostError, PlanError
 from ..spec.model import Host, Job, Layout
@@ -41,11 +41,11 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
     try:
         layout = await search.layout(place.can_wait)
         ours = await _turn(context, hosts, place, layout) if layout else None
+        if ours is None and (place.can_wait or context.job.elastic):
+            await _queue_up(context, place, await search.all_able(), order)
+            ours = await _turn_on_some(hosts, place)
         if ours is None and not place.can_wait:
             raise place.refusal()
-        if ours is None:
-            await _queue_up(context, place, await search.all_able(), order)
-            ours = await place.layout_now()
         await search.opening.leave()
     except BaseException:
         await search.opening.close()
@@ -95,7 +95,7 @@ class _Search:
                 raise _lacks(able, lacking)
             try:
                 is_early = bool(self._waiting or opening.silent)
-                return decide(self._context, able, is_early, self._order)
+                return self._decide(able, is_early)
             except PlanError as error:
                 if self._waiting:
                     continue
@@ -106,6 +106,18 @@ class _Search:
                     return None
                 self._complain(able, lacking)
                 raise
+
+    def _decide(self, able: Sequence[HostSession], is_early: bool) -> Layout:
+        """Return the layout of the job on free GPUs: of an elastic one, on as many hosts as have some
+        once all are open. Raises PlanError."""
+        job = self._context.job
+        while True:
+            try:
+                return decide(self._context, able, is_early, self._order, job)
+            except GpusInUse:
+                if is_early or job.elastic is None or job.num_nodes in (None, job.elastic):
+                    raise
+            job = on_fewer(job, job.num_nodes - 1)
 
     def _complain(self, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> None:
         """Raise the error that explains why hosts are missing, if there is one."""
@@ -138,6 +150,17 @@ async def _turn(context: RunContext, hosts: HostSet, place: Place, layout: Layou
     return layout if await place.may_begin() else None
 
 
+async def _turn_on_some(hosts: HostSet, place: Place) -> Layout | None:
+    """Return the layout that the run may take now on some of the hosts where it has a place, which it
+    keeps there alone; None if it has to wait."""
+    layout = await place.layout_now()
+    if layout is not None:
+        names = [node.host.name for node in layout.nodes if node.gpus]
+        own = [one for one in hosts.active if one.name in names]
+        await place.enter(own, turn.shares_of(layout))
+    return layout
+
+
 async def _queue_up(
     context: RunContext, place: Place, able: Sequence[HostSession], hosts: Sequence[Host]
 ) -> None:
@@ -160,7 +183,11 @@ async def _queue_up(
         own = [one for one in able if one.name in names]
         await place.enter(own, turn.shares_of(layout))
         return
-    await place.enter(fit, turn.shares(context.job, [one.host for one in fit], facts))
+    shares, least = turn.shares(context.job, [one.host for one in fit], facts), context.job.elastic
+    if least and len(set(shares)) == 1:
+        await place.enter(fit, shares[:least], most=len(shares))
+    else:
+        await place.enter(fit, shares)
 
 
 def report_passed_over(context: RunContext, hosts: HostSet) -> None:
@@ -283,10 +310,13 @@ def decide(
     sessions: Sequence[HostSession],
     only_idle: bool,
     order: Sequence[Host] | None = None,
+    job: Job | None = None,
 ) -> Layout:
-    """Return the layout of the run on hosts that are open. ``order`` says which are taken first; their
-    ranks are in the order of the request. Raises PlanError."""
-    job = context.job
+    """Return the layout of the run, or of another ``job``, on hosts that are open.
+
+    ``order`` says which are taken first; their ranks are in the order of the request. Raises PlanError.
+    """
+    job = job or context.job
     facts = {session.name: session.facts for session in sessions}
     names = [host.name for host in context.request.hosts]
     hosts = sorted((one.host for one in sessions), key=lambda host: names.index(host.name))

@@ -148,6 +148,7 @@ class Membership:
         )
         self.uses: tuple[Use, ...] = ()
         self.standing = Standing(False)
+        self._said: Mapping[str, ProjectsThere] = {}  # at the last look
         self.missing: tuple[
             str, ...
         ] = ()  # hosts that do not reach the one which decides, if one does
@@ -201,8 +202,12 @@ class Membership:
         for host in self._context.request.hosts:
             if there := said.get(host.name):
                 projects.require_user(self.rule, there.user, host.name)
-        self.standing = self._standing(said, gpus)
+        self._said, self.standing = said, self._standing(said, gpus)
         return self.standing
+
+    def standing_with(self, gpus: int) -> Standing:
+        """Return how the run would stand with so many GPUs, as of the last look."""
+        return self.standing if self.rule is None else self._standing(self._said, gpus)
 
     def lack_majority(self) -> None:
         """Note that the host which decides reaches too few others."""

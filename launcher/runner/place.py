@@ -45,6 +45,9 @@ class Place:
         self._is_resting = False  # the run has its GPUs
         self._context = context
         self._shares: tuple[int, ...] = ()
+        self._most = (
+            0  # on how many hosts an elastic run may begin, if not just on one for each share
+        )
         self._settled: Layout | None = None  # where its processes are, once the run has its hosts
         self._number: int | None = None
         self._since = time.monotonic()
@@ -56,15 +59,20 @@ class Place:
         self._wish: tuple[int | None, bool] | None = None  # to be moved, before it is in the queue
 
     async def enter(
-        self, sessions: Sequence[HostSession], shares: Sequence[int], strict: bool = True
+        self,
+        sessions: Sequence[HostSession],
+        shares: Sequence[int],
+        strict: bool = True,
+        most: int = 0,
     ) -> None:
         """Have a ticket on these hosts, and on no others. The first one is behind all that are there.
 
+        An elastic run asks for the least ``shares``, and may begin on as many as ``most`` hosts.
         Raises HostError for a host that does not answer. The ticket of a run that starts again (not
         ``strict``) is that of its start, and such hosts are passed over.
         """
         left = [one for one in self.sessions if one not in sessions]
-        self.sessions, self._shares = tuple(sessions), tuple(shares)
+        self.sessions, self._shares, self._most = tuple(sessions), tuple(shares), most
         self._is_resting = False
         self.membership.require_fit(self._gpus)
         if self._number is None:
@@ -134,15 +142,14 @@ class Place:
         same number of GPUs whatever is free; or on all that it may choose among. None for any other."""
         if self.fixed is not None:
             return self.fixed if self.fixed.num_nodes > 1 else None
-        stands, shares = self._in_sight(), sorted(self._shares, reverse=True)
+        least, shares = len(self._shares), sorted(self._shares, reverse=True)
+        stands, shares = self._in_sight(), shares[:1] * self._most or shares
         if len(self.sessions) < 2 or len(stands) < len(self.sessions):
             return None
         if shares[0] == shares[-1]:
             stands = [one for one in stands if len(one.gpus) >= shares[0]]
         job, are_equal = self._context.job, shares[0] == shares[-1]
-        # the rules of a project are about a number of GPUs: there, it begins on all
-        least = job.elastic if job.elastic and self.membership.rule is None else len(shares)
-        if len(stands) == len(shares) and not (are_equal and least < len(shares)):
+        if len(stands) == len(shares) == least:
             all_of_them = self._layout_of_all(stands)
             if all_of_them is not None or are_equal:
                 return all_of_them
@@ -190,6 +197,7 @@ class Place:
         that are free, or a new one. Raises GpusInUse when that takes longer than it wants to wait; with
         ``patient`` it waits as long as it takes."""
         wait = None if patient else self._context.request.wait
+        settles: float | None = None  # until when an elastic run looks out for more hosts
         self._is_resting, measured = False, time.monotonic()
         if layout is not None:
             before, self._settled = self._parts, layout
@@ -204,23 +212,31 @@ class Place:
             if isinstance(answer, Begin) and not self._held:
                 await self._tickets.look(self.sessions)  # what was seen first may be old
                 answer = self._decide_on(layout)
-                if isinstance(answer, Begin):
-                    self._came()
-                    return self._layout(answer, layout)
+            begins = isinstance(answer, Begin) and not self._held
+            settles = (settles or time.monotonic() + turn.SETTLE) if begins else None
             if answer is not None and (self._held or isinstance(answer, Wait)):
                 await self._tell(answer)
             left = MEASURE if wait is None else self._since + wait - time.monotonic()
-            if left <= 0:
+            if isinstance(answer, Begin) and settles is not None:
+                left = min(left, settles - time.monotonic()) if self._may_grow(answer) else 0.0
+                if left <= 0:
+                    self._came()
+                    return self._layout(answer, layout)
+            elif left <= 0:
                 raise self.refusal() if self._held else _still_in_use(answer)
             if self.membership.rule is not None:
                 left = min(left, PROJECT)
             measured = await self._until_news(answer, measured, left)
 
+    def _may_grow(self, answer: Begin) -> bool:
+        """Return whether an elastic run could begin on more hosts, if these were free."""
+        return len(answer.gpus) < self._most
+
     # -- its project
 
     @property
     def _gpus(self) -> int:
-        """How many GPUs the run wants."""
+        """How many GPUs the run wants; an elastic one, at least."""
         if self.fixed is not None:
             return sum(len(node.gpus) for node in self.fixed.nodes)
         return sum(self._shares)
@@ -329,7 +345,7 @@ class Place:
         """Take note of what a run waits for that another launcher may have started."""
         with_gpus = [node.host.name for node in layout.nodes if node.gpus]
         self.sessions = tuple(one for one in sessions if one.name in with_gpus)
-        self._shares = turn.shares_of(layout)
+        self._shares, self._most = turn.shares_of(layout), layout.most
         self.fixed = layout if turn.is_fixed(self._context.job) else None
 
     def _learn(self, own: WaitingThere) -> None:
@@ -462,8 +478,20 @@ class Place:
         return time.monotonic()
 
     def _decide(self) -> Begin | Wait | None:
+        """Return what the run may do now: an elastic one begins with the largest number of hosts that
+        are free and that its project allows, and waits for the least."""
+        for count in range(self._most, len(self._shares), -1):
+            shares = self._shares[:1] * count
+            standing = self.membership.standing_with(sum(shares))
+            if standing.why is None:
+                answer = self._answer(shares, standing.within)
+                if isinstance(answer, Begin):
+                    return answer
+        return self._answer()
+
+    def _answer(self, shares: Sequence[int] = (), within: bool = True) -> Begin | Wait | None:
         run, hosts = self._context.name, [one.name for one in self.sessions]
-        return turn.of_run(turn.decide(self._in_sight(), run, hosts), run)
+        return turn.of_run(turn.decide(self._in_sight(), run, hosts, shares, within), run)
 
     def _decide_on(self, layout: Layout | None) -> Begin | Wait | None:
         """Decide for a run that has a layout: with unequal parts, a host may have room for the other's

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..jobs import command
 from ..jobs.environments import replaced_in, with_python
-from ..jobs.layout import RERUN, check_split
+from ..jobs.layout import RERUN, check_split, on_fewer
 from ..jobs.run_options import PRIORITIES
 from ..spec import data, given
 from ..spec import inventory as inventories
@@ -89,8 +89,8 @@ def check_project(job: Job, inventory: Inventory, project: str | None, preemptib
             )
         return
     rule = projects.rule_of(inventory, project)
-    if job.resources.gpus:
-        projects.require_fit(rule, job.resources.gpus, preemptible)
+    if least := (on_fewer(job, job.elastic) if job.elastic else job).resources.gpus:
+        projects.require_fit(rule, least, preemptible)
 
 
 #: The least that numbers of a request may be; of some, they have to be more.

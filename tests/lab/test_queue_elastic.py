@@ -32,6 +32,10 @@ while True:
     time.sleep(0.05)
 print("done with", world, flush=True)
 """
+PROJECTS = """
+projects:
+  team-a: {quota: 2, limit: 3, users: [root]}
+"""
 ELASTIC = ("--nodes", "1:3", "--nproc-per-node", "1", "--gpus", "3", "--max-restarts", "3")
 
 
@@ -41,7 +45,7 @@ def queue(tmp_path: Path, launcher: Launcher) -> Iterator[Queue]:
     need_lab()
     with labs.Lab(HOSTS, tmp_path / "own", share=[Path(sys.prefix)]) as lab:
         made = Queue(lab, launcher)
-        launcher.inventory.write_text(labs.inventory(lab, sys.executable))
+        launcher.inventory.write_text(labs.inventory(lab, sys.executable) + PROJECTS)
         launcher.script(TRAIN, "train.py")
         try:
             for host in lab.hosts:
@@ -154,3 +158,101 @@ def test_it_waits_for_the_least_and_takes_all_that_there_are(queue: Queue) -> No
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     assert all(f"rank {n} of 3 has 0" in attached.stdout for n in range(3)), attached.stdout
+
+
+def hosts_of(queue: Queue, name: str) -> list[str]:
+    """Return the hosts on which a run ended."""
+    found = [
+        json.loads(file.read_text())
+        for file in queue.launcher.home.glob(f"runs/{name}-*/receipt.json")
+    ]
+    (receipt,) = (one for one in found if one["status"] == "succeeded")
+    return [one["host"] for one in receipt["hosts"]]
+
+
+def used_by_team(queue: Queue) -> dict[str, int]:
+    """Return the GPUs that each run of the project has, by the first word of its name."""
+    shown = queue.launcher.call("project", "ls", "-i", str(queue.launcher.inventory), "--json")
+    assert shown.returncode == 0, shown.stderr
+    runs = json.loads(shown.stdout)["runs"]
+    return {one["run"].partition("-")[0]: one["gpus"] for one in runs}
+
+
+def test_without_waiting_it_begins_on_as_many_hosts_as_are_free(queue: Queue) -> None:
+    """Or on none, where these are fewer than the least."""
+    words = ("--no-wait", "--name", "second", *ELASTIC, "train.py")
+    refused = queue.launcher.run(*words)
+    assert (refused.code, "1 host with 1 free GPU" in refused.err) == (75, True), refused.err
+    queue.let_go("on-gpu3", "on-gpu2", "over")
+    for host in ("gpu2", "gpu3"):
+        queue.until(f"on-{host}", "HostEnded")
+    done = queue.launcher.run(*words)
+    assert done.code == 0, done.err
+    assert all(f"rank {n} of 2 has 0" in done.out for n in range(2)), done.out
+    assert hosts_of(queue, "second") == ["gpu2", "gpu3"]
+
+
+@pytest.mark.slow
+def test_one_that_waits_with_its_launcher_begins_on_as_many_hosts_as_are_free(queue: Queue) -> None:
+    """Two become free one after the other. It has too few ports for its hosts to start it."""
+    words = ("--name", "second", "--master-port", "29500", *ELASTIC, "train.py")
+    over = queue.launcher.run("--wait", "2s", "--name", "third", *words[2:])
+    assert (over.code, "the time to wait is over" in over.err) == (75, True), over.err
+    process = queue.launcher.start("--wait", "30m", *words)
+    queue.started.append(process)
+    queue.until("second", "RunWaits")
+    (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+    assert (shown["shares"], shown["by_itself"]) == ([1], False)
+    queue.let_go("on-gpu3", "on-gpu2", "over")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, b"of 2 has 0" in out) == (0, True), (out, err)
+    assert hosts_of(queue, "second") == ["gpu2", "gpu3"]
+
+
+OF_TEAM = ("--project", "team-a")
+
+
+def test_within_a_project_it_begins_on_as_many_as_the_quota_allows(queue: Queue) -> None:
+    """Three are free: with a launcher in touch it takes two, and so it does with nobody in touch, which
+    a quota without room for its least holds back."""
+    queue.let_go("on-gpu1", "on-gpu2", "on-gpu3")
+    for host in queue.lab.hosts:
+        queue.until(f"on-{host}", "HostEnded")
+    words = ("--no-wait", "--name", "first", *OF_TEAM, *ELASTIC, "train.py")
+    queue.started.append(queue.launcher.start(*words))
+    queue.until("first", "AllStarted")
+    assert used_by_team(queue) == {"first": 2}
+    folder = detached(queue, *OF_TEAM)
+    labs.wait_until(
+        lambda: "beyond the quota" in queue.call().stdout, "the quota holds it back", 60
+    )
+    for host in queue.lab.hosts.values():
+        host.drop_packets()
+    queue.let_go("over")
+    begun = queue.until_there("gpu1", folder.name, "BegunThere")["hosts"]
+    for host in queue.lab.hosts.values():
+        host.unblock()
+    assert begun == ["gpu1", "gpu2"]
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    assert "done with 2" in attached.stdout
+    assert (hosts_of(queue, "first"), hosts_of(queue, "second")) == (["gpu1", "gpu2"], begun)
+
+
+@pytest.mark.slow
+def test_a_preemptible_one_borrows_with_nobody_in_touch(queue: Queue) -> None:
+    """Up to the limit, which is beyond the quota: the books have all that it took."""
+    folder = detached(queue, *OF_TEAM, "--preemptible")
+    for host in queue.lab.hosts.values():
+        host.drop_packets()
+    queue.let_go("on-gpu1", "on-gpu2", "on-gpu3")
+    begun = queue.until_there("gpu1", folder.name, "BegunThere")
+    for host in queue.lab.hosts.values():
+        host.unblock()
+    assert begun["hosts"] == ["gpu1", "gpu2", "gpu3"]
+    until_printed(queue, "gpu1", folder.name, "of 3 has 0")
+    assert used_by_team(queue) == {"second": 3}
+    queue.let_go("over")
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    assert "done with 3" in attached.stdout

@@ -215,9 +215,9 @@ class GangSpec(TypedDict):
 
 
 class GangProject(TypedDict):
-    """The project ``name`` of a run that its hosts start, which wants so many GPUs in all; an elastic one
-    wants these at least. They know the ``rules`` of all projects, and of each host of the inventory which
-    one decides for its machine."""
+    """The project ``name`` of a run that its hosts start, which wants so many GPUs in all; an elastic
+    one wants these at least. They know the ``rules`` of all projects, and of each host of the inventory
+    which one decides for its machine."""
 
     name: str
     gpus: int

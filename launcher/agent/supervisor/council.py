@@ -259,9 +259,9 @@ class Council:
 
 
 class Round:
-    """One decision about so many ``gpus`` for a project. ``locked`` are the hosts whose books are locked,
-    ``said`` how things stand on each host as of these locks, and ``written`` the hosts whose books have
-    the run. One that is refused because hosts did not do their part is ``lacking`` these."""
+    """One decision about so many ``gpus`` for a project. ``locked`` are the hosts whose books are
+    locked, ``said`` how things stand on each host as of these locks, and ``written`` the hosts whose
+    books have the run. One that is refused because hosts did not do their part is ``lacking`` these."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ this host; no clock of another one counts.
 from __future__ import annotations
 
 from ..base import protocol
-from .turns import Value
+from .turns import SETTLE, Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ FORSAKEN = 5.0
 GATHER = 5.0
 #: Seconds until the leader tries again where somebody was quicker.
 PAUSE = 0.5
-#: Seconds for which an elastic run that could begin on some of its hosts looks out for more: a run that
-#: ends on several gives their GPUs back one after the other.
-SETTLE = 2.0
 
 WAITING, DECIDING, CLAIMING, BEGUN = "waiting", "deciding", "claiming", "begun"
 

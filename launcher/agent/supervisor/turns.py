@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 #: Waiting runs that are planned for; those behind wait, whatever they ask for.
 MOST_PLANNED = 32
 
+#: Seconds for which an elastic run that could begin on some of its hosts looks out for more: a run that
+#: ends on several gives their GPUs back one after the other.
+SETTLE = 2.0
+
 #: Why a run waits: fewer of its hosts are in sight than it needs.
 HOSTS_MISSING = "hosts-missing"
 #: It asks for more than its hosts have, even when they are idle.

@@ -110,9 +110,10 @@ def stop_reason(
         return StopReason.ORPHAN_TIMEOUT
     if state.primary_ended is not None:
         return StopReason.PRIMARY_FINISHED
-    if elastic_from and elastic.head_has_finished(state, layout):
+    least = elastic_from if layout.nodes else None  # before it has hosts there is no group
+    if least and elastic.head_has_finished(state, layout):
         return StopReason.GROUP_FINISHED
-    if elastic.too_few(state, layout, elastic_from) if elastic_from else state.lost:
+    if elastic.too_few(state, layout, least) if least else state.lost:
         return StopReason.TOO_FEW_HOSTS
     stalled = isinstance(error, LauncherError) and error.code == EndReason.STALLED
     return StopReason.STALLED if stalled else StopReason.LAUNCHER_FAILED

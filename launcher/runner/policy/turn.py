@@ -14,10 +14,11 @@ from ...agent.host.socket_names import short as short
 from ...agent.supervisor import stands as there
 from ...agent.supervisor import turns
 from ...agent.supervisor.turns import BUSY as BUSY
+from ...agent.supervisor.turns import SETTLE as SETTLE
 from ...agent.supervisor.turns import Begin as Begin
 from ...agent.supervisor.turns import Wait as Wait
 from ...jobs.gpus import foreign, usable
-from ...jobs.layout import make_layout
+from ...jobs.layout import make_layout, on_fewer
 from ...records.reasons import WaitReason
 from ...spec.frozen import frozen
 from ...spec.gpus import are_one, is_mig, name_of
@@ -130,12 +131,19 @@ def shares_of(layout: Layout) -> tuple[int, ...]:
     return tuple(sorted(filter(None, counts), reverse=True))
 
 
-def decide(stands: Sequence[Stand], run: str = "", hosts: Iterable[str] = ()) -> list[Begin | Wait]:
+def decide(
+    stands: Sequence[Stand],
+    run: str = "",
+    hosts: Iterable[str] = (),
+    sizes: Sequence[int] = (),
+    within: bool = True,
+) -> list[Begin | Wait]:
     """Return what each waiting run may do, in the order of their turns.
 
-    ``hosts`` are all those of ``run``, in sight or not.
+    ``hosts`` are all those of ``run``, in sight or not; ``sizes`` and ``within`` what it asks for. See
+    :func:`launcher.agent.supervisor.stands.decide`.
     """
-    return there.decide(seen(stands), short(run), hosts)
+    return there.decide(seen(stands), short(run), hosts, sizes, within)
 
 
 def seen(stands: Iterable[Stand]) -> list[there.Stand]:
@@ -199,6 +207,7 @@ def outside(stands: Sequence[Stand]) -> str:
 
 def layout(job: Job, stands: Sequence[Stand], begin: Begin, run: str) -> Layout:
     """Return the layout of a run on the GPUs that it may take. Raises PlanError."""
+    job = on_fewer(job, len(begin.gpus)) if job.elastic else job
     chosen = [one for one in stands if one.host.name in begin.gpus]
     facts = {}
     for one in chosen:

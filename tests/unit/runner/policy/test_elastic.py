@@ -8,7 +8,7 @@ from launcher.jobs import job_file as jobs
 from launcher.records import events as ev
 from launcher.records.reasons import StopReason
 from launcher.records.state import fold
-from launcher.runner.policy import elastic
+from launcher.runner.policy import elastic, outcome
 from launcher.spec.errors import InputError
 from launcher.spec.model import Host, Layout, Node
 
@@ -62,6 +62,12 @@ ENDS = [
     exited(7.0, 2, -9, tolerated=True),
     exited(8.0, 1, 1, tolerated=True),
 ]
+
+
+def test_one_that_never_had_hosts_has_no_group() -> None:
+    """Its GPUs were in use, and it was not to wait."""
+    why = outcome.stop_reason(fold([]), Layout("run", ()), elastic_from=1)
+    assert why is StopReason.LAUNCHER_FAILED
 
 
 def test_the_first_rank_that_failed_since_the_group_was_formed_is_named() -> None:
