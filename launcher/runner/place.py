@@ -74,7 +74,8 @@ class Place:
         left = [one for one in self.sessions if one not in sessions]
         self.sessions, self._shares, self._most = tuple(sessions), tuple(shares), most
         self._is_resting = False
-        self.membership.require_fit(self._gpus)
+        least = sorted(self._shares)[: self._context.job.elastic]  # all, if it is not elastic
+        self.membership.require_fit(self._gpus if self.fixed else sum(least))
         if self._number is None:
             await self.membership.look(self._gpus)  # before it is in the queue
         if self._number is None:

@@ -174,8 +174,8 @@ def used_by_team(queue: Queue) -> dict[str, int]:
     """Return the GPUs that each run of the project has, by the first word of its name."""
     shown = queue.launcher.call("project", "ls", "-i", str(queue.launcher.inventory), "--json")
     assert shown.returncode == 0, shown.stderr
-    runs = json.loads(shown.stdout)["runs"]
-    return {one["run"].partition("-")[0]: one["gpus"] for one in runs}
+    (team,) = json.loads(shown.stdout)["projects"]
+    return {one["run"].partition("-")[0]: one["gpus"] for one in team["runs"]}
 
 
 def test_without_waiting_it_begins_on_as_many_hosts_as_are_free(queue: Queue) -> None:
