@@ -279,6 +279,55 @@ def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
     assert [one["host"] for one in receipt["hosts"]] == ["gpu2"]
 
 
+TWELVE = tuple(labs.HostSpec(f"gpu{n:02}", gpus=1) for n in range(1, 13))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [TWELVE], indirect=True)
+def test_any_six_of_twelve_hosts_start_it(own: labs.Lab, launcher: Launcher) -> None:
+    """There are 924 ways, too many to list. Two hosts lose their power, and others are free: each
+    process knows its place and who the others are."""
+    queue = Queue(own, launcher)
+    names = [*own.hosts]
+    free = [*names[::2], "gpu12"]
+    held = [name for name in names if name not in free]
+    try:
+        queue.start("held", "--gpus", str(len(held)), "--hosts", ",".join(held))
+        queue.start("soon", "--gpus", str(len(free)), "--hosts", ",".join(free))
+        for name in ("held", "soon"):
+            queue.until(name, "AllStarted")
+        folder = queue.detached(
+            "second", "--gpus", "6", where="6 of gpu[01-12]; whichever are free first start it",
+            command="echo $HOSTS $SLOTS $LAUNCHER_NODE_RANK; " + MEETING,
+        )  # fmt: skip
+        assert "its hosts" in queue.call().stdout
+        for host in own.hosts.values():
+            host.drop_packets()
+        own.hosts[free[2]].power_cut()
+        own.hosts[held[0]].power_cut()
+        chosen = [name for name in free if name != free[2]]
+        for name in chosen:
+            own.hosts[name].write("/tmp/soon", b"")
+        for name in chosen:
+            assert queue.until_there(name, folder.name, "BegunThere")["hosts"] == chosen
+        for name in names:
+            if name not in (free[2], held[0]):
+                own.hosts[name].unblock()
+        attached = queue.launcher.call("attach", "second")
+        assert attached.returncode == 0, attached.stderr
+        slots = ",".join(f"{name}:1" for name in chosen)
+        for rank in range(6):
+            assert f"{' '.join(chosen)} {slots} {rank}" in attached.stdout, attached.stdout
+            assert f"{rank} of 6 has 0" in attached.stdout
+        logs = folder / "logs" / "attempt-0"
+        assert all("met" in (logs / f"node-{rank}.out").read_text() for rank in range(1, 6))
+        receipt = json.loads((folder / "receipt.json").read_text())
+        assert [one["host"] for one in receipt["hosts"]] == chosen
+    finally:
+        queue.close()
+
+
 def until_known(folder: Path, event: str) -> None:
     """Wait until a run has had an event, as far as its folder knows."""
     file = folder / "events.jsonl"

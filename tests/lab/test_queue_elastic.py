@@ -57,16 +57,16 @@ def queue(tmp_path: Path, launcher: Launcher) -> Iterator[Queue]:
             made.close()
 
 
-def detached(queue: Queue, *words: str) -> Path:
+def detached(queue: Queue, *words: str, among: str = "gpu[1-3]") -> Path:
     """Start an elastic run that waits, and kill its follower; return its folder."""
     done = queue.launcher.call(
         "run", "-i", str(queue.launcher.inventory), "-d", "--name", "second", "--wait", "forever",
         *ELASTIC, *words, "train.py",
     )  # fmt: skip
     assert (
-        "waits for its turn on 1 to 3 of gpu[1-3]; as many as are free start it" in done.stderr
+        f"waits for its turn on 1 to 3 of {among}; as many as are free start it" in done.stderr
     ), done.stderr
-    assert "1 to 3 of gpu[1-3]" in queue.launcher.call("ls").stdout
+    assert f"1 to 3 of {among}" in queue.launcher.call("ls").stdout
     (folder,) = queue.launcher.home.glob("runs/second-*")
     kill_follower(folder)
     return folder
@@ -256,3 +256,42 @@ def test_a_preemptible_one_borrows_with_nobody_in_touch(queue: Queue) -> None:
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     assert "done with 3" in attached.stdout
+
+
+TWELVE = tuple(labs.HostSpec(f"gpu{n:02}", gpus=1) for n in range(1, 13))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("free", [("gpu07",), ("gpu03", "gpu11")])
+def test_it_may_have_any_number_of_ways(
+    tmp_path: Path, launcher: Launcher, free: tuple[str, ...]
+) -> None:
+    """298 for one to three of twelve hosts, which are too many to list."""
+    need_lab()
+    with labs.Lab(TWELVE, tmp_path / "own", share=[Path(sys.prefix)]) as lab:
+        queue = Queue(lab, launcher)
+        launcher.inventory.write_text(labs.inventory(lab, sys.executable))
+        launcher.script(TRAIN, "train.py")
+        others = ",".join(name for name in lab.hosts if name not in free)
+        try:
+            queue.start("held", "--gpus", str(12 - len(free)), "--hosts", others)
+            queue.start("soon", "--gpus", str(len(free)), "--hosts", ",".join(free))
+            for name in ("held", "soon"):
+                queue.until(name, "AllStarted")
+            folder = detached(queue, among="gpu[01-12]")
+            for host in lab.hosts.values():
+                host.drop_packets()
+            queue.let_go("soon")
+            for name in free:
+                assert queue.until_there(name, folder.name, "BegunThere")["hosts"] == [*free]
+            until_printed(queue, free[0], folder.name, f"of {len(free)} has 0")
+            queue.let_go("over")
+            for host in lab.hosts.values():
+                host.unblock()
+            attached = launcher.call("attach", "second")
+            assert attached.returncode == 0, attached.stderr
+            assert f"done with {len(free)}" in attached.stdout
+            assert hosts_of(queue, "second") == [*free]
+        finally:
+            queue.close()
