@@ -203,11 +203,11 @@ class Attempts:
                 return
         else:
             plan = await self._until_begun_on(self._hosts.active[0])
-        self._place.starts_by_itself = False
+        self._place.starts_by_itself, waited = False, self._hosts.active
         began = max(event.time for event in self._context.state.begun_on.values())
         self._hosts.settle(plan.layout)
         self._place.know(self._hosts.active, plan.layout)
-        await self._let_others_go()
+        await self._let_others_go(waited)
         self._context.event_log.note("run.json", self._context.describe(plan.layout))
         self._context.event_log.note("plan.json", codec.describe_plan(plan))
         self._ports = plan.ports
@@ -218,10 +218,10 @@ class Attempts:
         self._context.add(ev.AllStarted(began, self._number))
         await self._place.membership.close()  # nobody needs these connections while it runs
 
-    async def _let_others_go(self) -> None:
-        """Let go of the hosts that waited, too, and were not chosen."""
-        waited = set(self._context.state.left_to)
-        others = [one for one in self._hosts.aside if one.name in waited]
+    async def _let_others_go(self, waited: Sequence[HostSession]) -> None:
+        """Let go of the hosts that waited, too, and were not chosen: also of one that was away when the
+        others were told anew."""
+        others = [one for one in self._hosts.aside if one in waited]
         await self._gathering.let_go(others)
         await asyncio.gather(*map(self._hosts.dismiss, others))
 

@@ -43,7 +43,7 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
         ours = await _turn(context, hosts, place, layout) if layout else None
         if ours is None and (place.can_wait or context.job.elastic):
             await _queue_up(context, place, await search.all_able(), order)
-            ours = await _turn_on_some(hosts, place)
+            ours = await _turn_on_some(hosts, place, bool(context.job.elastic))
         if ours is None and not place.can_wait:
             raise place.refusal()
         await search.opening.leave()
@@ -95,7 +95,7 @@ class _Search:
                 raise _lacks(able, lacking)
             try:
                 is_early = bool(self._waiting or opening.silent)
-                return self._decide(able, is_early)
+                return decide(self._context, able, is_early, self._order)
             except PlanError as error:
                 if self._waiting:
                     continue
@@ -106,18 +106,6 @@ class _Search:
                     return None
                 self._complain(able, lacking)
                 raise
-
-    def _decide(self, able: Sequence[HostSession], is_early: bool) -> Layout:
-        """Return the layout of the job on free GPUs: of an elastic one, on as many hosts as have some
-        once all are open. Raises PlanError."""
-        job = self._context.job
-        while True:
-            try:
-                return decide(self._context, able, is_early, self._order, job)
-            except GpusInUse:
-                if is_early or job.elastic is None or job.num_nodes in (None, job.elastic):
-                    raise
-            job = on_fewer(job, job.num_nodes - 1)
 
     def _complain(self, able: Sequence[HostSession], lacking: Sequence[HostSession]) -> None:
         """Raise the error that explains why hosts are missing, if there is one."""
@@ -150,11 +138,11 @@ async def _turn(context: RunContext, hosts: HostSet, place: Place, layout: Layou
     return layout if await place.may_begin() else None
 
 
-async def _turn_on_some(hosts: HostSet, place: Place) -> Layout | None:
+async def _turn_on_some(hosts: HostSet, place: Place, elastic: bool) -> Layout | None:
     """Return the layout that the run may take now on some of the hosts where it has a place, which it
-    keeps there alone; None if it has to wait."""
+    keeps there alone if it is elastic; None if it has to wait."""
     layout = await place.layout_now()
-    if layout is not None:
+    if layout is not None and elastic:
         names = [node.host.name for node in layout.nodes if node.gpus]
         own = [one for one in hosts.active if one.name in names]
         await place.enter(own, turn.shares_of(layout))
@@ -310,13 +298,29 @@ def decide(
     sessions: Sequence[HostSession],
     only_idle: bool,
     order: Sequence[Host] | None = None,
-    job: Job | None = None,
 ) -> Layout:
-    """Return the layout of the run, or of another ``job``, on hosts that are open.
+    """Return the layout of the run on hosts that are open: of an elastic one on as many as have free
+    GPUs, unless it is to be on idle ones. Raises PlanError.
 
-    ``order`` says which are taken first; their ranks are in the order of the request. Raises PlanError.
+    ``order`` says which hosts are taken first; their ranks are in the order of the request.
     """
-    job = job or context.job
+    job = context.job
+    while True:
+        try:
+            return _decide(context, job, sessions, only_idle, order)
+        except GpusInUse:
+            if only_idle or job.elastic is None or job.num_nodes in (None, job.elastic):
+                raise
+        job = on_fewer(job, job.num_nodes - 1)
+
+
+def _decide(
+    context: RunContext,
+    job: Job,
+    sessions: Sequence[HostSession],
+    only_idle: bool,
+    order: Sequence[Host] | None,
+) -> Layout:
     facts = {session.name: session.facts for session in sessions}
     names = [host.name for host in context.request.hosts]
     hosts = sorted((one.host for one in sessions), key=lambda host: names.index(host.name))

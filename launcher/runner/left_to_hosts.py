@@ -13,18 +13,20 @@ from dataclasses import replace
 from typing import Any
 
 from ..agent.supervisor.template import filled_together, of_attempt
-from ..jobs import planner
 from ..jobs.gpus import usable
 from ..records import events as ev
 from ..spec.errors import BadAnswer
-from ..spec.model import Layout, Meeting, Plan
+from ..spec.model import Meeting, Plan
+from . import any_hosts
+from .any_hosts import Templates
+from .chosen_plan import plan_of, ports_of
 from .host_session import HostSession
 from .launch import Launch, Peers
 from .left_to_host import LEAST_TOKEN, Choice, framework_of
 from .place import Place
 from .policy import turn
 from .policy.turn import layouts_of
-from .ways import MOST_WAYS, Way, number_of_ways, on
+from .ways import MOST_WAYS, AnyWay, Way, are_many, number_of_ways, on
 from .witnesses import Witnesses
 
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
@@ -39,20 +41,23 @@ def is_possible(launch: Launch) -> bool:
     launcher would have sent, and have few enough ways to. A framework may pack GPUs or ports into
     something that has to be made anew."""
     first, last = launch.context.job.master_port
-    if number_of_ways(launch.layout) > MOST_WAYS or last - first + 1 < LEAST_PORTS:
+    if last - first + 1 < LEAST_PORTS:
+        return False
+    is_listed = number_of_ways(launch.layout) <= MOST_WAYS
+    if not is_listed and not (are_many(launch.layout) and any_hosts.is_possible(launch)):
         return False
     launch = on(launch, next(layouts_of(launch.layout)))
     any_attempt = replace(launch, attempt=LEAST_TOKEN)
     known = {node.host.name: f"192.0.2.{n % 250 + 1}" for n, node in enumerate(launch.layout.nodes)}
     meeting = Meeting(known[launch.sessions[0].name], 0, dict.fromkeys(known, "eth0"), known)
     tokens, real, certified = _tokens(launch), _real(launch), launch.certified()
-    peers = launch.peers(_plan(launch, tokens, meeting), certified, "")
+    peers = launch.peers(plan_of(launch, tokens, meeting), certified, "")
     packed = framework_of(launch).packed
     given: Any = {
         host: {name: list(value) for name, value in vars(one).items()} for host, one in real.items()
     }
     looked_for = {host: one.as_tokens() for host, one in tokens.items()}
-    plan, wanted = _plan(any_attempt, tokens, meeting), _plan(launch, real, meeting)
+    plan, wanted = plan_of(any_attempt, tokens, meeting), plan_of(launch, real, meeting)
     for session in launch.sessions:
         start: Any = any_attempt.start_request(session, plan, peers)
         start = of_attempt(start, str(LEAST_TOKEN), launch.attempt, packed)
@@ -65,7 +70,7 @@ def is_possible(launch: Launch) -> bool:
 
 def requests(
     launch: Launch,
-    ways: Sequence[Way],
+    ways: Sequence[Way] | AnyWay,
     meeting: Meeting,
     key: str,
     place: Place,
@@ -101,18 +106,23 @@ def requests(
         **({"attempt": str(attempt)} if attempt else {}),
     }
     told, starts = [], {session.name: dict[str, Any]() for session in launch.sessions}
+    if isinstance(ways, AnyWay):
+        templates = Templates(launch, key)
+        of_all["any_of"] = templates.told(ways.heads, ways.alone)
+        starts = {session.name: templates.starts(session) for session in launch.sessions}
+        ways = ()
     for number, one_way in enumerate(ways):
         way = one_way if attempt is None else _of_any_attempt(one_way, attempt)
         tokens = _tokens(way.launch)
-        plan = _plan(way.launch, tokens, way.meeting)
+        plan = plan_of(way.launch, tokens, way.meeting)
         peers = way.launch.peers(plan, way.launch.certified(), key)
         told.append(_described(way, tokens))
         for session in way.launch.sessions:
             start = way.launch.start_request(session, plan, peers)
             starts[session.name][str(number)] = start
-    if launch.layout.wanted:
+    if told and launch.layout.wanted:
         of_all["ways"] = told
-    else:  # as earlier versions know it
+    elif told:  # as earlier versions know it
         of_all.update((name, one) for name, one in told[0].items() if name != "address")
     found = {}
     for session in launch.sessions:
@@ -174,7 +184,7 @@ def begun(launch: Launch, met: ev.WaitsOnHosts | None, events: Mapping[str, ev.B
         names = usable(session.host, session.facts).names
         called = tuple(names.get(gpu, str(gpu)) for gpu in event.gpus)
         choices[session.name] = Choice(event.gpus, called, event.ports)
-    return _plan(launch, choices, meeting)
+    return plan_of(launch, choices, meeting)
 
 
 def _require_way(launch: Launch, event: ev.BegunThere) -> None:
@@ -196,7 +206,7 @@ def _is_of(event: ev.BegunThere, session: HostSession, tokens: Choice) -> bool:
 
 def _tokens(launch: Launch) -> Choices:
     """Return tokens for all that is decided there. They differ, by chance in 8 * 10^17 numbers."""
-    counts = _ports(launch)
+    counts = ports_of(launch)
     return {
         node.host.name: Choice.tokens(len(node.gpus), counts.get(node.host.name, 0))
         for node in launch.layout.nodes
@@ -205,44 +215,13 @@ def _tokens(launch: Launch) -> Choices:
 
 def _real(launch: Launch) -> Choices:
     """Return what could be decided there."""
-    found, port, counts = {}, 20_001, _ports(launch)
+    found, port, counts = {}, 20_001, ports_of(launch)
     for node in launch.layout.nodes:
         count = counts.get(node.host.name, 0)
         names = node.gpu_names or tuple(map(str, node.gpus))
         found[node.host.name] = Choice(node.gpus, names, tuple(range(port, port + count)))
         port += count
     return found
-
-
-def _ports(launch: Launch) -> dict[str, int]:
-    """Return how many ports each host has: the first one those of the master and of broadcasts, then
-    come those of the processes."""
-    counts = planner.ports_needed(launch.context.job, launch.layout)
-    first = launch.layout.nodes[0].host.name
-    return {**counts, first: counts.get(first, 0) + 1 + _broadcasts(launch)}
-
-
-def _broadcasts(launch: Launch) -> bool:
-    return launch.layout.num_nodes > 1 and not framework_of(launch).joins_hosts
-
-
-def _plan(launch: Launch, choices: Choices, meeting: Meeting) -> Plan:
-    nodes = tuple(
-        turn.on_gpus(node, choices[node.host.name].gpus, choices[node.host.name].names)
-        for node in launch.layout.nodes
-    )
-    layout = replace(launch.layout, nodes=nodes)
-    return launch.plan(layout, _meeting(launch, layout, choices, meeting))
-
-
-def _meeting(launch: Launch, layout: Layout, choices: Choices, meeting: Meeting) -> Meeting:
-    first = layout.nodes[0].host.name
-    ports = {host: list(one.ports) for host, one in choices.items()}
-    master = ports[first].pop(0)
-    news = ports[first].pop(0) if _broadcasts(launch) else None
-    own = {host: tuple(some) for host, some in ports.items() if some}
-    made = replace(meeting, master_port=master, news_port=news, ports=own)
-    return planner.with_share_port(launch.context.job, layout, made)
 
 
 def _with_ports(peers: Peers, meeting: Meeting) -> Peers:

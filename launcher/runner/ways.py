@@ -5,6 +5,7 @@ A run that needs all of its hosts has one way. See docs/decisions/0082-hosts-cho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from math import comb
@@ -26,6 +27,20 @@ class Way:
     meeting: Meeting
 
 
+@frozen
+class AnyWay:
+    """All ways to run on any of some hosts. By the first host of those that are chosen, ``heads`` say
+    where they meet, and ``alone`` where a single one does."""
+
+    heads: Mapping[str, Meeting]
+    alone: Mapping[str, Meeting]
+
+
+def are_many(layout: Layout) -> bool:
+    """Return whether a layout has too many ways to list, and any of its hosts would do."""
+    return bool(layout.wanted and not layout.shares) and number_of_ways(layout) > MOST_WAYS
+
+
 def number_of_ways(layout: Layout) -> int:
     """Return among how many layouts the hosts of a layout may choose; of more than are told, any number
     that is larger."""
@@ -42,7 +57,7 @@ def on(launch: Launch, layout: Layout) -> Launch:
     return replace(launch, sessions=sessions, layout=layout)
 
 
-async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
+async def find_ways(launch: Launch) -> tuple[Meeting, list[Way] | AnyWay]:
     """Return where the hosts of a launch meet while they wait, and the ways to run it: without those
     whose first host some of the others do not reach. Raises HostError; MeetingError if that is the first
     one of all."""
@@ -52,6 +67,8 @@ async def find_ways(launch: Launch) -> tuple[Meeting, list[Way]]:
         return meeting, [Way(launch, meeting)]
     names = [session.name for session in launch.sessions]
     heads: dict[str, Meeting | None] = {names[0]: meeting}
+    if are_many(launch.layout):
+        return meeting, await _find_any(launch, meeting)
     found: list[Way] = []
     for layout in layouts_of(launch.layout):
         one = on(launch, layout)
@@ -69,7 +86,26 @@ async def can_meet(launch: Launch) -> bool:
         _, ways = await find_ways(launch)
     except (errors.MeetingError, errors.HostError):
         return False
+    if isinstance(ways, AnyWay):
+        return len(ways.heads) == _number_of_heads(launch.layout)
     return len(ways) == number_of_ways(launch.layout)
+
+
+def _number_of_heads(layout: Layout) -> int:
+    """Return how many hosts of a layout can be the first of several that are chosen."""
+    return len(layout.nodes) + 1 - max(2, layout.num_nodes)
+
+
+async def _find_any(launch: Launch, meeting: Meeting) -> AnyWay:
+    """Return all ways to run on any hosts of a launch, which meet there if its first one is chosen."""
+    names, heads = [session.name for session in launch.sessions], {}
+    if launch.layout.largest.num_nodes > 1:
+        heads[names[0]] = meeting
+        for first in range(1, _number_of_heads(launch.layout)):
+            if there := await _meet_if_all_do(launch, first):
+                heads[names[first]] = there
+    single = launch.sessions if launch.layout.num_nodes == 1 else ()
+    return AnyWay(heads, {one.name: alone(launch.context.job, one, 0) for one in single})
 
 
 async def _meet_if_all_do(launch: Launch, first: int) -> Meeting | None:

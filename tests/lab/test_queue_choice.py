@@ -279,6 +279,89 @@ def test_another_machine_takes_it_up(queue: Queue, tmp_path: Path) -> None:
     assert [one["host"] for one in receipt["hosts"]] == ["gpu2"]
 
 
+TWELVE = tuple(labs.HostSpec(f"gpu{n:02}", gpus=1) for n in range(1, 13))
+#: One run has the GPUs of these hosts, and another those of all others.
+SOON = ["gpu01", "gpu03", "gpu05", "gpu07", "gpu09", "gpu11", "gpu12"]
+
+
+@pytest.fixture
+def many(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
+    """Twelve hosts with a GPU each, which two runs have: six of them may be chosen in 924 ways, which
+    are too many to list."""
+    made = Queue(own, launcher)
+    held = [name for name in own.hosts if name not in SOON]
+    try:
+        for name, hosts in (("held", held), ("soon", SOON)):
+            made.start(name, "--gpus", str(len(hosts)), "--hosts", ",".join(hosts))
+        for name in ("held", "soon"):
+            made.until(name, "AllStarted")
+        yield made
+    finally:
+        made.close()
+
+
+def any_six(queue: Queue) -> Path:
+    """Have a run wait for any six hosts, with nobody in touch; return its folder."""
+    folder = queue.detached(
+        "second", "--gpus", "6", where="6 of gpu[01-12]; whichever are free first start it",
+        command="echo $HOSTS $SLOTS $LAUNCHER_NODE_RANK; " + MEETING,
+    )  # fmt: skip
+    assert "its hosts" in queue.call().stdout
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [TWELVE], indirect=True)
+def test_any_six_of_twelve_hosts_start_it(many: Queue) -> None:
+    """Two hosts lose their power. Each process knows its place and who the others are."""
+    folder, hosts = any_six(many), many.lab.hosts
+    for host in hosts.values():
+        host.drop_packets()
+    off = ("gpu05", "gpu02")
+    for name in off:
+        hosts[name].power_cut()
+    chosen = [name for name in SOON if name not in off]
+    for name in chosen:
+        hosts[name].write("/tmp/soon", b"")
+    for name in chosen:
+        assert many.until_there(name, folder.name, "BegunThere")["hosts"] == chosen
+    for name in hosts:
+        if name not in off:
+            hosts[name].unblock()
+    attached = many.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    slots = ",".join(f"{name}:1" for name in chosen)
+    for rank in range(6):
+        assert f"{' '.join(chosen)} {slots} {rank}" in attached.stdout, attached.stdout
+        assert f"{rank} of 6 has 0" in attached.stdout
+    logs = folder / "logs" / "attempt-0"
+    assert all("met" in (logs / f"node-{rank}.out").read_text() for rank in range(1, 6))
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [one["host"] for one in receipt["hosts"]] == chosen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("own", [TWELVE], indirect=True)
+def test_any_six_are_told_again_by_who_attaches(many: Queue) -> None:
+    """The supervisor of the leader has died, and a host is away: eleven hosts have 462 ways."""
+    folder, hosts = any_six(many), many.lab.hosts
+    hosts["gpu01"].run("python3", "-c", TERMINATE_HOLDER, "wait/second-")
+    hosts["gpu03"].drop_packets()
+    attached = many.launcher.start_command("attach", "second")
+    many.started.append(attached)
+    labs.wait_until(lambda: "wait/second-" in many.sockets("gpu01"), "it waits again", 60)
+    chosen = [name for name in SOON if name != "gpu03"]
+    for name in chosen:
+        hosts[name].write("/tmp/soon", b"")
+    assert many.until_there("gpu12", folder.name, "BegunThere")["hosts"] == chosen
+    hosts["gpu03"].unblock()
+    out, err = attached.communicate(timeout=120)
+    assert attached.returncode == 0, (out, err)
+    assert all(f"{rank} of 6 has 0".encode() in out for rank in range(6)), out
+
+
 def until_known(folder: Path, event: str) -> None:
     """Wait until a run has had an event, as far as its folder knows."""
     file = folder / "events.jsonl"

@@ -4,6 +4,7 @@ launcher."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,17 +58,17 @@ def queue(tmp_path: Path, launcher: Launcher) -> Iterator[Queue]:
             made.close()
 
 
-def detached(queue: Queue, *words: str) -> Path:
+def detached(queue: Queue, *words: str, among: str = "gpu[1-3]", name: str = "second") -> Path:
     """Start an elastic run that waits, and kill its follower; return its folder."""
     done = queue.launcher.call(
-        "run", "-i", str(queue.launcher.inventory), "-d", "--name", "second", "--wait", "forever",
+        "run", "-i", str(queue.launcher.inventory), "-d", "--name", name, "--wait", "forever",
         *ELASTIC, *words, "train.py",
     )  # fmt: skip
     assert (
-        "waits for its turn on 1 to 3 of gpu[1-3]; as many as are free start it" in done.stderr
+        f"waits for its turn on 1 to 3 of {among}; as many as are free start it" in done.stderr
     ), done.stderr
-    assert "1 to 3 of gpu[1-3]" in queue.launcher.call("ls").stdout
-    (folder,) = queue.launcher.home.glob("runs/second-*")
+    assert f"1 to 3 of {among}" in queue.launcher.call("ls").stdout
+    (folder,) = queue.launcher.home.glob(f"runs/{name}-*")
     kill_follower(folder)
     return folder
 
@@ -256,3 +257,81 @@ def test_a_preemptible_one_borrows_with_nobody_in_touch(queue: Queue) -> None:
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     assert "done with 3" in attached.stdout
+
+
+def locked(queue: Queue) -> int:
+    """Return how many GPUs are locked on all hosts, as their kernels say."""
+    names = {
+        (host, name)
+        for host in queue.lab.hosts
+        for name in re.findall(r"@launcher/gpu/\d+$", queue.sockets(host), re.MULTILINE)
+    }
+    return len(names)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_those_that_begin_at_once_never_have_more_than_the_quota(queue: Queue) -> None:
+    """Three runs of up to three GPUs each, for a quota of two: hosts start two of them with nobody in
+    touch, and a launcher the third."""
+    one, two = (detached(queue, *OF_TEAM, name=name) for name in ("one", "two"))
+    words = ("--wait", "30m", "--name", "three", "--master-port", "29500", *OF_TEAM)
+    three = queue.launcher.start(*words, *ELASTIC, "train.py")
+    queue.started.append(three)
+    queue.until("three", "RunWaits")
+    queue.let_go("on-gpu1", "on-gpu2", "on-gpu3")
+    for host in queue.lab.hosts:
+        queue.until(f"on-{host}", "HostEnded")
+    labs.wait_until(lambda: used_by_team(queue), "one has begun", 60)
+    for _ in range(5):
+        assert locked(queue) <= 2
+        assert sum(used_by_team(queue).values()) <= 2
+    others = [queue.launcher.start_command("attach", one.name) for one in (one, two)]
+    queue.started += others
+    queue.let_go("over")
+
+    def are_over() -> bool:
+        assert locked(queue) <= 2
+        return all(process.poll() is not None for process in (three, *others))
+
+    labs.wait_until(are_over, "all have had their turn", 120)
+    assert [process.returncode for process in (three, *others)] == [0, 0, 0]
+
+
+TWELVE = tuple(labs.HostSpec(f"gpu{n:02}", gpus=1) for n in range(1, 13))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("free", [("gpu07",), ("gpu03", "gpu11")])
+def test_it_may_have_any_number_of_ways(
+    tmp_path: Path, launcher: Launcher, free: tuple[str, ...]
+) -> None:
+    """298 for one to three of twelve hosts, which are too many to list."""
+    need_lab()
+    with labs.Lab(TWELVE, tmp_path / "own", share=[Path(sys.prefix)]) as lab:
+        queue = Queue(lab, launcher)
+        launcher.inventory.write_text(labs.inventory(lab, sys.executable))
+        launcher.script(TRAIN, "train.py")
+        others = ",".join(name for name in lab.hosts if name not in free)
+        try:
+            queue.start("held", "--gpus", str(12 - len(free)), "--hosts", others)
+            queue.start("soon", "--gpus", str(len(free)), "--hosts", ",".join(free))
+            for name in ("held", "soon"):
+                queue.until(name, "AllStarted")
+            folder = detached(queue, among="gpu[01-12]")
+            for host in lab.hosts.values():
+                host.drop_packets()
+            queue.let_go("soon")
+            for name in free:
+                assert queue.until_there(name, folder.name, "BegunThere")["hosts"] == [*free]
+            until_printed(queue, free[0], folder.name, f"of {len(free)} has 0")
+            queue.let_go("over")
+            for host in lab.hosts.values():
+                host.unblock()
+            attached = launcher.call("attach", "second")
+            assert attached.returncode == 0, attached.stderr
+            assert f"done with {len(free)}" in attached.stdout
+            assert hosts_of(queue, "second") == [*free]
+        finally:
+            queue.close()

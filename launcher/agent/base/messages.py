@@ -239,13 +239,44 @@ class Way(TypedDict):
     addresses: Dict[str, str]
 
 
+class Meeting(TypedDict):
+    """Where the hosts of a way meet: at the ``address`` of its first one. By host, ``interfaces`` lead
+    there, and ``addresses`` are those at which the others reach it."""
+
+    address: str
+    interfaces: Dict[str, str]
+    addresses: Dict[str, str]
+
+
+class AnyHosts(TypedDict):
+    """All ways to run on as few as the ``least`` and as many as the ``most`` of some ``hosts``, with so
+    many ``gpus`` of each. By the number of hosts and their place, ``tokens`` are those of a way. By the
+    first host, ``heads`` say where its hosts meet, and ``alone`` where a single one does.
+
+    The ``marks`` of each place stand for a host's name, address and interface, and ``master`` for the
+    address where they meet. By host, ``names`` are those in /etc/hosts."""
+
+    hosts: List[str]
+    least: int
+    most: int
+    gpus: int
+    tokens: Dict[str, List[Dict[str, List[str]]]]
+    heads: Dict[str, Meeting]
+    alone: Dict[str, Meeting]
+    marks: List[List[str]]
+    master: str
+    names: Dict[str, List[str]]
+
+
 class GatherRequest(TypedDict):
     """The request to wait for GPUs with other hosts, ``op`` is "gather": see :class:`WaitRequest`.
 
     Without a ``ticket`` the run needs no GPUs of this host. By host, ``gpus`` are those that the run
     may use. ``ways`` are those to run it, and ``starts`` what this host starts in each that it is part
-    of, by its number, with tokens of all hosts of that way. A run with only one has the fields of that
-    here instead, and ``start``; its hosts meet at the address of the gang. A run with a ``project``
+    of, by its number, with tokens of all hosts of that way. A run with too many to list has ``any_of``
+    instead, and ``starts`` by the number of hosts and the place of this one: "8.0" is the first of 8.
+    A run with only one way has the fields of that here instead, and ``start``; its hosts meet at the
+    address of the gang. A run with a ``project``
     begins once most hosts of the gang let it: those that are in no way of it only witness.
 
     The text ``attempt`` is a token, too: it stands for the number of the attempt, so that the run can
@@ -257,6 +288,7 @@ class GatherRequest(TypedDict):
     gpus: Dict[str, List[int]]
     names: Dict[str, str]
     ways: NotRequired[List[Way]]
+    any_of: NotRequired[AnyHosts | None]
     starts: NotRequired[Dict[str, StartRequest]]
     counts: NotRequired[Dict[str, int]]
     start: NotRequired[StartRequest]

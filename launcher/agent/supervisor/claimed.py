@@ -47,7 +47,8 @@ class Claimed:
 
     def start_of(self, way: int, given: Mapping[str, Given]) -> StartRequest | None:
         """Return what to start here, with what each host was given; None if this host has nothing."""
-        start, packed = self._starts.get(str(way)), self._request.get("packed") or ()
+        packed = self._request.get("packed") or ()
+        start = ways.start_of(self._ways, self._starts, way, self._here, packed)
         if start is None or self.given is None:
             return None
         return template.filled_together(start, self._ways[way]["tokens"], given, packed)

@@ -6,7 +6,7 @@ everybody locks; all say how things stand now; if the rules allow it, the hosts 
 show that they use GPUs in the project's name, and then the run is written into the books of that
 majority. Launchers do the same. An elastic run may begin with several numbers of GPUs, and a round is
 about one of them. See docs/decisions/0066-projects.md, docs/decisions/0086-witnesses.md and
-docs/decisions/0096-elastic-in-projects.md.
+docs/decisions/0096-any-number.md.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from ..base.messages import Given, Message
+    from .any_of import AnyOf
     from .council import Council, Words
 
     #: What the run may claim now, from how things stand on hosts; None while it has to wait.
@@ -93,6 +94,18 @@ class Stop(Value):
         self.why = why
 
 
+class _Listed:
+    """The hosts of each way, one by one; without any, there is one on all hosts."""
+
+    def __init__(self, ways: Collection[Collection[str]], every: Collection[str]) -> None:
+        self._ways = [frozenset(way) for way in ways or [every]]
+        self.hosts = frozenset().union(*self._ways)
+        self.most = max(map(len, ways), default=0)
+
+    def suffice(self, there: Collection[str]) -> bool:
+        return any(way <= set(there) for way in self._ways)
+
+
 class Leader:
     """The first host of a run: it decides for all. The run takes one of several ``ways``, each the hosts
     that it would have then; without any, all of them. Some of the others may be in none of them. A
@@ -105,7 +118,7 @@ class Leader:
         others: Iterable[str],
         decide: Decide,
         now: float,
-        ways: Collection[Collection[str]] = (),
+        ways: list[Any] | tuple[Any, ...] | AnyOf = (),
         council: Council | None = None,
         may_return: bool = False,
     ) -> None:
@@ -113,9 +126,11 @@ class Leader:
         self._council, self._may_return = council, may_return
         self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
-        self._ways = [frozenset(way) - {here} for way in ways] or [frozenset(self._others)]
-        self._waits_on = frozenset([here]).union(*self._ways)  # the others only decide
-        self._largest = max(map(len, ways), default=0)  # an elastic run may begin on fewer
+        self._ways = (
+            _Listed(ways, [here, *self._others]) if isinstance(ways, (list, tuple)) else ways
+        )
+        self._waits_on = frozenset([here, *self._ways.hosts])  # the others only decide
+        self._largest = self._ways.most  # an elastic run may begin on fewer
         self._settled: float | None = None  # from when on it does
         self._in_touch: set[str] = set()
         self._stands: dict[str, Any] = {}
@@ -178,7 +193,7 @@ class Leader:
     @property
     def _suffice(self) -> bool:
         """Whether those in touch suffice for the run."""
-        return any(way <= self._in_touch for way in self._ways)
+        return self._ways.suffice({self._here, *self._in_touch})
 
     @property
     def _chosen(self) -> list[str]:

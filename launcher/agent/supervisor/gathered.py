@@ -97,12 +97,15 @@ class Gathered:
     def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
         if hosts[0] != self._here:
             return None
-        every, project = [way["tokens"] for way in self._ways], self.request.get("project")
+        project = self.request.get("project")
         if project:
             from .council import Council  # few runs have a project
 
             self._council = Council(self._run, project, ways.numbers_of(self._ways))
         more = self._council, may_return(self.request)
+        every = (
+            [way["tokens"] for way in self._ways] if isinstance(self._ways, list) else self._ways
+        )
         return gang.Leader(self._here, hosts[1:], self._decide, now, every, *more)
 
     def _staked(self, now: float) -> stake.Stake | None:

@@ -370,14 +370,15 @@ class Hands:
 
     def met(self, request: GatherRequest) -> None:
         """Write down that the hosts start the run by themselves from now on."""
-        ways = request.get("ways")
-        every = [way["tokens"] for way in ways] if ways else [request["tokens"]]
-        of_run = {host for tokens in every for host in tokens}
+        from . import ways
+
+        every, may_choose = ways.ways_of(request)[0], request.get("ways") or request.get("any_of")
+        of_run = ways.hosts_of(every)
         hosts = [host for host in request["gang"]["hosts"] if host in of_run]
         if len(hosts) == 1:
             self._owner.record("WaitsOnHost")
             return
-        sizes = sorted({len(tokens) for tokens in every}) if ways else [0]
+        sizes = ways.sizes_of(every) if may_choose else [0]
         most = {"most": sizes[-1]} if len(sizes) > 1 else {}
         self._owner.record("WaitsOnHosts", hosts=hosts, wanted=sizes[0], **most)
 

@@ -120,6 +120,21 @@ _WAY: Any = {
     "addresses": TEXTS,
 }
 
+_MEETING: Any = {"address": str, "interfaces": TEXTS, "addresses": TEXTS}
+#: Ways on any of some hosts: see launcher.agent.base.messages.AnyHosts.
+_ANY_OF: Any = {
+    "hosts": [str],
+    "least": int,
+    "most": int,
+    "gpus": int,
+    "tokens": {str: [{str: [str]}]},
+    "heads": {str: (_MEETING, {})},
+    "alone": {str: (_MEETING, {})},
+    "marks": [[str]],
+    "master": str,
+    "names": {str: [str]},
+}
+
 #: The request to wait together with other hosts.
 _GATHER: Any = (
     {
@@ -134,6 +149,7 @@ _GATHER: Any = (
     {
         "ticket": (_TICKET, {}),
         "ways": [(_WAY, {})],
+        "any_of": (_ANY_OF, {}),
         "starts": {str: _START},
         "counts": {str: int},
         "start": _START,

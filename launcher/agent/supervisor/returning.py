@@ -102,7 +102,7 @@ def hosts_of(request: GatherRequest) -> list[str]:
     """Return the hosts of the run, the one that leads in front. Pure."""
     from . import ways
 
-    in_run = {host for way in ways.ways_of(request)[0] for host in way["tokens"]}
+    in_run = ways.hosts_of(ways.ways_of(request)[0])
     return [host for host in request["gang"]["hosts"] if host in in_run]
 
 

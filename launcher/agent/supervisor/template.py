@@ -60,6 +60,24 @@ def filled_together(
     return made  # type: ignore[return-value]
 
 
+def filled_for_place(
+    start: StartRequest,
+    pairs: Sequence[tuple[str, str]],
+    entries: Sequence[Message],
+    packed: Sequence[str] = (),
+) -> StartRequest:
+    """Return the start request of a place with the hosts of a way: ``entries`` are theirs in /etc/hosts,
+    if the run has one of its own."""
+    made: Message = dict(start, processes=_processes(start, pairs, packed))
+    if start.get("news"):
+        known = dict(pairs)
+        line: Message = start["news"]  # type: ignore[assignment]
+        made["news"] = dict(line, hub=known[line["hub"]], address=known[line["address"]])
+    if start.get("own_hosts") is not None:
+        made["own_hosts"] = list(entries)
+    return made  # type: ignore[return-value]
+
+
 def of_attempt(
     start: StartRequest, token: str, attempt: int, packed: Sequence[str] = ()
 ) -> StartRequest:

@@ -29,7 +29,7 @@ from ...transport.answers.queue import Holder, Turns, WaitingThere
 FEW = 3
 
 
-#: Most ways to run that hosts are told of: they have a start request for each that they are part of.
+#: Most ways to run that are listed: hosts have a start request for each that they are part of.
 MOST_WAYS = 256
 #: Of ways to choose among hosts, how many are compared with what would be started there.
 CHECKED = 16

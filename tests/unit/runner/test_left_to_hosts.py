@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from launcher.agent.supervisor.requests import checked
 from launcher.agent.supervisor.template import filled_together
+from launcher.agent.supervisor.ways import start_of, ways_of
 from launcher.jobs.layout import make_layout
 from launcher.records import events as ev
 from launcher.runner import left_to_hosts
 from launcher.runner.launch import Launch
 from launcher.runner.policy import turn
 from launcher.runner.policy.turn import layouts_of
-from launcher.runner.ways import Way, number_of_ways, on
+from launcher.runner.ways import AnyWay, Way, number_of_ways, on
 from launcher.spec.errors import BadAnswer
 from launcher.spec.model import Facts, Gpu, Host, Job, Meeting, Resources
 from launcher.transport.answers.queue import Turns
@@ -43,7 +45,13 @@ def launch(framework: str, ports: tuple[int, int] = (20_000, 32_000)) -> Launch:
         master_port=ports,
     )
     request = SimpleNamespace(
-        stdin=False, job=job, columns=None, time_limit=None, check=False, ignore_foreign=False
+        stdin=False,
+        job=job,
+        columns=None,
+        time_limit=None,
+        check=False,
+        ignore_foreign=False,
+        preemptible=False,
     )
     context: Any = SimpleNamespace(job=job, request=request, events=[])
     sessions: Any = [
@@ -248,8 +256,78 @@ def test_an_elastic_run_has_ways_of_several_sizes() -> None:
         )
 
 
-def test_more_ways_than_hosts_can_hold_need_a_launcher() -> None:
+MOST = tuple(Host(f"gpu{number}") for number in range(1, 13))
+
+
+@pytest.mark.parametrize("framework", ["torchrun", "torch", "env", "deepspeed", "slurm"])
+def test_the_number_of_ways_does_not_matter(framework: str) -> None:
+    """A run on 6 of 12 hosts has 924 ways, and each host is told what it starts in its place among six.
+    What it fills in is what the launcher would have sent, had it known who is chosen."""
+    made = choice(framework, 24, MOST)
+    assert number_of_ways(made.layout) > 256
+    assert left_to_hosts.is_possible(made)
+    addresses = {host.name: f"10.0.0.{n}" for n, host in enumerate(MOST, 1)}
+    meeting = Meeting("10.0.0.1", 25_000, dict.fromkeys(addresses, "eth0"), addresses)
+    heads = {name: replace(meeting, master_addr=at) for name, at in addresses.items()}
+    place: Any = SimpleNamespace(
+        wait_left=lambda: None,
+        for_hosts=lambda: None,
+        may_return=False,
+        membership=SimpleNamespace(rules={}),
+        ticket_for=lambda host: {"number": 1, "hosts": 12, "shares": [4] * 6},
+    )
+    told = left_to_hosts.requests(made, AnyWay(heads, {}), meeting, "key", place, WITNESSES, True)
+    assert [checked(one) for one in told.values()] == ["gather"] * 12
+    assert sorted(told["gpu12"]["starts"]) == ["6.5"], "it is the last of any"
+    assert len(told["gpu6"]["starts"]) == 6
+    assert max(len(json.dumps(one)) for one in told.values()) < 100_000
+    chosen = ["gpu2", "gpu3", "gpu6", "gpu8", "gpu11", "gpu12"]
+    ways, _ = ways_of(cast(Any, told["gpu6"]))
+    assert not isinstance(ways, list)
+    number = ways.number_of(chosen)
+    assert number is not None
+    way = ways[number]
+    assert (list(way["tokens"]), way["address"]) == (chosen, "10.0.0.2")
+    given: Any = {
+        host: {"gpus": [3, 1, 0, 2], "names": ["3", "1", "0", "2"],
+               "ports": [20_000 + place for place, _ in enumerate(one["ports"])]}
+        for host, one in way["tokens"].items()
+    }  # fmt: skip
+    begun = {
+        host: ev.BegunThere(
+            2.0, host, 0, 1.0, (3, 1, 0, 2), tuple(one["ports"]),
+            tuple(chosen), way["address"], way["interfaces"], way["addresses"],
+        )
+        for host, one in given.items()
+    }  # fmt: skip
+    plan = left_to_hosts.begun(made, None, begun)
+    launched = on(made, plan.layout)
+    peers = launched.peers(plan, {}, "key")
+    for session in launched.sessions:
+        of_host = told[session.name]
+        packed = of_host["packed"]
+        start = start_of(ways, of_host["starts"], number, session.name, packed)
+        assert start is not None
+        filled = filled_together(start, way["tokens"], given, packed)
+        assert filled == launched.start_request(session, plan, peers)
+    assert start_of(ways, told["gpu1"]["starts"], number, "gpu1") is None
+
+
+def test_an_elastic_run_may_have_any_number_of_ways() -> None:
+    """Also one on a single host, which meets nobody."""
+    made = choice("torchrun", 12, MOST)
+    job = replace(made.context.job, elastic=1, num_nodes=3, max_restarts=1)
+    made.context.job = made.context.request.job = job  # type: ignore[misc]
+    made = replace(made, layout=replace(made.layout, wanted=1, most=3))
+    assert number_of_ways(made.layout) == 12 + 66 + 220
+    assert left_to_hosts.is_possible(made)
+
+
+def test_what_packs_more_of_the_others_than_their_names_needs_a_launcher() -> None:
+    """mpirun has certificates of all; 24 hosts have 276 pairs."""
     many = tuple(Host(f"gpu{number}") for number in range(24))
-    assert not left_to_hosts.is_possible(choice("torchrun", 8, many)), "276 pairs"
-    assert left_to_hosts.is_possible(choice("torchrun", 8, many[:16])), "120 pairs"
-    assert left_to_hosts.is_possible(choice("torchrun", 4, many))
+    assert not left_to_hosts.is_possible(choice("mpi", 8, many))
+    assert left_to_hosts.is_possible(choice("mpi", 8, many[:16])), "120 pairs"
+    assert left_to_hosts.is_possible(choice("mpi", 4, many))
+    other = choice("dask", 8, many)
+    assert not left_to_hosts.is_possible(other)

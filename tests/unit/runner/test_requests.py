@@ -16,6 +16,7 @@ from launcher.spec.model import (
     Job,
     Layout,
     Node,
+    Project,
     Request,
     Resources,
     Role,
@@ -51,6 +52,27 @@ def _ran(*hosts: Host, sizes: tuple[int, ...] = (), gpus: bool = False) -> Layou
 def test_new_arguments_take_the_place_of_those_of_the_script(run: str, kept: str) -> None:
     new = command.with_arguments(tuple(run.split()), False, ("--lr", "0.2 x"))
     assert new == (*kept.split(), "--lr", "0.2 x")
+
+
+def test_an_elastic_run_has_to_fit_its_project_with_the_least_number_of_gpus() -> None:
+    inventory = Inventory(HOSTS, projects=(Project("team-a", 4, ("ann",), limit=8),))
+
+    def made(least: int, **more: bool) -> Request:
+        job = Job(
+            run=("train.py",),
+            num_nodes=3,
+            elastic=least,
+            max_restarts=1,
+            resources=Resources(gpus=12),
+        )
+        return make_request(job, inventory, project="team-a", **more)
+
+    assert made(1).job.resources.gpus == 12
+    with pytest.raises(InputError, match="8 GPUs are more than the quota"):
+        made(2)
+    made(2, preemptible=True)
+    with pytest.raises(InputError, match="12 GPUs are more than project team-a may ever have"):
+        made(3, preemptible=True)
 
 
 def test_a_shell_script_and_roles_take_none() -> None:
