@@ -203,7 +203,8 @@ class GangSpec(TypedDict):
     first. ``address`` is where the others reach it, ``port`` where it listens until the run begins.
     Those that are no hosts of the run find it at one of its ``addresses``, if there are any, and tell it
     of the ``users`` that some project has. Of each host of the run that may lead later, ``places`` are
-    addresses."""
+    addresses. The ``voters`` are those that decide who leads, where that may change while the run waits;
+    they are the same in all requests of a run."""
 
     hosts: List[str]
     address: str
@@ -212,6 +213,7 @@ class GangSpec(TypedDict):
     addresses: NotRequired[List[str] | None]
     users: NotRequired[List[str] | None]
     places: NotRequired[Dict[str, List[str]] | None]
+    voters: NotRequired[List[str] | None]
 
 
 class GangProject(TypedDict):
@@ -249,6 +251,8 @@ class GatherRequest(TypedDict):
 
     The text ``attempt`` is a token, too: it stands for the number of the attempt, so that the run can
     wait again by the same request once it has given its GPUs back.
+
+    None of the ``halted`` hosts has begun the run, and none waits by an earlier request.
     """
 
     ticket: NotRequired[Message | None]
@@ -267,6 +271,7 @@ class GatherRequest(TypedDict):
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]
     attempt: NotRequired[str | None]
+    halted: NotRequired[List[str] | None]
     project: NotRequired[GangProject | None]
     rules: NotRequired[Dict[str, ProjectRule] | None]
 

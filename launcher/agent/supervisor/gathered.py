@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..base.messages import GatherRequest, Given, Message, StartRequest
     from . import stake
     from .council import Council
+    from .electing import Electing
     from .hands import Hands
     from .stands import Stand
 
@@ -59,13 +60,15 @@ class Gathered:
         self.has_begun = is_running
         self._run, self._here, self._hands = run, host, hands
         self._ways = ways.ways_of(request)[0]
-        self._lines = Lines(request["gang"], host, now)
+        self._member = gang.Member(now)
+        self._electing = self._elects(now)
+        self._lines = self._electing.lines if self._electing else Lines(request["gang"], host, now)
         self._council: Council | None = None  # decides about its project, if it leads and has one
         self._leader = self._leads(request["gang"]["hosts"], now)
         self._stake = self._staked(now)
         self._is_project_news = False
         self._is_met = False  # it is written down that the hosts have met
-        self._member = gang.Member(now)
+        self._have_met = False  # they have, whoever led
         if is_running:
             self._part.run()
         asked = request.get("ticket")
@@ -91,16 +94,28 @@ class Gathered:
             self.close()
             raise
 
-    def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
-        if hosts[0] != self._here:
+    def _elects(self, now: float) -> Electing | None:
+        """Return the part of this host in finding who leads, if others than the first one may."""
+        voters = self.request["gang"].get("voters") or ()
+        if self._here not in voters:
             return None
+        from .electing import Electing  # most runs have fewer hosts
+
+        return Electing(self.request, self._here, self, now)
+
+    def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
+        """Return what this host decides, if it is the one that leads from the start."""
+        return None if self._electing or hosts[0] != self._here else self._new_leader(now)
+
+    def _new_leader(self, now: float, term: gang.Term | None = None) -> gang.Leader:
+        others = [host for host in self.request["gang"]["hosts"] if host != self._here]
         every, project = [way["tokens"] for way in self._ways], self.request.get("project")
         if project:
             from .council import Council  # few runs have a project
 
             self._council = Council(self._run, project)
         more = self._council, may_return(self.request)
-        return gang.Leader(self._here, hosts[1:], self._decide, now, every, *more)
+        return gang.Leader(self._here, others, self._decide, now, every, *more, term)
 
     def _staked(self, now: float) -> stake.Stake | None:
         project = self.request.get("project")
@@ -131,6 +146,8 @@ class Gathered:
             moments += [self._until]
         if self._stake and not self.has_begun:
             moments += [self._stake.next_look]
+        if self._electing:
+            moments += [self._electing.next_look(), self._member.next_tick(now)]
         return min(moments)
 
     def heard(self, ready: Iterable[object], now: float) -> None:
@@ -143,6 +160,10 @@ class Gathered:
     def look(self, now: float) -> None:
         """Do what is due."""
         self._take(self._lines.keep_time(now), now)
+        if self._electing:
+            self._electing.look(now)
+            if self._leader and self._member.tick(now):
+                self._let_go()  # what was claimed for the leader before
         if self._part.phase == gang.WAITING and now >= self._next_look:
             self._next_look = now + lookout.LOOK
             self._see(now)
@@ -163,7 +184,7 @@ class Gathered:
         part here."""
         if leader.has_met and not self._is_met:
             self._is_met = True
-            self._hands.met(self.request)
+            self._hands.met(self.request, self._here)
         if leader.is_done and not leader.takes_part and not self._is_passing:
             if leader.later:
                 self._hands.witness(leader.later)
@@ -215,6 +236,13 @@ class Gathered:
         return self._leader.missing if self._leader else []
 
     @property
+    def leads(self) -> str:
+        """The host that leads, as far as this one knows; empty where none does."""
+        if self._electing:
+            return self._electing.leader
+        return self.request["gang"]["hosts"][0]
+
+    @property
     def is_to_move(self) -> bool:
         """Whether another host leads from now on: all know that the run has begun."""
         return self.has_begun and self._later is not None and self._part.is_done
@@ -248,19 +276,52 @@ class Gathered:
         return self._leader or self._member
 
     def _take(self, news: Iterable[tuple[str, str, Message]], now: float) -> None:
+        if self._electing:
+            self._electing.take(news, now)
+            return
         for kind, host, word in news:
             if kind == JOINED:
-                self._joined(host, now)
+                self.joined(host, now)
             elif kind == PARTED:
-                self._parted(host, now)
+                self.parted(host, now)
             elif fault_of(word):
                 continue
             elif self._leader:
-                self._hear_member(self._leader, host, word, now)
+                self.hear_member(self._leader, host, word, now)
             else:
-                self._hear_leader(word, now)
+                self.hear_leader(word, now)
 
-    def _joined(self, host: str, now: float) -> None:
+    @property
+    def leader(self) -> gang.Leader | None:
+        """What this host decides, if it leads."""
+        return self._leader
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has begun, and all know that."""
+        return self.has_begun and self._part.is_done
+
+    def elected(self, term: gang.Term, now: float) -> None:
+        """Lead from now on."""
+        self._leader, self._stood = self._new_leader(now, term), {}
+        self._moved = None if self._asked is None else _of_all(self._asked)
+        self._next_look = float("-inf")
+        if self._stake:
+            self._stake.joined(now)
+        self._obey(self._leader.opened(now), now)
+
+    def resigned(self, now: float) -> None:
+        """Lead no longer: nothing is claimed any more."""
+        self._leader = self._council = None
+        self._member = gang.Member(now)
+        self._release()
+
+    def end(self, why: str) -> None:
+        """End the run here."""
+        self._hands.end(why)
+
+    def joined(self, host: str, now: float) -> None:
+        """Note that a host is in touch, or the leader."""
         self._sight.forget()
         if self._stake and not self._leader:
             self._stake.joined(now)
@@ -272,10 +333,11 @@ class Gathered:
         if not self.has_begun:
             moved = {"ticket": self._moved} if self._moved else {}
             standing = {"standing": self._stake.standing} if self._stake else {}
-            self._lines.say(host, dict(moved, aside=int(self._aside), **standing), now)
+            self._say(host, dict(moved, aside=int(self._aside), **standing), now)
         self._note_progress(self._leader)
 
-    def _parted(self, host: str, now: float) -> None:
+    def parted(self, host: str, now: float) -> None:
+        """Note that it is out of touch."""
         self._stood.pop(host, None)
         self._is_project_news = True
         if self._leader:
@@ -283,7 +345,8 @@ class Gathered:
         else:
             self._member.parted(now)
 
-    def _hear_member(self, leader: gang.Leader, host: str, word: Message, now: float) -> None:
+    def hear_member(self, leader: gang.Leader, host: str, word: Message, now: float) -> None:
+        """Take what a host says to this one, which leads."""
         if "stand" in word:
             self._stood[host] = now
             leader.saw(host, word["stand"])
@@ -296,7 +359,8 @@ class Gathered:
             word = {"refused": held}
         self._obey(leader.heard(host, word, now), now)
 
-    def _hear_leader(self, word: Message, now: float) -> None:
+    def hear_leader(self, word: Message, now: float) -> None:
+        """Do what the leader says."""
         if "ticket" in word and not self.has_begun:
             self.move(word["ticket"], now)
         if "aside" in word:
@@ -333,9 +397,9 @@ class Gathered:
 
     def _tell_leader(self, word: Message, now: float) -> None:
         if self._leader:
-            self._hear_member(self._leader, self._here, word, now)
+            self.hear_member(self._leader, self._here, word, now)
         else:
-            self._lines.say("", word, now)
+            self._say("", word, now)
 
     def _share_standing(self, leader: gang.Leader, now: float) -> None:
         """Have the tickets on all hosts say how the run stands in its project."""
@@ -356,13 +420,19 @@ class Gathered:
         todo = list(instructions)
         for one in todo:
             if isinstance(one, gang.Send):
-                self._lines.say(one.host, one.word, now)
+                self._say(one.host, one.word, now)
             elif self._is_passing:
                 continue
             elif isinstance(one, gang.Claim):
                 self._claim(one, now)
             elif isinstance(one, gang.Release):
                 self._release()
+                if self._electing and self._leader:
+                    self._electing.withdraw(self._leader.number)
+            elif isinstance(one, gang.Agree):
+                self._agree(one, now)
+            elif isinstance(one, gang.StandBack) and self._electing:
+                self._electing.stand_back(now)
             elif isinstance(one, gang.Begin):
                 self._begin(one, now)
             elif isinstance(one, gang.Stop):
@@ -396,10 +466,24 @@ class Gathered:
             self._let_go()
         return self._claimed.given
 
+    def _say(self, host: str, word: Message, now: float) -> None:
+        (self._electing or self._lines).say(host, word, now)
+
+    def _agree(self, agree: gang.Agree, now: float) -> None:
+        """Agree to what this host has proposed, which leads."""
+        if not self._electing or not self._leader:
+            return
+        if self._electing.agree(agree.number, agree.way, agree.given):
+            self._obey(self._leader.agreed(self._here, agree.number, now), now)
+        else:
+            self._obey(self._leader.could_not(agree.number, now), now)
+
     def _release(self) -> None:
         if self._stake:
             self._stake.release()
         self._let_go()
+        if self._electing:
+            self._member.void()
 
     def _let_go(self) -> None:
         self._claimed.let_go()
@@ -418,6 +502,8 @@ class Gathered:
             self._obey(self._part.could_not(begin.number, now), now)
             return
         self.has_begun = True
+        if self._electing:
+            self._electing.begun(begin.number, begin.way, begin.given)
         if self._stake:
             self._stake.begun()
         self._obey(self._part.begun(begin.number, now), now)
@@ -462,7 +548,7 @@ class Gathered:
             self._stood[self._here] = now
             self._leader.saw(self._here, stand)
         elif is_new:
-            self._lines.say("", {"stand": stand}, now)
+            self._say("", {"stand": stand}, now)
         return is_new
 
     def _decide(self, said: Mapping[str, Any]) -> gang.Turn | None:
@@ -497,11 +583,12 @@ class Gathered:
         if self._leader and aside != self._aside:
             self._obey(self._leader.tell({"aside": int(aside)}), now)
         self._aside = aside
+        self._have_met = self._part.has_met or (self._electing is not None and self._have_met)
         ticket = dict(
             self._asked,
             waited=self.waited(now),
             aside=aside,
-            by_itself=self._part.has_met,
+            by_itself=self._have_met,
             no_room=not self._has_room,
             **(self._stake.of_ticket() if self._stake else {}),
         )

@@ -151,7 +151,8 @@ class Queueing:
         """Wait for GPUs together with other hosts, or with another ticket.
 
         A run that has begun says so. Of two requests with other keys the last one counts: what was
-        claimed for the one before is void.
+        claimed for the one before is void. A host that has agreed to a start which may have happened
+        elsewhere waits no more, and says which hosts would have started: see succession.py.
         """
         owner, known, now = self._owner, self.together, time.monotonic()
         if known and known.has_begun:
@@ -171,6 +172,8 @@ class Queueing:
 
             self.leave()
             owner.claims.unlock()
+            if unsure := _unsure_of(request):
+                return {"ok": {"unsure": unsure}}
             try:
                 self.together = Gathered(owner.run_id, owner.host, request, self.hands, now)
             except OSError as error:
@@ -211,13 +214,15 @@ class Queueing:
     def gang(self, _: Message) -> Message:
         """Return how the hosts that wait together find each other, and which are out of touch.
 
-        ``returns``: a request to wait may have a token in the place of its attempt's number.
+        ``returns``: a request to wait may have a token in the place of its attempt's number. ``succeeds``:
+        it may name voters. ``leads``: the host that leads, as far as this one knows.
         """
         together = self.together
+        able: Message = {"returns": 1, "succeeds": 1}
         if not together or self._owner.machine.stopped or self._is_through(together):
-            return {"ok": {"missing": [], "returns": 1}}
+            return {"ok": dict(able, missing=[])}
         gang, missing = together.request["gang"], together.missing
-        return {"ok": {"gang": gang, "missing": missing, "returns": 1}}
+        return {"ok": dict(able, gang=gang, missing=missing, leads=together.leads)}
 
     def _is_through(self, together: Gathered) -> bool:
         return together.has_begun and self.later is None
@@ -326,6 +331,20 @@ def _is_written(owner: Owner, **fields: Any) -> bool:
     return True
 
 
+def _unsure_of(request: GatherRequest) -> list[str]:
+    """Return the hosts that may have begun the run, as this one has agreed to; what is known not to have
+    happened is forgotten."""
+    from . import agreement
+
+    agreed = agreement.kept()
+    if agreed is None:
+        return []
+    unsure = sorted(set(agreed["hosts"]).difference(request.get("halted") or ()))
+    if not unsure:
+        agreement.forget()
+    return unsure
+
+
 class Hands:
     """What a run that waits with other hosts has done here: see gathered.py."""
 
@@ -348,12 +367,13 @@ class Hands:
         """Unlock all GPUs."""
         self._owner.claims.unlock()
 
-    def met(self, request: GatherRequest) -> None:
+    def met(self, request: GatherRequest, leads: str) -> None:
         """Write down that the hosts start the run by themselves from now on."""
         ways = request.get("ways")
         every = [way["tokens"] for way in ways] if ways else [request["tokens"]]
         of_run = {host for tokens in every for host in tokens}
         hosts = [host for host in request["gang"]["hosts"] if host in of_run]
+        hosts.sort(key=lambda host: host != leads)
         if len(hosts) == 1:
             self._owner.record("WaitsOnHost")
             return

@@ -125,7 +125,7 @@ _GATHER: Any = (
     {
         "gang": (
             {"hosts": [str], "address": str, "port": int, "key": str},
-            {"addresses": [str], "users": [str], "places": {str: [str]}},
+            {"addresses": [str], "users": [str], "places": {str: [str]}, "voters": [str]},
         ),
         "gpus": {str: [int]},
         "names": TEXTS,
@@ -144,6 +144,7 @@ _GATHER: Any = (
         "ignore_foreign": int,
         "packed": [str],
         "attempt": str,
+        "halted": [str],
         "project": _PROJECT,
         "rules": _RULES,
     },
