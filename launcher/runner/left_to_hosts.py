@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 from ..agent.supervisor.template import filled_together, of_attempt
@@ -25,10 +26,13 @@ from .place import Place
 from .policy import turn
 from .policy.turn import layouts_of
 from .ways import MOST_WAYS, Way, number_of_ways, on
-from .witnesses import Witnesses
+from .witnesses import Witnesses, addresses_of
 
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
 LEAST_PORTS = 16
+#: Fewest hosts of which another may lead once the first is gone: of two, none is a majority. And most
+#: addresses at which each is called.
+FEWEST_VOTERS, MOST_PLACES = 3, 4
 
 #: By host: GPUs, their names, and ports; or their tokens.
 Choices = Mapping[str, Choice]
@@ -71,10 +75,13 @@ def requests(
     place: Place,
     witnesses: Witnesses,
     returns: bool,
+    voters: Sequence[str] = (),
+    void: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return the request for each host to wait with the others, and to start there. They contain
     secrets. ``meeting`` says how the hosts reach the first one: they meet at its port until then. With
-    ``returns`` it serves every attempt of a run that may wait more than once."""
+    ``returns`` it serves every attempt of a run that may wait more than once. ``voters`` decide who leads,
+    if that may change; nothing has begun by the requests whose keys are ``void``."""
     project, attempt = place.for_hosts(), None
     if place.may_return and returns:
         attempt = LEAST_TOKEN + secrets.randbelow(8 * LEAST_TOKEN)
@@ -88,7 +95,9 @@ def requests(
             "address": meeting.address_of(launch.sessions[0].host),
             "port": int(meeting.master_port),
             "key": key,
+            **(_seats(launch, voters) if voters else {}),
         },
+        **({"void": list(void)} if void else {}),
         "gpus": {
             one.name: list(turn.gpus_of(one.host, one.facts, model)) for one in launch.sessions
         },
@@ -126,6 +135,16 @@ def requests(
             "names": {str(gpu): known.get(gpu, str(gpu)) for gpu in there},
         }
     return found
+
+
+def _seats(launch: Launch, voters: Sequence[str]) -> dict[str, Any]:
+    """Return who decides which host leads, and where each of these may be reached."""
+    places = {}
+    for session in launch.sessions:
+        known = addresses_of(launch.context.job, session)
+        away = [one for one in known if not ip_address(one).is_loopback]
+        places[session.name] = (away or known)[:MOST_PLACES]
+    return {"voters": list(voters), "places": places}
 
 
 def _of_any_attempt(way: Way, token: int) -> Way:

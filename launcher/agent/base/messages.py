@@ -204,7 +204,8 @@ class GangSpec(TypedDict):
     Those that are no hosts of the run find it at one of its ``addresses``, if there are any, and tell it
     of the ``users`` that some project has. Of each host of the run that may lead later, ``places`` are
     addresses. The ``voters`` are those that decide who leads, where that may change while the run waits;
-    they are the same in all requests of a run."""
+    they are the same in all requests of a run. ``seats`` are the ports at which they listen, as far as is
+    known."""
 
     hosts: List[str]
     address: str
@@ -214,6 +215,7 @@ class GangSpec(TypedDict):
     users: NotRequired[List[str] | None]
     places: NotRequired[Dict[str, List[str]] | None]
     voters: NotRequired[List[str] | None]
+    seats: NotRequired[Dict[str, int] | None]
 
 
 class GangProject(TypedDict):
@@ -252,7 +254,7 @@ class GatherRequest(TypedDict):
     The text ``attempt`` is a token, too: it stands for the number of the attempt, so that the run can
     wait again by the same request once it has given its GPUs back.
 
-    None of the ``halted`` hosts has begun the run, and none waits by an earlier request.
+    Nothing has begun by the requests with these keys that are ``void``, and nothing will.
     """
 
     ticket: NotRequired[Message | None]
@@ -271,7 +273,7 @@ class GatherRequest(TypedDict):
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]
     attempt: NotRequired[str | None]
-    halted: NotRequired[List[str] | None]
+    void: NotRequired[List[str] | None]
     project: NotRequired[GangProject | None]
     rules: NotRequired[Dict[str, ProjectRule] | None]
 

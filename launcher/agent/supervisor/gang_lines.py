@@ -335,7 +335,7 @@ class Lines:
         news = [one for other in before for one in self._drop(other, now)]
         line.session += number
         line.host = host
-        line.say({"welcome": 1}, now)
+        line.say({"welcome": 1, "here": self._here}, now)
         return [*news, (JOINED, host, {})]
 
     def _join(self, line: _Line, word: Message) -> list[News] | None:

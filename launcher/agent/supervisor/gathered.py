@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.lean import Socket
-    from ..base.messages import GatherRequest, Given, Message, StartRequest
+    from ..base.messages import GangSpec, GatherRequest, Given, Message, StartRequest
     from . import stake
     from .council import Council
     from .electing import Electing
@@ -234,6 +234,12 @@ class Gathered:
     def missing(self) -> list[str]:
         """The hosts that are not in touch, as the leader knows."""
         return self._leader.missing if self._leader else []
+
+    @property
+    def spec(self) -> GangSpec:
+        """How the hosts find each other, as far as is known now."""
+        gang = self.request["gang"]
+        return {**gang, "seats": self._electing.lines.seats} if self._electing else gang
 
     @property
     def leads(self) -> str:

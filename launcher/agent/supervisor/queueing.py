@@ -172,8 +172,8 @@ class Queueing:
 
             self.leave()
             owner.claims.unlock()
-            if unsure := _unsure_of(request):
-                return {"ok": {"unsure": unsure}}
+            if (unsure := _unsure_of(request)) is not None:
+                return {"ok": {"unsure": unsure["hosts"], "key": unsure["key"]}}
             try:
                 self.together = Gathered(owner.run_id, owner.host, request, self.hands, now)
             except OSError as error:
@@ -221,7 +221,7 @@ class Queueing:
         able: Message = {"returns": 1, "succeeds": 1}
         if not together or self._owner.machine.stopped or self._is_through(together):
             return {"ok": dict(able, missing=[])}
-        gang, missing = together.request["gang"], together.missing
+        gang, missing = together.spec, together.missing
         return {"ok": dict(able, gang=gang, missing=missing, leads=together.leads)}
 
     def _is_through(self, together: Gathered) -> bool:
@@ -331,18 +331,16 @@ def _is_written(owner: Owner, **fields: Any) -> bool:
     return True
 
 
-def _unsure_of(request: GatherRequest) -> list[str]:
-    """Return the hosts that may have begun the run, as this one has agreed to; what is known not to have
-    happened is forgotten."""
+def _unsure_of(request: GatherRequest) -> Message | None:
+    """Return the start of the run that this host has agreed to, and which may have happened; what is
+    known not to have happened is forgotten."""
     from . import agreement
 
     agreed = agreement.kept()
-    if agreed is None:
-        return []
-    unsure = sorted(set(agreed["hosts"]).difference(request.get("halted") or ()))
-    if not unsure:
+    if agreed is not None and agreed["key"] in (request.get("void") or ()):
         agreement.forget()
-    return unsure
+        return None
+    return agreed
 
 
 class Hands:
@@ -378,8 +376,10 @@ class Hands:
             self._owner.record("WaitsOnHost")
             return
         sizes = sorted({len(tokens) for tokens in every}) if ways else [0]
-        most = {"most": sizes[-1]} if len(sizes) > 1 else {}
-        self._owner.record("WaitsOnHosts", hosts=hosts, wanted=sizes[0], **most)
+        more = {"most": sizes[-1]} if len(sizes) > 1 else {}
+        if request["gang"].get("voters"):
+            more["succeeds"] = True
+        self._owner.record("WaitsOnHosts", hosts=hosts, wanted=sizes[0], **more)
 
     def join(self, request: MemberRequest) -> bool:
         """Use GPUs in the name of a project; return False if that cannot be shown."""

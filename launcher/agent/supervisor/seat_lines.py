@@ -44,7 +44,7 @@ class SeatLines(Lines):
         voters = list(spec.get("voters") or [])
         first = spec["hosts"][0]
         #: Where each host listens that may lead.
-        self._seats: dict[str, int] = {first: spec["port"]}
+        self._seats: dict[str, int] = {first: spec["port"], **(spec.get("seats") or {})}
         self._own: dict[str, int] = {}
         if here in voters and not self._listener and ports:
             (held,) = free_ports.hold(ports, 1, 1)
@@ -57,7 +57,7 @@ class SeatLines(Lines):
         known[first] = list(self._addresses)
         self._known = {host: known[host] for host in voters if known.get(host) and host != here}
         self._round: list[tuple[str, str]] = []
-        self._called = self._last = first
+        self._last = first
 
     @property
     def seats(self) -> dict[str, int]:
@@ -107,7 +107,6 @@ class SeatLines(Lines):
         if not self._round:
             self._round = self._new_round()
         host, address = self._round[0]
-        self._called = host
         return address, self._seats[host]
 
     def _new_round(self) -> list[tuple[str, str]]:
@@ -163,9 +162,12 @@ class SeatLines(Lines):
             if isinstance(seats, dict) and all(isinstance(one, int) for one in seats.values()):
                 self.learn(seats, 0.0)
             return None
+        called = word.get("here")
+        if called not in self._known:
+            return None
         found = super()._join(line, word)
-        line.host = self._called
-        self._last, self._round = self._called, []
+        line.host = self._last = str(called)
+        self._round = []
         return [(kind, line.host, said) for kind, _, said in found or []]
 
     def _drop(self, line: _Line, now: float) -> list[News]:

@@ -425,7 +425,7 @@ def begins_if_it_can(world: World) -> None:
     able = any(set(way) <= {host.name for host in alive} for way in world.ways)
     begun = [host.name for host in world.hosts.values() if host.begun]
     ended = [host.ended for host in world.hosts.values() if host.ended]
-    assert begun or not able or protocol.HOSTS_PARTED in ended, ([h.lines.mine() for h in alive])
+    assert begun or not able or protocol.HOSTS_PARTED in ended, [h.lines.mine() for h in alive]
 
 
 @pytest.mark.parametrize(("count", "wanted"), [(3, 1), (3, 2), (5, 2), (4, 3)])
