@@ -2,8 +2,8 @@
 
 Where only the first host decides whether the run begins, it writes that down before it tells the others.
 So whatever a launcher wants to change while a run waits, it tells that one first. See
-docs/decisions/0070-hosts-meet.md. Where another host may lead later, most of them have to agree to a start,
-and each that is told to wait again says what it has agreed to: docs/decisions/0095-succession.md.
+docs/decisions/0070-hosts-meet.md. Where another host may lead later, most of them have to agree to a
+start, and each that is told to wait again says what it has agreed to: docs/decisions/0095-succession.md.
 """
 
 from __future__ import annotations
@@ -252,9 +252,9 @@ class Gathering:
         for _ in range(PORT_TRIES):
             meeting, ways = await find_ways(launch)
             key, more = secrets.token_hex(16), (self._place, self._witnesses)
-            told = left_to_hosts.requests(
-                launch, ways, meeting, key, *more, returns, voters, sorted(self._void)
-            )
+            told = left_to_hosts.requests(launch, ways, meeting, key, *more, returns)
+            if voters:
+                told = left_to_hosts.with_voters(told, launch, voters, self._void)
             await _supervise(whole, [one for one in dead if one is first and one.has_died])
             try:
                 request = told[first.name]
@@ -320,8 +320,8 @@ class Gathering:
     ) -> bool:
         """Note what hosts have agreed to that were asked to wait again; return whether all of them do.
 
-        Each that answered waits by no earlier request. So where all have that were to start, and none has
-        begun, nothing has begun by that request, and nothing will.
+        Each that answered waits by no earlier request. So where all have that were to start, and none
+        has begun, nothing has begun by that request, and nothing will.
         """
         unbegun = set()
         for session, said in zip(sessions, answers, strict=True):
@@ -350,14 +350,12 @@ class Gathering:
         one alone knows whether it has begun, and is waited for, as are enough others."""
         if not launch.layout.wanted:
             return launch
-        first, *others = launch.sessions
-        succeeds = self._context.state.succeeds
+        first, succeeds = launch.sessions[0], self._context.state.succeeds
         while True:
             if not succeeds:
                 await first.until_reached()
-            there = [one.name for one in launch.sessions if one.is_in_reach or one is first]
-            if succeeds:
-                there = [one.name for one in launch.sessions if one.is_in_reach]
+            known = [None] if succeeds else [first]
+            there = [one.name for one in launch.sessions if one.is_in_reach or one in known]
             layout = launch.layout.of(there, launch.layout.wanted)
             enough = max(launch.layout.wanted, len(launch.sessions) // 2 + 1 if succeeds else 0)
             if len(there) >= enough and self._can_be_sure(there) and number_of_ways(layout):

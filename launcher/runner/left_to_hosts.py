@@ -8,7 +8,7 @@ docs/decisions/0070-hosts-meet.md and docs/decisions/0082-hosts-choose.md.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
@@ -75,13 +75,10 @@ def requests(
     place: Place,
     witnesses: Witnesses,
     returns: bool,
-    voters: Sequence[str] = (),
-    void: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return the request for each host to wait with the others, and to start there. They contain
     secrets. ``meeting`` says how the hosts reach the first one: they meet at its port until then. With
-    ``returns`` it serves every attempt of a run that may wait more than once. ``voters`` decide who leads,
-    if that may change; nothing has begun by the requests whose keys are ``void``."""
+    ``returns`` it serves every attempt of a run that may wait more than once."""
     project, attempt = place.for_hosts(), None
     if place.may_return and returns:
         attempt = LEAST_TOKEN + secrets.randbelow(8 * LEAST_TOKEN)
@@ -95,9 +92,7 @@ def requests(
             "address": meeting.address_of(launch.sessions[0].host),
             "port": int(meeting.master_port),
             "key": key,
-            **(_seats(launch, voters) if voters else {}),
         },
-        **({"void": list(void)} if void else {}),
         "gpus": {
             one.name: list(turn.gpus_of(one.host, one.facts, model)) for one in launch.sessions
         },
@@ -137,14 +132,21 @@ def requests(
     return found
 
 
-def _seats(launch: Launch, voters: Sequence[str]) -> dict[str, Any]:
-    """Return who decides which host leads, and where each of these may be reached."""
+def with_voters(
+    told: Mapping[str, dict[str, Any]], launch: Launch, voters: Sequence[str], void: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Return requests with the ``voters``, which decide which host leads, and where each of these may be
+    reached. Nothing has begun by the requests whose keys are ``void``."""
     places = {}
     for session in launch.sessions:
         known = addresses_of(launch.context.job, session)
         away = [one for one in known if not ip_address(one).is_loopback]
         places[session.name] = (away or known)[:MOST_PLACES]
-    return {"voters": list(voters), "places": places}
+    more = {"voters": list(voters), "places": places}
+    return {
+        host: {**one, "gang": {**one["gang"], **more}, "void": sorted(void)}
+        for host, one in told.items()
+    }
 
 
 def _of_any_attempt(way: Way, token: int) -> Way:

@@ -204,8 +204,8 @@ class GangSpec(TypedDict):
     Those that are no hosts of the run find it at one of its ``addresses``, if there are any, and tell it
     of the ``users`` that some project has. Of each host of the run that may lead later, ``places`` are
     addresses. The ``voters`` are those that decide who leads, where that may change while the run waits;
-    they are the same in all requests of a run. ``seats`` are the ports at which they listen, as far as is
-    known."""
+    they are the same in all requests of a run. ``seats`` are the ports at which they listen, as far as
+    these are known."""
 
     hosts: List[str]
     address: str
@@ -305,7 +305,9 @@ class TicketFacts(TypedDict):
     nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not. ``within``:
     it is within the quota of its project, and goes first. ``part``: how many GPUs of this host it needs,
     where it cannot choose, as its processes have their hosts. ``no_room``: the disk of this host is too
-    full to write down that it begins.
+    full to write down that it begins. ``leads``: of several hosts, this one decides when it begins, and
+    another would if it was gone. ``no_leader``: none does, as too few are in touch with each other;
+    ``unsure``: none begins it, as one out of reach may have.
     """
 
     run: str
@@ -322,6 +324,9 @@ class TicketFacts(TypedDict):
     within: NotRequired[bool]
     part: NotRequired[int]
     no_room: NotRequired[bool]
+    leads: NotRequired[bool]
+    no_leader: NotRequired[bool]
+    unsure: NotRequired[bool]
 
 
 class MemberFacts(TypedDict):

@@ -1,4 +1,4 @@
-"""What a host has agreed to while a run waits there: a file in the run's folder, which outlives a power cut.
+"""What a host has agreed to while a run waits there: a file in its folder, which outlives a power cut.
 
 See succession.py.
 """

@@ -84,6 +84,11 @@ class Electing:
             return self._here
         return self.seat.at if self.seat.is_led else ""
 
+    @property
+    def is_enough(self) -> bool:
+        """Whether a host leads, and enough are in touch with it."""
+        return self.seat.is_led or (self.seat.leads and self.seat.leads_majority)
+
     # -- for the loop
 
     def next_look(self) -> float:

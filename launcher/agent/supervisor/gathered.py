@@ -14,6 +14,7 @@ from ..host import lookout, socket_names, tickets
 from . import gang, gang_stands, turns, ways
 from .claimed import Claimed
 from .gang_lines import JOINED, PARTED, Lines
+from .gang_member import Member
 from .gang_words import fault_of
 from .returning import leader_of, led_by, may_return
 from .sight import Sight
@@ -60,7 +61,7 @@ class Gathered:
         self.has_begun = is_running
         self._run, self._here, self._hands = run, host, hands
         self._ways = ways.ways_of(request)[0]
-        self._member = gang.Member(now)
+        self._member = Member(now)
         self._electing = self._elects(now)
         self._lines = self._electing.lines if self._electing else Lines(request["gang"], host, now)
         self._council: Council | None = None  # decides about its project, if it leads and has one
@@ -196,7 +197,8 @@ class Gathered:
         Only the leader knows that, and who is without it and has claimed nothing: the run may run.
         """
         claimed = self._part.phase != gang.WAITING
-        mine = self._leader is not None or self._member.is_alone
+        is_sure = not (self._leader and self._leader.unsure)
+        mine = (self._leader is not None or self._member.is_alone) and is_sure
         return now >= self._until and mine and not claimed
 
     def waited(self, now: float) -> float:
@@ -278,7 +280,7 @@ class Gathered:
     # -- other hosts
 
     @property
-    def _part(self) -> gang.Leader | gang.Member:
+    def _part(self) -> gang.Leader | Member:
         return self._leader or self._member
 
     def _take(self, news: Iterable[tuple[str, str, Message]], now: float) -> None:
@@ -319,7 +321,7 @@ class Gathered:
     def resigned(self, now: float) -> None:
         """Lead no longer: nothing is claimed any more."""
         self._leader = self._council = None
-        self._member = gang.Member(now)
+        self._member = Member(now)
         self._release()
 
     def end(self, why: str) -> None:
@@ -435,14 +437,12 @@ class Gathered:
                 self._release()
                 if self._electing and self._leader:
                     self._electing.withdraw(self._leader.number)
-            elif isinstance(one, gang.Agree):
-                self._agree(one, now)
-            elif isinstance(one, gang.StandBack) and self._electing:
-                self._electing.stand_back(now)
             elif isinstance(one, gang.Begin):
                 self._begin(one, now)
             elif isinstance(one, gang.Stop):
                 self._hands.end(one.why[:LONGEST_WHY])
+            elif self._electing:
+                self._obey_vote(self._electing, one, now)
         self._ask_here(todo, now)
 
     def _claim(self, claim: gang.Claim, now: float) -> None:
@@ -475,14 +475,16 @@ class Gathered:
     def _say(self, host: str, word: Message, now: float) -> None:
         (self._electing or self._lines).say(host, word, now)
 
-    def _agree(self, agree: gang.Agree, now: float) -> None:
-        """Agree to what this host has proposed, which leads."""
-        if not self._electing or not self._leader:
+    def _obey_vote(self, electing: Electing, one: object, now: float) -> None:
+        """Agree to what this host has proposed, which leads; or lead no longer."""
+        if isinstance(one, gang.StandBack):
+            electing.stand_back(now)
+        if not isinstance(one, gang.Agree) or not self._leader:
             return
-        if self._electing.agree(agree.number, agree.way, agree.given):
-            self._obey(self._leader.agreed(self._here, agree.number, now), now)
+        if electing.agree(one.number, one.way, one.given):
+            self._obey(self._leader.agreed(self._here, one.number, now), now)
         else:
-            self._obey(self._leader.could_not(agree.number, now), now)
+            self._obey(self._leader.could_not(one.number, now), now)
 
     def _release(self) -> None:
         if self._stake:
@@ -580,6 +582,14 @@ class Gathered:
         answer = ways.decide(known, socket_names.short(self._run), self._ways)
         return isinstance(answer, gang.Turn)
 
+    def _of_lead(self, now: float) -> Message:
+        """Return what the ticket says of who leads, where any host may."""
+        if not self._electing:
+            return {}
+        unsure = bool(self._leader and self._leader.unsure)
+        has_none = self._part.is_forsaken(now) and not self._electing.is_enough
+        return {"leads": self._leader is not None, "no_leader": has_none, "unsure": unsure}
+
     def _show(self, now: float) -> None:
         """Have the ticket here say how things are. Raises OSError the first time."""
         if self._asked is None or self.has_begun:
@@ -596,6 +606,7 @@ class Gathered:
             aside=aside,
             by_itself=self._have_met,
             no_room=not self._has_room,
+            **self._of_lead(now),
             **(self._stake.of_ticket() if self._stake else {}),
         )
         if self._shown is not None and _same_ticket(ticket, self._shown):

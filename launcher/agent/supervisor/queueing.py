@@ -214,8 +214,8 @@ class Queueing:
     def gang(self, _: Message) -> Message:
         """Return how the hosts that wait together find each other, and which are out of touch.
 
-        ``returns``: a request to wait may have a token in the place of its attempt's number. ``succeeds``:
-        it may name voters. ``leads``: the host that leads, as far as this one knows.
+        ``returns``: a request to wait may have a token in the place of its attempt's number.
+        ``succeeds``: it may name voters. ``leads``: the host that leads, as far as this one knows.
         """
         together = self.together
         able: Message = {"returns": 1, "succeeds": 1}

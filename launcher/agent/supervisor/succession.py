@@ -164,7 +164,7 @@ class Seat:
         self._known.pop(host, None)
         if not self.leads:
             return self._ask(now) if was_there else []
-        if not self._leads_majority and not self.begun:
+        if not self.leads_majority and not self.begun:
             self._resigns_at = min(self._resigns_at, now + RESIGNS)
         return [Parted(host)] if was_there or host not in self._seats else []
 
@@ -207,10 +207,10 @@ class Seat:
         is_new = host not in self._known
         self._known[host] = agreed_of(word.get("before"))
         if self.leads:
-            if self._leads_majority:
+            if self.leads_majority:
                 self._resigns_at = float("inf")
             return [self._leads_word(host), Joined(host)] if is_new else []
-        if not self._leads_majority:
+        if not self.leads_majority:
             return []
         self.leads, self._resigns_at = True, float("inf")
         before = [self.agreed, *self._known.values()]
@@ -247,8 +247,8 @@ class Seat:
         return mine and number // ROUNDS == self._promised and self.begun is None
 
     def withdraw(self, number: int) -> bool:
-        """Note that nothing begins in a round of this number, nor in one before; return whether this host
-        had agreed to that."""
+        """Note that nothing begins in a round of this number, nor in one before; return whether this
+        host had agreed to that."""
         if self.agreed is None or self.agreed.number > number:
             return False
         self.agreed = None
@@ -277,7 +277,8 @@ class Seat:
     # -- terms
 
     @property
-    def _leads_majority(self) -> bool:
+    def leads_majority(self) -> bool:
+        """Whether most have promised to follow this host."""
         return self.is_majority([self._here, *self._known])
 
     def _ask(self, now: float) -> list[Value]:

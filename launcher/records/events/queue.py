@@ -105,8 +105,8 @@ class LeftToHosts(Event):
 class WaitsOnHosts(Event):
     """The leading ``host`` is in touch with enough of the ``hosts`` of the run, as many of which as are
     ``wanted`` (0: all) start it together when its turn has come: it needs no launcher. Up to ``most``
-    start an elastic run. If it ``succeeds``, another host may lead later. Hosts of an earlier version say
-    here what their meeting point is."""
+    start an elastic run. If it ``succeeds``, another host may lead later. Hosts of an earlier version
+    say here what their meeting point is."""
 
     host: str
     hosts: tuple[str, ...]
