@@ -74,7 +74,8 @@ def test_another_host_leads_it_once_the_leader_has_no_power(queue: Queue) -> Non
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_a_leader_that_was_cut_off_ends_its_wait_when_it_is_back(queue: Queue) -> None:
     """Its own GPUs are free first, but it is alone: it begins nothing."""
-    folder = queue.detached("second", "--gpus", "2", where=WHERE)
+    command = "python3 hold.py second"
+    folder = queue.detached("second", "--gpus", "2", where=WHERE, command=command)
     leader = queue.lab.hosts["gpu1"]
     leader.unplug()
     until_led_by(queue, "gpu2", folder.name, ("gpu2", "gpu3"))
@@ -85,6 +86,7 @@ def test_a_leader_that_was_cut_off_ends_its_wait_when_it_is_back(queue: Queue) -
     leader.plug()
     queue.until_there("gpu1", folder.name, "HostEnded")
     assert "BegunThere" not in queue.recorded("gpu1", folder.name)
+    queue.let_go("second")
     attached = queue.launcher.call("attach", "second")
     assert attached.returncode == 0, attached.stderr
     receipt = json.loads((folder / "receipt.json").read_text())
@@ -146,3 +148,36 @@ def test_a_host_without_a_majority_begins_nothing(queue: Queue) -> None:
     queue.let_go("third")
     assert third.wait(60) == 0
     queue.until_there("gpu3", folder.name, "BegunThere")
+
+
+FOUR = (*THREE, labs.HostSpec("gpu4", gpus=0))
+PROJECTS = """
+projects:
+  team-a: {quota: 2, limit: 4, users: [root]}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [FOUR], indirect=True)
+def test_a_run_with_a_project_is_led_by_another_host(own: labs.Lab, launcher: Launcher) -> None:
+    """Three of four hosts are a majority for its project: the last one only witnesses."""
+    queue = Queue(own, launcher)
+    launcher.inventory.write_text(launcher.inventory.read_text() + PROJECTS)
+    try:
+        for host in ("gpu1", "gpu2", "gpu3"):
+            queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
+        for host in ("gpu1", "gpu2", "gpu3"):
+            queue.until(f"on-{host}", "AllStarted")
+        words = ("--gpus", "2", "--project", "team-a")
+        folder = queue.detached("second", *words, where=WHERE)
+        queue.lab.hosts["gpu1"].power_cut()
+        queue.let_go("on-gpu3")
+        queue.until_there("gpu2", folder.name, "WaitsOnHosts")
+        begun = queue.until_there("gpu3", folder.name, "BegunThere")
+        assert begun["hosts"] == ["gpu3"]
+        labs.wait_until(lambda: "/witness/" not in queue.sockets("gpu4"), "gpu4 is let go", 30)
+        attached = queue.launcher.call("attach", "second")
+        assert attached.returncode == 0, attached.stderr
+        assert json.loads((folder / "receipt.json").read_text())["status"] == "succeeded"
+    finally:
+        queue.close()
