@@ -244,6 +244,7 @@ class Gathering:
         """
         voters = [one.name for one in launch.sessions] if self._context.state.succeeds else []
         whole, launch = launch, await self._in_reach(launch)
+        dead = self._dead(whole) if voters else dead  # more may be back by now
         first, *others = launch.sessions
         there = {session.name for session in launch.sessions}
         self._left_out = {one.name for one in whole.sessions if one.name not in there}
@@ -312,6 +313,8 @@ class Gathering:
             if session.phase is Phase.SUPERVISED:
                 session.reconnect()
         except errors.HostError as error:
+            if session.has_died and not again:  # it is back after a reboot, and is told once more
+                return None
             self._go_on_without([session], error)
         return None
 

@@ -150,6 +150,30 @@ def test_a_host_without_a_majority_begins_nothing(queue: Queue) -> None:
     queue.until_there("gpu3", folder.name, "BegunThere")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_start_that_may_have_happened_is_asked_about(queue: Queue) -> None:
+    """gpu2 has agreed that the run begins on gpu1, which lost power just then, as did all others. It
+    begins nowhere until gpu1 has been asked, and then once."""
+    folder = queue.detached("second", "--gpus", "2", where=WHERE)
+    for name in ("gpu2", "gpu3"):
+        queue.lab.hosts[name].run("python3", "-c", KILL_HOLDER, "wait/second-")
+    queue.lab.hosts["gpu1"].power_cut()
+    agreed = json.dumps({"key": "an earlier wait", "hosts": ["gpu1"]}).encode()
+    queue.lab.hosts["gpu2"].write(f"/root/.launcher/host/runs/{folder.name}/agreed", agreed)
+    queue.let_go("on-gpu2", "on-gpu3")
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    queue.until("second", "ConnectionResumed")
+    labs.wait_until(lambda: "wait/second-" in queue.sockets("gpu3"), "gpu3 waits again", 60)
+    assert "wait/second-" not in queue.sockets("gpu2"), "it has agreed to a start"
+    queue.lab.hosts["gpu1"].boot()
+    out, err = attached.communicate(timeout=150)
+    assert (attached.returncode, out.count(b"0 of 1 has 0,1")) == (0, 1), (out, err)
+    begun = [queue.recorded(name, folder.name).count("BegunThere") for name in queue.lab.hosts]
+    assert sum(begun) == 1
+
+
 FOUR = (*THREE, labs.HostSpec("gpu4", gpus=0))
 PROJECTS = """
 projects:
