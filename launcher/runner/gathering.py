@@ -330,9 +330,9 @@ class Gathering:
         for session, said in zip(sessions, answers, strict=True):
             if said is not None and not said.get("begun"):
                 unbegun.add(session.name)
-            if said and said.get("unsure"):
-                known = self._unsure.setdefault(str(said["key"]), set())
-                known.update(str(one) for one in said["unsure"])
+            unsure = said.get("unsure") if said else None
+            if said and isinstance(unsure, list):
+                self._unsure.setdefault(str(said.get("key")), set()).update(map(str, unsure))
         if any(said and said.get("begun") for said in answers):
             return True  # its journal says so, and is on its way
         for key in [key for key, hosts in self._unsure.items() if hosts <= unbegun]:

@@ -55,8 +55,9 @@ def kept() -> Message | None:
         return None
     except (OSError, ValueError, RecursionError):
         return UNKNOWN
-    is_whole = isinstance(found, dict) and isinstance(found.get("hosts"), list)
-    return found if is_whole else UNKNOWN
+    if not isinstance(found, dict) or not isinstance(found.get("key"), str):
+        return UNKNOWN
+    return found if isinstance(found.get("hosts"), list) else UNKNOWN
 
 
 def forget() -> None:
