@@ -167,6 +167,11 @@ class RunState:
         """The hosts on which the run has begun, of those that were to start it together."""
         return next((event.hosts for event in self.begun_on.values() if event.hosts), ())
 
+    def has_begun_on(self, host: str) -> bool:
+        """Return whether a host has begun the run on itself: one that has only chosen others waits on."""
+        begun = self.begun_on.get(host)
+        return begun is not None and (not begun.hosts or host in begun.hosts)
+
     @property
     def has_begun(self) -> bool:
         """Whether a process of the run itself, not only of its setup, was started in this attempt."""

@@ -104,7 +104,7 @@ class Gathering:
         """
         sessions, log = launch.sessions, self._context.event_log
         for session in sessions:  # who takes a run up from its hosts has just learned that it waits
-            session.starts_by_itself = session.name not in self._context.state.begun_on
+            session.starts_by_itself = not self._context.state.has_begun_on(session.name)
         self._is_told = self._is_told or self._have_met or self._has_returned(launch)
         watching = self._place.watch(sessions, launch.layout)
         patience = BACK if self._has_returned(launch) and not self._have_met else None

@@ -17,6 +17,25 @@ from support.waiting import KILL_HOLDER, Queue
 THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
 WHERE = "one of gpu[1-3]; whichever is free first starts it"
 
+#: Kills the process that holds a socket of this name, as soon as a file is there.
+KILL_HOLDER_AT = """
+import glob, os, sys
+(inode,) = {line.split()[6] for line in open("/proc/net/unix") if "/" + sys.argv[1] in line
+            and line.split()[5] == "01"}
+def holds(fd):
+    try:
+        return os.readlink(fd) == "socket:[%s]" % inode
+    except OSError:
+        return False
+pids = {int(fd.split("/")[2]) for fd in glob.glob("/proc/[0-9]*/fd/*") if holds(fd)}
+open("/tmp/ready", "w").close()
+while not os.path.exists(sys.argv[2]):
+    pass
+for pid in pids:
+    os.kill(pid, 9)
+open("/tmp/killed", "w").close()
+"""
+
 
 @pytest.fixture
 def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
@@ -148,6 +167,25 @@ def test_a_host_without_a_majority_begins_nothing(queue: Queue) -> None:
     queue.let_go("third")
     assert third.wait(60) == 0
     queue.until_there("gpu3", folder.name, "BegunThere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_leader_that_is_killed_in_the_middle_of_a_start(queue: Queue) -> None:
+    """It has agreed to the start on gpu3. Whatever the others know of that, gpu3 begins, and once."""
+    folder = queue.detached("second", "--gpus", "2", where=WHERE)
+    leader = queue.lab.hosts["gpu1"]
+    place = f"/root/.launcher/host/runs/{folder.name}/agreed"
+    leader.spawn("python3", "-c", KILL_HOLDER_AT, "wait/second-", place)
+    labs.wait_until(lambda: leader.exists("/tmp/ready"), "it is about to be killed", 60)
+    queue.let_go("on-gpu3")
+    labs.wait_until(lambda: leader.exists("/tmp/killed"), "it is killed", 60)
+    queue.until_there("gpu3", folder.name, "BegunThere")
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+    assert attached.stdout.count("0 of 1 has 0,1") == 1
+    assert queue.recorded("gpu3", folder.name).count("BegunThere") == 1
+    assert "BegunThere" not in queue.recorded("gpu2", folder.name)
 
 
 @pytest.mark.slow
