@@ -121,6 +121,8 @@ class WaitReason(StrEnum):
     LIMIT = "limit"  # its project has as many GPUs as it may have
     NO_MAJORITY = "no-majority"  # too few hosts answer to say what its project has
     TAKING_BACK = "taking-back"  # runs that have borrowed its GPUs give them back
+    NO_LEADER = "no-leader"  # too few of its hosts are in touch with each other
+    MAY_HAVE_BEGUN = "may-have-begun"  # on hosts that are out of reach
     NO_ROOM = "no-room"  # a host's disk is too full to write down that it begins
     NOT_YET = "not-yet"  # it is to begin later, and takes no place in the queue before
 

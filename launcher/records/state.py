@@ -106,6 +106,7 @@ class RunState:
     waits_with: tuple[str, ...] = ()  # all hosts that start it together, if there are several
     wanted: int = 0  # how many of them it begins on; 0: on all
     most: int = 0  # and how many at most, if it is elastic
+    succeeds: bool = False  # another one may lead, once the first is gone
     met: ev.WaitsOnHosts | None = None  # once these are in touch
     begun_there: ev.BegunThere | None = None  # once the host that starts it, or leads, has
     begun_on: Mapping[str, ev.BegunThere] = field(default_factory=dict)  # and every one that has
@@ -165,6 +166,11 @@ class RunState:
     def chosen(self) -> tuple[str, ...]:
         """The hosts on which the run has begun, of those that were to start it together."""
         return next((event.hosts for event in self.begun_on.values() if event.hosts), ())
+
+    def has_begun_on(self, host: str) -> bool:
+        """Return whether a host has begun the run itself: one that has only chosen others waits on."""
+        begun = self.begun_on.get(host)
+        return begun is not None and (not begun.hosts or host in begun.hosts)
 
     @property
     def has_begun(self) -> bool:
@@ -463,7 +469,13 @@ def _run_ended(event: ev.RunEnded, state: RunState) -> RunState:
 
 
 def _left_to(event: ev.LeftToHosts | ev.WaitsOnHosts, state: RunState) -> RunState:
-    return replace(state, waits_with=event.hosts, wanted=event.wanted, most=event.most)
+    return replace(
+        state,
+        waits_with=event.hosts,
+        wanted=event.wanted,
+        most=event.most,
+        succeeds=event.succeeds,
+    )
 
 
 def _to_wait(state: RunState) -> RunState:
@@ -475,6 +487,7 @@ def _to_wait(state: RunState) -> RunState:
         waits_with=(),
         wanted=0,
         most=0,
+        succeeds=False,
         met=None,
         begun_there=None,
         begun_on={},

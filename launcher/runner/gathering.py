@@ -1,8 +1,9 @@
 """A run that several hosts start together: its launcher lets them meet, and learns what became of it.
 
-Only the first host decides whether the run begins, and writes that down before it tells the others. So
-whatever a launcher wants to change while a run waits, it tells that one first. See
-docs/decisions/0070-hosts-meet.md.
+Where only the first host decides whether the run begins, it writes that down before it tells the others.
+So whatever a launcher wants to change while a run waits, it tells that one first. See
+docs/decisions/0070-hosts-meet.md. Where another host may lead later, most of them have to agree to a
+start, and each that is told to wait again says what it has agreed to: docs/decisions/0095-succession.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from .concurrency import beside, together
 from .context import RunContext
 from .host_session import HostSession, Phase
 from .launch import Launch
+from .left_to_hosts import FEWEST_VOTERS
 from .place import Place
 from .policy.restart import PORT_TRIES
 from .stop import Stopped
@@ -52,6 +54,8 @@ class Gathering:
         self._is_told = False  # hosts wait, as far as this launcher knows
         self._left_out: set[str] = set()  # of which some did not answer when the others were told
         self._unfit: set[str] = set()  # and some cannot wait any more
+        self._unsure: dict[str, set[str]] = {}  # by wait, where it may have begun, as others agreed
+        self._void: set[str] = set()  # waits in which it has not
 
     async def leave(self, launch: Launch) -> None:
         """Leave the run to its hosts. Raises HostError; MeetingError if these cannot meet."""
@@ -61,7 +65,8 @@ class Gathering:
             session.starts_by_itself = True
         if len(names) > 1:
             wanted, most = launch.layout.wanted, launch.layout.most
-            self._context.add(ev.LeftToHosts(time.time(), names, wanted, most))
+            succeeds = await self._may_succeed(launch)
+            self._context.add(ev.LeftToHosts(time.time(), names, wanted, most, succeeds))
         while not self._is_told:
             try:
                 await self._tell(launch, ())
@@ -71,6 +76,18 @@ class Gathering:
             await self._context.event_log.until(
                 lambda: self._have_met or self._is_decided(launch), MEET
             )
+
+    async def _may_succeed(self, launch: Launch) -> bool:
+        """Return whether another host may lead the run once the first is gone: where enough of them wait
+        to be a majority without it, and all know how."""
+        enough = launch.layout.wanted > 0 and len(launch.sessions) >= FEWEST_VOTERS
+        if not enough or self._place.may_return or self._context.job.master_addr:
+            return False
+        try:
+            asked = (self._knows(one, "succeeds") for one in launch.sessions)
+            return all(await asyncio.gather(*asked))
+        except errors.ConnectionLost:
+            return False
 
     @property
     def _have_met(self) -> bool:
@@ -87,7 +104,7 @@ class Gathering:
         """
         sessions, log = launch.sessions, self._context.event_log
         for session in sessions:  # who takes a run up from its hosts has just learned that it waits
-            session.starts_by_itself = session.name not in self._context.state.begun_on
+            session.starts_by_itself = not self._context.state.has_begun_on(session.name)
         self._is_told = self._is_told or self._have_met or self._has_returned(launch)
         watching = self._place.watch(sessions, launch.layout)
         patience = BACK if self._has_returned(launch) and not self._have_met else None
@@ -170,8 +187,11 @@ class Gathering:
         first, chosen = launch.sessions[0], state.chosen
         if not launch.layout.wanted or first.name in chosen:
             return bool(over)
+        if state.succeeds and not chosen:  # where it is over without a stop, another has begun it
+            return state.stop is not None or len(over) == len(launch.sessions)
         if chosen:  # without the first one, nobody else can tell them
-            return bool(over) or (first.is_over and state.stop is not None)
+            alone = first.is_over and not state.succeeds
+            return bool(over) or (alone and state.stop is not None)
         left = {one.name for one in launch.sessions if one not in over} - self._unfit
         return first in over or len(left) < launch.layout.wanted or state.stop is not None
 
@@ -204,7 +224,8 @@ class Gathering:
         try:
             require_secrets(self._context, [one.name for one in dead])
         except errors.LauncherError as error:
-            if not launch.layout.wanted or launch.sessions[0] in dead:
+            leads = launch.sessions[0] in dead and not self._context.state.succeeds
+            if not launch.layout.wanted or leads:
                 raise
             self._go_on_without(dead, error)
             return
@@ -221,7 +242,9 @@ class Gathering:
 
         Start the supervisors of those that are ``dead``.
         """
+        voters = [one.name for one in launch.sessions] if self._context.state.succeeds else []
         whole, launch = launch, await self._in_reach(launch)
+        dead = self._dead(whole) if voters else dead  # more may be back by now
         first, *others = launch.sessions
         there = {session.name for session in launch.sessions}
         self._left_out = {one.name for one in whole.sessions if one.name not in there}
@@ -231,9 +254,13 @@ class Gathering:
             meeting, ways = await find_ways(launch)
             key, more = secrets.token_hex(16), (self._place, self._witnesses)
             told = left_to_hosts.requests(launch, ways, meeting, key, *more, returns)
+            if voters:
+                told = left_to_hosts.with_voters(told, launch, voters, self._void)
             await _supervise(whole, [one for one in dead if one is first and one.has_died])
             try:
-                answer = await first.insist(**told[first.name])
+                request = told[first.name]
+                asked = first.agent.ask(**request) if voters else first.insist(**request)
+                answer = await asked
                 break
             except errors.PortTaken as taken:
                 self._context.add(ev.PortReplaced(time.time(), taken.host, taken.port))
@@ -241,6 +268,12 @@ class Gathering:
             raise errors.MeetingError(
                 f"no port of {first.name} stays free for the hosts to meet", "start it again"
             )
+        if voters:
+            again = [one for one in others if one in dead and one.has_died]
+            every = (self._tell_one(whole, o, told, o in again) for o in others)
+            said = [answer, *await asyncio.gather(*every)]
+            self._is_told = self._note_unsure([first, *others], said)
+            return
         if not answer.get("begun"):
             again = [one for one in others if one in dead and one.has_died]
             if launch.layout.wanted:
@@ -257,11 +290,12 @@ class Gathering:
         would take the token of an attempt for its number. Raises ConnectionLost."""
         if not self._place.may_return:
             return False
-        return all(await asyncio.gather(*map(self._knows_returns, sessions)))
+        return all(await asyncio.gather(*(self._knows(one, "returns") for one in sessions)))
 
-    async def _knows_returns(self, session: HostSession) -> bool:
+    async def _knows(self, session: HostSession, what: str) -> bool:
+        """Return whether the supervisor of a host is able to. Raises ConnectionLost."""
         try:
-            return bool((await session.insist(op="gang", run=self._context.name)).get("returns"))
+            return bool((await session.insist(op="gang", run=self._context.name)).get(what))
         except errors.ConnectionLost:
             raise
         except errors.HostError:
@@ -269,17 +303,42 @@ class Gathering:
 
     async def _tell_one(
         self, launch: Launch, session: HostSession, told: Mapping[str, Any], again: bool
-    ) -> None:
-        """Ask a host to wait that the run may not need."""
+    ) -> Mapping[str, Any] | None:
+        """Ask a host to wait that the run may not need; return what it says to that."""
         try:
             await _supervise(launch, [session] if again else [])
-            await session.agent.ask(**told[session.name])
+            return await session.agent.ask(**told[session.name])
         except errors.ConnectionLost:
             self._left_out.add(session.name)
             if session.phase is Phase.SUPERVISED:
                 session.reconnect()
         except errors.HostError as error:
+            if session.has_died and not again:  # it is back after a reboot, and is told once more
+                return None
             self._go_on_without([session], error)
+        return None
+
+    def _note_unsure(
+        self, sessions: Sequence[HostSession], answers: Sequence[Mapping[str, Any] | None]
+    ) -> bool:
+        """Note what hosts have agreed to that were asked to wait again; return whether all of them do.
+
+        Each that answered waits by no earlier request. So where all have that were to start, and none
+        has begun, nothing has begun by that request, and nothing will.
+        """
+        unbegun = set()
+        for session, said in zip(sessions, answers, strict=True):
+            if said is not None and not said.get("begun"):
+                unbegun.add(session.name)
+            unsure = said.get("unsure") if said else None
+            if said and isinstance(unsure, list):
+                self._unsure.setdefault(str(said.get("key")), set()).update(map(str, unsure))
+        if any(said and said.get("begun") for said in answers):
+            return True  # its journal says so, and is on its way
+        for key in [key for key, hosts in self._unsure.items() if hosts <= unbegun]:
+            del self._unsure[key]
+            self._void.add(key)
+        return not any(said and said.get("unsure") for said in answers)
 
     def _go_on_without(self, sessions: Sequence[HostSession], error: errors.LauncherError) -> None:
         """Note that hosts cannot wait again which the run may not need."""
@@ -294,20 +353,29 @@ class Gathering:
         one alone knows whether it has begun, and is waited for, as are enough others."""
         if not launch.layout.wanted:
             return launch
-        first, *others = launch.sessions
+        first, succeeds = launch.sessions[0], self._context.state.succeeds
         while True:
-            await first.until_reached()
-            there = [first.name, *(one.name for one in others if one.is_in_reach)]
+            if not succeeds:
+                await first.until_reached()
+            known = [None] if succeeds else [first]
+            there = [one.name for one in launch.sessions if one.is_in_reach or one in known]
             layout = launch.layout.of(there, launch.layout.wanted)
-            if len(there) >= launch.layout.wanted and number_of_ways(layout):
+            enough = max(launch.layout.wanted, len(launch.sessions) // 2 + 1 if succeeds else 0)
+            if len(there) >= enough and self._can_be_sure(there) and number_of_ways(layout):
                 return on(launch, layout)
             await asyncio.sleep(PAUSE)
+
+    def _can_be_sure(self, there: Sequence[str]) -> bool:
+        """Return whether all hosts answer that may have begun the run."""
+        return all(hosts <= {*there} for hosts in self._unsure.values())
 
     async def _reached(self, launch: Launch) -> None:
         """Wait until all hosts answer, or are given up; of a run that may choose, the first one."""
         for session in launch.sessions:
             if session.phase is Phase.SUPERVISED:  # the connection was lost while it was started
                 session.reconnect()
+        if self._context.state.succeeds:
+            return  # it is told once enough of them answer
         needed = launch.sessions[:1] if launch.layout.wanted else launch.sessions
         await asyncio.gather(*(one.until_reached() for one in needed))
 

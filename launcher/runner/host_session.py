@@ -295,7 +295,7 @@ class HostSession:
         )
         self._journal.may_be_empty = True
         state = self._context.state
-        self.starts_by_itself = self.name in state.left_to and self.name not in state.begun_on
+        self.starts_by_itself = self.name in state.left_to and not state.has_begun_on(self.name)
         if self.name in preloaded(self._context.events, state.attempt):
             follows = may_follow(request, self._context.events)
             self.keeps_warm = state.attempt if follows else None
@@ -455,8 +455,10 @@ class HostSession:
             raise errors.BadAnswer(self.name, event.problem)
         if wrong := self._belongings.wrong_event(event):
             raise errors.BadAnswer(self.name, wrong)
-        if isinstance(event, ev.BegunThere | ev.WaitsAgain):
-            self.starts_by_itself = isinstance(event, ev.WaitsAgain)
+        if isinstance(event, ev.BegunThere):  # one that has only chosen others waits on
+            self.starts_by_itself = bool(event.hosts) and self.name not in event.hosts
+        elif isinstance(event, ev.WaitsAgain):
+            self.starts_by_itself = True
         self._context.add(event)
 
     def _hear_log(self, name: str, offset: int, data: bytes) -> bool:

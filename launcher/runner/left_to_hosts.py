@@ -8,8 +8,9 @@ docs/decisions/0070-hosts-meet.md and docs/decisions/0082-hosts-choose.md.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 from ..agent.supervisor.template import filled_together, of_attempt
@@ -27,10 +28,13 @@ from .place import Place
 from .policy import turn
 from .policy.turn import layouts_of
 from .ways import MOST_WAYS, AnyWay, Way, are_many, number_of_ways, on
-from .witnesses import Witnesses
+from .witnesses import Witnesses, addresses_of
 
 #: Ports that a run must be able to choose from: the hosts keep one for as long as they wait.
 LEAST_PORTS = 16
+#: Fewest hosts of which another may lead once the first is gone: of two, none is a majority. And most
+#: addresses at which each is called.
+FEWEST_VOTERS, MOST_PLACES = 3, 4
 
 #: By host: GPUs, their names, and ports; or their tokens.
 Choices = Mapping[str, Choice]
@@ -136,6 +140,23 @@ def requests(
             "names": {str(gpu): known.get(gpu, str(gpu)) for gpu in there},
         }
     return found
+
+
+def with_voters(
+    told: Mapping[str, dict[str, Any]], launch: Launch, voters: Sequence[str], void: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Return requests with the ``voters``, which decide which host leads, and where each of these may be
+    reached. Nothing has begun by the requests whose keys are ``void``."""
+    places = {}
+    for session in launch.sessions:
+        known = addresses_of(launch.context.job, session)
+        away = [one for one in known if not ip_address(one).is_loopback]
+        places[session.name] = (away or known)[:MOST_PLACES]
+    more = {"voters": list(voters), "places": places}
+    return {
+        host: {**one, "gang": {**one["gang"], **more}, "void": sorted(void)}
+        for host, one in told.items()
+    }
 
 
 def _of_any_attempt(way: Way, token: int) -> Way:

@@ -318,10 +318,7 @@ class Place:
             self._tickets.changed.clear()
             if self._is_stale:
                 self._is_stale = False
-                with suppress(HostError):
-                    alone = len(sessions) == 1 and self.membership.rule is None
-                    ticket = self.ticket_of_host() if alone else self.ticket_for(sessions[0].name)
-                    await sessions[0].insist(op="move", run=self._context.name, ticket=ticket)
+                await self._move_on_hosts(sessions)
             elif there := turn.waiting(self._in_sight()).get(self._name):
                 self._learn(next(iter(there.values())))
             if self.membership.rule is not None:
@@ -331,6 +328,19 @@ class Place:
                 await self._tell(answer)
             most = MEASURE if self.membership.rule is None else PROJECT
             measured = await self._until_news(answer, measured, most)
+
+    async def _move_on_hosts(self, sessions: Sequence[HostSession]) -> None:
+        """Have the hosts wait with another ticket: the one that leads tells the others."""
+        run, first = self._context.name, sessions[0]
+        if self._context.state.succeeds:  # any of them may lead
+            there = [one for one in sessions if one.is_in_reach]
+            asked = (o.agent.ask("move", run=run, ticket=self.ticket_for(o.name)) for o in there)
+            await asyncio.gather(*asked, return_exceptions=True)
+            return
+        with suppress(HostError):
+            alone = len(sessions) == 1 and self.membership.rule is None
+            ticket = self.ticket_of_host() if alone else self.ticket_for(first.name)
+            await first.insist(op="move", run=run, ticket=ticket)
 
     async def _learn_standing(self) -> None:
         """Learn how a run stands in its project whose hosts decide, only to tell it: they may lack a

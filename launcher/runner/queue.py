@@ -48,7 +48,8 @@ class Waiting:
     is on how many hosts it waits that were not asked. ``by_itself``: its host starts it; any other run
     needs its launcher. ``within``: the quota of its project covers it, so it goes first. ``full`` are
     hosts whose disk is too full to write down that it begins, and ``missing`` those that do not reach
-    the host which decides, where too few do.
+    the host which decides, where too few do. ``leads`` is the host that decides when it begins, where
+    another one would if that was gone.
     """
 
     run: str
@@ -70,6 +71,7 @@ class Waiting:
     within: bool = False
     full: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    leads: str = ""
 
 
 @frozen
@@ -214,7 +216,12 @@ def _entry(
         WaitReason.HOSTS_MISSING if answer is None else None,
         elsewhere=max(0, ticket.hosts - len(there)),
         by_itself=any(one.by_itself for one in there.values()),
+        leads=next((host for host, one in there.items() if one.leads), ""),
     )
+    if any(one.unsure for one in there.values()):
+        return replace(entry, place=None, why=WaitReason.MAY_HAVE_BEGUN)
+    if not entry.leads and all(one.no_leader for one in there.values()):
+        return replace(entry, place=None, why=WaitReason.NO_LEADER)
     if isinstance(answer, Begin) and (full := tuple(h for h, one in there.items() if one.no_room)):
         return replace(entry, why=WaitReason.NO_ROOM, full=full)
     if not isinstance(answer, Wait):

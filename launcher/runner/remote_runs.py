@@ -162,10 +162,15 @@ def _make_folder(
         folder.record(ev.AllStarted(time.time(), 0))
     first, *_ = names = [node.host.name for node in nodes]
     is_begun = claim.layout.wanted > 0 and any(one.started for one in claims.values())
-    # of several, the first one leads and says so; on which it began, the journals say
-    if is_begun or (first in claims and claims[first].waits):
+    # of several, the one that leads says so, or led before; on which it began, the journals say
+    leads = next((one for one in names if one in claims and claims[one].waits), None)
+    if is_begun or leads:
+        succeeds = leads not in (None, first)
+        first, *_ = names = sorted(names, key=lambda one: one != leads)
         now, wanted, most = time.time(), claim.layout.wanted, claim.layout.most
-        several = ev.WaitsOnHosts(now, first, tuple(names), wanted=wanted, most=most)
+        several = ev.WaitsOnHosts(
+            now, first, tuple(names), wanted=wanted, most=most, succeeds=succeeds
+        )
         folder.record(several if len(names) > 1 else ev.WaitsOnHost(now, first))
     folder.close()
     write_json(path / "shown.json", {})
@@ -178,7 +183,7 @@ def _require_leader(
     took it up would take its launcher for dead, and stop it."""
     first, *others = (node.host.name for node in claim.layout.nodes)
     silent = first not in claims and first in problems
-    if others and silent and not any(one.started for one in claims.values()):
+    if others and silent and not any(one.started or one.waits for one in claims.values()):
         raise InputError(
             f"{name}: {first} does not answer ({problems[first]}), and no other host has started it",
             "its other hosts may be waiting for that one: attach once it answers",

@@ -16,7 +16,7 @@ from typing import Any
 from ..jobs import planner
 from ..spec.addresses import is_address
 from ..spec.errors import HostError
-from ..spec.model import Meeting
+from ..spec.model import Job, Meeting
 from ..transport.answers.network import Listening, Reached
 from .context import RunContext
 from .host_session import HostSession
@@ -25,6 +25,13 @@ from .rendezvous import PATIENCE
 
 #: Seconds between two looks whether witnesses are missing.
 EVERY = 3.0
+
+
+def addresses_of(job: Job, session: HostSession) -> list[str]:
+    """Return the addresses at which others may reach a host, best first."""
+    found = planner.master_candidates(job, session.host, session.facts, alone=False)
+    own = [ip for _, ip in session.facts.addresses]
+    return [one for one in dict.fromkeys([*found, *own]) if is_address(one)]
 
 
 class Witnesses:
@@ -61,9 +68,7 @@ class Witnesses:
 
     def addresses_of(self, first: HostSession) -> list[str]:
         """Return the addresses at which others may reach a host, best first."""
-        found = planner.master_candidates(self._context.job, first.host, first.facts, alone=False)
-        own = [ip for _, ip in first.facts.addresses]
-        return [one for one in dict.fromkeys([*found, *own]) if is_address(one)]
+        return addresses_of(self._context.job, first)
 
     def of_gang(self, sessions: Sequence[HostSession], meeting: Meeting) -> dict[str, Any]:
         """Return what the hosts of a run, and their witnesses, are told of each other."""
@@ -90,13 +95,26 @@ class Witnesses:
             await self._start_missing(sessions)
 
     async def _start_missing(self, sessions: Sequence[HostSession]) -> None:
-        """Ask the first host who is missing, and start a witness on each of these that answers."""
-        said = await sessions[0].agent.ask("gang", run=self._context.name)
+        """Ask the host that leads who is missing, and start a witness on each of these that answers."""
+        said = await self._of_leader(sessions)
         gang, missing = said.get("gang"), said.get("missing")
         if isinstance(gang, dict) and isinstance(missing, list):
             self._membership.missing = tuple(one for one in self._known if one in missing)
             names = [name for name in self._others(sessions) if name in missing]
             await asyncio.gather(*(self._start(name, gang) for name in names))
+
+    async def _of_leader(self, sessions: Sequence[HostSession]) -> dict[str, Any]:
+        """Return what the host says that leads; nothing where none does. Raises HostError."""
+        first, *others = sessions
+        if not self._context.state.succeeds:
+            return await first.agent.ask("gang", run=self._context.name)
+        for session in (first, *others):
+            with suppress(HostError):
+                if session.is_in_reach:
+                    said = await session.agent.ask("gang", run=self._context.name)
+                    if said.get("leads") == session.name:
+                        return said
+        return {}
 
     async def _start(self, name: str, gang: dict[str, Any]) -> None:
         if at := self._reached.get(name):

@@ -158,8 +158,8 @@ class Queue:
         ]
 
     def let_go(self, *names: str) -> None:
-        """Let runs end."""
-        for host in self.lab.hosts.values():
+        """Let runs end, on all hosts that have power."""
+        for host in (one for one in self.lab.hosts.values() if not one.is_off):
             for name in names:
                 host.write(f"/tmp/{name}", b"")
 

@@ -203,7 +203,9 @@ class GangSpec(TypedDict):
     first. ``address`` is where the others reach it, ``port`` where it listens until the run begins.
     Those that are no hosts of the run find it at one of its ``addresses``, if there are any, and tell it
     of the ``users`` that some project has. Of each host of the run that may lead later, ``places`` are
-    addresses."""
+    addresses. The ``voters`` are those that decide who leads, where that may change while the run waits;
+    they are the same in all requests of a run. ``seats`` are the ports at which they listen, as far as
+    these are known."""
 
     hosts: List[str]
     address: str
@@ -212,6 +214,8 @@ class GangSpec(TypedDict):
     addresses: NotRequired[List[str] | None]
     users: NotRequired[List[str] | None]
     places: NotRequired[Dict[str, List[str]] | None]
+    voters: NotRequired[List[str] | None]
+    seats: NotRequired[Dict[str, int] | None]
 
 
 class GangProject(TypedDict):
@@ -281,6 +285,8 @@ class GatherRequest(TypedDict):
 
     The text ``attempt`` is a token, too: it stands for the number of the attempt, so that the run can
     wait again by the same request once it has given its GPUs back.
+
+    Nothing has begun by the requests with these keys that are ``void``, and nothing will.
     """
 
     ticket: NotRequired[Message | None]
@@ -300,6 +306,7 @@ class GatherRequest(TypedDict):
     ignore_foreign: NotRequired[int]
     packed: NotRequired[List[str] | None]
     attempt: NotRequired[str | None]
+    void: NotRequired[List[str] | None]
     project: NotRequired[GangProject | None]
     rules: NotRequired[Dict[str, ProjectRule] | None]
 
@@ -331,7 +338,9 @@ class TicketFacts(TypedDict):
     nobody back now. ``by_itself``: its hosts start it, whether its launcher lives or not. ``within``:
     it is within the quota of its project, and goes first. ``part``: how many GPUs of this host it needs,
     where it cannot choose, as its processes have their hosts. ``no_room``: the disk of this host is too
-    full to write down that it begins.
+    full to write down that it begins. ``leads``: of several hosts, this one decides when it begins, and
+    another would if it was gone. ``no_leader``: none does, as too few are in touch with each other;
+    ``unsure``: none begins it, as one out of reach may have.
     """
 
     run: str
@@ -348,6 +357,9 @@ class TicketFacts(TypedDict):
     within: NotRequired[bool]
     part: NotRequired[int]
     no_room: NotRequired[bool]
+    leads: NotRequired[bool]
+    no_leader: NotRequired[bool]
+    unsure: NotRequired[bool]
 
 
 class MemberFacts(TypedDict):

@@ -42,6 +42,8 @@ ONLY, MOST_ONLY = "g", 44
 
 #: What begins the field of a run that needs so many GPUs of the host, and cannot choose.
 PART = "p"
+#: By what a ticket may say more, the field that says it.
+FLAGS = {"no_room": "f", "leads": "l", "no_leader": "m", "unsure": "u"}
 #: Most fields of a ticket, with those of later versions.
 MOST_FIELDS = 16
 #: Names that are tried for a ticket.
@@ -69,8 +71,9 @@ def enter(run: str, ticket: Message) -> Socket:
         parts.append("q")
     if ticket.get("part"):
         parts.append(PART + written(ticket["part"]))
-    if ticket.get("no_room"):
-        parts.append("f")
+    for name, letter in FLAGS.items():
+        if ticket.get(name):
+            parts.append(letter)
     for _ in range(TRIES):
         try:
             return socket_names.bind("wait/%s/%s" % (socket_names.short(run), ".".join(parts)))
@@ -168,7 +171,10 @@ def _read(name: str) -> TicketFacts | None:
         "by_itself": "s" in fields[6:],
         "within": "q" in fields[6:],
         "part": part,
-        "no_room": "f" in fields[6:],
+        "no_room": FLAGS["no_room"] in fields[6:],
+        "leads": FLAGS["leads"] in fields[6:],
+        "no_leader": FLAGS["no_leader"] in fields[6:],
+        "unsure": FLAGS["unsure"] in fields[6:],
     }
 
 

@@ -41,7 +41,13 @@ GATHER = 5.0
 #: Seconds until the leader tries again where somebody was quicker.
 PAUSE = 0.5
 
-WAITING, DECIDING, CLAIMING, BEGUN = "waiting", "deciding", "claiming", "begun"
+WAITING, DECIDING, CLAIMING, AGREEING, BEGUN = (
+    "waiting",
+    "deciding",
+    "claiming",
+    "agreeing",
+    "begun",
+)
 
 
 class Turn(Value):
@@ -75,6 +81,19 @@ class Release(Value):
     """Let go of all that was claimed."""
 
 
+class Agree(Value):
+    """Keep on the disk that the run may begin this ``way`` from now on; answer with ``agreed``."""
+
+    __slots__ = ("given", "number", "way")
+
+    def __init__(self, number: int, given: Mapping[str, Given], way: int = 0) -> None:
+        self.number, self.given, self.way = number, dict(given), way
+
+
+class StandBack(Value):
+    """Lead no longer: nobody has said that the run has begun."""
+
+
 class Begin(Value):
     """Begin on what was claimed here; ``given`` is what each host has of this way to run. Answer with
     ``begun`` or ``could_not``. A host that is not among them only writes down that the run has begun."""
@@ -106,13 +125,24 @@ class _Listed:
         return any(way <= set(there) for way in self._ways)
 
 
+class Term:
+    """What a leader knows that was elected: the number before those of its rounds, whether some hosts
+    are more than half of those that vote, and the hosts of a start that may have happened before."""
+
+    def __init__(
+        self, first: int, is_majority: Callable[[Iterable[str]], bool], unsure: Iterable[str]
+    ) -> None:
+        self.first, self.is_majority, self.unsure = first, is_majority, tuple(unsure)
+
+
 class Leader:
     """The first host of a run: it decides for all. The run takes one of several ``ways``, each the hosts
     that it would have then; without any, all of them. Some of the others may be in none of them. A
     ``council`` decides about the project of a run that has one. If the run ``may_return`` to the queue,
-    those that only decide rest once it has begun."""
+    those that only decide rest once it has begun. Where it was elected for a ``term``, it begins once
+    most of those that vote have agreed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it decides by
         self,
         here: str,
         others: Iterable[str],
@@ -121,8 +151,13 @@ class Leader:
         ways: list[Any] | tuple[Any, ...] | AnyOf = (),
         council: Council | None = None,
         may_return: bool = False,
+        term: Term | None = None,
     ) -> None:
         self.phase = WAITING
+        self._is_majority = term.is_majority if term else None
+        self._unsure = frozenset(term.unsure if term else ())
+        self._is_sure = True  # somebody has said that it has begun, or it is this host that does
+        self._agreed: set[str] = set()
         self._council, self._may_return = council, may_return
         self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
@@ -134,7 +169,7 @@ class Leader:
         self._settled: float | None = None  # from when on it does
         self._in_touch: set[str] = set()
         self._stands: dict[str, Any] = {}
-        self._number = 0  # of the last round of claims
+        self._number = term.first if term else 0  # of the last round of claims
         self._turn = Turn(0, {})  # what that round is for
         self._held: dict[str, Given] = {}
         self._ports: dict[str, int] = {}  # where a host would listen, if it is to lead later
@@ -193,7 +228,22 @@ class Leader:
     @property
     def _suffice(self) -> bool:
         """Whether those in touch suffice for the run."""
-        return self._ways.suffice({self._here, *self._in_touch})
+        able = self._ways.suffice(self._there) and not self._unsure
+        return able and (self._is_majority is None or self._is_majority(self._there))
+
+    @property
+    def _there(self) -> list[str]:
+        return [self._here, *self._in_touch]
+
+    @property
+    def number(self) -> int:
+        """That of the last round."""
+        return self._number
+
+    @property
+    def unsure(self) -> list[str]:
+        """The hosts out of touch on which the run may have begun before this one led."""
+        return sorted(self._unsure.difference(self._there))
 
     @property
     def _chosen(self) -> list[str]:
@@ -208,11 +258,22 @@ class Leader:
         if self._over:
             return [Send(host, {"over": self._over})]
         if self.phase == BEGUN:
-            return [] if host in self._begun else [self._tell_begin(host)]
-        void = Send(host, {"release": self._number})
+            is_due = host not in self._begun and (self._is_sure or host in self._turn.gpus)
+            return [self._tell_begin(host)] if is_due else []
+        if self._unsure:
+            return self.opened(now)
+        is_open = self.phase in (CLAIMING, AGREEING)  # that round may still begin
+        void = Send(host, {"release": self._number - is_open})
         if self.has_met:
             return [void, Send(host, {"met": 1})]
         return [void, *self._meet(now)]
+
+    def opened(self, now: float) -> list[Value]:
+        """Begin the term: what was claimed before is void, once it is sure that nobody has begun."""
+        if not self._unsure.issubset(self._there):
+            return []
+        self._unsure = frozenset()
+        return [Release(), *self.tell({"release": self._number}), *self._meet(now)]
 
     def parted(self, host: str, now: float) -> list[Value]:
         """Note that a host is out of touch."""
@@ -225,7 +286,7 @@ class Leader:
             self._council.parted(host)
             if not self._suffice:
                 self._council.ask_nobody()
-        if self.phase == CLAIMING and host in self._turn.gpus:
+        if self.phase in (CLAIMING, AGREEING) and host in self._turn.gpus:
             return self._give_up(now)
         if self._council:
             self._is_news = True
@@ -250,17 +311,21 @@ class Leader:
             if self._council is None or self.phase != DECIDING:
                 return []
             return self._advised(self._council.heard(host, word["answer"], now), now)
-        if self.phase == CLAIMING and now >= self._until:
+        if self.phase in (CLAIMING, AGREEING) and now >= self._until:
             late = self._give_up(now)
-            return late if "held" in word else [*late, *self.heard(host, word, now)]
-        claims = self.phase == CLAIMING and host in self._turn.gpus
-        if claims and host not in self._held and word.get("held") == self._number:
-            return self._hold(host, word, now)
+            is_void = "held" in word or "agreed" in word
+            return late if is_void else [*late, *self.heard(host, word, now)]
+        if word.get("agreed") == self._number:
+            return self.agreed(host, self._number, now)
+        claims = self.phase in (CLAIMING, AGREEING) and host in self._turn.gpus
+        if self.phase == CLAIMING and claims and word.get("held") == self._number:
+            return [] if host in self._held else self._hold(host, word, now)
         if claims and word.get("refused") == self._number:
             return self._give_up(now)
         if self.phase == BEGUN and word.get("begun") == self._number:
             self._begun.add(host)
-            return [Send(host, {"known": self._number})]
+            known = Send(host, {"known": self._number})
+            return [known] if self._is_sure else [known, *self._made_sure()]
         if self.phase == BEGUN and word.get("lapsed") == self._number and not self._over:
             return [Stop(protocol.HOSTS_PARTED)]
         needed = host in (self._turn.gpus if self.phase == BEGUN else self._waits_on)
@@ -273,7 +338,7 @@ class Leader:
     def held(self, number: int, given: Given, now: float, port: int = 0) -> list[Value]:
         """Note what this host has claimed: now the others do."""
         self._held = {self._here: given}
-        return self._ask_others() or [self._begin()]
+        return self._ask_others() or self._agree(now)
 
     def refused(self, number: int, now: float) -> list[Value]:
         """Note that somebody was quicker on this host."""
@@ -281,14 +346,26 @@ class Leader:
 
     def begun(self, number: int, now: float) -> list[Value]:
         """Note that it is written down here that the run has begun: from now on it has."""
-        self.phase, self._until = BEGUN, now + ANSWER
-        if self._council:
-            self._council.end()
-        return [self._tell_begin(host) for host in self._others if host in self._in_touch]
+        self._begin_to_tell(now)
+        untold = [host for host in self._others if host not in self._begun]
+        return [self._tell_begin(host) for host in untold if host in self._in_touch]
 
     def could_not(self, number: int, now: float) -> list[Value]:
         """Note that this host cannot begin after all."""
-        return self._give_up(now)
+        return self.begun(number, now) if self.phase == BEGUN else self._give_up(now)
+
+    def agreed(self, host: str, number: int, now: float) -> list[Value]:
+        """Note that a host, or this one, has agreed that the run begins; it does, once most have."""
+        if self.phase != AGREEING or number != self._number or self._is_majority is None:
+            return []
+        self._agreed.add(host)
+        if not self._is_majority(self._agreed):
+            return []
+        if self.takes_part:
+            return [self._begin()]
+        self._begin_to_tell(now)  # nobody has begun yet: the first that does is waited for
+        self._is_sure = False
+        return [self._tell_begin(host) for host in self._chosen if host in self._in_touch]
 
     def over(self, why: str) -> list[Value]:
         """Tell those that have not begun, now or when they are in touch, that the run is over; and all
@@ -323,11 +400,13 @@ class Leader:
         met = [] if self.has_met or self.phase != WAITING else self._meet(now)
         if self.phase == WAITING and self._is_news and now >= self._not_before:
             return [*met, *self._look(now)]
-        if self.phase == CLAIMING and now >= self._until:
+        if self.phase in (CLAIMING, AGREEING) and now >= self._until:
             return self._give_up(now)
         if self.phase == DECIDING and self._council:
             return self._advised(self._council.tick(now), now)
         if self.phase == BEGUN and now >= self._until and not self.is_done:
+            if not self._is_sure:
+                return [StandBack()]
             return [Stop(protocol.HOSTS_PARTED)]
         return met
 
@@ -364,7 +443,7 @@ class Leader:
         """Say what a council wants to be said, and go on once it has decided."""
         said: list[Value] = [Send(host, word) for host, word in words]
         found = self._council.round if self._council else None
-        if found and found.is_refused and self.phase in (DECIDING, CLAIMING):
+        if found and found.is_refused and self.phase in (DECIDING, CLAIMING, AGREEING):
             return [*said, *self._give_up(now)]
         if found and found.is_allowed and self.phase == DECIDING:
             return [*said, *self._claim(now)]
@@ -389,7 +468,25 @@ class Leader:
             "ports": word["ports"],
         }
         self._ports[host] = word.get("port") or 0
-        return [] if len(self._held) < len(self._turn.gpus) else [self._begin()]
+        return [] if len(self._held) < len(self._turn.gpus) else self._agree(now)
+
+    def _agree(self, now: float) -> list[Value]:
+        """Have most of those that vote agree to the start, if there are any."""
+        if self._is_majority is None:
+            return [self._begin()]
+        self.phase, self._agreed = AGREEING, set()
+        word = {"agree": self._number, "way": self._turn.way, "given": self._held}
+        return [*self.tell(word), Agree(self._number, self._held, self._turn.way)]
+
+    def _begin_to_tell(self, now: float) -> None:
+        self.phase, self._until = BEGUN, now + ANSWER
+        if self._council:
+            self._council.end()
+
+    def _made_sure(self) -> list[Value]:
+        """Write down, and tell all, what another host has begun."""
+        self._is_sure = True
+        return [self._begin()]
 
     def _begin(self) -> Begin:
         return Begin(self._number, self._held, self._turn.way)
@@ -412,112 +509,3 @@ class Leader:
             return Send(host, over)
         rest = {"rest": self._number, **later}
         return Send(host, {**rest, **(over if host in self._waits_on else {})})
-
-
-class Member:
-    """Any other host of the run: it does what the leader says."""
-
-    def __init__(self, now: float) -> None:
-        self.phase = WAITING
-        self.has_met = self.is_done = (
-            False  # all hosts have met; the leader knows that this one began
-        )
-        self._number = 0
-        self._until = 0.0
-        self._alone_since: float | None = now
-
-    # -- questions
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether the leader is not in touch."""
-        return self._alone_since is not None
-
-    def is_forsaken(self, now: float) -> bool:
-        """Whether the run could not begin even if its GPUs were free."""
-        return self._alone_since is not None and now >= self._alone_since + FORSAKEN
-
-    def next_tick(self, now: float) -> float:
-        """Return the moment by which to call :meth:`tick`, if nothing happens before."""
-        moments = [self._until] if self.phase == CLAIMING else []
-        if self.phase != BEGUN and self._alone_since is not None:
-            moments.append(self._alone_since + FORSAKEN)
-        return min([one for one in moments if one > now], default=float("inf"))
-
-    # -- the leader
-
-    def joined(self, now: float) -> list[Value]:
-        """Note that the leader is in touch."""
-        self._alone_since = None
-        return [Send("", {"begun": self._number})] if self.phase == BEGUN else []
-
-    def parted(self, now: float) -> None:
-        """Note that it is not. It may have begun: what it has claimed here stays so for a while."""
-        self._alone_since = now
-
-    def heard(self, word: Message, now: float) -> list[Value]:
-        """Do what the leader says."""
-        if "over" in word:
-            return [Stop(str(word["over"]))]
-        if self.phase == BEGUN:
-            return self._heard_late(word)
-        if "met" in word:
-            self.has_met = True
-        if "claim" in word:
-            return [*self._release(), Claim(word["claim"], word["gpus"], word.get("way", 0))]
-        if "release" in word:
-            return self._release()
-        if "begin" in word:
-            if self.phase == CLAIMING and word["begin"] == self._number:
-                return [Begin(self._number, word["given"], word.get("way", 0))]
-            return [Send("", {"lapsed": word["begin"]})]
-        return []
-
-    def _heard_late(self, word: Message) -> list[Value]:
-        """Answer a leader that does not know yet that this host has begun."""
-        if word.get("known") == self._number:
-            self.is_done = True
-        return [Send("", {"begun": self._number})] if word.get("begin") == self._number else []
-
-    # -- what was done here
-
-    def held(self, number: int, given: Given, now: float, port: int = 0) -> list[Value]:
-        """Note what this host has claimed; the ``port`` where it listens, if it is to lead later."""
-        self.phase, self._number, self._until = CLAIMING, number, now + HOLD
-        word = {"held": number, "names": given["names"], "ports": given["ports"]}
-        return [Send("", {**word, **({"port": port} if port else {})})]
-
-    def refused(self, number: int, now: float) -> list[Value]:
-        """Note that somebody was quicker on this host."""
-        return [Send("", {"refused": number})]
-
-    def begun(self, number: int, now: float) -> list[Value]:
-        """Note that the run has begun here."""
-        self.phase = BEGUN
-        return [Send("", {"begun": number})]
-
-    def could_not(self, number: int, now: float) -> list[Value]:
-        """Note that this host cannot begin after all."""
-        return [*self._release(), Send("", {"lapsed": number})]
-
-    def over(self, why: str) -> list[Value]:
-        """Tell the leader that the run is over, unless the run's own lines do."""
-        return [] if self.phase == BEGUN else [Send("", {"over": why})]
-
-    def run(self) -> None:
-        """Note that the run was begun by its launcher."""
-        self.phase, self.is_done = BEGUN, True
-
-    def dismiss(self) -> list[Value]:
-        """Nobody else waits for this host."""
-        return []
-
-    # -- time
-
-    def tick(self, now: float) -> list[Value]:
-        """Do what is due."""
-        return self._release() if self.phase == CLAIMING and now >= self._until else []
-
-    def _release(self) -> list[Value]:
-        claimed, self.phase = self.phase == CLAIMING, WAITING
-        return [Release()] if claimed else []

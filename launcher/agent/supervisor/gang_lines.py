@@ -55,6 +55,7 @@ class _Line:
         line.setblocking(False)
         keep_alive(line)
         self.socket, self.host, self.session = line, "", ""
+        self.is_caller = sends == TO_MEMBER
         self.since = self.heard_at = self.said_at = now
         self.unsent = bytearray()
         self._key = spec["key"].encode("ascii")
@@ -134,8 +135,11 @@ class Lines:
         if self._leads:
             # Those that are no hosts of the run may reach another address of this one.
             only = "" if spec.get("addresses") else own_address(spec["address"])
-            self._listener = listener or listen(spec["port"], only)
-            self._listener.setblocking(False)
+            self._listen(listener or listen(spec["port"], only))
+
+    def _listen(self, listener: Socket) -> None:
+        self._listener = listener
+        listener.setblocking(False)
 
     # -- for the supervisor's loop
 
@@ -153,8 +157,8 @@ class Lines:
     def next_look(self, now: float) -> float:
         """Return the moment by which to call :meth:`keep_time`."""
         moments = [now + BEAT] if self._lines else []
-        if not self._leads and not self._lines:
-            moments.append(self._dialled_at + PATIENCE if self._dialled else self._dial_at)
+        if self._is_to_dial:
+            moments.append(self._dialled_at + self._patience if self._dialled else self._dial_at)
         return min(moments, default=math.inf)
 
     def look(self, ready: Iterable[object], now: float) -> list[News]:
@@ -177,9 +181,9 @@ class Lines:
             beat = line.host and now >= line.said_at + BEAT
             if late or (beat and not line.say({}, now)):
                 news += self._drop(line, now)
-        if self._leads or self._lines:
+        if not self._is_to_dial:
             return news
-        if self._dialled and now >= self._dialled_at + PATIENCE:
+        if self._dialled and now >= self._dialled_at + self._patience:
             self._failed(now)
         if not self._dialled and now >= self._dial_at:
             self._dial(now)
@@ -209,6 +213,19 @@ class Lines:
 
     # -- lines
 
+    @property
+    def _is_to_dial(self) -> bool:
+        return not self._leads and not self._lines
+
+    @property
+    def _patience(self) -> float:
+        """Seconds to connect."""
+        return PATIENCE
+
+    def _place(self) -> tuple[str, int]:
+        """Return the address and the port that are tried next."""
+        return self._addresses[0], self._spec["port"]
+
     def _accept(self, now: float) -> None:
         assert self._listener
         try:
@@ -229,10 +246,10 @@ class Lines:
         return line
 
     def _dial(self, now: float) -> None:
-        address = self._addresses[0]
+        address, port = self._place()
         line = self._dialled = Socket(family_of(address), socket.SOCK_STREAM)
         line.setblocking(False)
-        code = line.connect_ex((address, self._spec["port"]))
+        code = line.connect_ex((address, port))
         self._dialled_at = now
         if code not in (0, errno.EINPROGRESS):
             self._failed(now)
@@ -264,7 +281,7 @@ class Lines:
     def _drop(self, line: _Line, now: float) -> list[News]:
         self._lines.pop(line.socket, None)
         line.socket.close()
-        if not self._leads:
+        if not line.is_caller:
             if not line.host:
                 self._try_another()
             if line.host:
@@ -288,7 +305,7 @@ class Lines:
 
     def _take(self, line: _Line, sealed: bytes, now: float) -> list[News] | None:
         """Return what a line brings; None if it is not of another host of this run."""
-        if not self._leads and not line.session:
+        if not line.is_caller and not line.session:
             if not _is_nonce(sealed):
                 return None
             return self._prove(line, sealed, now)
@@ -300,30 +317,36 @@ class Lines:
             return None
         if line.host:
             return [(SAID, line.host, word)] if word else []
-        return self._welcome(line, word, now) if self._leads else self._join(line)
+        return self._welcome(line, word, now) if line.is_caller else self._join(line, word)
 
     def _prove(self, line: _Line, nonce: bytes, now: float) -> list[News]:
         """Answer the leader's number with one of our own."""
         own = os.urandom(NONCE // 2).hex()
         line.session = nonce.decode("ascii", "replace")
-        line.say({"host": self._here, "number": own}, now)
+        line.say(dict(self._hello(), host=self._here, number=own), now)
         line.session += own
         return []
+
+    def _hello(self) -> Message:
+        """Return what a caller says more."""
+        return {}
+
+    def _is_ours(self, host: str) -> bool:
+        return host in self._spec["hosts"][1:]
 
     def _welcome(self, line: _Line, word: Message, now: float) -> list[News] | None:
         """Let a host in that has the key, instead of its line before."""
         host, number = str(word.get("host")), str(word.get("number"))
-        is_ours = host in self._spec["hosts"][1:]
-        if not is_ours or not _is_nonce(number.encode("ascii", "replace")):
+        if not self._is_ours(host) or not _is_nonce(number.encode("ascii", "replace")):
             return None
-        before = [one for one in self._lines.values() if one.host == host]
+        before = [o for o in self._lines.values() if o.host == host and o.is_caller]
         news = [one for other in before for one in self._drop(other, now)]
         line.session += number
         line.host = host
-        line.say({"welcome": 1}, now)
+        line.say({"welcome": 1, "here": self._here}, now)
         return [*news, (JOINED, host, {})]
 
-    def _join(self, line: _Line) -> list[News]:
+    def _join(self, line: _Line, word: Message) -> list[News] | None:
         line.host = self._spec["hosts"][0]
         self._pause = FIRST_PAUSE
         return [(JOINED, line.host, {})]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .stands import Stand
 
 #: What no leader needs to know of a ticket.
-_OF_NO_USE = ("waited", "by_itself", "no_room")
+_OF_NO_USE = ("waited", "by_itself", "no_room", "leads", "no_leader", "unsure")
 
 
 def told(

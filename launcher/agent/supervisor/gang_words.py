@@ -80,10 +80,19 @@ _WORDS: dict[str, Any] = {
     "said": _SAID,
     "ask": _ASK,
     "answer": ({"round": int, "do": str, "done": int}, {"later": int, "said": _SAID}),
+    "lead": int,
+    "leads": int,
+    "promise": int,
+    "promised": int,
+    "agree": int,
+    "agreed": int,
+    "before": ({"number": int, "way": int, "given": {str: _GIVEN}}, {}),
+    "disagreed": int,
+    "seats": {str: int},
     "standing": ({"within": int, "held": str, "takes": [str]}, {}),
 }
 #: The fields that belong to others.
-_NEEDS = {"held": ("names", "ports"), "claim": ("gpus",), "begin": ("given",)}
+_NEEDS = {"held": ("names", "ports"), "claim": ("gpus",), "begin": ("given",), "agree": ("given",)}
 #: What a host says of projects has all of this, or nothing.
 _WHOLE = frozenset(("members", "books", "user"))
 #: What a host has to know for each thing that it is asked for.

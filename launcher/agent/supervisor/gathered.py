@@ -14,6 +14,7 @@ from ..host import lookout, socket_names, tickets
 from . import gang, gang_stands, turns, ways
 from .claimed import Claimed
 from .gang_lines import JOINED, PARTED, Lines
+from .gang_member import Member
 from .gang_words import fault_of
 from .returning import attempt_of, leader_of, led_by, may_return
 from .sight import Sight
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.lean import Socket
-    from ..base.messages import GatherRequest, Given, Message, StartRequest
+    from ..base.messages import GangSpec, GatherRequest, Given, Message, StartRequest
     from . import stake
     from .council import Council
+    from .electing import Electing
     from .hands import Hands
     from .stands import Stand
 
@@ -62,13 +64,17 @@ class Gathered:
         self._run, self._here, self._hands = run, host, hands
         self._attempt = attempt_of(request)
         self._ways = ways.ways_of(request)[0]
-        self._lines = Lines(request["gang"], host, now, listener)
+        self._member = Member(now)
+        self._electing = self._elects(now)
+        self._lines = (
+            self._electing.lines if self._electing else Lines(request["gang"], host, now, listener)
+        )
         self._council: Council | None = None  # decides about its project, if it leads and has one
         self._leader = self._leads(request["gang"]["hosts"], now)
         self._stake = self._staked(now)
         self._is_project_news = False
         self._is_met = False  # it is written down that the hosts have met
-        self._member = gang.Member(now)
+        self._have_met = False  # they have, whoever led
         if is_running:
             self._part.run()
         asked = request.get("ticket")
@@ -94,19 +100,29 @@ class Gathered:
             self.close()
             raise
 
-    def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
-        if hosts[0] != self._here:
+    def _elects(self, now: float) -> Electing | None:
+        """Return the part of this host in finding who leads, if others than the first one may."""
+        voters = self.request["gang"].get("voters") or ()
+        if self._here not in voters:
             return None
-        project = self.request.get("project")
+        from .electing import Electing  # most runs have fewer hosts
+
+        return Electing(self.request, self._here, self, now)
+
+    def _leads(self, hosts: Sequence[str], now: float) -> gang.Leader | None:
+        """Return what this host decides, if it is the one that leads from the start."""
+        return None if self._electing or hosts[0] != self._here else self._new_leader(now)
+
+    def _new_leader(self, now: float, term: gang.Term | None = None) -> gang.Leader:
+        others = [host for host in self.request["gang"]["hosts"] if host != self._here]
+        project, known = self.request.get("project"), self._ways
+        every = [way["tokens"] for way in known] if isinstance(known, list) else known
         if project:
             from .council import Council  # few runs have a project
 
             self._council = Council(self._run, project, ways.numbers_of(self._ways))
         more = self._council, may_return(self.request)
-        every = (
-            [way["tokens"] for way in self._ways] if isinstance(self._ways, list) else self._ways
-        )
-        return gang.Leader(self._here, hosts[1:], self._decide, now, every, *more)
+        return gang.Leader(self._here, others, self._decide, now, every, *more, term)
 
     def _staked(self, now: float) -> stake.Stake | None:
         project = self.request.get("project")
@@ -137,6 +153,8 @@ class Gathered:
             moments += [self._until]
         if self._stake and not self.has_begun:
             moments += [self._stake.next_look]
+        if self._electing:
+            moments += [self._electing.next_look(), self._member.next_tick(now)]
         return min(moments)
 
     def heard(self, ready: Iterable[object], now: float) -> None:
@@ -149,6 +167,10 @@ class Gathered:
     def look(self, now: float) -> None:
         """Do what is due."""
         self._take(self._lines.keep_time(now), now)
+        if self._electing:
+            self._electing.look(now)
+            if self._leader and self._member.tick(now):
+                self._let_go()  # what was claimed for the leader before
         if self._part.phase == gang.WAITING and now >= self._next_look:
             self._next_look = now + lookout.LOOK
             self._see(now)
@@ -169,7 +191,7 @@ class Gathered:
         part here."""
         if leader.has_met and not self._is_met:
             self._is_met = True
-            self._hands.met(self.request)
+            self._hands.met(self.request, self._here)
         if leader.is_done and not leader.takes_part and not self._is_passing:
             if leader.later:
                 self._hands.witness(leader.later)
@@ -181,7 +203,8 @@ class Gathered:
         Only the leader knows that, and who is without it and has claimed nothing: the run may run.
         """
         claimed = self._part.phase != gang.WAITING
-        mine = self._leader is not None or self._member.is_alone
+        is_sure = not (self._leader and self._leader.unsure)
+        mine = (self._leader is not None or self._member.is_alone) and is_sure
         return now >= self._until and mine and not claimed
 
     def waited(self, now: float) -> float:
@@ -225,9 +248,22 @@ class Gathered:
         return self._leader.missing if self._leader else []
 
     @property
-    def leads(self) -> bool:
+    def spec(self) -> GangSpec:
+        """How the hosts find each other, as far as is known now."""
+        gang = self.request["gang"]
+        return {**gang, "seats": self._electing.lines.seats} if self._electing else gang
+
+    @property
+    def decides(self) -> bool:
         """Whether this host decides for the run."""
         return self._leader is not None
+
+    @property
+    def leads(self) -> str:
+        """The host that leads, as far as this one knows; empty where none does."""
+        if self._electing:
+            return self._electing.leader
+        return self.request["gang"]["hosts"][0]
 
     @property
     def is_to_move(self) -> bool:
@@ -259,25 +295,58 @@ class Gathered:
     # -- other hosts
 
     @property
-    def _part(self) -> gang.Leader | gang.Member:
+    def _part(self) -> gang.Leader | Member:
         return self._leader or self._member
 
     def _take(self, news: Iterable[tuple[str, str, Message]], now: float) -> None:
+        if self._electing:
+            self._electing.take(news, now)
+            return
         for kind, host, word in news:
             if kind == JOINED:
-                self._joined(host, now)
+                self.joined(host, now)
             elif kind == PARTED:
-                self._parted(host, now)
+                self.parted(host, now)
             elif fault_of(word):
                 continue
             elif self.has_begun and word.get("again", 0) > self._attempt:
                 self._hands.give_way()  # it was out of touch as the others did
             elif self._leader:
-                self._hear_member(self._leader, host, word, now)
+                self.hear_member(self._leader, host, word, now)
             else:
-                self._hear_leader(word, now)
+                self.hear_leader(word, now)
 
-    def _joined(self, host: str, now: float) -> None:
+    @property
+    def leader(self) -> gang.Leader | None:
+        """What this host decides, if it leads."""
+        return self._leader
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run has begun, and all know that."""
+        return self.has_begun and self._part.is_done
+
+    def elected(self, term: gang.Term, now: float) -> None:
+        """Lead from now on."""
+        self._leader, self._stood = self._new_leader(now, term), {}
+        self._moved = None if self._asked is None else _of_all(self._asked)
+        self._next_look = float("-inf")
+        if self._stake:
+            self._stake.joined(now)
+        self._obey(self._leader.opened(now), now)
+
+    def resigned(self, now: float) -> None:
+        """Lead no longer: nothing is claimed any more."""
+        self._leader = self._council = None
+        self._member = Member(now)
+        self._release()
+
+    def end(self, why: str) -> None:
+        """End the run here."""
+        self._hands.end(why)
+
+    def joined(self, host: str, now: float) -> None:
+        """Note that a host is in touch, or the leader."""
         self._sight.forget()
         if self._attempt and not self.has_begun:
             self._lines.say(host, {"again": self._attempt}, now)
@@ -291,10 +360,11 @@ class Gathered:
         if not self.has_begun:
             moved = {"ticket": self._moved} if self._moved else {}
             standing = {"standing": self._stake.standing} if self._stake else {}
-            self._lines.say(host, dict(moved, aside=int(self._aside), **standing), now)
+            self._say(host, dict(moved, aside=int(self._aside), **standing), now)
         self._note_progress(self._leader)
 
-    def _parted(self, host: str, now: float) -> None:
+    def parted(self, host: str, now: float) -> None:
+        """Note that it is out of touch."""
         self._stood.pop(host, None)
         self._is_project_news = True
         if self._leader:
@@ -302,7 +372,8 @@ class Gathered:
         else:
             self._member.parted(now)
 
-    def _hear_member(self, leader: gang.Leader, host: str, word: Message, now: float) -> None:
+    def hear_member(self, leader: gang.Leader, host: str, word: Message, now: float) -> None:
+        """Take what a host says to this one, which leads."""
         if "stand" in word:
             self._stood[host] = now
             leader.saw(host, word["stand"])
@@ -315,7 +386,8 @@ class Gathered:
             word = {"refused": held}
         self._obey(leader.heard(host, word, now), now)
 
-    def _hear_leader(self, word: Message, now: float) -> None:
+    def hear_leader(self, word: Message, now: float) -> None:
+        """Do what the leader says."""
         if "ticket" in word and not self.has_begun:
             self.move(word["ticket"], now)
         if "aside" in word:
@@ -352,9 +424,9 @@ class Gathered:
 
     def _tell_leader(self, word: Message, now: float) -> None:
         if self._leader:
-            self._hear_member(self._leader, self._here, word, now)
+            self.hear_member(self._leader, self._here, word, now)
         else:
-            self._lines.say("", word, now)
+            self._say("", word, now)
 
     def _share_standing(self, leader: gang.Leader, now: float) -> None:
         """Have the tickets on all hosts say how the run stands in its project."""
@@ -375,17 +447,21 @@ class Gathered:
         todo = list(instructions)
         for one in todo:
             if isinstance(one, gang.Send):
-                self._lines.say(one.host, one.word, now)
+                self._say(one.host, one.word, now)
             elif self._is_passing:
                 continue
             elif isinstance(one, gang.Claim):
                 self._claim(one, now)
             elif isinstance(one, gang.Release):
                 self._release()
+                if self._electing and self._leader:
+                    self._electing.withdraw(self._leader.number)
             elif isinstance(one, gang.Begin):
                 self._begin(one, now)
             elif isinstance(one, gang.Stop):
                 self._hands.end(one.why[:LONGEST_WHY])
+            elif self._electing:
+                self._obey_vote(self._electing, one, now)
         self._ask_here(todo, now)
 
     def _claim(self, claim: gang.Claim, now: float) -> None:
@@ -415,10 +491,26 @@ class Gathered:
             self._let_go()
         return self._claimed.given
 
+    def _say(self, host: str, word: Message, now: float) -> None:
+        (self._electing or self._lines).say(host, word, now)
+
+    def _obey_vote(self, electing: Electing, one: object, now: float) -> None:
+        """Agree to what this host has proposed, which leads; or lead no longer."""
+        if isinstance(one, gang.StandBack):
+            electing.stand_back(now)
+        if not isinstance(one, gang.Agree) or not self._leader:
+            return
+        if electing.agree(one.number, one.way, one.given):
+            self._obey(self._leader.agreed(self._here, one.number, now), now)
+        else:
+            self._obey(self._leader.could_not(one.number, now), now)
+
     def _release(self) -> None:
         if self._stake:
             self._stake.release()
         self._let_go()
+        if self._electing:
+            self._member.void()
 
     def _let_go(self) -> None:
         self._claimed.let_go()
@@ -437,6 +529,8 @@ class Gathered:
             self._obey(self._part.could_not(begin.number, now), now)
             return
         self.has_begun = True
+        if self._electing:
+            self._electing.begun(begin.number, begin.way, begin.given)
         if self._stake:
             self._stake.begun()
         self._obey(self._part.begun(begin.number, now), now)
@@ -481,7 +575,7 @@ class Gathered:
             self._stood[self._here] = now
             self._leader.saw(self._here, stand)
         elif is_new:
-            self._lines.say("", {"stand": stand}, now)
+            self._say("", {"stand": stand}, now)
         return is_new
 
     def _decide(self, said: Mapping[str, Any]) -> gang.Turn | None:
@@ -507,6 +601,14 @@ class Gathered:
         """Return whether it would be the run's turn if things stood so."""
         return isinstance(self._turn(known), gang.Turn)
 
+    def _of_lead(self, now: float) -> Message:
+        """Return what the ticket says of who leads, where any host may."""
+        if not self._electing:
+            return {}
+        unsure = bool(self._leader and self._leader.unsure)
+        has_none = self._part.is_forsaken(now) and not self._electing.is_enough
+        return {"leads": self._leader is not None, "no_leader": has_none, "unsure": unsure}
+
     def _show(self, now: float) -> None:
         """Have the ticket here say how things are. Raises OSError the first time."""
         if self._asked is None or self.has_begun:
@@ -516,12 +618,14 @@ class Gathered:
         if self._leader and aside != self._aside:
             self._obey(self._leader.tell({"aside": int(aside)}), now)
         self._aside = aside
+        self._have_met = self._part.has_met or (self._electing is not None and self._have_met)
         ticket = dict(
             self._asked,
             waited=self.waited(now),
             aside=aside,
-            by_itself=self._part.has_met,
+            by_itself=self._have_met,
             no_room=not self._has_room,
+            **self._of_lead(now),
             **(self._stake.of_ticket() if self._stake else {}),
         )
         if self._shown is not None and _same_ticket(ticket, self._shown):

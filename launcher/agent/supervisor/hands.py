@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         def unlock(self) -> None:
             """Unlock all GPUs."""
 
-        def met(self, request: GatherRequest) -> None:
+        def met(self, request: GatherRequest, leads: str) -> None:
             """Write down that the hosts start the run by themselves from now on."""
 
         def commit(

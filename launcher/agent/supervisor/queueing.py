@@ -152,7 +152,8 @@ class Queueing:
         """Wait for GPUs together with other hosts, or with another ticket.
 
         A run that has begun says so. Of two requests with other keys the last one counts: what was
-        claimed for the one before is void.
+        claimed for the one before is void. A host that has agreed to a start which may have happened
+        elsewhere waits no more, and says which hosts would have started: see succession.py.
         """
         owner, known, now = self._owner, self.together, time.monotonic()
         if known and known.has_begun:
@@ -173,6 +174,8 @@ class Queueing:
             told = request, self.hands, now, False, self._listening(request["gang"]["port"])
             self.leave()
             owner.claims.unlock()
+            if (unsure := _unsure_of(request)) is not None:
+                return {"ok": {"unsure": unsure["hosts"], "key": unsure["key"]}}
             try:
                 self.together = Gathered(owner.run_id, owner.host, *told)
             except OSError as error:
@@ -221,12 +224,14 @@ class Queueing:
         """Return how the hosts that wait together find each other, and which are out of touch.
 
         ``returns``: a request to wait may have a token in the place of its attempt's number.
+        ``succeeds``: it may name voters. ``leads``: the host that leads, as far as this one knows.
         """
         together = self.together
+        able: Message = {"returns": 1, "succeeds": 1}
         if not together or self._owner.machine.stopped or self._is_through(together):
-            return {"ok": {"missing": [], "returns": 1}}
-        gang, missing = together.request["gang"], together.missing
-        return {"ok": {"gang": gang, "missing": missing, "returns": 1}}
+            return {"ok": dict(able, missing=[])}
+        gang, missing = together.spec, together.missing
+        return {"ok": dict(able, gang=gang, missing=missing, leads=together.leads)}
 
     def _is_through(self, together: Gathered) -> bool:
         return together.has_begun and self.later is None
@@ -236,7 +241,7 @@ class Queueing:
     def stopping(self, why: str) -> None:
         """Tell the hosts that wait together that the run is stopped, unless it only gives way."""
         self._stops.append(why)
-        if self.together and self.together.leads and self.together.is_needed:
+        if self.together and self.together.decides and self.together.is_needed:
             self.later = (
                 None  # a host that has not begun yet would begin this attempt, and not the next
             )
@@ -346,6 +351,18 @@ def _is_written(owner: Owner, **fields: Any) -> bool:
     return True
 
 
+def _unsure_of(request: GatherRequest) -> Message | None:
+    """Return the start of the run that this host has agreed to, and which may have happened; what is
+    known not to have happened is forgotten."""
+    from . import agreement
+
+    agreed = agreement.kept()
+    if agreed is not None and agreed["key"] in (request.get("void") or ()):
+        agreement.forget()
+        return None
+    return agreed
+
+
 class Hands:
     """What a run that waits with other hosts has done here: see gathered.py."""
 
@@ -368,19 +385,22 @@ class Hands:
         """Unlock all GPUs."""
         self._owner.claims.unlock()
 
-    def met(self, request: GatherRequest) -> None:
+    def met(self, request: GatherRequest, leads: str) -> None:
         """Write down that the hosts start the run by themselves from now on."""
         from . import ways
 
         every, may_choose = ways.ways_of(request)[0], request.get("ways") or request.get("any_of")
         of_run = ways.hosts_of(every)
         hosts = [host for host in request["gang"]["hosts"] if host in of_run]
+        hosts.sort(key=lambda host: host != leads)
         if len(hosts) == 1:
             self._owner.record("WaitsOnHost")
             return
         sizes = ways.sizes_of(every) if may_choose else [0]
-        most = {"most": sizes[-1]} if len(sizes) > 1 else {}
-        self._owner.record("WaitsOnHosts", hosts=hosts, wanted=sizes[0], **most)
+        more: dict[str, Any] = {"most": sizes[-1]} if len(sizes) > 1 else {}
+        if request["gang"].get("voters"):
+            more["succeeds"] = True
+        self._owner.record("WaitsOnHosts", hosts=hosts, wanted=sizes[0], **more)
 
     def join(self, request: MemberRequest) -> bool:
         """Use GPUs in the name of a project; return False if that cannot be shown."""

@@ -140,7 +140,13 @@ _GATHER: Any = (
     {
         "gang": (
             {"hosts": [str], "address": str, "port": int, "key": str},
-            {"addresses": [str], "users": [str], "places": {str: [str]}},
+            {
+                "addresses": [str],
+                "users": [str],
+                "places": {str: [str]},
+                "voters": [str],
+                "seats": {str: int},
+            },
         ),
         "gpus": {str: [int]},
         "names": TEXTS,
@@ -160,6 +166,7 @@ _GATHER: Any = (
         "ignore_foreign": int,
         "packed": [str],
         "attempt": str,
+        "void": [str],
         "project": _PROJECT,
         "rules": _RULES,
     },

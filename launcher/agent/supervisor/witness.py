@@ -20,6 +20,7 @@ from ..processes import detached, processes
 from .clerk import Clerk
 from .gang_lines import JOINED, PARTED, Lines
 from .gang_words import fault_of
+from .seat_lines import SeatLines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Witness:
     def __init__(self, run: str, host: str, gang: GangSpec, now: float) -> None:
         self._listener = socket_names.bind(witnesses.name_of(run, host, gang["key"]))
         self._gang, self._host = gang, host
-        self._lines = Lines(gang, host, now)
+        self._lines = _lines(gang, host, now)
         self._clerk = Clerk(run, now, gang.get("users") or ())
         self._heard = now  # when the leader was in touch last
         self._is_in_touch = self._is_over = self._rests = False
@@ -79,6 +80,8 @@ class Witness:
                 self._clerk.close()
             elif not fault_of(word):
                 self._hear(word, now)
+                if "seats" in word and isinstance(self._lines, SeatLines):
+                    self._lines.learn(word["seats"], now)
             if "later" in word and not self._is_over:
                 self._follow(word["later"], now)
                 break
@@ -87,7 +90,7 @@ class Witness:
         """Go to the host that leads from now on."""
         self._lines.close()
         self._gang = dict(self._gang, **later)  # type: ignore[assignment]
-        self._lines, self._is_in_touch = Lines(self._gang, self._host, now), False
+        self._lines, self._is_in_touch = _lines(self._gang, self._host, now), False
 
     def _hear(self, word: Message, now: float) -> None:
         if "over" in word:
@@ -103,6 +106,13 @@ class Witness:
     def _say(self, words: Iterable[Message], now: float) -> None:
         for word in words:
             self._lines.say("", word, now)
+
+
+def _lines(gang: GangSpec, host: str, now: float) -> Lines:
+    """Return the lines to the host that leads; another one may, later."""
+    if not gang.get("voters"):
+        return Lines(gang, host, now)
+    return SeatLines(gang, host, now, None, lambda _: False, lambda: True)
 
 
 def launch(run: str, host: str, gang: GangSpec) -> None:

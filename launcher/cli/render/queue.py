@@ -9,7 +9,7 @@ from ...records.reasons import WaitReason
 from ...spec import nodeset
 from ...spec.gpus import fold
 from .tables import age, counted, due, table
-from .waits import rule_text, until, wait_reason
+from .waits import LACKING, rule_text, until, wait_reason
 
 if TYPE_CHECKING:
     from ...api.client import Holding, Queue, Waiting
@@ -95,6 +95,8 @@ def _why(one: Waiting, now: float) -> str:
         priority = f"{one.project}{', within quota' if one.within else ''}, {priority}"
     if one.why in (WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY):
         return f"{priority}{rule_text(one.why, one.project, hosts=one.missing)}"
+    if one.why in LACKING:
+        return f"{priority}{LACKING[one.why]}"
     if one.full:
         there = nodeset.fold(one.full)
         return f"{priority}no space left on {there} to write down that it begins: launcher df"

@@ -9,6 +9,11 @@ from ...records.reasons import WaitReason
 from ...spec import nodeset
 from .tables import due
 
+#: Why a run that its hosts start waits for some of them.
+LACKING = {
+    WaitReason.NO_LEADER: "too few of its hosts are in touch with each other to begin it",
+    WaitReason.MAY_HAVE_BEGUN: "may have begun on hosts that are out of reach: launcher attach",
+}
 #: Paths that are named in a line.
 FEW = 3
 

@@ -92,18 +92,21 @@ class WaitsAgain(Event):
 @frozen
 class LeftToHosts(Event):
     """The run is left to several hosts, of which the first one leads: from now on they may start it, on
-    as many of them as are ``wanted`` (0: on all); an elastic run on up to ``most``."""
+    as many of them as are ``wanted`` (0: on all); an elastic run on up to ``most``. If it ``succeeds``,
+    another one may lead once that is gone."""
 
     hosts: tuple[str, ...]
     wanted: int = 0
     most: int = 0
+    succeeds: bool = False
 
 
 @frozen
 class WaitsOnHosts(Event):
     """The leading ``host`` is in touch with enough of the ``hosts`` of the run, as many of which as are
     ``wanted`` (0: all) start it together when its turn has come: it needs no launcher. Up to ``most``
-    start an elastic run. Hosts of an earlier version say here what their meeting point is."""
+    start an elastic run. If it ``succeeds``, another host may lead later. Hosts of an earlier version
+    say here what their meeting point is."""
 
     host: str
     hosts: tuple[str, ...]
@@ -112,6 +115,7 @@ class WaitsOnHosts(Event):
     addresses: Mapping[str, str] = field(default_factory=dict)
     wanted: int = 0
     most: int = 0
+    succeeds: bool = False
 
 
 @frozen

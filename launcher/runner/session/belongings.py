@@ -116,10 +116,10 @@ class Belongings:
         return "" if leads else "a start with hosts that it does not lead"
 
     def _may_begin(self, hosts: tuple[str, ...], layout: Layout) -> bool:
-        """Return whether the host may say that the run has begun on these: it is one of them, or the
-        first of all, which has chosen them."""
+        """Return whether the host may say that the run has begun on these: it is one of them, or may
+        have chosen them."""
         known = [node.host.name for node in layout.nodes]
-        mine = not hosts or self._host in (*hosts, known[0])
+        mine = not hosts or self._host in (known if layout.wanted else (*hosts, known[0]))
         fits = not hosts or _fits(len(hosts), layout)
         return mine and fits and len({*hosts} & {*known}) == len(hosts)
 

@@ -48,6 +48,9 @@ class WaitingThere:
     within: bool = False
     part: int = 0
     no_room: bool = False
+    leads: bool = False
+    no_leader: bool = False
+    unsure: bool = False
 
     def __post_init__(self) -> None:
         require(is_run_name(self.run), "run", f"not the name of a run: {self.run[:80]!r}")

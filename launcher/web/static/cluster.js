@@ -9,6 +9,8 @@ const named = (user, run) => user && run ? user + ' (' + run + ')' : run || (use
 
 export function reason(one) {
   if (one.why === 'no-room') return 'no space left on ' + one.full.join(' ') + ' to write down that it begins';
+  if (one.why === 'no-leader') return 'too few of its hosts are in touch with each other to begin it';
+  if (one.why === 'may-have-begun') return 'may have begun on hosts that are out of reach';
   if (one.place === 0) return 'prepares its start';
   if (one.why === 'quota' || one.why === 'limit') return 'beyond the ' + one.why + ' of project ' + one.project;
   if (one.why === 'no-majority') return 'too few hosts answer to decide about project ' + one.project;

@@ -127,13 +127,16 @@ def test_hosts_that_may_be_chosen_may_have_any_of_the_ranks() -> None:
         assert own.wrong_log(f"attempt-0/{name}.out")
 
 
-def test_a_host_begins_for_itself_and_the_first_one_for_all() -> None:
+def test_a_host_begins_for_itself_or_as_one_that_has_chosen_others() -> None:
     def begun(host: str, *hosts: str) -> ev.BegunThere:
         return ev.BegunThere(1.0, host, 0, 1.0, (0,), (20_000,), hosts)
 
     assert waiting("c").wrong_event(begun("c", "b", "c")) == ""
     assert waiting("a").wrong_event(begun("a", "b", "c")) == ""
-    for hosts in (("a", "b"), ("c",), ("a", "b", "c"), ("c", "d"), ("c", "c")):
+    assert waiting("c").wrong_event(begun("c", "a", "b")) == "", (
+        "it may lead once the first is gone"
+    )
+    for hosts in (("c",), ("a", "b", "c"), ("c", "d"), ("c", "c")):
         assert waiting("c").wrong_event(begun("c", *hosts)), hosts
     for hosts in (("a", "b", "c"), ("a", "c")):
         assert waiting("a").wrong_event(ev.WaitsOnHosts(1.0, "a", hosts, wanted=2)) == ""

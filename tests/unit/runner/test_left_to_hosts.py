@@ -80,6 +80,19 @@ def test_a_run_with_few_ports_is_not_left_to_hosts() -> None:
     assert not left_to_hosts.is_possible(launch("torchrun", (29_500, 29_500)))
 
 
+def test_voters_are_told_who_they_are_and_where_each_listens() -> None:
+    made = launch("torchrun")
+    told = {"gpu1": {"gang": {"key": "k"}}, "gpu2": {"gang": {"key": "k"}}}
+    voters = ["gpu1", "gpu2", "gpu3"]
+    with_them = left_to_hosts.with_voters(told, made, voters, {"old"})
+    assert with_them.keys() == told.keys()
+    for one in with_them.values():
+        assert (one["gang"]["voters"], one["gang"]["key"], one["void"]) == (voters, "k", ["old"])
+        assert one["gang"]["places"].keys() == {"gpu1", "gpu2"}, (
+            "one that does not answer is called later"
+        )
+
+
 def test_hosts_of_an_earlier_version_are_told_the_number_of_the_attempt() -> None:
     """They would take a token for it."""
     made = launch("torchrun")

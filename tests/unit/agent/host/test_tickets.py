@@ -37,11 +37,16 @@ def test_a_ticket_is_read_as_it_was_entered_and_gone_when_it_is_closed() -> None
         "run": "calm-otter-1234", "priority": 1, "number": 7, "seconds": 90.0, "hosts": 4,
         "shares": [[2, 4], [1, 2]], "aside": False, "by_itself": False,
         "only": [], "within": False, "part": 0, "no_room": False,
+        "leads": False, "no_leader": False, "unsure": False,
     }  # fmt: skip
     again = tickets.enter("calm-otter-1234", {**TICKET, "seconds": 90.5, "waited": 60.0})
     with tickets.enter("next", {**TICKET, "by_itself": True, "within": True, "no_room": True}):
         (seen,) = [one for one in _seen() if one["run"] == "next"]
         assert (seen["by_itself"], seen["within"], seen["no_room"]) == (True, True, True)
+    for name in tickets.FLAGS:
+        with tickets.enter("flagged", {**TICKET, name: True}):
+            (seen,) = [one for one in _seen() if one["run"] == "flagged"]
+            assert [one for one in tickets.FLAGS if seen[one]] == [name]
     assert len(_seen()) == 2, "a relay that nobody reaches any more does not keep its run out"
     held.close()
     again.close()

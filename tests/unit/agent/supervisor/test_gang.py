@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from launcher.agent.base import protocol
 from launcher.agent.supervisor import gang
-from launcher.agent.supervisor.gang import Begin, Claim, Leader, Member, Release, Send, Stop, Turn
+from launcher.agent.supervisor.gang import Begin, Claim, Leader, Release, Send, Stop, Turn
+from launcher.agent.supervisor.gang_member import Member
 
 HOSTS = ("a", "b", "c")
 #: The ways to run: on all hosts, on any two, or on any one.

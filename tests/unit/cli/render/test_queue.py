@@ -26,6 +26,8 @@ def test_who_holds_and_who_waits() -> None:
             ),
             Waiting("next-0000", "eve", 0, 0, (1,), ("gpu1",), NOW, elsewhere=2, by_itself=True),
             Waiting("full-0000", "eve", 0, 0, (1,), ("gpu1",), NOW, None, WaitReason.NO_ROOM, full=("gpu1",)),
+            Waiting("lone-0000", "eve", None, 0, (1,), ("gpu1", "gpu2"), NOW, by_itself=True, why=WaitReason.NO_LEADER),
+            Waiting("both-0000", "eve", None, 0, (1,), ("gpu1", "gpu2"), NOW, by_itself=True, why=WaitReason.MAY_HAVE_BEGUN),
             Waiting("last-0000", "eve", None, 0, (1,), ("gpu1",), NOW, why=WaitReason.TOO_LARGE),
         ),
         gpus=260,
@@ -42,10 +44,14 @@ def test_who_holds_and_who_waits() -> None:
         "now  next-0000     eve   1      gpu1 and 2 more  0 s    -     its hosts     prepares its start\n"
         "now  full-0000     eve   1      gpu1             0 s    -     its launcher  no space left on gpu1 "
         "to write down that it begins: launcher df\n"
+        "-    lone-0000     eve   1      gpu[1-2]         0 s    -     its hosts     too few of its hosts "
+        "are in touch with each other to begin it\n"
+        "-    both-0000     eve   1      gpu[1-2]         0 s    -     its hosts     may have begun on hosts "
+        "that are out of reach: launcher attach\n"
         "-    last-0000     eve   1      gpu1             0 s    -     its launcher  too few of its hosts "
         "can be reached from where it was started\n"
         "\n"
-        "260 GPUs, 3 free; 4 runs wait"
+        "260 GPUs, 3 free; 6 runs wait"
     )
 
 
