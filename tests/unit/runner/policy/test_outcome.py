@@ -50,6 +50,8 @@ BOTH = [started("gpu1"), started("gpu2")]
 WELL = [*BOTH, exited("gpu1", 0), exited("gpu2", 0)]
 # They save what they have, and exit with 0.
 SAVED = [exited("gpu1", 0, stopped=True), exited("gpu2", 0, stopped=True)]
+AGAIN = ev.WaitsAgain(5.0, "gpu1", 1, ("gpu1", "gpu2"))
+BEGUN = ev.BegunThere(7.0, "gpu1", 1, 1.0, (0,), (20_000,), ("gpu1", "gpu2"))
 USER, TRIAL = StopReason.BY_USER, StopReason.TRIAL_OVER
 UNREACHABLE = ("lost", "host-unreachable", "gpu2", 125)
 ORPHANED = ("stopped", "orphan-timeout", "gpu2", 125)
@@ -97,6 +99,10 @@ def case(name: str, events: list[ev.Event], ended: tuple[Any, ...], **known: Any
         # stopped
         case("Ctrl-C", BOTH, ("stopped", "by-user", None, 130), asked=USER),
         case("Ctrl-C, then a bug", BOTH, ("stopped", "by-user", None, 130), asked=USER, error=KeyError("x")),
+        case("Ctrl-C while it waits again, and a host is off", [*BOTH, AGAIN, *dropped(6.0)],
+             ("stopped", "by-user", None, 130), asked=USER),
+        case("Ctrl-C once it has begun again, and a host is off", [*BOTH, AGAIN, BEGUN, *dropped(9.0)],
+             UNREACHABLE, asked=USER),
         case("a trial", BOTH, ("stopped", "trial-over", None, 130), asked=TRIAL),
         case("Ctrl-C at a launcher that died", [*BOTH, stop(USER)], ("stopped", "by-user", None, 130)),
         case("the same, as hosts tell it", [*BOTH, stop(USER, "gpu1", asked=True),
