@@ -18,8 +18,6 @@ from ..records.reasons import EndReason
 from ..spec.errors import HostError, InputError, LauncherError, in_words, suggestion
 from ..spec.version import __version__
 from . import output, process
-from .render.hints import below_error
-from .render.messages import complain
 
 _UNKNOWN_COMMAND = re.compile(r"No such command '([^']*)'")
 
@@ -168,6 +166,8 @@ def _code() -> int:
 
 def _failed(error: LauncherError) -> int:
     """Print an error, for a program as well where one listens; return the exit code."""
+    from .render.messages import complain  # most commands end well
+
     complain(error)
     host = error.host if isinstance(error, HostError) else None
     _tell_program(str(error), error.hint, error.code, error.exit_code, host)
@@ -214,6 +214,7 @@ def _bug(error: Exception) -> None:
     import traceback
 
     from ..api.client import home, write_at_home
+    from .render.hints import below_error
 
     place = home() / "traceback.txt"
     try:

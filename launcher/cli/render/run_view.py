@@ -29,7 +29,6 @@ from .event_lines import OfManyHosts, failure_of, line_of, lines_of_many, proces
 from .folding import fold_errors, groups
 from .hold import Hold
 from .log_view import LogView, Shown
-from .messages import say_error
 from .moving_line import MovingLine
 from .progress import Reading, Transfer, quiet_line
 from .tables import counted, cut, duration, fold_tasks, took, wrapped
@@ -312,9 +311,12 @@ class Screen:
         for told in lines_of_many(of_many):
             self._say(told.text, told.colour, told.dim)
         errors, self._errors = self._errors, []
-        for said in fold_errors(errors):
+        if errors:
+            from .messages import say_error  # few runs have any
+
             self._line.clear()
-            say_error(said.text, said.hint)
+            for said in fold_errors(errors):
+                say_error(said.text, said.hint)
         self._logs.show_queued()
 
     # -- launcher's own messages
