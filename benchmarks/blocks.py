@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 
 from launcher.agent.base import blocks, manifest
-from launcher.agent.relay.data_passing import DataPassing
-from launcher.agent.relay.data_proving import Proving
-from launcher.agent.relay.data_store import DataStore
+from launcher.agent.relay.data.passing import DataPassing
+from launcher.agent.relay.data.proving import Proving
+from launcher.agent.relay.data.store import DataStore
 
 from .measure import table
 

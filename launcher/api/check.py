@@ -78,7 +78,7 @@ def _known_image(wanted: Environment) -> ImageOfJob:
     """Return what is known here of an image. Raises InputError."""
     from ..fleet.check.checker import ImageOfJob
     from ..runner.files import build_context
-    from ..runner.image_file import of_path
+    from ..runner.images.archives import of_path
 
     if wanted.is_built:
         if wanted.pinned:

@@ -93,9 +93,9 @@ def check_uv(folder: Path, environment: Environment) -> None:
             )
     wheels = environment.wheels
     if environment.is_fetched:
-        from ..runner import wheel_tools
+        from ..runner.wheels import tools
 
-        wheel_tools.require_tools()
+        tools.require_tools()
     elif wheels and not wheels.startswith("/") and not (folder / wheels).is_dir():
         raise InputError(
             f"wheels: there is no folder {wheels} in {folder}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from ..runner.image_bringing import Given
-from ..runner.image_errands import (
+from ..runner.images.bringing import Given
+from ..runner.images.errands import (
     BuiltImage,
     ImagePlace,
     ImageRemoved,

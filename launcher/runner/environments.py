@@ -26,7 +26,7 @@ from .host_session import HostSession
 from .policy import environments
 
 if TYPE_CHECKING:
-    from .images import Images
+    from .images.of_run import Images
 
 #: Seconds between two questions to a host.
 PAUSE = 0.3
@@ -54,7 +54,7 @@ class Environments:
     def _of_images(self) -> Images | None:
         if not images_of(self._context.job):
             return None
-        from .images import Images  # few runs are in one
+        from .images.of_run import Images  # few runs are in one
 
         return Images(self._context)
 
@@ -105,7 +105,7 @@ class Environments:
         lacking: Mapping[HostSession, WantedWheels],
         sessions: Sequence[HostSession] = (),
     ) -> None:
-        from .wheels import Wheels  # few runs need any
+        from .wheels.bringing import Wheels  # few runs need any
 
         log, having = (
             self._context.folder.path / LOG,
@@ -127,7 +127,7 @@ class Environments:
         is_fetched = wanted.is_fetched
         if is_fetched and number not in self._origins:
             place = Path(self._context.job.workdir, wanted.recipe)
-            from . import uv_settings  # few runs fetch wheels
+            from .wheels import uv_settings  # few runs fetch wheels
 
             self._origins[number] = await in_thread(uv_settings.origin, place, os.environ)
         return await session.agent.answer(

@@ -22,7 +22,8 @@ from ..spec.home import home
 from ..spec.model import Host, Inventory, Node
 from ..transport.agent_bundle import agent_name
 from ..transport.answers.disk import Pruned, Usage
-from . import image_cache, kept_notes
+from . import kept_notes
+from .images import cache
 from .kept_notes import Note
 
 There = Mapping[str, Usage | HostError]
@@ -129,7 +130,7 @@ def measure_here() -> Here:
     runs = tuple(_measured(path, unsure) for path in catalog.folders())
     caches = tuple(
         CacheHere(path.name, disk_use(path), path.stat().st_mtime)
-        for path in image_cache.left(home() / "images")
+        for path in cache.left(home() / "images")
     )
     notes = kept_notes.measured(_active(runs))
     return Here(disk_use(home()), free, runs, caches, notes)

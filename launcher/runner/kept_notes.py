@@ -19,7 +19,7 @@ from ..spec.frozen import frozen
 from ..spec.home import home
 from .data import registry
 from .files.build_context import FOLDER as BUILDS
-from .wheel_folders import FOLDER as WHEELS
+from .wheels.folders import FOLDER as WHEELS
 
 #: Seconds for which a note that was used stays, whatever is asked for: somebody may be at it.
 FRESH = 3600.0

@@ -30,7 +30,7 @@ from ..transport.agent_bundle import agent_name
 from .concurrency import together
 from .context import RunContext
 from .host_session import HostSession
-from .in_image import container_there, in_image
+from .images.inside import container_there, in_image
 from .policy.restart import PORT_TRIES, may_follow, preloaded
 from .rendezvous import meet
 from .requirements import Requirements

@@ -21,7 +21,7 @@ from ..spec.errors import HostError, InputError
 from ..spec.frozen import frozen
 from ..spec.model import Host, Inventory, Job, Layout, Node, Request
 from ..transport import login_shell
-from .in_image import container_spec, visiting_command
+from .images.inside import container_spec, visiting_command
 
 if TYPE_CHECKING:
     from ..transport.connection import Reader, RemoteProcess

@@ -18,7 +18,7 @@ from ..spec.model import Job, Layout, Node
 from ..transport.answers.environments import Missing
 from .concurrency import together
 from .host_session import HostSession
-from .in_image import in_image
+from .images.inside import in_image
 from .policy import environments
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message
     from ..processes.build_guard import Guard
-    from .data_store import DataStore
+    from .data.store import DataStore
     from .wanted import Wanted
 
 #: How many programs that may build an environment are tried.
@@ -94,7 +94,7 @@ class Environments:
         not here."""
         if not version:
             return ""
-        from .data_store import DataStore  # few runs need it
+        from .data.store import DataStore  # few runs need it
 
         self._data = self._data or DataStore(self.root, _nothing_goes_on)
         return self._data.files(version) if self._data.use_if_here(version) else ""

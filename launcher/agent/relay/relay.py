@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ..base.lean import Socket
     from ..base.messages import HostFacts, HostNow, Message, Reached, StartRequest, SupervisorSpec
     from ..host.project_round import ProjectRound
-    from .data_requests import DataRequests
+    from .data.requests import DataRequests
     from .environments import Environments
-    from .images import Images
+    from .images.requests import Images
     from .now import Now
     from .turn import Turn
 
@@ -244,7 +244,7 @@ class Relay(SelfTests):
     def do_data(self, request: Message) -> Message:
         """Do something with the data sets of this host."""
         if self.data is None:
-            from .data_requests import DataRequests  # few runs have any
+            from .data.requests import DataRequests  # few runs have any
 
             self.data = DataRequests(self.root, self._go_on)
         return self.data.answer(request)
@@ -260,7 +260,7 @@ class Relay(SelfTests):
     def do_image(self, request: Message) -> Message:
         """Look for an image, or bring it, or say how far that is."""
         if self.images is None:
-            from .images import Images  # few runs want one
+            from .images.requests import Images  # few runs want one
 
             self.images = Images(self.root, self._go_on)
         return self.images.answer(request)

@@ -20,7 +20,9 @@ from ..base import attendance, lean, manifest, plain_files, received
 from ..base.journal import Journal, read_from
 from ..base.lean import signal
 from ..processes import detached
-from . import data_put, data_sums, elsewhere, signed_urls, tree, written
+from . import elsewhere, signed_urls, tree, written
+from .data import put as data_put
+from .data import sums
 from .signed_urls import Again, Refusal
 
 TYPE_CHECKING = False
@@ -345,7 +347,7 @@ class Upload:
                 b"]",
             ]
         text = b"".join([*pieces, b"}"])
-        md5 = data_sums.md5_or_none()
+        md5 = sums.md5_or_none()
         if md5:
             md5.update(text)
         self._send(self._manifest, [text], len(text), md5)
@@ -449,7 +451,7 @@ class _Body:
 
     def __init__(self, upload: Upload, part: Part) -> None:
         self._upload, self._part, self.length = upload, part, part.length
-        self.md5 = data_sums.md5_or_none()
+        self.md5 = sums.md5_or_none()
 
     def __iter__(self) -> Iterator[bytes]:
         gathered = bytearray()  # of small files: each piece is a packet

@@ -10,9 +10,10 @@ import stat
 from ..base import run_lock
 from ..host.machine import OTHERS
 from ..processes import processes
-from . import data_places, tree
+from . import tree
+from .data import places as data_places
 from .environments import Environments
-from .image_store import ImageStore
+from .images.store import ImageStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

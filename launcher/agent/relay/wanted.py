@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST, MOST_FILES = 1 << 24, 100
 LOCK = ("pyproject.toml", "uv.lock")
 REQUIREMENTS = "requirements.txt"
-#: Beside wheels that a launcher brings: which they are, with their sums. Also in runner/wheel_cache.py.
+#: Beside wheels that a launcher brings: which they are, with their sums. Also in runner/wheels/cache.py.
 BROUGHT = "wheels.txt"
 #: A line of requirements that includes another file; and one that names a folder or file instead of a
 #: package of an index. Wheels and archives are what their names say.
@@ -107,7 +107,7 @@ class Wanted:
         return str(made.hexdigest())
 
     def texts_sum(self) -> str:
-        """Return the sum of the files. Also in runner/wheel_cache.py."""
+        """Return the sum of the files. Also in runner/wheels/cache.py."""
         made = blake2b(b"", digest_size=16)
         for text in self._texts:
             data = text.encode("utf-8", "surrogateescape")

@@ -24,7 +24,7 @@ from launcher.jobs.layout import make_layout
 from launcher.jobs.planner import plan, search_path, search_path_inside
 from launcher.jobs.preparation import behind, command_of
 from launcher.records import codec
-from launcher.runner.in_image import in_image
+from launcher.runner.images.inside import in_image
 from launcher.runner.launch import _setups
 from launcher.runner.policy.environments import of_roles
 from launcher.runner.requests import changed, make_request

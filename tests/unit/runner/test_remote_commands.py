@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher.runner.in_image import in_image
+from launcher.runner.images.inside import in_image
 from launcher.runner.remote_commands import _in_the_run, chosen_nodes
 from launcher.spec.containers import Container, ContainerSpec
 from launcher.spec.environments import Environment

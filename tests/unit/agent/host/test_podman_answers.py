@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.relay.images import Images
+from launcher.agent.relay.images.requests import Images
 
 ONE, TWO = "a" * 64, "b" * 64
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)

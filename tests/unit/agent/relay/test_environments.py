@@ -16,7 +16,7 @@ import pytest
 
 from launcher.agent.base.protocol import Refused
 from launcher.agent.relay import environments, usage
-from launcher.agent.relay.data_store import DataStore
+from launcher.agent.relay.data.store import DataStore
 from launcher.agent.relay.environments import Environments
 from launcher.transport.answers.environments import Environment
 from launcher.transport.answers.reading import read

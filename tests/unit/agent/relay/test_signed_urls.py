@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from launcher.agent.base import manifest
 from launcher.agent.relay import signed_urls
-from launcher.agent.relay.data_fetch import Fetch
-from launcher.agent.relay.data_put import Put
+from launcher.agent.relay.data.fetch import Fetch
+from launcher.agent.relay.data.put import Put
 from support.http_server import Server
 
 CONTENT = b"some bytes" * 1000

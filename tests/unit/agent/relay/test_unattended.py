@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from launcher.agent.base import attendance, protocol
-from launcher.agent.relay import data_put, unattended
+from launcher.agent.relay import unattended
+from launcher.agent.relay.data import put
 from launcher.agent.relay.signed_urls import Again
 from launcher.agent.relay.unattended import Upload, Watch
 
@@ -59,7 +60,7 @@ class Store:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.objects: dict[str, bytes] = {}
         self.busy, self.cut = 0, 0
-        monkeypatch.setattr(data_put, "send", self._send)
+        monkeypatch.setattr(put, "send", self._send)
 
     def _send(self, url: str, data: Any, length: int, headers: dict[str, str]) -> tuple[str, str]:
         if url.startswith("part") and self.busy:

@@ -1,0 +1,1 @@
+"""The wheels that hosts need for their environments: fetched here once, and brought to them."""
