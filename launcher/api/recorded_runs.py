@@ -11,12 +11,12 @@ from ..fleet.inventory_file import load_inventory
 from ..fleet.ssh_programs import require_allowed
 from ..records import catalog
 from ..records.catalog import Summary, Wanted
-from ..records.comparison import Difference, compare
 from ..spec import given
 from ..spec.errors import InputError
 from ..spec.model import Inventory
 
 if TYPE_CHECKING:
+    from ..records.comparison import Difference
     from ..runner.unfollowed import Refreshed
 
 
@@ -102,6 +102,8 @@ class RecordedRuns:
         """Return what differs between two runs of this machine: how they were started, then how they
         ended. ``metrics`` are patterns with one group for the values that they printed last; by default
         loss, accuracy and the like are found. Raises InputError."""
+        from ..records.comparison import compare
+
         return compare(catalog.side(one, metrics), catalog.side(other, metrics))
 
     def list(self, wanted: Wanted | None = None) -> list[Summary]:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
 
 import click
 
@@ -19,7 +18,6 @@ from ..records.reasons import EndReason
 from ..spec.errors import HostError, InputError, LauncherError, in_words, suggestion
 from ..spec.version import __version__
 from . import output, process
-from .render.hints import below_error
 
 _UNKNOWN_COMMAND = re.compile(r"No such command '([^']*)'")
 
@@ -168,6 +166,8 @@ def _code() -> int:
 
 def _failed(error: LauncherError) -> int:
     """Print an error, for a program as well where one listens; return the exit code."""
+    from .render.messages import complain  # most commands end well
+
     complain(error)
     host = error.host if isinstance(error, HostError) else None
     _tell_program(str(error), error.hint, error.code, error.exit_code, host)
@@ -214,6 +214,7 @@ def _bug(error: Exception) -> None:
     import traceback
 
     from ..api.client import home, write_at_home
+    from .render.hints import below_error
 
     place = home() / "traceback.txt"
     try:
@@ -223,23 +224,3 @@ def _bug(error: Exception) -> None:
     click.secho("internal error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(f"{type(error).__name__}: {error}", err=True)
     click.echo(below_error(f"this is a bug in launcher; the traceback is in {place}"), err=True)
-
-
-def complain(error: LauncherError) -> None:
-    """Print an error: what happened where, then what to do."""
-    _say_error(str(error), error.hint)
-
-
-def complain_of_hosts(errors: Iterable[HostError]) -> None:
-    """Print errors of hosts; those that are alike are one."""
-    from .render.folding import fold_errors
-
-    for said in fold_errors(errors):
-        _say_error(said.text, said.hint)
-
-
-def _say_error(text: str, hint: str) -> None:
-    click.secho("error: ", fg="red", bold=True, err=True, nl=False)
-    click.echo(text, err=True)
-    if hint:
-        click.echo(below_error(hint), err=True)

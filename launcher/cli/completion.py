@@ -15,7 +15,6 @@ from click.shell_completion import CompletionItem
 from ..api.hosts import load_inventory
 from ..spec.errors import LauncherError
 from .inventory_lookup import find_inventory
-from .shells import PATH
 
 #: Commands for which a run that has ended is no choice.
 _OF_ACTIVE_RUNS = ("attach", "stop", "wait")
@@ -84,6 +83,8 @@ def scripts(ctx: click.Context, parameter: click.Parameter, beginning: str) -> I
     fitting = [path for path in found if path.endswith((".yaml", ".yml", ".py"))]
     if not fitting or beginning.startswith("~"):
         return files(ctx, parameter, beginning)
+    from .shells import PATH  # a shell asks
+
     return [CompletionItem(_as_path(path), type=PATH) for path in fitting if path.isprintable()]
 
 

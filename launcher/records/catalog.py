@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..spec.errors import InputError, UnknownRun, UnreadableRecord, suggestion
 from ..spec.files import open_plain
@@ -19,7 +20,6 @@ from ..spec.typed_json import from_json, to_json
 from . import events as ev
 from . import formats
 from .code import one_line
-from .comparison import Side
 from .metric import last_value, last_values
 from .notes import FILE as NOTES
 from .notes import Notes
@@ -30,6 +30,9 @@ from .record_files import read_as, read_record, write_record
 from .run_lock import holder
 from .run_reader import RunReader, code_of, is_left
 from .state import ENDED, fold, without_launcher
+
+if TYPE_CHECKING:
+    from .comparison import Side
 
 #: A folder with one of these is a run.
 _RECORDS = ("events.jsonl", "run.json", "receipt.json")
@@ -319,6 +322,8 @@ def note(path: Path, notes: Notes) -> None:
 def side(word: str, metrics: Sequence[str] = ()) -> Side:
     """Return what is compared of a run, named as for :func:`find`; ``metrics`` are patterns with one
     group, by default of what programs usually print. Raises InputError."""
+    from .comparison import Side  # few commands compare
+
     path = find(word)
     run, reader = summary(path), RunReader(path)
     try:

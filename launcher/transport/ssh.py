@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import asyncssh
 from asyncssh.encryption import get_encryption_algs
@@ -26,11 +27,13 @@ from . import known_hosts, ssh_keys
 from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
 from .connection import FROZEN, Connection
 from .known_hosts import KnownKeys
-from .openssh_connection import OpensshConnection
 from .proxy_command import ProxyCommand
 from .ssh_keys import OfferedKeys
 from .ssh_lookup import SshLookup
 from .ssh_settings import SshSettings
+
+if TYPE_CHECKING:
+    from .openssh_connection import OpensshConnection
 
 #: Seconds in one stage (TCP, banner, key exchange, login) after which a host is given up: a healthy
 #: sshd answers at once, but not on a machine that swaps, and a false alarm costs a run.
@@ -193,6 +196,8 @@ class Dialler:
             return await self._log_in_by_openssh(name)
 
     async def _log_in_by_openssh(self, name: str) -> Connection:
+        from .openssh_connection import OpensshConnection  # few hosts need it
+
         connection = await OpensshConnection.open(name, self._config_for_openssh())
         self._by_openssh = [one for one in self._by_openssh if not one.is_over] + [connection]
         return connection

@@ -13,9 +13,10 @@ from ...records.receipt import Receipt
 from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import InputError, LauncherError
-from .. import complain, options, trust
+from .. import options, trust
 from ..drawing import can_draw
 from ..follow import End, shown
+from ..render.messages import complain
 from ..render.tables import counted
 from ..run_argument import attached, check_ranks, new_client, run_argument
 from ..several_runs import agreed, chosen, several_runs

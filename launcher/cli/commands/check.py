@@ -23,9 +23,10 @@ from ...api.check import (
 from ...api.hosts import select_hosts
 from ...spec import nodeset
 from ...spec.errors import InputError
-from .. import complain, options
+from .. import options
 from ..inventory_lookup import loaded, need_inventory
 from ..render.check import report_text
+from ..render.messages import complain
 from ..render.moving_line import MovingLine
 from ..render.tables import counted
 from ..settings import agree, found_settings, job_layers

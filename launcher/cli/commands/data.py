@@ -17,11 +17,12 @@ from ...api.hosts import select_hosts
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import InputError
-from .. import complain_of_hosts, completion, options
+from .. import completion, options
 from ..grouped import CommandGroup
 from ..inventory_lookup import find_inventory, loaded
 from ..render.columns import output_width
 from ..render.data import known_text, set_text, source_host, there_text
+from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
 from ..render.tables import counted, size
 

@@ -15,9 +15,10 @@ from ...api.hosts import select_hosts
 from ...api.housekeeping import Here, PrunePlan, There
 from ...api.jobs import seconds
 from ...spec.errors import HostError, InputError
-from .. import complain_of_hosts, options
+from .. import options
 from ..inventory_lookup import find_inventory, loaded
 from ..render.disk_use import plan_text, usage_text
+from ..render.messages import complain_of_hosts
 
 if TYPE_CHECKING:
     from ...spec.model import Host, Inventory

@@ -16,8 +16,9 @@ import click
 
 from ...api.hosts import select_hosts
 from ...spec.errors import HostError, InputError, UnknownRun
-from .. import complain, complain_of_hosts, completion
+from .. import completion
 from ..inventory_lookup import loaded
+from ..render.messages import complain, complain_of_hosts
 from ..render.run_view import Screen
 from ..run_argument import attached, new_client, run_argument
 

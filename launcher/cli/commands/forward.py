@@ -9,7 +9,7 @@ import click
 
 from ...api import clusters
 from ...spec.errors import HostError, InputError
-from .. import complain
+from ..render.messages import complain
 from ..run_argument import attached, run_argument
 
 

@@ -13,10 +13,11 @@ from ...api.client import AsyncClient
 from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from ...spec.model import Inventory
-from .. import complain_of_hosts, options
+from .. import options
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
 from ..render.gpus import gpus_json, gpus_text
+from ..render.messages import complain_of_hosts
 from ..render.tables import counted
 
 #: Seconds between two looks of --watch.

@@ -18,11 +18,12 @@ from ...api.images import HostError, ImagePlace
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.containers import RUNTIMES, SHORT
-from .. import complain_of_hosts, completion, options
+from .. import completion, options
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
 from ..render.columns import width_of
 from ..render.images import listed_text
+from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
 from ..render.tables import counted
 

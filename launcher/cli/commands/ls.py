@@ -19,11 +19,12 @@ from ...records.state import ENDED
 from ...spec import nodeset
 from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
-from .. import complain_of_hosts, options
+from .. import options
 from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
 from ..render.folding import groups
+from ..render.messages import complain_of_hosts
 from ..render.refreshed import refreshed_lines
 from ..render.run_list import run_list
 from ..render.tables import age, counted, table

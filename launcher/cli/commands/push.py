@@ -13,8 +13,9 @@ import click
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import HostError
-from .. import complain_of_hosts, options
+from .. import options
 from ..inventory_lookup import loaded
+from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
 from ..render.tables import counted, size
 from ..run_argument import new_client

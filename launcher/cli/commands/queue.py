@@ -12,10 +12,11 @@ import click
 from ...api.hosts import narrowed
 from ...api.jobs import PRIORITIES
 from ...spec.errors import InputError
-from .. import complain_of_hosts, options
+from .. import options
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
+from ..render.messages import complain_of_hosts
 from ..render.queue import queue_text
 from ..render.tables import counted
 from ..run_argument import attached, new_client, run_argument

@@ -12,8 +12,9 @@ from ...api.client import AsyncClient, Summary
 from ...records.receipt import NotBrought
 from ...records.state import ENDED
 from ...spec.errors import LauncherError, RunKept
-from .. import complain_of_hosts, options
+from .. import options
 from ..render.hints import below_error
+from ..render.messages import complain_of_hosts
 from ..render.not_brought import also, loss
 from ..render.tables import counted
 from ..run_argument import new_client

@@ -13,10 +13,11 @@ import click
 from ...api.client import AsyncClient
 from ...api.hosts import narrowed
 from ...spec.errors import HostError
-from .. import complain_of_hosts, options
+from .. import options
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
 from ..render.kept_pythons import ended_text, kept_text
+from ..render.messages import complain_of_hosts
 
 if TYPE_CHECKING:
     from ...api.client import Kept

@@ -27,7 +27,6 @@ from . import log_lines
 from .columns import terminal_width, width_of
 from .event_lines import OfManyHosts, failure_of, line_of, lines_of_many, process_name
 from .folding import fold_errors, groups
-from .hints import below_error
 from .hold import Hold
 from .log_view import LogView, Shown
 from .moving_line import MovingLine
@@ -312,8 +311,12 @@ class Screen:
         for told in lines_of_many(of_many):
             self._say(told.text, told.colour, told.dim)
         errors, self._errors = self._errors, []
-        for said in fold_errors(errors):
-            self._complain(said.text, said.hint)
+        if errors:
+            from .messages import say_error  # few runs have any
+
+            self._line.clear()
+            for said in fold_errors(errors):
+                say_error(said.text, said.hint)
         self._logs.show_queued()
 
     # -- launcher's own messages
@@ -339,12 +342,6 @@ class Screen:
     def _say(self, text: str, colour: str | None = None, dim: bool = False) -> None:
         self._line.clear()
         click.echo(click.style(text, fg=colour, dim=dim), err=True)
-
-    def _complain(self, text: str, hint: str) -> None:
-        self._line.clear()
-        click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
-        if hint:
-            click.echo(below_error(hint), err=True)
 
     @property
     def _doing(self) -> str | None:

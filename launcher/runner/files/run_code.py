@@ -12,7 +12,7 @@ from ...records import events as ev
 from ..concurrency import together
 from ..context import RunContext
 from ..host_session import HostSession
-from . import code_copy, code_here, code_snapshot, code_sync, secret_files
+from . import code_here, code_snapshot, code_sync, secret_files
 from .code_here import CodeHere
 from .code_snapshot import Source
 from .revision import Revision, revision_of
@@ -31,6 +31,8 @@ class RunCode:
         """Read the code here, unless it is that of another run. Raises InputError."""
         request, job = self._context.request, self._context.job
         if request.code_copy:
+            from . import code_copy  # for trials of sweeps
+
             self._here = await asyncio.to_thread(code_copy.read, job, request.code_copy)
         elif not request.code_of:
             self._here = await asyncio.to_thread(code_here.read, job, self._context.folder.added)
