@@ -66,7 +66,9 @@ for gpu in gpus:
         fcntl.flock(held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         wrong(name, attempt, "has GPU", gpu, "of another")
-beat = ".".join(["beat", name, attempt, rank, os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")])
+beat = ".".join(["beat", name, attempt, rank])
+if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun begins again by itself
+    beat += ".%d" % os.getpid()
 try:
     beating = os.open(beat, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
 except OSError:
@@ -421,9 +423,7 @@ def _twice(storm: Storm) -> list[str]:
     seen: dict[str, str] = {}
     wrong = []
     for host, name, *_ in _beats(storm):
-        _, run, attempt, rank, restart = name.split(".")[:5]
-        if restart == "0" and seen.setdefault(f"{run}.{attempt}.{rank}", host) != host:
-            wrong.append(
-                f"{run} attempt {attempt}: rank {rank} on {host} and {seen[f'{run}.{attempt}.{rank}']}"
-            )
+        is_elastic = name.count(".") > 3
+        if not is_elastic and seen.setdefault(name, host) != host:
+            wrong.append(f"{name} is on {host} and {seen[name]}")
     return wrong
