@@ -20,9 +20,12 @@ from .chosen_plan import plan_of, ports_of
 from .host_session import HostSession
 from .launch import Launch, Peers
 from .left_to_host import LEAST_TOKEN, Choice, framework_of
+from .ways import number_of_heads
 
-#: Most start requests that a host is told: one for each number of hosts and its place among them.
-MOST_STARTS = 256
+#: Most start requests of all hosts: each has one for each number of hosts and its place among them.
+MOST_STARTS = 4096
+#: Most hosts that may be the first of those that are chosen: it is found out how all others reach each.
+MOST_HEADS = 64
 
 
 def is_possible(launch: Launch) -> bool:
@@ -30,7 +33,10 @@ def is_possible(launch: Launch) -> bool:
     no more of the others in it than names and addresses, and there are few enough such requests."""
     sizes = range(launch.layout.num_nodes, launch.layout.largest.num_nodes + 1)
     request, framework = launch.context.request, framework_of(launch)
-    if sum(sizes) > MOST_STARTS or framework.joins_hosts or request.preemptible:
+    hosts = len(launch.sessions)
+    if hosts * sum(sizes) > MOST_STARTS or number_of_heads(launch.layout) > MOST_HEADS:
+        return False
+    if framework.joins_hosts or request.preemptible:
         return False
     names = [session.name for session in launch.sessions]
     known = {name: f"192.0.{2 + n // 250}.{n % 250 + 1}" for n, name in enumerate(names)}

@@ -87,23 +87,23 @@ async def can_meet(launch: Launch) -> bool:
     except (errors.MeetingError, errors.HostError):
         return False
     if isinstance(ways, AnyWay):
-        return len(ways.heads) == _number_of_heads(launch.layout)
+        return len(ways.heads) == number_of_heads(launch.layout)
     return len(ways) == number_of_ways(launch.layout)
 
 
-def _number_of_heads(layout: Layout) -> int:
+def number_of_heads(layout: Layout) -> int:
     """Return how many hosts of a layout can be the first of several that are chosen."""
-    return len(layout.nodes) + 1 - max(2, layout.num_nodes)
+    most = layout.largest.num_nodes
+    return len(layout.nodes) + 1 - max(2, layout.num_nodes) if most > 1 else 0
 
 
 async def _find_any(launch: Launch, meeting: Meeting) -> AnyWay:
     """Return all ways to run on any hosts of a launch, which meet there if its first one is chosen."""
     names, heads = [session.name for session in launch.sessions], {}
-    if launch.layout.largest.num_nodes > 1:
-        heads[names[0]] = meeting
-        for first in range(1, _number_of_heads(launch.layout)):
-            if there := await _meet_if_all_do(launch, first):
-                heads[names[first]] = there
+    for first in range(number_of_heads(launch.layout)):
+        there = await _meet_if_all_do(launch, first) if first else meeting
+        if there:
+            heads[names[first]] = there
     single = launch.sessions if launch.layout.num_nodes == 1 else ()
     return AnyWay(heads, {one.name: alone(launch.context.job, one, 0) for one in single})
 

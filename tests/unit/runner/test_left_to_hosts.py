@@ -342,5 +342,12 @@ def test_what_packs_more_of_the_others_than_their_names_needs_a_launcher() -> No
     assert not left_to_hosts.is_possible(choice("mpi", 8, many))
     assert left_to_hosts.is_possible(choice("mpi", 8, many[:16])), "120 pairs"
     assert left_to_hosts.is_possible(choice("mpi", 4, many))
-    other = choice("dask", 8, many)
-    assert not left_to_hosts.is_possible(other)
+    assert not left_to_hosts.is_possible(choice("dask", 8, many))
+
+
+def test_very_many_hosts_need_a_launcher() -> None:
+    """To find out how they meet behind each first one would take minutes."""
+    many = tuple(Host(f"gpu{number}") for number in range(200))
+    for count in (2, 100):
+        assert not left_to_hosts.is_possible(choice("torchrun", 4 * count, many))
+    assert left_to_hosts.is_possible(choice("torchrun", 4 * 2, many[:60]))
