@@ -168,7 +168,7 @@ class RunState:
         return next((event.hosts for event in self.begun_on.values() if event.hosts), ())
 
     def has_begun_on(self, host: str) -> bool:
-        """Return whether a host has begun the run itself: one that has only chosen others waits on."""
+        """Return whether a host has begun the run on itself: who has only chosen others waits on."""
         begun = self.begun_on.get(host)
         return begun is not None and (not begun.hosts or host in begun.hosts)
 

@@ -68,6 +68,7 @@ def is_in_line(queue: Queue, host: str, run: str) -> bool:
     return bool(mine) and not any("a" in one.rpartition("/")[2].split(".") for one in mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_another_host_leads_it_once_the_leader_has_no_power(queue: Queue) -> None:
     """With nobody in touch. Who attaches finds all, and the host that is off is missed by nobody."""
@@ -169,7 +170,6 @@ def test_a_host_without_a_majority_begins_nothing(queue: Queue) -> None:
     queue.until_there("gpu3", folder.name, "BegunThere")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_a_leader_that_is_killed_in_the_middle_of_a_start(queue: Queue) -> None:
     """It has agreed to the start on gpu3. Whatever the others know of that, gpu3 begins, and once."""
