@@ -13,7 +13,7 @@ import zlib
 
 try:
     from _frozen_importlib_external import MAGIC_NUMBER  # importlib.util takes milliseconds
-except ImportError:  # not CPython
+except ImportError:  # another Python than CPython
     MAGIC_NUMBER = b""
 
 TYPE_CHECKING = False
@@ -56,15 +56,13 @@ def _files(sizes: bytes, packed: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _write(folder: str, listed: str, files: Iterable[tuple[str, bytes]]) -> list[str]:
     """Write files, and the list of them. What a power cut takes of one, its size tells: no fsync."""
-    lines, names = [], []
+    lines, names, made = [], [], set()
     for name, content in files:
-        made = {name: content}
-        if name.startswith("agent/") and MAGIC_NUMBER and sys.implementation.cache_tag:
-            code = compile(content, name, "exec", dont_inherit=True)
-            made[_place_of_compiled(name)] = _HEAD + marshal.dumps(code)
-        for path, data in made.items():
+        for path, data in ((name, content), *_compiled(name, content)):
             place = os.path.join(folder, path)
-            os.makedirs(os.path.dirname(place), exist_ok=True)
+            if os.path.dirname(place) not in made:
+                os.makedirs(os.path.dirname(place), exist_ok=True)
+                made.add(os.path.dirname(place))
             with open(place, "wb") as file:
                 file.write(data)
             lines.append("%d %s\n" % (len(data), path))
@@ -74,6 +72,11 @@ def _write(folder: str, listed: str, files: Iterable[tuple[str, bytes]]) -> list
     return names
 
 
-def _place_of_compiled(name: str) -> str:
-    place, file = os.path.split(name)
-    return "%s/__pycache__/%s.%s.pyc" % (place, file[:-3], sys.implementation.cache_tag)
+def _compiled(name: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield where Python looks for what it has compiled of a module, and that; nothing for what other
+    Pythons run, too."""
+    tag = sys.implementation.cache_tag
+    if MAGIC_NUMBER and tag and name.startswith("agent/") and not name.startswith("agent/inside/"):
+        folder, file = os.path.split(name)
+        code = compile(content, name, "exec", dont_inherit=True)
+        yield "%s/__pycache__/%s.%s.pyc" % (folder, file[:-3], tag), _HEAD + marshal.dumps(code)
