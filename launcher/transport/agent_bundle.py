@@ -117,7 +117,7 @@ def require_own():
             print("launcher-unsafe-folder " + ascii(found)[1:-1])
             sys.exit(0)
 
-def is_whole(listed):  # what a full disk or a power cut has cut off is better found here than by its import
+def is_whole(listed):  # what a full disk or a power cut cut off is better found here than by its import
     try:
         with open(target + "/" + listed) as file:
             count, *lines = file.read().splitlines()

@@ -411,7 +411,7 @@ class Agent:
 
 
 def _agreed(host: Host, first: bytes) -> _Hello:
-    """Return the first line of a relay. Raises AgentError if it speaks another version of the protocol."""
+    """Return what a relay says first. Raises AgentError if it speaks another version of the protocol."""
     try:
         hello = from_json(_Hello, json.loads(first[first.rindex(b'{"magic"') :]))
     except (ValueError, RecursionError) as error:

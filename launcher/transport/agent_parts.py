@@ -1,4 +1,4 @@
-"""The two parts of the agent: what every run needs goes to a host first, the rest once a request needs it.
+"""The two parts of the agent: what a run needs goes to a host first, the rest when a request needs it.
 
 A module is in the first part unless it is named here. tests/unit/transport/test_agent_parts.py looks for
 imports of the rest that no request here stands for.
@@ -32,20 +32,24 @@ REST = tuple(
 )  # fmt: skip
 
 #: Requests that the first part can do, whatever is in them.
-_PLAIN = frozenset(
-    "add alive attended claim clock connect contact discard end_orphans follow found gang listen outputs"
-    " patch probe pythons release remove runs seal search snapshot stacks stdin stop sweep turn unlisten"
-    " unmirror".split()
-)
+_PLAIN = frozenset((
+    "add", "alive", "attended", "claim", "clock", "connect", "contact", "discard", "end_orphans",
+    "follow", "found", "gang", "listen", "outputs", "patch", "probe", "pythons", "release",
+    "remove", "runs", "seal", "search", "snapshot", "stacks", "stdin", "stop", "sweep", "turn",
+    "unlisten", "unmirror",
+))  # fmt: skip
 #: What a request to supervise or to start may have besides; of anything else the rest may have to do it.
-_SUPERVISED = frozenset("host attempt grace orphan_timeout stall inside own_hosts".split())
-_STARTED = frozenset(
-    "run stage attempt path own_path processes secrets port ports gpus gpu_uuids gpu_vendor news own_hosts"
-    " seconds stdin meets_by".split()
-)
-_PROCESS = frozenset(
-    "key argv env cwd rank role index primary primaries on_exit limits stdin path".split()
-)
+_SUPERVISED = frozenset((
+    "host", "attempt", "grace", "orphan_timeout", "stall", "inside", "own_hosts",
+))  # fmt: skip
+_STARTED = frozenset((
+    "run", "stage", "attempt", "path", "own_path", "processes", "secrets", "port", "ports", "gpus",
+    "gpu_uuids", "gpu_vendor", "news", "own_hosts", "seconds", "stdin", "meets_by",
+))  # fmt: skip
+_PROCESS = frozenset((
+    "key", "argv", "env", "cwd", "rank", "role", "index", "primary", "primaries", "on_exit",
+    "limits", "stdin", "path",
+))  # fmt: skip
 #: The end of the agent's start file, and its commands that the first part has.
 _START = "/start.py"
 _COMMANDS = frozenset(("rank", "await-port"))

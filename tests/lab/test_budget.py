@@ -70,7 +70,9 @@ def test_a_start_takes_the_work_it_took(
         host.run("rm", "-rf", f"{HOST_ROOT}/agent")
     before = sum(map(received, clean.hosts.values()))
     first = counted(launcher, hosts, tmp_path / "first.json")
-    assert sum(map(received, clean.hosts.values())) - before < 190_000 * (hosts + 1), "one is behind another"
+    assert sum(map(received, clean.hosts.values())) - before < 190_000 * (hosts + 1), (
+        "one is behind another"
+    )
     assert "add" not in first["requests"], "no host needs the rest of the agent"
     # ssh is asked about each host, what it says to any, and which files it reads. The code is read once.
     assert first["programs"] == {"ssh": hosts + 2, "rsync": 1, "git": 2}

@@ -12,9 +12,11 @@ import sys
 import zlib
 
 try:
-    from _frozen_importlib_external import MAGIC_NUMBER  # importlib.util takes milliseconds
+    import _frozen_importlib_external as importing  # importlib.util takes milliseconds
 except ImportError:  # another Python than CPython
     MAGIC_NUMBER = b""
+else:
+    MAGIC_NUMBER = importing.MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

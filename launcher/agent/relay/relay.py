@@ -176,15 +176,6 @@ class Relay(SelfTests):
 
     # -- one method for each operation
 
-    def do_add(self, request: Message) -> Message:
-        """Take the rest of the agent: the sizes of its files, and behind the request their content."""
-        from ..base import installing  # once for each version of the agent
-
-        target = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        sizes = request["sizes"].encode("ascii")
-        installing.install(target, installing.REST, sizes, request["payload"])
-        return {}
-
     def do_probe(self, request: Message) -> HostFacts:
         """Return the facts of this host, and which of the paths in ``needs`` it lacks; kill what runs
         without a supervisor left behind. With ``own_hosts``, try an /etc/hosts for a run alone."""
