@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.agent.base import protocol
 from launcher.spec.model import Host
 from launcher.transport import agent_bundle as bundle
 from launcher.transport import login_shell
@@ -89,6 +90,22 @@ def test_what_follows_the_agent_is_for_the_relay(host: Host) -> None:
     """It comes in one piece with the agent, as on a slow host."""
     said = started(host, bundle.packed() + b'{"id": 7, "op": "nonsense"}\n')
     assert b'"id": 7' in said or b'"id":7' in said
+
+
+@pytest.mark.parametrize("name", ["agent/relay/images.py", "rest"])
+def test_the_rest_comes_once_and_again_where_it_is_damaged(host: Host, name: str) -> None:
+    sizes, content = bundle.packed_rest()
+    request = protocol.encode({"id": 1, "op": "add", "sizes": sizes}, content)
+    said = started(host, bundle.packed() + request)
+    assert b'"whole":false' in said
+    assert b'"ok":{}' in said
+    assert b'"whole":true' in started(host)
+    file = Path(host.workdir, "agent", bundle.agent_name(), name)
+    file.write_bytes(file.read_bytes()[:-10])
+    assert b'"whole":false' in started(host, request), "the first part is whole all the same"
+    assert b'"whole":true' in started(host)
+    (left,) = Path(host.workdir, "agent").iterdir()
+    assert left.name == bundle.agent_name()
 
 
 @pytest.mark.parametrize(
