@@ -98,6 +98,20 @@ def test_only_requests_for_the_rest_lead_to_it() -> None:
     assert found == set(GATES)
 
 
+def test_the_first_part_has_nothing_that_it_does_not_import() -> None:
+    files = agent_bundle.agent_files()
+    first = {one for one in files if one.startswith("agent/") and not one.startswith(REST)}
+    found, ahead = set(), ["agent/main.py", *(one for one in first if "/inside/" in one)]
+    while ahead:
+        name = ahead.pop()
+        if name in first and name not in found:
+            found.add(name)
+            packages = [str(one / "__init__.py") for one in Path(name).parents]
+            statements = imports(ast.parse(files[name]))
+            ahead += [*packages, *(one for each in statements for one in modules_of(name, each))]
+    assert first - found == set(), "name it in REST of launcher/transport/agent_parts.py"
+
+
 @pytest.mark.parametrize("gate", GATES, ids=" ".join)
 def test_a_request_that_leads_to_the_rest_is_not_plain(gate: tuple[str, str]) -> None:
     assert not is_plain(*GATES[gate])
