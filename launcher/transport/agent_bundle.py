@@ -6,15 +6,14 @@ import functools
 import hashlib
 import os
 import shlex
-import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from ..spec.environments import CONDA_BASES, conda_name
 from ..spec.model import Host
 from . import login_shell, program_notes
+from .agent_parts import REST
 
 _FOLDER = Path(__file__).parent.parent / "agent"
 
@@ -89,7 +88,7 @@ fi
 )
 
 # Before anything of the folder is executed. The relay runs in this same interpreter. A host compiles
-# this at every start: what is rarely needed is text in it (TRUST), or comes later (_INSTALL).
+# this at every start: what is rarely needed is text in it (TRUST), or comes later (installing.py).
 _LOOK_AND_RELAY = """\
 target, root = os.path.dirname(sys.argv[1]), sys.argv[3]
 
@@ -118,9 +117,9 @@ def require_own():
             print("launcher-unsafe-folder " + ascii(found)[1:-1])
             sys.exit(0)
 
-def is_whole():  # what a full disk or a power cut has cut off is better found here than by its import
+def is_whole(listed):  # what a full disk or a power cut cut off is better found here than by its import
     try:
-        with open(target + "/files") as file:
+        with open(target + "/" + listed) as file:
             count, *lines = file.read().splitlines()
         sizes = [line.split(" ", 1) for line in lines]
         is_same = all(os.stat(target + "/" + name).st_size == int(size) for size, name in sizes)
@@ -140,69 +139,25 @@ def taken(size):  # nothing beyond it: the rest of stdin is for the relay
 def block():
     return taken(int(taken(LENGTH)))
 
-require_own()
-if not is_whole():
+def install():
+    made = {"__name__": "installing"}
+    exec(block(), made)
+    sizes, packed = block(), block()
     try:
-        from _frozen_importlib_external import MAGIC_NUMBER
-    except ImportError:  # not CPython
-        MAGIC_NUMBER = b""
-    print("launcher-no-agent " + MAGIC_NUMBER.hex(), flush=True)
-    mask = os.umask(0o77)
-    exec(block())
-    os.umask(mask)
+        trust()["make"](os.path.dirname(target))
+        made["install"](target, made["FIRST"], sizes, packed)
+    except OSError as error:
+        sys.exit(str(error))
+
+require_own()
+if not is_whole("files"):
+    print("launcher-no-agent", flush=True)
+    install()
     require_own()
-del sys.argv[0]
+sys.argv[1:] = sys.argv[2:] + ["whole"] * is_whole("rest")
 sys.path.insert(0, target)
 from agent.main import main
 main()
-"""
-
-# Comes in front of the agent, which it unpacks.
-_INSTALL = """\
-import shutil
-import zlib
-
-def compiled(name):
-    place, file = os.path.split(name)
-    return "%s/__pycache__/%s.%s.pyc" % (place, file[:-3], sys.implementation.cache_tag)
-
-def pieces(sizes, content):  # of each file, and of what Python has compiled of some
-    start = 0
-    for number, by_name in enumerate(sizes):
-        for name, size in by_name.items():
-            if size or number == 0:
-                yield name, content[start : start + size]
-            start += size
-
-def unpack(files):
-    scratch = "%s.%d" % (target, os.getpid())
-    try:
-        trust()["make"](os.path.dirname(target))
-        lines = []
-        for name, content in files:
-            path = os.path.join(scratch, name)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as file:  # what a power cut takes of it, its size tells: no fsync
-                file.write(content)
-            lines += ["%d %s" % (len(content), name)]
-        with open(scratch + "/files", "w") as file:
-            print(len(lines), *lines, sep=os.linesep, file=file)
-        try:
-            os.rename(scratch, target)
-        except OSError:
-            if not is_whole():  # what is there is damaged; otherwise another launcher was faster
-                os.rename(target, scratch + ".damaged")
-                os.rename(scratch, target)
-                shutil.rmtree(scratch + ".damaged", ignore_errors=True)
-            shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
-        shutil.rmtree(scratch, ignore_errors=True)
-        sys.exit(str(error))
-
-names = [line.split(" ", 2) for line in block().decode("ascii").splitlines()]
-of_sources = {name: int(size) for size, _, name in names}
-of_compiled = {compiled(name): int(size) for _, size, name in names}
-unpack(pieces((of_sources, of_compiled), zlib.decompress(block())))
 """
 
 #: Digits in front of the agent that say how many bytes it has.
@@ -233,7 +188,7 @@ def agent_name() -> str:
     began = time.time()
     found = dict(_sources(os.fspath(_FOLDER), "agent/"))
     states = {entry.path: program_notes.state_of(entry.path) for entry in found.values()}
-    this = hashlib.sha256(f"{sorted(states.items())}{_START_FILE}".encode()).hexdigest()
+    this = hashlib.sha256(f"{sorted(states.items())}{_START_FILE}{REST}".encode()).hexdigest()
     noted = program_notes.read(_NOTES)
     if noted.get("files") == this:
         return str(noted["name"])
@@ -248,7 +203,7 @@ _NOTES = "agent-name.json"
 
 @functools.lru_cache(maxsize=1)
 def _named() -> str:
-    content = hashlib.sha256()
+    content = hashlib.sha256(repr(REST).encode())
     for name, data in _files().items():
         content.update(b"%s %d\n%s" % (name.encode(), len(data), data))
     return f"agent-{content.hexdigest()[:16]}"
@@ -265,42 +220,31 @@ def agent_files() -> Mapping[str, bytes]:
     return _files()
 
 
-#: What a host says that has no agent, in front of how its Python marks what it has compiled.
+#: What a host says that has no agent.
 NO_AGENT = "launcher-no-agent"
 
 
-@functools.lru_cache(maxsize=2)
-def packed(said: str) -> bytes:
-    """Return the agent for a host that does not have it yet, as :func:`start_command` wants it on stdin:
-    what unpacks it, the sizes of all files, then their content. What this Python has compiled goes with
-    it, if the host ``said`` that its Python understands that."""
-    import zlib
-    from importlib.util import MAGIC_NUMBER
-
-    files = list(_files().items())
-    same = said == f"{NO_AGENT} {MAGIC_NUMBER.hex()}"
-    compiled = [_compiled(name, content) if same else b"" for name, content in files]
-    sizes = "".join(
-        f"{len(content)} {len(its)} {name}\n"
-        for (name, content), its in zip(files, compiled, strict=True)
-    )
-    every = b"".join([*(content for _, content in files), *compiled])
-    pieces = (_INSTALL.encode(), sizes.encode("ascii"), zlib.compress(every, 1))
+@functools.lru_cache(maxsize=1)
+def packed() -> bytes:
+    """Return the first part of the agent for a host that does not have it yet, as :func:`start_command`
+    wants it on stdin: what unpacks it, the sizes of all files, then their content."""
+    pieces = ((_FOLDER / "base/installing.py").read_bytes(), *_packed(is_rest=False))
     return b"".join(b"%0*d%s" % (_LENGTH, len(piece), piece) for piece in pieces)
 
 
-def _compiled(name: str, content: bytes) -> bytes:
-    """Return what Python has compiled of a file here, for any place where the file is the same; b"" if
-    there is nothing up to date. See PEP 552 for its first 16 bytes."""
-    from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
+@functools.lru_cache(maxsize=1)
+def packed_rest() -> tuple[str, bytes]:
+    """Return the rest of the agent: the sizes of its files, and their content."""
+    sizes, content = _packed(is_rest=True)
+    return sizes.decode("ascii"), content
 
-    source = _FOLDER.parent / name
-    with suppress(OSError):
-        data = Path(cache_from_source(str(source), optimization="")).read_bytes()
-        seconds, size = int(source.stat().st_mtime) & 0xFFFFFFFF, len(content) & 0xFFFFFFFF
-        if data[:16] == MAGIC_NUMBER + struct.pack("<III", 0, seconds, size):
-            return MAGIC_NUMBER + struct.pack("<I", 0b01) + source_hash(content) + data[16:]
-    return b""
+
+def _packed(is_rest: bool) -> tuple[bytes, bytes]:
+    import zlib
+
+    files = {name: data for name, data in _files().items() if name.startswith(REST) is is_rest}
+    sizes = "".join(f"{len(content)} {name}\n" for name, content in files.items())
+    return sizes.encode("ascii"), zlib.compress(b"".join(files.values()))
 
 
 def start_command(host: Host) -> str:

@@ -21,8 +21,17 @@ from ..spec.frozen import frozen
 from ..spec.model import Facts, Host
 from ..spec.typed_json import Mismatch, from_json, require_bounds
 from . import login_shell
-from .agent_bundle import FOUND, NO_AGENT, find_script, has_changed, packed, start_command
+from .agent_bundle import (
+    FOUND,
+    NO_AGENT,
+    find_script,
+    has_changed,
+    packed,
+    packed_rest,
+    start_command,
+)
 from .agent_errors import UPGRADE, no_agent, refusal, taken_over, trouble
+from .agent_parts import is_plain
 from .answers.environments import Pythons as PythonsThere
 from .answers.facts import read_facts
 from .answers.outputs import Files, Listed, Outputs
@@ -66,6 +75,8 @@ class _Hello:
 
     magic: str
     version: int = protocol.VERSION
+    #: The host has all of the agent, not only what every run needs.
+    whole: bool = False
 
 
 @frozen
@@ -121,9 +132,10 @@ class Agent:
     nothing more is read.
     """
 
-    def __init__(self, host: Host, process: RemoteProcess | None) -> None:
+    def __init__(self, host: Host, process: RemoteProcess | None, is_whole: bool = True) -> None:
         self.host = host
         self._process = process
+        self._is_whole, self._completing = is_whole, asyncio.Lock()
         self._decoder = protocol.Decoder()
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._parts: dict[int, _Parts] = {}  # of answers that may come in parts
@@ -154,12 +166,11 @@ class Agent:
         first, rest = await _first_line(host, process)
         said = first.decode("utf-8", "replace")
         if said.split(" ")[0] == NO_AGENT:
-            first, rest = await _installed(host, process, said)
+            first, rest = await _installed(host, process)
         if first.startswith(b"launcher-"):
             process.close()
             raise no_agent(host, first.decode("utf-8", "replace"))
-        _agree(host, first)
-        agent = cls(host, process)
+        agent = cls(host, process, _agreed(host, first).whole)
         if agent._take(rest):
             agent._reader = asyncio.ensure_future(agent._read())
         return agent
@@ -192,6 +203,8 @@ class Agent:
             raise self.fault
         if self.closed.done() or self._process is None:
             raise errors.ConnectionLost(self.host.name, "the connection is gone")
+        if not self._is_whole and not is_plain(op, request):
+            await self._complete()
         self._next += 1
         number = self._next
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
@@ -222,6 +235,15 @@ class Agent:
             refused = read(Problem, self.host.name, op, decoded.error)
             raise refusal(self.host.name, refused)
         return decoded.ok
+
+    async def _complete(self) -> None:
+        """Bring the rest of the agent to the host, once. Raises HostError."""
+        async with self._completing:
+            if not self._is_whole:
+                _require_same(self.host)
+                sizes, content = packed_rest()
+                await self.ask("add", INSTALLING, payload=content, sizes=sizes)
+                self._is_whole = True
 
     async def answer(self, kind: type[T], op: str, **request: Any) -> T:
         """Do the same; return the answer as a ``kind``."""
@@ -388,14 +410,15 @@ class Agent:
         return read(Listed, self.host.name, "outputs", last), parts.all
 
 
-def _agree(host: Host, first: bytes) -> None:
-    """Raise AgentError if the agent speaks another version of the protocol."""
+def _agreed(host: Host, first: bytes) -> _Hello:
+    """Return what a relay says first. Raises AgentError if it speaks another version of the protocol."""
     try:
         hello = from_json(_Hello, json.loads(first[first.rindex(b'{"magic"') :]))
     except (ValueError, RecursionError) as error:
         raise errors.BadAnswer(host.name, f"its first line is not ours: {error}") from None
     if other := protocol.other_version(hello.version, "its agent"):
         raise errors.AgentError(host.name, other, UPGRADE)
+    return hello
 
 
 async def _first_line(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]:
@@ -430,18 +453,26 @@ async def _first_line(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]
     raise trouble(host, complaint or said.decode("utf-8", "replace").strip())
 
 
-async def _installed(host: Host, process: RemoteProcess, said: str) -> tuple[bytes, bytes]:
-    """Give the agent to a host that ``said`` it has none; return its first line, and what followed."""
+def _require_same(host: Host) -> None:
+    """Raise AgentError if the agent's files are no longer those that this command began with."""
     if has_changed():
-        process.close()
         raise errors.AgentError(
             host.name,
             "launcher here has been changed or upgraded since this command began, and the host has no "
             "agent of the version that began it",
             "start the command again",
         )
+
+
+async def _installed(host: Host, process: RemoteProcess) -> tuple[bytes, bytes]:
+    """Give the agent to a host that has none; return its first line, and what followed."""
+    try:
+        _require_same(host)
+    except errors.AgentError:
+        process.close()
+        raise
     with suppress(BrokenPipeError):  # it has exited already: its output says why
-        process.stdin.write(packed(said))
+        process.stdin.write(packed())
     data = b""
     try:
         async with asyncio.timeout(INSTALLING):

@@ -46,8 +46,9 @@ WORKING, TELLING = 5.0, 0.5
 class Relay(SelfTests):
     """Selects over stdin, stdout and the supervisor's sockets, and follows the run's files."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
+    def __init__(self, root: str, is_whole: bool = True) -> None:
+        """With ``is_whole``, all of the agent is here, not only what every run needs."""
+        self.root, self.is_whole = root, is_whole
         self.out, self.said = bytearray(), time.monotonic()
         self.decoder = protocol.Decoder(forgiving=True)
         self.listener: Listener | None = None
@@ -65,7 +66,8 @@ class Relay(SelfTests):
     def serve(self) -> None:
         """Serve until stdin ends and everything is written."""
         os.set_blocking(1, False)
-        self._say({"magic": protocol.MAGIC, "version": protocol.VERSION, "pid": os.getpid()})
+        about = {"pid": os.getpid(), "whole": self.is_whole}
+        self._say({"magic": protocol.MAGIC, "version": protocol.VERSION, **about})
         while not (self.done and not self.out):
             reading: list[int | Socket] = [] if self.done else [0]
             reading += self.line.readable
@@ -477,7 +479,7 @@ def _checked(run: str) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Run ``relay ROOT``: serve one connection."""
+    """Run ``relay ROOT [whole]``: serve one connection."""
     try:
         root = own_root(os.path.expanduser(argv[0]))
     except PermissionError as error:
@@ -487,7 +489,7 @@ def main(argv: list[str]) -> None:
         print("launcher-unsafe-folder %s" % ascii(error.strerror)[1:-1], flush=True)
         os._exit(0)
     try:
-        Relay(root).serve()
+        Relay(root, "whole" in argv[1:]).serve()
     except BrokenPipeError:
         pass
     os._exit(0)  # nothing to flush: the relay writes to the descriptor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 TYPE_CHECKING = False
@@ -17,6 +18,15 @@ class SelfTests:
     root: str
     echo_server: EchoServer | None = None
     searching: Search | None = None
+
+    def do_add(self, request: Message) -> Message:
+        """Take the rest of the agent: the sizes of its files, and behind the request their content."""
+        from ..base import installing  # once for each version of the agent
+
+        target = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        sizes = request["sizes"].encode("ascii")
+        installing.install(target, installing.REST, sizes, request["payload"])
+        return {}
 
     def do_clock(self, request: Message) -> Message:
         """Return this host's clock."""

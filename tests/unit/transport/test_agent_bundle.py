@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import pytest
 
+from launcher.agent.base import protocol
 from launcher.spec.model import Host
 from launcher.transport import agent_bundle as bundle
 from launcher.transport import login_shell
@@ -26,14 +26,9 @@ def started(host: Host, stdin: bytes = b"") -> bytes:
     return (done.stdout + done.stderr).partition(f"\n{login_shell.MARKER}\n".encode())[2][:200]
 
 
-def packed() -> bytes:
-    """The agent, as this Python sends it to another one of its version."""
-    return bundle.packed(f"{bundle.NO_AGENT} {MAGIC_NUMBER.hex()}")
-
-
 def install(host: Host) -> None:
-    said = started(host, packed())
-    assert said.startswith(b"launcher-no-agent ")
+    said = started(host, bundle.packed())
+    assert said.startswith(b"launcher-no-agent\n")
     assert b"magic" in said
 
 
@@ -61,7 +56,9 @@ def test_a_damaged_agent_is_installed_again(host: Host, name: str, damage: str) 
 @pytest.mark.thorough
 @pytest.mark.parametrize("name", ["agent/base/__pycache__/protocol.*.pyc", "files"])
 @pytest.mark.parametrize("damage", ["emptied", "removed", "cut"])
-def test_an_agent_that_came_compiled_is_whole_too(host: Host, name: str, damage: str) -> None:
+def test_an_agent_with_what_was_compiled_of_it_is_installed_again_too(
+    host: Host, name: str, damage: str
+) -> None:
     """Of a compiled file that is cut off, Python says no more than: marshal data too short."""
     install(host)
     (file,) = Path(host.workdir, "agent", bundle.agent_name()).glob(name)
@@ -83,7 +80,7 @@ def test_two_launchers_install_at_once(host: Host) -> None:
         while not one.stdout.readline().startswith(b"launcher-no-agent"):
             pass
     for one in both:
-        out, err = one.communicate(packed(), timeout=60)
+        out, err = one.communicate(bundle.packed(), timeout=60)
         assert (b"magic" in out, err) == (True, b"")
     (left,) = Path(host.workdir, "agent").iterdir()
     assert left.name == bundle.agent_name()
@@ -91,15 +88,31 @@ def test_two_launchers_install_at_once(host: Host) -> None:
 
 def test_what_follows_the_agent_is_for_the_relay(host: Host) -> None:
     """It comes in one piece with the agent, as on a slow host."""
-    said = started(host, packed() + b'{"id": 7, "op": "nonsense"}\n')
+    said = started(host, bundle.packed() + b'{"id": 7, "op": "nonsense"}\n')
     assert b'"id": 7' in said or b'"id":7' in said
+
+
+@pytest.mark.parametrize("name", ["agent/relay/images.py", "rest"])
+def test_the_rest_comes_once_and_again_where_it_is_damaged(host: Host, name: str) -> None:
+    sizes, content = bundle.packed_rest()
+    request = protocol.encode({"id": 1, "op": "add", "sizes": sizes}, content)
+    said = started(host, bundle.packed() + request)
+    assert b'"whole":false' in said
+    assert b'"ok":{}' in said
+    assert b'"whole":true' in started(host)
+    file = Path(host.workdir, "agent", bundle.agent_name(), name)
+    file.write_bytes(file.read_bytes()[:-10])
+    assert b'"whole":false' in started(host, request), "the first part is whole all the same"
+    assert b'"whole":true' in started(host)
+    (left,) = Path(host.workdir, "agent").iterdir()
+    assert left.name == bundle.agent_name()
 
 
 @pytest.mark.parametrize(
     ("cut", "word"), [(None, b"launcher-no-agent"), (-5, b"connection was lost")]
 )
 def test_an_agent_is_there_whole_or_not_at_all(host: Host, cut: int | None, word: bytes) -> None:
-    assert word in started(host, packed()[:cut])
+    assert word in started(host, bundle.packed()[:cut])
     there = Path(host.workdir, "agent")
     names = [one.name for one in there.iterdir()] if there.exists() else []
     assert names == ([] if cut else [bundle.agent_name()])
@@ -145,4 +158,4 @@ def test_the_agent_is_its_users_own(host: Host) -> None:
 
 def test_a_folder_that_takes_nothing_says_why(host: Host) -> None:
     Path(host.workdir, "agent").write_text("in the way")
-    assert b"Not a directory: '" in started(host, packed())
+    assert b"Not a directory: '" in started(host, bundle.packed())

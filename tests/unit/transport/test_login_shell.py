@@ -54,7 +54,7 @@ def test_the_agent_starts_there(shell: list[str], tmp_path: Path) -> None:
     workdir = tmp_path / "it's a!folder"
     host = Host("far", workdir=str(workdir), python=sys.executable)
     answer = output(shell, agent_bundle.start_command(host), tmp_path)
-    assert answer.startswith(f"\n{login_shell.MARKER}\nlauncher-no-agent ".encode())
+    assert answer.startswith(f"\n{login_shell.MARKER}\nlauncher-no-agent".encode())
 
 
 def test_a_marker_comes_first(shell: list[str], tmp_path: Path) -> None:

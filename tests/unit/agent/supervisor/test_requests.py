@@ -221,10 +221,10 @@ def test_no_message_ends_a_relay(tmp_path: Path) -> None:
 
 def test_an_agent_of_another_version_is_named() -> None:
     host = Host("gpu1")
-    agent_client._agree(host, b'$ {"magic":"launcher-agent","version":1,"later":[]}')
+    agent_client._agreed(host, b'$ {"magic":"launcher-agent","version":1,"later":[]}')
     for line in (b'{"magic":"launcher-agent","version":2}', b"launcher-agent"):
         with pytest.raises(errors.AgentError, match=r"speaks version 2 .* speaks 1|not ours"):
-            agent_client._agree(host, line)
+            agent_client._agreed(host, line)
 
 
 def test_a_journal_with_a_damaged_line_is_read(tmp_path: Path) -> None:
