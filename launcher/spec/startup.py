@@ -6,7 +6,6 @@ A program that uses the library decides about its own process.
 from __future__ import annotations
 
 import gc
-import re
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
@@ -18,7 +17,7 @@ def quicken() -> None:
     """Make this process's imports fast: call it before they happen."""
     # Imports make 45,000 objects and no garbage; looking through them takes a tenth of a second.
     gc.set_threshold(100_000)
-    sys.meta_path[:0] = [_QuickAsyncssh(), _QuickYaml()]
+    sys.meta_path.insert(0, _QuickAsyncssh())
 
 
 class _Unused(ModuleType):
@@ -81,41 +80,3 @@ def _without_libraries(load: Callable[[ModuleType], None], module: ModuleType) -
         load(module)
     finally:
         ctypes.util.find_library = search
-
-
-class _QuickYaml:
-    """Import PyYAML without compiling what it looks for text that cannot be printed with.
-
-    That takes 4 ms at every start, and libyaml has a parser of its own.
-    """
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return the spec of its reader with a fast loader; None for any other module."""
-        if name != "yaml.reader":
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return spec
-        load = spec.loader.exec_module
-
-        def load_quickly(module: ModuleType) -> None:
-            compiled = re.compile
-            setattr(re, "compile", _Pattern)  # noqa: B010 # mypy refuses the assignment
-            try:
-                load(module)
-            finally:
-                setattr(re, "compile", compiled)  # noqa: B010
-
-        vars(spec.loader)["exec_module"] = load_quickly
-        return spec
-
-
-class _Pattern:
-    """Stands for a pattern, which is compiled once somebody uses it."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self._arguments = arguments
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(re.compile(*self._arguments), name)

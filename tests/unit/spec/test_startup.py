@@ -45,31 +45,3 @@ def test_an_asyncssh_that_needs_it_gets_it(tmp_path: Path) -> None:
         (tmp_path / "asyncssh" / name).write_text(text)
     found = run(tmp_path)
     assert found[1:] == ["the real one quicken", "True", "asyncssh.sftp"]
-
-
-YAML = """\
-import re
-from launcher.spec import startup
-startup.quicken()
-seen = []
-compiled = re._compiler.compile
-re._compiler.compile = lambda pattern, flags=0: (seen.append(pattern), compiled(pattern, flags))[1]
-import yaml
-from yaml.reader import Reader
-print(any("uD7FF" in ascii(one) or "ud7ff" in ascii(one) for one in seen))
-try:
-    yaml.safe_load("a: \\x01")
-except yaml.reader.ReaderError as error:
-    print(error.reason)
-print(Reader.NON_PRINTABLE.search("a\\x01").start(), type(re.compile("a")).__name__)
-"""
-
-
-def test_yaml_compiles_what_it_looks_for_once_it_does() -> None:
-    words = [sys.executable, "-c", YAML]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
-        "False",
-        "special characters are not allowed",
-        "1 Pattern",
-    ]
