@@ -34,7 +34,7 @@ ENDS = (
     "a rank killed: ranks gone after, s", "starter ends after, s", "exit code",
 )  # fmt: skip
 #: A start that takes longer hangs.
-LIMIT = 240.0
+LIMIT = 600.0
 #: Seconds after which somebody who has not noticed that something was killed never will.
 BOUND = 30.0
 

@@ -12,7 +12,7 @@ from .starters import Scene, Starter
 from .watched import Watched
 
 #: Until all ranks are there.
-LIMIT = 240.0
+LIMIT = 600.0
 PIDS = "/tmp/peers"
 
 

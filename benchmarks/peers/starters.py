@@ -26,6 +26,13 @@ CODE = "/root/code"
 #: A folder of this machine that all hosts have mounted there, for those who need one.
 SHARED = "/shared"
 ON_HOSTS = Path(__file__).parent / "on_hosts"
+#: Ray gives up after 30 or 60 seconds, which is how long it takes on processors that others use.
+_RAY_PATIENCE = {
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "400",
+    "RAY_gcs_server_request_timeout_seconds": "400",
+}
+#: It gives a daemon 30 seconds to be there, whatever it is told: then it is tried again.
+_RAY_STARTS = 4
 #: Set for all that is started, so that what is left here can be found.
 MARK = "BENCHMARKED_PEER"
 
@@ -287,13 +294,19 @@ def _ray(scene: Scene) -> Starter:
             where = where if host is scene.first else [f"--address={first}:6379"]
             sizes = [f"--num-cpus={EACH}", "--object-store-memory=80000000"]
             env = ["HOME=/root", f"PATH={scene.python.parent}:/usr/bin:/bin"]
+            env += [f"{name}={value}" for name, value in _RAY_PATIENCE.items()]
             words = [f"--node-ip-address={host.address}", *sizes, "--disable-usage-stats"]
-            host.run("env", *env, str(ray), "start", *where, *words)
+            for left in range(_RAY_STARTS, 0, -1):
+                if not host.run(
+                    "env", *env, str(ray), "start", *where, *words, check=left == 1
+                ).returncode:
+                    break
+                host.run("env", *env, str(ray), "stop", "--force", check=False)
 
     def command(kind: str) -> list[str]:
         python, _, *words = scene.rank(kind, f"{SHARED}/out")
         script = (f"{CODE}/by_ray.py", str(scene.world), *words)
-        return scene.on_first(python, *script, RAY_DEDUP_LOGS="0")
+        return scene.on_first(python, *script, RAY_DEDUP_LOGS="0", **_RAY_PATIENCE)
 
     note = "Ray Train on a cluster that is up, from the first host; a folder that all hosts share"
     return Starter("ray", command, environments.missing("peers"), note, True, before=start)

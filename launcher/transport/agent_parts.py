@@ -13,21 +13,22 @@ from typing import Any
 REST = tuple(
     f"agent/{name}"
     for name in (
-        "base/blocks", "base/folder_sums", "base/manifest", "base/memory_files",
-        "base/messages", "host/devices", "host/echo_server", "host/infiniband", "host/podman_answers",
-        "host/project_", "host/reachability", "host/runtimes", "host/software", "host/speed",
-        "host/survey", "mesh/cluster", "mesh/commands", "mesh/outbox", "mesh/passing", "mesh/peers",
+        "base/blocks", "base/folder_sums", "base/manifest", "base/memory_files", "base/messages",
+        "host/devices", "host/echo_server", "host/infiniband", "host/podman_answers", "host/project_",
+        "host/reachability", "host/runtimes", "host/software", "host/speed", "host/survey",
+        "mesh/cluster", "mesh/commands", "mesh/outbox", "mesh/passing", "mesh/peers",
         "mesh/shared_tree", "mesh/sharing", "mesh/slurm", "mesh/ssh", "mesh/tls",
-        "processes/build_guard", "processes/inherited", "relay/container_specs", "relay/data_",
-        "relay/disk", "relay/environments", "relay/image", "relay/kept_pythons", "relay/now",
-        "relay/runtimes", "relay/signed_urls", "relay/steps", "relay/unattended", "relay/usage",
-        "relay/wanted", "supervisor/claimed", "supervisor/clerk", "supervisor/contained",
-        "supervisor/council", "supervisor/gang", "supervisor/gathered", "supervisor/hands",
-        "supervisor/keeper", "supervisor/kept", "supervisor/member", "supervisor/places",
-        "supervisor/question", "supervisor/quotas", "supervisor/returning", "supervisor/round_steps",
-        "supervisor/sight", "supervisor/stake", "supervisor/stands", "supervisor/staying",
-        "supervisor/template", "supervisor/turns", "supervisor/vouching", "supervisor/waiting",
-        "supervisor/warm", "supervisor/ways", "supervisor/witness",
+        "processes/build_guard", "processes/inherited", "relay/data/", "relay/disk",
+        "relay/environments", "relay/images/", "relay/kept_pythons", "relay/now", "relay/signed_urls",
+        "relay/steps", "relay/unattended", "relay/usage", "relay/wanted", "supervisor/agreement",
+        "supervisor/any_of", "supervisor/claimed", "supervisor/clerk", "supervisor/contained",
+        "supervisor/council", "supervisor/electing", "supervisor/gang", "supervisor/gathered",
+        "supervisor/hands", "supervisor/keeper", "supervisor/kept", "supervisor/member",
+        "supervisor/places", "supervisor/question", "supervisor/quotas", "supervisor/returning",
+        "supervisor/round_steps", "supervisor/seat_lines", "supervisor/sight", "supervisor/stake",
+        "supervisor/stands", "supervisor/staying", "supervisor/succession", "supervisor/template",
+        "supervisor/turns", "supervisor/vouching", "supervisor/waiting", "supervisor/warm",
+        "supervisor/ways", "supervisor/witness",
     )
 )  # fmt: skip
 

@@ -92,7 +92,7 @@ def test_what_follows_the_agent_is_for_the_relay(host: Host) -> None:
     assert b'"id": 7' in said or b'"id":7' in said
 
 
-@pytest.mark.parametrize("name", ["agent/relay/images.py", "rest"])
+@pytest.mark.parametrize("name", ["agent/relay/images/requests.py", "rest"])
 def test_the_rest_comes_once_and_again_where_it_is_damaged(host: Host, name: str) -> None:
     sizes, content = bundle.packed_rest()
     request = protocol.encode({"id": 1, "op": "add", "sizes": sizes}, content)
