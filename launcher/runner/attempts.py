@@ -20,8 +20,6 @@ from .files.collector import Collector
 from .host_session import HostSession
 from .host_set import HostSet
 from .launch import Launch
-from .membership import HeldBack
-from .place import Place
 from .policy import elastic, turn
 from .policy.restart import (
     another_try,
@@ -33,9 +31,11 @@ from .policy.restart import (
 from .replacement import Replacement
 from .second_look import SecondLook
 from .stdin import Stdin
+from .waiting.membership import HeldBack
+from .waiting.place import Place
 
 if TYPE_CHECKING:
-    from .gathering import Gathering
+    from .waiting.gathering import Gathering
 
 #: Seconds for the last output of a process to arrive after its exit was reported.
 LAST_WORDS = 0.5
@@ -149,7 +149,7 @@ class Attempts:
 
     @property
     def _gathering(self) -> Gathering:
-        from .gathering import Gathering  # few runs wait
+        from .waiting.gathering import Gathering  # few runs wait
 
         self._gathered = self._gathered or Gathering(self._context, self._place)
         return self._gathered
@@ -165,7 +165,7 @@ class Attempts:
             await self._gathering.leave(self._launch())
             await self._until_begun()
             return
-        from .left_to_host import wait_request
+        from .waiting.left_to_host import wait_request
 
         (session,) = self._hosts.active
         request = await wait_request(self._launch(), *self._place.for_host())
@@ -178,7 +178,7 @@ class Attempts:
     async def _is_left_after_all(self, launch: Launch) -> bool:
         """Leave a run that was too late to the hosts that it has, if they can start it; return whether
         they have begun it."""
-        from . import leaving  # few runs wait
+        from .waiting import leaving  # few runs wait
 
         membership = self._place.membership
         if launch.attempt or not await leaving.is_possible(self._context, membership, launch):
@@ -227,8 +227,8 @@ class Attempts:
 
     async def _until_begun_on(self, session: HostSession) -> Plan:
         """Wait until the only host has begun the run by itself; return its plan."""
-        from .gathering import not_begun
-        from .left_to_host import begun
+        from .waiting.gathering import not_begun
+        from .waiting.left_to_host import begun
 
         watching = self._place.watch([session], self._hosts.layout)
         async with beside(watching):
@@ -247,8 +247,8 @@ class Attempts:
 
     async def _wait_again(self, session: HostSession) -> None:
         """Let the host wait again, whose supervisor has died, as in a reboot."""
-        from .gathering import require_secrets
-        from .left_to_host import wait_request
+        from .waiting.gathering import require_secrets
+        from .waiting.left_to_host import wait_request
 
         require_secrets(self._context, [session.name])
         try:
@@ -279,7 +279,7 @@ class Attempts:
         else:
             await self._place.leave()
         if request.preemptible:
-            from .returning import Returning  # few runs give GPUs back
+            from .waiting.returning import Returning  # few runs give GPUs back
 
             await Returning(context=self._context, place=self._place).leave(self._launch())
 
@@ -456,7 +456,7 @@ class Attempts:
 
     async def _return(self) -> None:
         """Let the hosts wait by themselves, of which none was left to take the run back."""
-        from .returning import Returning  # few runs give GPUs back
+        from .waiting.returning import Returning  # few runs give GPUs back
 
         self._gathered, self._place.is_patient = None, True
         returning = Returning(self._context, self._place)

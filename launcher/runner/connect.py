@@ -23,10 +23,10 @@ from .context import RunContext
 from .host_session import HostSession
 from .host_set import HostSet
 from .opening_hosts import Opening
-from .place import Place
 from .policy import environments, turn
 from .policy.host_count import how_many
 from .policy.passed_over import passed_over
+from .waiting.place import Place
 
 
 async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:

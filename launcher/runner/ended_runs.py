@@ -12,12 +12,12 @@ from ..records.record_files import read_as
 from ..spec.errors import AgentError, HostError
 from ..spec.model import Layout, Node, Request
 from ..transport.answers.runs import Standing
-from . import membership
 from .concurrency import in_thread
 from .files import outputs, seeding
 from .files.also import asked_for
 from .files.choice import Choice
 from .policy import spares
+from .waiting import membership
 
 
 async def finish(request: Request, layout: Layout) -> list[HostError]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ..spec.frozen import frozen
 from ..spec.model import Inventory
 from ..transport.ssh import AskPassphrase
-from .membership import Desks
 from .policy import projects
+from .waiting.membership import Desks
 
 
 @frozen

@@ -39,11 +39,11 @@ from .host_set import HostSet
 from .launch import Launch
 from .listeners import OnEvent, OnLog, ignore_event, ignore_log
 from .notify import Notifier
-from .place import Place
 from .policy import outcome, turn
 from .replacement import Replacement
 from .spare_setup import SpareSetup
 from .stop import Stopped, StopSwitch
+from .waiting.place import Place
 
 if TYPE_CHECKING:
     from .data.run_data import RunData
@@ -362,7 +362,7 @@ class Run:
         """Return the layout of a run that its hosts can start by themselves; None for any other. Hosts
         that may be chosen have to reach each other, or else the run begins on those that it gets.
         So do those that decide about its project, if it has one."""
-        from . import leaving  # few runs wait
+        from .waiting import leaving  # few runs wait
 
         if (host := self._place.only_host) is not None:
             launch = Launch(self.context, [host], self._place.any_layout(), 0)

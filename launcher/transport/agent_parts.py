@@ -20,15 +20,10 @@ REST = tuple(
         "mesh/shared_tree", "mesh/sharing", "mesh/slurm", "mesh/ssh", "mesh/tls",
         "processes/build_guard", "processes/inherited", "relay/data/", "relay/disk",
         "relay/environments", "relay/images/", "relay/kept_pythons", "relay/now", "relay/signed_urls",
-        "relay/steps", "relay/unattended", "relay/usage", "relay/wanted", "supervisor/agreement",
-        "supervisor/any_of", "supervisor/claimed", "supervisor/clerk", "supervisor/contained",
-        "supervisor/council", "supervisor/electing", "supervisor/gang", "supervisor/gathered",
-        "supervisor/hands", "supervisor/keeper", "supervisor/kept", "supervisor/member",
-        "supervisor/places", "supervisor/question", "supervisor/quotas", "supervisor/returning",
-        "supervisor/round_steps", "supervisor/seat_lines", "supervisor/sight", "supervisor/stake",
-        "supervisor/stands", "supervisor/staying", "supervisor/succession", "supervisor/template",
-        "supervisor/turns", "supervisor/vouching", "supervisor/waiting", "supervisor/warm",
-        "supervisor/ways", "supervisor/witness",
+        "relay/steps", "relay/unattended", "relay/usage", "relay/wanted", "supervisor/contained",
+        "supervisor/gang/", "supervisor/kept", "supervisor/projects/", "supervisor/stands",
+        "supervisor/staying", "supervisor/template", "supervisor/turns", "supervisor/waiting",
+        "supervisor/warm/",
     )
 )  # fmt: skip
 

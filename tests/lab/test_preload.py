@@ -28,7 +28,7 @@ def _give(lab: labs.Lab, text: str) -> None:
 
 def _helpers(lab: labs.Lab, name: str = "lab1") -> list[int]:
     """The Pythons on a host that have imported, or do. A rank that was forked writes elsewhere, and a
-    Python that only shows whether one can preload there (see ``_TRY`` of warm.py) is none of them."""
+    Python that only shows whether one can preload there (see ``_TRY`` of warm/forking.py) is none of them."""
     host = lab.hosts[name]
     asked = {one.pid: one.environ.get("LAUNCHER_PRELOAD") for one in of_runs(host)}
     there = [pid for pid, words in asked.items() if words not in (None, "try")]

@@ -10,11 +10,11 @@ import time
 from ..base import local_sockets, plain_files, programs, protocol, run_lock
 from ..base.lean import Socket, signal, socket
 from ..processes import inherited, processes
-from ..supervisor import places, question
 from ..supervisor.environment import early_environment
-from ..supervisor.keeper import agent_folder, ask_to_end
-from ..supervisor.warm_asked import asked_of
-from ..supervisor.warm_rules import OfRun
+from ..supervisor.warm import places, question
+from ..supervisor.warm.asked import asked_of
+from ..supervisor.warm.keeper import agent_folder, ask_to_end
+from ..supervisor.warm.rules import OfRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

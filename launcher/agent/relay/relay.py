@@ -354,7 +354,7 @@ class Relay(SelfTests):
 
     def do_witness(self, request: Message) -> Message:
         """Have this host take part in decisions about the project of a run that waits elsewhere."""
-        from ..supervisor import witness  # few runs have a project
+        from ..supervisor.gang import witness  # few runs have a project
 
         _checked(request["run"])
         witness.launch(request["run"], request["host"], request["gang"])

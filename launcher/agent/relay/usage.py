@@ -32,7 +32,7 @@ MOST = 20000
 def usage(root: str, going_on: Callable[[], object]) -> Message:
     """Return the bytes of everything below ``root``: a file with several names counts once, first for
     the version of the code that it belongs to. Remove the places of Pythons whose owner was killed."""
-    from ..supervisor import places
+    from ..supervisor.warm import places
 
     places.clear(root)
     seen: set[tuple[int, int]] = set()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         StartRequest,
     )
     from .contained import Containers
-    from .warm import Warm
+    from .warm.forking import Warm
 
     class Helper(Protocol):
         """An object with processes of the supervisor's own, which do not belong to the run."""

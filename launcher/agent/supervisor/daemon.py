@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ..base.messages import Message, SupervisorSpec
     from ..processes.own_hosts import OwnHosts
-    from .keeper import Keeper
-    from .warm import Warm
+    from .warm.forking import Warm
+    from .warm.keeper import Keeper
 
     #: Begins to store outputs: see relay/unattended.py.
     Store = Callable[[Message, float, float, bool], None]
@@ -99,7 +99,7 @@ def _end(supervisor: Supervisor, keeper: Keeper | None, lock: int, store: Store 
         supervisor.ahead.cool()
     os.close(lock)  # before clients notice the end: they may start another supervisor at once
     if keeper and keeps:
-        from .keeper import apart  # few runs keep anything
+        from .warm.keeper import apart  # few runs keep anything
 
         if supervisor.left_to_store() or _passes_on(supervisor) or supervisor.queue.witnesses:
             apart(lambda: _do_the_rest(supervisor, store))
@@ -149,7 +149,7 @@ def _do_the_rest(supervisor: Supervisor, store: Store | None) -> None:
         _let_go(but=broadcast.descriptors)
         broadcast.pass_on()
     if supervisor.queue.witnesses:
-        from .witness import Witness  # few runs have a project
+        from .gang.witness import Witness  # few runs have a project
 
         _let_go(but=())
         gang = supervisor.queue.witnesses
@@ -159,7 +159,7 @@ def _do_the_rest(supervisor: Supervisor, store: Store | None) -> None:
 def _new_keeper(spec: SupervisorSpec) -> Keeper | None:
     if not spec.get("place"):
         return None
-    from . import keeper  # few runs keep anything
+    from .warm import keeper  # few runs keep anything
 
     try:
         return keeper.begun(spec)

@@ -1,6 +1,7 @@
 """What has imported modules ahead of the ranks, and for whom it stays: another attempt, another run.
 
-warm.py is one such Python and keeper.py keeps it once the run is over; here is decided whether to.
+warm/forking.py is one such Python, and warm/keeper.py keeps it once the run is over. Whether to keep it is
+decided here.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from ..base.lean import Socket
     from ..base.messages import PreloadRequest, SupervisorSpec
     from .children import Children
-    from .keeper import Keeper
     from .stacks import StackTaker
-    from .warm import Warm
+    from .warm.forking import Warm
+    from .warm.keeper import Keeper
 
     #: What there is already: a Python, its keeper, and why nothing can be kept.
     Inherited = tuple[Warm | None, Keeper | None, str]
@@ -78,7 +79,7 @@ class ImportedAhead:
         if self.warm and self.warm.was_asked:
             return
         if not self.warm:
-            from .warm import Warm  # most runs preload nothing
+            from .warm.forking import Warm  # most runs preload nothing
 
             self.warm = Warm(self._record, self.keeper.place if self.keeper else "")
             self._children.helpers.append(self.warm)

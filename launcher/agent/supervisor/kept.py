@@ -14,10 +14,11 @@ import time
 from ..base import lean, protocol
 from ..base.lean import Socket, socket
 from ..processes import cgroup, inherited, processes
-from . import daemon, places, question, requests
-from .keeper import Keeper, agent_folder
-from .warm import Warm
-from .warm_asked import Asked
+from . import daemon, requests
+from .warm import places, question
+from .warm.asked import Asked
+from .warm.forking import Warm
+from .warm.keeper import Keeper, agent_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         Way,
     )
     from .claims import Claims
-    from .gathered import Gathered
+    from .gang.gathered import Gathered
     from .machine import Machine
     from .waiting import Waiting
 
@@ -158,7 +158,7 @@ class Queueing:
         owner, known, now = self._owner, self.together, time.monotonic()
         if known and known.has_begun:
             return {"ok": {"begun": 1}}
-        from .returning import of_attempt  # most runs do not wait
+        from .gang.returning import of_attempt  # most runs do not wait
 
         self._waits_at = None
         asked: GatherRequest = request
@@ -169,7 +169,7 @@ class Queueing:
         elif starts and not owner.machine.stopped:
             if owner.machine.was_begun(starts[0]["stage"], starts[0]["attempt"]):
                 return {"ok": {"begun": 1}}
-            from .gathered import Gathered  # most runs do not wait
+            from .gang.gathered import Gathered  # most runs do not wait
 
             told = request, self.hands, now, False, self._listening(request["gang"]["port"])
             self.leave()
@@ -195,8 +195,8 @@ class Queueing:
 
     def keep_for_later(self, request: Any) -> Message:
         """Keep what is needed to wait again once GPUs are given back, if the run has some."""
-        from .gathered import Gathered  # few runs give GPUs back
-        from .returning import kept_for_later, of_attempt
+        from .gang.gathered import Gathered  # few runs give GPUs back
+        from .gang.returning import kept_for_later, of_attempt
 
         owner = self._owner
         is_running = owner.machine.phase == machine.RUNNING and owner.machine.stage == "run"
@@ -283,7 +283,7 @@ class Queueing:
 
     def wait_again(self, before: Queueing) -> None:
         """Wait with the attempt that follows the one ``before``."""
-        from .returning import hosts_of
+        from .gang.returning import hosts_of
 
         owner = self._owner
         owner.machine.wait()
@@ -354,7 +354,7 @@ def _is_written(owner: Owner, **fields: Any) -> bool:
 def _unsure_of(request: GatherRequest) -> Message | None:
     """Return the start of the run that this host has agreed to, and which may have happened; what is
     known not to have happened is forgotten."""
-    from . import agreement
+    from .gang import agreement
 
     agreed = agreement.kept()
     if agreed is not None and agreed["key"] in (request.get("void") or ()):
@@ -387,7 +387,7 @@ class Hands:
 
     def met(self, request: GatherRequest, leads: str) -> None:
         """Write down that the hosts start the run by themselves from now on."""
-        from . import ways
+        from .gang import ways
 
         every, may_choose = ways.ways_of(request)[0], request.get("ways") or request.get("any_of")
         of_run = ways.hosts_of(every)
@@ -441,7 +441,7 @@ class Hands:
         )
         self.chosen = hosts if begun else []
         if begun and self._queue.later:
-            from .returning import kept_for_later
+            from .gang.returning import kept_for_later
 
             self._queue.later = kept_for_later(self._queue.later, hosts, later)
         return begun
@@ -455,7 +455,7 @@ class Hands:
     def begin(self, request: StartRequest) -> None:
         """Start the processes."""
         if request["attempt"]:
-            from .returning import stop_storing
+            from .gang.returning import stop_storing
 
             stop_storing()
         self._owner.begin(request)

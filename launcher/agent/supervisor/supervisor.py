@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     )
     from ..processes.own_hosts import OwnHosts
     from .children import Helper
-    from .keeper import Keeper
-    from .member import Member
-    from .warm import Warm
+    from .projects.member import Member
+    from .warm.forking import Warm
+    from .warm.keeper import Keeper
 
 #: Why a run is stopped when the request does not say.
 BY_USER = "by-user"
@@ -438,7 +438,7 @@ class Supervisor:
         if self.machine.phase == machine.IDLE and not self.machine.stopped:
             before, after = self.member, None
             if request["project"]:
-                from .member import Member  # few runs have a project
+                from .projects.member import Member  # few runs have a project
 
                 after = Member(self.run_id, request, time.time())
             self.member = after

@@ -7,7 +7,8 @@ then: the start request has a token in the place of each. See docs/decisions/005
 from __future__ import annotations
 
 from ..host import free_ports, gpu_locks, gpu_users, gpus, lookout, socket_names, tickets
-from . import stands, template, turns, vouching
+from . import stands, template, turns
+from .projects import vouching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Decide about projects: what each of them has, which runs its quota lets begin, and who gives GPUs
 back. Pure.
 
-The rules themselves are those of :mod:`launcher.agent.supervisor.quotas`.
+The rules themselves are those of :mod:`launcher.agent.supervisor.projects.quotas`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ...agent.supervisor import quotas
 from ...agent.supervisor import stands as there
-from ...agent.supervisor.quotas import Use as Use
-from ...agent.supervisor.quotas import majority as majority
-from ...agent.supervisor.quotas import suffice as suffice
+from ...agent.supervisor.projects import quotas
+from ...agent.supervisor.projects.quotas import Use as Use
+from ...agent.supervisor.projects.quotas import majority as majority
+from ...agent.supervisor.projects.quotas import suffice as suffice
 from ...records.reasons import WaitReason
 from ...spec.errors import InputError, suggestion
 from ...spec.frozen import frozen

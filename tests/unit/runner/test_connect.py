@@ -19,8 +19,8 @@ from launcher.runner.event_log import EventLog
 from launcher.runner.host_session import HostSession
 from launcher.runner.host_set import HostSet
 from launcher.runner.listeners import ignore_event, ignore_log
-from launcher.runner.place import Place
 from launcher.runner.stop import StopSwitch
+from launcher.runner.waiting.place import Place
 from launcher.spec.data import DataSet
 from launcher.spec.errors import CheckFailed, HostError
 from launcher.spec.inventory import Inventory

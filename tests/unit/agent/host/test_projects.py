@@ -12,7 +12,7 @@ import pytest
 from launcher.agent.base.protocol import Refused
 from launcher.agent.host import project_books, projects, socket_names
 from launcher.agent.host.project_round import ProjectRound
-from launcher.agent.supervisor.member import Member, who_takes
+from launcher.agent.supervisor.projects.member import Member, who_takes
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from launcher.agent.relay import kept_pythons, usage
-from launcher.agent.supervisor import keeper, kept, places, question
-from launcher.agent.supervisor.warm import Warm
-from launcher.agent.supervisor.warm_asked import Asked
+from launcher.agent.supervisor import kept
+from launcher.agent.supervisor.warm import keeper, places, question
+from launcher.agent.supervisor.warm.asked import Asked
+from launcher.agent.supervisor.warm.forking import Warm
 
 ENV = {"PATH": "/usr/bin", "TOKEN": "hush"}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.agent.supervisor.gang_words import fault_of
+from launcher.agent.supervisor.gang.words import fault_of
 
 TICKET: dict[str, Any] = {
     "run": "calm-hare", "priority": 0, "number": 3, "hosts": 2, "shares": [[1, 3], [1, 2]],

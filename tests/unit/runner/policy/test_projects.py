@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.agent.supervisor import council, quotas
+from launcher.agent.supervisor.projects import council, quotas
 from launcher.records.reasons import WaitReason
 from launcher.runner.policy import projects
 from launcher.runner.policy.projects import Use
