@@ -1,7 +1,7 @@
 """What has imported modules ahead of the ranks, and for whom it stays: another attempt, another run.
 
-warm/forking.py is one such Python, and warm/keeper.py keeps it once the run is over. Whether to keep it is
-decided here.
+warm/forking.py is one such Python, and warm/keeper.py keeps it once the run is over. It is decided
+here whether to.
 """
 
 from __future__ import annotations

@@ -252,7 +252,7 @@ class Gathered:
     def spec(self) -> GangSpec:
         """How the hosts find each other, as far as is known now."""
         gang = self.request["gang"]
-        return {**decisions, "seats": self._electing.lines.seats} if self._electing else gang
+        return {**gang, "seats": self._electing.lines.seats} if self._electing else gang
 
     @property
     def decides(self) -> bool:

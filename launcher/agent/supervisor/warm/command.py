@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .asked import Asked
 
 #: The folder of sitecustomize.py, and the variable by which it knows that it is to preload.
-INSIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "inside")
+INSIDE = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "inside"))
 VARIABLE = "LAUNCHER_PRELOAD"
 #: Bytes for variables of a rank, where others see them.
 ROOM = 2048

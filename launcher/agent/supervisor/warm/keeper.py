@@ -223,5 +223,4 @@ def _script(argv: list[str]) -> str:
 
 def agent_folder() -> str:
     """Return the folder of the agent that this process runs, which is named by its contents."""
-    here = os.path.abspath(__file__)
-    return os.path.dirname(os.path.dirname(os.path.dirname(here)))
+    return os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))

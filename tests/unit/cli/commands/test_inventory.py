@@ -141,7 +141,7 @@ def test_import_by_name_and_from_stdin(command: Command) -> None:
     done = command("inventory", "import", "inventory.yaml")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: inventory.yaml already is a launcher inventory\n",
+        "error: inventory.yaml already is a launcher inventory\n  hint: use it as it is: -i inventory.yaml\n",
     )
     done = command("inventory", "import", ".")
     assert (done.returncode, done.stderr) == (2, "error: inventory .: Is a directory\n")

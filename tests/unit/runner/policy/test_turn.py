@@ -37,7 +37,12 @@ def decide(*stands: Stand, run: str = "mine") -> Begin | Wait | None:
 def test_codes_are_those_of_the_deciding_function() -> None:
     ours = (
         *(WaitReason.NOT_YET, WaitReason.QUOTA, WaitReason.LIMIT, WaitReason.NO_MAJORITY),
-        *(WaitReason.TAKING_BACK, WaitReason.NO_ROOM),
+        *(
+            WaitReason.TAKING_BACK,
+            WaitReason.NO_LEADER,
+            WaitReason.MAY_HAVE_BEGUN,
+            WaitReason.NO_ROOM,
+        ),
     )
     names = {n: r for n, r in WaitReason.__members__.items() if r not in ours}
     assert {name: getattr(turns, name) for name in names} == {n: r.value for n, r in names.items()}
