@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.records.run_folder import holder
+from launcher.records.run_lock import holder
 from support import lab as labs
 from support.command import Launcher, kill_follower
 
