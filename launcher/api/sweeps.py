@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections import deque
@@ -38,7 +39,7 @@ from ..runner.policy.sweep import Slot
 from ..runner.policy.turn import can_wait
 from ..runner.study import Study, is_needed
 from ..spec import inventory as inventories
-from ..spec.errors import DocumentError, InputError, LauncherError, UnknownRun
+from ..spec.errors import DocumentError, InputError, LauncherError, PlanError, UnknownRun
 from ..spec.files import read_text
 from ..spec.frozen import frozen
 from ..spec.model import Inventory, Job
@@ -248,6 +249,7 @@ class Trials:
         self._live: dict[asyncio.Task[TrialRecord | None], tuple[Trial, Slot]] = {}
         self._handles: dict[str, AsyncRunHandle] = {}
         self._bad: frozenset[str] = frozenset()
+        self._misfit: Receipt | None = None  # of the first trial that does not fit on the hosts
         self._is_stopping = self._is_let_go = False
         self._code: str | None = None
 
@@ -271,7 +273,10 @@ class Trials:
         await asyncio.gather(*(handle.detach() for handle in list(self._handles.values())))
 
     async def all(self) -> None:
-        """Return when every trial has ended, or no other one may start. Raises LauncherError."""
+        """Return when every trial has ended, or no other one may start.
+
+        Raises LauncherError; PlanError where no trial fits on the hosts: only the first ones were tried.
+        """
         waiting = self._waiting()
         free = deque(self._plan.slots)
         if len(waiting) > 1:
@@ -298,6 +303,8 @@ class Trials:
             await asyncio.gather(*self._live, return_exceptions=True)
             if not self._is_let_go:  # else a run in the background may have yet to copy it
                 await in_thread(self._folder.forget_code)
+        if self._misfit and self._none_fits:
+            raise PlanError(self._misfit.error, self._misfit.hint)
 
     async def tell(self, text: str) -> list[str]:
         """Tell a person, where ``notify`` says so, that the sweep has ended; return what failed."""
@@ -324,7 +331,19 @@ class Trials:
     def _may_start(self, waiting: Waiting, free: deque[Slot]) -> bool:
         most = self._plan.sweep.settings.max_failures
         enough = policy.too_many(self._ended, self._plan.count, most)
-        return not self._is_stopping and not enough and bool(free and waiting)
+        may = not self._is_stopping and not enough and bool(free and waiting)
+        return may and not self._none_fits
+
+    @property
+    def _none_fits(self) -> bool:
+        """Whether no trial fits on the hosts: none that has ended did, and all others are as large."""
+        return policy.none_fits(self._ended) and self._are_alike
+
+    @functools.cached_property
+    def _are_alike(self) -> bool:
+        jobs = (self._plan.job(trial, Slot()) for trial in self._plan.trials)
+        sizes = [(job.resources, job.num_nodes, job.roles) for job in jobs]
+        return all(size == sizes[0] for size in sizes)
 
     def _settle(
         self,
@@ -392,6 +411,8 @@ class Trials:
             status = reason = PRUNED
         if self._study:
             self._study.tell(trial, status, value)
+        if reason == EndReason.DOES_NOT_FIT and self._misfit is None:
+            self._misfit = receipt
         record = replace(
             record,
             status=status,

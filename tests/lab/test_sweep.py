@@ -183,6 +183,20 @@ def test_what_is_wrong_starts_nothing(launcher: Launcher, sweeps: Sweeps) -> Non
     assert not (Path(launcher.home) / "sweeps").exists()
 
 
+@pytest.mark.usefixtures("clean")
+def test_a_sweep_of_which_no_trial_fits_tries_no_other_one(
+    launcher: Launcher, sweeps: Sweeps
+) -> None:
+    launcher.script(SCRIPT)
+    process = sweeps.start("--gpus", "99", "train.py", "--lr", "[1, 2, 3, 4]")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert "error: --gpus 99: the hosts have no GPUs\n  hint: " in err.decode()
+    assert len(sweeps.runs()) == 1
+    (trial,) = sweeps.known()["results"]
+    assert trial["reason"] == "does-not-fit"
+
+
 def test_all_trials_execute_the_code_as_it_was(
     sweeps: Sweeps, clean: labs.Lab, launcher: Launcher
 ) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+from ...records.reasons import EndReason
 from ...spec.frozen import frozen
 
 #: A host whose trials fail so often in a row is left out: it is not the values that are wrong.
@@ -20,6 +21,9 @@ class Ended(Protocol):
 
     @property
     def hosts(self) -> tuple[str, ...]: ...
+
+    @property
+    def reason(self) -> str: ...
 
 
 @frozen
@@ -52,6 +56,11 @@ def left_out(ended: Sequence[Ended]) -> frozenset[str]:
             row[host] = row.get(host, 0) + 1 if trial.failed else 0
     bad = {host for host, count in row.items() if count >= IN_A_ROW}
     return frozenset() if bad == set(row) else frozenset(bad)
+
+
+def none_fits(ended: Sequence[Ended]) -> bool:
+    """Return whether trials have ended, and none of them fits on the hosts."""
+    return bool(ended) and all(trial.reason == EndReason.DOES_NOT_FIT for trial in ended)
 
 
 def too_many(ended: Sequence[Ended], all_trials: int, most: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.runner.policy.sweep import Slot, left_out, slots, too_many
+from launcher.runner.policy.sweep import Slot, left_out, none_fits, slots, too_many
 
 HOSTS = ("a", "b", "c", "d")
 
@@ -13,6 +13,7 @@ HOSTS = ("a", "b", "c", "d")
 class Ended:
     failed: bool
     hosts: tuple[str, ...] = ("a",)
+    reason: str = "exit-1"
 
 
 def test_trials_share_no_host_unless_asked() -> None:
@@ -41,3 +42,10 @@ def test_failures() -> None:
     assert too_many(failed, 10, 0.2)
     assert not too_many(failed, 10, 0.3)
     assert too_many(failed[:1], 10, 0.0)
+
+
+def test_no_trial_fits_where_all_that_were_tried_do_not() -> None:
+    large = Ended(True, (), "does-not-fit")
+    assert none_fits([large, large])
+    assert not none_fits([])
+    assert not none_fits([large, Ended(True)])
