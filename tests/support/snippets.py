@@ -122,7 +122,7 @@ def page_of(name: str) -> Page:
 _HOST = r"(?:gpu|local|lab|bare|big)\d*(?:\[[\d,-]+\])?"
 _GENERAL = (
     (r"\x1b\[[0-9;?]*[a-zA-Z]", ""),
-    (r"[\u2580-\u259f\u250a]+|#{2,}|\|", " "),  # bars
+    (r"[\u2580-\u259f\u250a]+|#{2,}|(?<= )#$|\|", " "),  # bars
     (r"\b(?:[a-z]+-)+(?:[0-9a-f]{8}-)?[0-9a-f]{4}\b", "RUN"),
     (r"\b[0-9a-f]{8,64}\b", "HEX"),
     (r"\b(?:RTX )?A\d{2,4}(?:-SXM4)?(?:[ -]\d+ ?GB)?", "MODEL"),
