@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SHOTS  := runs-desk-light failed-desk-dark output-desk-light scalars-desk-light metrics-desk-light compare-desk-dark plan-desk-light sweep-desk-light cluster-desk-dark
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help demo test fuzz test-openssh quick flakes test-slow test-frameworks test-projects test-lowest lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
+.PHONY: help demo test fuzz test-openssh quick flakes test-slow test-rare test-frameworks test-projects test-lowest lint docs reference screenshots man dist bench chaos vm horovod disk lock setup system clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,10 @@ test-openssh: setup system ## The core of runs once more, with OpenSSH's client 
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --transport openssh $(addprefix tests/lab/test_,$(addsuffix .py,run stop commands_on_runs detach host_session openssh)) $(ARGS)
 
 test-slow: setup system horovod ## The rest of the suite: faults at random moments, upgrades, images, rare systems
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'slow and not frameworks' $(ARGS)
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m 'slow and not frameworks and not rare' $(ARGS)
+
+test-rare: setup system horovod ## More moments and orders in which something breaks, which CI leaves out
+	$(BIN)/python -m pytest -n 5 --dist worksteal -m rare $(ARGS)
 
 test-frameworks: setup system horovod ## TensorFlow, MXNet, JAX, plug-ins and others for real, each in its own environment
 	@sh tests/support/install-system-packages.sh frameworks $(SUDO)

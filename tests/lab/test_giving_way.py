@@ -31,6 +31,7 @@ from support.unattended import stored_alone
 from support.waiting import Queue
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+rare = pytest.mark.rare
 on_two = pytest.mark.parametrize("own", [TWO_OF_THREE], indirect=True)
 BOTH = ("gpu1", "gpu2")
 
@@ -83,7 +84,12 @@ def receipt(folder: Path) -> dict[str, Any]:
 @on_two
 @pytest.mark.parametrize(
     ("cut", "moment"),
-    [("gpu1", "saving"), ("gpu2", "saving"), ("gpu1", "forgotten"), ("gpu2", "saved")],
+    [
+        ("gpu1", "saving"),
+        pytest.param("gpu2", "saving", marks=rare),
+        ("gpu1", "forgotten"),
+        pytest.param("gpu2", "saved", marks=rare),
+    ],
 )
 def test_a_host_loses_power_as_it_gives_way(queue: Queue, cut: str, moment: str) -> None:
     """It boots again, and who attaches lets the run continue. Its disk may have lost the last records."""
@@ -139,6 +145,7 @@ def test_the_only_host_loses_power_as_it_gives_way(queue: Queue) -> None:
     continues(queue, folder, ("gpu1",))
 
 
+@rare
 @on_two
 @pytest.mark.parametrize("asked", BOTH, ids=["leader", "other"])
 def test_a_host_that_did_not_hear_of_it_gives_way_once_it_is_back(queue: Queue, asked: str) -> None:
@@ -190,7 +197,15 @@ def test_a_disk_is_full_as_it_waits_again(queue: Queue) -> None:
 
 
 @on_two
-@pytest.mark.parametrize("event", ["StopRequested", "HostEnded", "RunWaits", "BegunThere"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        "StopRequested",
+        pytest.param("HostEnded", marks=rare),
+        pytest.param("RunWaits", marks=rare),
+        "BegunThere",
+    ],
+)
 def test_its_launcher_is_killed_at_any_step(queue: Queue, event: str) -> None:
     queue.start("lonely", *BORROWS, "--gpus", "4", command="python3 counts.py lonely")
     queue.until("lonely", "AllStarted")
@@ -205,6 +220,7 @@ def test_its_launcher_is_killed_at_any_step(queue: Queue, event: str) -> None:
     continues(queue, folder)
 
 
+@rare
 @on_two
 def test_two_launchers_take_it_up_at_once(queue: Queue, tmp_path: Path) -> None:
     """And both have to let one of its hosts wait again, whose time to wait is over by far."""
@@ -229,6 +245,7 @@ def test_two_launchers_take_it_up_at_once(queue: Queue, tmp_path: Path) -> None:
         assert [one["attempt"] for one in begun] == [1]
 
 
+@rare
 @on_two
 def test_clocks_that_differ_by_twenty_minutes(queue: Queue) -> None:
     queue.lab.hosts["gpu1"].set_clock(600)
@@ -256,6 +273,7 @@ def test_who_stops_it_ends_it(queue: Queue, moment: str) -> None:
     assert not witnesses(queue, "lonely")
 
 
+@rare
 @on_two
 @pytest.mark.parametrize("is_back", [False, True], ids=["off", "back"])
 def test_who_stops_it_has_stopped_it_whatever_has_no_power(queue: Queue, is_back: bool) -> None:
@@ -269,6 +287,7 @@ def test_who_stops_it_has_stopped_it_whatever_has_no_power(queue: Queue, is_back
     assert queue.order() == []
 
 
+@rare
 @on_two
 def test_its_time_is_over_meanwhile(queue: Queue) -> None:
     folder = borrower(queue, "--gpus", "4", "--time", "15s")
@@ -283,6 +302,7 @@ def test_its_time_is_over_meanwhile(queue: Queue) -> None:
     assert (receipt(folder)["status"], receipt(folder)["reason"]) == ("stopped", "time-limit")
 
 
+@rare
 @on_two
 def test_who_tidies_up_leaves_it_alone(queue: Queue, tmp_path: Path) -> None:
     """A host that has rebooted has nothing but its folder, in which the checkpoint is."""

@@ -270,6 +270,7 @@ def locked(queue: Queue) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.rare
 @pytest.mark.timeout(400)
 def test_those_that_begin_at_once_never_have_more_than_the_quota(queue: Queue) -> None:
     """Three runs of up to three GPUs each, for a quota of two: hosts start two of them with nobody in

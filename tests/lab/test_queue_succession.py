@@ -114,6 +114,7 @@ def test_a_leader_that_was_cut_off_ends_its_wait_when_it_is_back(queue: Queue) -
 
 
 @pytest.mark.slow
+@pytest.mark.rare
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_two_hosts_of_three_need_no_third_one(queue: Queue) -> None:
     """The leader's supervisor is killed; who attaches then lets it wait again, and may choose it."""
@@ -134,6 +135,7 @@ def test_two_hosts_of_three_need_no_third_one(queue: Queue) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.rare
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_another_machine_takes_it_up_without_its_leader(queue: Queue, tmp_path: Path) -> None:
     folder = queue.detached("second", "--gpus", "2", where=WHERE)
