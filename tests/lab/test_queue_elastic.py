@@ -31,6 +31,7 @@ while True:
     if int(over):
         break
     time.sleep(0.05)
+dist.destroy_process_group()  # or gloo's threads may abort a rank whose peer has gone, and torchrun waits for minutes
 print("done with", world, flush=True)
 """
 PROJECTS = """
@@ -213,8 +214,6 @@ def test_one_that_waits_with_its_launcher_begins_on_as_many_hosts_as_are_free(qu
 OF_TEAM = ("--project", "team-a")
 
 
-@pytest.mark.slow
-@pytest.mark.rare  # beside spinning processes it took more than two minutes at times
 def test_within_a_project_it_begins_on_as_many_as_the_quota_allows(queue: Queue) -> None:
     """Three are free: with a launcher in touch it takes two, and so it does with nobody in touch, which
     a quota without room for its least holds back."""
