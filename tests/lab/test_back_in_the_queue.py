@@ -87,9 +87,7 @@ def test_one_host_takes_it_back_as_often_as_it_has_to(queue: Queue) -> None:
 def test_hosts_that_began_it_by_themselves_take_it_back(queue: Queue, tmp_path: Path) -> None:
     """Nobody has been in touch since it began to wait; one of two hosts is wanted back. Another machine
     takes it up."""
-    for host in ("gpu1", "gpu2"):
-        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
-        queue.until(f"on-{host}", "AllStarted")
+    queue.occupy(("gpu1", "gpu2"))
     folder = queue.detached(
         "lonely", *BORROWS, "--gpus", "4", where="gpu[1-2], which start it together",
         command="python3 counts.py lonely",
@@ -222,9 +220,7 @@ THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
 
 def begun_on_gpu3(queue: Queue) -> Path:
     """A run that has chosen gpu3 with nobody in touch, which does not lead; return its folder."""
-    for host in queue.lab.hosts:
-        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
-        queue.until(f"on-{host}", "AllStarted")
+    queue.occupy(queue.lab.hosts)
     folder = queue.detached(
         "lonely", *BORROWS, "--gpus", "2",
         where="one of gpu[1-3]; whichever is free first starts it",

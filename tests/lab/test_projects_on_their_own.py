@@ -85,10 +85,7 @@ THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_a_choice_of_hosts_and_all_of_them_start_it(queue: Queue) -> None:
     """In its turn, and never beyond the quota: the second run of the project waits for the first."""
-    for host in queue.lab.hosts:
-        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
-    for host in queue.lab.hosts:
-        queue.until(f"on-{host}", "AllStarted")
+    queue.occupy(queue.lab.hosts)
     of_team = ("--project", "team-a", "--gpus", "2")
     one = queue.detached(
         "one", *of_team, where="one of gpu[1-3]; whichever is free first starts it",
@@ -339,9 +336,7 @@ def test_with_too_few_disks_that_can_keep_it_it_waits_and_says_so(queue: Queue) 
 @pytest.mark.parametrize("own", [THREE], indirect=True)
 def test_a_host_that_is_cut_off_in_the_middle_of_a_decision_ends_only_that(queue: Queue) -> None:
     """It is still in touch as far as anybody knows, and does not show that the run uses its GPUs."""
-    for host in ("gpu1", "gpu2"):
-        queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
-        queue.until(f"on-{host}", "AllStarted")
+    queue.occupy(("gpu1", "gpu2"))
     text = queue.launcher.inventory.read_text()
     queue.launcher.inventory.write_text(text.replace("quota: 2", "quota: 4"))
     folder = queue.detached(

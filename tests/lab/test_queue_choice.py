@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,15 +21,9 @@ THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
 @pytest.fixture
 def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
     """Three hosts, each with a run of its name that has all its GPUs."""
-    made = Queue(own, launcher)
-    try:
-        for host in own.hosts:
-            made.start(f"on-{host}", "--gpus", "2", "--hosts", host)
-        for host in own.hosts:
-            made.until(f"on-{host}", "AllStarted")
+    with closing(Queue(own, launcher)) as made:
+        made.occupy(own.hosts)
         yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.parametrize("own", [THREE], indirect=True)

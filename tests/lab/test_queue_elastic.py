@@ -50,10 +50,7 @@ def queue(tmp_path: Path, launcher: Launcher) -> Iterator[Queue]:
         launcher.inventory.write_text(labs.inventory(lab, sys.executable) + PROJECTS)
         launcher.script(TRAIN, "train.py")
         try:
-            for host in lab.hosts:
-                made.start(f"on-{host}", "--gpus", "1", "--hosts", host)
-            for host in lab.hosts:
-                made.until(f"on-{host}", "AllStarted")
+            made.occupy(lab.hosts, gpus=1)
             yield made
         finally:
             made.close()

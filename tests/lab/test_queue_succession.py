@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,15 +41,9 @@ open("/tmp/killed", "w").close()
 @pytest.fixture
 def queue(own: labs.Lab, launcher: Launcher) -> Iterator[Queue]:
     """Three hosts, each with a run of its name that has all its GPUs."""
-    made = Queue(own, launcher)
-    try:
-        for host in own.hosts:
-            made.start(f"on-{host}", "--gpus", "2", "--hosts", host)
-        for host in own.hosts:
-            made.until(f"on-{host}", "AllStarted")
+    with closing(Queue(own, launcher)) as made:
+        made.occupy(own.hosts)
         yield made
-    finally:
-        made.close()
 
 
 def until_led_by(queue: Queue, host: str, run: str, others: tuple[str, ...]) -> None:
@@ -228,10 +223,7 @@ def test_a_run_with_a_project_is_led_by_another_host(own: labs.Lab, launcher: La
     queue = Queue(own, launcher)
     launcher.inventory.write_text(launcher.inventory.read_text() + PROJECTS)
     try:
-        for host in ("gpu1", "gpu2", "gpu3"):
-            queue.start(f"on-{host}", "--gpus", "2", "--hosts", host)
-        for host in ("gpu1", "gpu2", "gpu3"):
-            queue.until(f"on-{host}", "AllStarted")
+        queue.occupy(("gpu1", "gpu2", "gpu3"))
         words = ("--gpus", "2", "--project", "team-a")
         folder = queue.detached("second", *words, where=WHERE)
         queue.lab.hosts["gpu1"].power_cut()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ class Queue:
         process = self.launcher.start(*options, *words, command or f"python3 hold.py {name}")
         self.started.append(process)
         return process
+
+    def occupy(self, hosts: Iterable[str], gpus: int = 2) -> None:
+        """Start a run on each of these hosts, called on-HOST, that has as many GPUs until it is let go."""
+        for host in hosts:
+            self.start(f"on-{host}", "--gpus", str(gpus), "--hosts", host)
+        for host in hosts:
+            self.until(f"on-{host}", "AllStarted")
 
     def detached(self, name: str, *words: str, where: str, command: str = MEETING) -> Path:
         """Start a run that waits ``where`` hosts start it, and kill its follower; return its folder."""
