@@ -113,7 +113,7 @@ class _Parts:
     def take(self, part: object) -> None:
         """Take one more part. Raises Mismatch."""
         files = from_json(Files, part)
-        paths = (*files.links, *files.same)
+        paths = (*files.links, *files.same, *files.sparse)
         for one in (*files.outputs, *files.code, *files.elsewhere, *paths):
             self._count += 1
             self._characters += sum(len(text) for text in one if isinstance(text, str))

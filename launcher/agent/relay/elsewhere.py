@@ -28,15 +28,15 @@ GLOB = "*?["
 
 
 class Elsewhere:
-    """What is found: files and links by their paths among the outputs, the real folder of each
-    ``place``, and what cannot be brought, with the reason."""
+    """What is found: files by their paths among the outputs, the real folder of each ``place``, and
+    what is ``noted`` besides."""
 
-    def __init__(self, since: float, own: str, going_on: Callable[[], object]) -> None:
+    def __init__(
+        self, since: float, own: str, going_on: Callable[[], object], noted: tree.Noted
+    ) -> None:
         self.files: dict[str, Listed] = {}
-        self.links: dict[str, str] = {}
         self.places: dict[str, str] = {}
-        self.unreadable: dict[str, str] = {}
-        self.left_out: dict[str, str] = {}
+        self.noted = noted
         self._since, self._going_on = since - SLACK, going_on
         self._own = os.path.realpath(own)  # our own folder: other runs are no outputs of this one
 
@@ -51,15 +51,15 @@ class Elsewhere:
             if not os.path.lexists(place):
                 return  # nothing was written there
         except OSError as error:
-            self.unreadable[pattern] = str(error.strerror)
+            self.noted.unreadable[pattern] = str(error.strerror)
             return
         folder = os.path.realpath(place if is_folder else os.path.dirname(place))
         if _is_below(folder, self._own) or (is_folder and folder == "/"):
-            self.unreadable[pattern] = "it leads to %s" % folder
+            self.noted.unreadable[pattern] = "it leads to %s" % folder
         elif is_folder:
             self._take(pattern, folder, shown_as(fixed), rest)
         elif os.path.islink(place):
-            self.left_out[pattern] = "it is a link to %s" % os.readlink(place)
+            self.noted.left_out[pattern] = "it is a link to %s" % os.readlink(place)
         elif not rest:
             shown = os.path.dirname(shown_as(fixed))
             if self._take_one(folder, shown, os.path.basename(place)):
@@ -69,7 +69,7 @@ class Elsewhere:
         found = False
         for looked, name in enumerate(self._walk(folder)):
             if looked >= MOST_LOOKED:
-                self.unreadable[pattern] = (
+                self.noted.unreadable[pattern] = (
                     "there is too much to look through: name a smaller folder"
                 )
                 break
@@ -90,16 +90,17 @@ class Elsewhere:
         if stat.S_ISLNK(status.st_mode):
             there, why = tree.target(folder, name)
             if why:
-                self.left_out[place] = why
+                self.noted.left_out[place] = why
             else:
-                self.links[path] = "%s/%s" % (shown, there)
+                self.noted.links[path] = "%s/%s" % (shown, there)
         elif not stat.S_ISREG(status.st_mode):
-            self.left_out[place] = "it is a pipe, a socket or a device"
+            self.noted.left_out[place] = "it is a pipe, a socket or a device"
         elif not os.access(place, os.R_OK):
-            self.unreadable[place] = "Permission denied"
+            self.noted.unreadable[place] = "Permission denied"
         else:
             self.files[path] = (path, status.st_size, min(status.st_mtime_ns, tree.LATEST))
-        return path in self.files or path in self.links
+            self.noted.file(path, status)
+        return path in self.files or path in self.noted.links
 
     def _walk(self, top: str) -> Iterator[str]:
         """Yield the paths of files and links below a folder, and "" for each folder. Follow no link."""
@@ -117,7 +118,7 @@ class Elsewhere:
                         elif os.path.join(top, name) != self._own:
                             queue.append(name)
             except OSError as error:
-                self.unreadable[os.path.join(top, inside)] = str(error.strerror)
+                self.noted.unreadable[os.path.join(top, inside)] = str(error.strerror)
 
 
 def split(pattern: str) -> Tuple[str, str]:

@@ -25,10 +25,7 @@ class Listing:
 
     def __init__(self, root: str, run_dir: str, going_on: Callable[[], None]) -> None:
         self._root, self._run_dir, self._going_on = root, run_dir, going_on
-        self._unreadable: dict[str, str] = {}
-        self._links: dict[str, str] = {}
-        self._left_out: dict[str, str] = {}
-        self._inodes: dict[tuple[int, int], list[str]] = {}
+        self._noted = tree.Noted()
 
     def of(self, request: Message) -> list[Message]:
         """Return the answer to a request for outputs, in parts that fit into messages.
@@ -47,14 +44,13 @@ class Listing:
             more, rest = self._written(request["paths"], **request["written"])
             named = sorted({*named, *more})
         others = self._elsewhere(request.get("elsewhere") or [])
-        self._unreadable.update(others.unreadable)
-        self._left_out.update(others.left_out)
-        self._links.update(others.links)
+        noted = self._noted
         kinds: dict[str, list[Any]] = {"outputs": listed, "code": named}
         if others.files:
             kinds["elsewhere"] = [others.files[path] for path in sorted(others.files)]
-        kinds["same"] = tree.one_file(self._inodes)
-        parts, unlisted = tree.in_parts(dict(kinds, links=sorted(self._links.items())))
+        kinds["same"] = noted.same
+        kinds["sparse"] = [[name] for name in sorted(noted.sparse)]
+        parts, unlisted = tree.in_parts(dict(kinds, links=sorted(noted.links.items())))
         last = dict(
             parts[-1],
             folder=self._run_dir,
@@ -62,9 +58,9 @@ class Listing:
             logs=sizes,
             unreadable=[
                 [name or "the folder itself", why]
-                for name, why in sorted(self._unreadable.items())[:UNREADABLE]
+                for name, why in sorted(noted.unreadable.items())[:UNREADABLE]
             ],
-            left_out=[[name, why] for name, why in sorted(self._left_out.items())[:UNREADABLE]],
+            left_out=[[name, why] for name, why in sorted(noted.left_out.items())[:UNREADABLE]],
             unlisted=unlisted,
             written=[{"path": path, "files": files, "bytes": size} for path, files, size in rest],
         )
@@ -73,22 +69,16 @@ class Listing:
     def _below(self, folder: str, paths: list[str] | None, shared: bool) -> list[tree.Listed]:
         """Return the files in a folder of the run; without what other hosts have ``shared``, if not
         asked for."""
-        found = tree.listing(
-            os.path.join(self._run_dir, folder),
-            paths,
-            self._going_on,
-            self._unreadable,
-            self._links,
-            self._left_out,
-            self._inodes,
-        )
+        place = os.path.join(self._run_dir, folder)
+        found = tree.listing(place, paths, self._going_on, self._noted)
         return found if shared else _own(found, received.files(self._run_dir, folder))
 
     def _elsewhere(self, patterns: list[str]) -> Elsewhere:
         """Return what the run has written outside of its folder, of what the job names there."""
         from . import elsewhere  # few jobs name anything
 
-        found = elsewhere.Elsewhere(elsewhere.began(self._run_dir), self._root, self._going_on)
+        began = elsewhere.began(self._run_dir)
+        found = elsewhere.Elsewhere(began, self._root, self._going_on, self._noted)
         for pattern in patterns:
             found.look(pattern)
         return found
@@ -100,14 +90,15 @@ class Listing:
         others."""
         from . import written  # at the end of a run
 
-        files, unreadable, known = written.listing(self._run_dir, self._going_on)
+        files, noted, known = written.listing(self._run_dir, self._going_on)
         others = tree.matching(files, paths, False)
         more = tree.matching(others, also, True)
         others = tree.matching(others, also, False)
         more += written.smallest(others, auto) if auto else []
         listed = set(more)
+        self._noted.sparse.update(name for name, _, _ in more if name in noted.sparse)
         left = [one for one in others if one not in listed]
-        return more, written.summary(left, unreadable, known)
+        return more, written.summary(left, noted.unreadable, known)
 
 
 def _own(listed: list[tree.Listed], others: Mapping[str, tuple[int, int]]) -> list[tree.Listed]:

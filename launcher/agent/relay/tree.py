@@ -31,6 +31,8 @@ PART = 1 << 18
 LATEST = (1 << 63) - 1
 #: Bytes of a character in JSON at most, such as of one that is not UTF-8.
 LONGEST_ESCAPE = 12
+#: Bytes of holes that make a file a sparse one. Copying those as such takes rsync half as long again.
+HOLES = 1 << 16
 
 
 def walk(
@@ -262,31 +264,45 @@ def remove(path: str) -> None:
     plain_files.remove_folder(path)
 
 
+class Noted:
+    """What lists of files leave out or say besides, by path."""
+
+    def __init__(self) -> None:
+        self.unreadable: dict[str, str] = {}  # and the reason
+        self.links: dict[str, str] = {}  # to what is listed, too: and its path
+        self.left_out: dict[str, str] = {}  # other links and special files: and the reason
+        self.sparse: set[str] = set()  # files with holes
+        self._inodes: dict[Tuple[int, int], list[str]] = {}  # of files that have several names
+
+    def file(self, name: str, status: os.stat_result) -> None:
+        """Note what is special about a file that is listed."""
+        if status.st_size - status.st_blocks * 512 >= HOLES:
+            self.sparse.add(name)
+        if status.st_nlink > 1:
+            self._inodes.setdefault((status.st_dev, status.st_ino), []).append(name)
+
+    @property
+    def same(self) -> list[Tuple[str, str]]:
+        """Each further name of a file that has several in a list, with its first one."""
+        return [(other, names[0]) for names in self._inodes.values() for other in names[1:]]
+
+
 def listing(
     root: str,
     patterns: list[str] | None = None,
     going_on: Callable[[], object] = lambda: None,
-    unreadable: dict[str, str] | None = None,
-    links: dict[str, str] | None = None,
-    left_out: dict[str, str] | None = None,
-    inodes: dict[Tuple[int, int], list[str]] | None = None,
+    noted: Noted | None = None,
 ) -> list[Listed]:
-    """List the files below ``root`` as ``(path, size, mtime_ns)``.
-
-    ``unreadable`` gets what cannot be looked at, with the reason; ``links`` the links to what is below
-    ``root``, with its path; ``left_out`` all other links and special files, with the reason; ``inodes``
-    the paths of files that have several names.
+    """List the files below ``root`` as ``(path, size, mtime_ns)``; ``noted`` gets what there is besides.
 
     ``patterns`` are paths or globs relative to ``root``; a folder means all that is below it. Paths
     that are not UTF-8 have surrogates. ``going_on()`` is called again and again.
     """
     found: list[Listed] = []
-    unreadable = {} if unreadable is None else unreadable
-    links = {} if links is None else links
-    left_out = {} if left_out is None else left_out
-    if not _is_folder(root, left_out):
+    noted = noted or Noted()
+    if not _is_folder(root, noted.left_out):
         return found
-    for path, entry in walk(os.fsencode(root), going_on, unreadable):
+    for path, entry in walk(os.fsencode(root), going_on, noted.unreadable):
         name = os.fsdecode(path)
         wanted = patterns is None or any(matches(name, pattern) for pattern in patterns)
         if not wanted or _is_trackers(name, entry):
@@ -296,26 +312,20 @@ def listing(
         except FileNotFoundError:
             continue
         except OSError as error:
-            unreadable[name] = str(error.strerror)
+            noted.unreadable[name] = str(error.strerror)
             continue
         if stat.S_ISREG(status.st_mode):
             found.append((name, status.st_size, min(status.st_mtime_ns, LATEST)))
-            if inodes is not None and status.st_nlink > 1:
-                inodes.setdefault((status.st_dev, status.st_ino), []).append(name)
+            noted.file(name, status)
         elif stat.S_ISLNK(status.st_mode):
             there, why = target(root, name)
             if why:
-                left_out[name] = why
+                noted.left_out[name] = why
             else:
-                links[name] = there
+                noted.links[name] = there
         else:
-            left_out[name] = "it is a pipe, a socket or a device"
+            noted.left_out[name] = "it is a pipe, a socket or a device"
     return found
-
-
-def one_file(inodes: Mapping[Tuple[int, int], list[str]]) -> list[Tuple[str, str]]:
-    """Return each further name of a file that has several in a list, with its first one."""
-    return [(other, names[0]) for names in inodes.values() for other in names[1:]]
 
 
 def _is_folder(root: str, left_out: dict[str, str]) -> bool:

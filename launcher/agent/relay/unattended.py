@@ -260,20 +260,20 @@ class Upload:
     # -- what there is
 
     def _list(self) -> None:
-        unreadable: dict[str, str] = {}
+        noted = tree.Noted()
         found: dict[str, File] = {}
         given = received.given(".")
         for kind, patterns in (("code", self._supply["paths"]), ("outputs", None)):
             if patterns == []:
                 continue
             others = received.files(".", kind)
-            for path, size, mtime in tree.listing(kind, patterns, unreadable=unreadable):
+            for path, size, mtime in tree.listing(kind, patterns, noted=noted):
                 if (size, mtime) not in (others.get(path), given.get(path)):
                     found[path] = File(path, os.path.join(kind, path), size, mtime)
-        self._look_elsewhere(self._supply.get("elsewhere") or [], found, unreadable)
+        self._look_elsewhere(self._supply.get("elsewhere") or [], found, noted)
         for path, size, mtime in self._small(self._supply.get("auto") or 0):
             found.setdefault(path, File(path, os.path.join("code", path), size, mtime))
-        for path, why in unreadable.items():
+        for path, why in noted.unreadable.items():
             self._miss(path or "the folder itself", why, 0)
         files = [found[path] for path in sorted(found)]
         for one in files[MOST_FILES:]:
@@ -291,14 +291,13 @@ class Upload:
         return written.smallest(others, most)
 
     def _look_elsewhere(
-        self, patterns: list[str], found: dict[str, File], unreadable: dict[str, str]
+        self, patterns: list[str], found: dict[str, File], noted: tree.Noted
     ) -> None:
         """Find what the job names by absolute paths, or by ``~``."""
         own = os.path.dirname(os.path.dirname(os.getcwd()))
-        outside = elsewhere.Elsewhere(elsewhere.began("."), own, lambda: None)
+        outside = elsewhere.Elsewhere(elsewhere.began("."), own, lambda: None, noted)
         for pattern in patterns:
             outside.look(pattern)
-        unreadable.update(outside.unreadable)
         places = sorted(outside.places, key=len, reverse=True)
         for path, size, mtime in outside.files.values():
             shown = next(one for one in places if path.startswith(one + "/"))

@@ -38,20 +38,19 @@ def snapshot_of(run_dir: str) -> Snapshot | None:
 
 def listing(
     run_dir: str, going_on: Callable[[], object]
-) -> tuple[list[Listed], list[str], set[str]]:
-    """Return the files that the run has written into its copy of the code, the folders that cannot be
-    read, and those that the copy had from the start."""
-    snapshot = snapshot_of(run_dir)
+) -> tuple[list[Listed], tree.Noted, set[str]]:
+    """Return the files that the run has written into its copy of the code, what is noted besides, and
+    the folders that the copy had from the start."""
+    snapshot, noted = snapshot_of(run_dir), tree.Noted()
     if snapshot is None:
-        return [], [], set()
-    unreadable: dict[str, str] = {}
-    listed = tree.listing(os.path.join(run_dir, "code"), None, going_on, unreadable)
+        return [], noted, set()
+    listed = tree.listing(os.path.join(run_dir, "code"), None, going_on, noted)
     new = [
         (name, size, time)
         for name, size, time in listed
         if snapshot.get(name) != (size, time) and DULL not in name.split("/")
     ]
-    return new, sorted(unreadable), folders_of(snapshot)
+    return new, noted, folders_of(snapshot)
 
 
 def folders_of(paths: Iterable[str]) -> set[str]:

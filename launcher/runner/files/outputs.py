@@ -6,7 +6,7 @@ import os
 import posixpath
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import field
 from functools import partial
 from itertools import chain
@@ -49,6 +49,7 @@ class Listed:
     places: tuple[tuple[str, str], ...] = ()
 
     same: tuple[tuple[str, str], ...] = ()  # names of one file: one of them, and the first one
+    sparse: frozenset[str] = frozenset()  # files with holes
 
     @property
     def files(self) -> Iterator[tuple[str, int, int]]:
@@ -105,6 +106,7 @@ async def listed(
         elsewhere=elsewhere,
         places=answer.places,
         same=tuple(pair for pair in files.same if all(map(_is_plain, pair))),
+        sparse=frozenset(files.sparse),
         written=answer.written,
         left=() if choice.has_all else tuple(_matching((*choice.paths, *choice.elsewhere), found)),
         kept=(
@@ -175,29 +177,40 @@ async def pull(
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RecordError(target, error) from None
-        try:
-            copied = await rsync.copy(
-                connection,
-                host,
-                [
-                    "--times",
-                    "--sparse",
-                    f"--partial-dir={PARTIAL}",
-                    f"--temp-dir={_incoming(mirror).absolute()}",
-                    f"x:{source.rstrip('/')}/",
-                    f"{target}/",
-                ],
-                _names_below(inside, fitting),
-                partial(progress, fitting.total),
-            )
-            received += copied.received
-        except RecordError:
-            _forget_partial(mirror)
-            raise
-        except SyncError as error:  # a file among them; the others have come
-            missing.append(error.message)
+        for some, option in _by_holes(fitting, what.sparse):
+            try:
+                copied = await rsync.copy(
+                    connection,
+                    host,
+                    [
+                        "--times",
+                        *option,
+                        f"--partial-dir={PARTIAL}",
+                        f"--temp-dir={_incoming(mirror).absolute()}",
+                        f"x:{source.rstrip('/')}/",
+                        f"{target}/",
+                    ],
+                    _names_below(inside, some),
+                    partial(progress, some.total),
+                )
+                received += copied.received
+            except RecordError:
+                _forget_partial(mirror)
+                raise
+            except SyncError as error:  # a file among them; the others have come
+                missing.append(error.message)
     _link_twins(what, mirror, twins)
     return Pulled(received, "; ".join([*missing, *left_out]), not missing)
+
+
+def _by_holes(files: PackedFiles, sparse: Set[str]) -> list[tuple[PackedFiles, list[str]]]:
+    """Return files without holes, then those with, as far as there are any, each with the option that
+    rsync needs: it writes a file with --sparse in pieces of 1 KB."""
+    if not sparse:
+        return [(files, [])]
+    dense = files.only(lambda path, *_: path not in sparse)
+    holed = files.only(lambda path, *_: path in sparse)
+    return [(some, option) for some, option in ((dense, []), (holed, ["--sparse"])) if len(some)]
 
 
 def _twins(what: Listed) -> dict[str, str]:

@@ -19,6 +19,7 @@ class Files:
     links: tuple[tuple[str, str], ...] = ()  # between outputs: path, and path of the target
     elsewhere: tuple[tuple[str, int, int], ...] = ()  # outside of the run's folder
     same: tuple[tuple[str, str], ...] = ()  # names of one file: one of them, and the first one
+    sparse: tuple[tuple[str], ...] = ()  # those of them that have holes
 
     def __post_init__(self) -> None:
         for path, size, time in (*self.outputs, *self.code, *self.elsewhere):
@@ -78,6 +79,7 @@ class Outputs:
         self.outputs, self.code, self.elsewhere = PackedFiles(), PackedFiles(), PackedFiles()
         self.links: list[tuple[str, str]] = []
         self.same: list[tuple[str, str]] = []
+        self.sparse: set[str] = set()
 
     def take(self, part: Files) -> None:
         """Add a part."""
@@ -86,6 +88,7 @@ class Outputs:
         self.elsewhere.extend(part.elsewhere)
         self.links += part.links
         self.same += part.same
+        self.sparse.update(path for (path,) in part.sparse)
 
 
 def _can_be(path: str) -> bool:

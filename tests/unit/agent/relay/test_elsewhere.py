@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.agent.relay import elsewhere
+from launcher.agent.relay import elsewhere, tree
 from launcher.agent.relay.elsewhere import Elsewhere
 
 
 def looked(tmp_path: Path, *patterns: str, since: float | None = None) -> Elsewhere:
-    found = Elsewhere(time.time() if since is None else since, str(tmp_path / "own"), lambda: None)
+    began = time.time() if since is None else since
+    found = Elsewhere(began, str(tmp_path / "own"), lambda: None, tree.Noted())
     for pattern in patterns:
         found.look(pattern)
     return found
@@ -78,8 +79,8 @@ def test_nothing_goes_through_a_link(tmp_path: Path) -> None:
     found = looked(tmp_path, f"{tmp_path}/a", f"{tmp_path}/k", f"{tmp_path}/g")
     shown = f"_root{tmp_path}/a"
     assert list(found.files) == [f"{shown}/x"]
-    assert found.links == {f"{shown}/last": f"{shown}/x"}
-    assert {path.rpartition("/")[2] for path in found.left_out} == {"s", "sock", "k", "g"}
+    assert found.noted.links == {f"{shown}/last": f"{shown}/x"}
+    assert {path.rpartition("/")[2] for path in found.noted.left_out} == {"s", "sock", "k", "g"}
 
 
 def test_a_folder_that_is_a_link_is_its_target(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_other_runs_are_no_outputs(tmp_path: Path) -> None:
     put(tmp_path / "y")
     found = looked(tmp_path, str(tmp_path), f"{tmp_path}/own/runs")
     assert list(found.files) == [f"_root{tmp_path}/y"]
-    assert list(found.unreadable) == [f"{tmp_path}/own/runs"]
+    assert list(found.noted.unreadable) == [f"{tmp_path}/own/runs"]
 
 
 def test_a_disk_is_not_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +104,7 @@ def test_a_disk_is_not_looked_through(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(elsewhere, "MOST_LOOKED", 10)
     found = looked(tmp_path, f"{tmp_path}/a", "/")
     assert len(found.files) < 10
-    assert set(found.unreadable) == {f"{tmp_path}/a", "/"}
+    assert set(found.noted.unreadable) == {f"{tmp_path}/a", "/"}
 
 
 def test_a_folder_that_cannot_be_read_costs_itself_alone(
@@ -121,4 +122,4 @@ def test_a_folder_that_cannot_be_read_costs_itself_alone(
     monkeypatch.setattr(elsewhere.os, "scandir", scandir)
     found = looked(tmp_path, f"{tmp_path}/a")
     assert list(found.files) == [f"_root{tmp_path}/a/x"]
-    assert found.unreadable == {f"{tmp_path}/a/shut": "Permission denied"}
+    assert found.noted.unreadable == {f"{tmp_path}/a/shut": "Permission denied"}

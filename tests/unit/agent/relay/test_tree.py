@@ -167,10 +167,10 @@ def test_a_folder_that_cannot_be_read_costs_that_folder_alone(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    unreadable: dict[str, str] = {}
-    found = tree.listing(str(tmp_path), None, unreadable=unreadable)
+    noted = tree.Noted()
+    found = tree.listing(str(tmp_path), noted=noted)
     assert [name for name, _, _ in found] == ["a/x", "z"]
-    assert unreadable == {"nodir": "Permission denied"}
+    assert noted.unreadable == {"nodir": "Permission denied"}
     with pytest.raises(PermissionError):
         tree.fingerprint(os.fsencode(tmp_path))
 
@@ -186,12 +186,11 @@ def test_links_among_outputs(tmp_path: Path) -> None:
     (root / "out").symlink_to("../secret")
     (root / "gone").symlink_to("nothing")
     os.mkfifo(root / "pipe")
-    links: dict[str, str] = {}
-    left_out: dict[str, str] = {}
-    found = tree.listing(str(root), None, links=links, left_out=left_out)
+    noted = tree.Noted()
+    found = tree.listing(str(root), noted=noted)
     assert [path for path, _, _ in found] == ["run-1/a"]
-    assert links == {"latest": "run-1", "last": "run-1/a"}
-    assert left_out == {
+    assert noted.links == {"latest": "run-1", "last": "run-1/a"}
+    assert noted.left_out == {
         "out": "it is a link to ../secret, outside of the outputs",
         "gone": "it is a link to nothing, which does not exist",
         "pipe": "it is a pipe, a socket or a device",
@@ -204,9 +203,23 @@ def test_the_own_log_of_wandb_is_no_output(tmp_path: Path) -> None:
     logs.mkdir(parents=True)
     (tmp_path / "core.log").touch()
     (logs / "debug-core.log").symlink_to(tmp_path / "core.log")
-    left_out: dict[str, str] = {}
-    assert tree.listing(str(tmp_path / "outputs"), None, left_out=left_out) == []
-    assert left_out == {}
+    noted = tree.Noted()
+    assert tree.listing(str(tmp_path / "outputs"), noted=noted) == []
+    assert noted.left_out == {}
+
+
+def test_files_with_holes(tmp_path: Path) -> None:
+    (tmp_path / "dense").write_bytes(b"x" * 200_000)
+    for name, size, data in (
+        ("sparse", 1 << 20, b"x"),
+        ("hole", 1 << 20, b""),
+        ("small", 5_000, b""),
+    ):
+        (tmp_path / name).write_bytes(data)
+        os.truncate(tmp_path / name, size)
+    noted = tree.Noted()
+    assert len(tree.listing(str(tmp_path), noted=noted)) == 4
+    assert noted.sparse == {"sparse", "hole"}
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "pipe"])
@@ -221,9 +234,9 @@ def test_what_the_run_made_of_its_output_folder_is_not_listed(tmp_path: Path, ki
         root.write_text("x")
     else:
         os.mkfifo(root)
-    left_out: dict[str, str] = {}
-    assert tree.listing(str(root), None, left_out=left_out) == []
-    assert left_out == {"the folder outputs": "the run made something else of it"}
+    noted = tree.Noted()
+    assert tree.listing(str(root), noted=noted) == []
+    assert noted.left_out == {"the folder outputs": "the run made something else of it"}
 
 
 def test_a_path_that_is_too_long_costs_itself_alone(tmp_path: Path) -> None:
@@ -237,10 +250,10 @@ def test_a_path_that_is_too_long_costs_itself_alone(tmp_path: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
-    unreadable: dict[str, str] = {}
-    found = tree.listing(str(root), None, unreadable=unreadable)
+    noted = tree.Noted()
+    found = tree.listing(str(root), noted=noted)
     assert [path for path, _, _ in found] == ["z"]
-    assert list(unreadable.values()) == ["File name too long"]
+    assert list(noted.unreadable.values()) == ["File name too long"]
     tree.remove(str(root))
 
 

@@ -25,8 +25,8 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def found(run_dir: Path) -> list[tuple[str, int, int]]:
-    files, unreadable, known = written.listing(str(run_dir), lambda: None)
-    return written.summary(files, unreadable, known)
+    files, noted, known = written.listing(str(run_dir), lambda: None)
+    return written.summary(files, noted.unreadable, known)
 
 
 def test_the_code_itself_is_nothing_that_the_run_wrote(run_dir: Path) -> None:

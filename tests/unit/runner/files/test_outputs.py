@@ -242,6 +242,30 @@ def test_many_files_take_time_in_proportion(
     assert len(copied) == 100_000
 
 
+def test_files_with_holes_alone_are_copied_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rsync takes half as long again for any file with --sparse."""
+    copied: list[tuple[bytes, bool]] = []
+
+    async def copy(*words: object) -> outputs.Pulled:
+        options, names = words[2:4]
+        copied.append((names, "--sparse" in options))  # type: ignore[arg-type, operator]
+        return outputs.Pulled(1)
+
+    monkeypatch.setattr(outputs.rsync, "copy", copy)
+    files = PackedFiles((name, 9, 1) for name in ("a.pt", "disk.img", "z.pt"))
+    for sparse in ((), ("disk.img",), ("a.pt", "disk.img", "z.pt")):
+        listed = outputs.Listed(files, PackedFiles(), "/x", sparse=frozenset(sparse))
+        asyncio.run(outputs.pull(None, "lab1", listed, tmp_path))  # type: ignore[arg-type]
+    assert copied == [
+        (b"a.pt\0disk.img\0z.pt\0", False),
+        (b"a.pt\0z.pt\0", False),
+        (b"disk.img\0", True),
+        (b"a.pt\0disk.img\0z.pt\0", True),
+    ]
+
+
 #: In a process of its own, so that nothing else in this one counts.
 PEAK = """
 import sys, tracemalloc
