@@ -8,6 +8,7 @@ one login, and one set of SSH options.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -41,6 +42,10 @@ _BRIDGE = (
 )
 #: Seconds after which a copy without progress is given up: a disk hangs on either side.
 SILENCE = 300
+#: Seconds that an rsync has to leave once it is told to.
+LEAVING = 2.0
+#: Bytes that a pipe of the bridge holds: with 64 KiB, processes wait for each other.
+ROOM = 1 << 20
 #: Descriptors for the bridge start here, above those that a shell script uses itself.
 _HIGH = 20
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")
@@ -132,8 +137,8 @@ async def _copy(
     progress: Callable[[int], None],
 ) -> Copied:
     command, tell = _pipe()
-    from_host, to_rsync = _pipe()
-    from_rsync, to_host = _pipe()
+    from_host, to_rsync = _pipe(ROOM)
+    from_rsync, to_host = _pipe(ROOM)
     ours = [command, to_rsync, from_rsync]
     theirs = [tell, from_host, to_host]
     try:
@@ -166,7 +171,7 @@ async def _copy(
             listed = _COMMENT.sub(rb"\1./", names)
             ended = await _drive(process, far, _serve(far, ours), listed, progress)
         finally:
-            await process.end(signal.SIGKILL)  # its bridge as well
+            await _end(process)
     finally:
         for fd in ours:
             _close(fd)
@@ -176,13 +181,30 @@ async def _copy(
     return Copied(*sent[:2]) if len(sent) >= 2 else Copied(0, 0)
 
 
+async def _end(process: ChildProcess) -> None:
+    """End rsync and its bridge. Where it does not hang, it puts what has come of a file into the folder
+    of halves, from which the next copy continues."""
+    process.signal_all(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(LEAVING):
+            await process.wait()
+    except TimeoutError:
+        pass
+    finally:
+        await process.end(signal.SIGKILL)
+
+
 #: The beginning of a name that rsync takes for a comment, and would drop from its list.
 _COMMENT = re.compile(rb"(\A|\0)(?=[#;])")
 
 
-def _pipe() -> tuple[int, int]:
-    found = []
-    for low in os.pipe():
+def _pipe(size: int = 0) -> tuple[int, int]:
+    """Return the ends of a pipe, with room for so many bytes where the system grants that."""
+    found, both = [], os.pipe()
+    if size and hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # the pipes of this user have too much already: pipe(7)
+            fcntl.fcntl(both[0], fcntl.F_SETPIPE_SZ, size)
+    for low in both:
         found.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH))
         os.close(low)
     return found[0], found[1]
