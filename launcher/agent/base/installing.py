@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import shutil
 import sys
 import zlib
 
@@ -45,7 +44,10 @@ def install(target: str, listed: str, sizes: bytes, packed: bytes) -> None:
                 os.replace(os.path.join(scratch, name), place)
     finally:
         os.umask(mask)
-        shutil.rmtree(scratch, ignore_errors=True)
+        if os.path.lexists(scratch):
+            import shutil  # takes longer than all the rest but compiling
+
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _files(sizes: bytes, packed: bytes) -> Iterator[tuple[str, bytes]]:
