@@ -245,11 +245,20 @@ def seal(source: str, incoming: str, version: str = "", coarse: str = "") -> str
 
 
 def _forget_old(source: str, keep: str) -> None:
+    """Remove all versions but ``keep`` and the newest others. First out of the way: a folder whose files
+    go has just been changed, and would be the newest one for who else looks."""
+
+    def age(name: str) -> Tuple[bool, float]:
+        return name == keep, mtime(os.path.join(source, name))
+
     names = [name for name in os.listdir(source) if not name.startswith("incoming-")]
-    names.sort(key=lambda name: mtime(os.path.join(source, name)), reverse=True)
-    for name in names[KEPT:]:
-        if name != keep:
-            remove(os.path.join(source, name))
+    for name in sorted(names, key=age, reverse=True)[KEPT:]:
+        away = os.path.join(source, "incoming-%s" % os.urandom(8).hex())
+        try:
+            os.rename(os.path.join(source, name), away)
+        except OSError:
+            continue  # somebody else does it
+        remove(away)
 
 
 def remove(path: str) -> None:
