@@ -12,6 +12,7 @@ from . import (
     bandwidth,
     blocks,
     check,
+    collect,
     console,
     counts,
     data,
@@ -46,7 +47,7 @@ ALL = {
     "counts": counts, "console": console, "live": live, "metrics": metrics,
     "images": images, "data": data, "queue": queue, "storm": storm, "listing": listing,
     "restart": restart, "again": again, "many": many, "projects": projects,
-    "environments": environments, "peers": peers, "blocks": blocks,
+    "environments": environments, "peers": peers, "blocks": blocks, "collect": collect,
 }  # fmt: skip
 
 

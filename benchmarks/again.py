@@ -1,8 +1,8 @@
 """The second start: a line of a script was edited, and it runs again on hosts that know everything else.
 
 From Enter until rank 0 has printed its first line, which comes before any import, and until all ranks have
-torch, on 2 hosts; the first line alone, of a script that imports nothing, on 8. Times are those of the script
-itself: all hosts of the lab have one clock. With --keep-warm, the round before has left torch on the hosts.
+torch, on 2 hosts; the first line alone, of a script that imports nothing, on 1 to 8. Times are those of the
+script itself: all hosts of the lab have one clock. With --keep-warm, the round before has left torch on them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from .measure import CommandError, Sample, race, ratios, run, spread, table
 from .place import Place, place
 
-NODES, MORE = 2, 8
+NODES = 2
+#: Hosts of the script that only prints.
+SIZES = (1, 2, 4, 8)
 KEEP = ("--preload", "torch", "--keep-warm", "10m")
 SCRIPT = """\
 import os
@@ -60,14 +63,24 @@ def main(rounds: int) -> str:
         "launcher": (),
     }
     both = _compared(NODES, SCRIPT, ways, ("first", "torch"), rounds)
-    alone = _compared(MORE, PRINTS, {name: ways[name] for name in [*ways][::2]}, ("first",), rounds)
-    return f"{NODES} hosts, a script that imports torch:\n\n{both}\n\n{MORE} hosts, one that prints:\n\n{alone}"
+    few = {name: ways[name] for name in [*ways][::2]}
+    alone = [row for size in SIZES for row in _compared(size, PRINTS, few, ("first",), rounds)]
+    first, torch = ("first line, s", "of by hand"), ("all have torch, s", "of by hand")
+    rest = ("in all, s", "CPU here, s", "CPU on all hosts, s")
+    return "\n\n".join(
+        [
+            "A script that imports torch:",
+            table(["hosts", "", *first, *torch, *rest], both),
+            "One that prints:",
+            table(["hosts", "", *first, *rest], alone),
+        ]
+    )
 
 
 def _compared(
     nodes: int, script: str, ways: dict[str, tuple[str, ...]], words: tuple[str, ...], rounds: int
-) -> str:
-    """The table of some ways to start a script, and of that by hand."""
+) -> list[list[str]]:
+    """A row for each of some ways to start a script, and for that by hand."""
     with place(nodes) as here:
         code = here.scratch / "code"
         code.mkdir()
@@ -77,9 +90,10 @@ def _compared(
             edited = next(_edits)
             (code / "train.py").write_text(script.format(edited=edited))
             said = here.scratch / "said"
-            began = time.time()
+            before, began = here.hosts_cpu(), time.time()
             with said.open("wb") as out:
                 whole = run(argv, env=here.env, cwd=here.empty, out=out)
+            whole = replace(whole, hosts=here.hosts_cpu() - before)
             text = said.read_text()
             for word, kept in seen.items():
                 ranks = ("0", 1) if word == "first" else (r"\d", nodes)
@@ -95,16 +109,13 @@ def _compared(
         samples = race({name: _contender(once, name, commands[name]) for name in commands}, rounds)
     rows = []
     for name, whole in samples.items():
-        row = [name]
+        row = [str(nodes), name]
         for kept in seen.values():
             row += [spread([one.wall for one in kept[name][1:]])]
             row += ["1" if name == HAND else spread(ratios(kept[name][1:], kept[HAND][1:]))]
-        rows.append([*row, spread([one.wall for one in whole]), spread([one.cpu for one in whole])])
-    what = {"first": "first line, s", "torch": "all have torch, s"}
-    head = [""]
-    for word in words:
-        head += [what[word], "of by hand"]
-    return table([*head, "in all, s", "CPU here, s"], rows)
+        row += [spread([getattr(one, cost) for one in whole]) for cost in ("wall", "cpu", "hosts")]
+        rows.append(row)
+    return rows
 
 
 def _contender(
