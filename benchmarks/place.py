@@ -139,7 +139,7 @@ def place(hosts: int | Sequence[labs.HostSpec], share: Sequence[Path] = ()) -> I
     if reason := labs.missing():
         raise SystemExit(f"no lab of real hosts here: {reason}")
     prefix = Path(sys.prefix)
-    share = [prefix, *([] if prefix.is_relative_to(ROOT) else [ROOT]), *share]
+    share = [ROOT, *([] if prefix.is_relative_to(ROOT) else [prefix]), *share]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
         if isinstance(hosts, int):
