@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from ..base.messages import Reached
 
 
+#: Seconds between two tries.
+PAUSE = 0.2
+
+
 class Listener:
     """Listens on a free port and sends every caller a token, until it is closed."""
 
@@ -55,9 +59,26 @@ class Listener:
 def connect(addresses: list[str], port: int, token: str, seconds: float) -> dict[str, Reached]:
     """Try all ``addresses`` of the head node at once, for at most ``seconds``.
 
+    Where none can be reached, try those again to which there is no way: once a cable or a switch is
+    back, the kernel takes a moment to find its neighbours.
+
     Return ``{address: {"ok", "ip", "local", "interface", "error", "why"}}``; ``error`` is one of
     "unresolved", "refused", "timeout", "unreachable", "stranger" (another program answered).
     """
+    deadline = time.monotonic() + seconds
+    results = _tried(addresses, port, token, seconds)
+    while not any(result["ok"] for result in results.values()):
+        again = [one for one, result in results.items() if result.get("error") == "unreachable"]
+        left = deadline - time.monotonic()
+        if not again or left <= PAUSE:
+            break
+        time.sleep(PAUSE)
+        results.update(_tried(again, port, token, left - PAUSE))
+    return results
+
+
+def _tried(addresses: list[str], port: int, token: str, seconds: float) -> dict[str, Reached]:
+    """Return what becomes of one connection to each address."""
     results: dict[str, Reached] = {}
     waiting: dict[Socket, tuple[str, str]] = {}
     for address in addresses:
