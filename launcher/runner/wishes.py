@@ -1,7 +1,8 @@
 """Requests of other processes to the one that follows a run: stop it, fetch outputs, wait elsewhere.
 
-A wish is a file in the run's folder that the follower reads ten times a second. A signal would need a
-handler, which a library must not install, and would kill a program that has none.
+A wish is a file in the run's folder. Ten times a second, the follower looks whether that folder has
+changed, and once a second it reads all wishes: not every file system tells a change exactly. A signal
+would need a handler, which a library must not install, and would kill a program that has none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,8 @@ from ..spec.files import open_plain
 if TYPE_CHECKING:
     from .run import Run
 
-#: Seconds between two looks at the wishes.
-LOOK = 0.1
+#: Seconds between two looks at the folder, and how many of them until all wishes are read.
+LOOK, LOOKS = 0.1, 10
 _STOP, _PULL, _MOVE, _MOVED = "stop.json", "pull.json", "move.json", "moved.json"
 
 
@@ -62,20 +64,32 @@ class Wishes:
 
     def __init__(self, folder: RunFolder) -> None:
         self._path = folder.path
+        self._changed = 0  # when the folder was, in nanoseconds since the epoch
         self._heard = {name: _asked(self._path, name) for name in (_STOP, _PULL)}
         #: Whether a stop was requested that the previous follower may not have carried out.
         self.stop_pending = self._heard[_STOP] > 0
 
     async def carry_out(self, run: Run) -> None:
         """Carry out wishes, until cancelled."""
-        while True:
+        for look in count():
             await asyncio.sleep(LOOK)
+            if not self._has_changed() and look % LOOKS:
+                continue
             for _ in range(self._new(_STOP)):
                 run.stop()
             if self._new(_PULL):
                 run.pull_now()
             if (wish := _taken(self._path)) is not None:
                 run.move(*wish)
+
+    def _has_changed(self) -> bool:
+        """Return whether files of the run's folder have come or gone since the last look."""
+        try:
+            now = os.stat(self._path).st_mtime_ns
+        except OSError:
+            return True
+        before, self._changed = self._changed, now
+        return now != before
 
     def _new(self, name: str) -> int:
         before, self._heard[name] = self._heard[name], _asked(self._path, name)
