@@ -166,15 +166,30 @@ def test_who_attaches_replaces_witnesses_and_who_stops_it_ends_them(queue: Queue
     assert "of/team-a" not in queue.sockets("gpu1")
 
 
-#: Holds the name that locks a project, for an account that no project has.
+#: Holds the name that locks a project, for the account of this number.
 HOLD_LOCK = """
-import os, socket, time
-os.setuid(12345)
+import os, socket, sys, time
+os.setuid(int(sys.argv[1]))
 taken = socket.socket(socket.AF_UNIX)
 taken.bind("\\0launcher/project/team-a")
 taken.listen()
 time.sleep(1000)
 """
+
+
+#: The account of the runs, and one that no project has.
+ROOT, STRANGER = 0, 12345
+
+
+def is_locked(queue: Queue, host: str) -> bool:
+    """Return whether somebody decides about the project there."""
+    return "@launcher/project/team-a" in queue.sockets(host)
+
+
+def lock_project(queue: Queue, host: str, uid: int) -> None:
+    """Hold the lock of the project on a host until its holder is killed."""
+    queue.lab.hosts[host].spawn("python3", "-c", HOLD_LOCK, str(uid))
+    labs.wait_until(lambda: is_locked(queue, host), f"the project is locked on {host}", 20)
 
 
 @pytest.mark.slow
@@ -183,8 +198,7 @@ def test_with_too_few_hosts_that_can_lock_it_waits_and_says_so(queue: Queue) -> 
     """It holds nobody back, and begins once they can."""
     folder = waits_behind_another(queue)
     for name in ("gpu2", "gpu3"):
-        queue.lab.hosts[name].spawn("python3", "-c", HOLD_LOCK)
-        labs.wait_until(lambda name=name: "project/team-a" in queue.sockets(name), "it is held", 20)
+        lock_project(queue, name, STRANGER)
     third = queue.start("third", "--gpus", "2", command="true")
     queue.until("third", "RunWaits")
     queue.let_go("first")
@@ -343,14 +357,11 @@ def test_a_host_that_is_cut_off_in_the_middle_of_a_decision_ends_only_that(queue
         "second", "--gpus", "4", "--nodes", "2", "--hosts", "gpu1,gpu2", "--project", "team-a",
         where="gpu[1-2], which start it together",
     )  # fmt: skip
-    queue.let_go("on-gpu2")
-    labs.wait_until(
-        lambda: not [one for one in queue.sockets("gpu2").splitlines() if "/gpu/" in one],
-        "its GPUs are free",
-        30,
-    )
+    lock_project(queue, "gpu3", ROOT)  # somebody else decides there: the decision waits for that
+    queue.let_go("on-gpu1", "on-gpu2")
+    labs.wait_until(lambda: is_locked(queue, "gpu2"), "it is in the middle of a decision", 60)
     queue.lab.hosts["gpu1"].drop_packets("gpu2")
-    queue.let_go("on-gpu1")
+    queue.lab.hosts["gpu3"].run("python3", "-c", KILL_HOLDER, "project/team-a")
     labs.wait_until(
         lambda: waiting(queue)["second"]["why"] == "no-majority", "the decision failed", 60
     )
