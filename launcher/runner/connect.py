@@ -155,7 +155,7 @@ class _Search:
         return name in [session.name for session in self._hosts.active]
 
     async def open_again(self, name: str) -> None:
-        """Connect anew to a host that has answered. It counts as one that does not, if it does not now."""
+        """Connect anew to a host that had answered; if it does not now, it counts as silent."""
         for session in [one for one in self._hosts.active if one.name == name]:
             await self._hosts.dismiss(session)
         self.opening.begin([host for host in self.order if host.name == name])

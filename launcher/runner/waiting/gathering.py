@@ -240,8 +240,8 @@ class Gathering:
         """Ask all hosts to wait, the first one first: from then on, what they were told before is void.
         Of a run that may choose among hosts, those out of reach are told when they are back.
 
-        Start the supervisors of those that are ``dead``. Tell nobody where the run has begun, or is over,
-        as a host says that is in reach by then.
+        Start the supervisors of those that are ``dead``. Tell nobody where the run has begun, or is
+        over, as a host says that is in reach by then.
         """
         voters = [one.name for one in launch.sessions] if self._context.state.succeeds else []
         whole, reached = launch, await self._in_reach(launch)
@@ -263,28 +263,49 @@ class Gathering:
                 told = left_to_hosts.with_voters(told, launch, voters, self._void)
             await _supervise(whole, [one for one in dead if one is first and one.has_died])
             try:
-                request = told[first.name]
-                asked = first.agent.ask(**request) if voters else first.insist(**request)
-                answer = await asked
+                answer = await self._tell_first(first, told[first.name], bool(voters))
                 break
             except errors.PortTaken as taken:
                 self._context.add(ev.PortReplaced(time.time(), taken.host, taken.port))
-            except errors.ConnectionLost:
-                raise
-            except errors.HostError:
-                if voters and await self._is_gone(first):
-                    return  # it is told once more
-                raise
         else:
             raise errors.MeetingError(
                 f"no port of {first.name} stays free for the hosts to meet", "start it again"
             )
-        if voters:
-            again = [one for one in others if one in dead and one.has_died]
-            every = (self._tell_one(whole, o, told, o in again) for o in others)
-            said = [answer, *await asyncio.gather(*every)]
-            self._is_told = self._note_unsure([first, *others], said)
+        if answer is None:
             return
+        if not voters:
+            await self._tell_others(whole, launch, told, dead, answer)
+            return
+        again = [one for one in others if one in dead and one.has_died]
+        every = (self._tell_one(whole, o, told, o in again) for o in others)
+        said = [answer, *await asyncio.gather(*every)]
+        self._is_told = self._note_unsure([first, *others], said)
+
+    async def _tell_first(
+        self, first: HostSession, request: Mapping[str, Any], is_voter: bool
+    ) -> Mapping[str, Any] | None:
+        """Ask the first host to wait; return its answer, or None where all are to be told once more."""
+        if not is_voter:
+            return await first.insist(**request)
+        try:
+            return await first.agent.ask(**request)
+        except (errors.ConnectionLost, errors.PortTaken):
+            raise
+        except errors.HostError:
+            if await self._is_gone(first):
+                return None
+            raise
+
+    async def _tell_others(
+        self,
+        whole: Launch,
+        launch: Launch,
+        told: Mapping[str, Any],
+        dead: Sequence[HostSession],
+        answer: Mapping[str, Any],
+    ) -> None:
+        """Ask the others to wait, too, if the first one, which alone leads, has not begun."""
+        first, *others = launch.sessions
         if not answer.get("begun"):
             again = [one for one in others if one in dead and one.has_died]
             if launch.layout.wanted:

@@ -317,10 +317,9 @@ class Leader:
             late = self._give_up(now)
             is_void = "held" in word or "agreed" in word
             return late if is_void else [*late, *self.heard(host, word, now)]
-        if word.get("agreed") == self._number:
-            return self.agreed(host, self._number, now)
-        if word.get("disagreed") == self._number:
-            return self.disagreed(host, self._number, now)
+        if self._number in (word.get("agreed"), word.get("disagreed")):
+            vote = self.disagreed if "disagreed" in word else self.agreed
+            return vote(host, self._number, now)
         claims = self.phase in (CLAIMING, AGREEING) and host in self._turn.gpus
         if self.phase == CLAIMING and claims and word.get("held") == self._number:
             return [] if host in self._held else self._hold(host, word, now)

@@ -61,7 +61,7 @@ def test_who_leaves_a_host_that_leads_nothing_calls_another_one_next() -> None:
         one.close()
     spec: Any = {
         "hosts": ["a", "b", "c"], "voters": ["a", "b", "c"], "address": "127.0.0.1", "key": "key",
-        "port": ports["a"], "seats": ports, "places": dict.fromkeys("abc", ["127.0.0.1"]),
+        "port": ports["a"], "seats": ports, "places": {name: ["127.0.0.1"] for name in "abc"},
     }  # fmt: skip
 
     def lines_of(name: str, calls: bool) -> SeatLines:
