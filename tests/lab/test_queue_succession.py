@@ -283,6 +283,33 @@ def test_a_start_of_which_one_host_knows_is_no_reason_for_another(queue: Queue) 
     assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
 
 
+SMALL = tuple(replace(one, home_size=None if one.name == "gpu1" else "12M") for one in THREE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [SMALL], indirect=True)
+def test_it_begins_once_most_disks_have_room(queue: Queue) -> None:
+    """Also those of hosts that it does not begin on: until then it keeps no GPU, and says why it waits."""
+    folder = queue.detached("second", "--gpus", "2", where=WHERE)
+    full = [queue.lab.hosts[name] for name in ("gpu2", "gpu3")]
+    for host in full:
+        host.run("sh", "-c", "cat /dev/zero >/root/ballast 2>/dev/null; true")
+    queue.let_go("on-gpu1")
+
+    def is_told() -> bool:
+        (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+        return (shown["why"], shown["full"]) == ("no-room", ["gpu2", "gpu3"])
+
+    labs.wait_until(is_told, "the queue tells why", 60)
+    labs.wait_until(lambda: "gpu/0/second-" not in queue.sockets("gpu1"), "it keeps no GPU", 20)
+    assert "BegunThere" not in queue.recorded("gpu1", folder.name)
+    full[1].run("rm", "/root/ballast")
+    assert queue.until_there("gpu1", folder.name, "BegunThere")["hosts"] == ["gpu1"]
+    full[0].run("rm", "/root/ballast")
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
+
+
 FOUR = (*THREE, labs.HostSpec("gpu4", gpus=0))
 PROJECTS = """
 projects:
