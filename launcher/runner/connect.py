@@ -35,8 +35,8 @@ from .policy.host_count import how_many
 from .policy.passed_over import passed_over
 from .waiting.place import Place
 
-#: How often connections that break before the run is in the queue are made again.
-MOST_AGAIN = 3
+#: How often a run tries to get into the queue, where the connection to a host breaks meanwhile.
+MOST_TRIES = 3
 
 
 async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
@@ -48,7 +48,7 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
     """
     search = _Search(context, hosts, _in_order(context))
     try:
-        ours, tries = None, MOST_AGAIN
+        ours, tries = None, MOST_TRIES
         while tries:
             try:
                 ours, tries = await _take_place(context, hosts, place, search), 0
