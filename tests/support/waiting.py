@@ -129,13 +129,12 @@ class Queue:
         return [one.split(".")[6:] for one in found]
 
     def is_witness(self, host: str, name: str) -> bool:
-        """Return whether a host decides about a run: all witnesses there are in touch with other hosts."""
-        there = re.findall(r"@launcher/witness/(\S+)", self.sockets(host))
-        lines = self.lab.hosts[host].run("ss", "-Htn", "state", "established").stdout.decode()
-        ends = [line.split()[-1].rpartition(":")[0] for line in lines.splitlines()]
-        others = [one.address for one in self.lab.hosts.values() if one.name != host]
-        in_touch = sum(end in others for end in ends)
-        return any(one.startswith(f"{name}-") for one in there) and in_touch >= len({*there})
+        """Return whether a host decides about a run, and is in touch with the one that leads it."""
+        there = self.lab.hosts[host]
+        named = re.escape(f"@launcher/witness/{name}-")
+        holders = re.findall(rf"{named}.*?pid=(\d+)", there.run("ss", "-Hxlp").stdout.decode())
+        lines = there.run("ss", "-Htnp", "state", "established").stdout.decode()
+        return any(f"pid={pid}," in lines for pid in holders)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of the run of this name so far."""
