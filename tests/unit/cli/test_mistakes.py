@@ -45,6 +45,9 @@ def typed(tmp_path: Path) -> Launcher:
             "../outside.py is outside the workdir",
             "launcher run --workdir .. outside.py",
         ),
+        ("run --share d --data a=sub:d t.py", "share: d and the data set a at d overlap", "share an"),
+        ("run --share d/x --data a=sub:d t.py", "share: d/x and the data set a at d overlap", ""),
+        ("run --share d --data a=sub:d/e t.py", "share: d and the data set a at d/e overlap", ""),
         ("import sky x.yaml", 'unknown format "sky"', 'did you mean "skypilot"?'),
         (
             "exec uname -r",
