@@ -46,6 +46,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -403,9 +404,12 @@ class RecordError(LauncherError):
     code = "no-room-here"
 
     def __init__(self, file: object, error: OSError) -> None:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         super().__init__(
             f"cannot write {file} on this machine: {error.strerror}",
-            "free some space there, or set LAUNCHER_HOME to a folder with room",
+            "free some space there, or set LAUNCHER_HOME to a folder with room"
+            if is_full
+            else "make it writable, or set LAUNCHER_HOME to a folder in which you can write",
         )
 
 
