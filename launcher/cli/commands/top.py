@@ -15,6 +15,7 @@ from ...api.hosts import narrowed
 from .. import keys, options
 from ..drawing import can_draw, draw, screen, size
 from ..inventory_lookup import loaded
+from ..render.columns import output_width
 from ..render.top import top_text
 from ..run_argument import new_client
 
@@ -50,7 +51,7 @@ def command(
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        click.echo(top_text(found, UNBOUNDED, UNBOUNDED))
+        click.echo(top_text(found, output_width() or UNBOUNDED, UNBOUNDED, whole=True))
     asked = [one for one in found.hosts if not one.off]
     ctx.exit(1 if asked and all(one.problem for one in asked) else 0)
 
