@@ -255,6 +255,8 @@ def rm_command(
     done = asyncio.run(_place(inventory, hosts).remove([name])) if hosts else {}
     if not _failed(done):
         data.forget(name)
+        stays = "" if hosts else "; hosts keep their copies until launcher data prune"
+        click.echo(f"{name} is forgotten{stays}", err=True)
     _tell_freed(done, as_json)
     _finish(ctx, done)
 
