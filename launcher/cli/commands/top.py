@@ -13,6 +13,7 @@ import click
 
 from ...api.hosts import narrowed
 from .. import keys, options
+from ..answers import answers_of
 from ..drawing import can_draw, draw, screen, size
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
@@ -47,7 +48,7 @@ def command(
     if not (once or as_json) and can_draw():
         asyncio.run(_live(there))
         return
-    found = asyncio.run(new_client(there).cluster())
+    found = answers_of(len(there.on), new_client(there).cluster())
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
