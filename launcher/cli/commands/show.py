@@ -206,7 +206,7 @@ def _host_rows(nodes: Sequence[Node], state: RunState) -> list[tuple[str, ...]]:
     first."""
     keys = []
     for node in nodes:
-        mine = [p for p in state.processes.values() if p.host == node.host.name]
+        mine = state.counted_on(node.host.name)
         alive = sum(1 for p in mine if p.code is None)
         keys.append(
             (
