@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-from pathlib import Path
 
 import click
 
@@ -25,6 +24,7 @@ from ..spec.errors import (
     in_words,
     suggestion,
 )
+from ..spec.home import is_at_home
 from ..spec.version import __version__
 from . import output, process
 
@@ -182,11 +182,8 @@ def _code() -> int:
 
 def _of_our_folder(error: OSError) -> RecordError | None:
     """Return an error about a file of launcher's own folder on this machine; None for another one."""
-    from ..spec.home import home  # most commands end well
-
-    place = os.fspath(error.filename) if isinstance(error.filename, str | os.PathLike) else ""
-    is_ours = place and Path(os.path.abspath(place)).is_relative_to(os.path.abspath(home()))
-    return RecordError(place, error) if is_ours and error.errno in _UNWRITABLE else None
+    is_ours = isinstance(error.filename, str | os.PathLike) and is_at_home(error.filename)
+    return RecordError(error.filename, error) if is_ours and error.errno in _UNWRITABLE else None
 
 
 def _failed(error: LauncherError) -> int:
