@@ -50,8 +50,6 @@ import errno
 from collections.abc import Sequence
 from typing import Any
 
-from .home import is_at_home
-
 #: What to do about a host on which something hangs.
 HANGS = "is a disk or a network file system hanging on the host? check df and nvidia-smi there"
 
@@ -406,13 +404,12 @@ class RecordError(LauncherError):
     code = "no-room-here"
 
     def __init__(self, file: object, error: OSError) -> None:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            other = ", or set LAUNCHER_HOME to a folder with room" if is_at_home(file) else ""
-            hint = f"free some space there{other}"
-        elif is_at_home(file):
-            hint = "make it writable, or set LAUNCHER_HOME to a folder in which you can write"
-        else:
-            hint = "name a folder in which you can write"
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = (
+            "free some space there, or set LAUNCHER_HOME to a folder with room"
+            if is_full
+            else "make it writable, or name another folder: LAUNCHER_HOME is that of launcher's files"
+        )
         super().__init__(f"cannot write {file} on this machine: {error.strerror}", hint)
 
 
