@@ -41,7 +41,7 @@ def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job
     nothing = make_home() / NAME  # a run copies a folder of code: this one is empty
     nothing.mkdir(exist_ok=True)
     values = {
-        "run": (f"exec sleep {math.ceil(seconds)}",),
+        "run": (f"exec sleep {math.ceil(seconds)}  # holds GPUs for work by hand",),
         "framework": "env",
         "name": "-".join(filter(None, (NAME, name))),
         "workdir": str(nothing),
