@@ -25,6 +25,7 @@ from ..jobs.preload import names as preload_names
 from ..jobs.preparation import behind, command_of
 from ..jobs.run_options import NO_PROJECT, OPTIONS, PRIORITIES, SETTINGS
 from ..jobs.settings import in_a_job
+from ..jobs.shares import check as check_shares
 from ..jobs.shares import folders as shared_folders
 from ..runner import credentials
 from ..runner.data import registry
@@ -194,6 +195,7 @@ def layered_job(layers: Mapping[str, Mapping[str, Any]]) -> Job:
     job = job_file.make(layers, os.environ)
     workdir = str(Path(job.workdir).expanduser().resolve())
     job = replace(job, workdir=workdir, data=_resolved(job.data))
+    check_shares(job)
     credentials.require(job)
     job = local_paths.with_relative_script(job)
     job = replaced_in(job, lambda one: with_local_image(job.workdir, one))

@@ -10,7 +10,7 @@ from ..jobs.durations import moment
 from ..runner.policy import projects
 from ..spec.errors import InputError
 from ..spec.gpu_models import read_count
-from ..spec.home import home
+from ..spec.home import make_home
 from ..spec.model import Inventory, Job, Resources
 
 __all__ = ["NAME", "job_of", "moment", "require_quota"]
@@ -38,10 +38,10 @@ def job_of(gpus: int | str, seconds: float, hosts: str | None, name: str) -> Job
         raise InputError(f"gpus: {error}") from None
     if not count:
         raise InputError("a reservation holds at least one GPU", "such as 4, or A100:4")
-    nothing = home() / NAME  # a run copies a folder of code: this one is empty
-    nothing.mkdir(parents=True, exist_ok=True)
+    nothing = make_home() / NAME  # a run copies a folder of code: this one is empty
+    nothing.mkdir(exist_ok=True)
     values = {
-        "run": (f"exec sleep {math.ceil(seconds)}",),
+        "run": (f"exec sleep {math.ceil(seconds)}  # holds GPUs for work by hand",),
         "framework": "env",
         "name": "-".join(filter(None, (NAME, name))),
         "workdir": str(nothing),
@@ -56,7 +56,7 @@ def require_quota(job: Job, inventory: Inventory, project: str | None) -> None:
     run gives GPUs back when others need them, which a person at work cannot."""
     if project is None:
         return
-    rule = projects.rule_of(inventory, project)
+    rule = projects.rule_of(inventory, project, projects.WITHOUT)
     gpus = job.resources.gpus or 0
     if gpus > rule.quota:
         raise InputError(

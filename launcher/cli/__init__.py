@@ -5,6 +5,7 @@ Slow modules are imported by the commands that need them.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -15,10 +16,23 @@ import click
 
 from ..jobs import foreign_terms
 from ..records.reasons import EndReason
-from ..spec.errors import HostError, InputError, LauncherError, in_words, suggestion
+from ..spec.errors import (
+    HostError,
+    InputError,
+    LauncherError,
+    RecordError,
+    in_words,
+    suggestion,
+)
+from ..spec.home import is_at_home
 from ..spec.version import __version__
 from . import output, process
 
+#: The folder is full, read-only, somebody else's, or no folder.
+_UNWRITABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EEXIST, errno.ELOOP),
+)
 _UNKNOWN_COMMAND = re.compile(r"No such command '([^']*)'")
 
 
@@ -159,9 +173,17 @@ def _code() -> int:
     except LauncherError as error:
         return _failed(error)
     except Exception as error:
+        if isinstance(error, OSError) and (ours := _of_our_folder(error)):
+            return _failed(ours)
         _bug(error)
         _tell_program(in_words(error), "", EndReason.INTERNAL_ERROR, 125)
         return 125
+
+
+def _of_our_folder(error: OSError) -> RecordError | None:
+    """Return an error about a file of launcher's own folder on this machine; None for another one."""
+    is_ours = isinstance(error.filename, str | os.PathLike) and is_at_home(error.filename)
+    return RecordError(error.filename, error) if is_ours and error.errno in _UNWRITABLE else None
 
 
 def _failed(error: LauncherError) -> int:
@@ -197,8 +219,20 @@ def _of_usage(error: click.UsageError) -> InputError:
         )
         hint = suggestion(found[1], names) or f"{command} --help lists the commands"
         return InputError(f'there is no command "{command} {found[1]}"', hint)
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
+    for pattern, words in _OUR_WORDS:
+        message = pattern.sub(words, message)
     return InputError(message[:1].lower() + message[1:], f"{command} --help")
+
+
+#: What click says of numbers and choices, and what we say.
+_OUR_WORDS = (
+    (re.compile(r" is not a valid (?:integer|int)(?: range)?$"), " is no whole number"),
+    (re.compile(r" is not a valid float(?: range)?$"), " is no number"),
+    (re.compile(r" is not in the range x>=(\S+)$"), r" is less than \1"),
+    (re.compile(r" is not in the range (\S+?)<=x<=(\S+)$"), r" is not from \1 to \2"),
+    (re.compile(r"(\})'\. Choose from: .*$"), r"\1'"),
+)
 
 
 def _written(code: int) -> int:

@@ -247,7 +247,11 @@ async def _until_started(
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted)
     screen.begin(run)
     async with screen:
-        end = await _unless_left(started(), leaving) or End(LET_GO)
+        try:
+            end = await _unless_left(started(), leaving) or End(LET_GO)
+        except asyncio.CancelledError:  # Ctrl-C came just before its handler
+            run.request_stop()
+            raise
     if end.receipt:
         screen.receipt(end.receipt)
     else:

@@ -267,7 +267,7 @@ def _state(state: RunState, host: str, now: float) -> str:
         return "lost"
     if host in state.silent:
         return f"silent for {duration(max(0.0, now - state.silent[host]))}"
-    codes = Counter(one.code for one in state.processes.values() if one.host == host)
+    codes = Counter(one.code for one in state.counted_on(host))
     return state_of(codes) + (", stalled" if host in state.stalled else "")
 
 

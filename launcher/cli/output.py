@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,12 +33,24 @@ class _Unread(io.FileIO):
             return memoryview(data).nbytes  # type: ignore[arg-type]
 
 
+def reopen() -> None:
+    """Open /dev/null in place of each standard stream that was closed when we started, as by ``>&-``.
+
+    Otherwise a file or a connection of ours would get its number, and what is printed with it. Each
+    gets the lowest number that is free, which is its own.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  it stays open
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)  # which keeps it open
+
+
 def outlive_readers() -> None:
     """Put such streams in the place of ``sys.stdout`` and ``sys.stderr``."""
     for name in ("stdout", "stderr"):
-        stream: TextIO | None = getattr(sys, name)
-        if stream is None:  # it was closed when Python started
-            continue
+        stream: TextIO = getattr(sys, name)
         with suppress(OSError, ValueError):
             stream.flush()
             raw = _Unread(stream.fileno(), "wb", closefd=False)

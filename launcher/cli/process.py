@@ -25,6 +25,7 @@ _SHOW_WARNING = warnings.showwarning
 
 def prepare() -> None:
     """Set up output, signals, garbage collection, warnings and fast imports."""
+    output.reopen()
     output.outlive_readers()
     terminal.guard()
     _raise_descriptors()

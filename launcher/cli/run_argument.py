@@ -101,14 +101,23 @@ async def attached(
         yield run
 
 
+#: Whether the last line of the screen is a question.
+asks_now = False
+
+
 async def ask_passphrase(file: str) -> str:
     """Ask at the terminal for the passphrase of a key file."""
-    answer = await asyncio.to_thread(
-        click.prompt,
-        f"passphrase for {file}",
-        hide_input=True,
-        err=True,
-        default="",
-        show_default=False,
-    )
+    global asks_now
+    asks_now = True
+    try:
+        answer = await asyncio.to_thread(
+            click.prompt,
+            f"passphrase for {file}",
+            hide_input=True,
+            err=True,
+            default="",
+            show_default=False,
+        )
+    finally:
+        asks_now = False
     return str(answer)

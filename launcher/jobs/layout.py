@@ -278,10 +278,11 @@ def _spread(job: Job, able: Sequence[Offer], gpus: int) -> _Counts:
     free = sum(len(offer.gpus) for offer in able)
     if free < gpus:
         model = job.resources.gpu_model
-        hint = _what_would_fit(able, model)
+        never = sum(offer.total for offer in able) < gpus
+        hint = _what_would_fit(able, model, never)
         if _is_rerun(job):
             hint = f"{_KEEPS}; {hint}"
-        raise PlanError(f"{_typed(job)}: {_free_gpus(able, model)}", hint)
+        raise PlanError(f"{_typed(job)}: {_free_gpus(able, model, never)}", hint)
     taken: dict[str, int] = {}
     left = gpus
     while left:
@@ -402,7 +403,8 @@ def _too_few(job: Job, able: Sequence[Offer], count: int, per_node: int | None) 
     listed = [f"{offer.host.name} {len(offer.gpus)} of {offer.total} free" for offer in able]
     if len(listed) > LISTED:
         listed[LISTED:] = [f"and {len(listed) - LISTED} more"]
-    hints = [_what_would_fit(able, model)] if job.resources.gpus or per_node else []
+    never = sum(offer.total >= (per_node or 1) for offer in able) < count
+    hints = [_what_would_fit(able, model, never)] if job.resources.gpus or per_node else []
     if _is_rerun(job):
         hints.insert(0, _KEEPS)
     elif not job.resources.gpus:
@@ -413,8 +415,9 @@ def _too_few(job: Job, able: Sequence[Offer], count: int, per_node: int | None) 
     )
 
 
-def _free_gpus(able: Sequence[Offer], model: str | None = None) -> str:
-    """Return how many GPUs, of a model, are free, and who holds the others."""
+def _free_gpus(able: Sequence[Offer], model: str | None = None, never: bool = False) -> str:
+    """Return how many GPUs, of a model, are free, and who holds the others; ``never`` if all of them
+    were too few."""
     kind = f"{model} GPU" if model else "GPU"
     total = sum(offer.total for offer in able)
     free = sum(len(offer.gpus) for offer in able)
@@ -422,7 +425,7 @@ def _free_gpus(able: Sequence[Offer], model: str | None = None) -> str:
     by = f" by {holders}" if holders else ""
     if not total:
         return "the hosts have no GPUs"
-    if free == total:
+    if never or free == total:
         return f"the hosts have only {total} {kind}{'s' if total != 1 else ''}"
     if free:
         others = f"; the others are in use{by}" if holders else ""
@@ -432,9 +435,13 @@ def _free_gpus(able: Sequence[Offer], model: str | None = None) -> str:
     return f"{'both' if total == 2 else f'all {total}'} {kind}s are in use{by}"
 
 
-def _what_would_fit(able: Sequence[Offer], model: str | None = None) -> str:
-    if not any(offer.total for offer in able):
+def _what_would_fit(able: Sequence[Offer], model: str | None, never: bool) -> str:
+    total = sum(offer.total for offer in able)
+    if not total:
         return "set gpus: in the inventory, or start CPU processes with --nodes"
     free = sum(len(offer.gpus) for offer in able)
-    fits = gpu_models.count_text(model, free)
-    return f"--gpus {fits} would fit now" if free else "--wait forever waits for them"
+    fits, most = (gpu_models.count_text(model, count) for count in (free, total))
+    if never and not free:
+        return f"--gpus {most} would fit once they are free"
+    later = f"; {most} once all are free" if never and free < total else ""
+    return f"--gpus {fits} would fit now{later}" if free else "--wait forever waits for them"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable
 
+from ..spec.errors import InputError
 from ..spec.model import OUTPUTS, Job
 
 
@@ -21,6 +22,18 @@ def _folder(text: str) -> str:
     if any(letter in inside for letter in "*?[]{}\0"):
         raise ValueError(f"share: {text!r} is a pattern: name folders")
     return path
+
+
+def check(job: Job) -> None:
+    """Raise InputError for a shared folder in a data set, around one or at one: what ranks write there
+    would change the set itself, which other runs use."""
+    for path in job.share:
+        for one in job.data:
+            if one.to and (one.to + "/").startswith(path + "/") | path.startswith(one.to + "/"):
+                raise InputError(
+                    f"share: {path} and the data set {one.name} at {one.to} overlap",
+                    "share another folder, or give the data set another to:",
+                )
 
 
 def on_host(job: Job) -> list[str]:

@@ -298,16 +298,17 @@ def host_receipt(
     unsaved: str = "",
 ) -> HostReceipt:
     """Return one host's part, from the events about it and its log bytes, ``(here, there)``; None
-    when nothing was started on the host."""
+    when nothing was started on the host. While it is open which hosts get the run, none has ranks."""
     node = next((node for node in layout.nodes if node.host.name == host), None)
+    its = None if layout.wanted and not state.processes else node
     sweeps = [e for e in events if isinstance(e, ev.HostSwept) and e.host == host]
     orphans = [e.processes for e in events if isinstance(e, ev.OrphansEnded) and e.host == host]
     here, there = log_bytes if log_bytes else (0, None)
     return HostReceipt(
         host=host,
         node_rank=node.node_rank if node else -1,
-        ranks=tuple(node.ranks) if node else (),
-        gpus=node.gpus if node else (),
+        ranks=tuple(its.ranks) if its else (),
+        gpus=its.gpus if its else (),
         gpus_used=state.gpus_used.get(host),
         exit_codes={p.key: p.code for p in state.processes.values() if p.host == host},
         logs_here=here,
@@ -320,7 +321,7 @@ def host_receipt(
         problem=problem,
         unsaved=unsaved,
         expiry=state.expired.get(host),
-        tasks=tuple(task.key for task in node.tasks) if node else (),
+        tasks=tuple(task.key for task in its.tasks) if its else (),
         limits={p.key: p.limits for p in state.processes.values() if p.host == host and p.limits},
         departed=state.departed[host].by if host in state.departed else None,
     )

@@ -177,6 +177,13 @@ class RunState:
         """Whether a process of the run itself, not only of its setup, was started in this attempt."""
         return any(not is_setup(process.key) for process in self.processes.values())
 
+    def counted_on(self, host: str) -> list[ProcessState]:
+        """Return the processes of a host that count for its user: its ranks, without what starts them;
+        all, where it has no ranks that are known."""
+        mine = [process for process in self.processes.values() if process.host == host]
+        ranks = [one for one in mine if ProcessKey.kind_of(one.key) is ProcessKind.RANK]
+        return ranks or mine
+
     def counts_from(self, failure: ev.Failure) -> float:
         """Return when a failure counts: a moment later where a primary process may be exiting."""
         process = self.processes.get((failure.host, failure.key))

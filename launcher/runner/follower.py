@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,15 +36,22 @@ LOG = "follower.log"
 async def start(request: Request, folder: RunFolder) -> None:
     """Hand a new run to a follower; return as soon as the follower has recorded it.
 
-    Closes ``folder``; the run is held all the time. Raises LauncherError when the follower cannot start.
+    Closes ``folder``; the run is held all the time. If this is cancelled, the follower stops the run:
+    the user of a run without a name could not. Raises LauncherError when the follower cannot start.
     """
     from ..records.record_files import write_json
     from ..records.run_reader import SHOWN
+    from ..spec.errors import RecordError
+    from . import wishes
 
     write_json(folder.path / SHOWN, {})
     lock = folder.hand_over()
     try:
         await _begin(request, folder.path, (folder.path / "run.json").exists, lock)
+    except asyncio.CancelledError:
+        with suppress(RecordError):
+            wishes.ask_stop(folder.path, request.job.grace)
+        raise
     finally:
         os.close(lock)
 

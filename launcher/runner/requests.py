@@ -88,7 +88,7 @@ def check_project(job: Job, inventory: Inventory, project: str | None, preemptib
                 "--project NAME, or launcher project set NAME",
             )
         return
-    rule = projects.rule_of(inventory, project)
+    rule = projects.rule_of(inventory, project, projects.WITHOUT)
     if least := (on_fewer(job, job.elastic) if job.elastic else job).resources.gpus:
         projects.require_fit(rule, least, preemptible)
 

@@ -46,6 +46,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -403,10 +404,13 @@ class RecordError(LauncherError):
     code = "no-room-here"
 
     def __init__(self, file: object, error: OSError) -> None:
-        super().__init__(
-            f"cannot write {file} on this machine: {error.strerror}",
-            "free some space there, or set LAUNCHER_HOME to a folder with room",
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        hint = (
+            "free some space there, or set LAUNCHER_HOME to a folder with room"
+            if is_full
+            else "make it writable, or name another folder: LAUNCHER_HOME is that of launcher's files"
         )
+        super().__init__(f"cannot write {file} on this machine: {error.strerror}", hint)
 
 
 class UnreadableRecord(LauncherError):

@@ -16,3 +16,8 @@ def make_home() -> Path:
     place = home()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     return place
+
+
+def is_at_home(file: object) -> bool:
+    """Return whether a path is in :func:`home`, or is it."""
+    return Path(os.path.abspath(str(file))).is_relative_to(os.path.abspath(home()))

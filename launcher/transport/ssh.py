@@ -6,7 +6,9 @@ Every failure to connect becomes an error with the host's name, its cause and wh
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import re
 import shlex
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -456,7 +458,9 @@ def _broken(
     settings: SshSettings, client: _Client, error: OSError | asyncssh.Error
 ) -> errors.ConnectError:
     name, where = settings.name, settings.where
-    if isinstance(error, ConnectionRefusedError):
+    # One for each address of the host: asyncio puts them into one text, without their own words.
+    numbers = list(dict.fromkeys(int(one) for one in re.findall(r"\[Errno (\d+)\]", str(error))))
+    if isinstance(error, ConnectionRefusedError) or numbers == [errno.ECONNREFUSED]:
         return errors.Refused(
             name, f"nothing listens on {where}", "is sshd running there, and is the port right?"
         )
@@ -469,7 +473,7 @@ def _broken(
             f"does it work by hand? {settings.proxy_command}",
         )
     if client.stage == "dialling":
-        text = getattr(error, "strerror", None) or str(error)
+        text = "; ".join(map(os.strerror, numbers)) or getattr(error, "strerror", "") or str(error)
         return errors.Unreachable(
             name, f"cannot reach {where}: {text}", f"does `ssh {name}` work from this machine?"
         )

@@ -17,6 +17,7 @@ from ...api.hosts import select_hosts
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import InputError
+from ...spec.sizes import size
 from .. import completion, options
 from ..grouped import CommandGroup
 from ..inventory_lookup import find_inventory, loaded
@@ -24,7 +25,7 @@ from ..render.columns import output_width
 from ..render.data import known_text, set_text, source_host, there_text
 from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
-from ..render.tables import counted, size
+from ..render.tables import counted
 
 T = TypeVar("T")
 _name = click.argument("name", metavar="NAME")
@@ -255,6 +256,8 @@ def rm_command(
     done = asyncio.run(_place(inventory, hosts).remove([name])) if hosts else {}
     if not _failed(done):
         data.forget(name)
+        stays = "" if hosts else "; hosts keep their copies until launcher data prune"
+        click.echo(f"{name} is forgotten{stays}", err=True)
     _tell_freed(done, as_json)
     _finish(ctx, done)
 

@@ -16,6 +16,7 @@ from ...api.housekeeping import Here, PrunePlan, There
 from ...api.jobs import seconds
 from ...spec.errors import HostError, InputError
 from .. import options
+from ..answers import answers_of
 from ..inventory_lookup import find_inventory, loaded
 from ..render.disk_use import plan_text, usage_text
 from ..render.messages import complain_of_hosts
@@ -134,5 +135,5 @@ def _measured(place: str | None, words: str | None) -> tuple[Inventory | None, H
     found = find_inventory(place)
     inventory = loaded(found) if found or words else None
     hosts: tuple[Host, ...] = select_hosts(inventory, words) if inventory else ()
-    here, there = asyncio.run(housekeeping.measure(inventory, hosts))
+    here, there = answers_of(len(hosts), housekeeping.measure(inventory, hosts))
     return inventory, here, there

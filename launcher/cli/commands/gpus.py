@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from typing import Any
@@ -14,6 +13,7 @@ from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from ...spec.model import Inventory
 from .. import options
+from ..answers import answers_of
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
 from ..render.gpus import gpus_json, gpus_text
@@ -51,7 +51,7 @@ def command(
 
 
 def _ask(inventory: Inventory) -> dict[str, Any]:
-    return dict(asyncio.run(AsyncClient(inventory).host_gpus()))
+    return dict(answers_of(len(inventory.on), AsyncClient(inventory).host_gpus()))
 
 
 def _show(answers: dict[str, Any], off: dict[str, str], as_json: bool) -> None:

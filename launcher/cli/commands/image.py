@@ -19,6 +19,7 @@ from ...records import events as ev
 from ...spec import nodeset
 from ...spec.containers import RUNTIMES, SHORT
 from .. import completion, options
+from ..answers import answers_of
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
 from ..render.columns import width_of
@@ -47,7 +48,8 @@ def ls_command(ctx: click.Context, inventory: str | None, hosts: str | None, as_
     Hosts that have the same one are one row. Other images of podman and docker are not shown. The exit
     code is 1 if a host, or its runtime, did not answer.
     """
-    done = asyncio.run(images.listed(_place(inventory, hosts)))
+    place = _place(inventory, hosts)
+    done = answers_of(len(place.hosts), images.listed(place))
     found = {host: its for host, its in done.items() if not isinstance(its, HostError)}
     failed = _failed(done)
     if as_json:

@@ -20,6 +20,7 @@ from ...spec.errors import HostError, HostKeyMismatch, InputError, NoBanner, Ref
 from ...spec.model import Facts
 from .. import options
 from ..inventory_lookup import IN_A_PROJECT
+from ..render.columns import output_width
 from ..render.tables import counted, table
 from ..run_argument import ask_passphrase
 
@@ -130,7 +131,8 @@ def _facts_or_message(answers: dict[str, Facts | HostError]) -> dict[str, Facts 
 
 
 def _table(answers: dict[str, Facts | HostError]) -> str:
-    return table(("host", "gpus", "cores", "python", "rsync", ""), list(_rows(answers)))
+    head = ("host", "gpus", "cores", "python", "rsync", "")
+    return table(head, list(_rows(answers)), width=output_width())
 
 
 def _rows(answers: dict[str, Facts | HostError]) -> Iterator[tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from contextlib import suppress
@@ -20,6 +19,7 @@ from ...spec import nodeset
 from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
 from .. import options
+from ..answers import answers_of
 from ..grouped import GroupedCommand
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
@@ -159,7 +159,8 @@ def _hosts(text: str | None) -> frozenset[str]:
 
 def _on_the_hosts(place: str | None, user: str | None, as_json: bool) -> int:
     """Print the running runs of all users, or of one; return 1 if no host could be asked."""
-    answers = asyncio.run(AsyncClient(loaded(place)).host_runs())
+    there = loaded(place)
+    answers = answers_of(len(there.on), AsyncClient(there).host_runs())
     running = [
         {"host": host, **run}
         for host, answer in answers.items()

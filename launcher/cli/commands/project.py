@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from ...api.hosts import share_changed
 from ...api.jobs import NO_PROJECT, rule_of
 from ...spec.errors import InputError
 from .. import options
+from ..answers import answers_of
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
@@ -42,7 +42,7 @@ def ls_command(ctx: click.Context, inventory: str | None, as_json: bool) -> None
             f"{there.source} has no projects",
             "add them there: projects: {team-a: {quota: 4, users: [ann, bob]}}",
         )
-    shares, silent = asyncio.run(new_client(there).projects())
+    shares, silent = answers_of(len(there.on), new_client(there).projects())
     own = settings.project_of_runs(found_settings())
     if as_json:
         value = {"projects": [asdict(one) for one in shares], "own": own, "silent": silent}

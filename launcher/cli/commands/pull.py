@@ -15,13 +15,14 @@ import click
 from ...api.handles import Pulled, RecordedRun
 from ...records import events as ev
 from ...spec.errors import InputError
+from ...spec.sizes import size
 from .. import options, trust
 from ..render.columns import width_of
 from ..render.log_lines import harmless
 from ..render.not_brought import not_brought_lines
 from ..render.receipt import stored_lines
 from ..render.run_view import Screen
-from ..render.tables import counted, size
+from ..render.tables import counted
 from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:

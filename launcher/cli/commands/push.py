@@ -13,11 +13,12 @@ import click
 from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import HostError
+from ...spec.sizes import size
 from .. import options
 from ..inventory_lookup import loaded
 from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
-from ..render.tables import counted, size
+from ..render.tables import counted
 from ..run_argument import new_client
 
 

@@ -13,6 +13,7 @@ from ...api.hosts import narrowed
 from ...api.jobs import PRIORITIES
 from ...spec.errors import InputError
 from .. import options
+from ..answers import answers_of
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
@@ -35,7 +36,7 @@ def command(ctx: click.Context, inventory: str | None, hosts: str | None, as_jso
     if ctx.invoked_subcommand:
         return
     there = narrowed(loaded(inventory), hosts or None)
-    queue, failed = asyncio.run(new_client(there).queue())
+    queue, failed = answers_of(len(there.on), new_client(there).queue())
     if as_json:
         value = {**asdict(queue), "failed": {name: str(one) for name, one in failed.items()}}
         click.echo(json.dumps(value, indent=2))

@@ -17,6 +17,7 @@ from ...api.client import Client
 from ...api.jobs import describe_job, used_images
 from ...records import events as ev
 from ...records.comparison import options_of
+from ...records.reasons import EndReason
 from ...records.state import ENDED, RunState
 from ...spec import nodeset
 from ...spec.errors import InputError, LauncherDied
@@ -157,9 +158,12 @@ def _so_far(run: AsyncRunHandle, state: RunState, stale: list[ev.Event] | None) 
     """Return the status of a run that has not ended. ``stale`` are its events if nobody follows it."""
     now = time.time()
     if state.status in ENDED:
+        reason = "" if state.reason == EndReason.ALL_EXITED_0 else f" ({state.reason})"
+        headline = f"{click.style(f'{state.status}{reason}', bold=True)}  {run.name}"
+        if state.reason != EndReason.LAUNCHER_DIED:
+            return f"{headline}\nits receipt is not written yet: launcher attach {run.name}"
         died = LauncherDied(begun=False)
-        headline = click.style(f"{state.status} ({state.reason})", fg="red", bold=True)
-        return f"{headline}  {run.name}\nerror: {died}\n  hint: {died.hint}"
+        return f"{headline}\nerror: {died}\n  hint: {died.hint}"
     known = stale[-1].time if stale else now
     spent = duration(max(0.0, known - run.started))
     lines = [f"{click.style(state.status, bold=True)}  {run.name}  {spent}"]
@@ -202,7 +206,7 @@ def _host_rows(nodes: Sequence[Node], state: RunState) -> list[tuple[str, ...]]:
     first."""
     keys = []
     for node in nodes:
-        mine = [p for p in state.processes.values() if p.host == node.host.name]
+        mine = state.counted_on(node.host.name)
         alive = sum(1 for p in mine if p.code is None)
         keys.append(
             (

@@ -28,6 +28,7 @@ from ..follow import LET_GO, on_hangup
 from ..grouped import CommandGroup, GroupedCommand
 from ..inventory_lookup import loaded
 from ..inventory_lookup import note as tell
+from ..render.columns import output_width
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
 from ..render.tables import counted, duration
 from ..run_argument import new_client
@@ -183,7 +184,7 @@ def ls(as_json: bool) -> None:
             "no sweeps yet; start one with: launcher sweep SCRIPT --lr '[0.1, 0.01]'", err=True
         )
     else:
-        click.echo(sweeps_table(found))
+        click.echo(sweeps_table(found, output_width()))
 
 
 @command.command()
@@ -396,7 +397,7 @@ def _say(text: str, colour: str | None = None, dim: bool = False) -> None:
 
 def _print(found: SweepSummary) -> None:
     if found.trials:
-        click.echo(trials_table(found))
+        click.echo(trials_table(found, output_width()))
     click.echo(sentence(found), err=not sys.stdout.isatty())
 
 

@@ -13,8 +13,10 @@ import click
 
 from ...api.hosts import narrowed
 from .. import keys, options
+from ..answers import answers_of
 from ..drawing import can_draw, draw, screen, size
 from ..inventory_lookup import loaded
+from ..render.columns import output_width
 from ..render.top import top_text
 from ..run_argument import new_client
 
@@ -46,11 +48,11 @@ def command(
     if not (once or as_json) and can_draw():
         asyncio.run(_live(there))
         return
-    found = asyncio.run(new_client(there).cluster())
+    found = answers_of(len(there.on), new_client(there).cluster())
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        click.echo(top_text(found, UNBOUNDED, UNBOUNDED))
+        click.echo(top_text(found, output_width() or UNBOUNDED, UNBOUNDED, whole=True))
     asked = [one for one in found.hosts if not one.off]
     ctx.exit(1 if asked and all(one.problem for one in asked) else 0)
 

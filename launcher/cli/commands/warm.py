@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from ...api.client import AsyncClient
 from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from .. import options
+from ..answers import answers_of
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
 from ..render.kept_pythons import ended_text, kept_text
@@ -38,7 +38,7 @@ def command(
     The exit code is 1 if a host did not answer.
     """
     there = narrowed(loaded(inventory), hosts or None)
-    answers = asyncio.run(AsyncClient(there).kept_pythons(end))
+    answers = answers_of(len(there.on), AsyncClient(there).kept_pythons(end))
     known: dict[str, Kept] = {}
     for name, one in answers.items():
         if not isinstance(one, HostError):

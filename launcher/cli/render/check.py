@@ -10,7 +10,8 @@ import click
 
 from ...api.check import ERROR, OK, WARNING, Finding, gpus_text, problems, rate_text
 from ...spec import nodeset
-from .tables import counted, duration, size, table
+from ...spec.sizes import size
+from .tables import counted, duration, table
 
 if TYPE_CHECKING:
     from ...api.check import PairTest, Report, Survey

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from ...api.data import DataSets, DataThere, HostError, KnownSet
 from ...spec import nodeset
 from ...spec.data import SHORT, on_a_host
-from .tables import age, counted, size, table
+from ...spec.sizes import size
+from .tables import age, counted, table
 
 
 def known_text(sets: Sequence[KnownSet], now: float, width: int | None = None) -> str:

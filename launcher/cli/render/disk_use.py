@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from ...api.housekeeping import Freed, Here, HostError, HostPlan, PrunePlan, There
 from ...spec import nodeset
-from .tables import counted, size, table
+from ...spec.sizes import size
+from .tables import counted, table
 
 #: Hosts that are listed one by one; of more, the ones that take most.
 LISTED = 16

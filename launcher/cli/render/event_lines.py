@@ -18,11 +18,12 @@ from ...spec import nodeset
 from ...spec.containers import SHORT
 from ...spec.frozen import frozen
 from ...spec.gpus import fold
+from ...spec.sizes import size
 from .folding import groups
 from .log_lines import harmless
 from .preload import why_anew, why_cold, why_not_kept
 from .progress import moved
-from .tables import age, counted, duration, size
+from .tables import age, counted, duration
 from .waits import FEW, first_few, left_to, waits_text, who_starts
 
 #: Lines about many hosts, at once.

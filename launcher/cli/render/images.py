@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from ...api.images import ImagesThere, ImageThere, short_name
 from ...spec import nodeset
 from ...spec.containers import SHORT
-from .tables import age, cut, size, table
+from ...spec.sizes import size
+from .tables import age, cut, table
 
 #: The narrowest that a name becomes.
 NARROW = 12

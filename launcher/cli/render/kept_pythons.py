@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...spec import nodeset
+from ...spec.sizes import size
 from .log_lines import harmless
-from .tables import age, counted, cut, moment, size, table
+from .tables import age, counted, cut, moment, table
 
 if TYPE_CHECKING:
     from ...api.client import Kept, KeptPython

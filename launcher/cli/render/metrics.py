@@ -8,7 +8,8 @@ import click
 
 from ...records.metrics import GpuUse, HostUse, Sample
 from ...spec import nodeset
-from .tables import duration, size, table, wrapped
+from ...spec.sizes import size
+from .tables import duration, table, wrapped
 
 #: Seconds of a run before its idle GPUs are worth a word, and the part of the time from which they are.
 LONG_ENOUGH, MUCH = 60.0, 0.5

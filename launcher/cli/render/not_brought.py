@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from ...records.receipt import Because, NotBrought
 from ...spec import nodeset
 from ...spec.model import AUTO, AUTO_BYTES
+from ...spec.sizes import size
 from .log_lines import harmless
-from .tables import counted, size, wrapped
+from .tables import counted, wrapped
 
 #: Paths that are named one by one, and groups of hosts with the same paths.
 PATHS, GROUPS = 6, 3

@@ -3,7 +3,8 @@ quiet. Pure."""
 
 from __future__ import annotations
 
-from .tables import duration, size, took
+from ...spec.sizes import size
+from .tables import duration, took
 
 #: Seconds before a rate means something.
 SETTLED = 1.0

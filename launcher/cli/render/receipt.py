@@ -15,6 +15,7 @@ from ...records.receipt import FirstFailure, HostReceipt, Receipt, StoredOutputs
 from ...spec import nodeset
 from ...spec.gpus import fold
 from ...spec.process_key import ProcessKey, ProcessKind
+from ...spec.sizes import size
 from .event_lines import stored_alone
 from .folding import FEW, groups
 from .hints import labelled
@@ -22,7 +23,7 @@ from .log_lines import harmless
 from .metrics import gpu_lines
 from .not_brought import not_brought_lines
 from .reasons import sentence
-from .tables import counted, cut, due, duration, fold_tasks, size, table, wrapped
+from .tables import counted, cut, due, duration, fold_tasks, table, wrapped
 
 _COLOUR = {"succeeded": "green", "failed": "red", "stopped": "yellow", "lost": "red"}
 #: At most this many rows of hosts.

@@ -19,8 +19,9 @@ from ...spec.containers import SHORT as DIGITS
 from ...spec.data import SHARED, SHORT, scheme
 from ...spec.frozen import frozen
 from ...spec.model import Job, Layout, Request
+from ...spec.sizes import size
 from .metrics import host_line
-from .tables import counted, cut, local, moment, size, took
+from .tables import counted, cut, local, moment, took
 from .waits import left_to
 
 #: What takes longer does not happen: a year.

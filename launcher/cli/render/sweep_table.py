@@ -19,21 +19,27 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
-def trials_table(sweep: SweepSummary) -> str:
-    """Return the trials of a sweep, the best first."""
+def trials_table(sweep: SweepSummary, width: int | None = None) -> str:
+    """Return the trials of a sweep, the best first. Where parameters leave no room in ``width`` columns
+    (None: any), they come below each trial."""
     names = sweep.record.parameters
     with_value = sweep.record.metric is not None
-    head = [*names, *(["value"] if with_value else []), "status", "took", "run"]
-    rows = [_row(trial, names, with_value) for trial in sweep.ranked]
-    return table(head, rows)
+    head = [*(["value"] if with_value else []), "status", "took", "run"]
+    rows = [_row(trial, with_value) for trial in sweep.ranked]
+    values = [[trial.params.get(name, "-") for name in names] for trial in sweep.ranked]
+    text = table([*names, *head], [[*its, *row] for its, row in zip(values, rows, strict=True)])
+    if width is None or max(map(len, text.split("\n"))) <= width:
+        return text
+    below = [params_text(trial.params) for trial in sweep.ranked]
+    longer = [[*row, its] for row, its in zip(rows, below, strict=True)]
+    return table([*head, "parameters"], longer, width=width)
 
 
-def _row(trial: TrialRecord, names: Sequence[str], with_value: bool) -> list[str]:
+def _row(trial: TrialRecord, with_value: bool) -> list[str]:
     status = trial.status
     if trial.failed and trial.reason:
         status = f"{status} ({trial.reason})"
     return [
-        *(trial.params.get(name, "-") for name in names),
         *([number(trial.value)] if with_value else []),
         status,
         "-" if trial.seconds is None else duration(trial.seconds),
@@ -56,8 +62,8 @@ def sentence(sweep: SweepSummary) -> str:
     return f"{counted(total, 'trial')}: {', '.join(parts)}"
 
 
-def sweeps_table(sweeps: Sequence[SweepSummary]) -> str:
-    """Return one line for each sweep."""
+def sweeps_table(sweeps: Sequence[SweepSummary], width: int | None = None) -> str:
+    """Return a row for each sweep, in so many columns (None: any)."""
     now = time.time()
     rows = []
     for sweep in sweeps:
@@ -73,7 +79,9 @@ def sweeps_table(sweeps: Sequence[SweepSummary]) -> str:
                 params_text(best.params) if best else ", ".join(sweep.record.parameters),
             )
         )
-    return table(("sweep", "status", "done", "failed", "best", "age", "parameters"), rows)
+    return table(
+        ("sweep", "status", "done", "failed", "best", "age", "parameters"), rows, width=width
+    )
 
 
 def _status(sweep: SweepSummary) -> str:

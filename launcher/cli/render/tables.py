@@ -73,16 +73,6 @@ def wrapped(label: str, parts: Sequence[str], width: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def size(count: int) -> str:
-    """Return ``1.2 MB`` for 1234567 bytes."""
-    amount = float(min(count, 10**30))  # a damaged record may hold any number
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 def age(seconds: float) -> str:
     """Return ``12 s``, ``5 min``, ``3 h`` or ``8 d``."""
     for most, unit, length in ((60, "s", 1), (3600, "min", 60), (86400, "h", 3600)):

@@ -36,9 +36,9 @@ class _Row:
         return tuple(gpu.index for gpu in self.gpus)
 
 
-def top_text(cluster: Cluster, width: int, height: int) -> str:
-    """Return the picture of a moment, on a screen of this size."""
-    head, waiting = _summary(cluster), _waiting(cluster, max(5, height // 3))
+def top_text(cluster: Cluster, width: int, height: int, whole: bool = False) -> str:
+    """Return the picture of a moment, on a screen of this size; ``whole`` if it cuts no line."""
+    head, waiting = _summary(cluster), _waiting(cluster, max(5, height // 3), width)
     others = _others(cluster, max(4, height // 4))
     silent = _silent(cluster.hosts)
     tail = [*others, *([""] if others and silent else []), *silent, *waiting]
@@ -48,7 +48,7 @@ def top_text(cluster: Cluster, width: int, height: int) -> str:
         lines = _table(cluster, by_user=True)
     if len(lines) > room + 1:
         lines = [*lines[:room], f"and {len(lines) - room} more: launcher top --once"]
-    return "\n".join(cut(line, width) for line in [head, "", *lines, *tail])
+    return "\n".join(line if whole else cut(line, width) for line in [head, "", *lines, *tail])
 
 
 def _summary(cluster: Cluster) -> str:
@@ -186,12 +186,14 @@ def _silent(hosts: Iterable[HostNow]) -> list[str]:
     return lines
 
 
-def _waiting(cluster: Cluster, most: int) -> list[str]:
+def _waiting(cluster: Cluster, most: int, width: int) -> list[str]:
     waiting = cluster.queue.waiting
     if not waiting:
         return []
-    lines = waiting_table(waiting, cluster.time).split("\n")
-    left = len(lines) - most
-    if left > 0:
-        lines = [*lines[: most - 1], f"and {left + 1} more: launcher queue"]
-    return ["", *lines]
+    shown = min(len(waiting), most)
+    while True:
+        lines = waiting_table(waiting[:shown], cluster.time, width).split("\n")
+        left = len(waiting) - shown
+        if shown == 1 or len(lines) + bool(left) <= most:
+            return ["", *lines, *([f"and {left} more: launcher queue"] if left else [])]
+        shown -= 1

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from ...spec import sizes
 from ...spec.errors import RecordError, SyncError
 from ...spec.frozen import frozen
 from ...spec.model import AUTO_BYTES, is_elsewhere
@@ -340,8 +341,8 @@ def _no_room(wanted: PackedFiles, fitting: PackedFiles, mirror: Path) -> str:
     largest = max(wanted, key=lambda one: one[1])[0]  # what does not fit is larger than what does
     count = len(wanted) - len(fitting)
     others = f" and {count - 1} more" if count > 1 else ""
-    size = f"{(wanted.total - fitting.total) / 1e9:.1f} GB"
-    return f"no room here for {largest}{others} ({size}; {_room(mirror) / 1e9:.1f} GB are free)"
+    missing = sizes.size(wanted.total - fitting.total)
+    return f"no room here for {largest}{others} ({missing}; {sizes.size(_room(mirror))} are free)"
 
 
 def _forget_partial(mirror: Path) -> None:

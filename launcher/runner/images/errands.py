@@ -11,7 +11,7 @@ from ...spec.containers import AUTO
 from ...spec.environments import Environment
 from ...spec.errors import HostError
 from ...spec.frozen import frozen
-from ...spec.home import home
+from ...spec.home import make_home
 from ...spec.model import Host, Inventory, Node
 from ...transport.answers.images import ImageRemoved, ImagesThere, ImageThere, RuntimeTrouble
 from ...transport.ssh import AskPassphrase
@@ -112,7 +112,7 @@ class ImagePlace:
             "mounts": list(wanted.mounts),
             "uses": True,
         }
-        cache = home() / "images" / f"load-{os.getpid()}"
+        cache = make_home() / "images" / f"load-{os.getpid()}"
         return Bringing(
             wanted, lambda host: request, cache, on_event, each_alone=True, building=building
         )

@@ -122,19 +122,25 @@ def enough_for_limit(
 # -- what cannot be
 
 
-def rule_of(inventory: Inventory, name: str) -> Project:
-    """Return the rule of a project. Raises InputError."""
+#: What a run or a reservation may do where its project is not there.
+WITHOUT = "--project none does without, whatever settings say"
+
+
+def rule_of(inventory: Inventory, name: str, instead: str = "") -> Project:
+    """Return the rule of a project. Raises InputError, with what else the user may do."""
     names = [project.name for project in inventory.projects]
     if name in names:
         return inventory.project(name)
     if not names:
+        example = f"projects: {{{name}: {{quota: 4, users: [ann, bob]}}}}"
         raise InputError(
             f"project {name}: {inventory.source} has no projects",
-            f"add them there: projects: {{{name}: {{quota: 4, users: [ann, bob]}}}}",
+            "; ".join(filter(None, (f"add them there: {example}", instead))),
         )
+    known = suggestion(name, names) or f"projects: {', '.join(names)}"
     raise InputError(
         f"project {name}: there is no such project in {inventory.source}",
-        suggestion(name, names) or f"projects: {', '.join(names)}",
+        "; ".join(filter(None, (known, instead))),
     )
 
 

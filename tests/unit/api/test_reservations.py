@@ -16,7 +16,11 @@ def test_it_is_a_run_that_does_nothing_with_no_code(
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
     job = job_of("A100:4", 5400.5, "gpu[1-2]", "demo")
-    assert (job.name, job.run, job.hosts) == ("reserved-demo", ("exec sleep 5401",), "gpu[1-2]")
+    assert (job.name, job.run, job.hosts) == (
+        "reserved-demo",
+        ("exec sleep 5401  # holds GPUs for work by hand",),
+        "gpu[1-2]",
+    )
     assert (job.resources.gpus, job.resources.gpu_model) == (4, "A100")
     assert list(Path(job.workdir).iterdir()) == []
 

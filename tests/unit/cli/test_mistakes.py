@@ -24,7 +24,18 @@ def typed(tmp_path: Path) -> Launcher:
     [
         ("run", "missing argument 'JOB.yaml | SCRIPT [ARGS]...'", "launcher run --help"),
         ("logs", "missing argument 'RUN'", "launcher logs --help"),
-        ("logs --tail -5 x", "invalid value for '--tail'", "launcher logs --help"),
+        (
+            "logs --tail -5 x",
+            "invalid value for '--tail': -5 is less than 0",
+            "launcher logs --help",
+        ),
+        ("logs --tail x x", "invalid value for '--tail': 'x' is no whole number", ""),
+        (
+            "console --port 99999",
+            "'--port': 99999 is not from 0 to 65535",
+            "launcher console --help",
+        ),
+        ("schema", "missing argument '{inventory|job|settings}'", "launcher schema --help"),
         ("check --no-pair", "no option --no-pair", 'did you mean "--no-pairs"?'),
         ("check --zzz", "launcher check has no option --zzz", "launcher check --help lists"),
         ("tail x", 'there is no command "tail"', "launcher logs -f RUN"),
@@ -45,6 +56,13 @@ def typed(tmp_path: Path) -> Launcher:
             "../outside.py is outside the workdir",
             "launcher run --workdir .. outside.py",
         ),
+        (
+            "run --share d --data a=sub:d t.py",
+            "share: d and the data set a at d overlap",
+            "share an",
+        ),
+        ("run --share d/x --data a=sub:d t.py", "share: d/x and the data set a at d overlap", ""),
+        ("run --share d --data a=sub:d/e t.py", "share: d and the data set a at d/e overlap", ""),
         ("import sky x.yaml", 'unknown format "sky"', 'did you mean "skypilot"?'),
         (
             "exec uname -r",
@@ -64,6 +82,7 @@ def test_a_command_line(typed: Launcher, words: str, error: str, hint: str) -> N
     assert done.stderr.startswith("error: ")
     assert error in done.stderr
     assert f"  hint: {hint}" in done.stderr or not hint
+    assert len(done.stderr.splitlines()) <= 2
     assert "Usage:" not in done.stderr
 
 

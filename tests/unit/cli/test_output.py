@@ -75,3 +75,41 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
         )
     assert done.returncode == 1
     assert b"some output could not be written: No space left" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["ls", "config", "top -i lab.yaml --once"])
+def test_a_stream_that_was_closed_before_we_started(
+    words: str, closed: str, tmp_path: Path
+) -> None:
+    """As cron jobs and daemons start programs: what would be printed there is dropped."""
+    (tmp_path / "lab.yaml").write_text("hosts: {gpu1: {address: 127.0.0.1, port: 1}}")
+    ran = subprocess.run(
+        ["sh", "-c", f'"$0" -m launcher {words} {closed}', sys.executable],
+        capture_output=True,
+        env={**os.environ, "LAUNCHER_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    assert ran.returncode == ("top" in words), ran.stderr
+    assert not (tmp_path / "traceback.txt").exists()
+
+
+WRITERS = ("data add here .", "reserve -i lab.yaml gpu1 --gpus 1 --for 1h", "sandbox up 1")
+
+
+@pytest.mark.parametrize("words", WRITERS)
+def test_a_folder_of_ours_that_cannot_be_written(words: str, tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text("hosts: {gpu1: {address: 127.0.0.1, port: 1}}")
+    (tmp_path / "home").write_text("a file, and no folder")  # root may write into any folder
+    ran = subprocess.run(
+        [sys.executable, "-m", "launcher", *words.split()],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LAUNCHER_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 125
+    assert ran.stderr.startswith(f"error: cannot write {tmp_path / 'home'}"), ran.stderr
+    assert "on this machine" in ran.stderr
+    assert "hint: make it writable, or name another folder: LAUNCHER_HOME" in ran.stderr
+    assert "Traceback" not in ran.stderr

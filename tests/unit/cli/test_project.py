@@ -59,6 +59,11 @@ def test_the_project_of_a_user_is_one_line_of_the_settings(tmp_path: Path) -> No
     file.write_text("# mine\nproject: team-a  # of old\ngrace: 20s\n")
     refused = launcher(tmp_path, "run", "-i", "inventory.yaml", "--gpus", "3", "train.py")
     assert "the quota of project team-a" in refused.stderr
+    file.write_text("# mine\nproject: gone  # of old\ngrace: 20s\n")
+    for words in (("run", "train.py"), ("reserve", "--gpus", "1", "--for", "1h")):
+        refused = launcher(tmp_path, *words)
+        assert "project gone: there is no such project in inventory.yaml" in refused.stderr
+        assert "--project none does without, whatever settings say" in refused.stderr
     done = launcher(tmp_path, "project", "set", "none")
     assert (done.returncode, file.read_text()) == (0, "# mine\ngrace: 20s\n"), done.stderr
 

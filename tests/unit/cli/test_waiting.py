@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from support.command import Launcher
+from support.terminal import Terminal
 
 
 @pytest.fixture
@@ -45,3 +49,24 @@ def test_only_a_waiting_run_is_moved(typed: Launcher) -> None:
     assert (done.returncode, "--first, or --priority low" in done.stderr) == (2, True)
     done = typed.call("queue", "move", "x", "--first")
     assert (done.returncode, "there are no runs here" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["queue", "gpus", "warm", "ls --all-users", "df", "top --once", "image ls", "project ls"],
+)
+def test_a_user_is_told_what_is_waited_for(typed: Launcher, words: str) -> None:
+    """A host that is off takes 8 seconds, in which a screen without a word looks like a hang."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        typed.inventory.write_text(
+            f"hosts:\n  gpu1: {{address: 127.0.0.1, port: {port}}}\n"
+            "projects:\n  team: {quota: 1, users: [ann]}\n"
+        )
+        env = {**typed.environment(), "TERM": "xterm", "LAUNCHER_INVENTORY": str(typed.inventory)}
+        argv = [sys.executable, "-m", "launcher", *words.split()]
+        with Terminal(argv, typed.work, env) as screen:
+            screen.expect("waiting for 1 host to answer 2.")
+            screen.press("\x03")
+            assert screen.end() in (130, -signal.SIGINT)
+            assert b"Traceback" not in screen.seen

@@ -264,7 +264,18 @@ def test_a_job_that_would_fit_if_gpus_were_free_is_not_a_mistake() -> None:
     with pytest.raises(PlanError) as never:
         laid_out("hosts: [gpu1]", known, resources={"gpus": 5})
     assert (never.value.exit_code, never.value.code) == (2, "does-not-fit")
-    assert "only 3 of 4 GPUs are free" in never.value.message
+    assert "the hosts have only 4 GPUs" in never.value.message
+    assert never.value.hint == "--gpus 3 would fit now; 4 once all are free"
+
+
+@pytest.mark.parametrize("wanted", [{"gpus": 9}, {"nproc_per_node": 5}])
+def test_nobody_is_told_to_wait_for_gpus_that_the_hosts_do_not_have(wanted: dict[str, int]) -> None:
+    known = {"gpu1": facts(*PLAIN, leased={n: {"user": "ada", "run": "x-1"} for n in range(4)})}
+    with pytest.raises(PlanError) as never:
+        laid_out("hosts: [gpu1]", known, resources=wanted)
+    assert never.value.code == "does-not-fit"
+    assert "--wait" not in never.value.hint
+    assert "--gpus 4 would fit once they are free" in never.value.hint
 
 
 def test_processes_of_runs_are_not_foreign() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import click
 import pytest
@@ -59,6 +60,12 @@ def test_a_host_that_cannot_be_reached_is_not_said_to_be_clean() -> None:
     assert found.left is None
     assert "not verified" in found.verified
     assert found.problem == "host-unreachable"
+
+
+def test_no_host_has_ranks_of_a_run_that_waited_for_one_of_them() -> None:
+    waits = replace(LAYOUT, wanted=1)
+    found = receipt.host_receipt("gpu2", waits, RunState(), [sweep("gpu2")], (0, 0))
+    assert (found.node_rank, found.ranks, found.gpus, found.left) == (1, (), (), 0)
 
 
 def test_a_host_on_which_nothing_was_started() -> None:

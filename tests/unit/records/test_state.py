@@ -241,3 +241,12 @@ def test_hosts_take_a_run_back_into_the_queue_whichever_is_heard_first() -> None
 def test_setup_is_known_by_its_key() -> None:
     assert status.is_setup("setup-0")
     assert not status.is_setup("rank-0")
+
+
+def test_what_starts_ranks_is_not_counted_beside_them() -> None:
+    """A host with two ranks would show three processes, that of torchrun with them."""
+    node = ev.ProcessStarted(1.0, "gpu1", 0, "node-0", None, 5)
+    ranks = [ev.ProcessStarted(2.0, "gpu1", 0, f"rank-{n}", n, 6 + n) for n in range(2)]
+    assert [one.key for one in fold([node]).counted_on("gpu1")] == ["node-0"]
+    assert [one.key for one in fold([node, *ranks]).counted_on("gpu1")] == ["rank-0", "rank-1"]
+    assert fold([node, *ranks]).counted_on("gpu2") == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import pickle
 import re
 from inspect import Parameter, signature
@@ -50,3 +52,13 @@ def test_every_error_comes_whole_from_another_process(again: Any) -> None:
     failed = errors.FunctionFailed("calm-owl-12", "ValueError: no")
     failed.rank, failed.host, failed.traceback = 3, "gpu1", "Traceback ..."
     assert again(failed).__dict__ == failed.__dict__
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [(errno.ENOSPC, "free some space there, or set"), (errno.EROFS, "make it writable, or name")],
+)
+def test_what_to_do_about_a_file_depends_on_why(number: int, hint: str) -> None:
+    """Free space is of no use on a read-only disk."""
+    error = errors.RecordError("/srv/runs/a", OSError(number, os.strerror(number)))
+    assert error.hint.startswith(hint)

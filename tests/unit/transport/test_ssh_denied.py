@@ -1,8 +1,11 @@
-"""What a refused login says of the keys that could not be offered."""
+"""What is said of a login that was refused, and of a host that cannot be dialled."""
 
 from __future__ import annotations
 
+import socket
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncssh
 import pytest
@@ -56,3 +59,27 @@ def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_key_whose_passphrase_was_given_was_tried(tmp_path: Path) -> None:
     key = written(tmp_path / "key", "secret")
     assert denied(key, unlocked=True)[0] == "login as me@gpu1 refused (tried key)"
+
+
+ROUTE = OSError(113, "Connect call failed ('10.0.0.5', 22)")
+REFUSED = ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 22)")
+BOTH = OSError(f"Multiple exceptions: {REFUSED}, [Errno 111] Connect call failed ('::1', 22, 0, 0)")
+MIXED = OSError(f"Multiple exceptions: {ROUTE}, {REFUSED}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the numbers are those of Linux")
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ROUTE, "cannot reach gpu1 port 22: No route to host"),
+        (REFUSED, "nothing listens on gpu1 port 22"),
+        (BOTH, "nothing listens on gpu1 port 22"),
+        (MIXED, "cannot reach gpu1 port 22: No route to host; Connection refused"),
+        (socket.gaierror(-2, "Name or service not known"), ": Name or service not known"),
+    ],
+)
+def test_a_host_that_cannot_be_dialled(error: OSError, message: str) -> None:
+    """asyncio has words of its own for that, and one text for all addresses of a host."""
+    settings = resolve("gpu1", [("User", "me")], "none")
+    client = SimpleNamespace(proxy=None, stage="dialling")
+    assert ssh._broken(settings, client, error).message.endswith(message)  # type: ignore[arg-type]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from launcher.cli.commands.show import _timeline
+from types import SimpleNamespace
+from typing import Any, cast
+
+import click
+import pytest
+
+from launcher.cli.commands.show import _so_far, _timeline
 from launcher.records import events as ev
-from launcher.records.reasons import StopReason
+from launcher.records.reasons import EndReason, StopReason
+from launcher.records.state import RunState
 
 
 def test_hosts_that_were_not_needed_leave_room_for_what_happened() -> None:
@@ -25,3 +32,25 @@ def test_hosts_that_were_not_needed_leave_room_for_what_happened() -> None:
     for kind in ("StageStarted", "HostsLetGo", "by-user"):
         assert kind in short
     assert _timeline(events, 1000).count("not-needed") == len(others)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "text"),
+    [
+        (
+            "succeeded",
+            EndReason.ALL_EXITED_0,
+            "succeeded  calm-owl\nits receipt is not written yet: launcher attach calm-owl",
+        ),
+        (
+            "failed",
+            EndReason.LAUNCHER_DIED,
+            "failed (launcher-died)  calm-owl\nerror: its launcher died before it got to the start",
+        ),
+    ],
+)
+def test_a_run_that_ended_without_a_receipt(status: str, reason: EndReason, text: str) -> None:
+    """The disk here was full, or this machine went down a moment too early."""
+    state = RunState(status=status, ended_for=reason)
+    run = cast(Any, SimpleNamespace(name="calm-owl", started=1.0))
+    assert click.unstyle(_so_far(run, state, [])).startswith(text)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from launcher.cli.render.top import top_text
 from launcher.jobs.gpus import GpuState
+from launcher.records.reasons import WaitReason
 from launcher.runner.cluster import Cluster, HostNow, RunNow
 from launcher.runner.queue import Holding, Queue, Waiting
 
@@ -109,3 +110,29 @@ def test_what_does_not_fit_is_folded_by_user_and_then_counted() -> None:
     assert any(line.endswith("more: launcher top --once") for line in cut)
     everything = top_text(cluster(True), 100_000, 100_000).split("\n")
     assert len(everything) == 3 + 512 + 1 + 101
+
+
+def test_a_narrow_terminal_shows_why_runs_wait_below_them() -> None:
+    held = Holding("sweep-a", "ann", {}, NOW - 7200)
+    waiting = tuple(
+        Waiting(
+            f"pretrain-{n}", "bob", n, 0, (4, 4), ("gpu1", "gpu2"), NOW - 300, None,
+            WaitReason.BUSY, ("sweep-a",), {"sweep-a": "ann"},
+        )
+        for n in range(1, 31)
+    )  # fmt: skip
+    cluster = Cluster(NOW, (), Queue((held,), waiting, 8, 0))
+    lines = top_text(cluster, 72, 24).split("\n")
+    assert lines[-8:] == [
+        "   waiting     user  gpus  hosts     for    time  started by",
+        "1  pretrain-1  bob   2x4   gpu[1-2]  5 min  -     its launcher",
+        "    in use by ann (sweep-a)",
+        "2  pretrain-2  bob   2x4   gpu[1-2]  5 min  -     its launcher",
+        "    in use by ann (sweep-a)",
+        "3  pretrain-3  bob   2x4   gpu[1-2]  5 min  -     its launcher",
+        "    in use by ann (sweep-a)",
+        "and 27 more: launcher queue",
+    ]
+    whole = top_text(cluster, 72, 100_000, whole=True).split("\n")
+    assert sum("in use by ann (sweep-a)" in line for line in whole) == 30
+    assert all(len(line) <= 72 for line in whole)
