@@ -46,6 +46,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Any
 
@@ -403,10 +404,12 @@ class RecordError(LauncherError):
     code = "no-room-here"
 
     def __init__(self, file: object, error: OSError) -> None:
-        super().__init__(
-            f"cannot write {file} on this machine: {error.strerror}",
-            "free some space there, or set LAUNCHER_HOME to a folder with room",
-        )
+        hint = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "free some space there, or set LAUNCHER_HOME to a folder with room"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "you need a folder that you may write to; LAUNCHER_HOME names launcher's own"
+        super().__init__(f"cannot write {file} on this machine: {error.strerror}", hint)
 
 
 class UnreadableRecord(LauncherError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -33,8 +34,11 @@ def test_a_large_file_is_not_sent_again(launcher: Launcher, clean: labs.Lab, how
         os.kill(process.pid, SIGNALS[how])
     else:
         host.kill_sshd_sessions()
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode != 0
+    if how == "Ctrl-C":
+        line = f"interrupted; the next pull continues here: launcher {shlex.join(pull)} --max-rate 8MB/s\n"
+        assert said.decode().endswith(line)
     labs.wait_until(lambda: not _copies_to(dest), "the end of its rsync", 20)
 
     before = _sent(host)
@@ -45,6 +49,65 @@ def test_a_large_file_is_not_sent_again(launcher: Launcher, clean: labs.Lab, how
     here = (dest / "outputs" / "weights").read_bytes()
     assert hashlib.sha256(here).digest() == hashlib.sha256(there).digest()
     assert [path.name for path in (dest / "outputs").rglob("*")] == ["weights"]
+
+
+def test_two_pulls_into_one_folder_leave_each_other_alone(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """The second one removed what was coming for the first."""
+    dest = launcher.work / "dest"
+    words = ("--hosts", "lab1", "--framework", "env", "--keep-on-host", "*")
+    ran = launcher.run(*words, "--", "sh", "-c", SCRIPT)
+    pull = ("pull", "-", str(dest), "--only", "*")
+    first = launcher.start_command(*pull, "--max-rate", "20MB/s")
+    labs.wait_until(lambda: _largest(dest) > SIZE // 8, "a part of it", 60)
+    second = launcher.call(*pull)
+    assert second.returncode == 2
+    assert f"DEST cannot be {dest}: another launcher brings files to it" in second.stderr
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 0, said.decode()
+    assert (dest / "outputs" / "weights").stat().st_size == SIZE
+    assert launcher.call(*pull).returncode == 0, "nobody brings anything any more"
+    assert ran.code == 0
+
+
+#: Where a user may want the files, below the work folder: names that rsync reads in its own way.
+FOLDERS = ["host:2026-11-30", "-x", "a b/new\nline", "~", "#d"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_any_folder_can_be_the_destination(launcher: Launcher, clean: labs.Lab, name: str) -> None:
+    words = ("--hosts", "lab1", "--framework", "env", "--keep-on-host", "*")
+    assert launcher.run(*words, "--", "sh", "-c", 'echo 1 >"$LAUNCHER_OUTPUT_DIR/a"').code == 0
+    pulled = launcher.call("pull", "-", "--only", "*", "--", name)
+    assert pulled.returncode == 0, pulled.stderr
+    assert (launcher.work / name / "outputs" / "a").read_text() == "1\n"
+    pushed = launcher.call(
+        "push", "-i", str(launcher.inventory), "--hosts", "lab1", "--to", "/tmp/pushed", "--", name
+    )
+    assert pushed.returncode == 0, pushed.stderr
+    assert clean.hosts["lab1"].read("/tmp/pushed/outputs/a") == b"1\n"
+    clean.hosts["lab1"].run("rm", "-rf", "/tmp/pushed")
+
+
+def test_what_cannot_be_a_destination_is_named(launcher: Launcher, clean: labs.Lab) -> None:
+    ran = launcher.run("--hosts", "lab1", "--framework", "env", "--", "true")
+    (launcher.work / "file").touch()
+    (launcher.work / "nowhere").symlink_to("gone")
+    (launcher.work / "taken").mkdir()
+    (launcher.work / "taken" / "outputs").touch()
+    for dest, way in (
+        ("file", "file"),
+        ("file/x", "file"),
+        ("nowhere", "nowhere"),
+        ("taken", "taken/outputs"),
+    ):
+        pulled = launcher.call("pull", ran.folder.name, dest)
+        assert pulled.returncode == 2, dest
+        assert f"error: DEST cannot be {dest}: {way} is no folder\n" in pulled.stderr
+        assert "room" not in pulled.stderr
+    pulled = launcher.call("pull", ran.folder.name, "/proc/x")
+    assert (pulled.returncode, "room" in pulled.stderr) == (125, False), pulled.stderr
 
 
 def _largest(folder: Path) -> int:

@@ -24,6 +24,7 @@ from ..concurrency import in_thread
 from ..listeners import OnEvent, ignore_event
 from . import outputs
 from .choice import Choice
+from .destination import held, make
 from .mirrors import files_of, state_of
 from .view import Links, Outputs, lay_together
 
@@ -78,13 +79,25 @@ async def fetch(
     choice: Choice,
     on_event: OnEvent = ignore_event,
 ) -> Fetched:
-    """Bring what is chosen into ``dest``. Raises RecordError if it cannot be written."""
-    there = Destination(dest)
+    """Bring what is chosen into ``dest``. Raises InputError where that can be no folder, or is another
+    process's; RecordError if it cannot be written."""
+    with held(dest):
+        return await _fetch(request, layout, run, Destination(dest), choice, on_event)
+
+
+async def _fetch(
+    request: Request,
+    layout: Layout,
+    run: Path,
+    there: Destination,
+    choice: Choice,
+    on_event: OnEvent,
+) -> Fetched:
     hosts = tuple(node.host.name for node in layout.nodes)
     try:
         former = await in_thread(_begin, run, there, choice)
     except OSError as error:
-        raise RecordError(dest, error) from None
+        raise RecordError(there.dest, error) from None
     failed: dict[str, str] = {}
     links: dict[str, Links] = {}
 
@@ -103,7 +116,7 @@ async def fetch(
         pulled = await outputs.pull(visited.connection, visited.host, what, mirror, told)
         if pulled.missing:
             failed[visited.host] = pulled.missing
-        await _logs(visited, dest)
+        await _logs(visited, there.dest)
         files, size = await in_thread(outputs.not_here, what, mirror)
         missing = [NotBrought(visited.host, "", files, size, Because.MISSING)] if files else []
         if files and not pulled.missing and (count := outputs.absent(what, mirror)):
@@ -130,7 +143,7 @@ async def _logs(visited: Visited, dest: Path) -> None:
 def _begin(run: Path, there: Destination, choice: Choice) -> tuple[str, ...]:
     """Copy what is here of a run; return all hosts that it is from."""
     for name in ("logs", "outputs", ".launcher"):
-        (there.dest / name).mkdir(parents=True, exist_ok=True)
+        make(there.dest / name, there.dest)
     if (run / "logs").exists():
         shutil.copytree(run / "logs", there.dest / "logs", dirs_exist_ok=True)
     here = run / ".hosts"
