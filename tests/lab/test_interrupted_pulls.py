@@ -71,45 +71,6 @@ def test_two_pulls_into_one_folder_leave_each_other_alone(
     assert ran.code == 0
 
 
-#: Where a user may want the files, below the work folder: names that rsync reads in its own way.
-FOLDERS = ["host:2026-11-30", "-x", "a b/new\nline", "~", "#d"]
-
-
-@pytest.mark.parametrize("name", FOLDERS)
-def test_any_folder_can_be_the_destination(launcher: Launcher, clean: labs.Lab, name: str) -> None:
-    words = ("--hosts", "lab1", "--framework", "env", "--keep-on-host", "*")
-    assert launcher.run(*words, "--", "sh", "-c", 'echo 1 >"$LAUNCHER_OUTPUT_DIR/a"').code == 0
-    pulled = launcher.call("pull", "-", "--only", "*", "--", name)
-    assert pulled.returncode == 0, pulled.stderr
-    assert (launcher.work / name / "outputs" / "a").read_text() == "1\n"
-    pushed = launcher.call(
-        "push", "-i", str(launcher.inventory), "--hosts", "lab1", "--to", "/tmp/pushed", "--", name
-    )
-    assert pushed.returncode == 0, pushed.stderr
-    assert clean.hosts["lab1"].read("/tmp/pushed/outputs/a") == b"1\n"
-    clean.hosts["lab1"].run("rm", "-rf", "/tmp/pushed")
-
-
-def test_what_cannot_be_a_destination_is_named(launcher: Launcher, clean: labs.Lab) -> None:
-    ran = launcher.run("--hosts", "lab1", "--framework", "env", "--", "true")
-    (launcher.work / "file").touch()
-    (launcher.work / "nowhere").symlink_to("gone")
-    (launcher.work / "taken").mkdir()
-    (launcher.work / "taken" / "outputs").touch()
-    for dest, way in (
-        ("file", "file"),
-        ("file/x", "file"),
-        ("nowhere", "nowhere"),
-        ("taken", "taken/outputs"),
-    ):
-        pulled = launcher.call("pull", ran.folder.name, dest)
-        assert pulled.returncode == 2, dest
-        assert f"error: DEST cannot be {dest}: {way} is no folder\n" in pulled.stderr
-        assert "room" not in pulled.stderr
-    pulled = launcher.call("pull", ran.folder.name, "/proc/x")
-    assert (pulled.returncode, "room" in pulled.stderr) == (125, False), pulled.stderr
-
-
 def _largest(folder: Path) -> int:
     """Return the size of the largest file that has begun to come."""
     sizes = [0]

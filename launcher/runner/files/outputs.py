@@ -116,9 +116,18 @@ async def listed(
         folder=answer.folder,
         unreadable=answer.unreadable,
         links=tuple(link for link in files.links if all(map(_is_plain, link))),
-        left_out=answer.left_out,
+        left_out=tuple(one for one in answer.left_out if _counts(one[0], choice)),
         unlisted=answer.unlisted,
     )
+
+
+#: How what is said of a whole folder begins, in place of a path: see launcher.agent.relay.tree.
+_FOLDER = "the folder "
+
+
+def _counts(left_out: str, choice: Choice) -> bool:
+    """Return whether what a host leaves out would have been brought."""
+    return choice.has_all or choice.has(left_out) or left_out.startswith(_FOLDER)
 
 
 def _is_plain(path: str) -> bool:

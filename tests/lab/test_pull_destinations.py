@@ -1,0 +1,57 @@
+"""The folder of a user to which ``launcher pull`` brings files, and what comes there."""
+
+from __future__ import annotations
+
+from support import lab as labs
+from support.command import Launcher
+
+#: Where a user may want the files, below the work folder: names that rsync reads in its own way.
+FOLDERS = ("host:10-30", "-x", "a b/new\nline", "~", "#d")
+
+
+def test_any_folder_can_be_the_destination(launcher: Launcher, clean: labs.Lab) -> None:
+    words = ("--hosts", "lab1", "--framework", "env", "--keep-on-host", "*")
+    assert launcher.run(*words, "--", "sh", "-c", 'echo 1 >"$LAUNCHER_OUTPUT_DIR/a"').code == 0
+    for name in FOLDERS:
+        pulled = launcher.call("pull", "-", "--only", "*", "--", name)
+        assert pulled.returncode == 0, pulled.stderr
+        assert (launcher.work / name / "outputs" / "a").read_text() == "1\n"
+    host, inventory = clean.hosts["lab1"], str(launcher.inventory)
+    for name in FOLDERS[:2]:
+        to = ("--hosts", "lab1", "--to", f"/tmp/{name}")
+        pushed = launcher.call("push", "-i", inventory, *to, "--", name)
+        assert pushed.returncode == 0, pushed.stderr
+        assert host.read(f"/tmp/{name}/outputs/a") == b"1\n"
+
+
+def test_what_was_not_asked_for_is_not_missed(launcher: Launcher, clean: labs.Lab) -> None:
+    """A link to elsewhere that no pattern names made each such pull a failure."""
+    script = (
+        'cd "$LAUNCHER_OUTPUT_DIR" && echo 1 >a.json && ln -s /etc/passwd users.txt && mkfifo p'
+    )
+    ran = launcher.run("--hosts", "lab1", "--framework", "env", "--", "sh", "-c", script)
+    pulled = launcher.call("pull", ran.folder.name, "dest", "--only", "*.json")
+    assert (pulled.returncode, "left there" in pulled.stderr) == (0, False), pulled.stderr
+    pulled = launcher.call("pull", ran.folder.name, "dest", "--only", "*.txt")
+    assert pulled.returncode == 1
+    assert "users.txt was left there" in pulled.stderr
+
+
+def test_what_cannot_be_a_destination_is_named(launcher: Launcher, clean: labs.Lab) -> None:
+    ran = launcher.run("--hosts", "lab1", "--framework", "env", "--", "true")
+    (launcher.work / "file").touch()
+    (launcher.work / "nowhere").symlink_to("gone")
+    (launcher.work / "taken").mkdir()
+    (launcher.work / "taken" / "outputs").touch()
+    for dest, way in (
+        ("file", "file"),
+        ("file/x", "file"),
+        ("nowhere", "nowhere"),
+        ("taken", "taken/outputs"),
+    ):
+        pulled = launcher.call("pull", ran.folder.name, dest)
+        assert pulled.returncode == 2, dest
+        assert f"error: DEST cannot be {dest}: {way} is no folder\n" in pulled.stderr
+        assert "room" not in pulled.stderr
+    pulled = launcher.call("pull", ran.folder.name, "/proc/x")
+    assert (pulled.returncode, "room" in pulled.stderr) == (125, False), pulled.stderr
