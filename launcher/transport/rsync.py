@@ -121,8 +121,8 @@ async def copy(
     """Run ``rsync arguments``, the last two of which are from where and to where: the host's side is
     written ``x:PATH``. It keeps to the rate that is set.
 
-    ``names``, separated by NUL, go to ``--files-from=-``. Raises SyncError, DiskFull, ReadOnly,
-    ConnectionLost, or RecordError if this machine is out of space.
+    ``names``, separated by NUL, go to ``--files-from=-``. Raises SyncError, Vanished, DiskFull,
+    ReadOnly, ConnectionLost, or RecordError if this machine is out of space.
     """
     async with rates.share() as rate:
         limit = [f"--bwlimit={max(1, rate // 1024)}"] if rate else []
@@ -355,6 +355,8 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync
         hint = errors.HANGS if "timeout" in last else ""
         return errors.ConnectionLost(host, f"the copy was interrupted: {last}", hint)
+    if code == 24:
+        return errors.Vanished(host, "files were deleted while they were copied")
     return errors.SyncError(host, f"rsync exited with {code}: {last}")
 
 

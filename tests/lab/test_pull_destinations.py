@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+from launcher.records.run_reader import RunReader
 from support import lab as labs
-from support.command import Launcher
+from support.command import Launcher, follower
 
 #: Where a user may want the files, below the work folder: names that rsync reads in its own way.
 FOLDERS = ("host:10-30", "-x", "a b/new\nline", "~", "#d")
@@ -55,3 +59,57 @@ def test_what_cannot_be_a_destination_is_named(launcher: Launcher, clean: labs.L
         assert "room" not in pulled.stderr
     pulled = launcher.call("pull", ran.folder.name, "/proc/x")
     assert (pulled.returncode, "room" in pulled.stderr) == (125, False), pulled.stderr
+
+
+#: A log that grows, and checkpoints that live for a moment.
+BUSY = """
+import os, pathlib, time
+os.chdir(os.environ["LAUNCHER_OUTPUT_DIR"])
+pathlib.Path("model").write_bytes(os.urandom(2_000_000))
+number = 0
+with open("train.log", "a") as log:
+    while not os.path.exists("/tmp/end"):
+        print("line", number, file=log, flush=True)
+        pathlib.Path(f"ckpt{number}").write_bytes(bytes(1000))
+        pathlib.Path(f"ckpt{number - 30}").unlink(missing_ok=True)
+        number += 1
+        time.sleep(0.001)
+"""
+
+
+def test_a_run_that_goes_on_writing_is_pulled(launcher: Launcher, clean: labs.Lab) -> None:
+    """What it deleted or wrote meanwhile was said to be missing, at each pull."""
+    host = clean.hosts["lab1"]
+    words = ("--hosts", "lab1", "--framework", "env", "--pull-every", "1s")
+    running = launcher.start(*words, launcher.script(BUSY))
+    try:
+        labs.wait_until(lambda: any(launcher.home.glob("runs/*/outputs/model")), "a pull", 30)
+        for _ in range(3):
+            pulled = launcher.call("pull", "-", "dest", "--max-rate", "8MB/s")
+            assert pulled.returncode == 0, pulled.stderr
+            assert "NOT brought" not in pulled.stderr
+        assert (launcher.work / "dest/outputs/train.log").stat().st_size > 0
+    finally:
+        host.write("/tmp/end", b"")
+        _, said = running.communicate(timeout=60)
+        host.run("rm", "/tmp/end")
+    assert running.returncode == 0, said.decode()
+    assert b"not complete" not in said, said.decode()
+
+
+def test_a_run_that_nobody_follows_is_pulled(launcher: Launcher, clean: labs.Lab) -> None:
+    """Into the folder of the run, while it goes on writing."""
+    host = clean.hosts["lab1"]
+    words = ("--detach", "--hosts", "lab1", "--framework", "env", "--pull-every", "1h")
+    ran = launcher.run(*words, launcher.script(BUSY))
+    assert ran.code == 0, ran.err
+    os.kill(follower(ran.folder), signal.SIGKILL)
+    labs.wait_until(lambda: RunReader(ran.folder).follower() is None, "nobody to follow it", 10)
+    for _ in range(3):
+        pulled = launcher.call("pull", "-")
+        assert pulled.returncode == 0, pulled.stderr
+        assert "NOT brought" not in pulled.stderr
+    host.write("/tmp/end", b"")
+    attached = launcher.call("attach", "-")
+    host.run("rm", "/tmp/end")
+    assert attached.returncode == 0, attached.stderr

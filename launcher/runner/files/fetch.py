@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from . import outputs
 from .choice import Choice
 from .destination import held, make
 from .mirrors import files_of, state_of
+from .outputs import Listed
 from .view import Links, Outputs, lay_together
 
 T = TypeVar("T")
@@ -102,22 +104,29 @@ async def _fetch(
     links: dict[str, Links] = {}
 
     async def one(visited: Visited) -> tuple[NotBrought, ...]:
-        agent = await visited.agent()
-        try:
-            what = await outputs.listed(agent, layout.run_id, choice, compare=True)
-        finally:
-            await agent.close()
-        links[visited.host] = [link for link in what.links if choice.has(link[0])]
+        mirror = there.mirror(visited.host)
 
         def told(size: int, percent: int) -> None:
             on_event(ev.OutputsProgressed(time.time(), visited.host, percent, size))
 
-        mirror = there.mirror(visited.host)
+        async def look() -> Listed:
+            agent = await visited.agent()
+            try:
+                return await outputs.listed(agent, layout.run_id, choice, compare=True)
+            finally:
+                await agent.close()
+
+        what = await look()
         pulled = await outputs.pull(visited.connection, visited.host, what, mirror, told)
+        await _logs(visited, there.dest)
+        files, size = await in_thread(outputs.not_here, what, mirror, True)
+        if files:
+            with suppress(HostError):
+                what = await in_thread(outputs.still_there, what, await look())
+            files, size = await in_thread(outputs.not_here, what, mirror, True)
+        links[visited.host] = [link for link in what.links if choice.has(link[0])]
         if pulled.missing:
             failed[visited.host] = pulled.missing
-        await _logs(visited, there.dest)
-        files, size = await in_thread(outputs.not_here, what, mirror)
         missing = [NotBrought(visited.host, "", files, size, Because.MISSING)] if files else []
         if files and not pulled.missing and (count := outputs.absent(what, mirror)):
             failed[visited.host] = f"it did not send {count} of the files that it lists"
