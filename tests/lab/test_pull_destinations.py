@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
+from lab.test_budget import HOST_ROOT
 from launcher.records.run_reader import RunReader
 from support import lab as labs
 from support.command import Launcher, follower
@@ -113,3 +115,59 @@ def test_a_run_that_nobody_follows_is_pulled(launcher: Launcher, clean: labs.Lab
     attached = launcher.call("attach", "-")
     host.run("rm", "/tmp/end")
     assert attached.returncode == 0, attached.stderr
+
+
+CHANGING = """
+cd "$LAUNCHER_OUTPUT_DIR"
+mkdir folder && echo 1 >folder/a && echo 1 >file && echo 1 >version
+until test -e /tmp/next; do sleep 0.02; done
+rm -r folder file && echo 2 >folder && mkdir file && echo 2 >file/a && echo 2 >version
+touch /tmp/done
+until test -e /tmp/end; do sleep 0.02; done
+"""
+
+
+def test_files_that_become_folders_and_folders_that_become_files(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """The first ones were never brought; for the others, a pull into a folder ended at once. One that
+    cannot reach the host leaves what is newer in that folder than in the run's."""
+    host = clean.hosts["lab1"]
+    words = ("--hosts", "lab1", "--framework", "env", "--pull-every", "1h")
+    running = launcher.start(*words, "--", "sh", "-c", CHANGING)
+    try:
+        labs.wait_until(
+            lambda: any(host.path(HOST_ROOT).glob("runs/*/outputs/version")), "files", 30
+        )
+        for dest in ([], ["dest"]):
+            assert launcher.call("pull", "-", *dest).returncode == 0
+        (before,) = launcher.home.glob("runs/*/outputs")
+        assert (before / "version").read_text() == "1\n"
+        host.write("/tmp/next", b"")
+        labs.wait_until(lambda: host.exists("/tmp/done"), "the change", 20)
+        after = launcher.work / "dest" / "outputs"
+        pulled = launcher.call("pull", "-", "dest")
+        assert pulled.returncode == 0, pulled.stderr
+        _has_changed(after)
+        host.stop_sshd()
+        try:
+            unreached = launcher.call("pull", "-", "dest")
+        finally:
+            host.start_sshd()
+        assert unreached.returncode == 1, unreached.stderr
+        _has_changed(after)
+    finally:
+        for name in ("next", "end"):
+            host.write(f"/tmp/{name}", b"")
+        _, said = running.communicate(timeout=60)
+        host.run("rm", "-f", "/tmp/next", "/tmp/done", "/tmp/end")
+    assert running.returncode == 0, said.decode()
+    _has_changed(before)
+    assert launcher.call("pull", "-", "dest").returncode == 0
+    _has_changed(after)
+
+
+def _has_changed(outputs: Path) -> None:
+    files = [path for path in outputs.rglob("*") if path.is_file()]
+    texts = {path.relative_to(outputs).as_posix(): path.read_text() for path in files}
+    assert texts == {"folder": "2\n", "file/a": "2\n", "version": "2\n"}

@@ -1,12 +1,13 @@
 """Fetch outputs and logs of a run straight into a folder of the user, past the run's own folder.
 
-What is in the run's folder already is copied from there, and stays what there is of hosts that do not
-answer. ``DEST/.launcher`` holds the files of each host, which ``DEST/outputs`` links: the next fetch
-continues there.
+What is in the run's folder already, and newer, is copied from there: it is what there is of hosts that
+do not answer. ``DEST/.launcher`` holds the files of each host, which ``DEST/outputs`` links: the next
+fetch continues there.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -159,9 +160,23 @@ def _begin(run: Path, there: Destination, choice: Choice) -> tuple[str, ...]:
     known = sorted(place.name for place in here.iterdir()) if here.is_dir() else []
     for host in known:
         mirror = here / host / "outputs"
+        target = there.mirror(host)
         for path in files_of(mirror):
-            target = there.mirror(host) / path
-            if choice.has(path) and state_of(target) != state_of(mirror / path):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(mirror / path, target)
+            if choice.has(path) and state_of(target / path) != state_of(mirror / path):
+                _copy(mirror, target, path)
     return tuple(known)
+
+
+def _copy(mirror: Path, target: Path, path: str) -> None:
+    """Copy a file from one mirror of a host into another, unless what is there in its place is newer."""
+    place = target / path
+    ours = (mirror / path).stat().st_mtime_ns
+    for above in [target / parent for parent in Path(path).parents][-2::-1]:
+        if os.path.lexists(above) and not above.is_dir():
+            place = above  # a file, where this one needs a folder
+            break
+    if place.is_dir() or state_of(place)[1] >= ours:
+        return
+    place.unlink(missing_ok=True)  # other names of that file keep what they have
+    (target / path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(mirror / path, target / path)

@@ -194,6 +194,7 @@ async def pull(
                     [
                         "--times",
                         "--ignore-missing-args",  # what the run has deleted since
+                        "--force",  # a file in the place of a folder with files
                         *option,
                         f"--partial-dir={PARTIAL}",
                         f"--temp-dir={_incoming(mirror).absolute()}",
