@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 from lab.test_budget import HOST_ROOT
@@ -115,6 +117,32 @@ def test_a_run_that_nobody_follows_is_pulled(launcher: Launcher, clean: labs.Lab
     attached = launcher.call("attach", "-")
     host.run("rm", "/tmp/end")
     assert attached.returncode == 0, attached.stderr
+
+
+#: Starts a command with little room below DEST, then lists what came.
+LITTLE_ROOM = 'mkdir -p dest && mount -t tmpfs -o size=40m none dest && "$@"; code=$?; ls dest/outputs; exit $code'
+
+
+def test_what_fits_is_there_where_the_disk_is_full(launcher: Launcher, clean: labs.Lab) -> None:
+    """Each host by itself has room; together they have not."""
+    script = (
+        'cd "$LAUNCHER_OUTPUT_DIR" && echo 1 >a-$LAUNCHER_HOST && head -c 30m /dev/urandom >big'
+    )
+    words = ("--hosts", "lab1,lab2", "--framework", "env", "--keep-on-host", "*")
+    assert launcher.run(*words, "--", "sh", "-c", script).code == 0
+    pull = [sys.executable, "-m", "launcher", "pull", "-", "dest", "--only", "*"]
+    pulled = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", LITTLE_ROOM, "sh", *pull],
+        cwd=launcher.work,
+        env=launcher.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert pulled.returncode == 1, pulled.stderr
+    assert {"a-lab1", "a-lab2"} <= set(pulled.stdout.split()), pulled.stderr
+    assert "No space left on device" in pulled.stderr
 
 
 CHANGING = """

@@ -105,6 +105,13 @@ async def _fetch(
     links: dict[str, Links] = {}
 
     async def one(visited: Visited) -> tuple[NotBrought, ...]:
+        try:
+            return await bring(visited)
+        except RecordError as error:  # no room: what has come of others is theirs to see
+            failed[visited.host] = error.message
+            return ()
+
+    async def bring(visited: Visited) -> tuple[NotBrought, ...]:
         mirror = there.mirror(visited.host)
 
         def told(size: int, percent: int) -> None:
