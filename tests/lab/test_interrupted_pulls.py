@@ -59,10 +59,14 @@ def test_two_pulls_into_one_folder_leave_each_other_alone(
     words = ("--hosts", "lab1", "--framework", "env", "--keep-on-host", "*")
     ran = launcher.run(*words, "--", "sh", "-c", SCRIPT)
     pull = ("pull", "-", str(dest), "--only", "*")
-    first = launcher.start_command(*pull, "--max-rate", "20MB/s")
-    labs.wait_until(lambda: _largest(dest) > SIZE // 8, "a part of it", 60)
-    second = launcher.call(*pull)
-    assert second.returncode == 2
+    first = launcher.start_command(*pull, "--max-rate", "8MB/s")
+    labs.wait_until(lambda: _largest(dest) > 0, "a part of it", 60)
+    os.kill(first.pid, signal.SIGSTOP)  # it is not to end meanwhile
+    try:
+        second = launcher.call(*pull)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert second.returncode == 2, second.stderr
     assert f"DEST cannot be {dest}: another launcher brings files to it" in second.stderr
     _, said = first.communicate(timeout=60)
     assert first.returncode == 0, said.decode()
