@@ -276,6 +276,10 @@ class SyncError(HostError):
     code = "sync-failed"
 
 
+class Vanished(SyncError):
+    """Files were deleted while they were copied; all others have come."""
+
+
 class SourceChanged(SyncError):
     """Files of a data set arrived with other sums than their source had when it was listed."""
 
