@@ -45,6 +45,16 @@ def test_what_was_not_asked_for_is_not_missed(launcher: Launcher, clean: labs.La
     assert "users.txt was left there" in pulled.stderr
 
 
+def test_what_was_pulled_into_the_workdir_is_no_code(launcher: Launcher, clean: labs.Lab) -> None:
+    """The next run would take each host's files along, beside those in outputs/."""
+    script = launcher.script("import os\nopen(os.environ['LAUNCHER_OUTPUT_DIR'] + '/a', 'w')\n")
+    words = ("--hosts", "lab1", "--framework", "env")
+    assert launcher.run(*words, script).code == 0
+    assert launcher.call("pull", "-", "results").returncode == 0
+    ran = launcher.run(*words, "--", "find", "results", "-path", "*.launcher*")
+    assert (ran.code, ran.out) == (0, "")
+
+
 def test_what_cannot_be_a_destination_is_named(launcher: Launcher, clean: labs.Lab) -> None:
     ran = launcher.run("--hosts", "lab1", "--framework", "env", "--", "true")
     (launcher.work / "file").touch()
@@ -61,6 +71,12 @@ def test_what_cannot_be_a_destination_is_named(launcher: Launcher, clean: labs.L
         assert pulled.returncode == 2, dest
         assert f"error: DEST cannot be {dest}: {way} is no folder\n" in pulled.stderr
         assert "room" not in pulled.stderr
+    (launcher.work / "own").symlink_to(ran.folder)
+    for own in (str(ran.folder), "own", str(ran.folder / "outputs")):
+        pulled = launcher.call("pull", ran.folder.name, own)
+        assert pulled.returncode == 2
+        assert f"error: DEST cannot be {own}: the run itself is there\n" in pulled.stderr
+    assert not (ran.folder / ".launcher").exists()
     pulled = launcher.call("pull", ran.folder.name, "/proc/x")
     assert (pulled.returncode, "room" in pulled.stderr) == (125, False), pulled.stderr
 

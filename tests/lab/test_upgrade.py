@@ -255,3 +255,37 @@ def _is_known(by: Launcher) -> bool:
     """Run something on the first host: it gets the agent, whose name is noted if its files are not new."""
     assert by.run("--hosts", "lab1", "--framework", "env", "--", "true").code == 0
     return (by.home / "agent-name.json").exists()
+
+
+def test_a_run_whose_launcher_was_removed_meanwhile_ends_as_it_does(
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
+) -> None:
+    """As when an environment is made anew: what the end needs is imported by then."""
+    place = tmp_path / "installed"
+    shutil.copytree(ROOT / "launcher", place / "launcher")
+    by = replace(launcher, env={"PYTHONPATH": str(place)})
+    process = by.start("--hosts", "lab1", "--framework", "torch", by.script(SCRIPT))
+    try:
+        logs = launcher.home / "runs"
+        labs.wait_until(
+            lambda: any(
+                f.read_bytes().count(b"\n") > 150 for f in logs.glob("*/logs/*/rank-0.out")
+            ),
+            "a run that goes on",
+            30,
+        )
+        shutil.rmtree(place)
+        _end(clean, 3)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 3, err.decode()
+    assert b"failed (exit-3)" in err
+    assert b"Traceback" not in err, err.decode()
+    assert (_folder(by) / "outputs" / "0.txt").read_text() == "0"
+
+
+def _folder(by: Launcher) -> Path:
+    (folder,) = (by.home / "runs").iterdir()
+    return folder

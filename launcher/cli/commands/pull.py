@@ -76,7 +76,8 @@ def command(
 ) -> None:
     """Bring outputs and logs of a run back as they are on its hosts now. The run continues.
 
-    With DEST they go straight there, and not to ~/.launcher. If the run has ended, what its store lacks
+    With DEST they go straight there, and not to ~/.launcher. The next pull continues what was
+    interrupted. If the run has ended, what its store lacks
     is stored as well; if nobody follows it, `launcher attach` does that.
     """
     rate = options.rate_of(max_rate)

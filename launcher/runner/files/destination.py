@@ -12,9 +12,14 @@ from ...spec.errors import InputError, RecordError
 
 
 @contextmanager
-def held(dest: Path) -> Iterator[None]:
+def held(dest: Path, run: Path) -> Iterator[None]:
     """Make the folder if it is missing, and let no other process bring files to it meanwhile: two would
-    remove each other's halves. Raises InputError, RecordError."""
+    remove each other's halves. It is not in that of the ``run`` here. Raises InputError, RecordError."""
+    if Path(os.path.realpath(dest)).is_relative_to(os.path.realpath(run)):
+        raise InputError(
+            f"DEST cannot be {dest}: the run itself is there",
+            f"launcher pull {run.name} brings everything there",
+        )
     make(dest, dest)
     folder = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -84,7 +84,7 @@ async def fetch(
 ) -> Fetched:
     """Bring what is chosen into ``dest``. Raises InputError where that can be no folder, or is another
     process's; RecordError if it cannot be written."""
-    with held(dest):
+    with held(dest, run):
         return await _fetch(request, layout, run, Destination(dest), choice, on_event)
 
 
@@ -161,6 +161,7 @@ def _begin(run: Path, there: Destination, choice: Choice) -> tuple[str, ...]:
     """Copy what is here of a run; return all hosts that it is from."""
     for name in ("logs", "outputs", ".launcher"):
         make(there.dest / name, there.dest)
+    (there.path / ".gitignore").write_text("*\n")  # nor is it code of a later run
     if (run / "logs").exists():
         shutil.copytree(run / "logs", there.dest / "logs", dirs_exist_ok=True)
     here = run / ".hosts"

@@ -176,7 +176,7 @@ async def restore(job: Job, run: Path, dest: Path, on_event: OnEvent = ignore_ev
             event = ev.StoreProgressed.so_far(time.time(), host, done, total)
             loop.call_soon_threadsafe(on_event, event)
 
-    with held(dest):
+    with held(dest, run):
         return await in_own_thread(
             lambda going_on: _restore(job, run, dest, Downloading(tell, going_on))
         )
