@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import signal
@@ -32,6 +33,8 @@ Start = Callable[["AsyncClient"], Awaitable["AsyncRunHandle"]]
 Ready = Callable[["AsyncRunHandle"], Awaitable["Receipt | None"]]
 #: Seconds for which Ctrl-C in a run that this command started means to stop it, without a question.
 YOUNG = 60.0
+#: Seconds after which the modules are imported that show the end: a start has other work.
+SOON = 1.0
 #: The exit code after a signal that made us let go of the run: that of a process that SIGTERM ended.
 LET_GO = 128 + signal.SIGTERM
 
@@ -93,9 +96,11 @@ class _Watch:
 
     async def until_over(self) -> End:
         """Return as soon as the run has ended, or was let go of."""
+        ahead = asyncio.ensure_future(_import_ahead())
         try:
             receipt = await _unless_left(self._run.wait(), self._leaving)
         finally:
+            ahead.cancel()
             self._close_question()
         if receipt is None:
             receipt = await self._let_go()
@@ -198,6 +203,13 @@ def tell_detached(run: AsyncRunHandle) -> None:
     click.echo(f"  stop: launcher stop {name}", err=True)
     if not run.followed_by_another:
         click.echo(f"  follow it again, for restarts and outputs: launcher attach {name}", err=True)
+
+
+async def _import_ahead() -> None:
+    """Import what shows the end: launcher may be upgraded, or removed, while a run goes on."""
+    await asyncio.sleep(SOON)
+    for name in ("messages", "receipt"):
+        await asyncio.to_thread(importlib.import_module, f".render.{name}", __package__)
 
 
 async def begin(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import frameworks
+from ..spec.environments import Environment
 from ..spec.model import Job
 from . import Need
 
@@ -29,9 +30,17 @@ def first_of(framework: str, missing: Sequence[str]) -> list[str]:
 
 
 def describe_missing(
-    framework: str, python: str, version: str, missing: Sequence[str], image: str = ""
+    framework: str,
+    python: str,
+    version: str,
+    missing: Sequence[str],
+    image: str = "",
+    environment: Environment | None = None,
 ) -> tuple[str, str]:
-    """Return a message and a hint about probes that :func:`first_of` returned, in an image or not."""
+    """Return a message and a hint about probes that :func:`first_of` returned, in an image or not.
+
+    ``environment`` is that of the processes, if the job or the host names one.
+    """
     need = needs_of(framework).get(missing[0])
     if image:
         what = need.says if need else " and ".join(missing)
@@ -44,8 +53,22 @@ def describe_missing(
     if need is not None:
         who = "this host" if need.probe.startswith("program:") else who
         return f"framework {framework} needs {need.says}, which {who} does not have", need.hint
+    is_built = environment is not None and environment.recipe
+    who = f"the {environment}" if is_built else who
+    what = f"framework {framework} needs {' and '.join(missing)}, which {who} does not have"
+    if environment is not None and is_built:
+        return what, f"{_how_to_add(environment, ' '.join(missing))}: hosts build it anew then"
     return (
-        f"framework {framework} needs {' and '.join(missing)}, which {who} does not have",
+        what,
         f"python: or --python names one that has it (venv:DIR, conda:NAME); launcher bootstrap "
         f"--requirements FILE makes one; {python} -m pip install {' '.join(missing)} adds it there",
     )
+
+
+def _how_to_add(environment: Environment, names: str) -> str:
+    recipe = environment.recipe
+    if environment.pixi:
+        return f"pixi add {names} in {recipe}"
+    if environment.uv and not recipe.endswith((".txt", ".in")):
+        return f"uv add {names} in {recipe}, or uv lock if its pyproject.toml has it"
+    return f"add {names} to {recipe}"

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Sequence
 
 from ..spec.frozen import frozen
-from . import wrapped_commands
+from . import shell_commands, wrapped_commands
 
 #: By the option that has the number of a host or rank: those that say how many there are.
 _PAIRS = {
@@ -94,7 +94,7 @@ def in_script(text: str) -> tuple[int, Numbered] | None:
     """
     variables: dict[str, str] = {}
     found = []
-    for line, words in wrapped_commands.commands(text):
+    for line, words in shell_commands.commands(text):
         command = wrapped_commands.program_of(words, variables)
         filled = [_VARIABLE.sub(lambda m: variables.get(m[1], m[0]), word) for word in command]
         if one := numbered(filled):

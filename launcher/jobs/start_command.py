@@ -35,6 +35,24 @@ class StartCommand:
     exact: str = ""
 
 
+_OPTION = re.compile(r"(?P<plain>-(?=.)[^mcWX]*)(?P<valued>[mcWX]?)(?P<value>.*)", re.DOTALL)
+
+
+def behind_python(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command of Python without that and its own options: ``-m MODULE``, ``-c TEXT`` or a
+    script comes first."""
+    at = 1
+    while at < len(words) and (option := _OPTION.fullmatch(words[at])):
+        at += 1
+        if option["plain"][:2] == "--":
+            continue
+        if option["valued"] in ("m", "c"):
+            value = (option["value"],) if option["value"] else ()
+            return (f"-{option['valued']}", *value, *words[at:])
+        at += bool(option["valued"]) and not option["value"]
+    return words[at:]
+
+
 def without_python(run: tuple[str, ...]) -> tuple[str, ...]:
     """Return a command without the Python in front of its script or module: each host has its own."""
     if PYTHON.match(run[0]):

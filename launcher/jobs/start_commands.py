@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..spec.errors import InputError
 from ..spec.frozen import frozen
-from .start_command import PYTHON, StartCommand, without_python
+from .start_command import PYTHON, StartCommand, behind_python, without_python
 
 __all__ = ["CONTAINERS", "INSTEAD", "PYTHON", "StartCommand", "program", "take"]
 
@@ -116,6 +116,7 @@ _PROGRAMS: Mapping[tuple[str, ...], str] = {
     ("accelerate-launch",): "accelerate launch",
     ("-m", "accelerate.commands.launch"): "accelerate launch",
     ("deepspeed",): "deepspeed",
+    ("-m", "deepspeed.launcher.runner"): "deepspeed",
     ("fabric", "run"): "fabric run",
     ("lightning", "run"): "fabric run",
     ("lightning", "fabric", "run"): "fabric run",
@@ -150,8 +151,8 @@ def program(words: tuple[str, ...]) -> str:
 def _program(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Return which launcher a command starts, and its arguments; "" for none of them."""
     if words and PYTHON.match(words[0]):
-        words = words[2:] if words[1:2] == ("-u",) else words[1:]
-    elif words:
+        words = behind_python(words)
+    if words:
         words = (words[0].rpartition("/")[2], *words[1:])
     for names, called in _PROGRAMS.items():
         if words[: len(names)] == names:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from ..spec.frozen import frozen
 from . import start_commands
+from .shell_commands import commands
+from .start_command import behind_python
 
 #: Programs that choose an environment for the command behind them, and their options with a value.
 _ENVIRONMENTS = {
@@ -37,6 +39,7 @@ _WRAPPERS = {
         "-P -w --weighted-interleave",
         "time": "-f --format -o --output",
         "nohup": "",
+        "setsid": "",
         "nice": "-n --adjustment",
         "ionice": "-c --class -n --classdata",
         "stdbuf": "-i -o -e --input --output --error",
@@ -47,6 +50,25 @@ _WRAPPERS = {
 }
 #: Those with an argument of their own in front of the command.
 _WITH_ARGUMENT = ("timeout", "taskset")
+#: Programs that start the command behind options of theirs, which are many.
+_SOMEWHERE = frozenset(
+    {
+        *(
+            "nsys",
+            "ncu",
+            "rocprof",
+            "rocprofv3",
+            "py-spy",
+            "memray",
+            "scalene",
+            "strace",
+            "ltrace",
+            "perf",
+        ),
+        *("xvfb-run", "unbuffer", "catchsegv", "prlimit", "chrt", "flock", "systemd-run", "cgexec"),
+        *("apptainer", "singularity", "hatch", "rye", "pipx", "uvx"),
+    }
+)
 SHELLS = ("bash", "sh", "zsh", "dash", "ksh")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 #: Words of a shell in front of a command.
@@ -56,7 +78,6 @@ _KEYWORDS = frozenset(
 _ENDS = {"fi": "if", "esac": "case"}
 _ONLY_ASKS = frozenset({"--help", "-h", "--version", "-V", "--check-build", "-cb"})
 _VARIABLE = re.compile(r"\$\{?(\w+)(?::?-[^}]*)?(?:\[@\])?\}?")
-_HERE = re.compile(r"<<-?\s*(['\"\\]?)(\w+)\1")
 _RULE = re.compile(
     r"(?P<targets>[^\s#:=][^:=#]*?)\s*::?(?!=)\s*(?P<needs>[^#;=]*)(?:;(?P<recipe>.*))?"
 )
@@ -92,7 +113,18 @@ def unwrapped(words: tuple[str, ...]) -> Wrapped | None:
                 at += 2 if words[at] in valued else 1
             at += names[0] in _WITH_ARGUMENT
             return Wrapped(" ".join(names), words[:at], words[at:])
+    if named[0] in _SOMEWHERE:
+        found = (at for at in range(1, len(words) - 1) if _begins(words[at:]))
+        if at := next(found, 0):
+            return Wrapped(named[0], words[:at], words[at:])
     return None
+
+
+def _begins(words: tuple[str, ...]) -> bool:
+    """Return whether a command begins here that launcher reads."""
+    name = words[0].rpartition("/")[2]
+    known = start_commands.PYTHON.match(name) or name in SHELLS or (name,) in _WRAPPERS
+    return bool(known or start_commands.program(words))
 
 
 def chooses_environment(words: tuple[str, ...]) -> bool:
@@ -150,13 +182,7 @@ def python_script(words: tuple[str, ...]) -> str:
     """Return the path of the Python script that a command starts, wrappers aside; "" for none."""
     words = _bare(words)
     if words and start_commands.PYTHON.match(words[0]):
-        # -u, -W ignore: all other options with a value start no script
-        at = 1
-        while at < len(words) and words[at].startswith("-"):
-            at += 2 if words[at] in ("-W", "-X") else 1
-        if {"-m", "-c"} & set(words[1:at]):
-            return ""
-        words = words[at:]
+        words = behind_python(words)
     return words[0] if words and words[0].endswith(".py") else ""
 
 
@@ -328,7 +354,8 @@ def started(
                 either, candidate = False, None
         depth += words[:1] in (("if",), ("case",))
         while words and words[0] in _KEYWORDS:
-            words = words[1:]
+            is_text = words[0] == "eval" and " " in "".join(words[1:2])
+            words = (_words(words[1]) or ()) + words[2:] if is_text else words[1:]
             depth += words[:1] == ("if",)
         words = program_of(words, variables)
         name = _starts(words)
@@ -373,62 +400,15 @@ def _with_variable(words: tuple[str, ...], variables: dict[str, str]) -> tuple[s
     value = variables.get(match[1], "")
     if not value and "PYTHON" in match[1].upper():
         value = "python"
+    found = _words(value)
+    return () if found is None else found + words[1:]
+
+
+def _words(text: str) -> tuple[str, ...] | None:
     try:
-        return (*shlex.split(value), *words[1:])
-    except ValueError:
-        return ()
-
-
-def commands(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Return the simple commands of a shell script with their lines; here documents are none."""
-    lines = text.splitlines()
-    at = 0
-    while at < len(lines):
-        first, joined = at, lines[at]
-        at += 1
-        tokens = None
-        while tokens is None:
-            while joined.endswith("\\") and at < len(lines):
-                joined, at = joined[:-1] + lines[at], at + 1
-            tokens = _tokens(joined)
-            if tokens is None:
-                if at >= len(lines):
-                    return
-                joined, at = f"{joined}\n{lines[at]}", at + 1
-        if match := _HERE.search(joined):
-            while at < len(lines) and lines[at].strip() != match[2]:
-                at += 1
-            at += 1
-        for command in _split(tokens):
-            yield first + 1, command
-
-
-def _tokens(text: str) -> list[str] | None:
-    """Return the words and operators of a line; None if a quote is still open."""
-    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()")
-    lexer.whitespace_split = True
-    try:
-        return list(lexer)
+        return tuple(shlex.split(text))
     except ValueError:
         return None
-
-
-def _split(tokens: list[str]) -> Iterator[tuple[str, ...]]:
-    words: list[str] = []
-    in_list = False
-    for token in tokens:
-        if in_list:  # NAME=(a b c)
-            in_list = ")" not in token
-        elif token and not set(token) - set(";&|()"):
-            in_list = token == "(" and bool(words) and words[-1].endswith("=")
-            # `name)` is a pattern of case
-            if words and not in_list and not (token.startswith(")") and len(words) == 1):
-                yield tuple(words)
-            words = []
-        else:
-            words.append(token)
-    if words:
-        yield tuple(words)
 
 
 def started_by_make(
@@ -454,6 +434,10 @@ def started_by_make(
             recipe_line = _filled(command.lstrip("@+- \t"), variables)
             if found := started(recipe_line, "", read, known):
                 return found if found.path else Started(path, line, found.name, found.alone)
+            for _, words in commands(recipe_line):
+                again = made(words)
+                if again and not again.folder and not again.file:
+                    left += again.targets
     return None
 
 
@@ -463,7 +447,7 @@ _Rules = dict[str, tuple[list[str], list[tuple[int, str]]]]
 def _rules(text: str) -> tuple[_Rules, dict[str, str]]:
     """Return needs and recipe of each target of a makefile, and its variables."""
     rules: _Rules = {}
-    variables: dict[str, str] = {}
+    variables = {"MAKE": "make"}
     current: list[str] = []
     lines = text.splitlines()
     at = 0

@@ -16,7 +16,14 @@ from ..jobs.environments import needed_on
 from ..jobs.gpus import usable
 from ..jobs.layout import make_layout, on_fewer
 from ..spec import nodeset
-from ..spec.errors import CheckFailed, GpusInUse, HostError, PlanError
+from ..spec.errors import (
+    CheckFailed,
+    ConnectionLost,
+    GpusInUse,
+    HostError,
+    PlanError,
+    Silent,
+)
 from ..spec.model import Host, Job, Layout
 from ..transport import rsync
 from .context import RunContext
@@ -28,6 +35,9 @@ from .policy.host_count import how_many
 from .policy.passed_over import passed_over
 from .waiting.place import Place
 
+#: How often a run tries to get into the queue, where the connection to a host breaks meanwhile.
+MOST_TRIES = 3
+
 
 async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
     """Open hosts until there is a layout, and settle on it; return False if the run has to wait for its
@@ -36,16 +46,18 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
     Raises PlanError, or the first HostError when hosts are missing because of it. What was opened
     until then stays in the set, which closes it.
     """
-    order = _in_order(context)
-    search = _Search(context, hosts, order)
+    search = _Search(context, hosts, _in_order(context))
     try:
-        layout = await search.layout(place.can_wait)
-        ours = await _turn(context, hosts, place, layout) if layout else None
-        if ours is None and (place.can_wait or context.job.elastic):
-            await _queue_up(context, place, await search.all_able(), order)
-            ours = await _turn_on_some(hosts, place, bool(context.job.elastic))
-        if ours is None and not place.can_wait:
-            raise place.refusal()
+        ours, tries = None, MOST_TRIES
+        while tries:
+            try:
+                ours, tries = await _take_place(context, hosts, place, search), 0
+            except ConnectionLost as lost:
+                tries -= 1
+                if not tries or isinstance(lost, Silent) or not search.has_opened(lost.host):
+                    raise
+                await place.close()
+                await search.open_again(lost.host)
         await search.opening.leave()
     except BaseException:
         await search.opening.close()
@@ -54,6 +66,21 @@ async def connect(context: RunContext, hosts: HostSet, place: Place) -> bool:
         return False
     await settle(context, hosts, ours)
     return True
+
+
+async def _take_place(
+    context: RunContext, hosts: HostSet, place: Place, search: _Search
+) -> Layout | None:
+    """Take a place in the queue. Return the layout that the run may take now; None if it has to wait.
+    Raises ConnectionLost where the connection to a host breaks meanwhile."""
+    layout = await search.layout(place.can_wait)
+    ours = await _turn(context, hosts, place, layout) if layout else None
+    if ours is None and (place.can_wait or context.job.elastic):
+        await _queue_up(context, place, await search.all_able(), search.order)
+        ours = await _turn_on_some(hosts, place, bool(context.job.elastic))
+    if ours is None and not place.can_wait:
+        raise place.refusal()
+    return ours
 
 
 def _in_order(context: RunContext) -> Sequence[Host]:
@@ -78,7 +105,8 @@ class _Search:
 
     def __init__(self, context: RunContext, hosts: HostSet, order: Sequence[Host]) -> None:
         self.opening = Opening(context, hosts, open_one)
-        self._context, self._hosts, self._order = context, hosts, order
+        self.order = order
+        self._context, self._hosts = context, hosts
         self._waiting = list(order)
 
     async def layout(self, may_wait: bool) -> Layout | None:
@@ -95,7 +123,7 @@ class _Search:
                 raise _lacks(able, lacking)
             try:
                 is_early = bool(self._waiting or opening.silent)
-                return decide(self._context, able, is_early, self._order)
+                return decide(self._context, able, is_early, self.order)
             except PlanError as error:
                 if self._waiting:
                     continue
@@ -121,6 +149,16 @@ class _Search:
         self._open(len(self._waiting))
         await self.opening.settle(False)
         return _with_needs(self._context, self._hosts.active)[0]
+
+    def has_opened(self, name: str) -> bool:
+        """Return whether a host has answered."""
+        return name in [session.name for session in self._hosts.active]
+
+    async def open_again(self, name: str) -> None:
+        """Connect anew to a host that had answered; if it does not now, it counts as silent."""
+        for session in [one for one in self._hosts.active if one.name == name]:
+            await self._hosts.dismiss(session)
+        self.opening.begin([host for host in self.order if host.name == name])
 
     def _open(self, count: int) -> None:
         batch, self._waiting = self._waiting[:count], self._waiting[count:]

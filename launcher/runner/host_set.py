@@ -70,8 +70,9 @@ class HostSet:
         self._aside = (*self._aside, session)
 
     async def dismiss(self, session: HostSession) -> None:
-        """Close and forget a host that stands aside."""
+        """Close and forget a host that stands aside, or that takes part before there is a layout."""
         self._aside = tuple(other for other in self._aside if other is not session)
+        self._active = tuple(other for other in self._active if other is not session)
         await session.close()
 
     def settle(self, layout: Layout) -> None:

@@ -174,6 +174,7 @@ class Requirements:
         what, hint = requirements.describe_missing(
             *(self._job.framework, place.its.python, place.version, names),
             image=inside.image if inside else "",
+            environment=place.its.environment,
         )
         return FrameworkMissing(place.session.name, what if inside else what + also, hint)
 

@@ -21,7 +21,7 @@ from ..records.stored import stored_alone
 from ..spec import errors
 from ..spec.frozen import frozen
 from ..spec.model import Layout, Request
-from ..transport import rates, rsync
+from ..transport import agent_bundle, rates, rsync
 from ..transport.ssh_lookup import SshLookup
 from . import connect, shutdown
 from .attempts import Attempts
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the clock of a run that begins later.
 CLOCK = 30.0
+#: Seconds after the start until a run reads what hosts may need later: the start has other work.
+SOON = 1.0
 #: Seconds for all hosts to answer when another launcher's run is followed; then the run continues
 #: without the silent ones.
 REJOIN = 10.0
@@ -254,7 +256,11 @@ class Run:
 
     async def _follow_attempts(self, is_running: bool = False) -> None:
         async with beside(self._collector.every(self.context.request.pull_every)):
-            async with beside(self._keeper.every()), beside(self._leave_urls()):
+            async with (
+                beside(self._keeper.every()),
+                beside(self._leave_urls()),
+                beside(_read_agent()),
+            ):
                 await self._attempts.run(is_running)
             await self._keeper.last()
 
@@ -489,6 +495,12 @@ class Run:
 
     def _describe(self) -> None:
         self.folder.write("run.json", self.context.describe(self.layout))
+
+
+async def _read_agent() -> None:
+    """Read the agent, for hosts that lack it or a part of it: launcher may be upgraded during a run."""
+    await asyncio.sleep(SOON)
+    await in_thread(agent_bundle.agent_files)
 
 
 def _pauses(moment: float) -> Iterator[float]:

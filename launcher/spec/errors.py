@@ -27,7 +27,8 @@
     │   ├── NoEnvironment       the job's environment is not there, or cannot be activated
     │   ├── FrameworkMissing    the host's Python lacks a module of the job's framework
     │   ├── SyncError, StartError, PortTaken
-    │   │   └── SourceChanged   files of a data set changed while they were copied
+    │   │   ├── SourceChanged   files of a data set changed while they were copied
+    │   │   └── Vanished        files were deleted while they were copied
     │   ├── GpuBusy             a GPU was taken before the start              exit 75
     │   └── SetupFailed         the job's setup failed
     ├── ImageNotBuilt       the job's image cannot be built                   exit 125
@@ -274,6 +275,10 @@ class SyncError(HostError):
     """Files could not be copied."""
 
     code = "sync-failed"
+
+
+class Vanished(SyncError):
+    """Files were deleted while they were copied; all others have come."""
 
 
 class SourceChanged(SyncError):

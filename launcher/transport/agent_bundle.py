@@ -48,6 +48,7 @@ LAUNCHER_START=$2 exec "$p" -I -S -c '{_EXECUTE}' "$d/agent/$1/start.py" relay "
 """
 
 
+@functools.lru_cache(maxsize=1)
 def _trust() -> str:
     """Return Python text that sets TRUST to the text of agent/base/trust.py."""
     source = (_FOLDER / "base/trust.py").read_text("ascii")
@@ -216,7 +217,8 @@ def has_changed() -> bool:
 
 
 def agent_files() -> Mapping[str, bytes]:
-    """Return the files of the agent's folder, by name."""
+    """Return the files of the agent's folder, by name. From then on, this process gives hosts these,
+    whatever becomes of the ones on disk."""
     return _files()
 
 
@@ -228,7 +230,7 @@ NO_AGENT = "launcher-no-agent"
 def packed() -> bytes:
     """Return the first part of the agent for a host that does not have it yet, as :func:`start_command`
     wants it on stdin: what unpacks it, the sizes of all files, then their content."""
-    pieces = ((_FOLDER / "base/installing.py").read_bytes(), *_packed(is_rest=False))
+    pieces = (_files()["agent/base/installing.py"], *_packed(is_rest=False))
     return b"".join(b"%0*d%s" % (_LENGTH, len(piece), piece) for piece in pieces)
 
 

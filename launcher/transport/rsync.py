@@ -118,15 +118,25 @@ async def copy(
     names: bytes,
     progress: Callable[[int], None] = lambda percent: None,
 ) -> Copied:
-    """Run ``rsync arguments``, in which the host's side is written ``x:PATH``, within the rate that is
-    set.
+    """Run ``rsync arguments``, the last two of which are from where and to where: the host's side is
+    written ``x:PATH``. It keeps to the rate that is set.
 
-    ``names``, separated by NUL, go to ``--files-from=-``. Raises SyncError, DiskFull, ReadOnly,
-    ConnectionLost, or RecordError if this machine is out of space.
+    ``names``, separated by NUL, go to ``--files-from=-``. Raises SyncError, Vanished, DiskFull,
+    ReadOnly, ConnectionLost, or RecordError if this machine is out of space.
     """
     async with rates.share() as rate:
         limit = [f"--bwlimit={max(1, rate // 1024)}"] if rate else []
-        return await _copy(connection, host, [*limit, *arguments], names, progress)
+        *options, source, target = arguments
+        words = [*limit, *options, _whole(source), _whole(target)]
+        return await _copy(connection, host, words, names, progress)
+
+
+def _whole(place: str) -> str:
+    """Return a place on this machine by its whole path: in another one, rsync takes a colon for a host,
+    and a dash at its front for an option."""
+    if place.startswith("x:"):
+        return place
+    return os.path.abspath(place) + "/" * place.endswith("/")
 
 
 async def _copy(
@@ -345,6 +355,8 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync
         hint = errors.HANGS if "timeout" in last else ""
         return errors.ConnectionLost(host, f"the copy was interrupted: {last}", hint)
+    if code == 24:
+        return errors.Vanished(host, "files were deleted while they were copied")
     return errors.SyncError(host, f"rsync exited with {code}: {last}")
 
 

@@ -4,6 +4,7 @@ its hosts take it back into the queue."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,7 @@ def test_one_host_takes_it_back_as_often_as_it_has_to(queue: Queue) -> None:
             "its old place",
             60,
         )
+        queue.until_met("lonely", everywhere=True)
         assert "its host " in queue.call().stdout
         queue.let_go(f"owner{attempt}")
         until_attempt(queue, "gpu1", folder.name, attempt)
@@ -141,6 +143,7 @@ def test_whatever_is_killed_who_attaches_continues_it(queue: Queue, killed: str)
     kill_follower(folder)
     for host in ("gpu1", "gpu2"):
         queue.until_there(host, folder.name, "WaitsAgain")
+    queue.until_met("lonely", everywhere=True)
     queue.lab.hosts[killed].run("python3", "-c", KILL_HOLDER, "wait/lonely-")
     attached = queue.launcher.start_command("attach", folder.name)
     queue.started.append(attached)
@@ -243,7 +246,9 @@ def test_the_host_that_it_chose_takes_it_back(queue: Queue) -> None:
     owner = queue.start("owner", "--gpus", "2", "--hosts", "gpu3", *OWNS)
     queue.until("owner", "AllStarted")
     assert queue.until_there("gpu3", folder.name, "WaitsAgain")["hosts"] == ["gpu3"]
-    labs.wait_until(lambda: queue.order() == ["lonely"], "it waits again", 60)
+    queue.until_met("lonely", everywhere=True)
+    (line,) = (one for one in queue.call().stdout.splitlines() if " lonely-" in one)
+    assert re.search(r" gpu3 .* its host ", line), "it waits on no other"
     queue.let_go("owner")
     assert owner.wait(60) == 0
     until_attempt(queue, "gpu3", folder.name, 1)

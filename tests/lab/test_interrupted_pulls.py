@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -33,8 +34,11 @@ def test_a_large_file_is_not_sent_again(launcher: Launcher, clean: labs.Lab, how
         os.kill(process.pid, SIGNALS[how])
     else:
         host.kill_sshd_sessions()
-    process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode != 0
+    if how == "Ctrl-C":
+        line = f"interrupted; the next pull continues here: launcher {shlex.join(pull)} --max-rate 8MB/s\n"
+        assert said.decode().endswith(line)
     labs.wait_until(lambda: not _copies_to(dest), "the end of its rsync", 20)
 
     before = _sent(host)
@@ -45,6 +49,30 @@ def test_a_large_file_is_not_sent_again(launcher: Launcher, clean: labs.Lab, how
     here = (dest / "outputs" / "weights").read_bytes()
     assert hashlib.sha256(here).digest() == hashlib.sha256(there).digest()
     assert [path.name for path in (dest / "outputs").rglob("*")] == ["weights"]
+
+
+def test_two_pulls_into_one_folder_leave_each_other_alone(
+    launcher: Launcher, clean: labs.Lab
+) -> None:
+    """The second one removed what was coming for the first."""
+    dest = launcher.work / "dest"
+    words = ("--hosts", "lab1", "--framework", "env", "--keep-on-host", "*")
+    ran = launcher.run(*words, "--", "sh", "-c", SCRIPT)
+    pull = ("pull", "-", str(dest), "--only", "*")
+    first = launcher.start_command(*pull, "--max-rate", "8MB/s")
+    labs.wait_until(lambda: _largest(dest) > 0, "a part of it", 60)
+    os.kill(first.pid, signal.SIGSTOP)  # it is not to end meanwhile
+    try:
+        second = launcher.call(*pull)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert second.returncode == 2, second.stderr
+    assert f"DEST cannot be {dest}: another launcher brings files to it" in second.stderr
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 0, said.decode()
+    assert (dest / "outputs" / "weights").stat().st_size == SIZE
+    assert launcher.call(*pull).returncode == 0, "nobody brings anything any more"
+    assert ran.code == 0
 
 
 def _largest(folder: Path) -> int:

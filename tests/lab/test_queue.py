@@ -349,3 +349,38 @@ def test_roles_and_named_gpus_wait_and_no_wait_passes_nobody(queue: Queue) -> No
     host.write("/tmp/set-up", b"")
     _, err = late.communicate(timeout=60)
     assert (late.returncode, b"came earlier" in err) == (75, True), err
+
+
+THREE = tuple(labs.HostSpec(f"gpu{n}", gpus=2) for n in (1, 2, 3))
+
+
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+@pytest.mark.parametrize("is_back", [True, False], ids=["back", "gone"])
+def test_a_connection_that_breaks_before_the_run_is_in_the_queue_ends_no_run(
+    queue: Queue, is_back: bool
+) -> None:
+    """It is made again. Without its host, the run goes on if it can."""
+    queue.occupy(queue.lab.hosts)
+    broken, last = queue.lab.hosts["gpu2"], queue.lab.hosts["gpu3"]
+    last.freeze_sshd()
+    words = ("--hosts", "gpu1,gpu2,gpu3", "--nodes", "3") if is_back else ()
+    second = queue.start("second", "--gpus", "6" if is_back else "2", *words)
+
+    def connected() -> list[str]:
+        return [one["host"] for one in queue.events("second") if one["event"] == "HostConnected"]
+
+    labs.wait_until(lambda: {*connected()} == {"gpu1", "gpu2"}, "only gpu3 is missing", 60)
+    if not is_back:
+        broken.stop_sshd()
+    broken.kill_sshd_sessions()
+    last.thaw_sshd()
+    labs.wait_until(
+        lambda: second.poll() is not None or "RunWaits" in str(queue.events("second")),
+        "it waits, or ends",
+        60,
+    )
+    assert second.poll() is None, second.communicate()
+    assert connected().count("gpu2") == 1 + is_back
+    queue.let_go("on-gpu1", "on-gpu2", "on-gpu3", "second")
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 0, err

@@ -117,6 +117,7 @@ def test_it_begins_without_a_host_that_is_gone(queue: Queue) -> None:
     )  # fmt: skip
     assert "one of gpu[1-3]; whichever is free first starts it" in done.stderr, done.stderr
     (folder,) = queue.launcher.home.glob("runs/second-*")
+    queue.until_met("second")
     kill_follower(folder)
     assert all(host.exists("/tmp/set-up") for host in queue.lab.hosts.values())
     gone = queue.lab.hosts["gpu2"]

@@ -67,6 +67,7 @@ def detached(queue: Queue, *words: str, among: str = "gpu[1-3]", name: str = "se
     ), done.stderr
     assert f"1 to 3 of {among}" in queue.launcher.call("ls").stdout
     (folder,) = queue.launcher.home.glob(f"runs/{name}-*")
+    queue.until_met(name, everywhere="--project" in words)
     kill_follower(folder)
     return folder
 
@@ -143,6 +144,7 @@ def test_it_waits_for_the_least_and_takes_all_that_there_are(queue: Queue) -> No
     process = queue.launcher.start(*words)
     queue.started.append(process)
     queue.until("second", "WaitsOnHosts")
+    queue.until_met("second")
     (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
     assert shown["shares"] == [1]
     process.kill()

@@ -108,7 +108,7 @@ def test_it_leaves_the_queue_when_it_is_stopped_or_has_waited_long_enough(queue:
         "somebody follows it",
         60,
     )
-    given_up = detached(queue, "given-up", "--wait", "10s")  # its follower is killed before that
+    given_up = detached(queue, "given-up", "--wait", "20s")  # its follower is killed before that
     assert moment(queue, given_up.name, "HostEnded")
     ended = queue.launcher.call("attach", "given-up")
     assert (ended.returncode, "the time to wait is over" in ended.stderr) == (75, True)

@@ -4,6 +4,7 @@ the first is gone, and it is never started twice."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.runner.run import REJOIN
 from support import lab as labs
 from support.command import Launcher
 from support.waiting import KILL_HOLDER, Queue
@@ -207,6 +209,105 @@ def test_a_start_that_may_have_happened_is_asked_about(queue: Queue) -> None:
     assert (attached.returncode, out.count(b"0 of 1 has 0,1")) == (0, 1), (out, err)
     begun = [queue.recorded(name, folder.name).count("BegunThere") for name in queue.lab.hosts]
     assert sum(begun) == 1
+
+
+def until_it_goes_on_without_others(queue: Queue) -> None:
+    """Wait until who attaches to "second" has reached one host, and waits for no other to begin."""
+    queue.until("second", "ConnectionResumed")
+    let_pass(REJOIN + 2, "it waits for no other")
+
+
+def let_pass(seconds: float, what: str) -> None:
+    """Let so much time pass."""
+    over = time.monotonic() + seconds
+    labs.wait_until(lambda: time.monotonic() > over, what, 2 * seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_who_attaches_may_learn_late_that_it_is_over(queue: Queue) -> None:
+    """The host that led has rebooted, and answers first: it waits no more."""
+    folder = queue.detached("second", "--gpus", "2", where=WHERE)
+    hosts = queue.lab.hosts
+    hosts["gpu1"].power_cut()
+    until_led_by(queue, "gpu2", folder.name, ("gpu2", "gpu3"))
+    queue.let_go("on-gpu3")
+    for name in ("gpu2", "gpu3"):
+        queue.until_there(name, folder.name, "HostEnded")
+        hosts[name].freeze_sshd()
+    hosts["gpu1"].boot()
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    until_it_goes_on_without_others(queue)
+    for name in ("gpu2", "gpu3"):
+        hosts[name].thaw_sshd()
+    out, err = attached.communicate(timeout=120)
+    assert (attached.returncode, out.count(b"0 of 1 has 0,1")) == (0, 1), (out, err)
+    assert "BegunThere" not in queue.recorded("gpu1", folder.name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [THREE], indirect=True)
+def test_a_start_of_which_one_host_knows_is_no_reason_for_another(queue: Queue) -> None:
+    """It runs on gpu3, which nobody reaches. gpu2 was off as it began, and gpu1, which led, has lost all
+    that it wrote down later. Who attaches reaches gpu2 first, and lets neither wait again."""
+    command = "python3 hold.py second"
+    folder = queue.detached("second", "--gpus", "2", where=WHERE, command=command)
+    hosts = queue.lab.hosts
+    hosts["gpu2"].power_cut()
+    queue.let_go("on-gpu3")
+    queue.until_there("gpu3", folder.name, "BegunThere")
+    queue.until_there("gpu1", folder.name, "HostEnded")
+    journal = f"/root/.launcher/host/runs/{folder.name}/journal.jsonl"
+    hosts["gpu1"].run("sed", "-i", "/StopRequested/d;/HostEnded/d", journal)
+    hosts["gpu1"].power_cut()
+    for one in ("gpu1", "gpu2", labs.LAUNCHER):
+        hosts["gpu3"].drop_packets(one)
+    hosts["gpu2"].boot()
+    attached = queue.launcher.start_command("attach", "second")
+    queue.started.append(attached)
+    until_it_goes_on_without_others(queue)
+    hosts["gpu1"].boot()
+    labs.wait_until(
+        lambda: len([one for one in queue.events("second") if one["event"] == "BegunThere"]) > 0,
+        "it is known that it has begun",
+        60,
+    )
+    let_pass(20, "it had time to begin elsewhere")
+    queue.let_go("second")
+    hosts["gpu3"].unblock()
+    out, err = attached.communicate(timeout=120)
+    assert (attached.returncode, out.count(b"has 0,1")) == (0, 1), (out, err)
+    assert "BegunThere" not in queue.recorded("gpu2", folder.name)
+    receipt = json.loads((folder / "receipt.json").read_text())
+    assert [one["host"] for one in receipt["hosts"]] == ["gpu3"]
+
+
+SMALL = tuple(replace(one, home_size=None if one.name == "gpu1" else "12M") for one in THREE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [SMALL], indirect=True)
+def test_it_begins_once_most_disks_have_room(queue: Queue) -> None:
+    """Also those of hosts that it does not begin on: until then it keeps no GPU, and says why it waits."""
+    folder = queue.detached("second", "--gpus", "2", where=WHERE)
+    full = [queue.lab.hosts[name] for name in ("gpu2", "gpu3")]
+    for host in full:
+        host.run("sh", "-c", "cat /dev/zero >/root/ballast 2>/dev/null; true")
+    queue.let_go("on-gpu1")
+
+    def is_told() -> bool:
+        (shown,) = json.loads(queue.call("--json").stdout)["waiting"]
+        return (shown["why"], shown["full"]) == ("no-room", ["gpu2", "gpu3"])
+
+    labs.wait_until(is_told, "the queue tells why", 60)
+    labs.wait_until(lambda: "gpu/0/second-" not in queue.sockets("gpu1"), "it keeps no GPU", 20)
+    assert "BegunThere" not in queue.recorded("gpu1", folder.name)
+    full[1].run("rm", "/root/ballast")
+    assert queue.until_there("gpu1", folder.name, "BegunThere")["hosts"] == ["gpu1"]
+    full[0].run("rm", "/root/ballast")
+    attached = queue.launcher.call("attach", "second")
+    assert attached.returncode == 0, attached.stderr
 
 
 FOUR = (*THREE, labs.HostSpec("gpu4", gpus=0))

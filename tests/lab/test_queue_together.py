@@ -101,6 +101,7 @@ def test_roles_wait_for_what_they_need_of_each_host_and_for_no_more(queue: Queue
     )  # fmt: skip
     assert "which start it together" in done.stderr, done.stderr
     (folder,) = queue.launcher.home.glob("runs/by-hosts-*")
+    queue.until_met("by-hosts")
     kill_follower(folder)
     shown = {one["run"][:6]: one for one in json.loads(queue.call("--json").stdout)["waiting"]}
     assert shown["by-lau"]["shares"] == shown["by-hos"]["shares"] == [3, 2], shown

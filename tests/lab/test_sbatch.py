@@ -36,6 +36,8 @@ echo "step 2: $?"
 srun --export=NONE -n 1 sh -c 'echo "words are ${WORDS:-none}"'
 srun -n 2 -o "of-%2t-%N.txt" -e none sh -c 'echo "task $SLURM_PROCID"; echo "not told" >&2'
 grep -H . of-*.txt
+env -i "$(command -v srun)" -N 2 --ntasks-per-node=1 sh -c 'echo "of $SLURM_NNODES, ${WORDS:-bare}"'
+env -i "$(command -v squeue)" -h -o "of %D"
 """
 TASK = r"""
 import json, os
@@ -72,6 +74,8 @@ def test_a_batch_script_runs_as_it_is(launcher: Launcher, clean: labs.Lab) -> No
     assert {task["master"] for task in tasks} == {address}
     assert {(t["NTASKS"], t["NNODES"], t["TASKS_PER_NODE"]) for t in tasks} == {("4", "2", "2(x2)")}
     assert {task["STEP_ID"] for task in tasks} == {"1"}
+    assert said[-3:] == ["of 2, bare", "of 2, bare", "of 2"], "the job's own variables are enough"
+    del said[-3:]
     assert said[-7:-4] == ["step 1: 0", "step 2: 7", "words are none"]
     assert sorted(said[-4:-2]) == ["task 0", "task 1"], "the log has it, too"
     assert said[-2:] == ["of-00-lab1.txt:task 0", "of-01-lab2.txt:task 1"]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from support import ROOT, releases
 from support import lab as labs
-from support import releases
 from support.command import Launcher, follower, of_runs
 
 PREVIOUS = "0.1"
@@ -201,3 +202,90 @@ def test_a_run_that_the_previous_release_cannot_read_is_refused_there(
     assert "cannot be taken up" in refused.stderr
     (listed,) = json.loads(old.call("ls", "--json").stdout)
     assert listed["status"] == "failed"
+
+
+# -- this version, upgraded in its place
+
+
+GOES_ON = """
+import os, time
+attempt = os.environ["LAUNCHER_ATTEMPT"]
+print("attempt", attempt, "on", os.environ["LAUNCHER_HOST"], flush=True)
+while attempt == "0":
+    print("line", flush=True)
+    time.sleep(0.01)
+"""
+
+
+def test_a_spare_joins_a_run_whose_launcher_was_upgraded_meanwhile(
+    own: labs.Lab, launcher: Launcher, tmp_path: Path
+) -> None:
+    """The spare has no agent of the version that follows the run, and its files are gone here."""
+    place = tmp_path / "installed"
+    shutil.copytree(ROOT / "launcher", place / "launcher")
+    launcher.inventory.write_text(labs.inventory(own, "python3"))
+    by = replace(launcher, env={"PYTHONPATH": str(place)})
+    labs.wait_until(lambda: _is_known(by), "an agent that the next command need not read", 20)
+    words = ("--nodes", "1", "--framework", "env", "--lost-after", "2s", "--max-restarts", "1")
+    process = by.start(*words, by.script(GOES_ON))
+    try:
+        lines = launcher.home / "runs"
+        labs.wait_until(
+            lambda: (
+                process.poll() is not None
+                or any(f.read_bytes().count(b"\n") > 100 for f in lines.glob("*/logs/*/node-0.out"))
+            ),
+            "a run that goes on",
+            30,
+        )
+        assert process.poll() is None, process.communicate()
+        changed = place / "launcher" / "agent" / "__init__.py"
+        changed.write_text(f"{changed.read_text()}# a later version\n")
+        own.hosts["lab1"].stop_sshd()
+        own.hosts["lab1"].kill_sshd_sessions()
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert b"attempt 1 on lab2" in out
+
+
+def _is_known(by: Launcher) -> bool:
+    """Run something on the first host: it gets the agent, whose name is noted if its files are not new."""
+    assert by.run("--hosts", "lab1", "--framework", "env", "--", "true").code == 0
+    return (by.home / "agent-name.json").exists()
+
+
+def test_a_run_whose_launcher_was_removed_meanwhile_ends_as_it_does(
+    launcher: Launcher, clean: labs.Lab, tmp_path: Path
+) -> None:
+    """As when an environment is made anew: what the end needs is imported by then."""
+    place = tmp_path / "installed"
+    shutil.copytree(ROOT / "launcher", place / "launcher")
+    by = replace(launcher, env={"PYTHONPATH": str(place)})
+    process = by.start("--hosts", "lab1", "--framework", "torch", by.script(SCRIPT))
+    try:
+        logs = launcher.home / "runs"
+        labs.wait_until(
+            lambda: any(
+                f.read_bytes().count(b"\n") > 150 for f in logs.glob("*/logs/*/rank-0.out")
+            ),
+            "a run that goes on",
+            30,
+        )
+        shutil.rmtree(place)
+        _end(clean, 3)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 3, err.decode()
+    assert b"failed (exit-3)" in err
+    assert b"Traceback" not in err, err.decode()
+    assert (_folder(by) / "outputs" / "0.txt").read_text() == "0"
+
+
+def _folder(by: Launcher) -> Path:
+    (folder,) = (by.home / "runs").iterdir()
+    return folder

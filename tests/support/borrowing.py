@@ -57,6 +57,12 @@ def witnesses(queue: Queue, name: str) -> list[str]:
     return [host for host in queue.lab.hosts if f"/witness/{name}-" in queue.sockets(host)]
 
 
+def all_decide(queue: Queue, name: str) -> bool:
+    """Return whether each host without GPUs of a run has a witness of it."""
+    there = witnesses(queue, name)
+    return all(one in there or f"gpu/0/{name}-" in queue.sockets(one) for one in queue.lab.hosts)
+
+
 def until_attempt(queue: Queue, host: str, run: str, attempt: int) -> None:
     """Wait until a host has begun an attempt, which says so."""
     logs = f"/root/.launcher/host/runs/{run}/logs/attempt-{attempt}/*.out"
@@ -73,9 +79,7 @@ def borrower(queue: Queue, *words: str, before: str = "") -> Path:
     recorded ``before``; return its folder."""
     queue.start("lonely", *BORROWS, *words, command="python3 counts.py lonely")
     queue.until("lonely", "AllStarted")
-    labs.wait_until(
-        lambda: "gpu3" in witnesses(queue, "lonely"), "its hosts have all they need", 30
-    )
+    labs.wait_until(lambda: all_decide(queue, "lonely"), "its hosts have all they need", 30)
     if before:
         queue.until("lonely", before)
     (folder,) = queue.launcher.home.glob("runs/lonely-*")

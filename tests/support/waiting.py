@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -94,7 +95,8 @@ class Queue:
             self.until(f"on-{host}", "AllStarted")
 
     def detached(self, name: str, *words: str, where: str, command: str = MEETING) -> Path:
-        """Start a run that waits ``where`` hosts start it, and kill its follower; return its folder."""
+        """Start a run that waits ``where`` hosts start it, and kill its follower once they can do without;
+        return its folder."""
         done = self.launcher.call(
             "run", "-i", str(self.launcher.inventory), "-d", "--name", name, "--wait", "forever",
             *FRAMEWORK, *words, command,
@@ -102,8 +104,37 @@ class Queue:
         assert done.returncode == 0, done.stderr
         assert f"waits for its turn on {where}" in done.stderr, done.stderr
         (folder,) = self.launcher.home.glob(f"runs/{name}-*")
+        self.until_met(name, everywhere="--project" in words)
         kill_follower(folder)
         return folder
+
+    def until_met(self, name: str, everywhere: bool = False) -> None:
+        """Wait until each host with a ticket of a run that waits has heard of the one that leads that they
+        have met, and its launcher holds none; with ``everywhere``, until all other hosts decide with them."""
+        on = [host for host in self.lab.hosts if not self.lab.hosts[host].is_off]
+
+        def have() -> bool:
+            tickets = {host: self.tickets(host, name) for host in on}
+            others = [host for host in on if not tickets[host]] if everywhere else []
+            said = [one for some in tickets.values() for one in some]
+            met = bool(said) and all("s" in one for one in said)
+            return met and all(self.is_witness(host, name) for host in others)
+
+        labs.wait_until(have, f"{name} needs no launcher", 60)
+
+    def tickets(self, host: str, name: str) -> list[list[str]]:
+        """Return what the tickets of a run on a host say by a letter: "s", its hosts start it; "a", it holds
+        nobody back."""
+        found = re.findall(rf"@launcher/wait/{name}-[^/\s]+/(\S+)", self.sockets(host))
+        return [one.split(".")[6:] for one in found]
+
+    def is_witness(self, host: str, name: str) -> bool:
+        """Return whether a host decides about a run, and is in touch with the one that leads it."""
+        there = self.lab.hosts[host]
+        named = re.escape(f"@launcher/witness/{name}-")
+        holders = re.findall(rf"{named}.*?pid=(\d+)", there.run("ss", "-Hxlp").stdout.decode())
+        lines = there.run("ss", "-Htnp", "state", "established").stdout.decode()
+        return any(f"pid={pid}," in lines for pid in holders)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the events of the run of this name so far."""

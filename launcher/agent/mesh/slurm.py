@@ -356,6 +356,15 @@ def show_name(words: List[str]) -> NoReturn:
     raise Wrong("hostname is not installed")
 
 
+def _return_variables(run_dir: str) -> None:
+    """Give this process the variables of the job, without which ``env -i`` has started it. Raises
+    OSError."""
+    env, _ = node_of(run_dir)
+    for name, value in env.items():
+        if name == NODES or name.startswith("SLURM"):
+            os.environ.setdefault(name, value)
+
+
 def _say(text: str) -> None:
     write(2, b"launcher: srun: %s\n" % os.fsencode(text))
 
@@ -365,6 +374,8 @@ def main(argv: list[str]) -> None:
     program, run_dir, words = argv[0], argv[1], argv[2:]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
+        if program != "hostname" and NODES not in os.environ:
+            _return_variables(run_dir)
         if program == "srun":
             # Read from a terminal behind another program: that fails, and ends what tasks read.
             signal.signal(signal.SIGTTIN, signal.SIG_IGN)

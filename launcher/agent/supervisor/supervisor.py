@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 BY_USER = "by-user"
 #: Most seconds between two looks at anything.
 LONGEST = 5.0
+#: What a launcher of another version hears that asks for what few runs need.
+PART_ONLY = "what it takes to %s is not there; only the version that started the run can bring it"
 
 
 class Supervisor:
@@ -236,6 +238,8 @@ class Supervisor:
             return protocol.error(refusal.code, str(refusal))
         except OSError as error:
             return protocol.error("os", str(error))
+        except ImportError:  # this host was given the first part of the agent alone
+            return protocol.error(protocol.UNKNOWN_REQUEST, PART_ONLY % message["op"])
         except Exception as error:
             import traceback
 
@@ -305,6 +309,8 @@ class Supervisor:
         return {"ok": self.feed.take(message["offset"], data, bool(message.get("end")))}
 
     def _take_urls(self, message: Message) -> Message:
+        from ..base import manifest  # noqa: F401  what stores outputs at the end needs it, too
+
         if self._urls is None:
             self.record("UrlsLeft", seconds=message["seconds"], urls=len(message["urls"]))
         self._urls = (message, time.monotonic())

@@ -19,6 +19,7 @@ from ...spec import nodeset
 from ...spec.errors import InputError
 from ...spec.sizes import size
 from .. import completion, options
+from ..again import Again, continued
 from ..grouped import CommandGroup
 from ..inventory_lookup import find_inventory, loaded
 from ..render.columns import output_width
@@ -136,7 +137,8 @@ def push_command(
     host did not get it.
     """
     rate = options.rate_of(max_rate)
-    one, done = asyncio.run(_push(_place(inventory, hosts), name, rate))
+    with continued("the next push", Again()):
+        one, done = asyncio.run(_push(_place(inventory, hosts), name, rate))
     sent = _answered(done)
     if as_json:
         value = {"version": one.version.version, "sent": sent, "failed": _failed(done)}

@@ -19,6 +19,7 @@ from ...records import events as ev
 from ...spec import nodeset
 from ...spec.containers import RUNTIMES, SHORT
 from .. import completion, options
+from ..again import Again, continued
 from ..answers import answers_of
 from ..grouped import CommandGroup
 from ..inventory_lookup import loaded
@@ -96,7 +97,8 @@ def load_command(
     Hosts get it as a run would give it to them, and start it once. Those that have it keep it. What is
     interrupted is continued by the next one. The exit code is 1 if a host did not get it.
     """
-    given = asyncio.run(_load(_place(inventory, hosts), image, runtime or "", mounts))
+    with continued("the next load", Again()):
+        given = asyncio.run(_load(_place(inventory, hosts), image, runtime or "", mounts))
     if as_json:
         _print_json({"image": image, "ids": _ids(given)}, given)
     elif given.found:
@@ -135,7 +137,8 @@ def push_command(
     If this machine lacks it, the first host that has it counts. Hosts where the name means another image
     get this one. The exit code is 1 if a host did not get it.
     """
-    given, source = asyncio.run(_push(_place(inventory, hosts), image, runtime or "", mounts))
+    with continued("the next push", Again()):
+        given, source = asyncio.run(_push(_place(inventory, hosts), image, runtime or "", mounts))
     if as_json:
         _print_json({"image": image, "from": source or None, "ids": _ids(given)}, given)
     elif given.found:

@@ -17,6 +17,7 @@ from ...records import events as ev
 from ...spec.errors import InputError
 from ...spec.sizes import size
 from .. import options, trust
+from ..again import Again, continued
 from ..render.columns import width_of
 from ..render.log_lines import harmless
 from ..render.not_brought import not_brought_lines
@@ -27,6 +28,9 @@ from ..run_argument import attached, run_argument
 
 if TYPE_CHECKING:
     from ...api.handles import Restored
+
+#: What continues where Ctrl-C has interrupted a pull.
+NEXT = "the next pull"
 
 
 @click.command("pull")
@@ -72,7 +76,8 @@ def command(
 ) -> None:
     """Bring outputs and logs of a run back as they are on its hosts now. The run continues.
 
-    With DEST they go straight there, and not to ~/.launcher. If the run has ended, what its store lacks
+    With DEST they go straight there, and not to ~/.launcher. The next pull continues what was
+    interrupted. If the run has ended, what its store lacks
     is stored as well; if nobody follows it, `launcher attach` does that.
     """
     rate = options.rate_of(max_rate)
@@ -80,8 +85,11 @@ def command(
         if rate:
             raise InputError("--max-rate is for what comes from hosts", "leave out one of the two")
         _restore(ctx, word, dest, trust_record, as_json)
-    wanted = _pull(word, dest, _patterns(also), _patterns(only), rate, trust_record)
-    run, pulled = asyncio.run(wanted)
+    again = Again(word)
+    with continued(NEXT, again):
+        run, pulled = asyncio.run(
+            _pull(again, dest, _patterns(also), _patterns(only), rate, trust_record)
+        )
     name = run.name
     if as_json:
         value = {**asdict(pulled), "run": name, "outputs": str(pulled.outputs)}
@@ -105,7 +113,9 @@ def _restore(
         raise InputError(
             "--from store needs a folder to bring them to", "launcher pull RUN DEST --from store"
         )
-    restored = asyncio.run(_pull_stored(word, dest, trusted))
+    again = Again(word)
+    with continued(NEXT, again):
+        restored = asyncio.run(_pull_stored(again, dest, trusted))
     if as_json:
         click.echo(json.dumps({**asdict(restored), "outputs": str(dest)}, indent=2))
     else:
@@ -119,9 +129,10 @@ def _restore(
     ctx.exit(0 if restored.whole else 1)
 
 
-async def _pull_stored(word: str, dest: Path, trusted: bool) -> Restored:
+async def _pull_stored(again: Again, dest: Path, trusted: bool) -> Restored:
     screen = Screen()
-    async with attached(word) as run, screen:
+    async with attached(again.word) as run, screen:
+        again.name = run.name
         if trusted:
             run.trust()
         screen.on_event(ev.StageStarted(time.time(), "collect"))
@@ -133,10 +144,11 @@ def _patterns(given: tuple[str, ...]) -> list[str]:
 
 
 async def _pull(
-    word: str, dest: Path | None, also: list[str], only: list[str], rate: int, trusted: bool
+    again: Again, dest: Path | None, also: list[str], only: list[str], rate: int, trusted: bool
 ) -> tuple[RecordedRun, Pulled]:
     screen = Screen()
-    async with attached(word) as run, screen:
+    async with attached(again.word) as run, screen:
+        again.name = run.name
         if trusted:
             run.trust()
         screen.on_event(ev.StageStarted(time.time(), "collect"))

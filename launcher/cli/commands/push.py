@@ -15,6 +15,7 @@ from ...spec import nodeset
 from ...spec.errors import HostError
 from ...spec.sizes import size
 from .. import options
+from ..again import Again, continued
 from ..inventory_lookup import loaded
 from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
@@ -48,7 +49,9 @@ def command(
     Only what has changed travels, and nothing is deleted there. Without --hosts all hosts get it. The
     exit code is 1 if a host did not.
     """
-    done = asyncio.run(_push(inventory, hosts, folder, to, exclude, options.rate_of(max_rate)))
+    rate = options.rate_of(max_rate)
+    with continued("the next push", Again()):
+        done = asyncio.run(_push(inventory, hosts, folder, to, exclude, rate))
     errors = [one for one in done.values() if isinstance(one, HostError)]
     sent = {host: one.sent for host, one in done.items() if not isinstance(one, HostError)}
     if as_json:

@@ -189,7 +189,13 @@ class Collector:
         self._pending = set()
         await asyncio.gather(*(self._look_again(session) for session in left))
         self.not_brought = await in_thread(self._missing)
-        missing = {one.host for one in self.not_brought if one.because is Because.MISSING}
+        others = [
+            hosts[name] for name in self._lacking if name in hosts and hosts[name] not in left
+        ]
+        if others:
+            await asyncio.gather(*(self._forget_deleted(session) for session in others))
+            self.not_brought = await in_thread(self._missing)
+        missing = self._lacking
         for session in left:
             if session.name in missing or session.name not in self._listed:
                 self._fail(session.name, SKIPPED)
@@ -205,10 +211,23 @@ class Collector:
             async with asyncio.timeout(LAST_LOOK):
                 await self._look(session, compare=True)
 
+    async def _forget_deleted(self, session: HostSession) -> None:
+        """Look once more at a host whose files did not all come: a run that goes on deletes some."""
+        before = self._listed[session.name]
+        await self._look_again(session)
+        self._listed[session.name] = await in_thread(
+            outputs.still_there, before, self._listed[session.name]
+        )
+
+    @property
+    def _lacking(self) -> set[str]:
+        """The hosts that have files which are not here."""
+        return {one.host for one in self.not_brought if one.because is Because.MISSING}
+
     def _missing(self) -> tuple[NotBrought, ...]:
         found = []
         for host, what in sorted(self._listed.items()):
-            files, size = outputs.not_here(what, self._context.folder.mirror(host))
+            files, size = outputs.not_here(what, self._context.folder.mirror(host), or_later=True)
             if files:
                 found.append(NotBrought(host, "", files, size, Because.MISSING))
             if what.kept[0]:

@@ -1,14 +1,16 @@
 """Fetch outputs and logs of a run straight into a folder of the user, past the run's own folder.
 
-What is in the run's folder already is copied from there, and stays what there is of hosts that do not
-answer. ``DEST/.launcher`` holds the files of each host, which ``DEST/outputs`` links: the next fetch
-continues there.
+What is in the run's folder already, and newer, is copied from there: it is what there is of hosts that
+do not answer. ``DEST/.launcher`` holds the files of each host, which ``DEST/outputs`` links: the next
+fetch continues there.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,7 +26,9 @@ from ..concurrency import in_thread
 from ..listeners import OnEvent, ignore_event
 from . import outputs
 from .choice import Choice
+from .destination import held, make
 from .mirrors import files_of, state_of
+from .outputs import Listed
 from .view import Links, Outputs, lay_together
 
 T = TypeVar("T")
@@ -78,33 +82,59 @@ async def fetch(
     choice: Choice,
     on_event: OnEvent = ignore_event,
 ) -> Fetched:
-    """Bring what is chosen into ``dest``. Raises RecordError if it cannot be written."""
-    there = Destination(dest)
+    """Bring what is chosen into ``dest``. Raises InputError where that can be no folder, or is another
+    process's; RecordError if it cannot be written."""
+    with held(dest, run):
+        return await _fetch(request, layout, run, Destination(dest), choice, on_event)
+
+
+async def _fetch(
+    request: Request,
+    layout: Layout,
+    run: Path,
+    there: Destination,
+    choice: Choice,
+    on_event: OnEvent,
+) -> Fetched:
     hosts = tuple(node.host.name for node in layout.nodes)
     try:
         former = await in_thread(_begin, run, there, choice)
     except OSError as error:
-        raise RecordError(dest, error) from None
+        raise RecordError(there.dest, error) from None
     failed: dict[str, str] = {}
     links: dict[str, Links] = {}
 
     async def one(visited: Visited) -> tuple[NotBrought, ...]:
-        agent = await visited.agent()
         try:
-            what = await outputs.listed(agent, layout.run_id, choice, compare=True)
-        finally:
-            await agent.close()
-        links[visited.host] = [link for link in what.links if choice.has(link[0])]
+            return await bring(visited)
+        except RecordError as error:  # no room: what has come of others is theirs to see
+            failed[visited.host] = error.message
+            return ()
+
+    async def bring(visited: Visited) -> tuple[NotBrought, ...]:
+        mirror = there.mirror(visited.host)
 
         def told(size: int, percent: int) -> None:
             on_event(ev.OutputsProgressed(time.time(), visited.host, percent, size))
 
-        mirror = there.mirror(visited.host)
+        async def look() -> Listed:
+            agent = await visited.agent()
+            try:
+                return await outputs.listed(agent, layout.run_id, choice, compare=True)
+            finally:
+                await agent.close()
+
+        what = await look()
         pulled = await outputs.pull(visited.connection, visited.host, what, mirror, told)
+        await _logs(visited, there.dest)
+        files, size = await in_thread(outputs.not_here, what, mirror, True)
+        if files:
+            with suppress(HostError):
+                what = await in_thread(outputs.still_there, what, await look())
+            files, size = await in_thread(outputs.not_here, what, mirror, True)
+        links[visited.host] = [link for link in what.links if choice.has(link[0])]
         if pulled.missing:
             failed[visited.host] = pulled.missing
-        await _logs(visited, dest)
-        files, size = await in_thread(outputs.not_here, what, mirror)
         missing = [NotBrought(visited.host, "", files, size, Because.MISSING)] if files else []
         if files and not pulled.missing and (count := outputs.absent(what, mirror)):
             failed[visited.host] = f"it did not send {count} of the files that it lists"
@@ -130,16 +160,31 @@ async def _logs(visited: Visited, dest: Path) -> None:
 def _begin(run: Path, there: Destination, choice: Choice) -> tuple[str, ...]:
     """Copy what is here of a run; return all hosts that it is from."""
     for name in ("logs", "outputs", ".launcher"):
-        (there.dest / name).mkdir(parents=True, exist_ok=True)
+        make(there.dest / name, there.dest)
+    (there.path / ".gitignore").write_text("*\n")  # nor is it code of a later run
     if (run / "logs").exists():
         shutil.copytree(run / "logs", there.dest / "logs", dirs_exist_ok=True)
     here = run / ".hosts"
     known = sorted(place.name for place in here.iterdir()) if here.is_dir() else []
     for host in known:
         mirror = here / host / "outputs"
+        target = there.mirror(host)
         for path in files_of(mirror):
-            target = there.mirror(host) / path
-            if choice.has(path) and state_of(target) != state_of(mirror / path):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(mirror / path, target)
+            if choice.has(path) and state_of(target / path) != state_of(mirror / path):
+                _copy(mirror, target, path)
     return tuple(known)
+
+
+def _copy(mirror: Path, target: Path, path: str) -> None:
+    """Copy a file from one mirror of a host into another, unless what is there in its place is newer."""
+    place = target / path
+    ours = (mirror / path).stat().st_mtime_ns
+    for above in [target / parent for parent in Path(path).parents][-2::-1]:
+        if os.path.lexists(above) and not above.is_dir():
+            place = above  # a file, where this one needs a folder
+            break
+    if place.is_dir() or state_of(place)[1] >= ours:
+        return
+    place.unlink(missing_ok=True)  # other names of that file keep what they have
+    (target / path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(mirror / path, target / path)

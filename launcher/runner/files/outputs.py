@@ -7,16 +7,16 @@ import posixpath
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import field
+from dataclasses import field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from ...spec import sizes
-from ...spec.errors import RecordError, SyncError
+from ...spec.errors import RecordError, SyncError, Vanished
 from ...spec.frozen import frozen
 from ...spec.model import AUTO_BYTES, is_elsewhere
-from ...spec.packed import PackedFiles
+from ...spec.packed import PackedFiles, PackedNames
 from ...transport import rsync
 from ...transport.agent_client import Agent
 from ...transport.answers.outputs import Written, is_inside
@@ -117,9 +117,18 @@ async def listed(
         folder=answer.folder,
         unreadable=answer.unreadable,
         links=tuple(link for link in files.links if all(map(_is_plain, link))),
-        left_out=answer.left_out,
+        left_out=tuple(one for one in answer.left_out if _counts(one[0], choice)),
         unlisted=answer.unlisted,
     )
+
+
+#: How what is said of a whole folder begins, in place of a path: see launcher.agent.relay.tree.
+_FOLDER = "the folder "
+
+
+def _counts(left_out: str, choice: Choice) -> bool:
+    """Return whether what a host leaves out would have been brought."""
+    return choice.has_all or choice.has(left_out) or left_out.startswith(_FOLDER)
 
 
 def _is_plain(path: str) -> bool:
@@ -185,6 +194,8 @@ async def pull(
                     host,
                     [
                         "--times",
+                        "--ignore-missing-args",  # what the run has deleted since
+                        "--force",  # a file in the place of a folder with files
                         *option,
                         f"--partial-dir={PARTIAL}",
                         f"--temp-dir={_incoming(mirror).absolute()}",
@@ -199,7 +210,7 @@ async def pull(
                 _forget_partial(mirror)
                 raise
             except SyncError as error:  # a file among them; the others have come
-                missing.append(error.message)
+                missing += [] if isinstance(error, Vanished) else [error.message]
     _link_twins(what, mirror, twins)
     return Pulled(received, "; ".join([*missing, *left_out]), not missing)
 
@@ -303,13 +314,31 @@ def _names_any(pattern: str, paths: Iterable[str]) -> bool:
     return any(named(path, [shown]) for path in paths)
 
 
-def not_here(what: Listed, mirror: Path) -> tuple[int, int]:
-    """Return how many of the listed files are not in the mirror, and their bytes."""
+def not_here(what: Listed, mirror: Path, or_later: bool = False) -> tuple[int, int]:
+    """Return how many of the listed files are not in the mirror, and their bytes. With ``or_later``, a
+    later version counts as well: a run that goes on writes between a list and a copy."""
     count = total = 0
     for path, size, time in what.files:
-        if _differs(str(mirror), path, size, time):
+        here = state_of(f"{mirror}/{path}")
+        if here != (size, time) and not (or_later and here[1] > time):
             count, total = count + 1, total + size
     return count, total
+
+
+def still_there(what: Listed, later: Listed) -> Listed:
+    """Return a list without the files that a later one of the same host does not have: they were deleted
+    meanwhile."""
+
+    def both(one: PackedFiles, other: PackedFiles) -> PackedFiles:
+        names = PackedNames(other.paths)
+        return one.only(lambda path, *_: path in names)
+
+    return replace(
+        what,
+        outputs=both(what.outputs, later.outputs),
+        code=both(what.code, later.code),
+        elsewhere=both(what.elsewhere, later.elsewhere),
+    )
 
 
 def absent(what: Listed, mirror: Path) -> int:

@@ -29,6 +29,7 @@ from ..concurrency import in_own_thread, in_thread, in_threads
 from ..listeners import OnEvent, ignore_event
 from . import outputs, storing, to_store, unattended
 from .choice import Choice
+from .destination import held
 from .outputs import Listed
 from .store_progress import Downloading, part_of
 from .storing import Storing, Target
@@ -164,7 +165,7 @@ async def restore(job: Job, run: Path, dest: Path, on_event: OnEvent = ignore_ev
     """Bring what the store of a job has of the run in a folder into another one, and compare it with
     its sums. ``on_event`` gets StoreProgressed; a caller that is cancelled ends it.
 
-    Raises StoreError, RecordError.
+    Raises StoreError, InputError, RecordError.
     """
     loop, last = asyncio.get_running_loop(), 0.0
 
@@ -175,9 +176,10 @@ async def restore(job: Job, run: Path, dest: Path, on_event: OnEvent = ignore_ev
             event = ev.StoreProgressed.so_far(time.time(), host, done, total)
             loop.call_soon_threadsafe(on_event, event)
 
-    return await in_own_thread(
-        lambda going_on: _restore(job, run, dest, Downloading(tell, going_on))
-    )
+    with held(dest, run):
+        return await in_own_thread(
+            lambda going_on: _restore(job, run, dest, Downloading(tell, going_on))
+        )
 
 
 def _restore(job: Job, run: Path, dest: Path, coming: Downloading) -> Restored:

@@ -103,11 +103,8 @@ def lay_together(
     before = _before(folder)
     mirrors = {host: folder.mirror(host) for host in hosts}
     linked = [name for host in hosts for name, _ in links.get(host, ())]
-    used = _Used(
-        mirrors.values(),
-        _folders(mirrors.values(), linked)
-        | {path for path in walk(folder.outputs) if path not in before},  # the user's
-    )
+    users = {path for path in walk(folder.outputs) if path not in before}
+    used = _Used(mirrors.values(), _folders(mirrors.values(), linked) | users | _parents_of(users))
     found, names = Outputs(), {}
     elsewhere: dict[str, str] = {}  # paths in the mirrors of files with another name in the view
     for path, owners in _owners(mirrors, without):
@@ -127,7 +124,8 @@ def lay_together(
         _make_links(folder, made)
     except OSError as error:
         raise LauncherError(
-            f"cannot write outputs to {folder.outputs}: {error.strerror}",
+            f"cannot write outputs to {error.filename2 or error.filename or folder.outputs}: "
+            f"{error.strerror}",
             f"everything that was fetched is in {folder.path}/.hosts",
         ) from None
     return found
@@ -178,7 +176,7 @@ def _owners(
 
 def _folders(mirrors: Iterable[Path], linked: Iterable[str]) -> set[str]:
     """Return the folders of a view."""
-    found = {parent.as_posix() for path in linked for parent in PurePosixPath(path).parents}
+    found = _parents_of(linked)
     for mirror in mirrors:
         last = ""
         for path in walk(mirror):
@@ -186,6 +184,10 @@ def _folders(mirrors: Iterable[Path], linked: Iterable[str]) -> set[str]:
                 last = folder
                 found.update(parent.as_posix() for parent in PurePosixPath(path).parents)
     return found
+
+
+def _parents_of(paths: Iterable[str]) -> set[str]:
+    return {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
 
 
 def _links_of(
@@ -292,10 +294,21 @@ def _link(
         if os.path.exists(target) and os.path.samefile(source, target):
             continue
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        with suppress(FileNotFoundError):
-            os.unlink(target)
+        _make_room(target)
         os.link(source, target)
     folder.write("outputs.json", found.rows)
+
+
+def _make_room(target: str) -> None:
+    """Remove a file of an earlier view, or an empty folder."""
+    try:
+        os.unlink(target)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        if not os.path.isdir(target):
+            raise
+        os.rmdir(target)
 
 
 def _remove(root: Path, path: str) -> None:

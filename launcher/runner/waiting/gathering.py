@@ -240,10 +240,15 @@ class Gathering:
         """Ask all hosts to wait, the first one first: from then on, what they were told before is void.
         Of a run that may choose among hosts, those out of reach are told when they are back.
 
-        Start the supervisors of those that are ``dead``.
+        Start the supervisors of those that are ``dead``. Tell nobody where the run has begun, or is
+        over, as a host says that is in reach by then.
         """
         voters = [one.name for one in launch.sessions] if self._context.state.succeeds else []
-        whole, launch = launch, await self._in_reach(launch)
+        whole, reached = launch, await self._in_reach(launch)
+        if reached is None:
+            self._is_told = True
+            return
+        launch = reached
         dead = self._dead(whole) if voters else dead  # more may be back by now
         first, *others = launch.sessions
         there = {session.name for session in launch.sessions}
@@ -258,9 +263,7 @@ class Gathering:
                 told = left_to_hosts.with_voters(told, launch, voters, self._void)
             await _supervise(whole, [one for one in dead if one is first and one.has_died])
             try:
-                request = told[first.name]
-                asked = first.agent.ask(**request) if voters else first.insist(**request)
-                answer = await asked
+                answer = await self._tell_first(first, told[first.name], bool(voters))
                 break
             except errors.PortTaken as taken:
                 self._context.add(ev.PortReplaced(time.time(), taken.host, taken.port))
@@ -268,12 +271,41 @@ class Gathering:
             raise errors.MeetingError(
                 f"no port of {first.name} stays free for the hosts to meet", "start it again"
             )
-        if voters:
-            again = [one for one in others if one in dead and one.has_died]
-            every = (self._tell_one(whole, o, told, o in again) for o in others)
-            said = [answer, *await asyncio.gather(*every)]
-            self._is_told = self._note_unsure([first, *others], said)
+        if answer is None:
             return
+        if not voters:
+            await self._tell_others(whole, launch, told, dead, answer)
+            return
+        again = [one for one in others if one in dead and one.has_died]
+        every = (self._tell_one(whole, o, told, o in again) for o in others)
+        said = [answer, *await asyncio.gather(*every)]
+        self._is_told = self._note_unsure([first, *others], said)
+
+    async def _tell_first(
+        self, first: HostSession, request: Mapping[str, Any], is_voter: bool
+    ) -> Mapping[str, Any] | None:
+        """Ask the first host to wait; return its answer, or None where all are to be told once more."""
+        if not is_voter:
+            return await first.insist(**request)
+        try:
+            return await first.agent.ask(**request)
+        except (errors.ConnectionLost, errors.PortTaken):
+            raise
+        except errors.HostError:
+            if await self._is_gone(first):
+                return None
+            raise
+
+    async def _tell_others(
+        self,
+        whole: Launch,
+        launch: Launch,
+        told: Mapping[str, Any],
+        dead: Sequence[HostSession],
+        answer: Mapping[str, Any],
+    ) -> None:
+        """Ask the others to wait, too, if the first one, which alone leads, has not begun."""
+        first, *others = launch.sessions
         if not answer.get("begun"):
             again = [one for one in others if one in dead and one.has_died]
             if launch.layout.wanted:
@@ -313,10 +345,16 @@ class Gathering:
             if session.phase is Phase.SUPERVISED:
                 session.reconnect()
         except errors.HostError as error:
-            if session.has_died and not again:  # it is back after a reboot, and is told once more
-                return None
+            if not again and await self._is_gone(session):
+                return None  # it is back after a reboot, and is told once more
             self._go_on_without([session], error)
         return None
+
+    async def _is_gone(self, session: HostSession) -> bool:
+        """Return whether a host that has refused a request has no supervisor any more, as it is about to
+        say."""
+        await self._context.event_log.until(lambda: session.has_died or session.is_over, PAUSE)
+        return session.has_died or session.is_over
 
     def _note_unsure(
         self, sessions: Sequence[HostSession], answers: Sequence[Mapping[str, Any] | None]
@@ -348,15 +386,18 @@ class Gathering:
                 ev.HostFailed(time.time(), session.name, error.code, error.message, error.hint)
             )
 
-    async def _in_reach(self, launch: Launch) -> Launch:
-        """Return the part of a launch whose hosts answer, if the run may choose among these. The first
-        one alone knows whether it has begun, and is waited for, as are enough others."""
+    async def _in_reach(self, launch: Launch) -> Launch | None:
+        """Return the part of a launch whose hosts answer, if the run may choose among these; None once
+        one of them says that it has begun, or all that it is over. The first one alone knows whether it
+        has begun, and is waited for, as are enough others."""
         if not launch.layout.wanted:
             return launch
         first, succeeds = launch.sessions[0], self._context.state.succeeds
         while True:
             if not succeeds:
                 await first.until_reached()
+            if self._context.state.begun_on or self._has_failed(launch) or self._is_past(launch):
+                return None
             known = [None] if succeeds else [first]
             there = [one.name for one in launch.sessions if one.is_in_reach or one in known]
             layout = launch.layout.of(there, launch.layout.wanted)

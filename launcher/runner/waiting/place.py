@@ -80,21 +80,29 @@ class Place:
         if self._number is None:
             await self.membership.look(self._gpus)  # before it is in the queue
         if self._number is None:
-            self._since = time.monotonic()
-            self._number = int(self._context.started)  # most likely after all: no second round
-            await self._hold(strict)
-            numbers = [
-                ticket.number
-                for run, there in turn.waiting(self._in_sight()).items()
-                for ticket in there.values()
-                if run != self._name
-            ]
-            if strict and numbers and max(numbers) >= self._number:
-                self._number = max(numbers) + 1
-                await self._hold(strict)
+            try:
+                await self._enter_behind(strict)
+            except HostError:
+                self._number = None  # it is behind all only once it has asked all hosts
+                raise
         else:
             await self._hold(strict)
         await take_away(left)
+
+    async def _enter_behind(self, strict: bool) -> None:
+        """Have a ticket behind all that are there."""
+        self._since = time.monotonic()
+        self._number = int(self._context.started)  # most likely after all: no second round
+        await self._hold(strict)
+        numbers = [
+            ticket.number
+            for run, there in turn.waiting(self._in_sight()).items()
+            for ticket in there.values()
+            if run != self._name
+        ]
+        if strict and numbers and max(numbers) >= self._number:
+            self._number = max(numbers) + 1
+            await self._hold(strict)
 
     @property
     def can_wait(self) -> bool:

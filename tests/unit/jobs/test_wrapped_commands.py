@@ -21,7 +21,28 @@ STARTS = {
     "srun --nodes 2 python x.py": ("srun", ""),
     "sbatch job.sbatch": ("sbatch", ""),
     "accelerate test": ("accelerate test", ""),
+    "python -W ignore -m torch.distributed.run x.py": ("torchrun", ""),
+    "python3 -Bu -Wignore -X dev -m torch.distributed.launch x.py": (
+        "torch.distributed.launch",
+        "",
+    ),
+    "python -um torch.distributed.run x.py": ("torchrun", ""),
+    "python -mtorch.distributed.run x.py": ("torchrun", ""),
+    "python -u /opt/bin/torchrun x.py": ("torchrun", ""),
+    "python /opt/bin/accelerate launch x.py": ("accelerate launch", ""),
+    "python -m deepspeed.launcher.runner x.py": ("deepspeed", ""),
+    "setsid -w torchrun x.py": ("torchrun", "setsid"),
+    "nsys profile -t cuda,nvtx -o x --stats=true torchrun x.py": ("torchrun", "nsys"),
+    "py-spy record -o x -- python -m torch.distributed.run x.py": ("torchrun", "py-spy"),
+    "xvfb-run -a -s '-screen 0 9x9x24' bash -c 'torchrun x.py'": ("torchrun", "xvfb-run bash -c"),
+    "strace -f -o /tmp/x numactl -C 0 mpirun -np 2 a": ("mpirun", "strace numactl"),
+    "apptainer exec --nv a.sif torchrun x.py": ("torchrun", "apptainer"),
+    "hatch run torchrun x.py": ("torchrun", "hatch"),
     # none of these starts one
+    "nsys profile python train.py --launcher torchrun": ("", ""),
+    "strace -f ./a torchrun": ("", ""),
+    "python -c 1 /opt/bin/torchrun x.py": ("", ""),
+    "python -m pdb /opt/bin/train.py torchrun": ("", ""),
     "python train.py torchrun": ("", ""),
     "uv run python train.py": ("", ""),
     "env A=torchrun python train.py": ("", ""),
@@ -45,6 +66,13 @@ SCRIPTS = {
     "behind-and": ("cd src && python -m torch.distributed.run t.py\n", (1, "torchrun")),
     "in-a-variable": ('CMD="torchrun --nproc_per_node 4"\n$CMD train.py\n', (2, "torchrun")),
     "evaluated": ("CMD='deepspeed train.py'\necho $CMD\neval $CMD\n", (3, "deepspeed")),
+    "evaluated-text": ('eval "torchrun --nproc_per_node 2 train.py"\n', (1, "torchrun")),
+    "in-a-list": ('CMD=(torchrun --nnodes 2 "a b.py")\n"${CMD[@]}"\n', (2, "torchrun")),
+    "in-lines-of-a-list": (
+        "CMD=(\n  python  # ours\n  -m torch.distributed.run\n  t.py\n)\necho x\n${CMD[@]} --a\n",
+        (7, "torchrun"),
+    ),
+    "profiled": ("nsys profile -o $OUT torchrun t.py\n", (1, "torchrun")),
     "wrapped": ("for i in 1 2; do\n  uv run torchrun t.py --seed $i\ndone\n", (2, "torchrun")),
     "python-variable": (
         "$PYTHON -m torch.distributed.launch t.py\n",
@@ -69,6 +97,7 @@ SCRIPTS = {
         None,
     ),
     "list": ("ALL=(torchrun deepspeed mpirun)\npython train.py\n", None),
+    "behind-an-open-list": ("ALL=(\npython a.py\nmpirun x\n", (3, "mpirun")),
     "either": ('if [ -z "$RANK" ]; then\n  torchrun $0\nelse\n  python train.py\nfi\n', None),
     "argument": ("python train.py --launcher torchrun x\n", None),
     "open-quote": ("echo 'it\n", None),
@@ -96,6 +125,8 @@ train: data
 data:
 \tpython data.py
 test: data ; pytest
+again:
+\t+$(MAKE) --no-print-directory train N=2
 """
 
 
@@ -104,6 +135,7 @@ test: data ; pytest
     [
         ((), (7, "torchrun")),
         (("train",), (7, "torchrun")),
+        (("again",), (7, "torchrun")),
         (("test",), None),
         (("data",), None),
         (("unknown",), None),

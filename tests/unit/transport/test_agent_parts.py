@@ -62,6 +62,7 @@ GATES: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("supervisor/queueing", "supervisor/gang/agreement"): ("gather", {}),
     ("supervisor/queueing", "supervisor/gang/ways"): ("gather", {}),
     ("supervisor/queueing", "supervisor/waiting"): ("wait", {}),
+    ("supervisor/supervisor", "base/manifest"): ("unattended", {}),
     ("supervisor/supervisor", "supervisor/projects/member"): ("member", {}),
 }  # fmt: skip
 

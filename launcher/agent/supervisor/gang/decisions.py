@@ -38,8 +38,9 @@ HOLD = 90.0
 FORSAKEN = 5.0
 #: Seconds for all hosts to be in touch, before a run that does not need them all begins without some.
 GATHER = 5.0
-#: Seconds until the leader tries again where somebody was quicker.
-PAUSE = 0.5
+#: Seconds until the leader tries again where somebody was quicker; and where too few disks have room to
+#: agree to a start: until then it locks nothing that would wake others.
+PAUSE, NO_ROOM = 0.5, 5.0
 
 WAITING, DECIDING, CLAIMING, AGREEING, BEGUN = (
     "waiting",
@@ -158,6 +159,7 @@ class Leader:
         self._unsure = frozenset(term.unsure if term else ())
         self._is_sure = True  # somebody has said that it has begun, or it is this host that does
         self._agreed: set[str] = set()
+        self._disagreed: set[str] = set()
         self._council, self._may_return = council, may_return
         self.has_met = False  # enough have been in touch at once
         self._here, self._others, self._decide = here, tuple(others), decide
@@ -315,8 +317,9 @@ class Leader:
             late = self._give_up(now)
             is_void = "held" in word or "agreed" in word
             return late if is_void else [*late, *self.heard(host, word, now)]
-        if word.get("agreed") == self._number:
-            return self.agreed(host, self._number, now)
+        if self._number in (word.get("agreed"), word.get("disagreed")):
+            vote = self.disagreed if "disagreed" in word else self.agreed
+            return vote(host, self._number, now)
         claims = self.phase in (CLAIMING, AGREEING) and host in self._turn.gpus
         if self.phase == CLAIMING and claims and word.get("held") == self._number:
             return [] if host in self._held else self._hold(host, word, now)
@@ -366,6 +369,15 @@ class Leader:
         self._begin_to_tell(now)  # nobody has begun yet: the first that does is waited for
         self._is_sure = False
         return [self._tell_begin(host) for host in self._chosen if host in self._in_touch]
+
+    def disagreed(self, host: str, number: int, now: float) -> list[Value]:
+        """Note that a host, or this one, could not keep that the run begins: it does not, where too few
+        are left that can."""
+        if self.phase != AGREEING or number != self._number or self._is_majority is None:
+            return []
+        self._disagreed.add(host)
+        left = self._agreed.union(self._there) - self._disagreed
+        return [] if self._is_majority(left) else self._give_up(now, NO_ROOM)
 
     def over(self, why: str) -> list[Value]:
         """Tell those that have not begun, now or when they are in touch, that the run is over; and all
@@ -474,7 +486,7 @@ class Leader:
         """Have most of those that vote agree to the start, if there are any."""
         if self._is_majority is None:
             return [self._begin()]
-        self.phase, self._agreed = AGREEING, set()
+        self.phase, self._agreed, self._disagreed = AGREEING, set(), set()
         word = {"agree": self._number, "way": self._turn.way, "given": self._held}
         return [*self.tell(word), Agree(self._number, self._held, self._turn.way)]
 
@@ -491,9 +503,9 @@ class Leader:
     def _begin(self) -> Begin:
         return Begin(self._number, self._held, self._turn.way)
 
-    def _give_up(self, now: float) -> list[Value]:
+    def _give_up(self, now: float, pause: float = PAUSE) -> list[Value]:
         """Let everybody release what was claimed, and try again later."""
-        self.phase, self._is_news, self._not_before = WAITING, True, now + PAUSE
+        self.phase, self._is_news, self._not_before = WAITING, True, now + pause
         if self._council:
             self._council.end()
         return [Release(), *self.tell({"release": self._number})]

@@ -59,6 +59,9 @@ if TYPE_CHECKING:
         def hear_leader(self, word: Message, now: float) -> None:
             """Do what the leader says."""
 
+        def note_room(self, has_room: bool) -> None:
+            """Note whether the disk here could keep what this host agrees to."""
+
         def end(self, why: str) -> None:
             """End the run here."""
 
@@ -124,10 +127,13 @@ class Electing:
 
     def agree(self, number: int, way: int, given: Mapping[str, Given]) -> bool:
         """Agree that the run begins so, and keep that on the disk; return whether this host does."""
-        able = self.seat.may_agree(number) and agreement.keep(self._key, list(given))
-        if able:
+        if not self.seat.may_agree(number):
+            return False
+        done = agreement.keep(self._key, list(given))
+        self._owner.note_room(done)
+        if done:
             self.seat.agreed = Agreed(number, way, given)
-        return able
+        return done
 
     def withdraw(self, number: int) -> None:
         """Note that nothing begins in a round of this number, nor in one before."""

@@ -342,6 +342,10 @@ class Gathered:
         self._member = Member(now)
         self._release()
 
+    def note_room(self, has_room: bool) -> None:
+        """Note whether the disk here could keep what this host agrees to: the ticket says so."""
+        self._has_room = has_room
+
     def end(self, why: str) -> None:
         """End the run here."""
         self._hands.end(why)
@@ -504,7 +508,7 @@ class Gathered:
         if electing.agree(one.number, one.way, one.given):
             self._obey(self._leader.agreed(self._here, one.number, now), now)
         else:
-            self._obey(self._leader.could_not(one.number, now), now)
+            self._obey(self._leader.disagreed(self._here, one.number, now), now)
 
     def _release(self) -> None:
         if self._stake:

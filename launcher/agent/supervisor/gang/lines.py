@@ -232,10 +232,12 @@ class Lines:
             caller = self._listener.accept()[0]
         except OSError:
             return
-        most = len(self._spec["hosts"]) + STRANGERS
-        if len(self._lines) >= most or caller.fileno() >= MOST_DESCRIPTORS:
+        if caller.fileno() >= MOST_DESCRIPTORS:
             caller.close()
             return
+        unknown = [one for one in self._lines.values() if one.is_caller and not one.host]
+        if len(self._lines) >= len(self._spec["hosts"]) + STRANGERS and unknown:
+            self._drop(unknown[0], now)  # it had more time than a host of the run needs
         line = self._begin(caller, TO_MEMBER, now)
         line.session = os.urandom(NONCE // 2).hex()
         line.unsent += line.session.encode("ascii") + b"\n"

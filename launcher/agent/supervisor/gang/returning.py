@@ -92,9 +92,10 @@ def kept_for_later(
 
 def _of_way(request: GatherRequest, way: Way) -> Message:
     """Return what a request says of the GPUs that the run waits for, where it waits for those of one
-    way: an elastic run asked for the least before. Pure."""
+    way: it could choose among more hosts before, and an elastic run asked for the least. Pure."""
     counts, ticket = [count for count in way["counts"].values() if count], request.get("ticket")
-    of_ticket = {"ticket": dict(ticket, shares=sorted(counts, reverse=True))} if ticket else {}
+    shares = sorted(counts, reverse=True)
+    of_ticket = {"ticket": dict(ticket, shares=shares, hosts=len(shares))} if ticket else {}
     return {"project": dict(request["project"] or {}, gpus=sum(counts)), **of_ticket}
 
 

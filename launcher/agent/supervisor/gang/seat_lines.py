@@ -71,13 +71,16 @@ class SeatLines(Lines):
                 line.say(word, now)
 
     def hang_up(self, host: str, is_caller: bool, now: float) -> list[News]:
-        """End the line to the host that was called, or to a caller."""
+        """End the line to the host that was called, or to a caller. Others are called before that host
+        is again: it may never lead."""
         every = [one for one in self._lines.values() if one.host == host]
         lines = [one for one in every if one.is_caller is is_caller]
         found: list[News] = []
         for line in lines:
             line.flush()
             found += self._drop(line, now)
+        if lines and not is_caller:
+            self._round = [one for one in self._new_round() if one[0] != host]
         return found
 
     def learn(self, seats: dict[str, int], now: float) -> None:

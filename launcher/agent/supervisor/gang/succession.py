@@ -176,7 +176,7 @@ class Seat:
         if self.leads:
             return [HangUp(host)]
         self.at, self.follows, self.is_led = host, False, False
-        self._leaves_at = now + SITS + MORE * self._seats[self._here]
+        self._sit(now)
         return self._dismiss()
 
     def lost(self, now: float) -> list[Value]:
@@ -184,6 +184,9 @@ class Seat:
         did, self.at, self.follows, self.is_led = self.is_led, "", False, False
         self._leaves_at = float("inf")
         return [Parted("")] if did else []
+
+    def _sit(self, now: float) -> None:
+        self._leaves_at = now + SITS + MORE * self._seats[self._here]
 
     def _dismiss(self) -> list[Value]:
         gone = sorted(self._callers)
@@ -226,7 +229,7 @@ class Seat:
         """Take what the host says of terms that this one is in touch with."""
         term = word.get("lead")
         if word.get("leads") == self._promised and self.follows and not self.is_led:
-            self.is_led = True
+            self.is_led, self._leaves_at = True, float("inf")
             return [Joined("")]
         if term is None or not self.at:
             return []
@@ -236,7 +239,7 @@ class Seat:
             return [Send(self.at, {"promised": self._promised})]
         did, self.follows, self.is_led = self.is_led, True, False
         self._promised, self._promised_to = term, self.at
-        self._leaves_at = float("inf")
+        self._sit(now)
         before = {"before": self.agreed.word()} if self.agreed else {}
         promise = Send(self.at, {"promise": term, **before})
         return [promise, *([Parted("")] if did else [])]

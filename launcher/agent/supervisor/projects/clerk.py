@@ -36,7 +36,7 @@ class Clerk:
         self._round = project_round.ProjectRound()
         self._wanted: tuple[Message, float] | None = None  # a lock, and until when to try
         self._next_told = now
-        self._told: Message | None = None  # as the leader knows it
+        self._told: Message | None = None  # as the leader knows it, if that is certain
         self._has_written = False
 
     def joined(self, now: float) -> None:
@@ -49,6 +49,7 @@ class Clerk:
         do = ask["do"]
         if do == LOOK:
             said = self._said()
+            self._told = None  # the leader takes this for the last word, unless it comes too late
             return [_answer(ask, bool(said), said=said)]
         if do == LOCK:
             self._wanted = (ask, now + LOCKED)

@@ -84,6 +84,33 @@ supervise()
 assert open(os.path.join(relay.run_dir, "journal.jsonl")).read().count("SupervisorStarted") == 1
 """
 
+#: The host got the first part of the agent alone, and then another version of launcher comes.
+HAS_A_PART = """
+from launcher.transport.agent_parts import REST
+assert [one for one in sys.modules if one.replace("launcher.", "").replace(".", "/").startswith(REST)] == []
+for name in ("supervisor.gang", "supervisor.warm", "base.manifest"):
+    sys.modules["launcher.agent." + name] = None
+supervise()
+gang = {"gang": {"hosts": ["a"], "address": "b", "port": 2, "key": "k"}, "gpus": {}, "names": {}, "ports": [1]}
+process = {"key": "k", "argv": ["x"], "env": {}, "cwd": "/"}
+urls = {"host": "a", "hosts": ["a"], "paths": [], "urls": ["http://a"], "manifest": "http://b", "headers": {}}
+for request in (
+    {"op": "gather", **gang},
+    {"op": "return", **gang},
+    {"op": "preload", "modules": ["json"], "path": [], "process": process},
+    {"op": "unattended", **urls, "seconds": 9},
+):
+    try:
+        supervisor_line.ask(relay.run_dir, request, lambda: None)
+    except protocol.Refused as refused:
+        assert refused.code == protocol.UNKNOWN_REQUEST, refused.code
+        assert "only the version that started the run" in str(refused), refused
+    else:
+        raise AssertionError(request["op"])
+end(journal)
+assert "UrlsLeft" not in open(os.path.join(relay.run_dir, "journal.jsonl")).read()
+"""
+
 #: An attempt that fails, which another may follow: its Python has imported a module.
 STAYS = """
 import time
@@ -187,6 +214,16 @@ def root(tmp_path: Path) -> Iterator[Path]:
 )
 def test_a_run_is_supervised_again(root: Path, steps: str) -> None:
     """The one that answers afterwards is one that can start processes."""
+    _succeeds(root, steps)
+
+
+@pytest.mark.thorough
+def test_who_has_a_part_of_the_agent_says_so(root: Path) -> None:
+    """Launchers know what to do about a supervisor that does not know a request."""
+    _succeeds(root, HAS_A_PART)
+
+
+def _succeeds(root: Path, steps: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "LAUNCHER_LOCK_SCOPE": str(root)}
     argv = [sys.executable, "-c", ATTEMPTS + steps, str(root)]
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=180, check=False)

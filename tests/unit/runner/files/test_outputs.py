@@ -295,3 +295,24 @@ def test_many_files_take_little_memory(folder: RunFolder) -> None:
     laid, peak = map(int, done.stdout.split())
     assert laid == count
     assert peak < 300 * count, peak / count
+
+
+def test_folders_of_the_user_are_in_no_files_way(folder: RunFolder, lay: Lay) -> None:
+    """One with files of theirs, and an empty one."""
+    (folder.outputs / "full").mkdir(parents=True)
+    (folder.outputs / "full" / "mine").write_text("mine")
+    (folder.outputs / "empty").mkdir()
+    assert lay({"gpu1": {"full": "1", "empty": "2", "a": "3"}}) == {
+        "full@gpu1": ("gpu1",),
+        "empty": ("gpu1",),
+        "a": ("gpu1",),
+    }
+    assert view(folder) == {"full/mine": "mine", "full@gpu1": "1", "empty": "2", "a": "3"}
+
+
+def test_a_file_of_the_user_in_the_place_of_a_folder_is_named(folder: RunFolder, lay: Lay) -> None:
+    (folder.outputs).mkdir(parents=True, exist_ok=True)
+    (folder.outputs / "ckpt").write_text("mine")
+    with pytest.raises(LauncherError, match="outputs/ckpt: "):
+        lay({"gpu1": {"ckpt/a.pt": "1"}})
+    assert view(folder) == {"ckpt": "mine"}

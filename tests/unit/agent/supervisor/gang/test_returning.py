@@ -80,12 +80,14 @@ def test_an_elastic_run_waits_again_for_the_gpus_that_it_had() -> None:
     """Before, it waited for the least number; its hosts and its project decide about what it had."""
     both, one = ({**way(*hosts), "counts": dict.fromkeys(hosts, 4)} for hosts in ("ab", "a"))
     asked = request(
-        ways=[both, one], project={"preemptible": 1, "gpus": 4}, ticket={"shares": [4], "number": 7}
+        ways=[both, one],
+        project={"preemptible": 1, "gpus": 4},
+        ticket={"shares": [4], "number": 7, "hosts": 3},
     )
     for chosen, shares in ((["a", "b"], [4, 4]), (["a"], [4])):
         kept = returning.kept_for_later(asked, chosen)
         assert kept is not None
-        assert kept["ticket"] == {"shares": shares, "number": 7}
+        assert kept["ticket"] == {"shares": shares, "number": 7, "hosts": len(chosen)}
         assert kept["project"] == {"preemptible": 1, "gpus": sum(shares)}
 
 

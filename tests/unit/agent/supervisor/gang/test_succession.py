@@ -28,8 +28,11 @@ from launcher.agent.supervisor.gang.decisions import (
 from launcher.agent.supervisor.gang.lines import JOINED, PARTED, SAID
 from launcher.agent.supervisor.gang.member import Member
 from launcher.agent.supervisor.gang.seat_lines import CAME, LEFT
+from launcher.agent.supervisor.gang.succession import MORE, SITS, HangUp, Seat
 
 NAMES = ("a", "b", "c", "d", "e")
+#: The hosts whose disks are full.
+FULL: set[str] = set()
 
 
 class Line:
@@ -95,9 +98,9 @@ class Host:
         self.held: list[int] = []  # GPUs that are locked
         self.begun: Any = None  # what it has begun on
         self.written: Any = None  # what it has written down that the run has begun on
-        self.ended, self.alive = "", True
+        self.ended, self.alive, self.has_room = "", True, True
         request: Any = {
-            "gang": {"hosts": world.names, "voters": world.names, "key": "k"},
+            "gang": {"hosts": world.names, "voters": world.names, "key": name},
             "ports": [1, 2],
         }
         self.electing = electing.Electing(request, name, self, world.now)
@@ -149,6 +152,9 @@ class Host:
     def end(self, why: str) -> None:
         self.do([Stop(why)])
 
+    def note_room(self, has_room: bool) -> None:
+        self.has_room = has_room
+
     # -- as gathered.py does it
 
     def decide(self, stands: Mapping[str, Any]) -> Turn | None:
@@ -184,7 +190,7 @@ class Host:
 
     def claim(self, claim: Claim) -> None:
         now = self.world.now
-        if self.world.taken[self.name]:
+        if self.world.taken[self.name] or self.name in FULL:
             self.do(self.part.refused(claim.number, now))
             return
         self.held = claim.gpus
@@ -197,7 +203,7 @@ class Host:
         if self.electing.agree(agree.number, agree.way, agree.given):
             self.do(leader.agreed(self.name, agree.number, now))
         else:
-            self.do(leader.could_not(agree.number, now))
+            self.do(leader.disagreed(self.name, agree.number, now))
 
     def release(self) -> None:
         assert self.begun is None, "what has begun lets go of nothing"
@@ -208,6 +214,9 @@ class Host:
     def begin(self, begin: Begin) -> None:
         assert self.written is None, "once"
         value = (begin.number, begin.way, str(sorted(begin.given.items())))
+        if self.name in FULL:
+            self.do(self.part.could_not(begin.number, self.world.now))
+            return
         if self.name in begin.given:
             assert self.held == begin.given[self.name]["gpus"], "on what it holds"
             self.begun = value
@@ -240,6 +249,7 @@ class World:
         self.taken = dict.fromkeys(self.names, False)  # GPUs that others hold
         self.lines: list[Line] = []
         self.apart: set[frozenset[str]] = set()
+        FULL.clear()
         made = electing.SeatLines
         electing.SeatLines = lambda spec, here, now, ports, *how: Lines(self, here, *how)  # type: ignore
         try:
@@ -353,15 +363,15 @@ class World:
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_disk() -> Iterator[None]:
-    """What is kept on the disk lasts as long as a host here: a dead one has no vote."""
+    """What is kept on the disk lasts as long as a host here: a dead one has no vote. Each has a key."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "keep", lambda key, hosts: True)
+        patch.setattr(agreement, "keep", lambda key, hosts: key not in FULL)
         patch.setattr(agreement, "forget", lambda: None)
         patch.setattr(electing, "fault_of", lambda word: "")  # how things stand is one word here
         yield
 
 
-def run(world: World, steps: list[Any]) -> None:  # noqa: C901 - a line for each kind
+def run(world: World, steps: list[Any]) -> None:  # noqa: C901, PLR0912 - a line for each kind
     for kind, one, other in steps:
         name = world.names[one % len(world.names)]
         pair = world.pairs()[one % len(world.pairs())]
@@ -382,6 +392,8 @@ def run(world: World, steps: list[Any]) -> None:  # noqa: C901 - a line for each
             world.apart.discard(pair)
         elif kind == "take":
             world.take(name)
+        elif kind == "fill":
+            FULL.symmetric_difference_update([name])
         elif kind == "kill" and other % 4 == 0:
             world.kill(name)
         elif kind == "wait":
@@ -395,7 +407,7 @@ def run(world: World, steps: list[Any]) -> None:  # noqa: C901 - a line for each
 
 kinds = st.sampled_from(
     ["call"] * 4 + ["bring"] * 8 + ["all"] * 6 + ["notice"] * 3 + ["cut", "cut", "mend", "take"]
-    + ["kill", "wait", "wait", "still", "settle", "settle"]
+    + ["kill", "fill", "wait", "wait", "still", "settle", "settle"]
 )  # fmt: skip
 steps = st.lists(st.tuples(kinds, st.integers(0, 60), st.integers(0, 60)), max_size=80)
 
@@ -409,6 +421,7 @@ def begins_if_it_can(world: World) -> None:
     alive = [host for host in world.hosts.values() if host.is_up]
     if not any(host.written for host in alive):
         world.apart.clear()
+        FULL.clear()
         world.taken = dict.fromkeys(world.names, False)
         for host in alive:
             host.tell()
@@ -537,3 +550,35 @@ def test_a_start_that_did_not_happen_is_made_up_for() -> None:
     world.kill("a")
     world.settle(120)
     assert [name for name, host in world.hosts.items() if host.begun] == ["c"]
+
+
+@pytest.mark.parametrize("free", ["a", "c"])
+def test_a_start_to_which_too_few_disks_agree_keeps_nothing_meanwhile(free: str) -> None:
+    """Those that are full belong to hosts that it does not begin on. It begins once one has room."""
+    world = waiting()
+    FULL.update({"a", "b", "c"} - {free})
+    world.take(free)
+    world.settle(3)
+    assert [host.held for host in world.hosts.values()] == [[], [], []]
+    assert [name for name, host in world.hosts.items() if not host.has_room] == sorted(FULL)
+    FULL.remove("b")
+    world.settle(10)
+    assert [name for name, host in world.hosts.items() if host.begun] == [free]
+
+
+def test_who_has_promised_to_follow_a_host_that_never_leads_goes_on() -> None:
+    """Those that it had in touch are gone before enough of them have promised."""
+    seat = Seat("e", NAMES)
+    seat.reached("b", 0.0)
+    assert seat.heard({"lead": 1}, 5.0), "it promises"
+    patience = SITS + MORE * 4
+    assert seat.tick(5.0 + patience - 0.1) == []
+    assert seat.tick(5.0 + patience) == [HangUp("b")]
+
+
+def test_who_follows_the_leader_stays() -> None:
+    seat = Seat("e", NAMES)
+    seat.reached("b", 0.0)
+    seat.heard({"lead": 1}, 5.0)
+    seat.heard({"leads": 1}, 6.0)
+    assert (seat.tick(1000.0), seat.next_tick()) == ([], float("inf"))

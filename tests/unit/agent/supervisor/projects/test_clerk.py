@@ -48,3 +48,23 @@ def test_books_of_users_that_no_project_has_are_not_told(
     look: Any = {"round": 1, "do": round_steps.LOOK}
     (word,) = Clerk("run", 0.0, ["ann"]).hear(look, 0.0)
     assert (word["answer"]["done"], word["answer"]["said"]["books"]) == (1, books[-1:])
+
+
+def test_what_was_told_for_a_decision_is_told_again_once_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader has heard what stood here during the decision: what it heard before that is no news here,
+    but it is to the leader."""
+    monkeypatch.setenv("LAUNCHER_LOCK_SCOPE", str(tmp_path))
+    monkeypatch.setattr(project_books, "PLACE", str(tmp_path))
+    books: list[dict[str, Any]] = []
+    monkeypatch.setattr(project_books, "read", lambda: [dict(one) for one in books])
+    clerk = Clerk("run", 0.0)
+    (before,) = clerk.look(0.0)
+    books.append(book("short", "ann"))
+    ask: Any = {"round": 1, "do": round_steps.LOOK}
+    (during,) = clerk.hear(ask, 1.0)
+    assert during["answer"]["said"]["books"] == books
+    books.clear()
+    assert clerk.look(clerk.next_look) == [before]
+    assert clerk.look(clerk.next_look) == [], "no news"
