@@ -355,9 +355,8 @@ def _failure(host: str, ended: _Ended, is_pulling: bool) -> errors.LauncherError
     if code in (10, 12, 30, 255):  # the stream broke: errcode.h of rsync
         hint = errors.HANGS if "timeout" in last else ""
         return errors.ConnectionLost(host, f"the copy was interrupted: {last}", hint)
-    if code == 24:
-        return errors.Vanished(host, "files were deleted while they were copied")
-    return errors.SyncError(host, f"rsync exited with {code}: {last}")
+    kind = errors.Vanished if code == 24 else errors.SyncError
+    return kind(host, f"rsync exited with {code}: {last}")
 
 
 def no_rsync(host: str) -> errors.NoRsync:
