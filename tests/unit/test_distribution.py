@@ -26,7 +26,7 @@ def project() -> dict[str, Any]:
 def test_hints_name_the_distribution(project: dict[str, Any]) -> None:
     """`launcher` on the package index is a program of somebody else's."""
     assert project["name"] == DISTRIBUTION != "launcher"
-    assert project["scripts"] == {"launcher": "launcher.cli:main"}
+    assert project["scripts"] == {"launcher": "launcher.__main__:main"}
 
 
 def test_all_is_every_extra_for_users(project: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from ...api.client import AsyncClient
 from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from ...spec.model import Inventory
-from .. import options
+from .. import options, output
 from ..answers import answers_of
 from ..inventory_lookup import loaded
 from ..render.columns import output_width
@@ -41,7 +41,9 @@ def command(
     while watch:
         answers = _ask(there)
         click.clear()
-        _show(answers, there.off, False)
+        _show(answers, there.off, as_json)
+        if output.is_unread():
+            ctx.exit(0)
         click.echo(time.strftime("%H:%M:%S, again in 5 s; Ctrl-C ends"), err=True)
         time.sleep(PAUSE)
     answers = _ask(there)

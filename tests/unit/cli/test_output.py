@@ -113,3 +113,21 @@ def test_a_folder_of_ours_that_cannot_be_written(words: str, tmp_path: Path) -> 
     assert "on this machine" in ran.stderr
     assert "hint: make it writable, or name another folder: LAUNCHER_HOME" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_gpus_that_nobody_watches_any_more_are_not_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text("hosts: {gpu1: {off: new fans}}")
+    with subprocess.Popen(
+        [sys.executable, "-m", "launcher", "gpus", "-i", "lab.yaml", "--watch", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "LAUNCHER_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+    ) as watching:
+        assert watching.stdout
+        assert watching.stdout.read(1) == b"["  # JSON, as without --watch
+        watching.stdout.close()
+        try:
+            assert watching.wait(30) == 0
+        finally:
+            watching.kill()

@@ -1,11 +1,14 @@
-"""Ctrl-C inside a callback is not forgotten."""
+"""Ctrl-C as modules are imported, or inside a callback, and other settings of the process."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from support import ROOT
 
@@ -32,6 +35,29 @@ def test_ctrl_c_in_a_callback_is_not_forgotten(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, timeout=60, cwd=ROOT)
     assert ran.returncode == -signal.SIGINT, ran.stderr
     assert b"Exception ignored" not in ran.stderr
+
+
+INTERRUPTED = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN else 30)
+raise SystemExit(7)
+"""
+
+
+@pytest.mark.parametrize(("ignored", "code"), [("", -signal.SIGINT), ("trap '' INT; ", 7)])
+def test_ctrl_c_while_python_imports_prints_no_traceback(
+    ignored: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "click.py").write_text(INTERRUPTED)
+    ran = subprocess.run(
+        ["sh", "-c", f'{ignored}exec "$0" -m launcher ls', sys.executable],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        cwd=tmp_path,
+    )
+    assert (ran.returncode, ran.stderr) == (code, b"")
 
 
 LIMITED = """

@@ -28,6 +28,6 @@ def test_hosts_without_runs_say_of_whom(
             return {f"gpu{n}": SimpleNamespace(running=[]) for n in range(4)}
 
     monkeypatch.setattr(ls, "AsyncClient", Client)
-    monkeypatch.setattr(ls, "loaded", lambda place: SimpleNamespace(on=range(4)))
+    monkeypatch.setattr(ls, "loaded", lambda place: SimpleNamespace(on=(None,) * 4))
     done = CliRunner().invoke(ls.command, ["--all-users", *words])
     assert (done.exit_code, done.stderr) == (0, said)
