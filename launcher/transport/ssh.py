@@ -29,13 +29,13 @@ from . import known_hosts, ssh_keys
 from .asyncssh_connection import KEEPALIVE, KEEPALIVES, AsyncsshConnection
 from .connection import FROZEN, Connection
 from .known_hosts import KnownKeys
-from .proxy_command import ProxyCommand
 from .ssh_keys import OfferedKeys
 from .ssh_lookup import SshLookup
 from .ssh_settings import SshSettings
 
 if TYPE_CHECKING:
     from .openssh_connection import OpensshConnection
+    from .proxy_command import ProxyCommand
 
 #: Seconds in one stage (TCP, banner, key exchange, login) after which a host is given up: a healthy
 #: sshd answers at once, but not on a machine that swaps, and a false alarm costs a run.
@@ -290,6 +290,8 @@ class Dialler:
         client = _Client(known)
         try:
             if settings.proxy_argv and tunnel is None:
+                from .proxy_command import ProxyCommand  # few hosts are behind one
+
                 client.proxy = ProxyCommand(settings.proxy_argv)
                 self._proxies.append(client.proxy)
             dialling = asyncio.ensure_future(
