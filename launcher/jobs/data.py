@@ -80,15 +80,21 @@ def _read(name: str, node: YamlNode) -> DataSet:
 
 def of_flags(words: Iterable[str]) -> tuple[DataSet, ...]:
     """Return the data sets of ``--data``. Raises InputError."""
-    found = []
+    found: dict[str, DataSet] = {}
     for word in words:
         try:
-            found.append(data.from_words(word))
+            one = data.from_words(word)
         except ValueError as error:
             raise InputError(
                 f"--data {data.shown(word)}: {error}", "NAME=SOURCE, or NAME=SOURCE:TO"
             ) from None
-    return tuple(found)
+        if one.name in found:
+            raise InputError(
+                f"--data {data.shown(word)}: {one.name} is given twice",
+                "give each set its own name",
+            )
+        found[one.name] = one
+    return tuple(found.values())
 
 
 def with_credentials(sets: Iterable[DataSet], words: Iterable[str]) -> tuple[DataSet, ...]:

@@ -66,6 +66,12 @@ def test_bad_words(words: str, problem: str) -> None:
         data.of_flags([words])
 
 
+def test_one_name_twice() -> None:
+    """The first of two sets of one name was dropped without a word."""
+    with pytest.raises(InputError, match="--data train=/b: train is given twice"):
+        data.of_flags(["train=/a", "eval=/a", "train=/b"])
+
+
 def test_credentials_of_flags() -> None:
     """One for all sets in a store, one for a set, and one for a set of the job file."""
     sets = data.of_flags(["a=s3://b/a", "c=~/c", "d=s3://b/d"])
