@@ -30,7 +30,7 @@ from ..records.sweep_folder import (
     names,
     new_record,
 )
-from ..records.trial_values import last_value, reader
+from ..records.trial_values import reader
 from ..runner import notify
 from ..runner.concurrency import beside, in_thread
 from ..runner.files import code_copy
@@ -405,22 +405,13 @@ class Trials:
             # One of them waits its turn behind other people's runs, and the others for that one.
             return None if self._others_run() else await self._one(trial, slot, wait=None)
         metric = self._plan.sweep.settings.metric
-        value = await asyncio.to_thread(last_value, handle.folder, metric) if metric else None
-        status, reason = str(receipt.status), str(receipt.reason)
-        if trial.id in self._pruned and status == STOPPED and not self._is_stopping:
-            status = reason = PRUNED
+        record = await asyncio.to_thread(record.ended, receipt, handle.folder, metric)
+        if trial.id in self._pruned and record.status == STOPPED and not self._is_stopping:
+            record = replace(record, status=PRUNED, reason=PRUNED)
         if self._study:
-            self._study.tell(trial, status, value)
-        if reason == EndReason.DOES_NOT_FIT and self._misfit is None:
+            self._study.tell(trial, record.status, record.value)
+        if record.reason == EndReason.DOES_NOT_FIT and self._misfit is None:
             self._misfit = receipt
-        record = replace(
-            record,
-            status=status,
-            reason=reason,
-            value=value,
-            hosts=tuple(host.host for host in receipt.hosts),
-            seconds=receipt.seconds,
-        )
         self._folder.note(record)
         self._listener.ended(record, receipt)
         return record
@@ -487,10 +478,26 @@ def stop(folder: SweepFolder) -> bool:
 
 
 async def stop_runs(client: AsyncClient, folder: SweepFolder) -> list[TrialRecord]:
-    """Stop the runs that a sweep without a process has left running; return their trials."""
+    """Stop the runs that a sweep without a process has left running; return those that it stopped.
+
+    One that has ended on its own counts as it ended. Raises LauncherError, once all others are stopped.
+    """
+    metric = folder.record().metric
+
+    async def ended(trial: TrialRecord) -> TrialRecord:
+        try:
+            handle = client.attach_here(trial.run)
+        except UnknownRun:  # somebody has removed it
+            return TrialRecord(trial.id, trial.params)
+        receipt = await handle.stop()  # also on hosts that were away when it ended
+        return await asyncio.to_thread(trial.ended, receipt, handle.folder, metric)
+
     left = [trial for trial in folder.trials().values() if trial.status == RUNNING]
-    for trial in left:
-        receipt = await client.attach_here(trial.run).stop()
-        reason, seconds = str(receipt.reason), receipt.seconds
-        folder.note(replace(trial, status=STOPPED, reason=reason, seconds=seconds))
-    return left
+    found = await asyncio.gather(*map(ended, left), return_exceptions=True)
+    known = [trial for trial in found if isinstance(trial, TrialRecord)]
+    for trial in known:
+        folder.note(trial)
+    for error in found:
+        if isinstance(error, BaseException):
+            raise error
+    return [trial for trial in known if trial.status == STOPPED]

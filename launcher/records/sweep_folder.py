@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ..spec.errors import InputError, RecordError, UnreadableRecord, suggestion
@@ -29,7 +30,10 @@ from ..spec.frozen import frozen
 from ..spec.home import home, make_home
 from ..spec.typed_json import Mismatch, from_json, to_json
 from ..spec.version import __version__
+from .receipt import Receipt
 from .record_files import read_json, write_json
+from .run_reader import RunReader
+from .trial_values import last_value
 
 #: The format of both files; one with a greater number is of a later version.
 FORMAT = 1
@@ -77,6 +81,17 @@ class TrialRecord:
     def failed(self) -> bool:
         """Whether it ended, neither well nor because somebody stopped it."""
         return self.status not in (WAITING, RUNNING, SUCCEEDED, STOPPED, PRUNED)
+
+    def ended(self, receipt: Receipt, run: Path, metric: str | None) -> TrialRecord:
+        """Return what came of the trial, once its run has ended, which this folder has."""
+        return replace(
+            self,
+            status=str(receipt.status),
+            reason=str(receipt.reason),
+            value=last_value(run, metric) if metric else None,
+            hosts=tuple(host.host for host in receipt.hosts),
+            seconds=receipt.seconds,
+        )
 
 
 @frozen
@@ -178,7 +193,11 @@ class SweepFolder:
 
     def summary(self) -> SweepSummary:
         """Return the sweep as it stands. Raises UnreadableRecord."""
-        return SweepSummary(self.name, self.record(), tuple(self.trials().values()), self.is_held)
+        record, is_held = self.record(), self.is_held
+        trials = list(self.trials().values())
+        if not is_held:
+            trials = [_left(trial, record.metric) for trial in trials]
+        return SweepSummary(self.name, record, tuple(trials), is_held)
 
     def new_code(self) -> Path:
         """Make a folder for a copy of the code. Raises RecordError."""
@@ -233,6 +252,19 @@ class SweepFolder:
     def is_stopping(self) -> bool:
         """Whether somebody asked it to stop."""
         return (self.path / "stop").exists()
+
+
+def _left(trial: TrialRecord, metric: str | None) -> TrialRecord:
+    """Return how a trial stands whose run may have ended, or been removed, with nobody watching."""
+    if trial.status != RUNNING:
+        return trial
+    run = home() / "runs" / trial.run
+    if not run.exists():
+        return TrialRecord(trial.id, trial.params)
+    with suppress(UnreadableRecord):
+        if receipt := RunReader(run).receipt():
+            return trial.ended(receipt, run, metric)
+    return trial
 
 
 def names() -> list[str]:

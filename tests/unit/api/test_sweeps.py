@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,9 +15,16 @@ import pytest
 from launcher.api import sweeps
 from launcher.jobs.matrix import Choice, Trial
 from launcher.records.receipt import Receipt
-from launcher.records.sweep_folder import RUNNING, SweepFolder, TrialRecord
+from launcher.records.sweep_folder import (
+    RUNNING,
+    STOPPED,
+    SUCCEEDED,
+    WAITING,
+    SweepFolder,
+    TrialRecord,
+)
 from launcher.runner.policy.sweep import Slot
-from launcher.spec.errors import DocumentError
+from launcher.spec.errors import DocumentError, RecordError, UnknownRun
 from launcher.spec.model import Host, Inventory, Job
 
 TRIAL = Trial({"lr": "0.1"})
@@ -31,6 +40,11 @@ class Run:
         self._receipt = Receipt(name, status, reason, 0, 1.0, 1.0, {}, 1, "torch")
 
     async def wait(self) -> Receipt:
+        return self._receipt
+
+    async def stop(self) -> Receipt:
+        if self._receipt.reason == "internal-error":
+            raise RecordError("events.jsonl", OSError("disk full"))
         return self._receipt
 
 
@@ -75,6 +89,65 @@ def test_it_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (found,) = folder.trials().values()
     assert (found.run, found.status) == ("new", "succeeded")
     assert client.started == 1
+
+
+class Left:
+    """Knows the runs that a sweep has left, by how they end."""
+
+    def __init__(self, folder: Path, ends: Mapping[str, tuple[str, str]]) -> None:
+        self._folder, self._ends = folder, ends
+
+    def attach_here(self, name: str) -> Run:
+        if name not in self._ends:
+            raise UnknownRun("there is no such run", "")
+        return Run(name, *self._ends[name], self._folder / name)
+
+
+def left(monkeypatch: pytest.MonkeyPatch, home: Path, *runs: str) -> SweepFolder:
+    """Return a sweep whose process was killed while these runs ran, each of which had printed a value."""
+    monkeypatch.setenv("LAUNCHER_HOME", str(home))
+    folder = SweepFolder.create("x", sweeps.new_record((), len(runs), ("lr",), "acc: (.*)", "max"))
+    for run in runs:
+        folder.note(TrialRecord(run, {"lr": run}, RUNNING, run))
+        log = home / "runs" / run / "logs" / "attempt-0" / "rank-0.out"
+        log.parent.mkdir(parents=True)
+        log.write_text("acc: 0.5\n")
+    return folder
+
+
+def test_what_a_killed_sweep_left_counts_as_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be stopped, or was removed, keeps no other one from being stopped."""
+    folder = left(monkeypatch, tmp_path, "broken", "gone", "done", "stopped")
+    ends = {
+        "broken": ("failed", "internal-error"),
+        "done": ("succeeded", "all-ranks-exited-0"),
+        "stopped": ("stopped", "by-user"),
+    }
+    client = cast("Any", Left(tmp_path / "runs", ends))
+    with pytest.raises(RecordError):
+        asyncio.run(sweeps.stop_runs(client, folder))
+    found = {name: (one.status, one.value) for name, one in folder.trials().items()}
+    assert found == {
+        "broken": (RUNNING, None),
+        "gone": (WAITING, None),
+        "done": (SUCCEEDED, 0.5),
+        "stopped": (STOPPED, 0.5),
+    }
+    ends["broken"] = ("stopped", "by-user")
+    assert [one.id for one in asyncio.run(sweeps.stop_runs(client, folder))] == ["broken"]
+
+
+def test_a_killed_sweep_shows_how_its_runs_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = left(monkeypatch, tmp_path, "done", "running", "gone")
+    receipt = Receipt("done", "succeeded", "all-ranks-exited-0", 0, 1.0, 1.0, {}, 1, "torch")
+    (tmp_path / "runs" / "done" / "receipt.json").write_text(json.dumps(receipt.to_json()))
+    shutil.rmtree(tmp_path / "runs" / "gone")
+    found = {one.id: (one.status, one.value) for one in folder.summary().trials}
+    assert found == {"done": (SUCCEEDED, 0.5), "running": (RUNNING, None), "gone": (WAITING, None)}
 
 
 def test_too_many_trials_are_refused_with_file_and_line(tmp_path: Path) -> None:
