@@ -380,7 +380,7 @@ class Trials:
         left = self._left_running(trial)
         job = _in_array(self._plan.job(trial, slot), self._folder.name)
         handle = left or await self._begin(job, wait)
-        started = time.time()
+        started = (self._known[trial.id].started if left else None) or time.time()
         record = replace(record, status=RUNNING, run=handle.name, started=started)
         self._handles[handle.name] = handle
         try:

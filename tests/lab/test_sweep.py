@@ -69,6 +69,10 @@ class Sweeps:
         """By the value of lr."""
         return {trial["params"]["lr"]: trial["status"] for trial in self.known()["results"]}
 
+    def begins(self) -> dict[str, float]:
+        """When each run began, by its name."""
+        return {trial["run"]: trial["started"] for trial in self.known()["results"]}
+
     def begun(self) -> int:
         """How many runs have started all their processes."""
         places = self.launcher.home.glob("runs/*/events.jsonl")
@@ -106,6 +110,7 @@ def test_a_sweep_and_the_rest_of_it(clean: labs.Lab, launcher: Launcher, sweeps:
     launcher.script(SCRIPT.replace("> 0.5", "> 5"))
     again = launcher.call("sweep", "resume", found["sweep"])
     assert again.returncode == 0, again.stderr
+    assert "[3/3] succeeded  lr=0.9" in again.stderr
     assert sweeps.statuses() == dict.fromkeys(("0.2", "0.3", "0.9"), "succeeded")
     assert len(sweeps.runs()) == len(before) + 1, "what succeeded is not done again"
     for name in sweeps.runs():
@@ -150,14 +155,14 @@ def test_a_sweep_that_was_killed(
     _, err = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 143), err
     assert sweeps.statuses() == {"0.1": "running", "0.2": "running"}
-    before = sweeps.runs()
+    before, begun = sweeps.runs(), sweeps.begins()
     assert not sweeps.known()["running"]
     for host in clean.hosts.values():
         host.write(wait, b"")
     again = launcher.call("sweep", "resume", "-")
     assert again.returncode == 0, again.stderr
     assert sweeps.statuses() == {"0.1": "succeeded", "0.2": "succeeded"}
-    assert sweeps.runs() == before
+    assert (sweeps.runs(), sweeps.begins()) == (before, begun)
     for host in clean.hosts.values():
         host.run("rm", wait)
 

@@ -330,8 +330,9 @@ def _follow(
 
 async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder) -> int:
     """Run the trials; return 130 if the user stopped them, and 143 if a signal let go of them."""
+    done = folder.summary().counted(SUCCEEDED, PRUNED)
     async with new_client(hosts, _no_passphrase) as client:
-        trials = sweeps.Trials(client, folder, plan, _Screen(plan.count))
+        trials = sweeps.Trials(client, folder, plan, _Screen(plan.count, done))
 
         def asked() -> None:
             _say("killing now" if trials.is_stopping else "stopping all trials", "yellow")
@@ -365,8 +366,8 @@ async def _stop_runs(folder: sweeps.SweepFolder) -> list[TrialRecord]:
 class _Screen(sweeps.Listener):
     """Prints a line for each trial that ends, and what the first failed ones said."""
 
-    def __init__(self, count: int) -> None:
-        self._count, self._done = count, 0
+    def __init__(self, count: int, done: int) -> None:
+        self._count, self._done = count, done
         self._told: set[str] = set()
 
     def started(self, trial: TrialRecord) -> None:
