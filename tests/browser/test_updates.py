@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
-from launcher.records.sweep_folder import SweepFolder, TrialRecord
+import pytest
+
+from launcher.records.sweep_folder import SweepFolder, TrialRecord, new_record
 from support import browser, console_runs
 
 #: What has the focus, what is selected, and how far the element of this selector is scrolled.
@@ -100,6 +103,25 @@ def test_the_page_of_a_sweep(page: browser.Watched, home: Path) -> None:
     folder.note(TrialRecord("t5", params, "succeeded", "lr-t5", value=0.99))
     trials.get_by_role("row").nth(1).get_by_text("lr-t5").wait_for()
     assert page.page.evaluate(STANDS, '[aria-label="Trials"]') == ["lr-t2", "0.85", 25]
+    assert page.wrong() == []
+
+
+def test_sweeps_that_begin_and_go_on(page: browser.Watched, home: Path) -> None:
+    """Pages of sweeps of which none runs look again when runs do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAUNCHER_HOME", str(home))
+        folder = SweepFolder.create("later", new_record(("train.py",), 2, ("lr",), None, "max"))
+    page.page.goto(page.base + "#/sweeps")
+    row = page.page.get_by_role("row").filter(has_text=folder.name)
+    row.get_by_text("none of 2").wait_for()
+    of_one = page.page.context.new_page()
+    of_one.goto(page.base + f"#/sweeps/{folder.name}")
+    of_one.get_by_text("No trial has started yet.").wait_for(timeout=browser.PATIENCE)
+    folder.note(TrialRecord("t0", {"lr": "1"}, "succeeded", "later-t0"))
+    with console_runs.one_more(home, "later-t0"):
+        row.get_by_text("1 done of 2").wait_for()
+        of_one.get_by_role("link", name="later-t0").wait_for(timeout=browser.PATIENCE)
+    shutil.rmtree(folder.path)
     assert page.wrong() == []
 
 

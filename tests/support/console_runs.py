@@ -263,7 +263,7 @@ def several() -> RunFolder:
     done.write_bytes("code.diff", DIFF)
     succeed(done, STARTED + 3600)
     running = begin("wider-lr", STARTED + 7200, "--batch", "64", "--lr", "0.003")
-    sweep((done.name, failed.name))
+    sweep((done.name, failed.name, running.name))
     for rank in range(4):
         printed(running, rank, steps(0, 120, 40.0 - 3 * rank))
     board(running, 120, 40.0)
@@ -271,14 +271,14 @@ def several() -> RunFolder:
     return running
 
 
-def sweep(runs: tuple[str, str]) -> SweepFolder:
-    """Record a sweep of six trials, of which two have these runs."""
+def sweep(runs: tuple[str, str, str]) -> SweepFolder:
+    """Record a sweep of six trials. Of these, the first two and the last one, which runs, have these runs."""
     record = new_record(("train.py",), 8, ("lr", "batch", "optimizer"), "acc", "max")
     folder = SweepFolder.create("lr", record)
     for number, (rate, batch) in enumerate(product(("0.1", "0.01", "0.001"), ("32", "64"))):
         params = {"lr": rate, "batch": batch, "optimizer": ("adam", "sgd")[number % 2]}
         value = 0.9 - abs(number - 3) * 0.05
-        run = runs[number] if number < 2 else f"lr-t{number}"
+        run = {0: runs[0], 1: runs[1], 5: runs[2]}.get(number, f"lr-t{number}")
         status, seconds = ("succeeded", 60.0 + number) if number < 5 else ("running", None)
         folder.note(
             TrialRecord(

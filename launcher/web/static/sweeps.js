@@ -6,7 +6,7 @@ import { keyed, update } from './update.js';
 
 const EVERY = 3000, DRAWN = 400, SHOWN = 1000;
 const link = name => '#/sweeps/' + encodeURIComponent(name);
-const counts = one => [one.succeeded && one.succeeded + ' done', one.running && one.running + ' running', one.failed && one.failed + ' failed', one.stopped && one.stopped + ' stopped', one.pruned && one.pruned + ' pruned'].filter(Boolean).join(', ') + ' of ' + one.trials;
+const counts = one => ([one.succeeded && one.succeeded + ' done', one.running && one.running + ' running', one.failed && one.failed + ' failed', one.stopped && one.stopped + ' stopped', one.pruned && one.pruned + ' pruned'].filter(Boolean).join(', ') || 'none') + ' of ' + one.trials;
 
 export function sweepsPage(main) {
   document.title = 'sweeps · launcher';
@@ -19,7 +19,7 @@ export function sweepsPage(main) {
       : empty('No sweeps yet. Start one in a terminal: ', make('code', { textContent: "launcher sweep train.py --lr '[0.1, 0.01]'" })));
     return sweeps.some(one => one.is_running) ? EVERY : 0;
   }
-  return { load: polled.now, changed() {}, close: polled.close, query: () => ({}) };
+  return { load: polled.now, changed: polled.now, close: polled.close, query: () => ({}) };
 }
 
 function svg(tag, attributes, ...children) {
@@ -92,5 +92,5 @@ export function sweepPage(main, name) {
       rows.length ? keyed('trials', table('Trials', ['trial', 'status', 'value', ...one.parameters, 'took', 'hosts'], rows, one.ranked.map(trial => trial.id))) : empty('No trial has started yet.'));
     return one.is_running || one.running ? EVERY : 0;
   }
-  return { load: polled.now, changed() {}, close: polled.close, query: () => ({}) };
+  return { load: polled.now, changed: polled.now, close: polled.close, query: () => ({}) };
 }

@@ -308,7 +308,7 @@ def test_no_answer_has_the_value_of_a_secret(run: RunFolder, owner: TestClient) 
     every.append(f"/api/sparks?run={run.name}")
     every += [f"{at}/source", f"{at}/logs?log={LOG}", f"{at}/search?log={LOG}&text=a"]
     every += ["/api/fields", "/api/scripts", "/api/sweeps"]
-    sweep = console_runs.sweep((run.name, other.name)).name
+    sweep = console_runs.sweep((run.name, other.name, run.name)).name
     every.append(f"/api/sweeps/{sweep}")
     every += [f"{at}/moment?log={LOG}&time=1", f"{at}/outputs.tar", "/api/console"]
     every.append(f"{at}/outputs/deep/page.html")
@@ -602,7 +602,7 @@ def test_what_a_run_was_started_with(run: RunFolder, owner: TestClient) -> None:
 
 def test_sweeps(run: RunFolder, owner: TestClient) -> None:
     assert owner.get("/api/sweeps").json() == {"sweeps": []}
-    folder = console_runs.sweep((run.name, "other"))
+    folder = console_runs.sweep(("one", "other", run.name))
     (line,) = owner.get("/api/sweeps").json()["sweeps"]
     assert (line["trials"], line["succeeded"], line["running"]) == (8, 5, 1)
     assert (line["best"], line["best_run"], line["is_running"]) == (0.9, "lr-t3", False)
