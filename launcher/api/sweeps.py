@@ -185,8 +185,8 @@ class Listener:
     def ended(self, trial: TrialRecord, receipt: Receipt) -> None:
         """A trial's run is over."""
 
-    def waiting(self, trial: TrialRecord) -> None:
-        """The GPUs of a trial are in use; it starts when another trial ends."""
+    def waiting(self, trial: TrialRecord, receipt: Receipt) -> None:
+        """A trial has no GPUs yet, as the receipt of its run says; it starts when another trial ends."""
 
     def left_out(self, hosts: frozenset[str]) -> None:
         """Hosts get no more trials: theirs failed one after the other."""
@@ -399,7 +399,7 @@ class Trials:
             return await self._one(trial, slot)
         if receipt.reason == EndReason.GPU_BUSY and (self._others_run() or can_wait(job)):
             if wait == 0.0:
-                self._listener.waiting(record)
+                self._listener.waiting(record, receipt)
             await handle.rm()
             self._folder.note(TrialRecord(trial.id, trial.params))
             # One of them waits its turn behind other people's runs, and the others for that one.

@@ -17,6 +17,7 @@ import click
 
 from ...api import formats, jobs, sweeps
 from ...api.client import AsyncClient
+from ...records.reasons import EndReason
 from ...records.receipt import Receipt
 from ...records.sweep_folder import PRUNED, SUCCEEDED, SweepSummary, TrialRecord
 from ...spec import nodeset
@@ -380,15 +381,22 @@ class _Screen(sweeps.Listener):
         done = f"[{self._done}/{self._count}]"
         line = f"{done} {trial.status}  {params_text(trial.params)}{value}  {took}  {trial.run}"
         _say(line, "red" if trial.failed else None)
-        if receipt.failure and receipt.failure.last_lines and trial.reason not in self._told:
+        if trial.failed and trial.reason not in self._told and (why := _why(receipt)):
             self._told.add(trial.reason)  # the same again would only hide what is new
-            _say(f"  {receipt.failure.host}: {receipt.failure.last_lines[-1]}", "red")
+            _say(f"  {why}", "red")
 
-    def waiting(self, trial: TrialRecord) -> None:
-        _say(f"waits    {params_text(trial.params)}: its GPUs are in use", "yellow")
+    def waiting(self, trial: TrialRecord, receipt: Receipt) -> None:
+        _say(f"waits    {params_text(trial.params)}: {receipt.error}", "yellow")
 
     def left_out(self, hosts: frozenset[str]) -> None:
         _say(f"{nodeset.fold(hosts)}: three trials failed in a row; no more start there", "yellow")
+
+
+def _why(receipt: Receipt) -> str:
+    """Return in a line why a trial failed, unless the end of the sweep will say it."""
+    if receipt.failure and receipt.failure.last_lines:
+        return f"{receipt.failure.host}: {receipt.failure.last_lines[-1]}"
+    return "" if receipt.reason == EndReason.DOES_NOT_FIT else receipt.error.partition("\n")[0]
 
 
 def _say(text: str, colour: str | None = None, dim: bool = False) -> None:
