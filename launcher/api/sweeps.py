@@ -110,6 +110,28 @@ class Planned:
         """Whether a sampler chooses each trial when it may start."""
         return self.sweep.settings.sampler == "tpe"
 
+    def done(self, known: Mapping[str, TrialRecord]) -> int:
+        """Return how many of its trials are not done again."""
+        chosen = self.is_chosen  # then any that was done is one of them
+        asked = known if chosen else {trial.id for trial in self.trials} & known.keys()
+        return sum(known[one].status in _DONE for one in asked)
+
+    def renewed(self, record: SweepRecord, known: Mapping[str, TrialRecord]) -> SweepRecord:
+        """Return the record of a sweep that is resumed, whose job file may ask for something else now.
+
+        Trials that it no longer asks for are still counted.
+        """
+        settings = self.sweep.settings
+        asked = {trial.id for trial in self.trials}
+        count = max(self.count, len(known)) if self.is_chosen else len(asked | known.keys())
+        return replace(
+            record,
+            trials=count,
+            parameters=tuple(self.sweep.matrix),
+            metric=settings.metric,
+            goal=settings.goal,
+        )
+
     def job(self, trial: Trial, slot: Slot) -> Job:
         """Return the job of one trial. Raises InputError."""
         values = sweep_file.values_of(self.sweep, trial.params)

@@ -142,10 +142,11 @@ class SweepFolder:
                 with suppress(FileExistsError):
                     path.mkdir(mode=0o700, parents=True)
                     break
-            write_json(path / "sweep.json", to_json(record))
         except OSError as error:
             raise RecordError(str(error.filename), error) from None
-        return cls(path)
+        folder = cls(path)
+        folder.write(record)
+        return folder
 
     @classmethod
     def find(cls, name: str) -> SweepFolder:
@@ -168,6 +169,13 @@ class SweepFolder:
             return from_json(SweepRecord, read_json(file))
         except (OSError, ValueError) as error:
             raise UnreadableRecord(str(file), str(error)) from None
+
+    def write(self, record: SweepRecord) -> None:
+        """Record what is asked for. Raises RecordError."""
+        try:
+            write_json(self.path / "sweep.json", to_json(record))
+        except OSError as error:
+            raise RecordError(str(error.filename), error) from None
 
     def trials(self) -> dict[str, TrialRecord]:
         """Return what came of the trials that were started, by id. A damaged line costs that line."""

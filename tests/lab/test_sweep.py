@@ -142,6 +142,21 @@ def test_stop_and_resume(clean: labs.Lab, launcher: Launcher, sweeps: Sweeps) ->
         host.run("rm", wait)
 
 
+def test_a_sweep_resumed_with_other_values(
+    clean: labs.Lab, launcher: Launcher, sweeps: Sweeps
+) -> None:
+    """It counts what the job file asks for now, and keeps what it asked for before."""
+    job = launcher.work / "job.yaml"
+    job.write_text(JOB.replace("[0.3, 0.2, 0.9]", "[0.2, 0.9]"))
+    assert launcher.call("sweep", "job.yaml").returncode == 1
+    job.write_text(JOB.replace("[0.3, 0.2, 0.9]", "[0.2, 0.3, 0.4]"))
+    again = launcher.call("sweep", "resume", "-")
+    assert again.returncode == 0, again.stderr
+    assert "[3/3] succeeded" in again.stderr
+    assert "4 trials: 3 succeeded, 1 failed" in again.stderr
+    assert (sweeps.known()["trials"], len(sweeps.statuses())) == (4, 4)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_sweep_that_was_killed(
     clean: labs.Lab, launcher: Launcher, sweeps: Sweeps, number: signal.Signals

@@ -19,7 +19,7 @@ from ...api import formats, jobs, sweeps
 from ...api.client import AsyncClient
 from ...records.reasons import EndReason
 from ...records.receipt import Receipt
-from ...records.sweep_folder import PRUNED, SUCCEEDED, SweepSummary, TrialRecord
+from ...records.sweep_folder import SweepSummary, TrialRecord
 from ...spec import nodeset
 from ...spec.errors import InputError, UnreadableRecord
 from ...spec.model import Inventory
@@ -309,6 +309,7 @@ def _follow(
 ) -> int:
     """Run the trials, show them, and return the exit code."""
     with folder.held():
+        folder.write(plan.renewed(folder.record(), folder.trials()))
         click.echo(
             f"sweep {click.style(folder.name, bold=True)}: {counted(plan.count, 'trial')}, "
             f"{_at_a_time(plan)}",
@@ -323,7 +324,7 @@ def _follow(
         click.echo(json.dumps(_as_json(found), indent=2))
     else:
         _print(found)
-    done = found.counted(SUCCEEDED, PRUNED) == found.record.trials
+    done = plan.done(folder.trials()) == plan.count
     if not done:
         click.echo(f"  try the rest again: launcher sweep resume {folder.name}", err=True)
     return code or int(not done)
@@ -331,7 +332,7 @@ def _follow(
 
 async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder) -> int:
     """Run the trials; return 130 if the user stopped them, and 143 if a signal let go of them."""
-    done = folder.summary().counted(SUCCEEDED, PRUNED)
+    done = plan.done(folder.trials())
     async with new_client(hosts, _no_passphrase) as client:
         trials = sweeps.Trials(client, folder, plan, _Screen(plan.count, done))
 
