@@ -8,6 +8,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,7 @@ class Trials:
         self._ended: list[TrialRecord] = []
         self._live: dict[asyncio.Task[TrialRecord | None], tuple[Trial, Slot]] = {}
         self._handles: dict[str, AsyncRunHandle] = {}
+        self._claiming: set[str] = set()  # trials that launcher has yet to find GPUs for
         self._bad: frozenset[str] = frozenset()
         self._misfit: Receipt | None = None  # of the first trial that does not fit on the hosts
         self._is_stopping = self._is_let_go = False
@@ -307,6 +309,7 @@ class Trials:
             while self._live or self._may_start(waiting, free):
                 while self._may_start(waiting, free):
                     trial, slot = waiting.popleft(), free.popleft()
+                    self._claims(trial, slot)
                     task = asyncio.ensure_future(self._one(trial, slot))
                     self._live[task] = (trial, slot)
                 done, _ = await asyncio.wait(
@@ -354,7 +357,7 @@ class Trials:
         most = self._plan.sweep.settings.max_failures
         enough = policy.too_many(self._ended, self._plan.count, most)
         may = not self._is_stopping and not enough and bool(free and waiting)
-        return may and not self._none_fits
+        return may and not self._none_fits and not self._claiming
 
     @property
     def _none_fits(self) -> bool:
@@ -396,8 +399,17 @@ class Trials:
         taken = len(self._live) + len(free)
         return [Slot()] * max(0, len(self._plan.slots) - taken)
 
-    async def _one(self, trial: Trial, slot: Slot, wait: float | None = 0.0) -> TrialRecord | None:
+    async def _one(self, trial: Trial, slot: Slot) -> TrialRecord | None:
         """Run one trial, or follow the run that an earlier process has started for it."""
+        try:
+            return await self._tried(trial, slot)
+        finally:
+            self._claiming.discard(trial.id)
+
+    async def _tried(
+        self, trial: Trial, slot: Slot, wait: float | None = 0.0
+    ) -> TrialRecord | None:
+        self._claims(trial, slot)
         record = TrialRecord(trial.id, trial.params)
         left = self._left_running(trial)
         job = _in_array(self._plan.job(trial, slot), self._folder.name)
@@ -411,21 +423,21 @@ class Trials:
             if self._is_stopping:
                 handle.request_stop()
             values = _Values(trial, handle, self._plan.sweep.settings.metric)
-            async with beside(self._watch(values, record)):
+            async with beside(self._watch(values, record)), beside(self._claimed(trial, handle)):
                 receipt = await handle.wait()
             await self._hear(values)  # what came since the last look
         finally:
             del self._handles[handle.name]
         if left and receipt.reason == EndReason.LAUNCHER_DIED:  # before it had begun: begin now
             del self._known[trial.id]
-            return await self._one(trial, slot)
+            return await self._tried(trial, slot)
         if receipt.reason == EndReason.GPU_BUSY and (self._others_run() or can_wait(job)):
             if wait == 0.0:
                 self._listener.waiting(record, receipt)
             await handle.rm()
             self._folder.note(TrialRecord(trial.id, trial.params))
             # One of them waits its turn behind other people's runs, and the others for that one.
-            return None if self._others_run() else await self._one(trial, slot, wait=None)
+            return None if self._others_run() else await self._tried(trial, slot, wait=None)
         metric = self._plan.sweep.settings.metric
         record = await asyncio.to_thread(record.ended, receipt, handle.folder, metric)
         if trial.id in self._pruned and record.status == STOPPED and not self._is_stopping:
@@ -437,6 +449,17 @@ class Trials:
         self._folder.note(record)
         self._listener.ended(record, receipt)
         return record
+
+    def _claims(self, trial: Trial, slot: Slot) -> None:
+        """Let no other trial begin while this one claims GPUs: each would wait behind the other."""
+        if not slot.hosts:
+            self._claiming.add(trial.id)
+
+    async def _claimed(self, trial: Trial, handle: AsyncRunHandle) -> None:
+        if trial.id in self._claiming:
+            with suppress(LauncherError):  # its end tells
+                if await handle.wait_until_started() is None:
+                    self._claiming.discard(trial.id)
 
     async def _begin(self, job: Job, wait: float | None) -> AsyncRunHandle:
         settings = self._plan.sweep.settings

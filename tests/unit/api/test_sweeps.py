@@ -91,6 +91,63 @@ def test_it_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert client.started == 1
 
 
+class Claiming:
+    """Starts runs that end once two of them run. One that begins while another one claims GPUs fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._is_claiming = False
+        self._running, self._both = 0, asyncio.Event()
+
+    async def run(self, job: object, **options: Any) -> Claiming.Run:
+        assert not self._is_claiming
+        self._is_claiming = True
+        return self.Run(self, self._folder)
+
+    class Run:
+        def __init__(self, client: Claiming, folder: Path) -> None:
+            self._client, self.folder, self.name = client, folder, f"run-{id(self)}"
+
+        async def wait_until_started(self) -> None:
+            client = self._client
+            await asyncio.sleep(0)
+            client._is_claiming = False
+            client._running += 1
+            if client._running == 2:
+                client._both.set()
+
+        async def wait(self) -> Receipt:
+            await self._client._both.wait()
+            return Receipt(
+                self.name, "succeeded", "all-ranks-exited-0", 0, 1.0, 1.0, {}, 1, "torch"
+            )
+
+
+class TwoPlan(Plan):
+    """Two trials, for which launcher finds GPUs."""
+
+    trials, slots, count = (TRIAL, Trial({"lr": "0.2"})), (Slot(), Slot()), 2
+
+    def job(self, trial: Trial, slot: Slot) -> Job:
+        return Job(("train.py",))
+
+
+def test_trials_claim_gpus_one_after_the_other_and_run_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
+    monkeypatch.setattr(sweeps.Trials, "_keep_code", lambda *_: "")
+    folder = SweepFolder.create("x", sweeps.new_record((), 2, ("lr",), None, "max"))
+
+    async def run() -> None:
+        client, plan = cast("Any", Claiming(tmp_path)), cast("Any", TwoPlan())
+        async with asyncio.timeout(60):
+            await sweeps.Trials(client, folder, plan, sweeps.Listener()).all()
+
+    asyncio.run(run())
+    assert [trial.status for trial in folder.trials().values()] == [SUCCEEDED, SUCCEEDED]
+
+
 class Left:
     """Knows the runs that a sweep has left, by how they end."""
 
