@@ -270,8 +270,12 @@ class Images:
         return answer
 
     def _take(self, request: Message) -> Message:
-        """Take the lock for sending an image, and say where the file goes."""
+        """Take the lock for sending an image, and say where the file goes; or give up what has come."""
         image_id = _checked(request["image_id"])
+        if request.get("discard"):
+            _unlink(self._file(image_id))
+            self._store.locks.drop(image_id)
+            return {"state": "done"}
         if not self._store.locks.take(image_id):
             return {"state": "busy"}
         return {"state": "yours", "place": self._file(image_id)}
