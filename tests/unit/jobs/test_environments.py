@@ -153,6 +153,8 @@ def test_flags_say_it() -> None:
         of_flags({"mounts": ("/data",)}, "/h")
     with pytest.raises(InputError, match="--image: 'a b' is no image"):
         of_flags({"image": "a b"}, "/h")
+    for path in ("./my image", "/data/my image.tar", "my image.tar", "docker files/Dockerfile"):
+        assert of_flags({"image": path}, "/h") == Environment(image=path)
     with pytest.raises(InputError, match="--wheels is for --uv alone"):
         of_flags({"wheels": "w"}, "/h")
     with pytest.raises(InputError, match="--conda and --venv contradict"):
