@@ -4,6 +4,7 @@ theirs a word means. Pure."""
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from ...fleet.findings import images as found_images
@@ -82,8 +83,8 @@ def of_several_kinds(
     return NoEnvironment(
         host,
         f"there is no image {image} on hosts of several kinds: {named}{reason}",
-        f"launcher image load {image} --hosts {nodeset.fold(next(iter(by_kind.values())))}, and so for "
-        "each kind: one file has it for one",
+        f"launcher image load {shlex.quote(image)} --hosts {nodeset.fold(next(iter(by_kind.values())))}, "
+        "and so for each kind: one file has it for one",
     )
 
 
