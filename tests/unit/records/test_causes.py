@@ -204,8 +204,16 @@ def test_names_are_told() -> None:
     ("environment", "says", "hint"),
     [
         (Environment(image="lab/x:1"), "the image has no module einops", "Dockerfile"),
-        (Environment(uv="."), "the environment built from . has no module einops", "what . asks for"),
-        (Environment(conda="environment.yml"), "built from environment.yml has no", "environment.yml"),
+        (
+            Environment(uv="."),
+            "the environment built from . has no module einops",
+            "what . asks for",
+        ),
+        (
+            Environment(conda="environment.yml"),
+            "built from environment.yml has no",
+            "environment.yml",
+        ),
         (Environment(venv="~/v"), "the host's Python has no module einops", "setup:"),
         (None, "the host's Python has no module einops", "setup:"),
     ],
