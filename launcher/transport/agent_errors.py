@@ -119,6 +119,7 @@ _ELSEWHERE = (
 #: What to do about refusals, by their codes.
 _NO_ENVIRONMENT = {
     "no-environment": "what git ignores is not copied: --include PATH, or !PATH in .launcherignore",
+    "outside-workdir": "move it in there: the workdir is what hosts get",
     "local-path": "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib",
 }
 

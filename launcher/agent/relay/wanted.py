@@ -28,7 +28,9 @@ REQUIREMENTS = "requirements.txt"
 BROUGHT = "wheels.txt"
 #: A line of requirements that includes another file; and one that names a folder or file instead of a
 #: package of an index. Wheels and archives are what their names say.
-_INCLUDES = re.compile(r"(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
+_INCLUDES = re.compile(
+    r"(?:-r|--requirement|-c|--constraint)[\s=]*(?:\"([^\"]+)\"|'([^']+)'|(\S.*))"
+)
 _FOLDER = re.compile(r"-e\b|--editable\b|\.\.?(?:/|$)|/|file:|\S+\s*@\s*file:")
 _ARCHIVE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\s|$)")
 #: In a file of conda: what its pip section includes, as a list of blocks or on one line.
@@ -81,8 +83,13 @@ class Wanted:
         for number, line in enumerate(text.splitlines(), start=1):
             words = re.sub(r"(^|\s)#.*", "", line).strip()
             included = _INCLUDES.match(words)
-            if included and "://" not in included.group(1):
-                self._take_included(path, included.group(1))
+            name = included.group(included.lastindex or 0) if included else ""
+            if name and "://" not in name:
+                try:
+                    self._take_included(path, name)
+                except Refused as refusal:
+                    where = "%s, line %d: %s" % (os.path.basename(path), number, refusal)
+                    raise Refused(refusal.code, where) from None
             elif _FOLDER.match(words) and not _ARCHIVE.search(words):
                 why = "%s, line %d: %.200s is a local path, and other runs use the environment, too"
                 raise Refused("local-path", why % (os.path.basename(path), number, words))
@@ -407,5 +414,5 @@ def _inside(code: str, path: str) -> str:
     """Return a path in the run's code. Raises Refused for one that leads out of it."""
     found = os.path.normpath(os.path.join(code, path))
     if found != code and not found.startswith(code + os.sep):
-        raise Refused("no-environment", "%.200s is outside of the workdir" % path)
+        raise Refused("outside-workdir", "%.200s is outside of the workdir" % path)
     return found

@@ -368,11 +368,16 @@ def test_pip_builds_requirements_where_there_is_no_uv(
         ({"path": "wheels"}, "the run's code has no requirements.txt"),
         ({"wheels": "none"}, "there is no folder of wheels none"),
         ({"run": "../x"}, "not the name of a run"),
-        ({"path": "outside.txt"}, "is outside of the workdir"),
+        (
+            {"path": "outside.txt"},
+            r"outside\.txt, line 1: \.\./\.\./x\.txt is outside of the workdir",
+        ),
+        ({"path": "lacks.txt"}, r"lacks\.txt, line 2: the run's code has no my more\.txt; is it"),
     ],
 )
 def test_what_a_host_refuses(root: Path, wanted: dict[str, str], said: str) -> None:
     (root / "runs/one/code/outside.txt").write_text("-r ../../x.txt")
+    (root / "runs/one/code/lacks.txt").write_text("tiny\n-c 'my more.txt'  # ours\n")
     with pytest.raises(Refused, match=said):
         Environments(str(root)).answer(
             {**WANTED, "run": "one", "wheels": "", "may_pip": True, **wanted}
