@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Most bytes of a file that says what is wanted, and most files.
 MOST, MOST_FILES = 1 << 24, 100
+#: Bytes at the end of a wheel that are read: of a large one, those with what lists its files.
+END = 1 << 14
 LOCK = ("pyproject.toml", "uv.lock")
 REQUIREMENTS = "requirements.txt"
 #: Beside wheels that a launcher brings: which they are, with their sums. Also in runner/wheels/cache.py.
@@ -33,6 +35,9 @@ _INCLUDES = re.compile(
 )
 _FOLDER = re.compile(r"-e\b|--editable\b|\.\.?(?:/|$)|/|file:|\S+\s*@\s*file:")
 _ARCHIVE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\s|$)")
+#: In a line, the path of a wheel or an archive; and a folder of such.
+_NAMED = re.compile(r"[^\s\"',@\[\]]+\.(?:whl|zip|tar\.\w+|tgz)(?=[\s\"',;#\]]|$)")
+_FIND_LINKS = re.compile(r"(?:-f|--find-links)[\s=]+([^\s\"',\]]+)")
 #: In a file of conda: what its pip section includes, as a list of blocks or on one line.
 _INCLUDED_BY_CONDA = re.compile(
     r"(?:^\s*-|[\[,])\s*[\"']?(?:-r|--requirement|-c|--constraint)[\s=]+([^\s\"',\]#]+)"
@@ -70,6 +75,7 @@ class Wanted:
         self.code, self.folder = code, code
         self.files: list[str] = []
         self._texts: list[str] = []
+        self._named: list[str] = []
 
     def _take(self, path: str) -> str:
         """Read a file that says what is wanted. Raises Refused."""
@@ -82,6 +88,7 @@ class Wanted:
         """Take in the files that requirements include, and theirs. Raises Refused."""
         for number, line in enumerate(text.splitlines(), start=1):
             words = re.sub(r"(^|\s)#.*", "", line).strip()
+            self._note_named(path, words)
             included = _INCLUDES.match(words)
             name = included.group(included.lastindex or 0) if included else ""
             if name and "://" not in name:
@@ -100,13 +107,23 @@ class Wanted:
         if inner not in self.files and len(self.files) < MOST_FILES:
             self._include(inner, self._take(inner))
 
+    def _note_named(self, path: str, line: str) -> None:
+        """Note the wheels and archives that a line names by their paths, and those of folders: each may
+        be built anew under its name."""
+        for folder in dict.fromkeys((os.path.dirname(path), self.folder)):
+            for name in _NAMED.findall(line):
+                if "://" not in name.replace("file://", ""):
+                    self._named.append(_known_by(folder, re.sub("^file:(//)?", "", name)))
+            for name in _FIND_LINKS.findall(line):
+                self._named += _known_in(os.path.join(folder, name))
+
     def _about(self) -> list[str]:
         """Return what makes another environment of the same files."""
         raise NotImplementedError
 
     def key(self) -> str:
         """Return the name of the environment."""
-        about = "\0".join(self._about()).encode("utf-8", "surrogateescape")
+        about = "\0".join(self._about() + self._named).encode("utf-8", "surrogateescape")
         made = blake2b(about, digest_size=10)
         for text in self._texts:
             data = text.encode("utf-8", "surrogateescape")
@@ -207,7 +224,7 @@ class OfUv(Wanted):
         python = os.path.realpath(sys.executable)
         about = [sys.version, python, os.uname().machine, str(self.is_lock)]
         about += [self._origin] if self._origin else []
-        return about + (sorted(os.listdir(self.wheels)) if self.wheels else [])
+        return about + (_known_in(self.wheels) if self.wheels else [])
 
     def can_do_without(self) -> bool:
         return bool(self.brought) or not self.is_lock
@@ -273,6 +290,7 @@ class OfConda(Wanted):
         path = _inside(code, where)
         self.folder = os.path.dirname(path)
         for line in self._take(path).splitlines():
+            self._note_named(path, line)
             for name in _INCLUDED_BY_CONDA.findall(line):
                 if os.path.isfile(os.path.join(self.folder, name)):
                     self._take_included(path, name)
@@ -408,6 +426,23 @@ def _text(path: str) -> str:
     except OSError:
         text = "the run's code has no %s; is it ignored, and so not copied?"
         raise Refused("no-environment", text % os.path.basename(path)) from None
+
+
+def _known_by(folder: str, name: str) -> str:
+    """Return what tells a wheel or an archive from one that was built anew under its name: its size, and
+    a sum of its end, where it has the sums of its files."""
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - END))
+            return "%s %d %s" % (name, size, blake2b(file.read(END), digest_size=10).hexdigest())
+    except OSError:
+        return name
+
+
+def _known_in(folder: str) -> list[str]:
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [_known_by(folder, name) for name in names]
 
 
 def _inside(code: str, path: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from launcher.agent.base.protocol import Refused
-from launcher.agent.relay import environments, usage
+from launcher.agent.relay import environments, usage, wanted
 from launcher.agent.relay.data.store import DataStore
 from launcher.agent.relay.environments import Environments
 from launcher.transport.answers.environments import Environment
@@ -358,6 +358,42 @@ def test_pip_builds_requirements_where_there_is_no_uv(
     found = ended(Environments(str(root)), **lock)
     assert found["state"] == "there", found
     assert version_in(found["python"]) == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "wheels"),
+    [
+        ("tiny", "wheels"),
+        ("./wheels/tiny-1.0-py3-none-any.whl", ""),
+        ("tiny @ file:wheels/tiny-1.0-py3-none-any.whl ; python_version > '3'", ""),
+        ("--find-links wheels\ntiny", ""),
+        ("-r sub/more.txt", ""),
+        ("environment.yml", ""),
+    ],
+)
+def test_a_wheel_that_was_built_anew_under_its_name_makes_another_environment(
+    root: Path, text: str, wheels: str
+) -> None:
+    code = root / "runs/one/code"
+    (code / "requirements.txt").write_text(f"{text}\n")
+    (code / "sub").mkdir()
+    (code / "sub/more.txt").write_text("../wheels/tiny-1.0-py3-none-any.whl\n")
+    pip = "{pip: [./wheels/tiny-1.0-py3-none-any.whl, x]}"
+    (code / "environment.yml").write_text(f"dependencies: [python, {pip}]\n")
+
+    def key() -> str:
+        if text == "environment.yml":
+            return wanted.OfConda(str(code), text).key()
+        return wanted.OfUv(str(code), ".", wheels).key()
+
+    first = key()
+    assert key() == first
+    os.utime(code / "wheels/tiny-1.0-py3-none-any.whl", (1, 1))
+    assert key() == first, "a checkout made it anew, with what it had"
+    write_wheel(code / "wheels", "tiny", "1.0", data=b"x")
+    one = key()
+    write_wheel(code / "wheels", "tiny", "1.0", data=b"y")
+    assert len({first, one, key()}) == 3
 
 
 @pytest.mark.parametrize(
