@@ -218,7 +218,8 @@ class OfUv(Wanted):
         if wheels:
             self.wheels = wheels if wheels.startswith("/") else _inside(code, wheels)
             if not os.path.isdir(self.wheels):
-                raise Refused("no-environment", "there is no folder of wheels %s" % wheels)
+                code = "no-wheels-there" if wheels.startswith("/") else "no-environment"
+                raise Refused(code, "there is no folder of wheels %s" % wheels)
 
     def _about(self) -> list[str]:
         python = os.path.realpath(sys.executable)

@@ -84,7 +84,10 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
     [
         ("environment: {conda: a, venv: /v}", "job.yaml:2: environment: names conda and venv"),
         ("environment: {conda: a b}", "'a b' cannot be the name of a conda environment"),
-        ("environment: {conda: ~/environment.yml}", "'~/environment.yml' is not in the workdir"),
+        (
+            "environment: {conda: ~/environment.yml}",
+            "'~/environment.yml' is no path inside the workdir",
+        ),
         ("environment: {venv: .venv}", "'.venv' is no folder of a host"),
         ("environment: {images: x}", 'unknown key "images"'),
         ("environment: {modules: a;b}", "job.yaml:2: 'a;b' cannot be the name of a module"),
@@ -94,7 +97,7 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
             "python: python3.12\nenvironment: {conda: a}",
             "job.yaml:3: python3.12 and the conda",
         ),
-        ("environment: {uv: ../x}", "'../x' is not in the workdir"),
+        ("environment: {uv: ../x}", "'../x' is no path inside the workdir"),
         ("environment: {conda: a, wheels: w}", "wheels are for uv alone"),
         ("environment: {conda: a, runtime: podman}", "runtime is for image alone"),
         ("environment: {image: a, conda: b}", "names conda and image, and a job has one"),

@@ -18,8 +18,10 @@ from launcher.agent.base.protocol import Refused
 from launcher.agent.relay import environments, usage, wanted
 from launcher.agent.relay.data.store import DataStore
 from launcher.agent.relay.environments import Environments
+from launcher.transport.agent_errors import refusal
 from launcher.transport.answers.environments import Environment
 from launcher.transport.answers.reading import read
+from launcher.transport.answers.runs import Problem
 from support.wheels import write_wheel
 
 WANTED = {"builder": "uv", "path": ".", "wheels": "wheels", "finder": "", "may_pip": False}
@@ -418,6 +420,18 @@ def test_what_a_host_refuses(root: Path, wanted: dict[str, str], said: str) -> N
         Environments(str(root)).answer(
             {**WANTED, "run": "one", "wheels": "", "may_pip": True, **wanted}
         )
+
+
+@pytest.mark.parametrize(
+    ("wheels", "hint"),
+    [("none", "what git ignores is not copied"), ("/none", "a whole path is that of each host")],
+)
+def test_wheels_that_are_missing_are_put_where_they_are_named(
+    root: Path, wheels: str, hint: str
+) -> None:
+    with pytest.raises(Refused, match=f"there is no folder of wheels {wheels}") as refused:
+        asked(Environments(str(root)), wheels=wheels)
+    assert refusal("gpu1", Problem(refused.value.code, "")).hint.startswith(hint)
 
 
 @needs_uv
