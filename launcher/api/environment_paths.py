@@ -29,10 +29,16 @@ def _with_image_path(workdir: str, environment: Environment) -> Environment:
     if os.path.isdir(path):
         path = _recipe_in(path) or path
     is_here = os.path.exists(path)
-    if not is_here and (not os.path.isabs(image) or containers.is_recipe(path)):
+    is_ours = not os.path.isabs(image)  # and no path of the hosts
+    if not is_here and (is_ours or containers.is_recipe(path)):
         raise InputError(
             f"image: there is no {environment.image} in {workdir}",
             "podman save -o FILE NAME writes one; a path of the hosts begins with /",
+        )
+    if is_ours and os.path.isdir(path) and not _may_be_image(path):
+        raise InputError(
+            f"image: {environment.image} is a folder with neither a Dockerfile nor an image",
+            "name the Dockerfile, or an OCI folder, which has an index.json",
         )
     found = replace(environment, image=path)
     if not found.is_built:
@@ -61,14 +67,23 @@ def _with_image_path(workdir: str, environment: Environment) -> Environment:
     return replace(found, context=context)
 
 
+def _is_image(folder: str) -> bool:
+    """Return whether a folder is an image itself: one of OCI, or a root folder, for bwrap."""
+    is_oci = os.path.exists(os.path.join(folder, "index.json"))
+    has_users = os.path.exists(os.path.join(folder, "etc", "passwd"))
+    return is_oci or (has_users and os.path.isdir(os.path.join(folder, "usr")))
+
+
+def _may_be_image(folder: str) -> bool:
+    """Return whether a folder without a Dockerfile may be an image, if one without users."""
+    programs = (os.path.join(folder, name) for name in ("usr", "bin"))
+    return _is_image(folder) or any(map(os.path.isdir, programs))
+
+
 def _recipe_in(folder: str) -> str | None:
     """Return the Dockerfile in a folder of this machine, unless that is an image itself."""
-    if os.path.exists(os.path.join(folder, "index.json")):
+    if _is_image(folder):
         return None
-    if os.path.exists(os.path.join(folder, "etc", "passwd")) and os.path.isdir(
-        os.path.join(folder, "usr")
-    ):
-        return None  # a root folder, for bwrap
     there = (os.path.join(folder, name) for name in containers.RECIPES)
     return next((path for path in there if os.path.isfile(path)), None)
 

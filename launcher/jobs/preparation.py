@@ -50,9 +50,16 @@ launcher_load() {
   done
 }
 """
-#: Behind each part; ``on_failure`` is what follows.
+#: Before lines of people: where these call ``exit``, a process that never began would have succeeded.
+_WATCH = """\
+trap 'launcher_code=$?
+echo "launcher: %s ended with exit code $launcher_code before the command could start" >&2
+[ "$launcher_code" != 0 ] || exit 1' EXIT
+"""
+#: Behind them; ``on_failure`` is what follows.
 _CHECK = """
 launcher_code=$?
+trap - EXIT
 if [ "$launcher_code" != 0 ]; then
   echo "launcher: %s ended with exit code $launcher_code" >&2
   %s
@@ -149,7 +156,7 @@ def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
     of_host = "" if is_in_image(job, host, role) else host.prepare
     if of_host:
         where = f"prepare: of {host.name} in the inventory"
-        parts.append(of_host + _CHECK % (where, on_failure))
+        parts.append(_WATCH % where + of_host + _CHECK % (where, on_failure))
     if its.modules:
         parts.append(f"launcher_load {shlex.join(its.modules)} || {_FAILED % on_failure}")
     if its.environment and its.environment.is_activated:
@@ -161,4 +168,6 @@ def _script(job: Job, node: Node, role: str, on_failure: str) -> str:
 
 
 def _last(job: Job, on_failure: str) -> str:
-    return job.prepare + _CHECK % ("prepare:", on_failure) if job.prepare else ""
+    if not job.prepare:
+        return ""
+    return _WATCH % "prepare:" + job.prepare + _CHECK % ("prepare:", on_failure)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 
+from ..spec.environments import Environment
 from ..spec.frozen import frozen
 from ..spec.patterns import pattern
 from .last_words import essence
@@ -714,10 +715,43 @@ CAUSES: tuple[Cause, ...] = (
 )
 
 
+#: By code, of a process in an image, and of one in an environment that hosts build: what it lacks is not
+#: the host's, and what is installed in setup: would be lost, or be in the way of other runs.
+_IN_IMAGE = {
+    "missing-module": (
+        "the image has no module {name}",
+        "Take an image that has it, or add it in the Dockerfile of this one.",
+    ),
+    "missing-library": (
+        "the image lacks the library {name}",
+        "Take an image that has it, or add it in the Dockerfile of this one.",
+    ),
+    "command-not-found": (
+        "the command does not exist in the image",
+        "Name a program that it has, or take another image.",
+    ),
+}
+_IN_BUILT = {
+    "missing-module": (
+        "the {environment} has no module {name}",
+        "Add its package to what {recipe} asks for, and to the lock if there is one: hosts build it "
+        "anew then.",
+    ),
+}
+
+
 def find(
-    output: bytes, code: int, memory: str = "", framework: str = "", left: bool = False
+    output: bytes,
+    code: int,
+    memory: str = "",
+    framework: str = "",
+    left: bool = False,
+    environment: Environment | None = None,
 ) -> Found | None:
-    """Return the probable cause of an exit after this last output; None when none is known."""
+    """Return the probable cause of an exit after this last output; None when none is known.
+
+    ``environment`` is that of the process, if it has one.
+    """
     texts = _relevant(output)
     for cause in CAUSES:
         if cause.exits and code not in cause.exits:
@@ -728,15 +762,18 @@ def find(
             continue
         for text in texts:
             if match := re.search(cause.pattern, text, re.M):
-                return _fitted(cause, match)
+                return _fitted(cause, match, environment or Environment())
     return None
 
 
-def _fitted(cause: Cause, match: re.Match[str]) -> Found:
+def _fitted(cause: Cause, match: re.Match[str], environment: Environment) -> Found:
     groups = {name[:4]: text for name, text in match.groupdict().items() if text}
     name = " ".join(groups.get("name", "").split())[:60]
     known = {"name": name, "upper": {"torch": "PYTORCH"}.get(name, name.upper())}
-    return Found(cause.code, cause.says.format_map(known), cause.hint.format_map(known))
+    known |= {"environment": str(environment), "recipe": environment.recipe}
+    table = _IN_IMAGE if environment.image else _IN_BUILT if environment.recipe else {}
+    says, hint = table.get(cause.code, (cause.says, cause.hint))
+    return Found(cause.code, says.format_map(known), hint.format_map(known))
 
 
 def _relevant(output: bytes) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, field, replace
 from enum import StrEnum
 from typing import Any
 
+from ..spec.environments import Environment
 from ..spec.errors import HANGS
 from ..spec.frozen import frozen
 from ..spec.model import Layout
@@ -339,9 +340,14 @@ def _unverified(log_bytes: tuple[int, int | None] | None, problem: str | None) -
     return f"not verified: the host {silent}"
 
 
-def first_failure(state: RunState, last_words: bytes, framework: str = "") -> FirstFailure | None:
+def first_failure(
+    state: RunState,
+    last_words: bytes,
+    framework: str = "",
+    environment: Environment | None = None,
+) -> FirstFailure | None:
     """Return the first failure, with the traceback of torch's error file or else the last lines that
-    the process printed; None when no process failed."""
+    the process printed; None when no process failed. ``environment`` is that of the process."""
     failure = state.failure
     if failure is None:
         return None
@@ -358,7 +364,8 @@ def first_failure(state: RunState, last_words: bytes, framework: str = "") -> Fi
     outputs = (traceback.encode(), last_words) if traceback else (last_words,)
     memory = "role" if failure.limit else "host" if failure.oom else ""
     left = any(p.well and not p.stopped and p.rank is not None for p in state.processes.values())
-    fitting = (causes.find(output, failure.code, memory, framework, left) for output in outputs)
+    about = (failure.code, memory, framework, left, environment)
+    fitting = (causes.find(output, *about) for output in outputs)
     found = next(filter(None, fitting), None)
     return FirstFailure(
         host=failure.host,

@@ -9,12 +9,15 @@ from dataclasses import replace
 from functools import partial
 
 from ..fleet import cleanup
+from ..jobs.environments import on_host
 from ..records import events as ev
 from ..records import missing_files, postmortem, receipt
 from ..records.metrics import HostUse
 from ..records.receipt import Receipt
 from ..records.run_folder import USE
 from ..spec import errors
+from ..spec.environments import Environment
+from ..spec.process_key import ProcessKey
 from ..spec.typed_json import to_json
 from .context import RunContext
 from .files import local_paths
@@ -96,12 +99,23 @@ class Conclusion:
     def _failure(self, last_words: bytes) -> receipt.FirstFailure | None:
         """Return the first failure, which may be a file that other hosts or the workdir have."""
         context = self._context
-        failure = receipt.first_failure(context.state, last_words, context.job.framework)
+        about = (context.state, last_words, context.job.framework)
+        failure = receipt.first_failure(*about, self._environment())
         if failure is None:
             return None
         folder_of = partial(local_paths.folder_of_module, context.job.workdir)
         failure = missing_files.with_own_module(failure, context.name, folder_of)
         return missing_files.with_holders(failure, context.name, self._collector.holders)
+
+    def _environment(self) -> Environment | None:
+        """Return the environment of the process that failed first, if it has one."""
+        failed, job = self._context.state.failure, self._context.job
+        if failed is None:
+            return None
+        group = ProcessKey.group_of(failed.key)
+        role = group if any(one.name == group for one in job.roles) else ""
+        hosts = (node.host for node in self._hosts.layout.nodes)
+        return next((on_host(job, one, role) for one in hosts if one.name == failed.host), None)
 
     def _host_receipt(self, session: HostSession) -> receipt.HostReceipt:
         return receipt.host_receipt(

@@ -64,7 +64,8 @@ class Container:
 def image(text: str) -> str:
     """Return the name of an image, or the path of one. Raises ValueError."""
     text = text.removeprefix("docker://").strip()
-    if not text or any(mark in text for mark in "\0\n\r\t ") or text.startswith("-"):
+    bad = "\0\n\r\t" if is_path(text) else "\0\n\r\t "
+    if not text or any(mark in text for mark in bad) or text.startswith("-"):
         raise ValueError(
             f"{text!r} is no image: a name such as pytorch/pytorch:2.9.1-cuda12.8, or the path of a "
             "Dockerfile, a tar, an OCI folder or a .sif"

@@ -188,7 +188,10 @@ def inside(text: str) -> str:
     """Return a path in the workdir. Raises ValueError."""
     path = posixpath.normpath(text)
     if text.startswith(("/", "~", "$")) or path.startswith(".."):
-        raise ValueError(f"{text!r} is not in the workdir, which is what hosts get")
+        raise ValueError(
+            f"{text!r} is no path inside the workdir, which is what hosts get: write it as seen from "
+            "there, such as envs/gpu"
+        )
     return path
 
 

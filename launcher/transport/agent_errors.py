@@ -119,6 +119,9 @@ _ELSEWHERE = (
 #: What to do about refusals, by their codes.
 _NO_ENVIRONMENT = {
     "no-environment": "what git ignores is not copied: --include PATH, or !PATH in .launcherignore",
+    "outside-workdir": "move it in there: the workdir is what hosts get",
+    "no-wheels-there": "a whole path is that of each host: put the wheels there, or name a folder in "
+    "the workdir; --wheels fetch brings them",
     "local-path": "leave the line out, and set PYTHONPATH to the folder: -e PYTHONPATH=lib",
 }
 

@@ -238,6 +238,23 @@ def test_a_build_that_is_broken_off_leaves_nothing(
         assert b"was killed" in err
 
 
+def test_a_context_for_which_a_host_has_no_room_does_not_fill_its_disk(
+    bare: Launcher, hosts: labs.Lab
+) -> None:
+    for number in range(4):
+        (bare.work / "img" / f"part-{number}").write_bytes(b"x" * 1_000_000)
+    host = hosts.hosts["lab1"]
+    host.run("mkdir", "-p", IMAGES)
+    host.run("mount", "-t", "tmpfs", "-o", "size=4M", "none", IMAGES)
+    try:
+        failed = build(bare, "--hosts", "lab1", code=125)
+        assert "no space left for launcher's files" in failed.stderr
+        assert not host.run("sh", "-c", f"ls -d {IMAGES}/context-*", check=False).stdout
+    finally:
+        host.run("umount", IMAGES)
+    build(bare, "--hosts", "lab1")
+
+
 def test_roles_have_builds_of_their_own(launcher: Launcher, hosts: labs.Lab) -> None:
     """Of one Dockerfile, with arguments of each role; a host gets those of its roles."""
 

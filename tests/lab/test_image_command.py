@@ -178,6 +178,24 @@ def test_one_host_that_cannot_have_it_does_not_keep_the_others_from_it(
     assert "tiny:1" in unknown.stderr
 
 
+def test_an_image_for_which_a_host_has_no_room_does_not_fill_its_disk(
+    launcher: Launcher, hosts: labs.Lab
+) -> None:
+    write_image(launcher.work / "tiny.tar", "tiny:1", busybox=True)
+    host = hosts.hosts["lab1"]
+    host.run("mkdir", "-p", IMAGES)
+    host.run("mount", "-t", "tmpfs", "-o", "size=1M", "none", IMAGES)
+    try:
+        failed = image(launcher, "load", *USR, "tiny.tar", "--json", code=1)
+        value = json.loads(failed.stdout)
+        assert value["brought"] == ["lab2"]
+        assert "no space left for launcher's files" in value["failed"]["lab1"]
+        assert not host.run("sh", "-c", f"ls {IMAGES}/*.tar", check=False).stdout
+    finally:
+        host.run("umount", IMAGES)
+    image(launcher, "load", *USR, "tiny.tar")
+
+
 def test_df_counts_what_launcher_brought_and_prune_removes_it(
     launcher: Launcher, hosts: labs.Lab
 ) -> None:

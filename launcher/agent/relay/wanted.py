@@ -22,15 +22,22 @@ if TYPE_CHECKING:
 
 #: Most bytes of a file that says what is wanted, and most files.
 MOST, MOST_FILES = 1 << 24, 100
+#: Bytes at the end of a wheel that are read: of a large one, those with what lists its files.
+END = 1 << 14
 LOCK = ("pyproject.toml", "uv.lock")
 REQUIREMENTS = "requirements.txt"
 #: Beside wheels that a launcher brings: which they are, with their sums. Also in runner/wheels/cache.py.
 BROUGHT = "wheels.txt"
 #: A line of requirements that includes another file; and one that names a folder or file instead of a
 #: package of an index. Wheels and archives are what their names say.
-_INCLUDES = re.compile(r"(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
+_INCLUDES = re.compile(
+    r"(?:-r|--requirement|-c|--constraint)[\s=]*(?:\"([^\"]+)\"|'([^']+)'|(\S.*))"
+)
 _FOLDER = re.compile(r"-e\b|--editable\b|\.\.?(?:/|$)|/|file:|\S+\s*@\s*file:")
 _ARCHIVE = re.compile(r"\.(?:whl|zip|tar\.\w+|tgz)(?:\s|$)")
+#: In a line, the path of a wheel or an archive; and a folder of such.
+_NAMED = re.compile(r"[^\s\"',@\[\]]+\.(?:whl|zip|tar\.\w+|tgz)(?=[\s\"',;#\]]|$)")
+_FIND_LINKS = re.compile(r"(?:-f|--find-links)[\s=]+([^\s\"',\]]+)")
 #: In a file of conda: what its pip section includes, as a list of blocks or on one line.
 _INCLUDED_BY_CONDA = re.compile(
     r"(?:^\s*-|[\[,])\s*[\"']?(?:-r|--requirement|-c|--constraint)[\s=]+([^\s\"',\]#]+)"
@@ -68,6 +75,7 @@ class Wanted:
         self.code, self.folder = code, code
         self.files: list[str] = []
         self._texts: list[str] = []
+        self._named: list[str] = []
 
     def _take(self, path: str) -> str:
         """Read a file that says what is wanted. Raises Refused."""
@@ -80,9 +88,15 @@ class Wanted:
         """Take in the files that requirements include, and theirs. Raises Refused."""
         for number, line in enumerate(text.splitlines(), start=1):
             words = re.sub(r"(^|\s)#.*", "", line).strip()
+            self._note_named(path, words)
             included = _INCLUDES.match(words)
-            if included and "://" not in included.group(1):
-                self._take_included(path, included.group(1))
+            name = included.group(included.lastindex or 0) if included else ""
+            if name and "://" not in name:
+                try:
+                    self._take_included(path, name)
+                except Refused as refusal:
+                    where = "%s, line %d: %s" % (os.path.basename(path), number, refusal)
+                    raise Refused(refusal.code, where) from None
             elif _FOLDER.match(words) and not _ARCHIVE.search(words):
                 why = "%s, line %d: %.200s is a local path, and other runs use the environment, too"
                 raise Refused("local-path", why % (os.path.basename(path), number, words))
@@ -93,13 +107,23 @@ class Wanted:
         if inner not in self.files and len(self.files) < MOST_FILES:
             self._include(inner, self._take(inner))
 
+    def _note_named(self, path: str, line: str) -> None:
+        """Note the wheels and archives that a line names by their paths, and those of folders: each may
+        be built anew under its name."""
+        for folder in dict.fromkeys((os.path.dirname(path), self.folder)):
+            for name in _NAMED.findall(line):
+                if "://" not in name.replace("file://", ""):
+                    self._named.append(_known_by(folder, re.sub("^file:(//)?", "", name)))
+            for name in _FIND_LINKS.findall(line):
+                self._named += _known_in(os.path.join(folder, name))
+
     def _about(self) -> list[str]:
         """Return what makes another environment of the same files."""
         raise NotImplementedError
 
     def key(self) -> str:
         """Return the name of the environment."""
-        about = "\0".join(self._about()).encode("utf-8", "surrogateescape")
+        about = "\0".join(self._about() + self._named).encode("utf-8", "surrogateescape")
         made = blake2b(about, digest_size=10)
         for text in self._texts:
             data = text.encode("utf-8", "surrogateescape")
@@ -194,13 +218,14 @@ class OfUv(Wanted):
         if wheels:
             self.wheels = wheels if wheels.startswith("/") else _inside(code, wheels)
             if not os.path.isdir(self.wheels):
-                raise Refused("no-environment", "there is no folder of wheels %s" % wheels)
+                code = "no-wheels-there" if wheels.startswith("/") else "no-environment"
+                raise Refused(code, "there is no folder of wheels %s" % wheels)
 
     def _about(self) -> list[str]:
         python = os.path.realpath(sys.executable)
         about = [sys.version, python, os.uname().machine, str(self.is_lock)]
         about += [self._origin] if self._origin else []
-        return about + (sorted(os.listdir(self.wheels)) if self.wheels else [])
+        return about + (_known_in(self.wheels) if self.wheels else [])
 
     def can_do_without(self) -> bool:
         return bool(self.brought) or not self.is_lock
@@ -266,6 +291,7 @@ class OfConda(Wanted):
         path = _inside(code, where)
         self.folder = os.path.dirname(path)
         for line in self._take(path).splitlines():
+            self._note_named(path, line)
             for name in _INCLUDED_BY_CONDA.findall(line):
                 if os.path.isfile(os.path.join(self.folder, name)):
                     self._take_included(path, name)
@@ -403,9 +429,26 @@ def _text(path: str) -> str:
         raise Refused("no-environment", text % os.path.basename(path)) from None
 
 
+def _known_by(folder: str, name: str) -> str:
+    """Return what tells a wheel or an archive from one that was built anew under its name: its size, and
+    a sum of its end, where it has the sums of its files."""
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - END))
+            return "%s %d %s" % (name, size, blake2b(file.read(END), digest_size=10).hexdigest())
+    except OSError:
+        return name
+
+
+def _known_in(folder: str) -> list[str]:
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [_known_by(folder, name) for name in names]
+
+
 def _inside(code: str, path: str) -> str:
     """Return a path in the run's code. Raises Refused for one that leads out of it."""
     found = os.path.normpath(os.path.join(code, path))
     if found != code and not found.startswith(code + os.sep):
-        raise Refused("no-environment", "%.200s is outside of the workdir" % path)
+        raise Refused("outside-workdir", "%.200s is outside of the workdir" % path)
     return found

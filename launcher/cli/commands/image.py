@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -220,7 +221,7 @@ def build_command(
         if given.found:
             _say_where(path, given)
         if not done.was_built:
-            hint = f"launcher image build --pull {path}"
+            hint = f"launcher image build --pull {shlex.quote(path)}"
             click.echo(f"{hint} looks for newer images to begin from", err=True)
     _finish(ctx, given.failed)
 

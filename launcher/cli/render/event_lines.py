@@ -152,7 +152,8 @@ def _image_unchanged(event: ev.ImageUnchanged) -> Line:
     name = f"{event.image} ({event.id[:SHORT]})"
     if event.moved:
         what = f"{name} was built on another {first_few(event.moved)} than there is now"
-        return Line(f"{what}; launcher image build --pull {event.image} builds it anew", "yellow")
+        command = f"launcher image build --pull {shlex.quote(event.image)}"
+        return Line(f"{what}; {command} builds it anew", "yellow")
     since = age(max(0.0, event.time - event.built))
     return Line(f"{name} was built {since} ago, and nothing has changed since", dim=True)
 

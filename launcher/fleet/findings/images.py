@@ -75,6 +75,15 @@ _TROUBLE = {
         "launcher exec --hosts {host} -- {runtime} info shows more",
     ),
 }
+#: By the runtimes that a host looked for: which to install, where not any will do.
+_INSTALL = {
+    "podman, docker": "apt install podman there, or docker",
+    "podman": "apt install podman there, or leave runtime: out",
+    "docker": "install docker there, or leave runtime: out",
+    "apptainer": "install apptainer there, which alone starts a .sif",
+    "bwrap": "apt install bubblewrap there, which starts a root folder of the host; on this machine, "
+    "an image is a Dockerfile, a tar or an OCI folder",
+}
 #: Runtimes that take images by name: one of them that works is enough.
 _BY_NAME = ("podman", "docker")
 
@@ -91,6 +100,7 @@ class Trouble:
 def trouble(host: str, code: str, said: str, image: str, runtime: str = "") -> Trouble:
     """Return what is in the way on a host, by the code that it has answered."""
     finding, what, hint = _TROUBLE.get(code, _TROUBLE["cannot-start"])
+    hint = _INSTALL.get(said, hint) if code == "no-runtime" else hint
     known = {"host": host, "image": image, "said": said, "runtime": runtime or "podman"}
     return Trouble(finding, what.format(**known), hint.format(**known))
 

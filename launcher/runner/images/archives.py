@@ -44,10 +44,20 @@ def read(path: Path) -> ImageFile:
             return ImageFile(path, *_found(lambda name: _member(archive, names, name)))
     except (OSError, tarfile.TarError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(
-            f"image: {path} is no image: {error}",
+            f"image: {path} is no image: {_reason(error)}",
             "podman save -o FILE NAME and docker save -o FILE NAME write one; so does skopeo copy "
             "docker://NAME oci-archive:FILE",
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]}"
+    return (
+        "it is no tar"
+        if isinstance(error, tarfile.ReadError) and "\n" in str(error)
+        else str(error)
+    )
 
 
 def _member(archive: tarfile.TarFile, names: Mapping[str, tarfile.TarInfo], name: str) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 from ...records import events as ev
 from ...spec.containers import AUTO
 from ...spec.environments import Environment
-from ...spec.errors import HostError, ImageNotBuilt
+from ...spec.errors import DiskFull, HostError, ImageNotBuilt
 from ...spec.home import home
 from ...transport import rsync
 from ...transport.agent_client import Agent
@@ -192,7 +192,13 @@ class Building:
         arguments = ["--dirs", "--links", "--times", "--perms", f"--link-dest={taken.place}.old"]
         arguments += [f"{listing.folder}/", f"x:{taken.place}/"]
         names = b"\0".join(listing.paths)
-        await rsync.copy(host.connection, host.name, arguments, names, tell)
+        try:
+            await rsync.copy(host.connection, host.name, arguments, names, tell)
+        except DiskFull:  # what has come would keep it full
+            with suppress(HostError):
+                again = {**words, "discard": "1"}
+                await host.agent.answer(ImageBuild, "image", patience=PATIENCE, **again)
+            raise
 
     def _say_step(self, on: str, text: str) -> None:
         self._on_event(ev.ImageBuilding(time.time(), on, text))

@@ -7,12 +7,12 @@ import os
 import posixpath
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from ...records import events as ev
 from ...spec.containers import is_path
-from ...spec.errors import HostError
+from ...spec.errors import DiskFull, HostError
 from ...transport import rsync
 from ...transport.answers import images as answers
 from ..concurrency import beside
@@ -204,7 +204,12 @@ class Copying:
             link = await asyncio.to_thread(linked, self._cache, file.path, name)
             arguments = ["--inplace", "--copy-links", f"{link.parent}/", f"x:{folder}/"]
             to = (host.connection, host.name)
-            await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, size))
+            try:
+                await rsync.copy(*to, arguments, os.fsencode(name), self._progress(host, size))
+            except DiskFull:  # what has come would keep it full
+                with suppress(HostError):
+                    await self._talk.ask(host, "take", image_id=file.id, discard=True)
+                raise
             self._talk.doings.over(host.name)
         answer = await self._talk.until_done(host, "load", image_id=file.id, program=about.program)
         if answer.state != "done":

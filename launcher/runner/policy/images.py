@@ -4,11 +4,12 @@ theirs a word means. Pure."""
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 
 from ...fleet.findings import images as found_images
 from ...spec import nodeset
-from ...spec.containers import SHORT
+from ...spec.containers import SHORT, is_path
 from ...spec.environments import Environment
 from ...spec.errors import (
     DiskFull,
@@ -56,11 +57,15 @@ def missing(hosts: Mapping[str, str], image: str) -> HostError:
     """Return the error for hosts that lack an image which nobody can bring; by host, why not."""
     host, *others = nodeset.ordered(hosts)
     reason = f", and it cannot be pulled: {hosts[host]}" if hosts[host] else ""
-    return NoEnvironment(
-        host,
-        f"there is no image {image}{nor_on(others)}{reason}",
-        f"podman save -o image.tar {image} where it is; --image ./image.tar brings it to all hosts",
+    hint = (
+        f"podman save -o image.tar {image} where it is; --image ./image.tar brings it to all hosts"
     )
+    if is_path(image):
+        hint = (
+            "such a path is that of a root folder or a .sif on each host; on this machine, that of a "
+            "Dockerfile, a tar or an OCI folder"
+        )
+    return NoEnvironment(host, f"there is no image {image}{nor_on(others)}{reason}", hint)
 
 
 def different(there: Mapping[str, Image], image: str) -> NoEnvironment | None:
@@ -79,11 +84,12 @@ def of_several_kinds(
     named = ", ".join(f"{nodeset.fold(on)} ({kind})" for kind, on in by_kind.items())
     host, *_ = nodeset.ordered(machines)
     reason = f"; it cannot be pulled: {why[host]}" if why.get(host) else ""
+    some = nodeset.fold(next(iter(by_kind.values())))
     return NoEnvironment(
         host,
         f"there is no image {image} on hosts of several kinds: {named}{reason}",
-        f"launcher image load {image} --hosts {nodeset.fold(next(iter(by_kind.values())))}, and so for "
-        "each kind: one file has it for one",
+        f"launcher image load {shlex.quote(image)} --hosts {some}, and so for each kind: one file has "
+        "it for one",
     )
 
 

@@ -43,7 +43,9 @@ _VARIABLES = (
 _OF_FILES = _VARIABLES[:3]
 #: Lines of requirements: one that includes another file, one that names an index or a folder, and one
 #: that names a file.
-_INCLUDES = re.compile(r"(?:-r|--requirement|-c|--constraint)[\s=]*(\S+)")
+_INCLUDES = re.compile(
+    r"(?:-r|--requirement|-c|--constraint)[\s=]*(?:\"([^\"]+)\"|'([^']+)'|(\S.*))"
+)
 _NAMES = re.compile(r"(?:-f|--find-links|-i|--index-url|--extra-index-url)[\s=]*(\S+)")
 _FILE = re.compile(
     r"(?:\S+\s*@\s*)?((?:file:|\.{0,2}/)\S+|\S+\.(?:whl|zip|tar\.\w+|tgz))(?:\s|;|$)"
@@ -145,7 +147,7 @@ def _lines(place: Path, seen: set[Path]) -> Iterator[tuple[Path, str]]:
         if not included:
             yield place, words
             continue
-        inner = place.parent / included[1]
+        inner = place.parent / included[included.lastindex or 0]
         if inner not in seen and len(seen) < 100:
             yield from _lines(inner, seen)
 

@@ -84,7 +84,10 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
     [
         ("environment: {conda: a, venv: /v}", "job.yaml:2: environment: names conda and venv"),
         ("environment: {conda: a b}", "'a b' cannot be the name of a conda environment"),
-        ("environment: {conda: ~/environment.yml}", "'~/environment.yml' is not in the workdir"),
+        (
+            "environment: {conda: ~/environment.yml}",
+            "'~/environment.yml' is no path inside the workdir",
+        ),
         ("environment: {venv: .venv}", "'.venv' is no folder of a host"),
         ("environment: {images: x}", 'unknown key "images"'),
         ("environment: {modules: a;b}", "job.yaml:2: 'a;b' cannot be the name of a module"),
@@ -94,7 +97,7 @@ def test_files_say_it(text: str, environment: Environment | None, modules: int) 
             "python: python3.12\nenvironment: {conda: a}",
             "job.yaml:3: python3.12 and the conda",
         ),
-        ("environment: {uv: ../x}", "'../x' is not in the workdir"),
+        ("environment: {uv: ../x}", "'../x' is no path inside the workdir"),
         ("environment: {conda: a, wheels: w}", "wheels are for uv alone"),
         ("environment: {conda: a, runtime: podman}", "runtime is for image alone"),
         ("environment: {image: a, conda: b}", "names conda and image, and a job has one"),
@@ -153,6 +156,8 @@ def test_flags_say_it() -> None:
         of_flags({"mounts": ("/data",)}, "/h")
     with pytest.raises(InputError, match="--image: 'a b' is no image"):
         of_flags({"image": "a b"}, "/h")
+    for path in ("./my image", "/data/my image.tar", "my image.tar", "docker files/Dockerfile"):
+        assert of_flags({"image": path}, "/h") == Environment(image=path)
     with pytest.raises(InputError, match="--wheels is for --uv alone"):
         of_flags({"wheels": "w"}, "/h")
     with pytest.raises(InputError, match="--conda and --venv contradict"):

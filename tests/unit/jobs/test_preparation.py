@@ -86,6 +86,20 @@ def test_a_process_does_not_start_behind_a_failure_and_a_visitor_does(
     assert said in err
 
 
+@pytest.mark.parametrize("visits", [False, True])
+@pytest.mark.parametrize(
+    ("lines", "code", "said"), [("exit 0", 1, "code 0"), ("set -e\n(exit 3)\n:", 3, "code 3")]
+)
+def test_what_exits_before_the_command_starts_has_not_succeeded(
+    lines: str, code: int, said: str, visits: bool
+) -> None:
+    found = _ran(Job(("x",), prepare=lines), Host("gpu1"), visits)
+    line = f"launcher: prepare: ended with exit {said} before the command could start\n"
+    assert found == (code, "", line)
+    found = _ran(Job(("x",)), _host(lines), visits)
+    assert found == (code, "", line.replace("prepare:", "prepare: of gpu1 in the inventory"))
+
+
 def test_without_any_of_it_nothing_stands_in_front() -> None:
     process, node = Process("rank-0", 0, SHOW, {}), _node(Host("gpu1"))
     assert prepared(process, Job(("x",)), node) is process

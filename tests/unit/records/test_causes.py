@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.records import causes
+from launcher.spec.environments import Environment
 
 TRACE = b'Traceback (most recent call last):\n  File "train.py", line 7, in <module>\n    main()\n'
 
@@ -197,6 +198,44 @@ def test_names_are_told() -> None:
     assert found is not None and "HOROVOD_WITH_PYTORCH=1" in found.hint
     found = causes.find(b"error while loading shared libraries: libmpi.so.40: cannot open", 127)
     assert found is not None and "libmpi.so.40" in found.says
+
+
+@pytest.mark.parametrize(
+    ("environment", "says", "hint"),
+    [
+        (Environment(image="lab/x:1"), "the image has no module einops", "Dockerfile"),
+        (
+            Environment(uv="."),
+            "the environment built from . has no module einops",
+            "what . asks for",
+        ),
+        (
+            Environment(conda="environment.yml"),
+            "built from environment.yml has no",
+            "environment.yml",
+        ),
+        (Environment(venv="~/v"), "the host's Python has no module einops", "setup:"),
+        (None, "the host's Python has no module einops", "setup:"),
+    ],
+)
+def test_what_an_image_or_a_built_environment_lacks_is_not_the_hosts(
+    environment: Environment | None, says: str, hint: str
+) -> None:
+    words = TRACE + b"ModuleNotFoundError: No module named 'einops'"
+    found = causes.find(words, 1, environment=environment)
+    assert found is not None
+    assert found.code == "missing-module"
+    assert says in found.says
+    assert hint in found.hint
+
+
+def test_a_program_that_an_image_lacks_is_not_looked_for_on_the_host() -> None:
+    found = causes.find(b"train.sh: 3: nvcc: not found", 127, environment=Environment(image="x"))
+    assert found is not None
+    assert (found.code, found.says) == (
+        "command-not-found",
+        "the command does not exist in the image",
+    )
 
 
 def test_the_framework_decides_what_to_do_about_a_missing_variable() -> None:

@@ -79,13 +79,18 @@ class Builds:
     # -- what it reads
 
     def context(self, request: Message) -> Message:
-        """Take the lock of a context, and say where its files go; and those of the last one, if any."""
+        """Take the lock of a context, and say where its files go; and those of the last one, if any. Or
+        give up what has come."""
         name = "context-%s" % request["key"]
         if not CONTEXT.match(name):
             raise Refused("bad-context", "not the key of a context: %.80r" % (request["key"],))
         if not self._locks.holds(name) and not self._locks.take(name):
             return {"state": "busy"}
         place = os.path.join(self.folder, name)
+        if request.get("discard"):
+            tree.remove(place)
+            self._locks.drop(name)
+            return {"state": "done"}
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         if os.path.isdir(place):
             tree.remove(place + ".old")

@@ -134,7 +134,9 @@ class Images:
                 return found
             why.append("%s: %s" % (runtime, found["said"]))
             first = first or dict(found)
-        return dict(first, said="; ".join(why)) if first else runtimes.trouble("no-runtime", "")
+        if first:
+            return dict(first, said="; ".join(why))
+        return runtimes.trouble("no-runtime", ", ".join(_names(request)))
 
     def _used(
         self, found: Message, request: Message, since: float
@@ -152,16 +154,7 @@ class Images:
 
     def _runtimes(self, request: Message) -> Iterator[tuple[str, str]]:
         """Yield the runtimes that may have an image of this kind, with their programs."""
-        wanted, image = request["runtime"], request["image"]
-        if wanted == "auto":
-            names = [PODMAN, DOCKER]
-            if image.endswith(".sif"):
-                names = [APPTAINER]
-            elif image.startswith("/") and not request.get("pinned"):
-                names = [BWRAP]
-        else:
-            names = [wanted]
-        for name in names:
+        for name in _names(request):
             programs = (name, "singularity") if name == APPTAINER else (name,)
             for program in programs:
                 path = runtimes.program(program)
@@ -270,8 +263,12 @@ class Images:
         return answer
 
     def _take(self, request: Message) -> Message:
-        """Take the lock for sending an image, and say where the file goes."""
+        """Take the lock for sending an image, and say where the file goes; or give up what has come."""
         image_id = _checked(request["image_id"])
+        if request.get("discard"):
+            _unlink(self._file(image_id))
+            self._store.locks.drop(image_id)
+            return {"state": "done"}
         if not self._store.locks.take(image_id):
             return {"state": "busy"}
         return {"state": "yours", "place": self._file(image_id)}
@@ -362,6 +359,16 @@ class Job(Steps):
         _unlink(self.log)
         if self._file:
             _unlink(self._file)
+
+
+def _names(request: Message) -> list[str]:
+    """Return the names of the runtimes that may have an image of this kind."""
+    if request["runtime"] != "auto":
+        return [request["runtime"]]
+    if request["image"].endswith(".sif"):
+        return [APPTAINER]
+    is_folder = request["image"].startswith("/") and not request.get("pinned")
+    return [BWRAP] if is_folder else [PODMAN, DOCKER]
 
 
 def _tried(trial: Heard) -> Generator[Message, None, str]:

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from launcher.agent.base.protocol import Refused
-from launcher.agent.relay import environments, usage
+from launcher.agent.relay import environments, usage, wanted
 from launcher.agent.relay.data.store import DataStore
 from launcher.agent.relay.environments import Environments
+from launcher.transport.agent_errors import refusal
 from launcher.transport.answers.environments import Environment
 from launcher.transport.answers.reading import read
+from launcher.transport.answers.runs import Problem
 from support.wheels import write_wheel
 
 WANTED = {"builder": "uv", "path": ".", "wheels": "wheels", "finder": "", "may_pip": False}
@@ -361,6 +363,42 @@ def test_pip_builds_requirements_where_there_is_no_uv(
 
 
 @pytest.mark.parametrize(
+    ("text", "wheels"),
+    [
+        ("tiny", "wheels"),
+        ("./wheels/tiny-1.0-py3-none-any.whl", ""),
+        ("tiny @ file:wheels/tiny-1.0-py3-none-any.whl ; python_version > '3'", ""),
+        ("--find-links wheels\ntiny", ""),
+        ("-r sub/more.txt", ""),
+        ("environment.yml", ""),
+    ],
+)
+def test_a_wheel_that_was_built_anew_under_its_name_makes_another_environment(
+    root: Path, text: str, wheels: str
+) -> None:
+    code = root / "runs/one/code"
+    (code / "requirements.txt").write_text(f"{text}\n")
+    (code / "sub").mkdir()
+    (code / "sub/more.txt").write_text("../wheels/tiny-1.0-py3-none-any.whl\n")
+    pip = "{pip: [./wheels/tiny-1.0-py3-none-any.whl, x]}"
+    (code / "environment.yml").write_text(f"dependencies: [python, {pip}]\n")
+
+    def key() -> str:
+        if text == "environment.yml":
+            return wanted.OfConda(str(code), text).key()
+        return wanted.OfUv(str(code), ".", wheels).key()
+
+    first = key()
+    assert key() == first
+    os.utime(code / "wheels/tiny-1.0-py3-none-any.whl", (1, 1))
+    assert key() == first, "a checkout made it anew, with what it had"
+    write_wheel(code / "wheels", "tiny", "1.0", data=b"x")
+    one = key()
+    write_wheel(code / "wheels", "tiny", "1.0", data=b"y")
+    assert len({first, one, key()}) == 3
+
+
+@pytest.mark.parametrize(
     ("wanted", "said"),
     [
         ({"path": "../.."}, "is outside of the workdir"),
@@ -368,15 +406,32 @@ def test_pip_builds_requirements_where_there_is_no_uv(
         ({"path": "wheels"}, "the run's code has no requirements.txt"),
         ({"wheels": "none"}, "there is no folder of wheels none"),
         ({"run": "../x"}, "not the name of a run"),
-        ({"path": "outside.txt"}, "is outside of the workdir"),
+        (
+            {"path": "outside.txt"},
+            r"outside\.txt, line 1: \.\./\.\./x\.txt is outside of the workdir",
+        ),
+        ({"path": "lacks.txt"}, r"lacks\.txt, line 2: the run's code has no my more\.txt; is it"),
     ],
 )
 def test_what_a_host_refuses(root: Path, wanted: dict[str, str], said: str) -> None:
     (root / "runs/one/code/outside.txt").write_text("-r ../../x.txt")
+    (root / "runs/one/code/lacks.txt").write_text("tiny\n-c 'my more.txt'  # ours\n")
     with pytest.raises(Refused, match=said):
         Environments(str(root)).answer(
             {**WANTED, "run": "one", "wheels": "", "may_pip": True, **wanted}
         )
+
+
+@pytest.mark.parametrize(
+    ("wheels", "hint"),
+    [("none", "what git ignores is not copied"), ("/none", "a whole path is that of each host")],
+)
+def test_wheels_that_are_missing_are_put_where_they_are_named(
+    root: Path, wheels: str, hint: str
+) -> None:
+    with pytest.raises(Refused, match=f"there is no folder of wheels {wheels}") as refused:
+        asked(Environments(str(root)), wheels=wheels)
+    assert refusal("gpu1", Problem(refused.value.code, "")).hint.startswith(hint)
 
 
 @needs_uv

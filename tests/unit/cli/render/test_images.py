@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from launcher.cli.render.event_lines import line_of
 from launcher.cli.render.images import listed_text
+from launcher.records import events as ev
 from launcher.transport.answers.images import ImagesThere, ImageThere, RuntimeTrouble
 
 NOW = 1_000_000.0
@@ -19,6 +21,13 @@ def one(number: int, **more: object) -> ImageThere:
         "used": NOW - 600 * number,
     }
     return ImageThere(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def test_a_command_that_is_shown_quotes_a_path() -> None:
+    event = ev.ImageUnchanged(2.0, "/my work/Dockerfile", "1" * 64, 1.0, ("python:3.12",))
+    line = line_of(event)
+    assert line is not None
+    assert "launcher image build --pull '/my work/Dockerfile' builds" in line.text
 
 
 def test_64_hosts_fit_a_screen_the_latest_image_first() -> None:

@@ -63,3 +63,10 @@ def test_what_is_no_image_is_refused_by_its_path(tmp_path: Path, content: bytes)
     with pytest.raises(InputError, match=r"x\.tar is no image: ") as raised:
         read(tmp_path / "x.tar")
     assert "podman save -o FILE NAME" in raised.value.hint
+    assert "\n" not in raised.value.message
+
+
+def test_what_an_image_lacks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{}")
+    with pytest.raises(InputError, match=r" is no image: it has no manifests\Z"):
+        read(tmp_path)

@@ -29,6 +29,34 @@ def test_trouble_is_told_of_all_hosts_with_what_to_do() -> None:
     assert images.trouble({"gpu1": Image("missing")}, "torch:1") is None
 
 
+@pytest.mark.parametrize(
+    ("image", "looked_for", "hint"),
+    [
+        ("lab/x:1", "podman, docker", "apt install podman there, or docker"),
+        ("/opt/x.sif", "apptainer", "install apptainer there, which alone starts a .sif"),
+        ("/opt/x", "bwrap", "apt install bubblewrap there"),
+        ("lab/x:1", "docker", "install docker there, or leave runtime: out"),
+        ("lab/x:1", "", "apt install podman there, or docker, apptainer or bubblewrap"),
+    ],
+)
+def test_the_runtime_that_would_take_an_image_is_named(
+    image: str, looked_for: str, hint: str
+) -> None:
+    answer = Image("trouble", code="no-runtime", said=looked_for)
+    error = images.trouble({"gpu1": answer}, image)
+    assert error is not None
+    assert f"there is no container runtime that takes {image}" in error.message
+    assert error.hint.startswith(hint)
+
+
+def test_an_image_that_is_a_path_is_not_to_be_saved_by_podman() -> None:
+    named = images.missing({"gpu1": "no such host"}, "lab/x:1")
+    assert named.hint.startswith("podman save -o image.tar lab/x:1")
+    path = images.missing({"gpu1": ""}, "/opt/x")
+    assert "podman" not in path.hint
+    assert "a root folder or a .sif on each host" in path.hint
+
+
 def test_an_error_about_the_image_of_some_roles_names_them() -> None:
     error = NoEnvironment("gpu1", "there is no image x", "bring it")
     assert images.of_roles(error, ()) is error

@@ -195,7 +195,8 @@ def test_an_image_that_is_not_there_is_missing(
     script = 'echo "Error: x:1: image not known" >&2; exit 125'
     images = with_runtime(tmp_path, monkeypatch, podman=script)
     assert look(images)["state"] == "missing"
-    assert look(images, runtime="apptainer")["code"] == "no-runtime"
+    found = look(images, runtime="apptainer")
+    assert (found["code"], found["said"]) == ("no-runtime", "apptainer")
 
 
 def test_a_file_for_another_machine_is_refused_before_it_travels(
