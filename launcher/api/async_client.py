@@ -292,7 +292,7 @@ class AsyncClient(HostRequests):
                 raise
         from ..runner.remote_runs import adopt
 
-        name = await adopt(name, self.inventory)
+        name = await adopt(name, self.inventory, self._ask_passphrase)
         return self.attach_here(name, on_event, on_log, trust_record)
 
     def attach_here(

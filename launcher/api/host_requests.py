@@ -46,7 +46,7 @@ class HostRequests(RecordedRuns):
         from ..runner.remote_runs import ask_hosts
 
         async with self.hosts_up(self.inventory):
-            return await ask_hosts(self.inventory)
+            return await ask_hosts(self.inventory, self._ask_passphrase)
 
     async def exec(
         self, argv: Sequence[str], hosts: str | None = None, *, on_output: OnOutput | None = None
@@ -109,7 +109,7 @@ class HostRequests(RecordedRuns):
         from ..fleet.host_gpus import ask_gpus
 
         async with self.hosts_up(self.inventory):
-            return await ask_gpus(self.inventory)
+            return await ask_gpus(self.inventory, self._ask_passphrase)
 
     async def kept_pythons(self, end: bool = False) -> dict[str, Kept | HostError]:
         """Ask the hosts of the inventory which Pythons they keep for the next run (``keep_warm``); with
@@ -117,7 +117,7 @@ class HostRequests(RecordedRuns):
         from ..fleet.kept_pythons import ask_kept
 
         async with self.hosts_up(self.inventory):
-            return await ask_kept(self.inventory, end)
+            return await ask_kept(self.inventory, end, self._ask_passphrase)
 
     async def projects(self) -> tuple[tuple[ProjectShare, ...], tuple[str, ...]]:
         """Return what each project of the inventory has, and which hosts could not be asked."""
@@ -131,7 +131,7 @@ class HostRequests(RecordedRuns):
         from ..runner import queue
 
         async with self.hosts_up(self.inventory):
-            answers = await queue.ask(self.inventory)
+            answers = await queue.ask(self.inventory, self._ask_passphrase)
         known = [one for one in answers.values() if not isinstance(one, HostError)]
         failed = {name: one for name, one in answers.items() if isinstance(one, HostError)}
         return queue.queue_of(known, time.time()), failed

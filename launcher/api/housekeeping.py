@@ -13,6 +13,7 @@ from ..spec.errors import HostError
 
 if TYPE_CHECKING:
     from ..spec.model import Host, Inventory
+    from .host_requests import AskPassphrase
 
 __all__ = [
     "CacheHere",
@@ -29,10 +30,12 @@ __all__ = [
 ]
 
 
-async def measure(inventory: Inventory | None, hosts: Sequence[Host]) -> tuple[Here, There]:
+async def measure(
+    inventory: Inventory | None, hosts: Sequence[Host], ask: AskPassphrase | None = None
+) -> tuple[Here, There]:
     """Return what launcher's files take here and on these hosts, or why a host could not be asked."""
     here = await asyncio.to_thread(housekeeping.measure_here)
-    there = await housekeeping.measure_there(inventory, hosts) if inventory and hosts else {}
+    there = await housekeeping.measure_there(inventory, hosts, ask) if inventory and hosts else {}
     return here, there
 
 
@@ -62,6 +65,8 @@ def plan_prune(
     )
 
 
-async def prune(inventory: Inventory | None, plan: PrunePlan) -> Freed:
+async def prune(
+    inventory: Inventory | None, plan: PrunePlan, ask: AskPassphrase | None = None
+) -> Freed:
     """Delete what a plan names, on hosts and then here."""
-    return await housekeeping.prune(inventory, plan)
+    return await housekeeping.prune(inventory, plan, ask)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from . import run_argument
 from .render.moving_line import MovingLine
 from .render.tables import counted, duration
 
@@ -28,8 +27,7 @@ async def _watched(asking: Coroutine[Any, Any, T], doing: str) -> T:
         pause = PATIENCE if line.moves else None
         while not (await asyncio.wait({task}, timeout=pause))[0]:
             pause = 1.0
-            if not run_argument.asks_now:  # a question stands in that line
-                line.draw(f"{doing} {duration(time.monotonic() - began)}", dim=True)
+            line.draw(f"{doing} {duration(time.monotonic() - began)}", dim=True)
         return task.result()
     finally:
         line.clear()

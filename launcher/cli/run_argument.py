@@ -20,6 +20,7 @@ from ..spec import nodeset
 from ..spec.errors import InputError, UnknownRun
 from . import completion
 from .inventory_lookup import INVENTORY, find_inventory, loaded
+from .render.moving_line import question
 
 if TYPE_CHECKING:
     from ..api.client import OnEvent, OnLog
@@ -53,12 +54,14 @@ def inventory_option(command: F) -> F:
     return inventory(command)
 
 
-def new_client(
-    inventory: Inventory | str | None = None, ask: AskPassphrase | None = None
-) -> AsyncClient:
+def new_client(inventory: Inventory | str | None = None) -> AsyncClient:
     """Return a client that asks for passphrases at the terminal, if there is one."""
-    asks = ask or ask_passphrase if sys.stdin.isatty() else None
-    return AsyncClient(inventory, ask_passphrase=asks, command_line=tuple(sys.argv))
+    return AsyncClient(inventory, ask_passphrase=passphrases(), command_line=tuple(sys.argv))
+
+
+def passphrases() -> AskPassphrase | None:
+    """Return what asks for passphrases at the terminal; None if there is no terminal."""
+    return _ask_passphrase if sys.stdin.isatty() else None
 
 
 def check_ranks(run: AsyncRunHandle, ranks: frozenset[int] | None) -> None:
@@ -101,15 +104,8 @@ async def attached(
         yield run
 
 
-#: Whether the last line of the screen is a question.
-asks_now = False
-
-
-async def ask_passphrase(file: str) -> str:
-    """Ask at the terminal for the passphrase of a key file."""
-    global asks_now
-    asks_now = True
-    try:
+async def _ask_passphrase(file: str) -> str:
+    with question():
         answer = await asyncio.to_thread(
             click.prompt,
             f"passphrase for {file}",
@@ -118,6 +114,4 @@ async def ask_passphrase(file: str) -> str:
             default="",
             show_default=False,
         )
-    finally:
-        asks_now = False
     return str(answer)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..spec.errors import HostError
 from ..spec.model import Facts, Inventory, Node
+from ..transport.ssh import AskPassphrase
 from .fanout import Visited, visit_hosts
 
 
-async def ask_gpus(inventory: Inventory) -> dict[str, Facts | HostError]:
+async def ask_gpus(inventory: Inventory, ask: AskPassphrase | None) -> dict[str, Facts | HostError]:
     """Return the facts of every host of an inventory, or why the host could not be asked."""
 
     async def one(visited: Visited) -> Facts:
@@ -18,4 +19,4 @@ async def ask_gpus(inventory: Inventory) -> dict[str, Facts | HostError]:
             await agent.close()
 
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
-    return await visit_hosts(inventory, "", nodes, one)
+    return await visit_hosts(inventory, "", nodes, one, ask)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from ..spec.errors import HostError
 from ..spec.model import Inventory, Node
 from ..transport.answers.runs import Kept, KeptPython
+from ..transport.ssh import AskPassphrase
 from .fanout import Visited, visit_hosts
 
 __all__ = ["Kept", "KeptPython", "ask_kept"]
 
 
-async def ask_kept(inventory: Inventory, end: bool) -> dict[str, Kept | HostError]:
+async def ask_kept(
+    inventory: Inventory, end: bool, ask: AskPassphrase | None
+) -> dict[str, Kept | HostError]:
     """Return what every host of an inventory keeps, or why it could not be asked."""
 
     async def one(visited: Visited) -> Kept:
@@ -21,4 +24,4 @@ async def ask_kept(inventory: Inventory, end: bool) -> dict[str, Kept | HostErro
             await agent.close()
 
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
-    return await visit_hosts(inventory, "", nodes, one)
+    return await visit_hosts(inventory, "", nodes, one, ask)

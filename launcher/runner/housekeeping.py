@@ -22,6 +22,7 @@ from ..spec.home import home
 from ..spec.model import Host, Inventory, Node
 from ..transport.agent_bundle import agent_name
 from ..transport.answers.disk import Pruned, Usage
+from ..transport.ssh import AskPassphrase
 from . import kept_notes
 from .images import cache
 from .kept_notes import Note
@@ -177,7 +178,9 @@ def disk_use(path: Path) -> int:
     return total
 
 
-async def measure_there(inventory: Inventory, hosts: Sequence[Host]) -> There:
+async def measure_there(
+    inventory: Inventory, hosts: Sequence[Host], ask: AskPassphrase | None
+) -> There:
     """Return what each host has, or why it could not be asked."""
 
     async def one(visited: Visited) -> Usage:
@@ -187,7 +190,7 @@ async def measure_there(inventory: Inventory, hosts: Sequence[Host]) -> There:
         finally:
             await agent.close()
 
-    return await visit_hosts(inventory, "", _nodes(hosts), one)
+    return await visit_hosts(inventory, "", _nodes(hosts), one, ask)
 
 
 def _nodes(hosts: Sequence[Host]) -> list[Node]:
@@ -276,7 +279,9 @@ def current_agent() -> str:
 # -- delete it
 
 
-async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
+async def prune(
+    inventory: Inventory | None, chosen: PrunePlan, ask: AskPassphrase | None = None
+) -> Freed:
     """Delete what a plan names: on hosts first. A run stays here if a host keeps something of it."""
 
     async def one(visited: Visited) -> Pruned:
@@ -300,7 +305,7 @@ async def prune(inventory: Inventory | None, chosen: PrunePlan) -> Freed:
     done: Mapping[str, Pruned | HostError] = {}
     if inventory and chosen.hosts:
         hosts = [inventory.host(name) for name in chosen.hosts]
-        done = await visit_hosts(inventory, "", _nodes(hosts), one)
+        done = await visit_hosts(inventory, "", _nodes(hosts), one, ask)
     failed = {host: e.message for host, e in done.items() if isinstance(e, HostError)}
     kept = tuple(
         dict.fromkeys(name for one in done.values() if isinstance(one, Pruned) for name in one.kept)

@@ -14,6 +14,7 @@ from ..spec.frozen import frozen
 from ..spec.model import Inventory, Node
 from ..transport.agent_client import Agent
 from ..transport.answers.queue import Turns, WaitingThere
+from ..transport.ssh import AskPassphrase
 from .policy import turn
 from .policy.turn import Begin, Stand, Wait
 
@@ -84,7 +85,9 @@ class Queue:
     free: int
 
 
-async def ask(inventory: Inventory) -> dict[str, Stand | HostError]:
+async def ask(
+    inventory: Inventory, ask_passphrase: AskPassphrase | None
+) -> dict[str, Stand | HostError]:
     """Ask all hosts how things stand there; return that, or why a host could not be asked."""
 
     async def one(visited: Visited) -> Stand:
@@ -99,7 +102,7 @@ async def ask(inventory: Inventory) -> dict[str, Stand | HostError]:
 
     known = frozenset(host.name for host in inventory.hosts)
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
-    return await visit_hosts(inventory, "", nodes, one)
+    return await visit_hosts(inventory, "", nodes, one, ask_passphrase)
 
 
 async def _missing(agent: Agent, said: Turns, known: frozenset[str]) -> dict[str, tuple[str, ...]]:

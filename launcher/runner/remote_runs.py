@@ -23,6 +23,7 @@ from ..spec.home import make_home
 from ..spec.model import Inventory, Layout, Node, Request
 from ..spec.typed_json import Mismatch, from_json, to_json
 from ..transport.answers.runs import Runs, RunThere
+from ..transport.ssh import AskPassphrase
 
 #: Attempts of one run that a host may tell of.
 MOST_ATTEMPTS = 1 << 16
@@ -55,7 +56,9 @@ class _Attempt:
     attempt: int = 0
 
 
-async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
+async def ask_hosts(
+    inventory: Inventory, ask: AskPassphrase | None
+) -> dict[str, HostRuns | HostError]:
     """Return the runs on every host of an inventory, or why the host could not be asked."""
 
     async def one(visited: Visited) -> HostRuns:
@@ -67,12 +70,12 @@ async def ask_hosts(inventory: Inventory) -> dict[str, HostRuns | HostError]:
         return HostRuns(answer.runs, answer.going_on)
 
     nodes = [Node(host, 0, 0, 0, root=host.workdir) for host in inventory.on]
-    return await visit_hosts(inventory, "", nodes, one)
+    return await visit_hosts(inventory, "", nodes, one, ask)
 
 
-async def adopt(word: str, inventory: Inventory) -> str:
+async def adopt(word: str, inventory: Inventory, ask: AskPassphrase | None) -> str:
     """Make a folder here for a run that the hosts know, and return its name. Raises InputError."""
-    answers = await ask_hosts(inventory)
+    answers = await ask_hosts(inventory, ask)
     known: dict[str, dict[str, RunThere]] = {}
     for host, answer in answers.items():
         for run in answer.runs if isinstance(answer, HostRuns) else ():

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import asyncssh
 from asyncssh.encryption import get_encryption_algs
@@ -60,6 +61,8 @@ PASSPHRASE_TRIES = 3
 
 _Login = asyncssh.SSHClientConnection
 AskPassphrase = Callable[[str], Awaitable[str | None]]
+#: The keys for which each has given the passphrase: who visits hosts again is not asked again.
+_unlocked_keys: WeakKeyDictionary[AskPassphrase, dict[str, asyncssh.SSHKey]] = WeakKeyDictionary()
 
 #: The keywords of ssh_config whose values asyncssh takes, and what asyncssh knows of each.
 _ALGORITHMS: Mapping[str, tuple[str, Callable[[], Sequence[bytes]]]] = {
@@ -254,12 +257,17 @@ class Dialler:
     async def _unlock(self, file: str) -> asyncssh.SSHKey | None:
         assert self._ask
         async with self._asking:
+            unlocked = _unlocked_keys.setdefault(self._ask, {})
+            if file in unlocked:
+                return unlocked[file]
             for _ in range(PASSPHRASE_TRIES):
                 passphrase = await self._ask(file)
                 if not passphrase:
                     return None
                 try:
-                    return await asyncio.to_thread(asyncssh.read_private_key, file, passphrase)
+                    key = await asyncio.to_thread(asyncssh.read_private_key, file, passphrase)
+                    unlocked[file] = key
+                    return key
                 except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
                     continue
         return None

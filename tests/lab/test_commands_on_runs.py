@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -322,9 +323,8 @@ def test_rm_of_a_run_that_goes_on_is_refused(launcher: Launcher, running: Path) 
     assert running.exists()
 
 
-@pytest.mark.usefixtures("by_asyncssh")
-def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs.Lab) -> None:
-    """At a terminal, however many hosts need it; it stands in no file of the run, nor is it shown."""
+def _lock_key(launcher: Launcher, lab: labs.Lab) -> None:
+    """Have the hosts take a key alone whose passphrase is ``open sesame``."""
     key = launcher.work / "locked"
     key.write_bytes((lab.root / "id_ed25519").read_bytes())
     key.chmod(0o600)
@@ -335,6 +335,12 @@ def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs
     config.write_text(lab.ssh_config.read_text().replace(str(lab.root / "id_ed25519"), str(key)))
     inventory = launcher.inventory.read_text().replace(str(lab.ssh_config), str(config))
     launcher.inventory.write_text(inventory)
+
+
+@pytest.mark.usefixtures("by_asyncssh")
+def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs.Lab) -> None:
+    """At a terminal, however many hosts need it; it stands in no file of the run, nor is it shown."""
+    _lock_key(launcher, lab)
     pid, terminal = pty.fork()
     if pid == 0:
         argv = launcher.argv("--nodes", "2", "--framework", "env", "echo let-in-$((40 + 2))")
@@ -355,6 +361,33 @@ def test_a_key_with_a_passphrase_is_asked_for_once(launcher: Launcher, lab: labs
     assert b"open sesame" not in seen
     for file in launcher.home.rglob("*"):
         assert not file.is_file() or b"open sesame" not in file.read_bytes()
+
+
+@pytest.mark.usefixtures("by_asyncssh")
+@pytest.mark.parametrize(
+    "words", [("gpus",), ("warm",), ("df",), ("prune", "-y"), ("ls", "--all-users"), ("queue",)]
+)
+def test_who_asks_hosts_is_asked_for_the_passphrase(
+    words: tuple[str, ...], launcher: Launcher, lab: labs.Lab
+) -> None:
+    """Once, also if the command visits the hosts twice: it was refused with advice on ssh-add."""
+    _lock_key(launcher, lab)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        argv = [sys.executable, "-m", "launcher", *words, "-i", str(launcher.inventory)]
+        os.chdir(launcher.work)
+        os.execve(argv[0], argv, {**launcher.environment(), "SSH_AUTH_SOCK": ""})
+    try:
+        seen = _until(terminal, b"passphrase for")
+        os.write(terminal, b"open sesame\n")
+        with suppress(OSError):  # what a terminal says once the last process has closed it
+            while read := os.read(terminal, 4096):
+                seen += read
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, seen
+    finally:
+        os.close(terminal)
+    assert seen.count(b"passphrase for") == 1, seen
 
 
 def test_a_run_from_the_outputs_of_another_one(launcher: Launcher, clean: labs.Lab) -> None:

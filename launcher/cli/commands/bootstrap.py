@@ -28,7 +28,7 @@ from .. import completion, options
 from ..inventory_lookup import loaded, need_inventory
 from ..render.hints import below_error
 from ..render.tables import counted
-from ..run_argument import ask_passphrase
+from ..run_argument import passphrases
 
 if TYPE_CHECKING:
     from ...api.bootstrap import HostOutcome
@@ -112,7 +112,7 @@ def command(
         requirements=text,
         venv=venv,
         dry_run=dry_run,
-        ask_passphrase=ask_passphrase if sys.stdin.isatty() else None,
+        ask_passphrase=passphrases(),
     )
     if as_json:
         click.echo(json.dumps([_described(outcome, dry_run) for outcome in outcomes], indent=2))

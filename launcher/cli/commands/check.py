@@ -104,12 +104,17 @@ def _job(file: str) -> Job:
 async def _check(
     known: Inventory, chosen: tuple[Host, ...], job: Job | None, fix: bool, pairs: bool
 ) -> tuple[Report, list[str]]:
-    from ..run_argument import ask_passphrase
+    from ..run_argument import passphrases
 
-    ask = ask_passphrase if sys.stdin.isatty() else None
     async with Doing() as doing:
         return await check_hosts(
-            known, chosen, job, fix=fix, pairs=pairs, ask_passphrase=ask, progress=doing.say
+            known,
+            chosen,
+            job,
+            fix=fix,
+            pairs=pairs,
+            ask_passphrase=passphrases(),
+            progress=doing.say,
         )
 
 

@@ -27,6 +27,7 @@ from ..render.data import known_text, set_text, source_host, there_text
 from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
 from ..render.tables import counted
+from ..run_argument import passphrases
 
 T = TypeVar("T")
 _name = click.argument("name", metavar="NAME")
@@ -304,7 +305,7 @@ def _tell_freed(done: Mapping[str, DataFreed | HostError], as_json: bool) -> Non
 
 def _place(inventory: str | None, hosts: str | None) -> Place:
     found = loaded(inventory)
-    return Place(found, select_hosts(found, hosts))
+    return Place(found, select_hosts(found, hosts), passphrases())
 
 
 def _answered(done: Mapping[str, T | HostError]) -> dict[str, T]:

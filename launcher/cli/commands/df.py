@@ -20,6 +20,7 @@ from ..answers import answers_of
 from ..inventory_lookup import find_inventory, loaded
 from ..render.disk_use import plan_text, usage_text
 from ..render.messages import complain_of_hosts
+from ..run_argument import passphrases
 
 if TYPE_CHECKING:
     from ...spec.model import Host, Inventory
@@ -112,7 +113,7 @@ def prune_command(
 def _delete(
     ctx: click.Context, inventory: Inventory | None, plan: PrunePlan, as_json: bool
 ) -> None:
-    freed = asyncio.run(housekeeping.prune(inventory, plan))
+    freed = asyncio.run(housekeeping.prune(inventory, plan, passphrases()))
     if as_json:
         click.echo(json.dumps(asdict(freed), indent=2))
     else:
@@ -135,5 +136,5 @@ def _measured(place: str | None, words: str | None) -> tuple[Inventory | None, H
     found = find_inventory(place)
     inventory = loaded(found) if found or words else None
     hosts: tuple[Host, ...] = select_hosts(inventory, words) if inventory else ()
-    here, there = answers_of(len(hosts), housekeeping.measure(inventory, hosts))
+    here, there = answers_of(len(hosts), housekeeping.measure(inventory, hosts, passphrases()))
     return inventory, here, there

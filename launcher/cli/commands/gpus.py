@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from ...api.client import AsyncClient
 from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from ...spec.model import Inventory
@@ -19,6 +18,7 @@ from ..render.columns import output_width
 from ..render.gpus import gpus_json, gpus_text
 from ..render.messages import complain_of_hosts
 from ..render.tables import counted
+from ..run_argument import new_client
 
 #: Seconds between two looks of --watch.
 PAUSE = 5.0
@@ -53,7 +53,7 @@ def command(
 
 
 def _ask(inventory: Inventory) -> dict[str, Any]:
-    return dict(answers_of(len(inventory.on), AsyncClient(inventory).host_gpus()))
+    return dict(answers_of(len(inventory.on), new_client(inventory).host_gpus()))
 
 
 def _show(answers: dict[str, Any], off: dict[str, str], as_json: bool) -> None:

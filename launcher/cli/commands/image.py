@@ -29,6 +29,7 @@ from ..render.images import listed_text
 from ..render.messages import complain_of_hosts
 from ..render.run_view import Screen
 from ..render.tables import counted
+from ..run_argument import passphrases
 
 
 @click.group("image", cls=CommandGroup)
@@ -309,7 +310,7 @@ def rm_command(
 
 def _place(inventory: str | None, hosts: str | None) -> ImagePlace:
     found = loaded(inventory)
-    return ImagePlace(found, select_hosts(found, hosts))
+    return ImagePlace(found, select_hosts(found, hosts), passphrases())
 
 
 def _failed(done: Mapping[str, Any]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from .. import options
 from ..inventory_lookup import IN_A_PROJECT
 from ..render.columns import output_width
 from ..render.tables import counted, table
-from ..run_argument import ask_passphrase
+from ..run_argument import passphrases
 
 #: What `launcher bootstrap` cannot help with.
 _NO_BOOTSTRAP = (Unreachable, Refused, NoBanner, HostKeyMismatch)
@@ -120,7 +120,7 @@ def _probe(
     chosen: Sequence[Candidate], asks: bool, file: Path | None
 ) -> dict[str, Facts | HostError]:
     click.echo(f"probing {counted(len(chosen), 'host')} ...", err=True)
-    return asyncio.run(discovery.probe(chosen, ask_passphrase if asks else None, file))
+    return asyncio.run(discovery.probe(chosen, passphrases() if asks else None, file))
 
 
 def _facts_or_message(answers: dict[str, Facts | HostError]) -> dict[str, Facts | str]:

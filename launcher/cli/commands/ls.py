@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ...api.client import AsyncClient, Client, Summary, Wanted
+from ...api.client import Client, Summary, Wanted
 from ...api.following import Refreshed
 from ...api.jobs import NO_PROJECT, seconds
 from ...records.state import ENDED
@@ -28,6 +28,7 @@ from ..render.messages import complain_of_hosts
 from ..render.refreshed import refreshed_lines
 from ..render.run_list import run_list
 from ..render.tables import age, counted, table
+from ..run_argument import new_client
 
 #: Without --all or --limit, this many of the latest runs are listed, and those still followed.
 LATEST = 20
@@ -160,7 +161,7 @@ def _hosts(text: str | None) -> frozenset[str]:
 def _on_the_hosts(place: str | None, user: str | None, as_json: bool) -> int:
     """Print the running runs of all users, or of one; return 1 if no host could be asked."""
     there = loaded(place)
-    answers = answers_of(len(there.on), AsyncClient(there).host_runs())
+    answers = answers_of(len(there.on), new_client(there).host_runs())
     running = [
         {"host": host, **run}
         for host, answer in answers.items()

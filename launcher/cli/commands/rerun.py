@@ -91,5 +91,5 @@ def command(
             on_log=screen.on_log,
         )
 
-    client = new_client(ask=screen.ask_passphrase)
+    client = new_client()
     ctx.exit(asyncio.run(begin(client, start, screen, detach, as_json)))

@@ -89,7 +89,7 @@ def command(
             **given,
         )
 
-    client = new_client(loaded(inventory), screen.ask_passphrase)
+    client = new_client(loaded(inventory))
     ctx.exit(asyncio.run(begin(client, start, screen, True, as_json, partial(_tell, lasts))))
 
 

@@ -343,7 +343,7 @@ def command(
         waits = jobs.can_wait(job) and sys.stderr.isatty()
         run_options["wait"] = None if waits else 0.0
     started = begin(
-        new_client(hosts, screen.ask_passphrase),
+        new_client(hosts),
         lambda client: client.run(
             job, detach=detach, on_event=screen.on_event, on_log=screen.on_log, **run_options
         ),

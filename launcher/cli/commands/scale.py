@@ -23,7 +23,7 @@ from ..follow import on_hangup
 from ..inventory_lookup import loaded, note
 from ..render import chart
 from ..render.tables import counted, duration, table
-from ..run_argument import ask_passphrase
+from ..run_argument import passphrases
 
 if TYPE_CHECKING:
     from ...api.scaling import Trials
@@ -96,7 +96,7 @@ def command(
         hosts,
         sizes,
         command_line=tuple(sys.argv),
-        ask_passphrase=ask_passphrase if sys.stdin.isatty() else None,
+        ask_passphrase=passphrases(),
         options=jobs.run_options(asked.options),
     )
     if output and not Path(output).absolute().parent.is_dir():

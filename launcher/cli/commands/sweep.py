@@ -32,7 +32,6 @@ from ..inventory_lookup import note as tell
 from ..render.columns import output_width
 from ..render.sweep_table import number, params_text, sentence, sweeps_table, trials_table
 from ..render.tables import counted, duration
-from ..run_argument import new_client
 from .run import GROUPS
 from .run import command as run_command
 
@@ -333,7 +332,8 @@ def _follow(
 async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolder) -> int:
     """Run the trials; return 130 if the user stopped them, and 143 if a signal let go of them."""
     done = plan.done(folder.trials())
-    async with new_client(hosts, _no_passphrase) as client:
+    # Many runs would ask for a passphrase at once: the ssh-agent has to hold the key.
+    async with AsyncClient(hosts, command_line=tuple(sys.argv)) as client:
         trials = sweeps.Trials(client, folder, plan, _Screen(plan.count, done))
 
         def asked() -> None:
@@ -354,10 +354,6 @@ async def _run(plan: sweeps.Planned, hosts: Inventory, folder: sweeps.SweepFolde
             for failure in await trials.tell(f"{folder.name}: {sentence(folder.summary())}"):
                 tell(f"nobody was told by {failure}")
         return LET_GO if leaving.is_set() else 130 * trials.is_stopping
-
-
-async def _no_passphrase(file: str) -> None:
-    """Ask for no passphrase: many runs would ask at once, so the ssh-agent has to hold the key."""
 
 
 async def _stop_runs(folder: sweeps.SweepFolder) -> list[TrialRecord]:

@@ -103,5 +103,5 @@ def command(ctx: click.Context, /, yes: bool, as_json: bool, **flags: Any) -> No
             click.echo(f"{'  ' if number else ''}{line}", err=True)
         click.echo(f"  stop: launcher stop {run.name}", err=True)
 
-    client = new_client(hosts, screen.ask_passphrase)
+    client = new_client(hosts)
     ctx.exit(asyncio.run(begin(client, start, screen, True, as_json, tell, ready)))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ...api.client import AsyncClient
 from ...api.hosts import narrowed
 from ...spec.errors import HostError
 from .. import options
@@ -18,6 +17,7 @@ from ..inventory_lookup import loaded
 from ..render.columns import output_width
 from ..render.kept_pythons import ended_text, kept_text
 from ..render.messages import complain_of_hosts
+from ..run_argument import new_client
 
 if TYPE_CHECKING:
     from ...api.client import Kept
@@ -38,7 +38,7 @@ def command(
     The exit code is 1 if a host did not answer.
     """
     there = narrowed(loaded(inventory), hosts or None)
-    answers = answers_of(len(there.on), AsyncClient(there).kept_pythons(end))
+    answers = answers_of(len(there.on), new_client(there).kept_pythons(end))
     known: dict[str, Kept] = {}
     for name, one in answers.items():
         if not isinstance(one, HostError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -11,6 +13,22 @@ from ..terminal import control
 from .columns import terminal_width
 
 _CLEAR = "\r\x1b[2K"
+#: The line that is up, and whether a question stands in its place.
+_shown: MovingLine | None = None
+_asks = False
+
+
+@contextmanager
+def question() -> Iterator[None]:
+    """Keep the end of the screen free of lines while the user answers a question there."""
+    global _asks
+    if _shown:
+        _shown.clear()
+    _asks = True
+    try:
+        yield
+    finally:
+        _asks = False
 
 
 class MovingLine:
@@ -19,18 +37,21 @@ class MovingLine:
     def __init__(self) -> None:
         #: Whether a line can move: on a terminal, unless it is a dumb one.
         self.moves = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._is_up = False
 
     def draw(self, text: str, dim: bool = False) -> None:
         """Show this text in the place of the one before, as much as fits in a line."""
+        global _shown
+        if _asks:
+            return
         width = max(20, terminal_width() - 1)
         control(_CLEAR)  # not through click, which takes it for colour and strips it
         click.echo(click.style(text[:width], dim=dim), nl=False, err=True)
-        self._is_up = True
+        _shown = self
 
     def clear(self) -> None:
         """Take the line away."""
-        if self._is_up:
+        global _shown
+        if _shown is self:
             control(_CLEAR)
             sys.stderr.flush()
-            self._is_up = False
+            _shown = None

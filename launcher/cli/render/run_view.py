@@ -22,7 +22,6 @@ from ...records import events as ev
 from ...spec import nodeset
 from ...spec.errors import HostError, InputError
 from ...spec.gpus import fold
-from ..run_argument import ask_passphrase
 from . import log_lines
 from .columns import terminal_width, width_of
 from .event_lines import OfManyHosts, failure_of, line_of, lines_of_many, process_name
@@ -101,7 +100,6 @@ class Screen:
         self._transfer = Transfer(self._since)
         self._reading: Reading | None = None
         self._building = ""  # what an image is built on, while it is
-        self._asking = False
         self.has_keys = True  # what the user types is for launcher
         self._question: str | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -321,15 +319,6 @@ class Screen:
 
     # -- launcher's own messages
 
-    async def ask_passphrase(self, file: str) -> str:
-        """Ask at the terminal; the moving line pauses."""
-        self._line.clear()
-        self._asking = True
-        try:
-            return await ask_passphrase(file)
-        finally:
-            self._asking = False
-
     def ask(self, question: str | None) -> None:
         """Show a question below everything that comes, until it is None."""
         self._question = question
@@ -356,9 +345,9 @@ class Screen:
             is_slow = self._doing is not None and now - self._since > STILL
             if self._line.moves and self._question:
                 self._line.draw(self._question)
-            elif self._line.moves and not self._asking and is_slow:
+            elif self._line.moves and is_slow:
                 self._draw_line(now)
-            elif self._logs.draws_bars and not self._asking and self._doing is None:
+            elif self._logs.draws_bars and self._doing is None:
                 self._draw_running(now)
             self._logs.show_unfinished(now)
 
