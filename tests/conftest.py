@@ -30,6 +30,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+#: By these files on hosts, tests tell the processes that they have started there to go on.
+SIGNALS = ("/tmp/go", "/tmp/next", "/tmp/fail", "/tmp/done", "/tmp/end")
+
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[labs.Lab]:
@@ -97,7 +100,11 @@ def launcher(inventory: Path, tmp_path: Path) -> Iterator[Launcher]:
 
 @pytest.fixture
 def clean(lab: labs.Lab) -> Iterator[labs.Lab]:
-    """The lab. Fail a test that leaves a process of a run on a host, and kill what it left."""
+    """The lab, without the files by which another test told its processes to go on. Fail a test that
+    leaves a process of a run on a host, and kill what it left."""
+    for host in lab.hosts.values():
+        for name in () if host.is_off else SIGNALS:
+            host.path(name).unlink(missing_ok=True)
     yield lab
     left = []
     for host in lab.hosts.values():

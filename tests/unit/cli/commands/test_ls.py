@@ -27,7 +27,7 @@ def test_hosts_without_runs_say_of_whom(
         async def host_runs(self) -> dict[str, Any]:
             return {f"gpu{n}": SimpleNamespace(running=[]) for n in range(4)}
 
-    monkeypatch.setattr(ls, "AsyncClient", Client)
+    monkeypatch.setattr(ls, "new_client", Client)
     monkeypatch.setattr(ls, "loaded", lambda place: SimpleNamespace(on=(None,) * 4))
     done = CliRunner().invoke(ls.command, ["--all-users", *words])
     assert (done.exit_code, done.stderr) == (0, said)
