@@ -104,7 +104,13 @@ async def attached(
         yield run
 
 
+#: Key files of which the user gave no passphrase: a command that asks hosts again does not repeat it.
+_declined = set[str]()
+
+
 async def _ask_passphrase(file: str) -> str:
+    if file in _declined:
+        return ""
     with question():
         answer = await asyncio.to_thread(
             click.prompt,
@@ -114,4 +120,6 @@ async def _ask_passphrase(file: str) -> str:
             default="",
             show_default=False,
         )
+    if not answer:
+        _declined.add(file)
     return str(answer)

@@ -126,6 +126,13 @@ class TransportNote(UserWarning):
         )
 
 
+def _unlocked_by(ask: AskPassphrase) -> dict[str, asyncssh.SSHKey]:
+    try:
+        return _unlocked_keys.setdefault(ask, {})
+    except TypeError:  # it has no hash, or nothing can refer to it weakly: it is asked again
+        return {}
+
+
 class Dialler:
     """Opens connections to the hosts of one inventory; jump hosts are connected to once.
 
@@ -257,7 +264,7 @@ class Dialler:
     async def _unlock(self, file: str) -> asyncssh.SSHKey | None:
         assert self._ask
         async with self._asking:
-            unlocked = _unlocked_keys.setdefault(self._ask, {})
+            unlocked = _unlocked_by(self._ask)
             if file in unlocked:
                 return unlocked[file]
             for _ in range(PASSPHRASE_TRIES):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from pathlib import Path
@@ -10,9 +11,13 @@ from types import SimpleNamespace
 import asyncssh
 import pytest
 
+from launcher.spec.model import Inventory
 from launcher.transport import ssh
 from launcher.transport.ssh_keys import OfferedKeys
 from launcher.transport.ssh_settings import resolve
+
+#: Keys of tests are quick to make: one round is enough.
+pytestmark = pytest.mark.filterwarnings("ignore:.*bcrypt.kdf:UserWarning")
 
 
 def denied(*keys: Path, unlocked: bool = False) -> tuple[str, str]:
@@ -26,7 +31,9 @@ def denied(*keys: Path, unlocked: bool = False) -> tuple[str, str]:
 
 def written(path: Path, passphrase: str | None = None, mode: int = 0o600) -> Path:
     """A new key at this path."""
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(path, passphrase=passphrase)
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(
+        path, passphrase=passphrase, rounds=1
+    )
     path.chmod(mode)
     return path
 
@@ -59,6 +66,35 @@ def test_a_key_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_key_whose_passphrase_was_given_was_tried(tmp_path: Path) -> None:
     key = written(tmp_path / "key", "secret")
     assert denied(key, unlocked=True)[0] == "login as me@gpu1 refused (tried key)"
+
+
+class Asked:
+    """Answers with the passphrase, and counts how often; equal ones have no hash."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def __call__(self, file: str) -> str:
+        self.count += 1
+        return "secret"
+
+
+class AskedWithoutHash(Asked):
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("ask", "count"), [(Asked(), 1), (AskedWithoutHash(), 2)])
+def test_who_visits_hosts_again_is_not_asked_again(ask: Asked, count: int, tmp_path: Path) -> None:
+    """Unless nothing can be kept for the one who is asked."""
+    key = written(tmp_path / "key", "secret")
+
+    async def unlock() -> asyncssh.SSHKey | None:
+        return await ssh.Dialler(Inventory(()), ask)._unlock(str(key))
+
+    for _ in range(2):
+        assert asyncio.run(unlock()) is not None
+    assert ask.count == count
 
 
 ROUTE = OSError(113, "Connect call failed ('10.0.0.5', 22)")
