@@ -76,6 +76,12 @@ def _begun(by: Launcher, *options: str) -> Path:
     return ran.folder
 
 
+def _has_lines(by: Launcher, log: str, count: int) -> bool:
+    """Whether a run has printed more than so many lines to a log."""
+    logs = (by.home / "runs").glob(f"*/logs/*/{log}")
+    return any(file.read_bytes().count(b"\n") > count for file in logs)
+
+
 def _leave(folder: Path) -> None:
     """Its follower is killed: the supervisors go on."""
     pid = follower(folder)
@@ -229,12 +235,8 @@ def test_a_spare_joins_a_run_whose_launcher_was_upgraded_meanwhile(
     words = ("--nodes", "1", "--framework", "env", "--lost-after", "2s", "--max-restarts", "1")
     process = by.start(*words, by.script(GOES_ON))
     try:
-        lines = launcher.home / "runs"
         labs.wait_until(
-            lambda: (
-                process.poll() is not None
-                or any(f.read_bytes().count(b"\n") > 100 for f in lines.glob("*/logs/*/node-0.out"))
-            ),
+            lambda: process.poll() is not None or _has_lines(launcher, "node-0.out", 100),
             "a run that goes on",
             30,
         )
@@ -266,14 +268,7 @@ def test_a_run_whose_launcher_was_removed_meanwhile_ends_as_it_does(
     by = replace(launcher, env={"PYTHONPATH": str(place)})
     process = by.start("--hosts", "lab1", "--framework", "torch", by.script(SCRIPT))
     try:
-        logs = launcher.home / "runs"
-        labs.wait_until(
-            lambda: any(
-                f.read_bytes().count(b"\n") > 150 for f in logs.glob("*/logs/*/rank-0.out")
-            ),
-            "a run that goes on",
-            30,
-        )
+        labs.wait_until(lambda: _has_lines(launcher, "rank-0.out", 150), "a run that goes on", 30)
         shutil.rmtree(place)
         _end(clean, 3)
         _, err = process.communicate(timeout=60)
